@@ -1,0 +1,204 @@
+//! The command line. What each flag means to the grid stands in the protos; here it is said in an operator's words.
+
+mod job;
+mod records;
+mod star;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use prost_types::Duration;
+
+pub(crate) use self::job::{CreateArgs, ItemsArgs, JobCommand, JobIdArgs, ListJobsArgs, PauseJobArgs};
+pub(crate) use self::records::{
+    BulletinCommand, BulletinsArgs, DeadLetterCommand, DeadLetterFilter, PenaltyCommand, PenaltyFilter,
+    ProvenanceArgs,
+};
+pub(crate) use self::star::{
+    DrainArgs, GuardCommand, GuardLimitsArgs, ReasonArgs, ShutdownArgs, StarCommand, StarIdArgs,
+};
+use crate::outcome::EXIT_CODES_HELP;
+use crate::parse::quantity;
+use crate::vocabulary;
+
+/// Moves bulk data between machines: copies trees, and shows and steers an Orbit grid.
+///
+/// `orbit copy SRC DST` needs no servers. Everything else talks to a coordinator.
+#[derive(Debug, Parser)]
+#[command(name = "orbit", version, propagate_version = true, after_help = EXIT_CODES_HELP, max_term_width = 110)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) global: GlobalArgs,
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Options of every command")]
+pub(crate) struct GlobalArgs {
+    /// The coordinator to talk to.
+    #[arg(long, global = true, value_name = "URL", default_value = "http://127.0.0.1:7100")]
+    pub(crate) coordinator: String,
+    /// Print the answers of the coordinator as JSON (canonical proto3), one object a line.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// What of the log of `copy` and `demo` goes to standard error: error, warn, info, debug, or a tracing filter.
+    #[arg(long, global = true, value_name = "FILTER", default_value = "error")]
+    pub(crate) log: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Copy a file or a tree on this machine, with the whole grid in this process.
+    Copy(CopyArgs),
+    /// Show a coordinator and three Stars at work on a generated tree, in this process.
+    Demo(DemoArgs),
+    /// Create, watch and steer jobs.
+    #[command(subcommand)]
+    Job(JobCommand),
+    /// Show and steer Stars.
+    #[command(subcommand)]
+    Star(StarCommand),
+    /// Show and set how much work each Star may hold.
+    #[command(subcommand)]
+    Guard(GuardCommand),
+    /// Show and forgive the items that failed and wait for another attempt.
+    #[command(subcommand)]
+    Penalties(PenaltyCommand),
+    /// Show the bulletin board: what an operator should know.
+    Bulletins(BulletinsArgs),
+    /// Show, retry and discard the items that were given up.
+    #[command(subcommand)]
+    DeadLetters(DeadLetterCommand),
+    /// Show what happened to what, and when.
+    Provenance(ProvenanceArgs),
+    /// Show what the health monitor advises about each Star.
+    Health(HealthArgs),
+    /// Show the grid on one screen: Stars, jobs, guards and the newest warnings.
+    Status,
+}
+
+/// What to move and how, for `copy` as for `job create`.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct SelectionArgs {
+    /// Move only what matches one of these gitignore-style globs (repeatable).
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) include: Vec<String>,
+    /// Leave out what matches one of these gitignore-style globs (repeatable).
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) exclude: Vec<String>,
+    /// Move at most this much a second: 10M, 1.5GiB/s, 800kB/s, or off. K, M, G, T are powers of 1024.
+    #[arg(long, value_name = "RATE", value_parser = quantity::rate)]
+    pub(crate) bwlimit: Option<i64>,
+    /// What goes first; the first one that tells two items apart decides (repeatable) [default: semantic,
+    /// smallest-first, oldest-first].
+    #[arg(long, value_name = "CRITERION", value_parser = vocabulary::parser("Prioritizer"))]
+    pub(crate) prioritizer: Vec<i32>,
+    /// Give an item up at its failure with this number [default: 5].
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) max_penalties: Option<u32>,
+    /// How long an item waits after its first failure [default: 1s].
+    #[arg(long, value_name = "DURATION", value_parser = quantity::wire_duration)]
+    pub(crate) initial_delay: Option<Duration>,
+    /// The longest that an item waits between attempts [default: 60s].
+    #[arg(long, value_name = "DURATION", value_parser = quantity::wire_duration)]
+    pub(crate) max_delay: Option<Duration>,
+    /// Each further wait is this many times longer [default: 2].
+    #[arg(long, value_name = "FACTOR")]
+    pub(crate) backoff_factor: Option<f64>,
+}
+
+const COPY_HELP: &str = "\
+DST becomes an image of SRC: the contents of a directory SRC appear in DST, which is created when it is missing. \
+A single file goes to DST itself, or into it when DST is a directory or ends with a slash. \
+What is already there unchanged is skipped; what exists only in DST stays. \
+Ctrl-C cancels, and keeps what was copied.";
+
+/// Arguments of `orbit copy`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = format!("{COPY_HELP}\n\n{EXIT_CODES_HELP}"))]
+pub(crate) struct CopyArgs {
+    /// File or directory to copy.
+    #[arg(value_name = "SRC")]
+    pub(crate) source: PathBuf,
+    /// Where it goes.
+    #[arg(value_name = "DST")]
+    pub(crate) destination: PathBuf,
+    #[command(flatten)]
+    pub(crate) selection: SelectionArgs,
+    /// Keep the state of the grid here instead of in a temporary directory, so that its records outlive the copy.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+}
+
+/// Arguments of `orbit demo`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DemoArgs {
+    /// Keep the generated tree, its copies and the state of the grid, and say where they are.
+    #[arg(long)]
+    pub(crate) keep: bool,
+}
+
+/// Arguments of `orbit health`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct HealthArgs {
+    /// Only of this Star.
+    #[arg(long, value_name = "STAR")]
+    pub(crate) star: Option<String>,
+    /// The last samples of this Star instead of its advisories.
+    #[arg(long, value_name = "STAR", conflicts_with = "star")]
+    pub(crate) history: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Args, clap::Error> {
+        Args::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn global_flags_stand_before_or_after_the_command() {
+        for line in ["orbit --json star ls", "orbit star ls --json", "orbit star --json ls"] {
+            assert!(parse(line).unwrap().global.json, "{line}");
+        }
+        assert_eq!(parse("orbit status --coordinator http://h:1").unwrap().global.coordinator, "http://h:1");
+    }
+
+    #[test]
+    fn a_job_has_one_source_and_destinations() {
+        let args =
+            parse("orbit job create a:/s b:/d c:/d --prioritizer newest-first --bwlimit 10M --wait").unwrap();
+        let Some(Command::Job(JobCommand::Create(create))) = args.command else { panic!("{args:?}") };
+        assert_eq!(create.source.star_id, "a");
+        assert_eq!(create.destinations.len(), 2);
+        assert_eq!(create.selection.prioritizer, [5]);
+        assert_eq!(create.selection.bwlimit, Some(10 << 20));
+        assert!(create.wait);
+    }
+
+    #[test]
+    fn mistakes_are_usage_errors() {
+        for line in [
+            "orbit job create a:/s",
+            "orbit job create a:s b:/d",
+            "orbit job show seven",
+            "orbit dead-letters retry",
+            "orbit penalties clear",
+            "orbit guard set s",
+            "orbit bulletins --min-severity loud",
+            "orbit job explain 7/0",
+            "orbit copy a b --bwlimit fast",
+        ] {
+            assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+}

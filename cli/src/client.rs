@@ -1,0 +1,125 @@
+//! The connection to a coordinator, and a client for each of its services.
+
+use std::time::Duration;
+
+use orbit_proto::v1::backpressure_service_client::BackpressureServiceClient;
+use orbit_proto::v1::bulletin_service_client::BulletinServiceClient;
+use orbit_proto::v1::dead_letter_service_client::DeadLetterServiceClient;
+use orbit_proto::v1::health_service_client::HealthServiceClient;
+use orbit_proto::v1::job_service_client::JobServiceClient;
+use orbit_proto::v1::penalty_service_client::PenaltyServiceClient;
+use orbit_proto::v1::provenance_service_client::ProvenanceServiceClient;
+use orbit_proto::v1::star_service_client::StarServiceClient;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::errors::CliError;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// For an answer to begin. A watch may then last as long as it likes.
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A full page of 1000 dead letters with two long paths each is far below this.
+const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// A connection that reconnects by itself.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    channel: Channel,
+}
+
+/// An address without a scheme is meant as plain HTTP.
+pub(crate) fn normalize_url(url: &str) -> String {
+    if url.contains("://") { url.to_owned() } else { format!("http://{url}") }
+}
+
+impl Client {
+    /// Connects, so that a coordinator that is not there is noticed before anything is asked.
+    pub(crate) async fn connect(url: &str) -> Result<Self, CliError> {
+        if url.starts_with("https://") {
+            return Err(CliError::Usage(format!(
+                "--coordinator {url}: this build of orbit speaks to coordinators without TLS only; write http://"
+            )));
+        }
+        let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| {
+            CliError::Usage(format!("--coordinator {url}: write a URL such as http://127.0.0.1:7100"))
+        })?;
+        let channel = endpoint
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(ANSWER_TIMEOUT)
+            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+            .tcp_nodelay(true)
+            .connect()
+            .await
+            .map_err(|error| CliError::unreachable(&error))?;
+        Ok(Self { channel })
+    }
+
+    pub(crate) fn jobs(&self) -> JobServiceClient<Channel> {
+        JobServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    }
+
+    pub(crate) fn stars(&self) -> StarServiceClient<Channel> {
+        StarServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    }
+
+    pub(crate) fn guards(&self) -> BackpressureServiceClient<Channel> {
+        BackpressureServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    }
+
+    pub(crate) fn penalties(&self) -> PenaltyServiceClient<Channel> {
+        PenaltyServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    }
+
+    pub(crate) fn bulletins(&self) -> BulletinServiceClient<Channel> {
+        BulletinServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    }
+
+    pub(crate) fn dead_letters(&self) -> DeadLetterServiceClient<Channel> {
+        DeadLetterServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    }
+
+    pub(crate) fn provenance(&self) -> ProvenanceServiceClient<Channel> {
+        ProvenanceServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    }
+
+    pub(crate) fn health(&self) -> HealthServiceClient<Channel> {
+        HealthServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    }
+}
+
+/// A name for a request, so that a request that is sent twice acts once.
+pub(crate) fn request_id() -> String {
+    uuid::Uuid::new_v4().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_without_a_scheme_is_plain_http() {
+        assert_eq!(normalize_url("127.0.0.1:7100"), "http://127.0.0.1:7100");
+        assert_eq!(normalize_url("https://grid:7100"), "https://grid:7100");
+    }
+
+    #[tokio::test]
+    async fn a_url_that_is_none_is_a_mistake_of_the_command_line() {
+        for url in ["https://grid:7100", "http://a b"] {
+            let error = Client::connect(url).await.unwrap_err();
+            assert!(matches!(error, CliError::Usage(_)), "{error:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_at_the_address_is_unreachable() {
+        // Bound and dropped: nothing listens there now.
+        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let error = Client::connect(&format!("http://{address}")).await.unwrap_err();
+        assert_eq!(error.code(), crate::outcome::UNREACHABLE);
+        let text = error.render("http://127.0.0.1:9").unwrap();
+        assert!(text.contains("http://127.0.0.1:9") && text.contains("--coordinator"), "{text}");
+        assert!(!text.contains("Error {") && !text.contains("Os {"), "{text}");
+    }
+}

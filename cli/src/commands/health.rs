@@ -1,0 +1,62 @@
+//! `orbit health`.
+
+use orbit_proto::v1::{GetHealthHistoryRequest, ListAdvisoriesRequest, StarAdvisories, TimedHealthSample};
+
+use crate::args::HealthArgs;
+use crate::client::Client;
+use crate::errors::CliError;
+use crate::outcome::Outcome;
+use crate::output::table::Table;
+use crate::output::{Output, human};
+use crate::vocabulary::Vocabulary;
+
+pub(super) async fn run(args: HealthArgs, client: &Client, output: Output) -> Result<Outcome, CliError> {
+    match args.history {
+        Some(star_id) => history(star_id, client, output).await?,
+        None => advisories(args.star.unwrap_or_default(), client, output).await?,
+    }
+    Ok(Outcome::Completed)
+}
+
+async fn advisories(star_id: String, client: &Client, output: Output) -> Result<(), CliError> {
+    let answer = client.health().list_advisories(ListAdvisoriesRequest { star_id }).await?.into_inner();
+    if answer.stars.is_empty() && !output.is_json() {
+        output.note("No Star has sent a health sample yet.");
+    }
+    output.answer(&answer, |answer| render(&answer.stars))
+}
+
+fn render(stars: &[StarAdvisories]) -> String {
+    let mut table = Table::new(&["STAR", "ADVICE", "FINDING"]);
+    let types = Vocabulary::of("AdvisoryType");
+    for star in stars {
+        for advisory in &star.advisories {
+            table.row([star.star_id.clone(), types.word(advisory.r#type), advisory.message.clone()]);
+        }
+    }
+    table.render(true)
+}
+
+async fn history(star_id: String, client: &Client, output: Output) -> Result<(), CliError> {
+    let answer = client.health().get_health_history(GetHealthHistoryRequest { star_id }).await?.into_inner();
+    if answer.samples.is_empty() && !output.is_json() {
+        output.note("This Star has not sent a health sample yet.");
+    }
+    output.answer(&answer, |answer| render_samples(&answer.samples))
+}
+
+fn render_samples(samples: &[TimedHealthSample]) -> String {
+    let mut table = Table::new(&["TIME", ">FREE", ">TOTAL", ">RATE", ">ERRORS", ">OPERATIONS"]);
+    for timed in samples {
+        let sample = timed.sample.unwrap_or_default();
+        table.row([
+            human::time(timed.time.as_ref()),
+            human::bytes(sample.disk_available_bytes),
+            human::bytes(sample.disk_total_bytes),
+            human::rate(sample.throughput_bytes_per_sec),
+            human::count(sample.error_count),
+            human::count(sample.total_operations),
+        ]);
+    }
+    table.render(true)
+}

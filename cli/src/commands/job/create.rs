@@ -1,0 +1,92 @@
+//! `orbit job create`, and the specification that `copy` makes in the same way.
+
+use orbit_proto::v1::{CreateJobRequest, GetJobResponse, JobSpec, Layout, Location, Mode, PenaltyPolicy};
+
+use super::{view, watch};
+use crate::args::{CreateArgs, SelectionArgs};
+use crate::client::{Client, request_id};
+use crate::commands::{Places, note_dead_letters};
+use crate::errors::CliError;
+use crate::outcome::Outcome;
+use crate::output::Output;
+
+/// The specification of a copy with what the command line selects; everything else is left to the coordinator's
+/// defaults.
+pub(crate) fn spec(source: Location, destinations: Vec<Location>, selection: SelectionArgs) -> JobSpec {
+    let SelectionArgs {
+        include,
+        exclude,
+        bwlimit,
+        prioritizer,
+        max_penalties,
+        initial_delay,
+        max_delay,
+        backoff_factor,
+    } = selection;
+    let has_penalty =
+        max_penalties.is_some() || initial_delay.is_some() || max_delay.is_some() || backoff_factor.is_some();
+    let penalty = PenaltyPolicy {
+        initial_delay,
+        max_delay,
+        backoff_factor: backoff_factor.unwrap_or_default(),
+        max_penalties,
+    };
+    JobSpec {
+        source: Some(source),
+        destinations,
+        layout: Layout::Files.into(),
+        mode: Mode::Copy.into(),
+        include,
+        exclude,
+        prioritizers: prioritizer,
+        penalty: has_penalty.then_some(penalty),
+        max_bytes_per_second: bwlimit.unwrap_or_default(),
+        dead_letter_max: 0,
+    }
+}
+
+pub(super) async fn run(args: CreateArgs, client: &Client, output: Output) -> Result<Outcome, CliError> {
+    let mut spec = spec(args.source, args.destinations, args.selection);
+    spec.layout = args.layout.unwrap_or(spec.layout);
+    spec.mode = args.mode.unwrap_or(spec.mode);
+    spec.dead_letter_max = args.dead_letter_max.unwrap_or_default();
+    let request =
+        CreateJobRequest { spec: Some(spec), request_id: args.request_id.unwrap_or_else(request_id) };
+    let answer = client.jobs().create_job(request).await?.into_inner();
+    let job_id = answer.job.as_ref().map(|job| job.job_id).unwrap_or_default();
+    if !args.wait {
+        output.answer(&answer, |_| format!("job {job_id}\n`orbit job watch {job_id}` follows it."))?;
+        return Ok(Outcome::Completed);
+    }
+    output.note(&format!("job {job_id}"));
+    let Some(job) = watch::follow_with_progress(job_id, client, output).await? else {
+        return Ok(Outcome::Interrupted);
+    };
+    note_dead_letters(&job, Places::OnStars, client, output).await?;
+    let outcome = Outcome::of(&job).unwrap_or(Outcome::Failed);
+    output.answer(&GetJobResponse { job: Some(job) }, |answer| {
+        answer.job.as_ref().map(view::summary).unwrap_or_default()
+    })?;
+    Ok(outcome)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_specification_leaves_to_the_coordinator_what_was_not_asked_for() {
+        let spec = spec(Location::default(), vec![Location::default()], SelectionArgs::default());
+        assert_eq!((spec.penalty, spec.max_bytes_per_second, spec.prioritizers.len()), (None, 0, 0));
+    }
+
+    #[test]
+    fn one_setting_of_the_penalties_does_not_set_the_others() {
+        let selection = SelectionArgs { max_penalties: Some(2), ..SelectionArgs::default() };
+        let penalty = spec(Location::default(), Vec::new(), selection).penalty.unwrap();
+        assert_eq!(
+            (penalty.max_penalties, penalty.initial_delay, penalty.backoff_factor),
+            (Some(2), None, 0.0)
+        );
+    }
+}

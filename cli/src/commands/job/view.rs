@@ -1,0 +1,228 @@
+//! Jobs as text.
+
+use orbit_proto::v1::{Job, JobProgress, JobSpec, JobState};
+
+use crate::output::human;
+use crate::output::table::{self, Table};
+use crate::parse::location;
+use crate::vocabulary::{Vocabulary, word};
+
+/// A line for each job.
+pub(crate) fn table(jobs: &[Job], has_headings: bool) -> String {
+    let headings = ["JOB", "STATE", ">ITEMS", ">DONE", ">DEAD", ">MOVED", ">RATE", "CREATED", "FROM", "TO"];
+    let mut table = Table::new(&headings);
+    let states = Vocabulary::of("JobState");
+    for job in jobs {
+        let progress = job.progress.unwrap_or_default();
+        let (source, destinations) = places(job.spec.as_ref());
+        let rate = if progress.bytes_per_second == 0 {
+            String::new()
+        } else {
+            human::rate(progress.bytes_per_second)
+        };
+        table.row([
+            job.job_id.to_string(),
+            states.word(job.state),
+            human::count(progress.items_total),
+            human::count(progress.items_stored + progress.items_skipped),
+            human::count(progress.items_dead),
+            human::bytes(progress.bytes_transferred),
+            rate,
+            human::time(job.create_time.as_ref()),
+            source,
+            destinations,
+        ]);
+    }
+    table.render(has_headings)
+}
+
+/// Everything about one job.
+pub(super) fn details(job: &Job) -> String {
+    let progress = job.progress.unwrap_or_default();
+    let (source, destinations) = places(job.spec.as_ref());
+    let remaining = human::wire_duration(progress.estimated_remaining.as_ref());
+    let mut pairs = vec![
+        ("job", job.job_id.to_string()),
+        ("state", word("JobState", job.state)),
+        ("reason", job.state_reason.clone()),
+        ("from", source),
+        ("to", destinations),
+        ("created", human::time(job.create_time.as_ref())),
+        ("ended", human::time(job.end_time.as_ref())),
+        ("items", items_line(&progress)),
+        ("bytes", bytes_line(&progress)),
+        ("rate", human::rate(progress.bytes_per_second)),
+        ("remaining", remaining.map(human::duration).unwrap_or_default()),
+    ];
+    if let Some(spec) = &job.spec {
+        pairs.extend(spec_pairs(spec));
+    }
+    table::details(&pairs)
+}
+
+fn spec_pairs(spec: &JobSpec) -> Vec<(&'static str, String)> {
+    let prioritizers = Vocabulary::of("Prioritizer");
+    let order: Vec<String> =
+        spec.prioritizers.iter().map(|&criterion| prioritizers.word(criterion)).collect();
+    let limit = u64::try_from(spec.max_bytes_per_second).unwrap_or_default();
+    vec![
+        ("include", spec.include.join(" ")),
+        ("exclude", spec.exclude.join(" ")),
+        ("order", order.join(", ")),
+        ("bandwidth limit", if limit == 0 { String::new() } else { human::rate(limit) }),
+    ]
+}
+
+fn items_line(progress: &JobProgress) -> String {
+    let JobProgress {
+        items_total,
+        items_stored,
+        items_skipped,
+        items_penalized,
+        items_in_flight,
+        items_dead,
+        ..
+    } = *progress;
+    let counts = [
+        (items_stored, "stored"),
+        (items_skipped, "skipped unchanged"),
+        (items_in_flight, "in flight"),
+        (items_penalized, "penalized"),
+        (items_dead, "dead"),
+    ];
+    let parts: Vec<String> = counts
+        .into_iter()
+        .filter(|&(number, _)| number > 0)
+        .map(|(number, what)| format!("{} {what}", human::count(number)))
+        .collect();
+    if parts.is_empty() {
+        return human::count(items_total);
+    }
+    format!("{} ({})", human::count(items_total), parts.join(", "))
+}
+
+fn bytes_line(progress: &JobProgress) -> String {
+    format!(
+        "{} of {} stored, {} moved, {} deduplicated",
+        human::bytes(progress.bytes_stored),
+        human::bytes(progress.bytes_total),
+        human::bytes(progress.bytes_transferred),
+        human::bytes(progress.bytes_deduplicated)
+    )
+}
+
+/// The source and the destinations as they are written.
+fn places(spec: Option<&JobSpec>) -> (String, String) {
+    let Some(spec) = spec else { return (String::new(), String::new()) };
+    let source = spec.source.as_ref().map(location::display).unwrap_or_default();
+    let destinations: Vec<String> = spec.destinations.iter().map(location::display).collect();
+    (source, destinations.join(" "))
+}
+
+/// One line about where a job stands.
+pub(super) fn state_line(job: &Job) -> String {
+    let state = word("JobState", job.state);
+    let reason = human::plain(&job.state_reason);
+    if reason.is_empty() {
+        format!("job {}: {state}", job.job_id)
+    } else {
+        format!("job {}: {state}: {reason}", job.job_id)
+    }
+}
+
+/// What an ended job did, in one line.
+pub(crate) fn summary(job: &Job) -> String {
+    let progress = job.progress.unwrap_or_default();
+    let took = human::between(job.create_time.as_ref(), job.end_time.as_ref());
+    let copied = format!("copied {}", human::count_of(progress.items_stored, "item"));
+    let moved = moved(&progress, took);
+    let within = took.map(|took| format!(" in {}", human::duration(took))).unwrap_or_default();
+    let reason = human::plain(&job.state_reason);
+    let because = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+    match job.state() {
+        JobState::Completed => format!("{copied} ({moved}){within}"),
+        JobState::PartiallyCompleted => {
+            let dead = human::count_of(progress.items_dead, "item");
+            format!("{copied} ({moved}){within}; {dead} could not be copied")
+        }
+        JobState::Cancelled => format!("cancelled{because}; {copied} before ({moved})"),
+        JobState::Failed => format!("failed{because}; {copied} before ({moved})"),
+        JobState::Unspecified | JobState::Scanning | JobState::Running | JobState::Paused => state_line(job),
+    }
+}
+
+fn moved(progress: &JobProgress, took: Option<std::time::Duration>) -> String {
+    let mut parts = vec![format!("{} moved", human::bytes(progress.bytes_transferred))];
+    if progress.bytes_deduplicated > 0 {
+        parts.push(format!("{} deduplicated", human::bytes(progress.bytes_deduplicated)));
+    }
+    if progress.items_skipped > 0 {
+        parts.push(format!("{} skipped unchanged", human::count(progress.items_skipped)));
+    }
+    let seconds = took.map(|took| took.as_secs_f64()).filter(|&seconds| seconds > 0.0);
+    if let (Some(seconds), 1..) = (seconds, progress.bytes_transferred) {
+        parts.push(human::rate((progress.bytes_transferred as f64 / seconds) as u64));
+    }
+    parts.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use orbit_proto::v1::Location;
+    use prost_types::Timestamp;
+
+    use super::*;
+
+    fn job(state: JobState) -> Job {
+        Job {
+            job_id: 7,
+            state: state.into(),
+            create_time: Some(Timestamp { seconds: 100, nanos: 0 }),
+            end_time: Some(Timestamp { seconds: 103, nanos: 200_000_000 }),
+            progress: Some(JobProgress {
+                items_total: 1248,
+                items_stored: 1234,
+                items_skipped: 12,
+                items_dead: 2,
+                bytes_transferred: 59_454_259,
+                ..JobProgress::default()
+            }),
+            ..Job::default()
+        }
+    }
+
+    #[test]
+    fn a_summary_says_how_much_and_how_long() {
+        let text = summary(&job(JobState::Completed));
+        assert_eq!(text, "copied 1,234 items (56.7 MiB moved, 12 skipped unchanged, 17.7 MiB/s) in 3.2 s");
+        assert!(
+            summary(&job(JobState::PartiallyCompleted)).ends_with("in 3.2 s; 2 items could not be copied")
+        );
+        let cancelled = Job { state_reason: "Ctrl-C".into(), ..job(JobState::Cancelled) };
+        assert!(summary(&cancelled).starts_with("cancelled: Ctrl-C; copied 1,234 items before"));
+    }
+
+    #[test]
+    fn a_job_without_anything_can_be_shown() {
+        assert!(details(&Job::default()).contains("unspecified"));
+        assert!(table(&[Job::default()], true).starts_with("JOB  STATE"));
+    }
+
+    #[test]
+    fn a_job_shows_its_places_and_counts() {
+        let place = |star: &str, path: &str| Location {
+            star_id: star.into(),
+            path: path.into(),
+            ..Location::default()
+        };
+        let spec = JobSpec {
+            source: Some(place("a", "/s")),
+            destinations: vec![place("b", "/d"), place("c", "/d")],
+            max_bytes_per_second: 10 << 20,
+            ..JobSpec::default()
+        };
+        let text = details(&Job { spec: Some(spec), ..job(JobState::Completed) });
+        assert!(text.contains("b:/d c:/d") && text.contains("10.0 MiB/s"), "{text}");
+        assert!(text.contains("1,248 (1,234 stored, 12 skipped unchanged, 2 dead)"), "{text}");
+    }
+}

@@ -1,0 +1,38 @@
+//! The commands that talk to a coordinator.
+
+mod bulletins;
+mod dead_letters;
+mod guard;
+mod health;
+pub(crate) mod job;
+mod pages;
+mod penalties;
+mod provenance;
+mod reconnect;
+mod star;
+mod status;
+
+use crate::args::Command;
+use crate::client::Client;
+use crate::errors::CliError;
+use crate::outcome::Outcome;
+use crate::output::Output;
+
+pub(crate) use self::dead_letters::{Places, note_all as note_dead_letters};
+pub(crate) use self::star::state_line as star_line;
+
+/// Carries out a command that needs a coordinator.
+pub(crate) async fn run(command: Command, client: &Client, output: Output) -> Result<Outcome, CliError> {
+    match command {
+        Command::Copy(_) | Command::Demo(_) => unreachable!("copy and demo bring their own coordinator"),
+        Command::Job(command) => Box::pin(job::run(command, client, output)).await,
+        Command::Star(command) => Box::pin(star::run(command, client, output)).await,
+        Command::Guard(command) => guard::run(command, client, output).await,
+        Command::Penalties(command) => penalties::run(command, client, output).await,
+        Command::Bulletins(args) => Box::pin(bulletins::run(args, client, output)).await,
+        Command::DeadLetters(command) => Box::pin(dead_letters::run(command, client, output)).await,
+        Command::Provenance(args) => Box::pin(provenance::run(args, client, output)).await,
+        Command::Health(args) => health::run(args, client, output).await,
+        Command::Status => status::run(client, output).await,
+    }
+}

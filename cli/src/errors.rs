@@ -1,0 +1,235 @@
+//! What can go wrong for an operator, in sentences that say what to do next. Never a debug dump.
+
+use std::error::Error as _;
+use std::fmt::Write as _;
+
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+use crate::client::ANSWER_TIMEOUT;
+use crate::outcome::{Outcome, UNREACHABLE, USAGE};
+use crate::output::human;
+
+/// Why a command could not be carried out.
+#[derive(Debug)]
+pub enum CliError {
+    /// The command line asks for something that makes no sense.
+    Usage(String),
+    /// There is no coordinator at the address, or the connection to it was lost.
+    Unreachable {
+        /// What the system says, in one line.
+        problem: String,
+    },
+    /// The coordinator said no.
+    Refused(Box<Status>),
+    /// Something on this machine failed.
+    Failed(String),
+    /// Nobody reads standard output any more, as after `| head`.
+    OutputClosed,
+}
+
+impl From<Status> for CliError {
+    fn from(status: Status) -> Self {
+        // A status that the coordinator sent has no source; one that stands for a broken connection has.
+        match status.source() {
+            Some(source) => Self::unreachable(source),
+            None => Self::Refused(Box::new(status)),
+        }
+    }
+}
+
+impl CliError {
+    /// From whatever the transport says; its innermost cause is the one that a person understands.
+    pub(crate) fn unreachable(error: &(dyn std::error::Error + 'static)) -> Self {
+        let mut innermost = error;
+        while let Some(source) = innermost.source() {
+            innermost = source;
+        }
+        Self::Unreachable { problem: innermost.to_string() }
+    }
+
+    /// The same for a command that brings its own coordinator: then there is no address to look at.
+    pub(crate) fn within_this_process(self) -> Self {
+        match self {
+            Self::Unreachable { problem } => Self::Failed(format!(
+                "the coordinator in this process has stopped: {problem}; --log info says more"
+            )),
+            Self::Usage(_) | Self::Refused(_) | Self::Failed(_) | Self::OutputClosed => self,
+        }
+    }
+
+    /// The exit code.
+    pub fn code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => USAGE,
+            Self::Unreachable { .. } => UNREACHABLE,
+            Self::Refused(status) => match status.code() {
+                Code::InvalidArgument => USAGE,
+                Code::Unavailable => UNREACHABLE,
+                _ => Outcome::Failed.code(),
+            },
+            Self::Failed(_) => Outcome::Failed.code(),
+            Self::OutputClosed => Outcome::Completed.code(),
+        }
+    }
+
+    /// Whether the same may work a little later: the connection broke, or the coordinator is on its way up or down.
+    pub(crate) fn is_passing(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Refused(status) => status.code() == Code::Unavailable,
+            Self::Usage(_) | Self::Failed(_) | Self::OutputClosed => false,
+        }
+    }
+
+    /// The text for standard error, of one or a few lines; `None` when there is nothing to say. `url` is where the
+    /// coordinator should have been.
+    pub fn render(&self, url: &str) -> Option<String> {
+        match self {
+            Self::Usage(text) | Self::Failed(text) => Some(text.clone()),
+            Self::Unreachable { problem } => Some(format!(
+                "no coordinator answers at {url}: {problem}\n\
+                 Start one with `orbit-coordinator --data-dir DIR`, or say where it is with --coordinator URL or \
+                 ORBIT_COORDINATOR."
+            )),
+            Self::Refused(status) => Some(render_status(status, url)),
+            Self::OutputClosed => None,
+        }
+    }
+}
+
+fn render_status(status: &Status, url: &str) -> String {
+    let message = sentence(status.message());
+    match status.code() {
+        Code::InvalidArgument => render_violations(status),
+        Code::NotFound => render_not_found(status.message()),
+        Code::ResourceExhausted => match status.get_details_retry_info().and_then(|info| info.retry_delay) {
+            Some(delay) => format!("{message}\nTry again in {}.", human::duration(delay)),
+            None => message,
+        },
+        Code::Unavailable => {
+            format!(
+                "the coordinator at {url} cannot serve this now: {message}\nTry again, or name another one with --coordinator."
+            )
+        }
+        Code::Unimplemented => format!(
+            "the coordinator at {url} does not know this request; it may be of another version than this orbit, {}.",
+            env!("CARGO_PKG_VERSION")
+        ),
+        Code::Unauthenticated | Code::PermissionDenied => format!("not allowed: {message}"),
+        Code::DeadlineExceeded | Code::Cancelled => format!(
+            "the coordinator at {url} did not answer within {}: {message}",
+            human::duration(ANSWER_TIMEOUT)
+        ),
+        Code::AlreadyExists | Code::FailedPrecondition | Code::Aborted | Code::OutOfRange => message,
+        Code::Ok | Code::Unknown | Code::Internal | Code::DataLoss => {
+            format!("the coordinator at {url} failed: {message}\nIts log says more.")
+        }
+    }
+}
+
+fn render_violations(status: &Status) -> String {
+    let violations =
+        status.get_details_bad_request().map(|details| details.field_violations).unwrap_or_default();
+    if violations.is_empty() {
+        return sentence(status.message());
+    }
+    let mut text = "the request is not acceptable:".to_owned();
+    for violation in violations {
+        // Writing to a String cannot fail.
+        let _ =
+            write!(text, "\n  {}: {}", human::plain(&violation.field), human::plain(&violation.description));
+    }
+    text
+}
+
+/// What is not there, and the command that lists what is. The coordinator's own hint names an RPC instead.
+fn render_not_found(message: &str) -> String {
+    let lists = [
+        ("dead letter", "orbit dead-letters ls"),
+        ("item", "orbit job items JOB"),
+        ("job", "orbit job ls"),
+        ("Star", "orbit star ls"),
+    ];
+    let what = message.split(';').next().unwrap_or_default();
+    match lists.into_iter().find(|(noun, _)| what.contains(noun)) {
+        Some((_, list)) => format!("{}\n`{list}` shows those that there are.", sentence(what)),
+        None => sentence(message),
+    }
+}
+
+fn sentence(message: &str) -> String {
+    let message = human::plain(message);
+    if message.is_empty() {
+        return "it gave no reason.".to_owned();
+    }
+    if message.ends_with(['.', '!', '?']) { message } else { format!("{message}.") }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tonic_types::ErrorDetails;
+
+    use super::*;
+
+    const URL: &str = "http://127.0.0.1:7100";
+
+    fn render(status: Status) -> String {
+        CliError::from(status).render(URL).unwrap()
+    }
+
+    #[test]
+    fn every_violation_stands_on_a_line_of_its_own() {
+        let mut details = ErrorDetails::new();
+        details.add_bad_request_violation("spec.source.path", "is \"a\"; an absolute path is needed");
+        details.add_bad_request_violation("spec.destinations", "is empty");
+        let status = Status::with_error_details(Code::InvalidArgument, "two fields", details);
+        let error = CliError::from(status);
+        assert_eq!(error.code(), USAGE);
+        assert_eq!(
+            error.render(URL).unwrap(),
+            "the request is not acceptable:\n  spec.source.path: is \"a\"; an absolute path is needed\n  \
+             spec.destinations: is empty"
+        );
+    }
+
+    #[test]
+    fn what_is_not_found_comes_with_where_to_look() {
+        let text = render(Status::not_found("there is no job 7; ListJobs shows those there are"));
+        assert_eq!(text, "there is no job 7.\n`orbit job ls` shows those that there are.");
+        assert!(render(Status::not_found("there is no Star nas")).contains("orbit star ls"));
+        assert!(render(Status::not_found("there is no item 7/0/1")).contains("orbit job items"));
+    }
+
+    #[test]
+    fn a_full_coordinator_says_when_to_come_back() {
+        let mut details = ErrorDetails::new();
+        details.set_retry_info(Some(Duration::from_millis(2500)));
+        let status = Status::with_error_details(Code::ResourceExhausted, "1000 jobs run", details);
+        assert_eq!(render(status), "1000 jobs run.\nTry again in 2.5 s.");
+    }
+
+    #[test]
+    fn a_coordinator_that_is_unavailable_counts_as_unreachable() {
+        let error = CliError::from(Status::unavailable("not the leader"));
+        assert_eq!((error.code(), error.is_passing()), (UNREACHABLE, true));
+        assert!(
+            error
+                .render(URL)
+                .unwrap()
+                .starts_with("the coordinator at http://127.0.0.1:7100 cannot serve this now")
+        );
+    }
+
+    #[test]
+    fn control_characters_of_a_message_do_not_reach_the_terminal() {
+        assert_eq!(render(Status::failed_precondition("a\u{1b}[2Jb")), "a\\x1b[2Jb.");
+    }
+
+    #[test]
+    fn a_closed_output_is_silent_and_no_failure() {
+        assert_eq!((CliError::OutputClosed.render(URL), CliError::OutputClosed.code()), (None, 0));
+    }
+}

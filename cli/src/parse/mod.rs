@@ -1,0 +1,4 @@
+//! Values on the command line that are more than a word or a number.
+
+pub(crate) mod location;
+pub(crate) mod quantity;

@@ -1,0 +1,195 @@
+//! `orbit copy` as a process, with the whole grid in it: what arrives, what is said, and what it exits with.
+
+#![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+fn orbit(dir: &Path, args: &[&str]) -> Output {
+    command(dir, args).output().unwrap()
+}
+
+fn command(dir: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_orbit"));
+    // What an operator's environment sets must not reach a test.
+    command
+        .args(args)
+        .current_dir(dir)
+        .env_remove("ORBIT_CONFIG")
+        .env_remove("ORBIT_JSON")
+        .env("TMPDIR", dir);
+    command
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A directory with `src/`: a file, an empty directory, a deep file with odd permissions, a link.
+fn tree() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let src = dir.path().join("src");
+    fs::create_dir_all(src.join("deep/er")).unwrap();
+    fs::create_dir(src.join("empty")).unwrap();
+    fs::write(src.join("a"), "alpha").unwrap();
+    fs::write(src.join("deep/er/b"), vec![7; 300_000]).unwrap();
+    fs::set_permissions(src.join("deep/er/b"), fs::Permissions::from_mode(0o640)).unwrap();
+    symlink("a", src.join("link")).unwrap();
+    dir
+}
+
+#[test]
+fn a_tree_arrives_and_a_second_copy_finds_nothing_to_do() {
+    let dir = tree();
+    let first = orbit(dir.path(), &["copy", "src", "dst/new"]);
+    assert_eq!(first.status.code(), Some(0), "{}", stderr(&first));
+    assert!(stdout(&first).starts_with("copied 7 items (293.0 KiB moved"), "{}", stdout(&first));
+    let copied = dir.path().join("dst/new");
+    assert_eq!(fs::read(copied.join("a")).unwrap(), b"alpha");
+    assert_eq!(fs::read_link(copied.join("link")).unwrap(), Path::new("a"));
+    assert!(copied.join("empty").is_dir());
+    let (from, to) = (dir.path().join("src/deep/er/b"), copied.join("deep/er/b"));
+    assert_eq!(fs::read(&from).unwrap(), fs::read(&to).unwrap());
+    let (from, to) = (fs::metadata(&from).unwrap(), fs::metadata(&to).unwrap());
+    assert_eq!((from.mode(), from.mtime(), from.mtime_nsec()), (to.mode(), to.mtime(), to.mtime_nsec()));
+
+    let second = orbit(dir.path(), &["copy", "src", "dst/new"]);
+    assert!(
+        stdout(&second).starts_with("copied 0 items (0 B moved, 7 skipped unchanged)"),
+        "{}",
+        stdout(&second)
+    );
+    let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 2, "the temporary state is gone: {left:?}");
+}
+
+#[test]
+fn a_file_goes_to_a_path_or_into_a_directory() {
+    let dir = tree();
+    assert_eq!(orbit(dir.path(), &["copy", "src/a", "new/name"]).status.code(), Some(0));
+    assert_eq!(fs::read(dir.path().join("new/name")).unwrap(), b"alpha");
+    assert_eq!(orbit(dir.path(), &["copy", "src/a", "new"]).status.code(), Some(0));
+    assert_eq!(fs::read(dir.path().join("new/a")).unwrap(), b"alpha");
+}
+
+#[test]
+fn what_is_missing_is_listed_and_the_rest_arrives() {
+    let dir = tree();
+    assert!(Command::new("mkfifo").arg(dir.path().join("src/pipe")).status().unwrap().success());
+    let output = orbit(dir.path(), &["copy", "src", "dst", "--json"]);
+    assert_eq!(output.status.code(), Some(3));
+    let errors = stderr(&output);
+    let lines: Vec<&str> = errors.lines().filter(|line| line.starts_with("not copied: ")).collect();
+    assert_eq!(lines.len(), 1, "{errors}");
+    assert!(lines[0].contains("src/pipe -> ") && lines[0].contains("permanent-error"), "{errors}");
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(answer["job"]["state"], "JOB_STATE_PARTIALLY_COMPLETED");
+    assert_eq!(answer["job"]["progress"]["itemsDead"], "1");
+    assert_eq!(fs::read(dir.path().join("dst/a")).unwrap(), b"alpha");
+}
+
+#[test]
+fn globs_select_what_is_copied() {
+    let dir = tree();
+    let output = orbit(dir.path(), &["copy", "src", "dst", "--exclude", "deep", "--exclude", "link"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(dir.path().join("dst/a").exists());
+    assert!(
+        !dir.path().join("dst/deep").exists() && fs::symlink_metadata(dir.path().join("dst/link")).is_err()
+    );
+}
+
+#[test]
+fn mistakes_are_said_in_a_sentence_and_change_nothing() {
+    let dir = tree();
+    let cases = [
+        (&["copy", "missing", "dst"][..], "missing: no such file or directory"),
+        (&["copy", "src", "src/deep/x"], "inside"),
+        (&["copy", "src", "src"], "are the same"),
+        (&["copy", "src", "src/a"], "inside"),
+        (&["copy", "src", "dst", "--bwlimit", "fast"], "10M"),
+        (&["copy", "src", "dst", "--state-dir", "src/a"], "--state-dir"),
+    ];
+    for (args, expected) in cases {
+        let output = orbit(dir.path(), args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(expected), "{args:?}: {}", stderr(&output));
+    }
+    assert!(!dir.path().join("dst").exists() && !dir.path().join("src/deep/x").exists());
+}
+
+#[test]
+fn a_copy_of_everything_leaves_its_own_state_out() {
+    let dir = tree();
+    let target = tempfile::tempdir().unwrap();
+    // The temporary state lies below the source, since TMPDIR does.
+    let output = orbit(dir.path(), &["copy", ".", &target.path().join("all").to_string_lossy()]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let copied: Vec<_> =
+        fs::read_dir(target.path().join("all")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(copied, ["src"]);
+}
+
+#[test]
+fn an_interrupt_cancels_and_a_later_copy_with_the_same_state_completes() {
+    let dir = tree();
+    fs::write(dir.path().join("src/big"), vec![1; 8 << 20]).unwrap();
+    for index in 0..64 {
+        let noise: Vec<u8> =
+            (0..200_000u32).map(|byte| (byte.wrapping_mul(2_654_435_761 + index) >> 13) as u8).collect();
+        fs::write(dir.path().join(format!("src/n{index}")), noise).unwrap();
+    }
+    let args = ["copy", "src", "dst", "--state-dir", "state", "--bwlimit", "1M"];
+    let mut child = command(dir.path(), &args).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    // The first line of progress comes after a second, when the job surely runs.
+    lines.next().unwrap().unwrap();
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(4), "{}", stdout(&output));
+    assert!(stdout(&output).starts_with("cancelled: interrupted"), "{}", stdout(&output));
+
+    let again = orbit(dir.path(), &args[..5]);
+    assert_eq!(again.status.code(), Some(0), "{}", stderr(&again));
+    assert_eq!(fs::metadata(dir.path().join("dst/big")).unwrap().len(), 8 << 20);
+}
+
+#[test]
+fn a_killed_copy_is_cleaned_up_by_the_next_one_with_the_same_state() {
+    let dir = tree();
+    for index in 0..32 {
+        fs::write(dir.path().join(format!("src/n{index}")), vec![index as u8; 200_000 + index]).unwrap();
+    }
+    let args = ["copy", "src", "dst", "--state-dir", "state", "--bwlimit", "1M"];
+    let mut child = command(dir.path(), &args).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    lines.next().unwrap().unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let again = orbit(dir.path(), &args[..5]);
+    assert_eq!(again.status.code(), Some(0), "{}", stderr(&again));
+    assert!(stderr(&again).contains("of an interrupted copy is cancelled"), "{}", stderr(&again));
+    for index in 0..32 {
+        let copied = fs::read(dir.path().join(format!("dst/n{index}"))).unwrap();
+        assert_eq!(copied, vec![index as u8; 200_000 + index]);
+    }
+}
+
+#[test]
+fn no_coordinator_is_exit_code_5_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    // Bound and dropped: nothing listens there now.
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let output = orbit(dir.path(), &["star", "ls", "--coordinator", &address.to_string()]);
+    assert_eq!(output.status.code(), Some(5));
+    let text = stderr(&output);
+    assert!(text.contains(&address.to_string()) && text.contains("orbit-coordinator"), "{text}");
+}

@@ -1,0 +1,55 @@
+//! What a coordinator can be told: its flags, and the options they become.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+use orbit_shared::settings::parse_duration;
+
+use crate::core::CoreConfig;
+use crate::server::CoordinatorOptions;
+
+/// The coordinator of Orbit Grid: plans and records what the Stars move.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "orbit-coordinator", version)]
+pub struct CoordinatorFlags {
+    /// Where to serve Stars and operators over gRPC; port 0 picks a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7100")]
+    pub listen: SocketAddr,
+    /// Where to serve health checks and the bulletin board over HTTP; port 0 picks a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7180")]
+    pub http_listen: SocketAddr,
+    /// Directory for the store and the provenance log; made if it is missing
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// How long a silent Star keeps its work before it is given away, for example 15s
+    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = parse_duration)]
+    pub lease: Duration,
+    /// How often a Star reports that it lives; at most a third of the lease
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
+    pub heartbeat_interval: Duration,
+    /// Give a Star no work after it has registered until ScheduleStar is called for it
+    #[arg(long)]
+    pub manual_schedule: bool,
+    /// Listen on an address that other machines can reach although nothing is encrypted
+    #[arg(long)]
+    pub insecure_plaintext: bool,
+}
+
+impl From<CoordinatorFlags> for CoordinatorOptions {
+    fn from(flags: CoordinatorFlags) -> Self {
+        Self {
+            listen: flags.listen,
+            http_listen: Some(flags.http_listen),
+            data_dir: flags.data_dir,
+            core: CoreConfig {
+                lease: flags.lease,
+                heartbeat_interval: flags.heartbeat_interval,
+                is_manual_schedule: flags.manual_schedule,
+                ..CoreConfig::default()
+            },
+            is_plaintext_allowed: flags.insecure_plaintext,
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! What a turn of the core makes durable. All changes of one turn are committed together or not at all.
+
+use orbit_shared::bulletin::Bulletin;
+use orbit_shared::entry::Entry;
+use orbit_shared::penalization::PenaltyRecord;
+use orbit_shared::words::{AssignmentId, ItemId, JobId, StarId};
+use serde::{Deserialize, Serialize};
+
+use super::event::DeadItem;
+use super::job::JobRecord;
+use super::lane::QueueKey;
+use super::star::StarRecord;
+
+/// How an item ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ItemEnd {
+    /// Stored.
+    Stored,
+    /// Was there already.
+    Skipped,
+    /// Given up.
+    Dead,
+}
+
+/// An item's end, and after how many failures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ItemEndRecord {
+    /// How it ended.
+    pub end: ItemEnd,
+    /// Failed attempts before.
+    pub attempts: u32,
+}
+
+/// A penalized item.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PenalizedRecord {
+    /// Its failures.
+    pub record: PenaltyRecord,
+    /// What the scan found.
+    pub entry: Entry,
+}
+
+/// A live assignment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AssignmentRecord {
+    /// Its number.
+    pub id: AssignmentId,
+    /// Who holds it.
+    pub star: StarId,
+    /// Its job.
+    pub job: JobId,
+    /// Its destination within the job.
+    pub destination: u32,
+    /// Its items.
+    pub sequences: Vec<u64>,
+}
+
+/// One change.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// A job is new or its record is different.
+    PutJob(Box<JobRecord>),
+    /// A job is forgotten, with all its items.
+    ForgetJob(JobId),
+    /// Nothing of a job waits any more.
+    ClearQueue(JobId),
+    /// The scan found an entry.
+    PutEntry {
+        /// The job.
+        job: JobId,
+        /// Its sequence number.
+        sequence: u64,
+        /// The entry.
+        entry: Entry,
+    },
+    /// An item waits in its lane's queue.
+    Enqueue {
+        /// The item.
+        item: ItemId,
+        /// Its place.
+        key: QueueKey,
+    },
+    /// An item has left the queue.
+    Dequeue {
+        /// The item.
+        item: ItemId,
+        /// Its place.
+        key: QueueKey,
+    },
+    /// An item has ended.
+    PutEnd {
+        /// The item.
+        item: ItemId,
+        /// How.
+        record: ItemEndRecord,
+    },
+    /// An item that had ended is to be tried again.
+    RemoveEnd(ItemId),
+    /// An item is penalized.
+    PutPenalty {
+        /// The item.
+        item: ItemId,
+        /// Its record.
+        record: Box<PenalizedRecord>,
+    },
+    /// An item is penalized no more.
+    RemovePenalty(ItemId),
+    /// An item is a dead letter.
+    PutDeadLetter(Box<DeadItem>),
+    /// A dead letter was retried or forgotten.
+    RemoveDeadLetter(u64),
+    /// A Star holds an assignment.
+    PutAssignment(AssignmentRecord),
+    /// Nobody holds it any more.
+    RemoveAssignment(AssignmentId),
+    /// A Star is new or its record is different.
+    PutStar(Box<StarRecord>),
+    /// A Star is forgotten.
+    RemoveStar(StarId),
+    /// A bulletin is new, repeated or acknowledged.
+    PutBulletin(Bulletin),
+    /// A bulletin had to make room.
+    RemoveBulletin(u64),
+    /// The next number of each kind.
+    PutCounters(Counters),
+}
+
+/// The next numbers; none is ever given twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Next job.
+    pub job: u64,
+    /// Next assignment.
+    pub assignment: u64,
+    /// Next scan.
+    pub scan: u64,
+    /// Next dead letter.
+    pub dead_letter: u64,
+    /// Next bulletin.
+    pub bulletin: u64,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self { job: 1, assignment: 1, scan: 1, dead_letter: 1, bulletin: 1 }
+    }
+}
+
+/// All that a core needs to go on where another stopped.
+#[derive(Debug, Default)]
+pub struct Recovered {
+    /// All jobs, those that have ended too.
+    pub jobs: Vec<JobRecord>,
+    /// All Stars.
+    pub stars: Vec<StarRecord>,
+    /// Live assignments, without the items that have ended, and the entries of the others in the same order.
+    pub assignments: Vec<(AssignmentRecord, Vec<Entry>)>,
+    /// Penalized items.
+    pub penalties: Vec<(ItemId, PenalizedRecord)>,
+    /// Dead letters.
+    pub dead_letters: Vec<DeadItem>,
+    /// Bulletins.
+    pub bulletins: Vec<Bulletin>,
+    /// The next numbers.
+    pub counters: Counters,
+}

@@ -1,0 +1,280 @@
+//! What happens to the core, and what it wants done: past tense in, imperative out.
+
+use std::time::Duration;
+
+use orbit_shared::dead_letter::{DeadLetterEntry, DeadLetterFilter};
+use orbit_shared::entry::Entry;
+use orbit_shared::session::{Assignment, CoordinatorMessage, Hello, StarMessage};
+use orbit_shared::words::{JobId, StarId};
+
+use super::job::JobSpec;
+use super::lane::QueueKey;
+use super::refusal::{Refusal, Violation};
+
+/// Names one session for the driver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub u64);
+
+/// Names one caller who waits for an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReplyId(pub u64);
+
+/// What has happened.
+#[derive(Debug)]
+pub enum Event {
+    /// A Star has said hello.
+    SessionOpened {
+        /// The new session.
+        session: SessionId,
+        /// Who it is.
+        hello: Hello,
+    },
+    /// A Star has said something else.
+    MessageReceived {
+        /// On which session.
+        session: SessionId,
+        /// What.
+        message: StarMessage,
+    },
+    /// A session's stream has ended.
+    SessionClosed {
+        /// Which.
+        session: SessionId,
+    },
+    /// An operator has asked for something.
+    CommandReceived {
+        /// Who waits for the answer.
+        reply: ReplyId,
+        /// What.
+        command: Command,
+    },
+    /// The store has answered a [`Action::LoadWindow`].
+    WindowLoaded {
+        /// The lane's job.
+        job: JobId,
+        /// The lane's destination.
+        destination: u32,
+        /// What follows in the queue: key, sequence number and entry.
+        items: Vec<(QueueKey, u64, Entry)>,
+        /// Whether the queue has nothing after these.
+        is_end: bool,
+    },
+    /// The moment that [`super::Core::next_deadline`] named has come.
+    DeadlineReached,
+}
+
+/// What an operator asks for.
+#[derive(Debug)]
+pub enum Command {
+    /// A new job.
+    CreateJob {
+        /// What to move.
+        spec: Box<JobSpec>,
+        /// The caller's name for the request.
+        request_id: String,
+        /// What was found wrong with the request before it came here.
+        violations: Vec<Violation>,
+    },
+    /// Stop dispatching a job.
+    PauseJob {
+        /// Which.
+        job: JobId,
+        /// Why.
+        reason: String,
+    },
+    /// Dispatch again.
+    ResumeJob {
+        /// Which.
+        job: JobId,
+    },
+    /// End a job.
+    CancelJob {
+        /// Which.
+        job: JobId,
+        /// Why.
+        reason: String,
+    },
+    /// Make a Star known.
+    RegisterStar {
+        /// Its name.
+        star: StarId,
+    },
+    /// Give a Star work, or take it back into service.
+    ScheduleStar {
+        /// Which.
+        star: StarId,
+        /// Why.
+        reason: String,
+    },
+    /// Give a Star no new work.
+    DrainStar {
+        /// Which.
+        star: StarId,
+        /// Why.
+        reason: String,
+        /// How long its work may take before that is worth a bulletin.
+        deadline: Option<Duration>,
+    },
+    /// End a Star's process.
+    ShutdownStar {
+        /// Which.
+        star: StarId,
+        /// Why.
+        reason: String,
+        /// Although it is not drained.
+        force: bool,
+    },
+    /// Keep work away from a Star, or no longer.
+    CordonStar {
+        /// Which.
+        star: StarId,
+        /// Whether it is to be cordoned.
+        is_cordoned: bool,
+    },
+    /// Forget a Star.
+    RemoveStar {
+        /// Which.
+        star: StarId,
+    },
+    /// Change what a Star may hold.
+    SetGuardLimits {
+        /// Which.
+        star: StarId,
+        /// Items.
+        max_object_count: Option<u64>,
+        /// Bytes.
+        max_byte_size: Option<u64>,
+    },
+    /// Stop dispatch to a Star.
+    PauseGuard {
+        /// Which.
+        star: StarId,
+        /// Why.
+        reason: String,
+    },
+    /// Take an operator's pause back.
+    ResumeGuard {
+        /// Which.
+        star: StarId,
+    },
+    /// Forgive items.
+    ClearPenalties {
+        /// Of this job.
+        job: Option<JobId>,
+        /// This item.
+        item: Option<orbit_shared::words::ItemId>,
+    },
+    /// Queue dead letters again.
+    RetryDeadLetters(DeadLetterFilter),
+    /// Forget dead letters.
+    DiscardDeadLetters(DeadLetterFilter),
+    /// Mark bulletins as seen.
+    AcknowledgeBulletins(Vec<u64>),
+}
+
+/// What a command came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// It concerns this job.
+    Job(JobId),
+    /// It concerns this Star.
+    Star(StarId),
+    /// It changed so many things.
+    Count(u64),
+    /// It is done.
+    Done,
+}
+
+/// Why the coordinator ends a session.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CloseReason {
+    /// Another identity holds the name.
+    #[error(
+        "the name {star} belongs to another Star: start this one under another --star-id, with the vault that {star} was first started with, or take the name free with RemoveStar"
+    )]
+    NameTaken {
+        /// The name.
+        star: StarId,
+    },
+    /// The same identity has connected again.
+    #[error("a newer session of {star} has taken over; is the same vault used by two processes?")]
+    Superseded {
+        /// The Star.
+        star: StarId,
+    },
+    /// The grid is full.
+    #[error("the grid has {max} Stars already; remove one first")]
+    TooManyStars {
+        /// The bound.
+        max: usize,
+    },
+    /// The Star was removed while it was connected.
+    #[error("{star} was removed from the grid")]
+    Removed {
+        /// The Star.
+        star: StarId,
+    },
+    /// The Star did not keep to the protocol.
+    #[error("protocol violation: {problem}")]
+    ProtocolViolated {
+        /// How.
+        problem: String,
+    },
+}
+
+/// What the core wants done, after what it changed is durable.
+#[derive(Debug)]
+pub enum Action {
+    /// Say something to a Star.
+    Send {
+        /// On which session.
+        session: SessionId,
+        /// What.
+        message: CoordinatorMessage,
+    },
+    /// Give a Star work; whoever executes this signs the assignment's token.
+    Assign {
+        /// On which session.
+        session: SessionId,
+        /// The work, with an empty token.
+        assignment: Assignment,
+        /// Whom the token is for.
+        destination_star: StarId,
+    },
+    /// End a session.
+    Close {
+        /// Which.
+        session: SessionId,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// Read on in a lane's queue; answered at once, before anything else happens, by [`Event::WindowLoaded`].
+    LoadWindow {
+        /// The lane's job.
+        job: JobId,
+        /// The lane's destination.
+        destination: u32,
+        /// Where to go on; exclusive.
+        after: QueueKey,
+        /// How many at most.
+        limit: usize,
+    },
+    /// Answer a caller.
+    Reply {
+        /// Whom.
+        reply: ReplyId,
+        /// What.
+        answer: Result<Answer, Refusal>,
+    },
+}
+
+/// A dead letter with what is needed to queue its item again.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct DeadItem {
+    /// The dead letter.
+    pub letter: DeadLetterEntry,
+    /// What the scan found.
+    pub entry: Entry,
+    /// Whether it is being tried again.
+    pub is_retrying: bool,
+}

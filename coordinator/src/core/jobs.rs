@@ -1,0 +1,358 @@
+//! Commands on jobs, and how jobs end.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use orbit_shared::bulletin::Severity;
+use orbit_shared::dead_letter::DeadLetterFilter;
+use orbit_shared::entry::{Entry, EntryKind};
+use orbit_shared::provenance::{ProvenanceEvent, ProvenanceType};
+use orbit_shared::time::{Monotonic, Now};
+use orbit_shared::words::{ItemId, JobId};
+
+use super::event::Answer;
+use super::job::{Job, JobEnd, JobRecord, JobSpec, JobState, ScanRecord, Tally};
+use super::lane::{Lane, Queued, queue_key};
+use super::limits::{ACTIVE_JOBS_MAX, ENDED_JOBS_MAX};
+use super::refusal::{Refusal, Violation};
+use super::{Change, Core, Effects};
+
+impl Core {
+    /// Checks a specification whole and starts the job.
+    pub(super) fn create_job(
+        &mut self,
+        now: Now,
+        spec: JobSpec,
+        request_id: String,
+        mut violations: Vec<Violation>,
+        fx: &mut Effects,
+    ) -> Result<Answer, Refusal> {
+        if let Some(&job) = self.requests.get(&request_id) {
+            return Ok(Answer::Job(job));
+        }
+        self.validate_spec(&spec, &request_id, &mut violations);
+        if !violations.is_empty() {
+            return Err(Refusal::Invalid(violations));
+        }
+        if self.jobs.values().filter(|job| job.live.is_some()).count() >= ACTIVE_JOBS_MAX {
+            return Err(Refusal::Full {
+                problem: format!("{ACTIVE_JOBS_MAX} jobs have not ended yet; wait for one, or cancel one"),
+                retry_after: Duration::from_secs(10),
+            });
+        }
+        let id = JobId(self.counters.job);
+        self.counters.job += 1;
+        self.is_counters_dirty = true;
+        let record = JobRecord {
+            id,
+            tallies: vec![Tally::default(); spec.destinations.len()],
+            spec,
+            request_id: request_id.clone(),
+            create_time: now.wall,
+            pause: None,
+            scan: ScanRecord::default(),
+            end: None,
+        };
+        let mut job = Job::new(record, now.monotonic, self.config.seed);
+        job.is_dirty = true;
+        if let Some(live) = &mut job.live {
+            live.lanes.fill_with(Lane::new_empty);
+        }
+        self.jobs.insert(id, job);
+        if !request_id.is_empty() {
+            self.requests.insert(request_id, id);
+        }
+        self.record(now, fx, ProvenanceEvent::new(ProvenanceType::JobCreated, id));
+        self.forget_old_jobs(now, fx);
+        Ok(Answer::Job(id))
+    }
+
+    /// A job that has not ended, or why there is none.
+    fn unfinished(&mut self, id: JobId) -> Result<&mut Job, Refusal> {
+        let job = self.jobs.get_mut(&id).ok_or_else(|| no_job(id))?;
+        match &job.record.end {
+            None => Ok(job),
+            Some(end) => {
+                Err(Refusal::WrongState { problem: format!("job {id} has ended already: {}", end.reason) })
+            }
+        }
+    }
+
+    /// Stops dispatching; the scan stops as well, and goes on from where it was.
+    pub(super) fn pause_job(&mut self, id: JobId, reason: &str, fx: &mut Effects) -> Result<Answer, Refusal> {
+        let job = self.unfinished(id)?;
+        let reason = if reason.is_empty() { "paused by an operator" } else { reason };
+        job.record.pause = Some(reason.to_owned());
+        job.is_dirty = true;
+        self.stop_scan(id, fx);
+        Ok(Answer::Job(id))
+    }
+
+    /// Dispatches again.
+    pub(super) fn resume_job(&mut self, now: Now, id: JobId, fx: &mut Effects) -> Result<Answer, Refusal> {
+        let job = self.unfinished(id)?;
+        if job.record.pause.take().is_some() {
+            job.is_dirty = true;
+            self.record(now, fx, ProvenanceEvent::new(ProvenanceType::JobResumed, id));
+        }
+        Ok(Answer::Job(id))
+    }
+
+    /// Ends a job by an operator's wish.
+    pub(super) fn cancel_job(
+        &mut self,
+        now: Now,
+        id: JobId,
+        reason: &str,
+        fx: &mut Effects,
+    ) -> Result<Answer, Refusal> {
+        if self.jobs.get(&id).is_some_and(|job| job.record.state() == JobState::Cancelled) {
+            return Ok(Answer::Job(id));
+        }
+        self.unfinished(id)?;
+        let reason = if reason.is_empty() { "cancelled by an operator" } else { reason };
+        self.end_job(now, id, JobState::Cancelled, reason, fx);
+        Ok(Answer::Job(id))
+    }
+
+    /// Ends every job that has nothing left to do.
+    pub(super) fn end_finished_jobs(&mut self, now: Now, fx: &mut Effects) {
+        let is_finished =
+            |job: &&Job| job.live.is_some() && job.record.scan.is_done && job.record.tally().open() == 0;
+        let finished: Vec<JobId> = self.jobs.values().filter(is_finished).map(|job| job.record.id).collect();
+        for id in finished {
+            let tally = self.jobs.get(&id).map(|job| job.record.tally()).unwrap_or_default();
+            assert_eq!(
+                tally.total,
+                tally.stored + tally.skipped + tally.dead,
+                "job {id} ends with items that are nowhere: {tally:?}"
+            );
+            let (state, reason) = match tally.dead {
+                0 => (JobState::Completed, "every item is at its destination".to_owned()),
+                dead => (
+                    JobState::PartiallyCompleted,
+                    format!(
+                        "{dead} of {} items could not be moved; see the dead letters of job {id}",
+                        tally.total
+                    ),
+                ),
+            };
+            self.end_job(now, id, state, &reason, fx);
+        }
+    }
+
+    /// Ends a job: withdraws what is in flight, and keeps its record.
+    pub(super) fn end_job(&mut self, now: Now, id: JobId, state: JobState, reason: &str, fx: &mut Effects) {
+        assert!(state.is_end(), "{state:?} is no end");
+        self.stop_scan(id, fx);
+        self.withdraw_job(id, fx);
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let Some(live) = job.live.take() else { return };
+        for &item in live.penalized.keys() {
+            fx.changes.push(Change::RemovePenalty(item));
+        }
+        if job.record.tally().open() > 0 {
+            fx.changes.push(Change::ClearQueue(id));
+        }
+        job.record.end = Some(JobEnd { state, time: now.wall, reason: reason.to_owned() });
+        job.record.pause = None;
+        job.is_dirty = true;
+        let tally = job.record.tally();
+        let (event_type, severity) = match state {
+            JobState::Completed => (ProvenanceType::JobCompleted, Severity::Info),
+            JobState::PartiallyCompleted => (ProvenanceType::JobCompleted, Severity::Warning),
+            JobState::Failed => (ProvenanceType::JobFailed, Severity::Error),
+            JobState::Cancelled | JobState::Scanning | JobState::Running | JobState::Paused => {
+                (ProvenanceType::JobFailed, Severity::Info)
+            }
+        };
+        let mut event =
+            ProvenanceEvent::new(event_type, id).with_time(now.wall).with_bytes(tally.bytes_transferred);
+        if state != JobState::Completed {
+            event = event.with_error(reason);
+        }
+        // Not through `record`: a job's end has a bulletin of its own, whose severity tells a cancelled job from a
+        // failed one.
+        fx.provenance.push(event);
+        let message = format!("job {id} has ended: {reason}");
+        self.post(now, fx, (severity, super::COORDINATOR, "job"), Some(id), &message);
+    }
+
+    /// Forgets the oldest ended jobs beyond the bound, with their items and dead letters.
+    fn forget_old_jobs(&mut self, now: Now, fx: &mut Effects) {
+        let ended: Vec<JobId> =
+            self.jobs.values().filter(|job| job.live.is_none()).map(|job| job.record.id).collect();
+        for &id in ended.iter().take(ended.len().saturating_sub(ENDED_JOBS_MAX)) {
+            for letter in self.dead_letters.take(&DeadLetterFilter::for_job(id)) {
+                self.dead_entries.remove(&letter.dead_letter_id);
+                fx.changes.push(Change::RemoveDeadLetter(letter.dead_letter_id));
+            }
+            self.dead_letters.remove_job(id);
+            if let Some(job) = self.jobs.remove(&id) {
+                self.requests.remove(&job.record.request_id);
+            }
+            fx.changes.push(Change::ForgetJob(id));
+            let message = format!("job {id} was forgotten: {ENDED_JOBS_MAX} later jobs have ended since");
+            self.post(now, fx, (Severity::Info, super::COORDINATOR, "job"), Some(id), &message);
+        }
+    }
+
+    /// Lets the penalties that are over take effect.
+    pub(super) fn release_penalties(&mut self, now: Now) {
+        for job in self.jobs.values_mut() {
+            let Some(live) = &mut job.live else { continue };
+            for item in live.penalties.take_eligible(now) {
+                let Some(queued) = live.penalized.remove(&item) else { continue };
+                let retry_count = live.penalties.penalty_count(&item);
+                let key = queue_key(&live.order, queued.sequence, &queued.entry, retry_count);
+                live.lanes[item.destination as usize].insert(key, queued);
+            }
+        }
+    }
+
+    /// When the next penalty ends or the next bandwidth limit opens.
+    pub(super) fn next_job_deadline(&mut self, now: Monotonic) -> Option<Monotonic> {
+        let lives = self.jobs.values_mut().filter_map(|job| job.live.as_mut());
+        lives
+            .filter_map(|live| {
+                let bandwidth =
+                    live.lanes.iter().any(|lane| !lane.is_empty()).then(|| live.budget.opens_at(now));
+                [live.penalties.next_eligible(), bandwidth.flatten()].into_iter().flatten().min()
+            })
+            .min()
+    }
+
+    /// Forgives items: they wait no longer and their failures are forgotten.
+    pub(super) fn clear_penalties(
+        &mut self,
+        now: Now,
+        job: Option<JobId>,
+        item: Option<ItemId>,
+        fx: &mut Effects,
+    ) -> Result<Answer, Refusal> {
+        if job.is_none() && item.is_none() {
+            return Err(Refusal::invalid("job_id", "give a job_id, an item_key, or both"));
+        }
+        let is_chosen =
+            |id: &ItemId| job.is_none_or(|job| id.job == job) && item.is_none_or(|item| *id == item);
+        let mut count = 0;
+        for live in self.jobs.values_mut().filter_map(|job| job.live.as_mut()) {
+            let chosen: Vec<ItemId> = live.penalized.keys().copied().filter(|id| is_chosen(id)).collect();
+            for id in chosen {
+                let Some(mut queued) = live.penalized.remove(&id) else { continue };
+                live.penalties.clear(&id);
+                let key = queue_key(&live.order, queued.sequence, &queued.entry, 0);
+                fx.changes.push(Change::RemovePenalty(id));
+                fx.changes.push(Change::Enqueue { item: id, key: key.clone() });
+                queued.is_penalty = false;
+                queued.queued_at = now.monotonic;
+                live.lanes[id.destination as usize].insert(key, queued);
+                count += 1;
+            }
+        }
+        Ok(Answer::Count(count))
+    }
+
+    /// Queues dead letters again. A job that had ended runs again.
+    pub(super) fn retry_dead_letters(
+        &mut self,
+        now: Now,
+        filter: &DeadLetterFilter,
+        fx: &mut Effects,
+    ) -> Result<Answer, Refusal> {
+        refuse_unfiltered(filter)?;
+        let mut letters = Vec::new();
+        for id in self.jobs_with_letters(filter) {
+            let job = self.jobs.get(&id);
+            let end = job.and_then(|job| job.record.end.as_ref()).map(|end| end.state);
+            // The rest of such a job was given up with it, so there is no whole that its dead letters could complete.
+            if matches!(end, Some(JobState::Cancelled | JobState::Failed)) {
+                if filter.job_id == Some(id) {
+                    return Err(Refusal::WrongState {
+                        problem: format!(
+                            "job {id} was cancelled or has failed; create it anew, it copies what is missing"
+                        ),
+                    });
+                }
+                continue;
+            }
+            let of_job = DeadLetterFilter { job_id: Some(id), ..filter.clone() };
+            letters.extend(self.dead_letters.redrive(&of_job, usize::MAX));
+        }
+        let mut revived = Vec::new();
+        let mut count = 0;
+        for letter in letters {
+            let Ok(item) = letter.item_key.parse::<ItemId>() else { continue };
+            let Some(entry) = self.dead_entries.get(&letter.dead_letter_id).cloned() else { continue };
+            let entry = as_mended(entry);
+            let Some(job) = self.jobs.get_mut(&item.job) else { continue };
+            if job.record.end.is_some() && !revived.contains(&item.job) {
+                revived.push(item.job);
+            }
+            job.revive(now.monotonic, self.config.seed);
+            job.is_dirty = true;
+            let Some(live) = &mut job.live else { continue };
+            let tally = &mut job.record.tallies[item.destination as usize];
+            tally.dead -= 1;
+            let queued =
+                Queued { sequence: item.sequence, entry, is_penalty: false, queued_at: now.monotonic };
+            *tally.open_mut(queued.is_directory()) += 1;
+            let key = queue_key(&live.order, item.sequence, &queued.entry, 0);
+            fx.changes.push(Change::RemoveEnd(item));
+            let entry = queued.entry.clone();
+            fx.changes.push(Change::PutEntry { job: item.job, sequence: item.sequence, entry });
+            fx.changes.push(Change::Enqueue { item, key: key.clone() });
+            fx.changes.push(Change::PutDeadLetter(Box::new(super::DeadItem {
+                letter,
+                entry: queued.entry.clone(),
+                is_retrying: true,
+            })));
+            live.lanes[item.destination as usize].insert(key, queued);
+            count += 1;
+        }
+        for id in revived {
+            self.record(now, fx, ProvenanceEvent::new(ProvenanceType::JobResumed, id));
+        }
+        Ok(Answer::Count(count))
+    }
+
+    fn jobs_with_letters(&self, filter: &DeadLetterFilter) -> BTreeSet<JobId> {
+        self.dead_letters.query(filter, usize::MAX).into_iter().map(|letter| letter.job_id).collect()
+    }
+
+    /// Forgets dead letters; their items stay counted as dead.
+    pub(super) fn discard_dead_letters(
+        &mut self,
+        filter: &DeadLetterFilter,
+        fx: &mut Effects,
+    ) -> Result<Answer, Refusal> {
+        refuse_unfiltered(filter)?;
+        let letters = self.dead_letters.take(filter);
+        for letter in &letters {
+            self.dead_entries.remove(&letter.dead_letter_id);
+            fx.changes.push(Change::RemoveDeadLetter(letter.dead_letter_id));
+        }
+        Ok(Answer::Count(letters.len() as u64))
+    }
+}
+
+fn refuse_unfiltered(filter: &DeadLetterFilter) -> Result<(), Refusal> {
+    if *filter == DeadLetterFilter::default() {
+        return Err(Refusal::invalid(
+            "job_id",
+            "give at least one of job_id, failure_reason, star_id and item_key",
+        ));
+    }
+    Ok(())
+}
+
+/// What the scan could not carry is taken for a file when it is tried again: somebody may have put one in its place, and
+/// the source Star looks at what is there now. If nothing has changed, it says so.
+fn as_mended(entry: Entry) -> Entry {
+    if entry.kind.is_carried() { entry } else { Entry { kind: EntryKind::File { size: 0 }, ..entry } }
+}
+
+/// There is no such job.
+pub(super) fn no_job(id: JobId) -> Refusal {
+    Refusal::NotFound { what: format!("job {id}; ListJobs shows those there are") }
+}

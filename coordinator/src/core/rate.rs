@@ -1,0 +1,136 @@
+//! Bytes and time: what a job moved lately, and what its bandwidth limit leaves for now.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use orbit_shared::time::Monotonic;
+
+/// The span over which a rate is measured.
+const RATE_SPAN: Duration = Duration::from_secs(10);
+/// A rate keeps at most one sum for each such slot of its span.
+const RATE_SLOT: Duration = Duration::from_millis(250);
+
+/// Bytes a second over the last ten seconds.
+#[derive(Debug, Default)]
+pub struct Rate {
+    started_at: Option<Monotonic>,
+    slots: VecDeque<(Monotonic, u64)>,
+}
+
+impl Rate {
+    /// Counts bytes that have just moved.
+    pub fn record(&mut self, now: Monotonic, bytes: u64) {
+        self.started_at.get_or_insert(now);
+        match self.slots.back_mut() {
+            Some((at, sum)) if now.since(*at) < RATE_SLOT => *sum += bytes,
+            Some(_) | None => self.slots.push_back((now, bytes)),
+        }
+        while self.slots.front().is_some_and(|&(at, _)| now.since(at) > RATE_SPAN) {
+            self.slots.pop_front();
+        }
+    }
+
+    /// Bytes a second, over ten seconds or since the first byte, whichever is shorter.
+    pub fn bytes_per_second(&self, now: Monotonic) -> u64 {
+        let Some(started_at) = self.started_at else { return 0 };
+        let span = now.since(started_at).clamp(RATE_SLOT, RATE_SPAN);
+        let recent = self.slots.iter().filter(|&&(at, _)| now.since(at) <= RATE_SPAN);
+        let bytes: u64 = recent.map(|&(_, bytes)| bytes).sum();
+        (u128::from(bytes) * 1000 / span.as_millis()).try_into().unwrap_or(u64::MAX)
+    }
+}
+
+/// A token bucket: a second's worth of bytes may be taken at once, and one item may overdraw it.
+#[derive(Debug)]
+pub struct Budget {
+    bytes_per_second: u64,
+    available: i128,
+    filled_at: Monotonic,
+}
+
+impl Budget {
+    /// A full bucket; a rate of 0 means no limit.
+    pub fn new(bytes_per_second: u64, now: Monotonic) -> Self {
+        Self { bytes_per_second, available: i128::from(bytes_per_second), filled_at: now }
+    }
+
+    /// Whether an item may be dispatched now.
+    pub fn is_open(&mut self, now: Monotonic) -> bool {
+        self.opens_at(now).is_none()
+    }
+
+    /// Takes an item's bytes. Whoever found the bucket open may take any amount.
+    pub fn take(&mut self, bytes: u64) {
+        if self.bytes_per_second > 0 {
+            self.available -= i128::from(bytes);
+        }
+    }
+
+    /// When the bucket opens; `None` when it is open.
+    pub fn opens_at(&mut self, now: Monotonic) -> Option<Monotonic> {
+        if self.bytes_per_second == 0 {
+            return None;
+        }
+        let rate = i128::from(self.bytes_per_second);
+        let nanos = i128::try_from(now.since(self.filled_at).as_nanos()).unwrap_or(i128::MAX / rate);
+        let gained = nanos.saturating_mul(rate) / 1_000_000_000;
+        if gained > 0 {
+            self.available = (self.available + gained).min(rate);
+            self.filled_at = now;
+        }
+        if self.available > 0 {
+            return None;
+        }
+        let missing = 1 - self.available;
+        let wait = missing.saturating_mul(1_000_000_000).div_euclid(rate) + 1;
+        Some(now + Duration::from_nanos(u64::try_from(wait).unwrap_or(u64::MAX)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Monotonic {
+        Monotonic::from_ms(ms)
+    }
+
+    #[test]
+    fn a_rate_forgets_what_moved_more_than_ten_seconds_ago() {
+        let mut rate = Rate::default();
+        assert_eq!(rate.bytes_per_second(at(0)), 0);
+        rate.record(at(0), 1000);
+        assert_eq!(rate.bytes_per_second(at(1000)), 1000);
+        rate.record(at(5000), 1000);
+        assert_eq!(rate.bytes_per_second(at(10_000)), 200);
+        assert_eq!(rate.bytes_per_second(at(12_000)), 100);
+        assert_eq!(rate.bytes_per_second(at(60_000)), 0);
+    }
+
+    #[test]
+    fn a_budget_lets_one_item_overdraw_and_then_waits_it_off() {
+        let mut budget = Budget::new(1000, at(0));
+        assert!(budget.is_open(at(0)));
+        budget.take(3000);
+        assert!(!budget.is_open(at(1000)));
+        let opens_at = budget.opens_at(at(1000)).expect("it is overdrawn");
+        assert!(opens_at > at(2000) && opens_at < at(2010), "{opens_at:?}");
+        assert!(budget.is_open(opens_at));
+    }
+
+    #[test]
+    fn a_budget_without_a_limit_is_always_open() {
+        let mut budget = Budget::new(0, at(0));
+        budget.take(u64::MAX);
+        assert!(budget.is_open(at(0)));
+    }
+
+    #[test]
+    fn an_idle_budget_saves_up_one_second_at_most() {
+        let mut budget = Budget::new(1000, at(0));
+        budget.take(1000);
+        assert!(budget.is_open(at(3_600_000)));
+        budget.take(1001);
+        assert!(!budget.is_open(at(3_600_000)));
+    }
+}

@@ -1,0 +1,105 @@
+//! Making a core, from nothing or from what another left in the store.
+
+use std::collections::BTreeMap;
+
+use orbit_shared::bulletin::BulletinBoard;
+use orbit_shared::dead_letter::DeadLetterQueue;
+use orbit_shared::entry::Entry;
+use orbit_shared::time::Now;
+use orbit_shared::words::ItemId;
+
+use super::change::{AssignmentRecord, Recovered};
+use super::dispatch::InFlight;
+use super::job::Job;
+use super::lane::Queued;
+use super::limits::{BULLETINS_MAX, DEAD_LETTERS_MAX};
+use super::star::{Liveness, Star};
+use super::{Core, CoreConfig, Effects};
+
+impl Core {
+    /// A core that goes on where the store stands. Stars that held something have one lease to come back.
+    pub fn recover(config: CoreConfig, recovered: Recovered, now: Now, fx: &mut Effects) -> Self {
+        let counters = recovered.counters;
+        let mut dead_letters = DeadLetterQueue::new(DEAD_LETTERS_MAX).with_next_id(counters.dead_letter);
+        let mut dead_entries = BTreeMap::new();
+        for dead in recovered.dead_letters {
+            dead_entries.insert(dead.letter.dead_letter_id, dead.entry);
+            dead_letters.restore(dead.letter, dead.is_retrying);
+        }
+        let seed = config.seed;
+        let jobs = recovered.jobs.into_iter();
+        let jobs: BTreeMap<_, _> =
+            jobs.map(|record| (record.id, Job::new(record, now.monotonic, seed))).collect();
+        let requests = jobs.values().filter(|job| !job.record.request_id.is_empty());
+        let mut core = Self {
+            requests: requests.map(|job| (job.record.request_id.clone(), job.record.id)).collect(),
+            jobs,
+            stars: recovered
+                .stars
+                .into_iter()
+                .map(|record| (record.star_id.clone(), Star::new(record, now)))
+                .collect(),
+            board: BulletinBoard::restore(BULLETINS_MAX, recovered.bulletins, counters.bulletin),
+            config,
+            counters,
+            is_counters_dirty: false,
+            sessions: BTreeMap::new(),
+            assignments: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
+            dead_letters,
+            dead_entries,
+            late_count: 0,
+        };
+        for (item, penalized) in recovered.penalties {
+            let Some(live) = core.jobs.get_mut(&item.job).and_then(|job| job.live.as_mut()) else { continue };
+            live.penalties.restore(now, item, penalized.record);
+            let queued = Queued {
+                sequence: item.sequence,
+                entry: penalized.entry,
+                is_penalty: true,
+                queued_at: now.monotonic,
+            };
+            live.penalized.insert(item, queued);
+        }
+        for (record, entries) in recovered.assignments {
+            core.recover_assignment(now, &record, entries, fx);
+        }
+        core
+    }
+
+    /// Takes over an assignment whose Star may still work on it. What no longer fits the Star's guard waits again.
+    fn recover_assignment(
+        &mut self,
+        now: Now,
+        record: &AssignmentRecord,
+        entries: Vec<Entry>,
+        fx: &mut Effects,
+    ) {
+        let guard = self.stars.get(&record.star).map(|star| star.guard.clone());
+        let live = self.jobs.get_mut(&record.job).and_then(|job| job.live.as_mut());
+        let (Some(guard), Some(live)) = (guard, live) else {
+            fx.changes.push(super::Change::RemoveAssignment(record.id));
+            return;
+        };
+        let mut batch = Vec::new();
+        for (&sequence, entry) in record.sequences.iter().zip(entries) {
+            let item = ItemId { job: record.job, destination: record.destination, sequence };
+            let waiting = live.penalized.remove(&item);
+            let is_penalty = waiting.is_some();
+            let queued = Queued { sequence, entry, is_penalty, queued_at: now.monotonic };
+            let Some(permit) = guard.try_reserve(1, queued.entry.size()) else {
+                // A lower limit was set since. The item is in the queue or among the penalties and is found there.
+                if let Some(waiting) = waiting {
+                    live.penalized.insert(item, waiting);
+                }
+                continue;
+            };
+            self.in_flight.insert(item, record.id);
+            batch.push(InFlight { queued, permit });
+        }
+        self.begin_assignment(now, record, batch);
+        if let Some(star) = self.stars.get_mut(&record.star) {
+            star.liveness = Liveness::Suspect;
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Why a request is refused, in terms of what the caller can do about it.
+
+use std::fmt;
+use std::time::Duration;
+
+/// One field of a request that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// The field, as in the proto: `spec.destinations[1].path`.
+    pub field: String,
+    /// What is wrong, and what would be right.
+    pub description: String,
+}
+
+impl Violation {
+    /// A violation.
+    pub fn new(field: impl Into<String>, description: impl Into<String>) -> Self {
+        Self { field: field.into(), description: description.into() }
+    }
+}
+
+/// A refused request. It has changed nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// There is no such thing.
+    NotFound {
+        /// What was looked for, for example `job 7`.
+        what: String,
+    },
+    /// Fields are wrong; all that are, are named.
+    Invalid(Vec<Violation>),
+    /// Not in this state.
+    WrongState {
+        /// What is so, and what would have to be.
+        problem: String,
+    },
+    /// A bound is reached.
+    Full {
+        /// Which, and what to do.
+        problem: String,
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The coordinator cannot do it now.
+    Unavailable {
+        /// Why.
+        problem: String,
+    },
+}
+
+impl Refusal {
+    /// Refuses with `Invalid` for one field.
+    pub fn invalid(field: impl Into<String>, description: impl Into<String>) -> Self {
+        Self::Invalid(vec![Violation::new(field, description)])
+    }
+
+    /// The machine-readable reason.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::NotFound { .. } => "NOT_FOUND",
+            Self::Invalid(_) => "INVALID_FIELD",
+            Self::WrongState { .. } => "WRONG_STATE",
+            Self::Full { .. } => "FULL",
+            Self::Unavailable { .. } => "UNAVAILABLE",
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFound { what } => write!(f, "there is no {what}"),
+            Self::Invalid(violations) => {
+                for (index, violation) in violations.iter().enumerate() {
+                    let separator = if index == 0 { "" } else { "; " };
+                    write!(f, "{separator}{}: {}", violation.field, violation.description)?;
+                }
+                Ok(())
+            }
+            Self::WrongState { problem } | Self::Full { problem, .. } | Self::Unavailable { problem } => {
+                f.write_str(problem)
+            }
+        }
+    }
+}

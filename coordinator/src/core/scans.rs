@@ -1,0 +1,191 @@
+//! Listing the source: starting scans, taking their batches, and going on after a break.
+//!
+//! A scan's order is fixed, so the path of the last entry in the store is all that is needed to go on: after a lost
+//! Star or a restart, a new scan starts behind it. A batch is acknowledged after its entries are durable.
+
+use orbit_shared::bulletin::Severity;
+use orbit_shared::entry::{Entry, EntryKind, display_path, join_path};
+use orbit_shared::session::limits::SCANS_PER_STAR_MAX;
+use orbit_shared::session::{CoordinatorMessage, Failure, FailureCause, Fault, ScanBatch, ScanRequest};
+use orbit_shared::time::Now;
+use orbit_shared::words::{ItemId, JobId, StarId};
+
+use super::event::{Action, SessionId};
+use super::job::{JobState, RunningScan};
+use super::lane::{Queued, queue_key};
+use super::{Change, Core, Effects};
+
+impl Core {
+    /// Starts the scans of all jobs whose source Star can take one.
+    pub(super) fn start_scans(&mut self, fx: &mut Effects) {
+        for job in self.jobs.values_mut() {
+            let Some(live) = &mut job.live else { continue };
+            if live.scan.is_some() || job.record.scan.is_done || job.record.pause.is_some() {
+                continue;
+            }
+            let source = &job.record.spec.source;
+            let Some(star) = self.stars.get_mut(&source.star_id) else { continue };
+            let Some(session) = star.session else { continue };
+            if !star.lifecycle.accepts_work() || star.scans >= SCANS_PER_STAR_MAX {
+                continue;
+            }
+            let id = self.counters.scan;
+            self.counters.scan += 1;
+            self.is_counters_dirty = true;
+            star.scans += 1;
+            live.scan = Some(RunningScan { id, last_batch: 0 });
+            let request = ScanRequest {
+                scan: id,
+                job: job.record.id,
+                path: source.path.clone(),
+                include: job.record.spec.include.clone(),
+                exclude: job.record.spec.exclude.clone(),
+                resume_after: job.record.scan.cursor.clone().map(serde_bytes::ByteBuf::into_vec),
+            };
+            fx.actions.push(Action::Send { session, message: CoordinatorMessage::StartScan(request) });
+        }
+    }
+
+    /// Takes a batch, if it is the next one of a scan that runs.
+    pub(super) fn scan_batch_received(
+        &mut self,
+        now: Now,
+        session: SessionId,
+        star: &StarId,
+        batch: ScanBatch,
+        fx: &mut Effects,
+    ) {
+        let Some(job_id) = self.job_of_scan(star, batch.scan, batch.number) else {
+            self.late_count += 1;
+            let cancel = CoordinatorMessage::CancelScan { scan: batch.scan };
+            fx.actions.push(Action::Send { session, message: cancel });
+            return;
+        };
+        for entry in batch.entries {
+            self.add_entry(now, job_id, &entry, fx);
+        }
+        let Some(job) = self.jobs.get_mut(&job_id) else { return };
+        job.is_dirty = true;
+        let is_over = batch.is_last || batch.failure.is_some();
+        if let Some(live) = &mut job.live {
+            match &mut live.scan {
+                Some(_) if is_over => live.scan = None,
+                Some(scan) => scan.last_batch = batch.number,
+                None => {}
+            }
+        }
+        if is_over && let Some(star) = self.stars.get_mut(star) {
+            star.scans = star.scans.saturating_sub(1);
+        }
+        match batch.failure {
+            Some(failure) => self.scan_failed(now, job_id, &failure, fx),
+            None if batch.is_last => job.record.scan.is_done = true,
+            None => {}
+        }
+        let message = CoordinatorMessage::ScanAcknowledged { scan: batch.scan, number: batch.number };
+        fx.actions.push(Action::Send { session, message });
+    }
+
+    /// The job whose running scan expects exactly this batch from this Star.
+    fn job_of_scan(&self, star: &StarId, scan: u64, number: u64) -> Option<JobId> {
+        let job = self.jobs.values().find(|job| {
+            let running = job.live.as_ref().and_then(|live| live.scan.as_ref());
+            running.is_some_and(|running| running.id == scan && running.last_batch + 1 == number)
+        })?;
+        (job.record.spec.source.star_id == *star).then_some(job.record.id)
+    }
+
+    /// Makes one item for each destination.
+    fn add_entry(&mut self, now: Now, job_id: JobId, entry: &Entry, fx: &mut Effects) {
+        let Some(job) = self.jobs.get_mut(&job_id) else { return };
+        let Some(live) = &mut job.live else { return };
+        let sequence = job.record.scan.next_sequence;
+        job.record.scan.next_sequence += 1;
+        job.record.scan.cursor = Some(serde_bytes::ByteBuf::from(entry.path.clone()));
+        fx.changes.push(Change::PutEntry { job: job_id, sequence, entry: entry.clone() });
+        let is_directory = entry.kind == EntryKind::Directory;
+        let source_path = job.record.spec.source.path.clone();
+        let mut given_up = Vec::new();
+        for (index, tally) in job.record.tallies.iter_mut().enumerate() {
+            let item =
+                ItemId { job: job_id, destination: u32::try_from(index).unwrap_or(u32::MAX), sequence };
+            tally.total += 1;
+            tally.bytes_total += entry.size();
+            *tally.open_mut(is_directory) += 1;
+            if !entry.kind.is_carried() {
+                given_up.push(item);
+                continue;
+            }
+            let key = queue_key(&live.order, sequence, entry, 0);
+            fx.changes.push(Change::Enqueue { item, key: key.clone() });
+            let queued =
+                Queued { sequence, entry: entry.clone(), is_penalty: false, queued_at: now.monotonic };
+            live.lanes[index].insert(key, queued);
+        }
+        for item in given_up {
+            let failure = uncarried(&source_path, entry);
+            self.give_up(now, item, entry.clone(), &failure, 1, fx);
+        }
+    }
+
+    /// A scan ended without having listed the tree.
+    fn scan_failed(&mut self, now: Now, job_id: JobId, failure: &Failure, fx: &mut Effects) {
+        if failure.cause.is_retryable() {
+            let Some(job) = self.jobs.get(&job_id) else { return };
+            let source = job.record.spec.source.star_id.clone();
+            let message =
+                format!("listing the source of job {job_id} broke off and starts again: {}", failure.message);
+            self.post(now, fx, (Severity::Warning, source.as_str(), "scan"), Some(job_id), &message);
+        } else {
+            let reason = format!("the source cannot be listed: {}", failure.message);
+            self.end_job(now, job_id, JobState::Failed, &reason, fx);
+        }
+    }
+
+    /// Forgets the scans that ran on a Star whose session has ended; they start again when it is back.
+    pub(super) fn forget_scans_of(&mut self, star: &StarId) {
+        for job in self.jobs.values_mut().filter(|job| job.record.spec.source.star_id == *star) {
+            if let Some(live) = &mut job.live {
+                live.scan = None;
+            }
+        }
+        if let Some(star) = self.stars.get_mut(star) {
+            star.scans = 0;
+        }
+    }
+
+    /// Stops the scan of a job that is over or paused.
+    pub(super) fn stop_scan(&mut self, job_id: JobId, fx: &mut Effects) {
+        let Some(job) = self.jobs.get_mut(&job_id) else { return };
+        let Some(scan) = job.live.as_mut().and_then(|live| live.scan.take()) else { return };
+        let Some(star) = self.stars.get_mut(&job.record.spec.source.star_id) else { return };
+        star.scans = star.scans.saturating_sub(1);
+        if let Some(session) = star.session {
+            let message = CoordinatorMessage::CancelScan { scan: scan.id };
+            fx.actions.push(Action::Send { session, message });
+        }
+    }
+}
+
+/// Why an entry of such a kind cannot be moved.
+fn uncarried(source_path: &[u8], entry: &Entry) -> Failure {
+    let path = display_path(&join_path(source_path, &entry.path));
+    let message = match entry.kind {
+        EntryKind::Unreadable { errno } => {
+            format!("{path}: the scan could not read it: {}", std::io::Error::from_raw_os_error(errno))
+        }
+        EntryKind::File { .. }
+        | EntryKind::Directory
+        | EntryKind::Symlink { .. }
+        | EntryKind::Fifo
+        | EntryKind::Socket
+        | EntryKind::CharacterDevice
+        | EntryKind::BlockDevice => {
+            format!(
+                "{path} is {}, which has no content that could be moved; exclude it",
+                entry.kind.describe()
+            )
+        }
+    };
+    Failure { cause: FailureCause::Permanent, fault: Fault::Item, message }
+}

@@ -1,0 +1,9 @@
+//! Tests of the core, by situation, in a world without clocks, disks and networks.
+
+mod failures;
+mod grid;
+mod jobs;
+mod recovery;
+mod seeded;
+mod stars;
+mod world;

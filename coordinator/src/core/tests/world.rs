@@ -1,0 +1,498 @@
+//! The world around a core under test: a store in memory, Stars that do as they are told, and a clock that is moved.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use orbit_shared::entry::{Entry, EntryKind};
+use orbit_shared::lifecycle::LifecycleState;
+use orbit_shared::penalization::PenaltyConfig;
+use orbit_shared::prioritizer::PrioritizerKind;
+use orbit_shared::session::{
+    Assignment, CoordinatorMessage, Failure, FailureCause, Fault, Heartbeat, Hello, ItemOutcome, ItemResult,
+    Report, Root, ScanBatch, ScanRequest, StarMessage,
+};
+use orbit_shared::time::{Now, WallTime};
+use orbit_shared::words::{AssignmentId, ItemId, JobId, StarId};
+use uuid::Uuid;
+
+use crate::core::{
+    Action, Answer, AssignmentRecord, Change, CloseReason, Command, Core, CoreConfig, Counters, DeadItem,
+    Effects, Event, ItemEnd, ItemEndRecord, JobRecord, JobSpec, JobView, Location, PenalizedRecord, QueueKey,
+    Recovered, Refusal, ReplyId, SessionId, StarRecord,
+};
+
+/// What a store would hold.
+#[derive(Debug, Default, Clone)]
+pub(super) struct FakeStore {
+    pub(super) jobs: BTreeMap<JobId, JobRecord>,
+    pub(super) entries: BTreeMap<(JobId, u64), Entry>,
+    pub(super) queue: BTreeMap<(JobId, u32, QueueKey), u64>,
+    pub(super) ends: BTreeMap<ItemId, ItemEndRecord>,
+    pub(super) penalties: BTreeMap<ItemId, PenalizedRecord>,
+    pub(super) dead_letters: BTreeMap<u64, DeadItem>,
+    pub(super) assignments: BTreeMap<AssignmentId, AssignmentRecord>,
+    pub(super) stars: BTreeMap<StarId, StarRecord>,
+    pub(super) bulletins: BTreeMap<u64, orbit_shared::bulletin::Bulletin>,
+    pub(super) counters: Counters,
+}
+
+impl FakeStore {
+    fn apply(&mut self, change: Change) {
+        match change {
+            Change::PutJob(record) => drop(self.jobs.insert(record.id, *record)),
+            Change::ForgetJob(job) => {
+                self.jobs.remove(&job);
+                self.entries.retain(|(of, _), _| *of != job);
+                self.ends.retain(|item, _| item.job != job);
+                self.queue.retain(|(of, _, _), _| *of != job);
+            }
+            Change::ClearQueue(job) => self.queue.retain(|(of, _, _), _| *of != job),
+            Change::PutEntry { job, sequence, entry } => drop(self.entries.insert((job, sequence), entry)),
+            Change::Enqueue { item, key } => {
+                let before = self.queue.insert((item.job, item.destination, key), item.sequence);
+                assert_eq!(before, None, "{item} is queued twice");
+            }
+            Change::Dequeue { item, key } => {
+                let before = self.queue.remove(&(item.job, item.destination, key));
+                assert_eq!(before, Some(item.sequence), "{item} is taken from a queue that does not have it");
+            }
+            Change::PutEnd { item, record } => {
+                let before = self.ends.insert(item, record);
+                assert_eq!(before, None, "{item} ends twice");
+            }
+            Change::RemoveEnd(item) => drop(self.ends.remove(&item)),
+            Change::PutPenalty { item, record } => drop(self.penalties.insert(item, *record)),
+            Change::RemovePenalty(item) => drop(self.penalties.remove(&item)),
+            Change::PutDeadLetter(dead) => drop(self.dead_letters.insert(dead.letter.dead_letter_id, *dead)),
+            Change::RemoveDeadLetter(id) => drop(self.dead_letters.remove(&id)),
+            Change::PutAssignment(record) => drop(self.assignments.insert(record.id, record)),
+            Change::RemoveAssignment(id) => drop(self.assignments.remove(&id)),
+            Change::PutStar(record) => drop(self.stars.insert(record.star_id.clone(), *record)),
+            Change::RemoveStar(id) => drop(self.stars.remove(&id)),
+            Change::PutBulletin(bulletin) => drop(self.bulletins.insert(bulletin.id, bulletin)),
+            Change::RemoveBulletin(id) => drop(self.bulletins.remove(&id)),
+            Change::PutCounters(counters) => self.counters = counters,
+        }
+    }
+
+    fn page(&self, job: JobId, destination: u32, after: &QueueKey, limit: usize) -> Event {
+        let start = (job, destination, after.clone());
+        let rows = self.queue.range(start..(job, destination + 1, QueueKey::new()));
+        let mut rows = rows.filter(|((_, _, key), _)| key != after).peekable();
+        let items = rows
+            .by_ref()
+            .take(limit)
+            .map(|((_, _, key), &sequence)| (key.clone(), sequence, self.entries[&(job, sequence)].clone()));
+        let items = items.collect();
+        Event::WindowLoaded { job, destination, items, is_end: rows.peek().is_none() }
+    }
+
+    fn recovered(&self) -> Recovered {
+        let open = |record: &AssignmentRecord| {
+            let is_open = |sequence: &u64| {
+                let item = ItemId { job: record.job, destination: record.destination, sequence: *sequence };
+                !self.ends.contains_key(&item)
+            };
+            let mut record = record.clone();
+            record.sequences.retain(is_open);
+            let entries =
+                record.sequences.iter().map(|sequence| self.entries[&(record.job, *sequence)].clone());
+            let entries = entries.collect();
+            (record, entries)
+        };
+        Recovered {
+            jobs: self.jobs.values().cloned().collect(),
+            stars: self.stars.values().cloned().collect(),
+            assignments: self.assignments.values().map(open).collect(),
+            penalties: self.penalties.iter().map(|(item, record)| (*item, record.clone())).collect(),
+            dead_letters: self.dead_letters.values().cloned().collect(),
+            bulletins: self.bulletins.values().cloned().collect(),
+            counters: self.counters,
+        }
+    }
+}
+
+/// What a Star does with an item.
+pub(super) type Behaviour = Box<dyn FnMut(&Entry) -> ItemResult>;
+
+/// A Star that is connected.
+pub(super) struct FakeStar {
+    pub(super) session: SessionId,
+    pub(super) held: BTreeMap<AssignmentId, Assignment>,
+    pub(super) scans: VecDeque<ScanRequest>,
+    pub(super) state: LifecycleState,
+    /// Every state that it was told to go to.
+    pub(super) told: Vec<LifecycleState>,
+    pub(super) was_closed: Option<CloseReason>,
+    reports: u64,
+}
+
+/// A core with everything around it.
+pub(super) struct World {
+    pub(super) core: Core,
+    pub(super) config: CoreConfig,
+    pub(super) store: FakeStore,
+    pub(super) stars: BTreeMap<&'static str, FakeStar>,
+    pub(super) now_ms: u64,
+    /// What any Star finds when it scans.
+    pub(super) tree: Vec<Entry>,
+    pub(super) behaviour: Behaviour,
+    /// Items that a Star was given, in order.
+    pub(super) given: Vec<(StarId, ItemId)>,
+    answers: BTreeMap<ReplyId, Result<Answer, Refusal>>,
+    next_session: u64,
+    next_reply: u64,
+}
+
+pub(super) fn star_id(name: &str) -> StarId {
+    StarId::new(name).expect("a name")
+}
+
+pub(super) fn file(path: &str, size: u64) -> Entry {
+    let kind = EntryKind::File { size };
+    Entry { path: path.as_bytes().to_vec(), kind, mode: 0o644, modified: WallTime::UNIX_EPOCH, rank: 50 }
+}
+
+pub(super) fn directory(path: &str) -> Entry {
+    Entry { kind: EntryKind::Directory, ..file(path, 0) }
+}
+
+/// A root and `count` files of 1,000 bytes.
+pub(super) fn tree(count: u64) -> Vec<Entry> {
+    let mut entries = vec![directory("")];
+    entries.extend((0..count).map(|index| file(&format!("f{index:06}"), 1000)));
+    entries
+}
+
+pub(super) fn stored(entry: &Entry) -> ItemResult {
+    ItemResult::Stored {
+        size: entry.size(),
+        bytes_transferred: entry.size(),
+        bytes_deduplicated: 0,
+        duration: std::time::Duration::from_millis(1),
+    }
+}
+
+pub(super) fn failed(cause: FailureCause, fault: Fault) -> ItemResult {
+    ItemResult::Failed(Failure { cause, fault, message: "it did not work".to_owned() })
+}
+
+pub(super) fn spec(source: &str, destinations: &[&str]) -> JobSpec {
+    let place = |name: &str, path: &str| Location { star_id: star_id(name), path: path.as_bytes().to_vec() };
+    JobSpec {
+        source: place(source, "/data/in"),
+        destinations: destinations.iter().map(|name| place(name, "/data/out")).collect(),
+        include: Vec::new(),
+        exclude: Vec::new(),
+        prioritizers: PrioritizerKind::DEFAULT_CHAIN.to_vec(),
+        penalty: PenaltyConfig { jitter: 0.0, ..PenaltyConfig::default() },
+        max_bytes_per_second: 0,
+        dead_letter_max: 10_000,
+    }
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        Self::with(CoreConfig::default())
+    }
+
+    pub(super) fn with(config: CoreConfig) -> Self {
+        let mut fx = Effects::default();
+        let core = Core::recover(config.clone(), Recovered::default(), Now::from_ms(1000), &mut fx);
+        Self {
+            core,
+            config,
+            store: FakeStore::default(),
+            stars: BTreeMap::new(),
+            now_ms: 1000,
+            tree: tree(10),
+            behaviour: Box::new(stored),
+            given: Vec::new(),
+            answers: BTreeMap::new(),
+            next_session: 0,
+            next_reply: 0,
+        }
+    }
+
+    /// Three Stars that are connected and scheduled.
+    pub(super) fn of_three() -> Self {
+        let mut world = Self::new();
+        for name in ["star-1", "star-2", "star-3"] {
+            world.connect(name, 1, &[]);
+        }
+        world
+    }
+
+    pub(super) fn now(&self) -> Now {
+        Now::from_ms(self.now_ms)
+    }
+
+    /// One turn of the driver.
+    pub(super) fn turn(&mut self, events: Vec<Event>) {
+        let now = self.now();
+        let mut fx = Effects::default();
+        for event in events {
+            self.core.step(now, event, &mut fx);
+        }
+        self.finish(fx);
+    }
+
+    fn finish(&mut self, mut fx: Effects) {
+        loop {
+            self.core.finish_turn(self.now(), &mut fx);
+            let Effects { changes, provenance: _, actions } = std::mem::take(&mut fx);
+            for change in changes {
+                self.store.apply(change);
+            }
+            self.core.check();
+            let mut is_loading = false;
+            for action in actions {
+                if let Action::LoadWindow { job, destination, after, limit } = action {
+                    is_loading = true;
+                    let page = self.store.page(job, destination, &after, limit);
+                    self.core.step(self.now(), page, &mut fx);
+                } else {
+                    self.execute(action);
+                }
+            }
+            if !is_loading {
+                assert!(fx.changes.is_empty() && fx.actions.is_empty(), "a load had effects of its own");
+                return;
+            }
+        }
+    }
+
+    fn execute(&mut self, action: Action) {
+        match action {
+            Action::Send { session, message } => {
+                let Some(star) = self.stars.values_mut().find(|star| star.session == session) else { return };
+                match message {
+                    CoordinatorMessage::SetLifecycle { state, .. } => {
+                        // A Star refuses a transition that its lifecycle does not have.
+                        if orbit_shared::lifecycle::check_transition(star.state, state).is_ok() {
+                            star.state = state;
+                        }
+                        star.told.push(state);
+                    }
+                    CoordinatorMessage::Withdraw(id) => drop(star.held.remove(&id)),
+                    CoordinatorMessage::StartScan(request) => star.scans.push_back(request),
+                    CoordinatorMessage::CancelScan { scan } => star.scans.retain(|known| known.scan != scan),
+                    CoordinatorMessage::Welcome { kept, .. } => star.held.retain(|id, _| kept.contains(id)),
+                    CoordinatorMessage::Assign(_)
+                    | CoordinatorMessage::VerificationKeys(_)
+                    | CoordinatorMessage::ScanAcknowledged { .. }
+                    | CoordinatorMessage::ReportsAcknowledged { .. } => {}
+                }
+            }
+            Action::Assign { session, assignment, destination_star } => {
+                for item in &assignment.items {
+                    let id = ItemId {
+                        job: assignment.job,
+                        destination: assignment.destination,
+                        sequence: item.sequence,
+                    };
+                    self.given.push((destination_star.clone(), id));
+                }
+                let star = self.stars.values_mut().find(|star| star.session == session);
+                let star = star.expect("work goes to a session that is open");
+                assert_eq!(star.state, LifecycleState::Scheduled, "{destination_star} is given work");
+                star.held.insert(assignment.id, assignment);
+            }
+            Action::Close { session, reason } => {
+                if let Some(star) = self.stars.values_mut().find(|star| star.session == session) {
+                    star.was_closed = Some(reason);
+                }
+            }
+            Action::Reply { reply, answer } => drop(self.answers.insert(reply, answer)),
+            Action::LoadWindow { .. } => unreachable!("loads are answered by the turn"),
+        }
+    }
+
+    /// A Star says hello; `process` tells its processes apart.
+    pub(super) fn connect(&mut self, name: &'static str, process: u128, held: &[AssignmentId]) -> SessionId {
+        self.connect_as(name, 100, process, held)
+    }
+
+    pub(super) fn connect_as(
+        &mut self,
+        name: &'static str,
+        identity: u128,
+        process: u128,
+        held: &[AssignmentId],
+    ) -> SessionId {
+        self.next_session += 1;
+        let session = SessionId(self.next_session);
+        let old = self.stars.remove(name);
+        let is_same = old.is_some() && !held.is_empty();
+        let (held_before, state, reports) = match old {
+            Some(old) if is_same => (old.held, old.state, old.reports),
+            Some(old) => (BTreeMap::new(), LifecycleState::Registered, old.reports),
+            None => (BTreeMap::new(), LifecycleState::Registered, 0),
+        };
+        let star = FakeStar {
+            session,
+            held: held_before,
+            scans: VecDeque::new(),
+            state,
+            told: Vec::new(),
+            was_closed: None,
+            reports,
+        };
+        self.stars.insert(name, star);
+        let hello = Hello {
+            star_id: star_id(name),
+            identity: Uuid::from_u128(identity),
+            instance: Uuid::from_u128(process),
+            data_address: format!("{name}:7200"),
+            roots: vec![Root { path: b"/data".to_vec(), is_read_only: false }],
+            labels: BTreeMap::new(),
+            version: "test".to_owned(),
+            held: held.to_vec(),
+            lifecycle: state,
+        };
+        self.turn(vec![Event::SessionOpened { session, hello }]);
+        session
+    }
+
+    pub(super) fn say(&mut self, name: &str, message: StarMessage) {
+        let session = self.stars[name].session;
+        self.turn(vec![Event::MessageReceived { session, message }]);
+    }
+
+    pub(super) fn disconnect(&mut self, name: &str) {
+        let session = self.stars[name].session;
+        self.turn(vec![Event::SessionClosed { session }]);
+    }
+
+    pub(super) fn heartbeat(&mut self, name: &str) {
+        let star = &self.stars[name];
+        let heartbeat = Heartbeat {
+            lifecycle: star.state,
+            active_tasks: u32::try_from(star.held.len()).expect("few"),
+            served_pulls: 0,
+            sample: None,
+            advisories: Vec::new(),
+            progress: Vec::new(),
+        };
+        self.say(name, StarMessage::Heartbeat(heartbeat));
+    }
+
+    pub(super) fn command(&mut self, command: Command) -> Result<Answer, Refusal> {
+        self.next_reply += 1;
+        let reply = ReplyId(self.next_reply);
+        self.turn(vec![Event::CommandReceived { reply, command }]);
+        self.answers.remove(&reply).expect("every command is answered in its turn")
+    }
+
+    pub(super) fn create(&mut self, spec: JobSpec) -> JobId {
+        let command =
+            Command::CreateJob { spec: Box::new(spec), request_id: String::new(), violations: Vec::new() };
+        match self.command(command) {
+            Ok(Answer::Job(id)) => id,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(super) fn job(&self, id: JobId) -> JobView {
+        self.core.job(id, self.now()).expect("the job is known")
+    }
+
+    /// Moves the clock to the next deadline, as the driver would; false if there is none within `limit_ms`.
+    pub(super) fn wait(&mut self, limit_ms: u64) -> bool {
+        let now = self.now();
+        let Some(at) = self.core.next_deadline(now) else { return false };
+        let at_ms = u64::try_from(at.elapsed().as_micros().div_ceil(1000)).expect("soon").max(self.now_ms);
+        if at_ms > self.now_ms + limit_ms {
+            return false;
+        }
+        self.now_ms = at_ms;
+        self.turn(vec![Event::DeadlineReached]);
+        true
+    }
+
+    pub(super) fn pass(&mut self, ms: u64) {
+        self.now_ms += ms;
+        self.turn(vec![Event::DeadlineReached]);
+    }
+
+    /// Runs every scan that a Star was asked for, in one batch, from where it was asked to start.
+    pub(super) fn scan(&mut self, name: &str) -> bool {
+        let star = self.stars.get_mut(name).expect("connected");
+        let Some(request) = star.scans.pop_front() else { return false };
+        let start = match &request.resume_after {
+            Some(after) => 1 + self.tree.iter().position(|entry| entry.path == *after).expect("the cursor"),
+            None => 0,
+        };
+        let entries = self.tree[start..].to_vec();
+        let batch = ScanBatch { scan: request.scan, number: 1, entries, is_last: true, failure: None };
+        self.say(name, StarMessage::ScanBatch(batch));
+        true
+    }
+
+    /// Reports every item of the oldest assignment that a Star holds.
+    pub(super) fn work(&mut self, name: &str) -> bool {
+        let Some((&id, _)) = self.stars[name].held.first_key_value() else { return false };
+        let assignment = self.stars.get_mut(name).and_then(|star| star.held.remove(&id)).expect("held");
+        let outcomes = assignment
+            .items
+            .iter()
+            .map(|item| ItemOutcome { sequence: item.sequence, result: (self.behaviour)(&item.entry) });
+        let outcomes = outcomes.collect();
+        self.report(name, id, outcomes);
+        true
+    }
+
+    pub(super) fn report(&mut self, name: &str, assignment: AssignmentId, outcomes: Vec<ItemOutcome>) {
+        let star = self.stars.get_mut(name).expect("connected");
+        star.reports += 1;
+        let number = star.reports;
+        self.say(name, StarMessage::Report(Report { number, assignment, outcomes }));
+    }
+
+    /// Lets everybody work until nothing moves, waiting out penalties.
+    pub(super) fn settle(&mut self) {
+        let names: Vec<&'static str> = self.stars.keys().copied().collect();
+        for _ in 0..100_000 {
+            let mut is_any = false;
+            for &name in &names {
+                if self.stars[name].was_closed.is_none() {
+                    is_any |= self.scan(name) | self.work(name);
+                }
+            }
+            if is_any {
+                continue;
+            }
+            for &name in &names {
+                self.heartbeat(name);
+            }
+            let is_waiting =
+                self.core.jobs(None, &[], usize::MAX, self.now()).iter().any(|job| job.penalized > 0);
+            if !is_waiting || !self.wait(100_000) {
+                return;
+            }
+        }
+        panic!("the world does not come to rest");
+    }
+
+    /// Ends the coordinator without a word and starts another on what is durable.
+    pub(super) fn crash(&mut self) {
+        let mut fx = Effects::default();
+        self.core = Core::recover(self.config.clone(), self.store.recovered(), self.now(), &mut fx);
+        for star in self.stars.values_mut() {
+            star.scans.clear();
+        }
+        self.finish(fx);
+    }
+
+    pub(super) fn ended(&self, end: ItemEnd) -> usize {
+        self.store.ends.values().filter(|record| record.end == end).count()
+    }
+
+    /// Nothing of any job is left over in the store.
+    pub(super) fn assert_clean(&self) {
+        assert!(self.store.queue.is_empty(), "queued: {:?}", self.store.queue);
+        assert!(self.store.penalties.is_empty(), "penalized: {:?}", self.store.penalties);
+        assert!(self.store.assignments.is_empty(), "assigned: {:?}", self.store.assignments);
+        let given: BTreeSet<_> = self.stars.values().flat_map(|star| star.held.keys()).collect();
+        assert!(given.is_empty(), "held: {given:?}");
+    }
+}

@@ -1,0 +1,253 @@
+//! What the faces may see of the core: snapshots, taken between turns, so they show only what is durable.
+
+use std::time::Duration;
+
+use orbit_shared::bulletin::BulletinBoard;
+use orbit_shared::dead_letter::DeadLetterQueue;
+use orbit_shared::entry::Entry;
+use orbit_shared::time::{Monotonic, Now, WallTime};
+use orbit_shared::words::{ItemId, JobId, StarId};
+
+use super::gate::{Gate, Held, pause_reason, star_gate};
+use super::job::{Job, JobRecord, JobState, estimate};
+use super::lane::queue_key;
+use super::star::Star;
+use super::{Core, Tally};
+
+/// A job at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobView {
+    /// Its durable part.
+    pub record: JobRecord,
+    /// Its counts over all destinations.
+    pub tally: Tally,
+    /// Items that wait out a penalty.
+    pub penalized: u64,
+    /// Items that a Star works on.
+    pub in_flight: u64,
+    /// Bytes that those items have moved so far, as far as their Stars have said.
+    pub bytes_in_flight: u64,
+    /// Bytes a second lately.
+    pub bytes_per_second: u64,
+    /// Time to the end at that rate.
+    pub remaining: Option<Duration>,
+    /// Why it stands where it stands.
+    pub reason: String,
+}
+
+/// Where an item is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ItemPlace {
+    /// A Star works on it.
+    InFlight {
+        /// The Star.
+        star: StarId,
+        /// Since when.
+        since: Monotonic,
+    },
+    /// It waits out a penalty.
+    Penalized {
+        /// Failures so far.
+        attempts: u32,
+        /// When it may be tried again.
+        retry_at: Monotonic,
+        /// What the last failure said.
+        last_error: String,
+    },
+    /// It waits for its turn; the store knows whether it has ended.
+    Elsewhere {
+        /// Failures so far.
+        attempts: u32,
+    },
+}
+
+/// A penalized item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PenaltyView {
+    /// The item.
+    pub item: ItemId,
+    /// Failures so far.
+    pub count: u32,
+    /// When it may be tried again, by the wall clock.
+    pub retry_time: WallTime,
+    /// What the last failure said.
+    pub last_error: String,
+}
+
+/// What the core knows of one item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ItemView {
+    /// Where it is.
+    pub place: ItemPlace,
+    /// What holds it, if it waits.
+    pub held: Option<Held>,
+}
+
+impl Core {
+    /// One job.
+    pub fn job(&self, id: JobId, now: Now) -> Option<JobView> {
+        self.jobs.get(&id).map(|job| self.job_view(job, now))
+    }
+
+    /// Jobs with lower numbers than `before`, newest first.
+    pub fn jobs(&self, before: Option<JobId>, states: &[JobState], limit: usize, now: Now) -> Vec<JobView> {
+        let end = before.unwrap_or(JobId(u64::MAX));
+        let older = self.jobs.range(..end).rev().map(|(_, job)| job);
+        let wanted = older.filter(|job| states.is_empty() || states.contains(&job.record.state()));
+        wanted.take(limit).map(|job| self.job_view(job, now)).collect()
+    }
+
+    fn job_view(&self, job: &Job, now: Now) -> JobView {
+        let id = job.record.id;
+        let tally = job.record.tally();
+        let of_job = || self.assignments.values().filter(move |assignment| assignment.job == id);
+        let bytes_per_second = job.live.as_ref().map_or(0, |live| live.rate.bytes_per_second(now.monotonic));
+        let bytes_in_flight: u64 = of_job().map(|assignment| assignment.bytes_moved).sum();
+        let left = tally.bytes_total.saturating_sub(tally.bytes_stored).saturating_sub(bytes_in_flight);
+        JobView {
+            tally,
+            penalized: job.live.as_ref().map_or(0, |live| live.penalized.len() as u64),
+            in_flight: of_job().map(|assignment| assignment.items.len() as u64).sum(),
+            bytes_in_flight,
+            bytes_per_second,
+            remaining: if job.record.scan.is_done { estimate(left, bytes_per_second) } else { None },
+            reason: self.state_reason(job),
+            record: job.record.clone(),
+        }
+    }
+
+    /// Why a job stands where it stands: its end, its pause, or what holds its lanes.
+    fn state_reason(&self, job: &Job) -> String {
+        if let Some(end) = &job.record.end {
+            return end.reason.clone();
+        }
+        if let Some(pause) = &job.record.pause {
+            return pause.clone();
+        }
+        let mut reasons: Vec<String> = Vec::new();
+        let source = &job.record.spec.source.star_id;
+        if !job.record.scan.is_done && job.live.as_ref().is_some_and(|live| live.scan.is_none()) {
+            let held = star_gate(source, "the source", self.stars.get(source));
+            reasons.push(match held {
+                Some(held) => held.explanation,
+                None => format!("waiting for {source} to list the source"),
+            });
+        }
+        for (index, tally) in job.record.tallies.iter().enumerate() {
+            let destination = u32::try_from(index).unwrap_or(u32::MAX);
+            if tally.open() == 0 {
+                continue;
+            }
+            if let Some(held) = self.standing_gate(job.record.id, destination)
+                && matters(held.gate)
+                && !reasons.contains(&held.explanation)
+            {
+                reasons.push(held.explanation);
+            }
+        }
+        match (reasons.is_empty(), job.record.scan.is_done) {
+            (true, true) => "items are moving".to_owned(),
+            (true, false) => "the source is being listed, and items are moving".to_owned(),
+            (false, _) => reasons.join("; "),
+        }
+    }
+
+    /// Where an item is and what holds it.
+    pub fn item(&self, item: ItemId, entry: &Entry) -> Option<ItemView> {
+        let job = self.jobs.get(&item.job)?;
+        let live = job.live.as_ref();
+        if let Some(assignment) = self.in_flight.get(&item).and_then(|id| self.assignments.get(id)) {
+            let place = ItemPlace::InFlight { star: assignment.star.clone(), since: assignment.since };
+            return Some(ItemView { place, held: None });
+        }
+        let standing = self.standing_gate(item.job, item.destination);
+        let record = live.and_then(|live| live.penalties.record(&item));
+        let is_penalized = live.is_some_and(|live| live.penalized.contains_key(&item));
+        if let Some(record) = record.filter(|_| is_penalized) {
+            let place = ItemPlace::Penalized {
+                attempts: record.penalty_count,
+                retry_at: record.retry_after,
+                last_error: record.last_error.clone(),
+            };
+            let explanation =
+                format!("waits after {} failed attempts: {}", record.penalty_count, record.last_error);
+            let held = Held { opens_at: Some(record.retry_after), ..Held::new(Gate::Penalty, explanation) };
+            return Some(ItemView { place, held: Some(held) });
+        }
+        let attempts = record.map_or(0, |record| record.penalty_count);
+        let held = standing.or_else(|| self.order_of(item, entry, live?));
+        Some(ItemView { place: ItemPlace::Elsewhere { attempts }, held })
+    }
+
+    fn order_of(&self, item: ItemId, entry: &Entry, live: &super::job::Live) -> Option<Held> {
+        let key = queue_key(&live.order, item.sequence, entry, live.penalties.penalty_count(&item));
+        let before = live.lanes.get(item.destination as usize)?.count_before(&key);
+        let explanation = match before {
+            0 => return None,
+            count => format!("{count} items or more of the same destination go first"),
+        };
+        Some(Held::new(Gate::Order, explanation))
+    }
+
+    /// One Star.
+    pub fn star(&self, id: &StarId) -> Option<&Star> {
+        self.stars.get(id)
+    }
+
+    /// All Stars, by name.
+    pub fn stars(&self) -> impl Iterator<Item = &Star> {
+        self.stars.values()
+    }
+
+    /// Why a Star's guard is paused; empty when it is not.
+    pub fn pause_reason(&self, star: &Star) -> String {
+        pause_reason(star)
+    }
+
+    /// The bulletin board.
+    pub fn board(&self) -> &BulletinBoard {
+        &self.board
+    }
+
+    /// The dead letters.
+    pub fn dead_letters(&self) -> &DeadLetterQueue {
+        &self.dead_letters
+    }
+
+    /// Penalized items with higher keys than `after`, by key.
+    pub fn penalties(
+        &self,
+        job: Option<JobId>,
+        after: Option<ItemId>,
+        limit: usize,
+        now: Now,
+    ) -> Vec<PenaltyView> {
+        let jobs = self.jobs.values().filter(|candidate| job.is_none_or(|job| candidate.record.id == job));
+        let lives = jobs.filter_map(|job| job.live.as_ref());
+        let penalized = lives.flat_map(|live| live.penalized.keys().map(move |item| (live, *item)));
+        let later = penalized.filter(|(_, item)| after.is_none_or(|after| *item > after));
+        let views = later.filter_map(|(live, item)| {
+            let record = live.penalties.record(&item)?;
+            Some(PenaltyView {
+                item,
+                count: record.penalty_count,
+                retry_time: now.wall + record.retry_after.since(now.monotonic),
+                last_error: record.last_error.clone(),
+            })
+        });
+        views.take(limit).collect()
+    }
+
+    /// Reports and batches that came too late to count, since the start.
+    pub fn late_count(&self) -> u64 {
+        self.late_count
+    }
+}
+
+/// Whether a gate is worth a job's state reason: full hands and order are the ordinary course of things.
+fn matters(gate: Gate) -> bool {
+    match gate {
+        Gate::JobState | Gate::Lifecycle | Gate::Liveness | Gate::Cordon | Gate::Guard => true,
+        Gate::Penalty | Gate::Bandwidth | Gate::Order => false,
+    }
+}

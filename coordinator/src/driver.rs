@@ -1,0 +1,346 @@
+//! The driver: the one task that owns the core and the only place where decisions meet the world.
+//!
+//! A turn: take what is in the inbox, step every event, let the core finish the turn, make all changes durable in one
+//! commit, and only then execute what the core wants done. While a commit runs, the inbox fills, so the next one
+//! carries more: group commit without a timer.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use orbit_shared::capability::{Capability, CapabilitySigner};
+use orbit_shared::session::{Assignment, CoordinatorMessage, Hello};
+use orbit_shared::time::Now;
+use orbit_shared::words::{JobId, StarId};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::core::limits::{INBOX_MAX, SESSION_OUTBOX_MAX, TURN_EVENTS_MAX};
+use crate::core::{
+    Action, Answer, CloseReason, Command, Core, CoreConfig, Effects, Event, QueueKey, Refusal, ReplyId,
+    SessionId,
+};
+use crate::provenance_log::{ProvenanceLog, ProvenanceLogError};
+use crate::store::{Store, StoreError};
+
+/// What leaves on a session.
+#[derive(Debug)]
+pub(crate) enum Outgoing {
+    /// A message.
+    Message(CoordinatorMessage),
+    /// The end.
+    Close(CloseReason),
+}
+
+type View = Box<dyn FnOnce(&Core, Now) + Send>;
+
+enum Request {
+    Event(Event),
+    OpenSession { session: SessionId, hello: Hello, outbox: mpsc::Sender<Outgoing> },
+    Command { command: Command, answer: oneshot::Sender<Result<Answer, Refusal>> },
+    View(View),
+}
+
+/// Why the driver had to stop. Nothing was told to anybody that is not durable.
+#[derive(Debug, thiserror::Error)]
+pub enum DriverError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The provenance log failed.
+    #[error(transparent)]
+    Provenance(#[from] ProvenanceLogError),
+}
+
+/// How everything else reaches the driver.
+#[derive(Clone)]
+pub(crate) struct Inbox {
+    requests: mpsc::Sender<Request>,
+    turns: watch::Receiver<u64>,
+}
+
+impl Inbox {
+    /// Announces a session. What is to be said on it arrives in the returned channel; when that closes, the Star was
+    /// too slow to read.
+    pub(crate) async fn open_session(
+        &self,
+        session: SessionId,
+        hello: Hello,
+    ) -> Result<mpsc::Receiver<Outgoing>, Refusal> {
+        let (outbox, outgoing) = mpsc::channel(SESSION_OUTBOX_MAX);
+        self.send(Request::OpenSession { session, hello, outbox }).await?;
+        Ok(outgoing)
+    }
+
+    /// Hands an event to the core.
+    pub(crate) async fn event(&self, event: Event) -> Result<(), Refusal> {
+        self.send(Request::Event(event)).await
+    }
+
+    /// Executes a command; answered once its outcome is durable.
+    pub(crate) async fn command(&self, command: Command) -> Result<Answer, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Request::Command { command, answer }).await?;
+        answered.await.map_err(|_| stopping())?
+    }
+
+    /// Looks at the core between two turns.
+    pub(crate) async fn view<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Core, Now) -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        let view: View = Box::new(move |core, now| {
+            // A caller that has gone away wants no answer.
+            let _ = answer.send(look(core, now));
+        });
+        self.send(Request::View(view)).await?;
+        answered.await.map_err(|_| stopping())
+    }
+
+    /// Changes whenever a turn has ended.
+    pub(crate) fn turns(&self) -> watch::Receiver<u64> {
+        self.turns.clone()
+    }
+
+    async fn send(&self, request: Request) -> Result<(), Refusal> {
+        self.requests.send(request).await.map_err(|_| stopping())
+    }
+}
+
+fn stopping() -> Refusal {
+    Refusal::Unavailable { problem: "the coordinator is stopping; try again in a moment".to_owned() }
+}
+
+/// The driver, before it runs.
+pub(crate) struct Driver {
+    core: Core,
+    clock: Clock,
+    store: Arc<dyn Store>,
+    provenance: Arc<ProvenanceLog>,
+    signer: CapabilitySigner,
+    requests: mpsc::Receiver<Request>,
+    turns: watch::Sender<u64>,
+    outboxes: BTreeMap<SessionId, mpsc::Sender<Outgoing>>,
+    answers: BTreeMap<ReplyId, oneshot::Sender<Result<Answer, Refusal>>>,
+    next_reply: u64,
+    effects: Effects,
+}
+
+/// A stretch of a queue to be read.
+struct Load {
+    job: JobId,
+    destination: u32,
+    after: QueueKey,
+    limit: usize,
+}
+
+impl Driver {
+    /// Recovers the core from the store.
+    pub(crate) fn recover(
+        config: CoreConfig,
+        store: Arc<dyn Store>,
+        provenance: Arc<ProvenanceLog>,
+        signer: CapabilitySigner,
+    ) -> Result<(Self, Inbox), DriverError> {
+        let clock = Clock::start();
+        let mut effects = Effects::default();
+        let core = Core::recover(config, store.recover()?, clock.now(), &mut effects);
+        let (sender, requests) = mpsc::channel(INBOX_MAX);
+        let (turns, turn) = watch::channel(0);
+        let driver = Self {
+            core,
+            clock,
+            store,
+            provenance,
+            signer,
+            requests,
+            turns,
+            outboxes: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            next_reply: 0,
+            effects,
+        };
+        Ok((driver, Inbox { requests: sender, turns: turn }))
+    }
+
+    /// Runs until it is told to stop or cannot make a change durable.
+    pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), DriverError> {
+        loop {
+            let mut views = Vec::new();
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                request = self.requests.recv() => match request {
+                    Some(request) => self.take(request, &mut views),
+                    None => break,
+                },
+                () = wait_until(self.clock, self.core.next_deadline(self.clock.now())) => {}
+            }
+            for _ in 1..TURN_EVENTS_MAX {
+                let Ok(request) = self.requests.try_recv() else { break };
+                self.take(request, &mut views);
+            }
+            self.end_turn().await?;
+            let now = self.clock.now();
+            for view in views {
+                view(&self.core, now);
+            }
+        }
+        tracing::debug!("the driver has stopped; every change that was told is durable");
+        Ok(())
+    }
+
+    fn take(&mut self, request: Request, views: &mut Vec<View>) {
+        match request {
+            Request::Event(event) => self.step(event),
+            Request::OpenSession { session, hello, outbox } => {
+                self.outboxes.insert(session, outbox);
+                self.step(Event::SessionOpened { session, hello });
+            }
+            Request::Command { command, answer } => {
+                let reply = ReplyId(self.next_reply);
+                self.next_reply += 1;
+                self.answers.insert(reply, answer);
+                self.step(Event::CommandReceived { reply, command });
+            }
+            Request::View(view) => views.push(view),
+        }
+    }
+
+    fn step(&mut self, event: Event) {
+        if let Event::SessionClosed { session } = &event {
+            self.outboxes.remove(session);
+        }
+        self.core.step(self.clock.now(), event, &mut self.effects);
+    }
+
+    /// Finishes the turn: commits, executes, and feeds what the store had to say back until nothing is asked any more.
+    async fn end_turn(&mut self) -> Result<(), DriverError> {
+        loop {
+            self.core.finish_turn(self.clock.now(), &mut self.effects);
+            let Effects { changes, provenance, actions } = std::mem::take(&mut self.effects);
+            self.make_durable(changes, provenance).await?;
+            let mut loads = Vec::new();
+            for action in actions {
+                self.execute(action, &mut loads);
+            }
+            if loads.is_empty() {
+                break;
+            }
+            for load in loads {
+                let event = self.load(load).await?;
+                self.step(event);
+            }
+        }
+        self.turns.send_modify(|turn| *turn += 1);
+        Ok(())
+    }
+
+    async fn make_durable(
+        &self,
+        changes: Vec<crate::core::Change>,
+        events: Vec<orbit_shared::provenance::ProvenanceEvent>,
+    ) -> Result<(), DriverError> {
+        if changes.is_empty() && events.is_empty() {
+            return Ok(());
+        }
+        let (store, provenance) = (self.store.clone(), self.provenance.clone());
+        off_thread(move || {
+            provenance.append(events)?;
+            if changes.is_empty() { Ok::<_, DriverError>(()) } else { Ok(store.commit(&changes)?) }
+        })
+        .await
+    }
+
+    async fn load(&self, load: Load) -> Result<Event, DriverError> {
+        let store = self.store.clone();
+        let Load { job, destination, after, limit } = load;
+        let page = off_thread(move || store.queue_page(job, destination, &after, limit)).await?;
+        Ok(Event::WindowLoaded { job, destination, items: page.items, is_end: page.is_end })
+    }
+
+    fn execute(&mut self, action: Action, loads: &mut Vec<Load>) {
+        match action {
+            Action::Send { session, message } => {
+                let is_welcome = matches!(message, CoordinatorMessage::Welcome { .. });
+                self.send(session, Outgoing::Message(message));
+                if is_welcome {
+                    let keys = vec![self.signer.verification_key()];
+                    self.send(session, Outgoing::Message(CoordinatorMessage::VerificationKeys(keys)));
+                }
+            }
+            Action::Assign { session, assignment, destination_star } => {
+                self.assign(session, assignment, destination_star);
+            }
+            Action::Close { session, reason } => {
+                tracing::info!(session = session.0, %reason, "closing a session");
+                self.send(session, Outgoing::Close(reason));
+                self.outboxes.remove(&session);
+            }
+            Action::LoadWindow { job, destination, after, limit } => {
+                loads.push(Load { job, destination, after, limit });
+            }
+            Action::Reply { reply, answer } => {
+                if let Some(caller) = self.answers.remove(&reply) {
+                    // A caller that has gone away wants no answer.
+                    let _ = caller.send(answer);
+                }
+            }
+        }
+    }
+
+    fn assign(&mut self, session: SessionId, mut assignment: Assignment, destination_star: StarId) {
+        let capability = Capability {
+            job: assignment.job,
+            source_star: assignment.source_star.clone(),
+            source_path: assignment.source_path.clone(),
+            destination_star,
+        };
+        match self.signer.sign(&capability) {
+            Ok(token) => assignment.token = token,
+            // The source refuses an empty token, so the items fail, wait and are tried again.
+            Err(error) => {
+                tracing::error!(%error, assignment = assignment.id.0, "cannot sign a capability token");
+            }
+        }
+        self.send(session, Outgoing::Message(CoordinatorMessage::Assign(assignment)));
+    }
+
+    /// Puts a message into a session's outbox. One that is full belongs to a Star that does not read: it is cut off.
+    fn send(&mut self, session: SessionId, outgoing: Outgoing) {
+        let Some(outbox) = self.outboxes.get(&session) else { return };
+        if outbox.try_send(outgoing).is_err() {
+            tracing::warn!(
+                session = session.0,
+                "a Star does not read its session; it is cut off and may come back"
+            );
+            self.outboxes.remove(&session);
+            self.core.step(self.clock.now(), Event::SessionClosed { session }, &mut self.effects);
+        }
+    }
+}
+
+async fn wait_until(clock: Clock, deadline: Option<orbit_shared::time::Monotonic>) {
+    match deadline.and_then(|at| clock.instant(at)) {
+        Some(instant) => tokio::time::sleep_until(instant.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Runs something that waits for a disk where it holds up nothing else.
+async fn off_thread<T: Send + 'static, E: Send + 'static>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, DriverError>
+where
+    DriverError: From<E>,
+{
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => Ok(result?),
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime is shutting down; nobody is left to be told anything.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}

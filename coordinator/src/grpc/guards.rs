@@ -1,0 +1,93 @@
+//! BackpressureService.
+
+use orbit_proto::v1;
+use orbit_proto::v1::backpressure_service_server::BackpressureService;
+use orbit_shared::words::StarId;
+use tonic::{Request, Response, Status};
+
+use super::convert::star_id;
+use super::status::refused;
+use super::{Faces, convert, page};
+use crate::core::{Command, Refusal, Violation};
+
+const LIST: &str = "guards";
+
+impl Faces {
+    async fn guard_command(
+        &self,
+        star: String,
+        make: impl FnOnce(StarId) -> Command,
+    ) -> Result<v1::Guard, Status> {
+        let id = star_id("star_id", star)?;
+        self.inbox.command(make(id.clone())).await.map_err(refused)?;
+        let name = id.clone();
+        let found =
+            self.inbox.view(move |core, _| core.star(&name).map(|star| convert::guard(core, star))).await;
+        found.map_err(refused)?.ok_or_else(|| refused(Refusal::NotFound { what: format!("Star {id}") }))
+    }
+}
+
+#[tonic::async_trait]
+impl BackpressureService for Faces {
+    async fn list_guards(
+        &self,
+        request: Request<v1::ListGuardsRequest>,
+    ) -> Result<Response<v1::ListGuardsResponse>, Status> {
+        let request = request.into_inner();
+        let size = page::page_size("page_size", request.page_size)?;
+        let after = page::key(LIST, &request.page_token)?.unwrap_or_default();
+        let found = self.inbox.view(move |core, _| {
+            let later = core.stars().filter(|star| star.record.star_id.as_str() > after.as_str());
+            later.take(size + 1).map(|star| convert::guard(core, star)).collect::<Vec<_>>()
+        });
+        let mut guards = found.await.map_err(refused)?;
+        let has_more = guards.len() > size;
+        guards.truncate(size);
+        let last = guards.last().filter(|_| has_more).map(|guard| page::token(LIST, &guard.star_id));
+        Ok(Response::new(v1::ListGuardsResponse { guards, next_page_token: last.unwrap_or_default() }))
+    }
+
+    async fn set_guard_limits(
+        &self,
+        request: Request<v1::SetGuardLimitsRequest>,
+    ) -> Result<Response<v1::SetGuardLimitsResponse>, Status> {
+        let request = request.into_inner();
+        let mut violations = Vec::new();
+        let mut limit = |field: &str, given: Option<i64>| {
+            given.and_then(|given| match u64::try_from(given) {
+                Ok(limit) => Some(limit),
+                Err(_) => {
+                    violations.push(Violation::new(field, format!("is {given}, must be 1 or more")));
+                    None
+                }
+            })
+        };
+        let max_object_count = limit("max_object_count", request.max_object_count);
+        let max_byte_size = limit("max_byte_size", request.max_byte_size);
+        if !violations.is_empty() {
+            return Err(refused(Refusal::Invalid(violations)));
+        }
+        let command = |star| Command::SetGuardLimits { star, max_object_count, max_byte_size };
+        let guard = self.guard_command(request.star_id, command).await?;
+        Ok(Response::new(v1::SetGuardLimitsResponse { guard: Some(guard) }))
+    }
+
+    async fn pause_guard(
+        &self,
+        request: Request<v1::PauseGuardRequest>,
+    ) -> Result<Response<v1::PauseGuardResponse>, Status> {
+        let request = request.into_inner();
+        let reason = request.reason;
+        let guard = self.guard_command(request.star_id, |star| Command::PauseGuard { star, reason }).await?;
+        Ok(Response::new(v1::PauseGuardResponse { guard: Some(guard) }))
+    }
+
+    async fn resume_guard(
+        &self,
+        request: Request<v1::ResumeGuardRequest>,
+    ) -> Result<Response<v1::ResumeGuardResponse>, Status> {
+        let request = request.into_inner();
+        let guard = self.guard_command(request.star_id, |star| Command::ResumeGuard { star }).await?;
+        Ok(Response::new(v1::ResumeGuardResponse { guard: Some(guard) }))
+    }
+}

@@ -1,0 +1,354 @@
+//! JobService.
+
+use std::time::Duration;
+
+use orbit_proto::convert::{duration_from_wire, timestamp_to_wire};
+use orbit_proto::v1;
+use orbit_proto::v1::job_service_server::JobService;
+use orbit_shared::penalization::PenaltyConfig;
+use orbit_shared::prioritizer::PrioritizerKind;
+use orbit_shared::words::{ItemId, JobId, StarId};
+use tonic::{Request, Response, Status};
+
+use super::status::{refused, store_failed};
+use super::watch::{Round, Watch, watch};
+use super::{Faces, convert, page};
+use crate::core::limits::DEAD_LETTERS_PER_JOB_MAX;
+use crate::core::{Answer, Command, JobSpec, Location, Refusal, Violation};
+use crate::store::StoredItem;
+
+/// The pace of a watch over one job.
+const WATCH_PACE: Duration = Duration::from_millis(200);
+/// A watch looks again after this time although nothing happened, since rates fall with time alone.
+const WATCH_REFRESH: Duration = Duration::from_secs(2);
+const JOBS_LIST: &str = "jobs";
+const ITEMS_LIST: &str = "items";
+
+impl Faces {
+    async fn one_job(&self, id: JobId) -> Result<v1::Job, Status> {
+        let view = self.inbox.view(move |core, now| core.job(id, now)).await.map_err(refused)?;
+        view.map(convert::job).ok_or_else(|| no_job(id))
+    }
+
+    async fn job_command(&self, command: Command) -> Result<v1::Job, Status> {
+        match self.inbox.command(command).await.map_err(refused)? {
+            Answer::Job(id) => self.one_job(id).await,
+            Answer::Star(_) | Answer::Count(_) | Answer::Done => Err(no_job(JobId(0))),
+        }
+    }
+
+    async fn stored_item(&self, id: ItemId) -> Result<Option<StoredItem>, Status> {
+        let store = self.store.clone();
+        let read = tokio::task::spawn_blocking(move || store.item(id)).await;
+        read.map_err(|_| refused(stopping()))?.map_err(|error| store_failed(&error))
+    }
+}
+
+fn stopping() -> Refusal {
+    Refusal::Unavailable { problem: "the coordinator is stopping".to_owned() }
+}
+
+fn no_job(id: JobId) -> Status {
+    refused(Refusal::NotFound { what: format!("job {id}; ListJobs shows those there are") })
+}
+
+#[tonic::async_trait]
+impl JobService for Faces {
+    async fn create_job(
+        &self,
+        request: Request<v1::CreateJobRequest>,
+    ) -> Result<Response<v1::CreateJobResponse>, Status> {
+        let request = request.into_inner();
+        let mut violations = Vec::new();
+        let spec = read_spec(request.spec, &mut violations);
+        let Some(spec) = spec else { return Err(refused(Refusal::Invalid(violations))) };
+        let command = Command::CreateJob { spec: Box::new(spec), request_id: request.request_id, violations };
+        let job = self.job_command(command).await?;
+        Ok(Response::new(v1::CreateJobResponse { job: Some(job) }))
+    }
+
+    async fn get_job(
+        &self,
+        request: Request<v1::GetJobRequest>,
+    ) -> Result<Response<v1::GetJobResponse>, Status> {
+        let job = self.one_job(JobId(request.into_inner().job_id)).await?;
+        Ok(Response::new(v1::GetJobResponse { job: Some(job) }))
+    }
+
+    async fn list_jobs(
+        &self,
+        request: Request<v1::ListJobsRequest>,
+    ) -> Result<Response<v1::ListJobsResponse>, Status> {
+        let request = request.into_inner();
+        let size = page::page_size("page_size", request.page_size)?;
+        let before = page::parsed_key::<u64>(JOBS_LIST, &request.page_token)?.map(JobId);
+        let states =
+            request.states.into_iter().map(convert::job_state_filter).collect::<Result<Vec<_>, _>>()?;
+        let found = self.inbox.view(move |core, now| core.jobs(before, &states, size + 1, now)).await;
+        let mut found = found.map_err(refused)?;
+        let has_more = found.len() > size;
+        found.truncate(size);
+        let last = found.last().filter(|_| has_more).map(|view| view.record.id.to_string());
+        Ok(Response::new(v1::ListJobsResponse {
+            jobs: found.into_iter().map(convert::job).collect(),
+            next_page_token: last.map(|key| page::token(JOBS_LIST, &key)).unwrap_or_default(),
+        }))
+    }
+
+    type WatchJobStream = Watch<v1::WatchJobResponse>;
+
+    async fn watch_job(
+        &self,
+        request: Request<v1::WatchJobRequest>,
+    ) -> Result<Response<Self::WatchJobStream>, Status> {
+        let id = JobId(request.into_inner().job_id);
+        self.one_job(id).await?;
+        let look = move |faces: Faces, last: Option<v1::Job>| async move {
+            let view = faces.inbox.view(move |core, now| core.job(id, now)).await.map_err(refused)?;
+            let view = view.ok_or_else(|| no_job(id))?;
+            let is_end = view.record.state().is_end();
+            let job = convert::job(view);
+            if last.as_ref() == Some(&job) {
+                return Ok((Round::Continue(Vec::new()), last));
+            }
+            let items = vec![v1::WatchJobResponse { job: Some(job.clone()) }];
+            let round = if is_end { Round::End(items) } else { Round::Continue(items) };
+            Ok((round, Some(job)))
+        };
+        Ok(Response::new(watch(self, WATCH_PACE, Some(WATCH_REFRESH), None, look)))
+    }
+
+    async fn pause_job(
+        &self,
+        request: Request<v1::PauseJobRequest>,
+    ) -> Result<Response<v1::PauseJobResponse>, Status> {
+        let request = request.into_inner();
+        let command = Command::PauseJob { job: JobId(request.job_id), reason: request.reason };
+        Ok(Response::new(v1::PauseJobResponse { job: Some(self.job_command(command).await?) }))
+    }
+
+    async fn resume_job(
+        &self,
+        request: Request<v1::ResumeJobRequest>,
+    ) -> Result<Response<v1::ResumeJobResponse>, Status> {
+        let command = Command::ResumeJob { job: JobId(request.into_inner().job_id) };
+        Ok(Response::new(v1::ResumeJobResponse { job: Some(self.job_command(command).await?) }))
+    }
+
+    async fn cancel_job(
+        &self,
+        request: Request<v1::CancelJobRequest>,
+    ) -> Result<Response<v1::CancelJobResponse>, Status> {
+        let request = request.into_inner();
+        let command = Command::CancelJob { job: JobId(request.job_id), reason: request.reason };
+        Ok(Response::new(v1::CancelJobResponse { job: Some(self.job_command(command).await?) }))
+    }
+
+    async fn list_items(
+        &self,
+        request: Request<v1::ListItemsRequest>,
+    ) -> Result<Response<v1::ListItemsResponse>, Status> {
+        let request = request.into_inner();
+        let job = JobId(request.job_id);
+        let size = page::page_size("page_size", request.page_size)?;
+        let start = page::parsed_key::<u64>(ITEMS_LIST, &request.page_token)?.unwrap_or(0);
+        let view = self.inbox.view(move |core, now| core.job(job, now)).await.map_err(refused)?;
+        let spec = view.ok_or_else(|| no_job(job))?.record.spec;
+        let stars: Vec<StarId> = spec.destinations.into_iter().map(|place| place.star_id).collect();
+        let count = u32::try_from(stars.len()).unwrap_or(u32::MAX);
+        let limit = (size / stars.len().max(1)).max(1);
+        let store = self.store.clone();
+        let read = tokio::task::spawn_blocking(move || store.items(job, count, start, limit)).await;
+        let rows = read.map_err(|_| refused(stopping()))?.map_err(|error| store_failed(&error))?;
+        let is_full = rows.len() == limit;
+        let next = rows.last().and_then(|(_, items)| items.first()).map(|item| item.id.sequence + 1);
+        let stored: Vec<StoredItem> = rows.into_iter().flat_map(|(_, items)| items).collect();
+        let items = self.inbox.view(move |core, _| {
+            let items = stored.iter().map(|stored| {
+                let view = core.item(stored.id, &stored.entry);
+                convert::item(stored, view.as_ref(), &stars[stored.id.destination as usize])
+            });
+            items.collect::<Vec<_>>()
+        });
+        let mut items = items.await.map_err(refused)?;
+        items.retain(|item| request.states.is_empty() || request.states.contains(&item.state));
+        let token = next.filter(|_| is_full).map(|next| page::token(ITEMS_LIST, &next.to_string()));
+        Ok(Response::new(v1::ListItemsResponse { items, next_page_token: token.unwrap_or_default() }))
+    }
+
+    async fn explain_item(
+        &self,
+        request: Request<v1::ExplainItemRequest>,
+    ) -> Result<Response<v1::ExplainItemResponse>, Status> {
+        let id = convert::item_id(&request.into_inner().item_key)?;
+        let no_item =
+            || refused(Refusal::NotFound { what: format!("item {id}; ListItems shows those there are") });
+        let stored = self.stored_item(id).await?.ok_or_else(no_item)?;
+        let explained = self.inbox.view(move |core, now| {
+            let spec = core.job(id.job, now)?.record.spec;
+            let star = spec.destinations.get(id.destination as usize)?.star_id.clone();
+            let view = core.item(id, &stored.entry);
+            let held = view.as_ref().and_then(|view| view.held.clone()).filter(|_| stored.end.is_none());
+            let letter = core.dead_letters().entry(id.job, &id.to_string());
+            let item = convert::item(&stored, view.as_ref(), &star);
+            let state = v1::ItemState::try_from(item.state).unwrap_or_default();
+            let explanation = match &held {
+                Some(held) => held.explanation.clone(),
+                None => explain(state, &star, &convert::shown(&stored.entry)),
+            };
+            Some(v1::ExplainItemResponse {
+                item: Some(item),
+                gate: held.as_ref().map_or(v1::Gate::Unspecified, |held| convert::gate(held.gate)).into(),
+                explanation,
+                earliest_time: held
+                    .and_then(|held| held.opens_at)
+                    .map(|at| timestamp_to_wire(now.wall + at.since(now.monotonic))),
+                dead_letter: letter.map(|letter| convert::dead_letter(letter, Some(&spec.source.star_id))),
+            })
+        });
+        let explained = explained.await.map_err(refused)?.ok_or_else(no_item)?;
+        Ok(Response::new(explained))
+    }
+}
+
+/// Where an item is that nothing holds, in a sentence.
+fn explain(state: v1::ItemState, star: &StarId, path: &str) -> String {
+    match state {
+        v1::ItemState::InFlight => format!("{star} works on {path}"),
+        v1::ItemState::Stored => format!("{path} is stored at {star}"),
+        v1::ItemState::Skipped => format!("{path} was at {star} already, unchanged"),
+        v1::ItemState::Dead => format!("{path} was given up; its dead letter says why"),
+        v1::ItemState::Queued | v1::ItemState::Penalized | v1::ItemState::Unspecified => {
+            format!("{path} goes to {star} next")
+        }
+    }
+}
+
+/// Reads a specification, with defaults filled in. What is wrong is added to `violations`; `None` if there is too little
+/// to check the rest against the grid.
+fn read_spec(spec: Option<v1::JobSpec>, violations: &mut Vec<Violation>) -> Option<JobSpec> {
+    let Some(spec) = spec else {
+        violations
+            .push(Violation::new("spec", "is missing; give at least spec.source and spec.destinations"));
+        return None;
+    };
+    let mut add = |field: &str, problem: String| violations.push(Violation::new(field, problem));
+    match v1::Layout::try_from(spec.layout) {
+        Ok(v1::Layout::Unspecified | v1::Layout::Files) => {}
+        Ok(v1::Layout::Packed) => {
+            add(
+                "spec.layout",
+                "is LAYOUT_PACKED, which this version cannot do yet; use LAYOUT_FILES".to_owned(),
+            );
+        }
+        Err(_) => add("spec.layout", format!("{} is no layout", spec.layout)),
+    }
+    match v1::Mode::try_from(spec.mode) {
+        Ok(v1::Mode::Unspecified | v1::Mode::Copy) => {}
+        Ok(v1::Mode::Mirror) => {
+            add("spec.mode", "is MODE_MIRROR, which this version cannot do yet; use MODE_COPY".to_owned());
+        }
+        Err(_) => add("spec.mode", format!("{} is no mode", spec.mode)),
+    }
+    let max_bytes_per_second = u64::try_from(spec.max_bytes_per_second).unwrap_or_else(|_| {
+        add(
+            "spec.max_bytes_per_second",
+            format!("is {}, must be 0 (no limit) or more", spec.max_bytes_per_second),
+        );
+        0
+    });
+    let dead_letter_max = match u64::try_from(spec.dead_letter_max) {
+        Ok(0) => DEAD_LETTERS_PER_JOB_MAX,
+        Ok(max) => max,
+        Err(_) => {
+            add(
+                "spec.dead_letter_max",
+                format!("is {}, must be 0 (for the default) or more", spec.dead_letter_max),
+            );
+            DEAD_LETTERS_PER_JOB_MAX
+        }
+    };
+    let mut prioritizers = Vec::new();
+    for (index, &value) in spec.prioritizers.iter().enumerate() {
+        match prioritizer(value) {
+            Some(kind) => prioritizers.push(kind),
+            None => add(&format!("spec.prioritizers[{index}]"), format!("{value} is no prioritizer")),
+        }
+    }
+    if prioritizers.is_empty() {
+        prioritizers = PrioritizerKind::DEFAULT_CHAIN.to_vec();
+    }
+    let penalty = read_penalty(spec.penalty.unwrap_or_default(), violations);
+    let source = read_location(spec.source, "spec.source", violations);
+    let destinations: Vec<_> = spec
+        .destinations
+        .into_iter()
+        .enumerate()
+        .map(|(index, place)| read_location(Some(place), &format!("spec.destinations[{index}]"), violations))
+        .collect();
+    if destinations.is_empty() {
+        violations.push(Violation::new("spec.destinations", "is empty; name at least one place to copy to"));
+    }
+    Some(JobSpec {
+        source: source?,
+        destinations: destinations.into_iter().collect::<Option<_>>()?,
+        include: spec.include,
+        exclude: spec.exclude,
+        prioritizers,
+        penalty,
+        max_bytes_per_second,
+        dead_letter_max,
+    })
+}
+
+fn read_location(
+    place: Option<v1::Location>,
+    field: &str,
+    violations: &mut Vec<Violation>,
+) -> Option<Location> {
+    let Some(place) = place else {
+        violations.push(Violation::new(field, "is missing; give its star_id and path"));
+        return None;
+    };
+    let path = if place.raw_path.is_empty() { place.path.into_bytes() } else { place.raw_path.to_vec() };
+    match StarId::new(place.star_id) {
+        Ok(star_id) => Some(Location { star_id, path }),
+        Err(error) => {
+            violations.push(Violation::new(format!("{field}.star_id"), error.to_string()));
+            None
+        }
+    }
+}
+
+fn read_penalty(policy: v1::PenaltyPolicy, violations: &mut Vec<Violation>) -> PenaltyConfig {
+    let mut config = PenaltyConfig::default();
+    for (field, given, target) in [
+        ("spec.penalty.initial_delay", policy.initial_delay, &mut config.initial_delay),
+        ("spec.penalty.max_delay", policy.max_delay, &mut config.max_delay),
+    ] {
+        let Some(given) = given else { continue };
+        match duration_from_wire(field, &given) {
+            Ok(delay) => *target = delay,
+            Err(error) => violations.push(Violation::new(error.field, error.problem)),
+        }
+    }
+    if policy.backoff_factor != 0.0 {
+        config.backoff_factor = policy.backoff_factor;
+    }
+    if let Some(max) = policy.max_penalties {
+        config.max_penalties = max;
+    }
+    config
+}
+
+fn prioritizer(value: i32) -> Option<PrioritizerKind> {
+    match v1::Prioritizer::try_from(value) {
+        Ok(v1::Prioritizer::Semantic) => Some(PrioritizerKind::Semantic),
+        Ok(v1::Prioritizer::SmallestFirst) => Some(PrioritizerKind::SmallestFirst),
+        Ok(v1::Prioritizer::LargestFirst) => Some(PrioritizerKind::LargestFirst),
+        Ok(v1::Prioritizer::OldestFirst) => Some(PrioritizerKind::OldestFirst),
+        Ok(v1::Prioritizer::NewestFirst) => Some(PrioritizerKind::NewestFirst),
+        Ok(v1::Prioritizer::FewestRetries) => Some(PrioritizerKind::FewestRetries),
+        Ok(v1::Prioritizer::Unspecified) | Err(_) => None,
+    }
+}

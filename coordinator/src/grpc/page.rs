@@ -1,0 +1,87 @@
+//! Pages: sizes, and tokens that name where the next page starts.
+//!
+//! A token is the last key of the page before, in hexadecimal behind the name of its list, so that a token of one list
+//! is refused by another.
+
+use tonic::Status;
+
+use super::status::refused;
+use crate::core::Refusal;
+
+const PAGE_SIZE_DEFAULT: usize = 50;
+const PAGE_SIZE_MAX: i32 = 1000;
+
+/// The number of rows that a request asks for.
+pub(super) fn page_size(field: &str, asked: i32) -> Result<usize, Status> {
+    match asked {
+        0 => Ok(PAGE_SIZE_DEFAULT),
+        1..=PAGE_SIZE_MAX => Ok(usize::try_from(asked).unwrap_or(PAGE_SIZE_DEFAULT)),
+        _ => Err(refused(Refusal::invalid(
+            field,
+            format!("is {asked}, must be 0 (for 50) to {PAGE_SIZE_MAX}"),
+        ))),
+    }
+}
+
+/// The token for the page after a key.
+pub(super) fn token(list: &str, key: &str) -> String {
+    let digits: String = key.bytes().map(|byte| format!("{byte:02x}")).collect();
+    format!("{list}-{digits}")
+}
+
+/// The key in a token; `None` for the first page.
+pub(super) fn key(list: &str, token: &str) -> Result<Option<String>, Status> {
+    if token.is_empty() {
+        return Ok(None);
+    }
+    let bad = || {
+        let problem = "is not a next_page_token of this list; leave it empty for the first page";
+        refused(Refusal::invalid("page_token", problem))
+    };
+    let digits = token.strip_prefix(list).and_then(|rest| rest.strip_prefix('-')).ok_or_else(bad)?;
+    if digits.len() % 2 != 0 || !digits.is_ascii() {
+        return Err(bad());
+    }
+    let byte = |index: usize| u8::from_str_radix(&digits[index..index + 2], 16);
+    let bytes: Result<Vec<u8>, _> = (0..digits.len()).step_by(2).map(byte).collect();
+    bytes.ok().and_then(|bytes| String::from_utf8(bytes).ok()).map(Some).ok_or_else(bad)
+}
+
+/// The key in a token, parsed.
+pub(super) fn parsed_key<T: std::str::FromStr>(list: &str, token: &str) -> Result<Option<T>, Status> {
+    let Some(text) = key(list, token)? else { return Ok(None) };
+    text.parse().map(Some).map_err(|_| {
+        refused(Refusal::invalid(
+            "page_token",
+            "is not a next_page_token of this list; leave it empty for the first page",
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_gives_its_key_back_to_its_own_list_only() {
+        let made = token("stars", "star-1");
+        assert_eq!(key("stars", &made).expect("its own"), Some("star-1".to_owned()));
+        assert!(key("jobs", &made).is_err());
+        assert_eq!(key("jobs", "").expect("the first page"), None);
+    }
+
+    #[test]
+    fn a_hostile_token_is_refused() {
+        for token in ["x", "stars", "stars-", "stars-1", "stars-zz", "stars-é", "stars-ff", "stars-+1"] {
+            let parsed = parsed_key::<u64>("stars", token);
+            assert!(parsed.is_err(), "{token:?} gave {parsed:?}");
+        }
+    }
+
+    #[test]
+    fn page_sizes_have_bounds() {
+        assert_eq!(page_size("page_size", 0).expect("default"), 50);
+        assert_eq!(page_size("page_size", 1000).expect("max"), 1000);
+        assert!(page_size("page_size", 1001).is_err() && page_size("page_size", -1).is_err());
+    }
+}

@@ -1,0 +1,52 @@
+//! PenaltyService.
+
+use orbit_proto::v1;
+use orbit_proto::v1::penalty_service_server::PenaltyService;
+use tonic::{Request, Response, Status};
+
+use super::status::refused;
+use super::{Faces, convert, page};
+use crate::core::{Answer, Command};
+
+const LIST: &str = "penalties";
+
+#[tonic::async_trait]
+impl PenaltyService for Faces {
+    async fn list_penalties(
+        &self,
+        request: Request<v1::ListPenaltiesRequest>,
+    ) -> Result<Response<v1::ListPenaltiesResponse>, Status> {
+        let request = request.into_inner();
+        let size = page::page_size("page_size", request.page_size)?;
+        let after = page::parsed_key(LIST, &request.page_token)?;
+        let job = convert::job_filter(request.job_id);
+        let found = self.inbox.view(move |core, now| core.penalties(job, after, size + 1, now)).await;
+        let mut found = found.map_err(refused)?;
+        let has_more = found.len() > size;
+        found.truncate(size);
+        let last = found.last().filter(|_| has_more).map(|view| page::token(LIST, &view.item.to_string()));
+        Ok(Response::new(v1::ListPenaltiesResponse {
+            penalties: found.into_iter().map(convert::penalty).collect(),
+            next_page_token: last.unwrap_or_default(),
+        }))
+    }
+
+    async fn clear_penalties(
+        &self,
+        request: Request<v1::ClearPenaltiesRequest>,
+    ) -> Result<Response<v1::ClearPenaltiesResponse>, Status> {
+        let request = request.into_inner();
+        let item = convert::item_filter(&request.item_key)?;
+        let command = Command::ClearPenalties { job: convert::job_filter(request.job_id), item };
+        let cleared_count = count(&self.inbox.command(command).await.map_err(refused)?);
+        Ok(Response::new(v1::ClearPenaltiesResponse { cleared_count }))
+    }
+}
+
+/// The number in an answer.
+pub(super) fn count(answer: &Answer) -> u64 {
+    match answer {
+        Answer::Count(count) => *count,
+        Answer::Job(_) | Answer::Star(_) | Answer::Done => 0,
+    }
+}

@@ -1,0 +1,109 @@
+//! SessionService: carries what Stars say to the driver, and what the driver says back.
+//!
+//! The task that reads a session waits for nothing but the driver's bounded inbox. That cannot pile up: a Star says
+//! only a bounded number of things before it must hear back.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use orbit_proto::v1::session_service_server::SessionService;
+use orbit_proto::v1::{ConnectRequest, ConnectResponse};
+use orbit_shared::session::StarMessage;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::Faces;
+use super::status::{closed, refused, stopping, unconvertible};
+use crate::core::{CloseReason, Event, Refusal, SessionId};
+use crate::driver::{Inbox, Outgoing};
+
+/// How long a stream may be open without a hello.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// Messages between the driver and the connection; small, since the session's outbox is the queue.
+const STREAM_BUFFER: usize = 16;
+
+static NEXT_SESSION: AtomicU64 = AtomicU64::new(1);
+
+#[tonic::async_trait]
+impl SessionService for Faces {
+    type ConnectStream = Pin<Box<dyn Stream<Item = Result<ConnectResponse, Status>> + Send>>;
+
+    async fn connect(
+        &self,
+        request: Request<Streaming<ConnectRequest>>,
+    ) -> Result<Response<Self::ConnectStream>, Status> {
+        let mut incoming = request.into_inner();
+        let first = tokio::time::timeout(HELLO_TIMEOUT, incoming.message()).await;
+        let no_hello = || refused(Refusal::invalid("hello", "the first message of a session must be hello"));
+        let Some(first) = first.map_err(|_| no_hello())?? else { return Err(no_hello()) };
+        let StarMessage::Hello(hello) = StarMessage::try_from(first).map_err(unconvertible)? else {
+            return Err(no_hello());
+        };
+        let session = SessionId(NEXT_SESSION.fetch_add(1, Ordering::Relaxed));
+        let star = hello.star_id.clone();
+        tracing::info!(session = session.0, %star, address = %hello.data_address, "a Star has connected");
+        let mut outbox = self.inbox.open_session(session, hello).await.map_err(refused)?;
+        let (sender, stream) = tokio::sync::mpsc::channel(STREAM_BUFFER);
+        let inbox = self.inbox.clone();
+        let stop = self.stop.clone();
+        tokio::spawn(async move {
+            let reader = read(session, incoming, inbox.clone());
+            tokio::pin!(reader);
+            loop {
+                let outgoing = tokio::select! {
+                    outgoing = outbox.recv() => outgoing,
+                    () = &mut reader => break,
+                    () = stop.cancelled() => {
+                        // Whether the Star still listens makes no difference: it reconnects either way.
+                        let _ = sender.send(Err(stopping())).await;
+                        break;
+                    }
+                };
+                let (message, is_last) = match outgoing {
+                    Some(Outgoing::Message(message)) => (Ok(ConnectResponse::from(message)), false),
+                    Some(Outgoing::Close(reason)) => (Err(closed(&reason)), true),
+                    None => (Err(cut_off()), true),
+                };
+                tokio::select! {
+                    sent = sender.send(message) => if sent.is_err() || is_last { break },
+                    () = &mut reader => break,
+                    () = stop.cancelled() => break,
+                }
+            }
+            tracing::info!(session = session.0, %star, "a session has ended");
+            // When the driver has stopped, nobody is left to be told.
+            let _ = inbox.event(Event::SessionClosed { session }).await;
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+}
+
+/// Hands on what a Star says until its stream ends or it breaks the protocol.
+async fn read(session: SessionId, mut incoming: Streaming<ConnectRequest>, inbox: Inbox) {
+    loop {
+        let message = match incoming.message().await {
+            Ok(Some(message)) => message,
+            Ok(None) => return,
+            Err(status) => {
+                tracing::debug!(session = session.0, %status, "a session broke off");
+                return;
+            }
+        };
+        let message = match StarMessage::try_from(message) {
+            Ok(message) => message,
+            Err(error) => {
+                tracing::warn!(session = session.0, %error, "a Star does not keep to the protocol");
+                return;
+            }
+        };
+        if inbox.event(Event::MessageReceived { session, message }).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn cut_off() -> Status {
+    closed(&CloseReason::ProtocolViolated { problem: "the session's messages were not read".to_owned() })
+}

@@ -1,0 +1,161 @@
+//! StarService.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use orbit_proto::convert::duration_from_wire;
+use orbit_proto::v1;
+use orbit_proto::v1::star_service_server::StarService;
+use orbit_shared::words::StarId;
+use tonic::{Request, Response, Status};
+
+use super::convert::star_id;
+use super::status::{refused, unconvertible};
+use super::watch::{Round, Watch, watch};
+use super::{Faces, convert, page};
+use crate::core::{Command, Refusal};
+
+const WATCH_PACE: Duration = Duration::from_millis(500);
+const LIST: &str = "stars";
+
+impl Faces {
+    async fn one_star(&self, id: StarId) -> Result<v1::Star, Status> {
+        let name = id.clone();
+        let found =
+            self.inbox.view(move |core, _| core.star(&name).map(convert::star)).await.map_err(refused)?;
+        found.ok_or_else(|| {
+            refused(Refusal::NotFound { what: format!("Star {id}; ListStars shows those there are") })
+        })
+    }
+
+    async fn star_command(
+        &self,
+        star: String,
+        make: impl FnOnce(StarId) -> Command,
+    ) -> Result<v1::Star, Status> {
+        let id = star_id("star_id", star)?;
+        self.inbox.command(make(id.clone())).await.map_err(refused)?;
+        self.one_star(id).await
+    }
+}
+
+#[tonic::async_trait]
+impl StarService for Faces {
+    async fn register_star(
+        &self,
+        request: Request<v1::RegisterStarRequest>,
+    ) -> Result<Response<v1::RegisterStarResponse>, Status> {
+        let request = request.into_inner();
+        let star = self.star_command(request.star_id, |star| Command::RegisterStar { star }).await?;
+        Ok(Response::new(v1::RegisterStarResponse { star: Some(star) }))
+    }
+
+    async fn list_stars(
+        &self,
+        request: Request<v1::ListStarsRequest>,
+    ) -> Result<Response<v1::ListStarsResponse>, Status> {
+        let request = request.into_inner();
+        let size = page::page_size("page_size", request.page_size)?;
+        let after = page::key(LIST, &request.page_token)?.unwrap_or_default();
+        let found = self.inbox.view(move |core, _| {
+            let later = core.stars().filter(|star| star.record.star_id.as_str() > after.as_str());
+            later.take(size + 1).map(convert::star).collect::<Vec<_>>()
+        });
+        let mut stars = found.await.map_err(refused)?;
+        let has_more = stars.len() > size;
+        stars.truncate(size);
+        let last = stars.last().filter(|_| has_more).map(|star| page::token(LIST, &star.star_id));
+        Ok(Response::new(v1::ListStarsResponse { stars, next_page_token: last.unwrap_or_default() }))
+    }
+
+    async fn get_star(
+        &self,
+        request: Request<v1::GetStarRequest>,
+    ) -> Result<Response<v1::GetStarResponse>, Status> {
+        let star = self.one_star(star_id("star_id", request.into_inner().star_id)?).await?;
+        Ok(Response::new(v1::GetStarResponse { star: Some(star) }))
+    }
+
+    type WatchStarsStream = Watch<v1::WatchStarsResponse>;
+
+    async fn watch_stars(
+        &self,
+        _request: Request<v1::WatchStarsRequest>,
+    ) -> Result<Response<Self::WatchStarsStream>, Status> {
+        let look = |faces: Faces, mut last: BTreeMap<String, v1::Star>| async move {
+            let stars = faces.inbox.view(|core, _| core.stars().map(convert::star).collect::<Vec<_>>()).await;
+            let mut changed = Vec::new();
+            for star in stars.map_err(refused)? {
+                if last.get(&star.star_id) != Some(&star) {
+                    last.insert(star.star_id.clone(), star.clone());
+                    changed.push(v1::WatchStarsResponse { star: Some(star) });
+                }
+            }
+            Ok((Round::Continue(changed), last))
+        };
+        Ok(Response::new(watch(self, WATCH_PACE, None, BTreeMap::new(), look)))
+    }
+
+    async fn schedule_star(
+        &self,
+        request: Request<v1::ScheduleStarRequest>,
+    ) -> Result<Response<v1::ScheduleStarResponse>, Status> {
+        let request = request.into_inner();
+        let reason = request.reason;
+        let star = self.star_command(request.star_id, |star| Command::ScheduleStar { star, reason }).await?;
+        Ok(Response::new(v1::ScheduleStarResponse { star: Some(star) }))
+    }
+
+    async fn drain_star(
+        &self,
+        request: Request<v1::DrainStarRequest>,
+    ) -> Result<Response<v1::DrainStarResponse>, Status> {
+        let request = request.into_inner();
+        let deadline = request.deadline.map(|deadline| duration_from_wire("deadline", &deadline));
+        let deadline = deadline.transpose().map_err(unconvertible)?;
+        let reason = request.reason;
+        let command = |star| Command::DrainStar { star, reason, deadline };
+        let star = self.star_command(request.star_id, command).await?;
+        Ok(Response::new(v1::DrainStarResponse { star: Some(star) }))
+    }
+
+    async fn shutdown_star(
+        &self,
+        request: Request<v1::ShutdownStarRequest>,
+    ) -> Result<Response<v1::ShutdownStarResponse>, Status> {
+        let request = request.into_inner();
+        let (reason, force) = (request.reason, request.force);
+        let command = |star| Command::ShutdownStar { star, reason, force };
+        let star = self.star_command(request.star_id, command).await?;
+        Ok(Response::new(v1::ShutdownStarResponse { star: Some(star) }))
+    }
+
+    async fn cordon_star(
+        &self,
+        request: Request<v1::CordonStarRequest>,
+    ) -> Result<Response<v1::CordonStarResponse>, Status> {
+        let request = request.into_inner();
+        let command = |star| Command::CordonStar { star, is_cordoned: true };
+        let star = self.star_command(request.star_id, command).await?;
+        Ok(Response::new(v1::CordonStarResponse { star: Some(star) }))
+    }
+
+    async fn uncordon_star(
+        &self,
+        request: Request<v1::UncordonStarRequest>,
+    ) -> Result<Response<v1::UncordonStarResponse>, Status> {
+        let request = request.into_inner();
+        let command = |star| Command::CordonStar { star, is_cordoned: false };
+        let star = self.star_command(request.star_id, command).await?;
+        Ok(Response::new(v1::UncordonStarResponse { star: Some(star) }))
+    }
+
+    async fn remove_star(
+        &self,
+        request: Request<v1::RemoveStarRequest>,
+    ) -> Result<Response<v1::RemoveStarResponse>, Status> {
+        let star = star_id("star_id", request.into_inner().star_id)?;
+        self.inbox.command(Command::RemoveStar { star }).await.map_err(refused)?;
+        Ok(Response::new(v1::RemoveStarResponse {}))
+    }
+}

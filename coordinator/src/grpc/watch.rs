@@ -1,0 +1,102 @@
+//! Watches: a stream that shows something now and again whenever it has changed, at a bounded pace.
+//!
+//! Nothing is queued for a slow reader: each round looks at the present, so it sees the latest and misses only what
+//! was overtaken.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+
+use super::Faces;
+use super::status::stopping;
+
+/// A server stream.
+pub(super) type Watch<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// Messages of one round that may wait for the reader.
+const BUFFER: usize = 64;
+
+/// What a round of a watch came to.
+pub(super) enum Round<T> {
+    /// Send these and look again after a change.
+    Continue(Vec<T>),
+    /// Send these and look again at once, since there is more.
+    More(Vec<T>),
+    /// Send these; there will be no more.
+    End(Vec<T>),
+}
+
+/// Looks, sends, waits for a change and at least `pace`, and looks again, with a state that is handed from round to
+/// round. With `refresh` it looks again after that time even if no turn has ended.
+pub(super) fn watch<T, S, F, Fut>(
+    faces: &Faces,
+    pace: Duration,
+    refresh: Option<Duration>,
+    state: S,
+    look: F,
+) -> Watch<T>
+where
+    T: Send + 'static,
+    S: Send + 'static,
+    F: Fn(Faces, S) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<(Round<T>, S), Status>> + Send,
+{
+    let (sender, receiver) = tokio::sync::mpsc::channel(BUFFER);
+    let faces = faces.clone();
+    tokio::spawn(async move {
+        let stop = faces.stop.clone();
+        let rounds = async {
+            let mut turns = faces.inbox.turns();
+            let mut state = state;
+            loop {
+                turns.mark_unchanged();
+                let (round, next) = match look(faces.clone(), state).await {
+                    Ok(done) => done,
+                    Err(status) => return drop(sender.send(Err(status)).await),
+                };
+                state = next;
+                let (items, is_end, is_more) = match round {
+                    Round::Continue(items) => (items, false, false),
+                    Round::More(items) => (items, false, true),
+                    Round::End(items) => (items, true, false),
+                };
+                for item in items {
+                    if sender.send(Ok(item)).await.is_err() {
+                        return;
+                    }
+                }
+                if is_end {
+                    return;
+                }
+                if is_more {
+                    continue;
+                }
+                tokio::select! {
+                    () = sender.closed() => return,
+                    () = tokio::time::sleep(pace) => {}
+                }
+                tokio::select! {
+                    () = sender.closed() => return,
+                    changed = turns.changed() => if changed.is_err() { return },
+                    () = wait(refresh) => {}
+                }
+            }
+        };
+        tokio::select! {
+            () = rounds => {}
+            () = stop.cancelled() => drop(sender.try_send(Err(stopping()))),
+        }
+    });
+    Box::pin(ReceiverStream::new(receiver))
+}
+
+async fn wait(time: Option<Duration>) {
+    match time {
+        Some(time) => tokio::time::sleep(time).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,18 @@
+//! The coordinator of Orbit Grid: plans, dispatches and records. Data never passes through it.
+//!
+//! [`core`] decides and does nothing else; [`store`] makes durable; `driver` is the one task in which the two meet;
+//! `grpc` is how Stars and operators reach it. [`start`] puts them together in this process.
+
+mod clock;
+pub mod config;
+pub mod core;
+mod driver;
+mod grpc;
+mod http;
+pub mod provenance_log;
+mod server;
+pub mod store;
+
+pub use driver::DriverError;
+pub use grpc::ServeError;
+pub use server::{CoordinatorHandle, CoordinatorOptions, StartError, start};

@@ -1,0 +1,100 @@
+//! The `orbit-coordinator` program: settings, log lines on standard error, signals; everything else is the library.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, FromArgMatches as _};
+use orbit_coordinator::config::CoordinatorFlags;
+use orbit_coordinator::{CoordinatorHandle, CoordinatorOptions, StartError, start};
+use orbit_shared::settings::parse_layered;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+const EXIT_USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let read_file = |path: &std::path::Path| std::fs::read_to_string(path);
+    let layered = match parse_layered(CoordinatorFlags::command(), std::env::args_os(), read_file) {
+        Ok(layered) => layered,
+        Err(error) => {
+            error.print();
+            return ExitCode::from(error.exit_code());
+        }
+    };
+    if layered.is_print_requested {
+        // A reader that has gone away wants no more.
+        let _ = std::io::stdout().write_all(layered.print_config().as_bytes());
+        return ExitCode::SUCCESS;
+    }
+    let flags = match CoordinatorFlags::from_arg_matches(&layered.matches) {
+        Ok(flags) => flags,
+        Err(error) => error.exit(),
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")))
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => {
+            let code = runtime.block_on(run(flags.into()));
+            // A disk that hangs may hold a blocking thread for ever.
+            runtime.shutdown_background();
+            code
+        }
+        Err(error) => complain(&format!("cannot start threads: {error}"), 1),
+    }
+}
+
+async fn run(options: CoordinatorOptions) -> ExitCode {
+    let handle = match start(options).await {
+        Ok(handle) => handle,
+        Err(error @ StartError::Options(_)) => return complain(&error.to_string(), EXIT_USAGE),
+        Err(error) => return complain(&error.to_string(), 1),
+    };
+    announce(&handle);
+    match serve_until_signal(handle).await {
+        Ok(code) => code,
+        Err(error) => complain(&format!("cannot listen for signals: {error}"), 1),
+    }
+}
+
+/// Prints where it serves. Scripts wait for these lines; without a reader the coordinator still works.
+fn announce(handle: &CoordinatorHandle) {
+    let mut output = std::io::stdout();
+    let _ = writeln!(output, "listening on {}", handle.local_addr());
+    if let Some(address) = handle.http_addr() {
+        let _ = writeln!(output, "http on {address}");
+    }
+    let _ = output.flush();
+}
+
+/// The first SIGTERM or SIGINT stops it in good order, the second at once.
+async fn serve_until_signal(mut handle: CoordinatorHandle) -> std::io::Result<ExitCode> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        failure = handle.failed() => {
+            let problem = failure.map_or_else(|| "the driver has ended".to_owned(), |error| error.to_string());
+            return Ok(complain(&format!("{problem}. Nothing that was acknowledged is lost; mend the cause and start again"), 1));
+        }
+    }
+    tracing::info!("stopping (once more to stop at once)");
+    tokio::select! {
+        stopped = handle.stop() => Ok(match stopped {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => complain(&error.to_string(), 1),
+        }),
+        _ = terminate.recv() => Ok(ExitCode::from(1)),
+        _ = interrupt.recv() => Ok(ExitCode::from(1)),
+    }
+}
+
+fn complain(problem: &str, code: u8) -> ExitCode {
+    // A closed standard error leaves only the exit code.
+    let _ = writeln!(std::io::stderr(), "error: {problem}");
+    ExitCode::from(code)
+}

@@ -1,0 +1,267 @@
+//! The provenance log on disk: JSON Lines in a directory, numbered, rotated and bounded.
+//!
+//! A file is named by the number of its first event, so a reader that wants what follows an event opens the right file
+//! at once. Events are appended and synced with the turn they belong to, before anybody is told of its outcome; a crash
+//! between the log and the store can leave an event whose change is made again, never a change without its event.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufReader};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use orbit_shared::provenance::{
+    ProvenanceEvent, ProvenanceFilter, ProvenanceReader, ProvenanceWriter, recover_tail,
+};
+
+/// A file that has grown beyond this is followed by a new one.
+const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Files kept; the oldest goes first.
+const FILES_MAX: usize = 64;
+/// Events that one query looks at, so that a filter that matches nothing still answers soon.
+const EVENTS_SCANNED_MAX: usize = 200_000;
+
+/// Why the log could not be written or read.
+#[derive(Debug, thiserror::Error)]
+#[error("the provenance log {} failed: {source}", path.display())]
+pub struct ProvenanceLogError {
+    /// Which file or directory.
+    pub path: PathBuf,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+/// A stretch of the log.
+#[derive(Debug, Default)]
+pub struct EventPage {
+    /// What matched.
+    pub events: Vec<ProvenanceEvent>,
+    /// The last number that was looked at; go on after it. `None` at the end of the log.
+    pub resume_after: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Open {
+    writer: ProvenanceWriter<File>,
+    path: PathBuf,
+    bytes: u64,
+    next_id: u64,
+}
+
+/// The log.
+#[derive(Debug)]
+pub struct ProvenanceLog {
+    directory: PathBuf,
+    file_bytes_max: u64,
+    open: Mutex<Open>,
+}
+
+impl ProvenanceLog {
+    /// Opens the log in a directory, or makes it. A line that a crash has torn is cut off and reported.
+    pub fn open(directory: &Path) -> Result<Self, ProvenanceLogError> {
+        Self::open_with(directory, FILE_BYTES_MAX)
+    }
+
+    fn open_with(directory: &Path, file_bytes_max: u64) -> Result<Self, ProvenanceLogError> {
+        let failed = |path: &Path| {
+            let path = path.to_path_buf();
+            move |source| ProvenanceLogError { path, source }
+        };
+        fs::create_dir_all(directory).map_err(failed(directory))?;
+        let files = files_of(directory).map_err(failed(directory))?;
+        let path = files.last().map_or_else(|| file_path(directory, 1), |(_, path)| path.clone());
+        let first_id = files.last().map_or(1, |&(first_id, _)| first_id);
+        let open = open_file(&path, first_id).map_err(failed(&path))?;
+        sync_directory(directory).map_err(failed(directory))?;
+        Ok(Self { directory: directory.to_path_buf(), file_bytes_max, open: Mutex::new(open) })
+    }
+
+    /// Gives the events their numbers, appends and syncs them. Returns the last number given.
+    pub fn append(&self, events: Vec<ProvenanceEvent>) -> Result<u64, ProvenanceLogError> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let failed = |path: &Path| {
+            let path = path.to_path_buf();
+            move |source| ProvenanceLogError { path, source }
+        };
+        if events.is_empty() {
+            return Ok(open.next_id - 1);
+        }
+        if open.bytes >= self.file_bytes_max {
+            let path = file_path(&self.directory, open.next_id);
+            *open = open_file(&path, open.next_id).map_err(failed(&path))?;
+            sync_directory(&self.directory).map_err(failed(&self.directory))?;
+            self.remove_oldest().map_err(failed(&self.directory))?;
+        }
+        for event in events {
+            let event = event.with_event_id(open.next_id);
+            open.writer.log(&event).map_err(failed(&open.path))?;
+            open.next_id += 1;
+        }
+        let path = open.path.clone();
+        open.writer.flush().map_err(failed(&path))?;
+        open.writer.sink().sync_data().map_err(failed(&path))?;
+        open.bytes = open.writer.sink().metadata().map_err(failed(&path))?.len();
+        Ok(open.next_id - 1)
+    }
+
+    fn remove_oldest(&self) -> io::Result<()> {
+        let files = files_of(&self.directory)?;
+        for (_, path) in files.iter().take(files.len().saturating_sub(FILES_MAX)) {
+            fs::remove_file(path)?;
+        }
+        Ok(())
+    }
+
+    /// The number of the last event.
+    pub fn last_id(&self) -> u64 {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).next_id - 1
+    }
+
+    /// At most `limit` events that match, by number, after the filter's `after_event_id`.
+    pub fn query(&self, filter: &ProvenanceFilter, limit: usize) -> Result<EventPage, ProvenanceLogError> {
+        let after = filter.after_event_id.unwrap_or(0);
+        let last_id = self.last_id();
+        let mut page = EventPage::default();
+        let mut scanned = 0;
+        let listed = files_of(&self.directory);
+        let files = listed.map_err(|source| ProvenanceLogError { path: self.directory.clone(), source })?;
+        let start = files.iter().rposition(|&(first_id, _)| first_id <= after + 1).unwrap_or(0);
+        for (_, path) in &files[start..] {
+            let file = match File::open(path) {
+                Ok(file) => file,
+                // The oldest file was removed between listing and opening.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(source) => return Err(ProvenanceLogError { path: path.clone(), source }),
+            };
+            for event in ProvenanceReader::new(BufReader::with_capacity(256 * 1024, file)) {
+                // A damaged line has no number; what is around it is still good.
+                let Ok(event) = event else { continue };
+                if event.event_id <= after {
+                    continue;
+                }
+                if event.event_id > last_id {
+                    return Ok(page);
+                }
+                if scanned == EVENTS_SCANNED_MAX || page.events.len() == limit {
+                    page.resume_after = Some(event.event_id - 1);
+                    return Ok(page);
+                }
+                scanned += 1;
+                if filter.matches(&event) {
+                    page.events.push(event);
+                }
+            }
+        }
+        Ok(page)
+    }
+}
+
+fn file_path(directory: &Path, first_id: u64) -> PathBuf {
+    directory.join(format!("events-{first_id:020}.jsonl"))
+}
+
+/// The log's files with the numbers of their first events, oldest first.
+fn files_of(directory: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let digits = name.strip_prefix("events-").and_then(|rest| rest.strip_suffix(".jsonl"));
+        if let Some(first_id) = digits.and_then(|digits| digits.parse().ok()) {
+            files.push((first_id, path));
+        }
+    }
+    files.sort_unstable();
+    Ok(files)
+}
+
+fn open_file(path: &Path, first_id: u64) -> io::Result<Open> {
+    let mut file = OpenOptions::new().create(true).read(true).append(true).open(path)?;
+    let keep = recover_tail(&mut file)?;
+    let length = file.metadata()?.len();
+    if keep < length {
+        tracing::warn!(
+            path = %path.display(),
+            bytes = length - keep,
+            "the last line of the provenance log was torn by a crash and is cut off"
+        );
+        file.set_len(keep)?;
+        file.sync_all()?;
+    }
+    let mut next_id = first_id;
+    for event in ProvenanceReader::new(BufReader::new(File::open(path)?)) {
+        match event {
+            Ok(event) => next_id = event.event_id + 1,
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "a line of the provenance log is damaged");
+            }
+        }
+    }
+    Ok(Open { writer: ProvenanceWriter::new(file), path: path.to_path_buf(), bytes: keep, next_id })
+}
+
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use orbit_shared::provenance::ProvenanceType;
+    use orbit_shared::words::JobId;
+
+    use super::*;
+
+    fn event(job: u64) -> ProvenanceEvent {
+        ProvenanceEvent::new(ProvenanceType::FileCompleted, JobId(job))
+    }
+
+    fn ids(page: &EventPage) -> Vec<u64> {
+        page.events.iter().map(|event| event.event_id).collect()
+    }
+
+    #[test]
+    fn events_are_numbered_on_across_restarts() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let log = ProvenanceLog::open(directory.path()).expect("opens");
+        assert_eq!(log.append(vec![event(1), event(2)]).expect("appends"), 2);
+        drop(log);
+        let log = ProvenanceLog::open(directory.path()).expect("opens again");
+        assert_eq!(log.append(vec![event(3)]).expect("appends"), 3);
+        let page = log.query(&ProvenanceFilter::default(), 10).expect("reads");
+        assert_eq!(ids(&page), [1, 2, 3]);
+        assert_eq!(page.resume_after, None);
+    }
+
+    #[test]
+    fn a_torn_last_line_is_cut_and_the_next_event_stands_alone() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let log = ProvenanceLog::open(directory.path()).expect("opens");
+        log.append(vec![event(1)]).expect("appends");
+        drop(log);
+        let path = file_path(directory.path(), 1);
+        let mut file = OpenOptions::new().append(true).open(path).expect("the file");
+        file.write_all(b"{\"event_id\":2,\"event_ty").expect("tears");
+        let log = ProvenanceLog::open(directory.path()).expect("opens again");
+        log.append(vec![event(5)]).expect("appends");
+        let page = log.query(&ProvenanceFilter::default(), 10).expect("reads");
+        assert_eq!(ids(&page), [1, 2]);
+    }
+
+    #[test]
+    fn a_full_file_is_followed_by_another_and_pages_cross_them() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let log = ProvenanceLog::open_with(directory.path(), 1).expect("opens");
+        for job in 1..=5 {
+            log.append(vec![event(job)]).expect("appends");
+        }
+        assert_eq!(files_of(directory.path()).expect("lists").len(), 5);
+        let mut filter = ProvenanceFilter::default();
+        let first = log.query(&filter, 2).expect("reads");
+        assert_eq!((ids(&first), first.resume_after), (vec![1, 2], Some(2)));
+        filter.after_event_id = first.resume_after;
+        assert_eq!(ids(&log.query(&filter, 10).expect("reads")), [3, 4, 5]);
+        filter.job_id = Some(JobId(4));
+        assert_eq!(ids(&log.query(&filter, 10).expect("reads")), [4]);
+    }
+}

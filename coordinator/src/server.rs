@@ -1,0 +1,195 @@
+//! Starts a coordinator inside a process, and stops it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use orbit_shared::capability::{CapabilityError, CapabilitySigner};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::core::CoreConfig;
+use crate::driver::{Driver, DriverError};
+use crate::grpc::{self, Faces};
+use crate::http;
+use crate::provenance_log::{ProvenanceLog, ProvenanceLogError};
+use crate::store::{EmbeddedStore, StoreError};
+
+/// How long calls in progress may take to end after the coordinator was told to stop.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// Everything that a coordinator needs to start.
+#[derive(Debug, Clone)]
+pub struct CoordinatorOptions {
+    /// Where to serve gRPC; port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// Where to serve HTTP, if at all; port 0 picks a free one.
+    pub http_listen: Option<SocketAddr>,
+    /// Where the store and the provenance log are kept.
+    pub data_dir: PathBuf,
+    /// How the core behaves.
+    pub core: CoreConfig,
+    /// Whether it may listen beyond this machine without encryption.
+    pub is_plaintext_allowed: bool,
+}
+
+impl CoordinatorOptions {
+    /// The least that a coordinator needs: gRPC on a free port of the loopback address, no HTTP.
+    pub fn new(data_dir: PathBuf) -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            http_listen: None,
+            data_dir,
+            core: CoreConfig::default(),
+            is_plaintext_allowed: false,
+        }
+    }
+}
+
+/// Why a coordinator cannot start. Its text is one sentence that names the flag.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A setting is out of its bounds.
+    #[error("{0}")]
+    Options(String),
+    /// The data directory cannot be used.
+    #[error("--data-dir {}: {error}; choose a directory that this user can write", path.display())]
+    DataDir {
+        /// The directory.
+        path: PathBuf,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The provenance log cannot be opened.
+    #[error(transparent)]
+    Provenance(#[from] ProvenanceLogError),
+    /// What the store holds cannot be taken up.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+    /// A port cannot be had.
+    #[error("{flag} {address}: {error}; choose another port, or port 0 for any free one")]
+    Listen {
+        /// The flag.
+        flag: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// No key for capability tokens can be made.
+    #[error(transparent)]
+    Capability(#[from] CapabilityError),
+}
+
+/// A coordinator that runs in this process.
+#[derive(Debug)]
+pub struct CoordinatorHandle {
+    local_addr: SocketAddr,
+    http_addr: Option<SocketAddr>,
+    stop: CancellationToken,
+    serving: JoinHandle<()>,
+    http: Option<JoinHandle<()>>,
+    driver: JoinHandle<Result<(), DriverError>>,
+    driver_stop: CancellationToken,
+}
+
+impl CoordinatorHandle {
+    /// Where it serves gRPC.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Where it serves HTTP, if it does.
+    pub fn http_addr(&self) -> Option<SocketAddr> {
+        self.http_addr
+    }
+
+    /// Waits until the coordinator ends by itself, which it does only when it cannot make a change durable.
+    pub async fn failed(&mut self) -> Option<DriverError> {
+        match (&mut self.driver).await {
+            Ok(result) => result.err(),
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+
+    /// Ends streams, lets calls in progress finish, commits, and closes the store.
+    pub async fn stop(self) -> Result<(), DriverError> {
+        self.stop.cancel();
+        let abort = self.serving.abort_handle();
+        if tokio::time::timeout(STOP_GRACE, self.serving).await.is_err() {
+            tracing::warn!("calls in progress did not end in {STOP_GRACE:?} and are cut off");
+            abort.abort();
+        }
+        if let Some(http) = self.http {
+            http.abort();
+        }
+        self.driver_stop.cancel();
+        if self.driver.is_finished() {
+            return Ok(());
+        }
+        match self.driver.await {
+            Ok(result) => result,
+            Err(error) if error.is_cancelled() => Ok(()),
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+}
+
+/// Starts a coordinator: recovers what its data directory holds, then serves.
+pub async fn start(options: CoordinatorOptions) -> Result<CoordinatorHandle, StartError> {
+    check(&options)?;
+    let data_dir = options.data_dir.clone();
+    let failed = |error| StartError::DataDir { path: data_dir.clone(), error };
+    std::fs::create_dir_all(&options.data_dir).map_err(failed)?;
+    let listener = bind("--listen", options.listen).await?;
+    let http_listener = match options.http_listen {
+        Some(address) => Some(bind("--http-listen", address).await?),
+        None => None,
+    };
+    let store = Arc::new(EmbeddedStore::open(&options.data_dir.join("magnetar.redb"))?);
+    let provenance = Arc::new(ProvenanceLog::open(&options.data_dir.join("provenance"))?);
+    let signer = CapabilitySigner::generate()?;
+    let (driver, inbox) = Driver::recover(options.core, store.clone(), provenance.clone(), signer)?;
+    let (stop, driver_stop) = (CancellationToken::new(), CancellationToken::new());
+    let faces = Faces { inbox, store, provenance, stop: stop.clone() };
+    let address = |listener: &TcpListener, asked: SocketAddr| listener.local_addr().unwrap_or(asked);
+    let local_addr = address(&listener, options.listen);
+    let http_addr =
+        http_listener.as_ref().zip(options.http_listen).map(|(socket, asked)| address(socket, asked));
+    let driver = tokio::spawn(driver.run(driver_stop.clone()));
+    let http = http_listener.map(|listener| tokio::spawn(http::serve(listener, faces.clone())));
+    let serving = tokio::spawn(async move {
+        if let Err(error) = grpc::serve(listener, faces).await {
+            tracing::error!(%error, "serving has ended");
+        }
+    });
+    Ok(CoordinatorHandle { local_addr, http_addr, stop, serving, http, driver, driver_stop })
+}
+
+fn check(options: &CoordinatorOptions) -> Result<(), StartError> {
+    let addresses = [("--listen", Some(options.listen)), ("--http-listen", options.http_listen)];
+    for (flag, address) in addresses {
+        let Some(address) = address else { continue };
+        if !address.ip().is_loopback() && !options.is_plaintext_allowed {
+            return Err(StartError::Options(format!(
+                "{flag} {address} can be reached by other machines, and this version encrypts nothing; listen on 127.0.0.1, or add --insecure-plaintext on a network that you trust"
+            )));
+        }
+    }
+    if options.core.heartbeat_interval.is_zero() || options.core.lease < options.core.heartbeat_interval * 3 {
+        return Err(StartError::Options(format!(
+            "--lease {:?} must be at least three times --heartbeat-interval {:?}, which must not be 0",
+            options.core.lease, options.core.heartbeat_interval
+        )));
+    }
+    Ok(())
+}
+
+async fn bind(flag: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|error| StartError::Listen { flag, address, error })
+}

@@ -1,0 +1,304 @@
+//! The embedded store: one redb file, one transaction a commit.
+//!
+//! Keys are big-endian, so that a table's order is the order of jobs, destinations and sequence numbers, and a lane's
+//! queue is one range.
+
+use std::path::{Path, PathBuf};
+
+use orbit_shared::entry::Entry;
+use orbit_shared::words::{AssignmentId, ItemId, JobId};
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+
+use super::codec::{decode, encode};
+use super::{QueuePage, Store, StoreError, StoredItem};
+use crate::core::{AssignmentRecord, Change, ItemEndRecord, Recovered};
+
+type ItemKey = (u64, u32, u64);
+
+const JOBS: TableDefinition<u64, &[u8]> = TableDefinition::new("jobs");
+const ENTRIES: TableDefinition<(u64, u64), &[u8]> = TableDefinition::new("entries");
+const QUEUE: TableDefinition<(u64, u32, &[u8]), u64> = TableDefinition::new("queue");
+const ENDS: TableDefinition<ItemKey, &[u8]> = TableDefinition::new("ends");
+const PENALTIES: TableDefinition<ItemKey, &[u8]> = TableDefinition::new("penalties");
+const DEAD_LETTERS: TableDefinition<u64, &[u8]> = TableDefinition::new("dead_letters");
+const ASSIGNMENTS: TableDefinition<u64, &[u8]> = TableDefinition::new("assignments");
+const STARS: TableDefinition<&str, &[u8]> = TableDefinition::new("stars");
+const BULLETINS: TableDefinition<u64, &[u8]> = TableDefinition::new("bulletins");
+const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
+
+const COUNTERS_KEY: &str = "counters";
+const FORMAT_KEY: &str = "format";
+const FORMAT: u32 = 1;
+
+/// Memory that redb may use for pages.
+const CACHE_BYTES: usize = 32 * 1024 * 1024;
+
+/// A store in one file.
+#[derive(Debug)]
+pub struct EmbeddedStore {
+    database: Database,
+}
+
+fn engine(doing: &'static str) -> impl Fn(redb::Error) -> StoreError {
+    move |error| StoreError::Engine { doing, problem: error.to_string() }
+}
+
+/// Maps any of redb's errors to one of the store's.
+macro_rules! at {
+    ($doing:expr, $result:expr) => {
+        $result.map_err(redb::Error::from).map_err(engine($doing))
+    };
+}
+
+impl EmbeddedStore {
+    /// Opens the store in a file, or makes it. One process at a time may have it open.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let refuse = |problem: String| StoreError::Open { path: path.to_path_buf(), problem };
+        let database = Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(|error| {
+            refuse(match error {
+                redb::DatabaseError::DatabaseAlreadyOpen => {
+                    "another coordinator uses it; give this one another --data-dir, or stop the other"
+                        .to_owned()
+                }
+                redb::DatabaseError::Storage(redb::StorageError::Corrupted(problem)) => {
+                    format!("it is damaged ({problem}); restore the data directory from a backup")
+                }
+                other => other.to_string(),
+            })
+        })?;
+        let store = Self { database };
+        store.prepare(path.to_path_buf())?;
+        Ok(store)
+    }
+
+    /// Makes all tables, and refuses a format of another version.
+    fn prepare(&self, path: PathBuf) -> Result<(), StoreError> {
+        let doing = "prepared its tables";
+        let transaction = at!(doing, self.database.begin_write())?;
+        {
+            let mut meta = at!(doing, transaction.open_table(META))?;
+            let found = at!(doing, meta.get(FORMAT_KEY))?.map(|found| decode::<u32>("meta", found.value()));
+            match found.transpose()? {
+                Some(FORMAT) => {}
+                Some(other) => {
+                    let problem = format!("it has format {other}, this program reads format {FORMAT}");
+                    return Err(StoreError::Open { path, problem });
+                }
+                None => drop(at!(doing, meta.insert(FORMAT_KEY, encode(&FORMAT).as_slice()))?),
+            }
+            at!(doing, transaction.open_table(JOBS))?;
+            at!(doing, transaction.open_table(ENTRIES))?;
+            at!(doing, transaction.open_table(QUEUE))?;
+            at!(doing, transaction.open_table(ENDS))?;
+            at!(doing, transaction.open_table(PENALTIES))?;
+            at!(doing, transaction.open_table(DEAD_LETTERS))?;
+            at!(doing, transaction.open_table(ASSIGNMENTS))?;
+            at!(doing, transaction.open_table(STARS))?;
+            at!(doing, transaction.open_table(BULLETINS))?;
+        }
+        at!(doing, transaction.commit())
+    }
+}
+
+impl Store for EmbeddedStore {
+    fn commit(&self, changes: &[Change]) -> Result<(), StoreError> {
+        let doing = "committed";
+        let mut transaction = at!(doing, self.database.begin_write())?;
+        at!(doing, transaction.set_durability(Durability::Immediate))?;
+        apply(&transaction, changes).map_err(engine(doing))?;
+        at!(doing, transaction.commit())
+    }
+
+    fn recover(&self) -> Result<Recovered, StoreError> {
+        let doing = "recovered";
+        let transaction = at!(doing, self.database.begin_read())?;
+        let mut recovered = Recovered::default();
+        /// Decodes every record of a table with a plain key.
+        macro_rules! all {
+            ($table:expr, $name:literal) => {{
+                let table = at!(doing, transaction.open_table($table))?;
+                let rows = at!(doing, table.iter())?;
+                rows.map(|row| decode($name, at!(doing, row)?.1.value())).collect::<Result<Vec<_>, _>>()?
+            }};
+        }
+        recovered.jobs = all!(JOBS, "jobs");
+        recovered.stars = all!(STARS, "stars");
+        recovered.dead_letters = all!(DEAD_LETTERS, "dead_letters");
+        recovered.bulletins = all!(BULLETINS, "bulletins");
+        let assignments: Vec<AssignmentRecord> = all!(ASSIGNMENTS, "assignments");
+        let penalties = at!(doing, transaction.open_table(PENALTIES))?;
+        for row in at!(doing, penalties.iter())? {
+            let (key, value) = at!(doing, row)?;
+            recovered.penalties.push((item_id(key.value()), decode("penalties", value.value())?));
+        }
+        let entries = at!(doing, transaction.open_table(ENTRIES))?;
+        let ends = at!(doing, transaction.open_table(ENDS))?;
+        for mut record in assignments {
+            let mut found = Vec::new();
+            let mut open = Vec::new();
+            for &sequence in &record.sequences {
+                let key = (record.job.0, record.destination, sequence);
+                if at!(doing, ends.get(key))?.is_some() {
+                    continue;
+                }
+                if let Some(entry) = at!(doing, entries.get((record.job.0, sequence)))? {
+                    found.push(decode("entries", entry.value())?);
+                    open.push(sequence);
+                }
+            }
+            record.sequences = open;
+            recovered.assignments.push((record, found));
+        }
+        let meta = at!(doing, transaction.open_table(META))?;
+        if let Some(counters) = at!(doing, meta.get(COUNTERS_KEY))? {
+            recovered.counters = decode("meta", counters.value())?;
+        }
+        Ok(recovered)
+    }
+
+    fn queue_page(
+        &self,
+        job: JobId,
+        destination: u32,
+        after: &[u8],
+        limit: usize,
+    ) -> Result<QueuePage, StoreError> {
+        let doing = "read a queue";
+        let transaction = at!(doing, self.database.begin_read())?;
+        let queue = at!(doing, transaction.open_table(QUEUE))?;
+        let entries = at!(doing, transaction.open_table(ENTRIES))?;
+        let start = (job.0, destination, after);
+        let end = (job.0, destination + 1, &[][..]);
+        let mut page = QueuePage { items: Vec::new(), is_end: true };
+        for row in at!(doing, queue.range(start..end))? {
+            let (key, sequence) = at!(doing, row)?;
+            let (_, _, key) = key.value();
+            if key == after {
+                continue;
+            }
+            if page.items.len() == limit {
+                page.is_end = false;
+                break;
+            }
+            let sequence = sequence.value();
+            let entry = at!(doing, entries.get((job.0, sequence)))?.ok_or_else(|| StoreError::Damaged {
+                table: "queue",
+                problem: format!("item {sequence} of job {job} has no entry"),
+            })?;
+            page.items.push((key.to_vec(), sequence, decode("entries", entry.value())?));
+        }
+        Ok(page)
+    }
+
+    fn item(&self, id: ItemId) -> Result<Option<StoredItem>, StoreError> {
+        let doing = "read an item";
+        let transaction = at!(doing, self.database.begin_read())?;
+        let entries = at!(doing, transaction.open_table(ENTRIES))?;
+        let ends = at!(doing, transaction.open_table(ENDS))?;
+        let Some(entry) = at!(doing, entries.get((id.job.0, id.sequence)))? else { return Ok(None) };
+        let end = at!(doing, ends.get(item_key(id)))?;
+        let end = end.map(|end| decode::<ItemEndRecord>("ends", end.value())).transpose()?;
+        Ok(Some(StoredItem { id, entry: decode("entries", entry.value())?, end }))
+    }
+
+    fn items(
+        &self,
+        job: JobId,
+        destinations: u32,
+        start: u64,
+        limit: usize,
+    ) -> Result<Vec<(Entry, Vec<StoredItem>)>, StoreError> {
+        let doing = "listed items";
+        let transaction = at!(doing, self.database.begin_read())?;
+        let entries = at!(doing, transaction.open_table(ENTRIES))?;
+        let ends = at!(doing, transaction.open_table(ENDS))?;
+        let mut found = Vec::new();
+        for row in at!(doing, entries.range((job.0, start)..=(job.0, u64::MAX)))?.take(limit) {
+            let (key, entry) = at!(doing, row)?;
+            let (_, sequence) = key.value();
+            let entry: Entry = decode("entries", entry.value())?;
+            let mut items = Vec::new();
+            for destination in 0..destinations {
+                let id = ItemId { job, destination, sequence };
+                let end = at!(doing, ends.get(item_key(id)))?;
+                let end = end.map(|end| decode::<ItemEndRecord>("ends", end.value())).transpose()?;
+                items.push(StoredItem { id, entry: entry.clone(), end });
+            }
+            found.push((entry, items));
+        }
+        Ok(found)
+    }
+}
+
+fn item_key(id: ItemId) -> ItemKey {
+    (id.job.0, id.destination, id.sequence)
+}
+
+fn item_id((job, destination, sequence): ItemKey) -> ItemId {
+    ItemId { job: JobId(job), destination, sequence }
+}
+
+/// Writes every change into a transaction.
+fn apply(transaction: &WriteTransaction, changes: &[Change]) -> Result<(), redb::Error> {
+    let mut jobs = transaction.open_table(JOBS)?;
+    let mut entries = transaction.open_table(ENTRIES)?;
+    let mut queue = transaction.open_table(QUEUE)?;
+    let mut ends = transaction.open_table(ENDS)?;
+    let mut penalties = transaction.open_table(PENALTIES)?;
+    let mut dead_letters = transaction.open_table(DEAD_LETTERS)?;
+    let mut assignments = transaction.open_table(ASSIGNMENTS)?;
+    let mut stars = transaction.open_table(STARS)?;
+    let mut bulletins = transaction.open_table(BULLETINS)?;
+    for change in changes {
+        match change {
+            Change::PutJob(record) => drop(jobs.insert(record.id.0, encode(record).as_slice())?),
+            Change::ForgetJob(job) => {
+                jobs.remove(job.0)?;
+                entries.retain_in((job.0, 0)..=(job.0, u64::MAX), |_, _| false)?;
+                ends.retain_in((job.0, 0, 0)..=(job.0, u32::MAX, u64::MAX), |_, _| false)?;
+                queue.retain_in((job.0, 0, &[][..])..(job.0 + 1, 0, &[][..]), |_, _| false)?;
+            }
+            Change::ClearQueue(job) => {
+                queue.retain_in((job.0, 0, &[][..])..(job.0 + 1, 0, &[][..]), |_, _| false)?;
+            }
+            Change::PutEntry { job, sequence, entry } => {
+                drop(entries.insert((job.0, *sequence), encode(entry).as_slice())?);
+            }
+            Change::Enqueue { item, key } => {
+                queue.insert((item.job.0, item.destination, key.as_slice()), item.sequence)?;
+            }
+            Change::Dequeue { item, key } => {
+                queue.remove((item.job.0, item.destination, key.as_slice()))?;
+            }
+            Change::PutEnd { item, record } => {
+                drop(ends.insert(item_key(*item), encode(record).as_slice())?);
+            }
+            Change::RemoveEnd(item) => drop(ends.remove(item_key(*item))?),
+            Change::PutPenalty { item, record } => {
+                drop(penalties.insert(item_key(*item), encode(record).as_slice())?);
+            }
+            Change::RemovePenalty(item) => drop(penalties.remove(item_key(*item))?),
+            Change::PutDeadLetter(dead) => {
+                drop(dead_letters.insert(dead.letter.dead_letter_id, encode(dead).as_slice())?);
+            }
+            Change::RemoveDeadLetter(id) => drop(dead_letters.remove(*id)?),
+            Change::PutAssignment(record) => {
+                drop(assignments.insert(record.id.0, encode(record).as_slice())?);
+            }
+            Change::RemoveAssignment(AssignmentId(id)) => drop(assignments.remove(*id)?),
+            Change::PutStar(record) => {
+                drop(stars.insert(record.star_id.as_str(), encode(record).as_slice())?);
+            }
+            Change::RemoveStar(id) => drop(stars.remove(id.as_str())?),
+            Change::PutBulletin(bulletin) => {
+                drop(bulletins.insert(bulletin.id, encode(bulletin).as_slice())?);
+            }
+            Change::RemoveBulletin(id) => drop(bulletins.remove(*id)?),
+            Change::PutCounters(counters) => {
+                let mut meta = transaction.open_table(META)?;
+                drop(meta.insert(COUNTERS_KEY, encode(counters).as_slice())?);
+            }
+        }
+    }
+    Ok(())
+}

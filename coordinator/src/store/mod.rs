@@ -1,0 +1,101 @@
+//! Magnetar: the coordinator's durable job store.
+//!
+//! A store takes all changes of a turn in one commit and can give back the state they add up to. It decides nothing.
+//! [`embedded`] keeps it in one file beside the coordinator; the trait leaves room for an engine that several
+//! coordinators share.
+
+mod codec;
+pub mod embedded;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+
+use orbit_shared::entry::Entry;
+use orbit_shared::words::{ItemId, JobId};
+
+use crate::core::{Change, ItemEndRecord, QueueKey, Recovered};
+
+pub use embedded::EmbeddedStore;
+
+/// Why the store could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file cannot be opened or made.
+    #[error("cannot open the store {}: {problem}", path.display())]
+    Open {
+        /// Which file.
+        path: PathBuf,
+        /// What the engine said, and what to do.
+        problem: String,
+    },
+    /// The engine failed.
+    #[error("the store failed while it {doing}: {problem}")]
+    Engine {
+        /// What was being done.
+        doing: &'static str,
+        /// What the engine said.
+        problem: String,
+    },
+    /// A record is not what was written.
+    #[error(
+        "a record of the store's table {table} is damaged ({problem}); restore the data directory from a backup"
+    )]
+    Damaged {
+        /// In which table.
+        table: &'static str,
+        /// How it shows.
+        problem: String,
+    },
+}
+
+/// A stretch of a lane's queue.
+#[derive(Debug, Default)]
+pub struct QueuePage {
+    /// Key, sequence number and entry, by key.
+    pub items: Vec<(QueueKey, u64, Entry)>,
+    /// Whether nothing follows.
+    pub is_end: bool,
+}
+
+/// One item as the store knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredItem {
+    /// Which.
+    pub id: ItemId,
+    /// What the scan found.
+    pub entry: Entry,
+    /// How it ended, if it has.
+    pub end: Option<ItemEndRecord>,
+}
+
+/// The durable state of a coordinator.
+pub trait Store: Send + Sync + 'static {
+    /// Makes changes durable, all or none. When it returns, they survive the loss of power.
+    fn commit(&self, changes: &[Change]) -> Result<(), StoreError>;
+
+    /// Reads everything that a core needs to go on.
+    fn recover(&self) -> Result<Recovered, StoreError>;
+
+    /// Reads on in the queue of a lane, after a key.
+    fn queue_page(
+        &self,
+        job: JobId,
+        destination: u32,
+        after: &[u8],
+        limit: usize,
+    ) -> Result<QueuePage, StoreError>;
+
+    /// One item; `None` if the scan never found it.
+    fn item(&self, id: ItemId) -> Result<Option<StoredItem>, StoreError>;
+
+    /// Entries of a job with their ends at each of `destinations`, in the order of the scan, starting with a sequence
+    /// number; at most `limit` entries.
+    fn items(
+        &self,
+        job: JobId,
+        destinations: u32,
+        start: u64,
+        limit: usize,
+    ) -> Result<Vec<(Entry, Vec<StoredItem>)>, StoreError>;
+}

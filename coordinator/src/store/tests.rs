@@ -1,0 +1,147 @@
+//! The embedded store gives back what was committed, in the order that was asked for, and refuses what is damaged.
+
+use orbit_shared::entry::{Entry, EntryKind};
+use orbit_shared::penalization::PenaltyConfig;
+use orbit_shared::prioritizer::PrioritizerKind;
+use orbit_shared::time::WallTime;
+use orbit_shared::words::{AssignmentId, ItemId, JobId, StarId};
+
+use super::codec::{decode, encode};
+use super::{EmbeddedStore, Store, StoreError};
+use crate::core::{
+    AssignmentRecord, Change, Counters, ItemEnd, ItemEndRecord, JobRecord, JobSpec, Location, ScanRecord,
+    Tally,
+};
+
+const JOB: JobId = JobId(7);
+
+fn item(destination: u32, sequence: u64) -> ItemId {
+    ItemId { job: JOB, destination, sequence }
+}
+
+fn entry(name: &str) -> Entry {
+    Entry {
+        path: name.as_bytes().to_vec(),
+        kind: EntryKind::File { size: 3 },
+        mode: 0o600,
+        modified: WallTime::UNIX_EPOCH,
+        rank: 50,
+    }
+}
+
+fn job() -> JobRecord {
+    let place = Location { star_id: StarId::new("star-1").expect("a name"), path: b"/d\xff".to_vec() };
+    JobRecord {
+        id: JOB,
+        spec: JobSpec {
+            source: place.clone(),
+            destinations: vec![place],
+            include: vec!["*.rs".to_owned()],
+            exclude: Vec::new(),
+            prioritizers: PrioritizerKind::ALL.to_vec(),
+            penalty: PenaltyConfig::default(),
+            max_bytes_per_second: 0,
+            dead_letter_max: 10,
+        },
+        request_id: "r".to_owned(),
+        create_time: WallTime::UNIX_EPOCH,
+        pause: Some("lunch".to_owned()),
+        scan: ScanRecord { is_done: true, cursor: None, next_sequence: 3 },
+        tallies: vec![Tally::default()],
+        end: None,
+    }
+}
+
+fn filled() -> Vec<Change> {
+    let mut changes = vec![Change::PutJob(Box::new(job()))];
+    for (sequence, name) in ["c", "b", "a"].iter().enumerate() {
+        let sequence = sequence as u64;
+        changes.push(Change::PutEntry { job: JOB, sequence, entry: entry(name) });
+        changes.push(Change::Enqueue { item: item(0, sequence), key: name.as_bytes().to_vec() });
+    }
+    changes
+}
+
+#[test]
+fn everything_committed_is_there_after_the_store_is_opened_again() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("store");
+    let store = EmbeddedStore::open(&path).expect("opens");
+    store.commit(&filled()).expect("commits");
+    let record = AssignmentRecord {
+        id: AssignmentId(9),
+        star: StarId::new("star-1").expect("a name"),
+        job: JOB,
+        destination: 0,
+        sequences: vec![0, 2],
+    };
+    let end = ItemEndRecord { end: ItemEnd::Stored, attempts: 1 };
+    let counters = Counters { job: 8, ..Counters::default() };
+    store
+        .commit(&[
+            Change::PutAssignment(record.clone()),
+            Change::PutEnd { item: item(0, 2), record: end },
+            Change::PutCounters(counters),
+        ])
+        .expect("commits");
+    drop(store);
+    let store = EmbeddedStore::open(&path).expect("opens again");
+    let recovered = store.recover().expect("recovers");
+    assert_eq!(recovered.jobs, [job()]);
+    assert_eq!(recovered.counters, counters);
+    let left = AssignmentRecord { sequences: vec![0], ..record };
+    assert_eq!(recovered.assignments, [(left, vec![entry("c")])], "without the item that has ended");
+    assert_eq!(store.item(item(0, 2)).expect("reads").and_then(|item| item.end), Some(end));
+    assert_eq!(store.item(item(0, 3)).expect("reads"), None);
+}
+
+#[test]
+fn a_queue_is_read_in_the_order_of_its_keys_and_page_by_page() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = EmbeddedStore::open(&directory.path().join("store")).expect("opens");
+    store.commit(&filled()).expect("commits");
+    let first = store.queue_page(JOB, 0, b"", 2).expect("reads");
+    let names: Vec<_> = first.items.iter().map(|(key, sequence, _)| (key.clone(), *sequence)).collect();
+    assert_eq!(names, [(b"a".to_vec(), 2), (b"b".to_vec(), 1)]);
+    assert!(!first.is_end);
+    let second = store.queue_page(JOB, 0, b"b", 2).expect("reads");
+    assert_eq!((second.items.len(), second.is_end), (1, true));
+    assert!(store.queue_page(JOB, 1, b"", 2).expect("reads").items.is_empty(), "another destination");
+    store.commit(&[Change::ClearQueue(JOB)]).expect("commits");
+    assert!(store.queue_page(JOB, 0, b"", 2).expect("reads").items.is_empty());
+}
+
+#[test]
+fn a_forgotten_job_leaves_nothing() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = EmbeddedStore::open(&directory.path().join("store")).expect("opens");
+    store.commit(&filled()).expect("commits");
+    store.commit(&[Change::ForgetJob(JOB)]).expect("commits");
+    assert!(store.recover().expect("recovers").jobs.is_empty());
+    assert!(store.items(JOB, 1, 0, 10).expect("reads").is_empty());
+    assert!(store.queue_page(JOB, 0, b"", 2).expect("reads").items.is_empty());
+}
+
+#[test]
+fn a_store_that_is_in_use_says_what_to_do() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("store");
+    let _first = EmbeddedStore::open(&path).expect("opens");
+    let error = EmbeddedStore::open(&path).expect_err("refuses").to_string();
+    assert!(error.contains("another coordinator uses it"), "{error}");
+}
+
+#[test]
+fn every_flipped_bit_of_a_record_is_found() {
+    let bytes = encode(&job());
+    assert_eq!(decode::<JobRecord>("jobs", &bytes).expect("decodes"), job());
+    for index in 0..bytes.len() {
+        let mut damaged = bytes.clone();
+        damaged[index] ^= 1 << (index % 8);
+        let result = decode::<JobRecord>("jobs", &damaged);
+        assert!(matches!(result, Err(StoreError::Damaged { .. })), "byte {index}");
+    }
+    for length in 0..bytes.len() {
+        assert!(decode::<JobRecord>("jobs", &bytes[..length]).is_err(), "cut to {length}");
+    }
+}

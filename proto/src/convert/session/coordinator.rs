@@ -1,0 +1,188 @@
+//! What the coordinator says.
+
+use bytes::Bytes;
+use orbit_shared::session::{AssignedItem, Assignment, CoordinatorMessage, ScanRequest, limits};
+use orbit_shared::words::{AssignmentId, Epoch, JobId};
+
+use super::{assignment_ids_to_wire, lifecycle_from_wire, lifecycle_message, star_id_from_wire};
+use crate::convert::entry::{absolute_path, confined_path};
+use crate::convert::{ConvertError, bounded, duration_from_wire, duration_to_wire, required};
+use crate::v1;
+use crate::v1::connect_response::Message;
+
+impl From<CoordinatorMessage> for v1::ConnectResponse {
+    fn from(message: CoordinatorMessage) -> Self {
+        let message = match message {
+            CoordinatorMessage::Welcome { epoch, heartbeat_interval, lease, kept } => {
+                Message::Welcome(v1::SessionWelcome {
+                    epoch: epoch.0,
+                    heartbeat_interval: Some(duration_to_wire(heartbeat_interval)),
+                    lease: Some(duration_to_wire(lease)),
+                    kept: assignment_ids_to_wire(kept),
+                })
+            }
+            CoordinatorMessage::VerificationKeys(keys) => Message::VerificationKeys(v1::SessionKeys {
+                public_keys: keys.into_iter().map(Bytes::from).collect(),
+            }),
+            CoordinatorMessage::SetLifecycle { state, reason } => {
+                Message::SetLifecycle(lifecycle_message(state, reason))
+            }
+            CoordinatorMessage::Assign(assignment) => Message::Assign(assignment.into()),
+            CoordinatorMessage::Withdraw(id) => {
+                Message::Withdraw(v1::SessionWithdraw { assignment_id: id.0 })
+            }
+            CoordinatorMessage::StartScan(scan) => Message::StartScan(scan.into()),
+            CoordinatorMessage::ScanAcknowledged { scan, number } => {
+                Message::ScanAcknowledged(v1::SessionScanAcknowledgement { scan_id: scan, number })
+            }
+            CoordinatorMessage::CancelScan { scan } => {
+                Message::CancelScan(v1::SessionCancelScan { scan_id: scan })
+            }
+            CoordinatorMessage::ReportsAcknowledged { number } => {
+                Message::ReportsAcknowledged(v1::SessionReportAcknowledgement { number })
+            }
+        };
+        Self { message: Some(message) }
+    }
+}
+
+impl TryFrom<v1::ConnectResponse> for CoordinatorMessage {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::ConnectResponse) -> Result<Self, ConvertError> {
+        Ok(match required("message", wire.message)? {
+            Message::Welcome(welcome) => {
+                welcome_from_wire(welcome).map_err(|error| error.within("welcome"))?
+            }
+            Message::VerificationKeys(keys) => {
+                let field = "verification_keys.public_keys";
+                let keys = bounded(field, keys.public_keys, limits::VERIFICATION_KEYS_MAX)?;
+                Self::VerificationKeys(keys.into_iter().map(Vec::from).collect())
+            }
+            Message::SetLifecycle(lifecycle) => Self::SetLifecycle {
+                state: lifecycle_from_wire("set_lifecycle.state", lifecycle.state)?,
+                reason: lifecycle.reason,
+            },
+            Message::Assign(assignment) => {
+                Self::Assign(assignment.try_into().map_err(|error: ConvertError| error.within("assign"))?)
+            }
+            Message::Withdraw(withdraw) => Self::Withdraw(AssignmentId(withdraw.assignment_id)),
+            Message::StartScan(scan) => {
+                Self::StartScan(scan.try_into().map_err(|error: ConvertError| error.within("start_scan"))?)
+            }
+            Message::ScanAcknowledged(acknowledgement) => {
+                Self::ScanAcknowledged { scan: acknowledgement.scan_id, number: acknowledgement.number }
+            }
+            Message::CancelScan(cancel) => Self::CancelScan { scan: cancel.scan_id },
+            Message::ReportsAcknowledged(acknowledgement) => {
+                Self::ReportsAcknowledged { number: acknowledgement.number }
+            }
+        })
+    }
+}
+
+fn welcome_from_wire(wire: v1::SessionWelcome) -> Result<CoordinatorMessage, ConvertError> {
+    let heartbeat_interval = required("heartbeat_interval", wire.heartbeat_interval)?;
+    let heartbeat_interval = duration_from_wire("heartbeat_interval", &heartbeat_interval)?;
+    if heartbeat_interval.is_zero() {
+        return Err(ConvertError::new("heartbeat_interval", "is zero"));
+    }
+    let lease = duration_from_wire("lease", &required("lease", wire.lease)?)?;
+    if lease < heartbeat_interval {
+        return Err(ConvertError::new("lease", "is shorter than the heartbeat interval"));
+    }
+    let kept = bounded("kept", wire.kept, limits::HELD_MAX)?;
+    Ok(CoordinatorMessage::Welcome {
+        epoch: Epoch(wire.epoch),
+        heartbeat_interval,
+        lease,
+        kept: kept.into_iter().map(AssignmentId).collect(),
+    })
+}
+
+impl From<Assignment> for v1::SessionAssignment {
+    fn from(assignment: Assignment) -> Self {
+        Self {
+            assignment_id: assignment.id.0,
+            job_id: assignment.job.0,
+            destination: assignment.destination,
+            source_star_id: assignment.source_star.into(),
+            source_address: assignment.source_address,
+            source_path: assignment.source_path.into(),
+            destination_path: assignment.destination_path.into(),
+            token: assignment.token,
+            items: assignment.items.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl TryFrom<v1::SessionAssignment> for Assignment {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::SessionAssignment) -> Result<Self, ConvertError> {
+        let items = bounded("items", wire.items, limits::ASSIGNMENT_ITEMS_MAX)?;
+        if items.is_empty() {
+            return Err(ConvertError::new("items", "is empty: such an assignment would never end"));
+        }
+        // A packed destination is the vault, which has no path.
+        let destination_path = match wire.destination_path {
+            path if path.is_empty() => Vec::new(),
+            path => absolute_path("destination_path", path)?,
+        };
+        Ok(Self {
+            id: AssignmentId(wire.assignment_id),
+            job: JobId(wire.job_id),
+            destination: wire.destination,
+            source_star: star_id_from_wire("source_star_id", wire.source_star_id)?,
+            source_address: wire.source_address,
+            source_path: absolute_path("source_path", wire.source_path)?,
+            destination_path,
+            token: wire.token,
+            items: items.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl From<AssignedItem> for v1::AssignedItem {
+    fn from(item: AssignedItem) -> Self {
+        Self { sequence: item.sequence, entry: Some(item.entry.into()) }
+    }
+}
+
+impl TryFrom<v1::AssignedItem> for AssignedItem {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::AssignedItem) -> Result<Self, ConvertError> {
+        let entry = required("items.entry", wire.entry)?;
+        let entry = entry.try_into().map_err(|error: ConvertError| error.within("items.entry"))?;
+        Ok(Self { sequence: wire.sequence, entry })
+    }
+}
+
+impl From<ScanRequest> for v1::SessionScan {
+    fn from(scan: ScanRequest) -> Self {
+        Self {
+            scan_id: scan.scan,
+            job_id: scan.job.0,
+            path: scan.path.into(),
+            include: scan.include,
+            exclude: scan.exclude,
+            resume_after: scan.resume_after.map(Bytes::from),
+        }
+    }
+}
+
+impl TryFrom<v1::SessionScan> for ScanRequest {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::SessionScan) -> Result<Self, ConvertError> {
+        Ok(Self {
+            scan: wire.scan_id,
+            job: JobId(wire.job_id),
+            path: absolute_path("path", wire.path)?,
+            include: bounded("include", wire.include, limits::SCAN_GLOBS_MAX)?,
+            exclude: bounded("exclude", wire.exclude, limits::SCAN_GLOBS_MAX)?,
+            resume_after: wire.resume_after.map(|path| confined_path("resume_after", path)).transpose()?,
+        })
+    }
+}

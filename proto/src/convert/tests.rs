@@ -1,0 +1,414 @@
+//! What is said arrives as it was said; what no honest peer says is refused, and nothing panics.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use orbit_shared::entry::{Entry, EntryKind};
+use orbit_shared::health_monitor::HealthSample;
+use orbit_shared::lifecycle::LifecycleState;
+use orbit_shared::session::{
+    AdvisoryKind, AdvisoryNotice, AssignedItem, Assignment, CoordinatorMessage, Failure, FailureCause, Fault,
+    Heartbeat, Hello, ItemOutcome, ItemResult, Report, Root, ScanBatch, ScanRequest, StarMessage, limits,
+};
+use orbit_shared::time::WallTime;
+use orbit_shared::words::{AssignmentId, Epoch, JobId, StarId};
+use proptest::collection::{btree_map, vec};
+use proptest::prelude::*;
+use prost::Message as _;
+use uuid::Uuid;
+
+use super::ConvertError;
+use crate::v1;
+
+fn lifecycles() -> impl Strategy<Value = LifecycleState> {
+    prop_oneof![
+        Just(LifecycleState::Registered),
+        Just(LifecycleState::Scheduled),
+        Just(LifecycleState::Draining),
+        Just(LifecycleState::Shutdown),
+    ]
+}
+
+fn components() -> impl Strategy<Value = Vec<u8>> {
+    vec(any::<u8>(), 1..12).prop_map(|mut bytes| {
+        bytes.iter_mut().filter(|byte| matches!(**byte, 0 | b'/')).for_each(|byte| *byte = b'x');
+        if bytes == b"." || bytes == b".." { b"dots".to_vec() } else { bytes }
+    })
+}
+
+fn relative_paths() -> impl Strategy<Value = Vec<u8>> {
+    vec(components(), 0..4).prop_map(|parts| parts.join(&b'/'))
+}
+
+fn absolute_paths() -> impl Strategy<Value = Vec<u8>> {
+    relative_paths().prop_map(|path| [b"/".as_slice(), &path].concat())
+}
+
+fn durations() -> impl Strategy<Value = Duration> {
+    (0..300_000_000_000_u64, 0..1_000_000_000_u32).prop_map(|(seconds, nanos)| Duration::new(seconds, nanos))
+}
+
+fn star_ids() -> impl Strategy<Value = StarId> {
+    (0..100_u32).prop_map(|number| StarId::new(format!("star-{number}")).unwrap())
+}
+
+fn kinds() -> impl Strategy<Value = EntryKind> {
+    prop_oneof![
+        any::<u64>().prop_map(|size| EntryKind::File { size }),
+        components().prop_map(|target| EntryKind::Symlink { target }),
+        any::<i32>().prop_map(|errno| EntryKind::Unreadable { errno }),
+        Just(EntryKind::Directory),
+        Just(EntryKind::Fifo),
+        Just(EntryKind::Socket),
+        Just(EntryKind::CharacterDevice),
+        Just(EntryKind::BlockDevice),
+    ]
+}
+
+fn entries() -> impl Strategy<Value = Entry> {
+    (relative_paths(), kinds(), 0..=0o7777_u32, any::<i64>(), 0..1_000_000_000_u32, any::<u8>()).prop_map(
+        |(path, kind, mode, seconds, nanos, rank)| Entry {
+            path,
+            kind,
+            mode,
+            modified: WallTime { seconds, nanos },
+            rank,
+        },
+    )
+}
+
+fn failures() -> impl Strategy<Value = Failure> {
+    let causes = prop_oneof![
+        Just(FailureCause::Transient),
+        Just(FailureCause::Permanent),
+        Just(FailureCause::ChecksumMismatch),
+        Just(FailureCause::SourceMissing),
+        Just(FailureCause::DestinationError),
+        Just(FailureCause::DataCorruption),
+    ];
+    let faults = prop_oneof![Just(Fault::Item), Just(Fault::Source), Just(Fault::Destination)];
+    (causes, faults, any::<String>()).prop_map(|(cause, fault, message)| Failure { cause, fault, message })
+}
+
+fn outcomes() -> impl Strategy<Value = ItemOutcome> {
+    let results = prop_oneof![
+        (any::<u64>(), any::<u64>(), any::<u64>(), durations()).prop_map(
+            |(size, bytes_transferred, bytes_deduplicated, duration)| ItemResult::Stored {
+                size,
+                bytes_transferred,
+                bytes_deduplicated,
+                duration,
+            }
+        ),
+        Just(ItemResult::Skipped),
+        failures().prop_map(ItemResult::Failed),
+    ];
+    (any::<u64>(), results).prop_map(|(sequence, result)| ItemOutcome { sequence, result })
+}
+
+fn advisories() -> impl Strategy<Value = AdvisoryNotice> {
+    let kinds = prop_oneof![
+        Just(AdvisoryKind::Healthy),
+        Just(AdvisoryKind::DiskCritical),
+        Just(AdvisoryKind::DiskWarning),
+        Just(AdvisoryKind::DiskExhaustionPredicted),
+        Just(AdvisoryKind::ThroughputLow),
+        Just(AdvisoryKind::ErrorRateHigh),
+    ];
+    (kinds, any::<String>(), any::<u64>()).prop_map(|(kind, message, seconds)| AdvisoryNotice {
+        kind,
+        message,
+        predicted_seconds: (kind == AdvisoryKind::DiskExhaustionPredicted).then_some(seconds),
+    })
+}
+
+fn samples() -> impl Strategy<Value = HealthSample> {
+    any::<[u64; 5]>().prop_map(|numbers| HealthSample {
+        disk_available_bytes: numbers[0],
+        disk_total_bytes: numbers[1],
+        throughput_bytes_per_sec: numbers[2],
+        error_count: numbers[3],
+        total_operations: numbers[4],
+        ..HealthSample::default()
+    })
+}
+
+fn assignment_ids() -> impl Strategy<Value = AssignmentId> {
+    any::<u64>().prop_map(AssignmentId)
+}
+
+fn hellos() -> impl Strategy<Value = Hello> {
+    let roots =
+        (absolute_paths(), any::<bool>()).prop_map(|(path, is_read_only)| Root { path, is_read_only });
+    let who = (star_ids(), any::<u128>(), any::<u128>(), "[a-z.:0-9]{0,20}", any::<String>());
+    let labels = btree_map(any::<String>(), any::<String>(), 0..4);
+    (who, vec(roots, 0..4), labels, vec(assignment_ids(), 0..9), lifecycles()).prop_map(
+        |((star_id, identity, instance, data_address, version), roots, labels, held, lifecycle)| Hello {
+            star_id,
+            identity: Uuid::from_u128(identity),
+            instance: Uuid::from_u128(instance),
+            data_address,
+            roots,
+            labels,
+            version,
+            held,
+            lifecycle,
+        },
+    )
+}
+
+fn heartbeats() -> impl Strategy<Value = Heartbeat> {
+    let progress = vec((assignment_ids(), any::<u64>()), 0..9);
+    let sample = proptest::option::of(samples());
+    (lifecycles(), any::<u32>(), any::<u32>(), sample, vec(advisories(), 0..6), progress).prop_map(
+        |(lifecycle, active_tasks, served_pulls, sample, advisories, progress)| Heartbeat {
+            lifecycle,
+            active_tasks,
+            served_pulls,
+            sample,
+            advisories,
+            progress,
+        },
+    )
+}
+
+fn star_messages() -> impl Strategy<Value = StarMessage> {
+    let reports = (1..u64::MAX, assignment_ids(), vec(outcomes(), 0..6))
+        .prop_map(|(number, assignment, outcomes)| Report { number, assignment, outcomes });
+    let failure = proptest::option::of(failures());
+    let batches = (any::<u64>(), 1..u64::MAX, vec(entries(), 0..6), any::<bool>(), failure).prop_map(
+        |(scan, number, entries, is_last, failure)| ScanBatch {
+            scan,
+            number,
+            entries,
+            is_last: is_last || failure.is_some(),
+            failure,
+        },
+    );
+    prop_oneof![
+        hellos().prop_map(StarMessage::Hello),
+        heartbeats().prop_map(StarMessage::Heartbeat),
+        reports.prop_map(StarMessage::Report),
+        batches.prop_map(StarMessage::ScanBatch),
+        (lifecycles(), any::<String>())
+            .prop_map(|(state, reason)| StarMessage::LifecycleChanged { state, reason }),
+        any::<String>().prop_map(|reason| StarMessage::DrainRequested { reason }),
+    ]
+}
+
+fn assignments() -> impl Strategy<Value = Assignment> {
+    let items = (any::<u64>(), entries()).prop_map(|(sequence, entry)| AssignedItem { sequence, entry });
+    let paths = (absolute_paths(), prop_oneof![Just(Vec::new()), absolute_paths()]);
+    let source = (star_ids(), any::<String>(), any::<String>());
+    (any::<[u64; 2]>(), any::<u32>(), source, paths, vec(items, 1..6)).prop_map(
+        |([id, job], destination, (source_star, source_address, token), paths, items)| Assignment {
+            id: AssignmentId(id),
+            job: JobId(job),
+            destination,
+            source_star,
+            source_address,
+            source_path: paths.0,
+            destination_path: paths.1,
+            token,
+            items,
+        },
+    )
+}
+
+fn coordinator_messages() -> impl Strategy<Value = CoordinatorMessage> {
+    let welcomes = (any::<u64>(), 1..u32::MAX, any::<u32>(), vec(assignment_ids(), 0..9)).prop_map(
+        |(epoch, interval_ms, extra_ms, kept)| CoordinatorMessage::Welcome {
+            epoch: Epoch(epoch),
+            heartbeat_interval: Duration::from_millis(u64::from(interval_ms)),
+            lease: Duration::from_millis(u64::from(interval_ms) + u64::from(extra_ms)),
+            kept,
+        },
+    );
+    let globs = || vec(any::<String>(), 0..4);
+    let scans =
+        (any::<[u64; 2]>(), absolute_paths(), globs(), globs(), proptest::option::of(relative_paths()))
+            .prop_map(|([scan, job], path, include, exclude, resume_after)| ScanRequest {
+                scan,
+                job: JobId(job),
+                path,
+                include,
+                exclude,
+                resume_after,
+            });
+    prop_oneof![
+        welcomes,
+        vec(vec(any::<u8>(), 0..40), 0..4).prop_map(CoordinatorMessage::VerificationKeys),
+        (lifecycles(), any::<String>())
+            .prop_map(|(state, reason)| CoordinatorMessage::SetLifecycle { state, reason }),
+        assignments().prop_map(CoordinatorMessage::Assign),
+        assignment_ids().prop_map(CoordinatorMessage::Withdraw),
+        scans.prop_map(CoordinatorMessage::StartScan),
+        any::<[u64; 2]>().prop_map(|[scan, number]| CoordinatorMessage::ScanAcknowledged { scan, number }),
+        any::<u64>().prop_map(|scan| CoordinatorMessage::CancelScan { scan }),
+        any::<u64>().prop_map(|number| CoordinatorMessage::ReportsAcknowledged { number }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn what_a_star_says_arrives_as_it_was_said(message in star_messages()) {
+        let bytes = v1::ConnectRequest::from(message.clone()).encode_to_vec();
+        let wire = v1::ConnectRequest::decode(bytes.as_slice()).unwrap();
+        prop_assert_eq!(StarMessage::try_from(wire), Ok(message));
+    }
+
+    #[test]
+    fn what_the_coordinator_says_arrives_as_it_was_said(message in coordinator_messages()) {
+        let bytes = v1::ConnectResponse::from(message.clone()).encode_to_vec();
+        let wire = v1::ConnectResponse::decode(bytes.as_slice()).unwrap();
+        prop_assert_eq!(CoordinatorMessage::try_from(wire), Ok(message));
+    }
+
+    /// Damaged encodings of real messages reach much deeper than random bytes do.
+    #[test]
+    fn a_damaged_message_is_refused_or_read_but_never_a_panic(
+        star in star_messages(),
+        coordinator in coordinator_messages(),
+        damage in vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
+        noise in vec(any::<u8>(), 0..64),
+    ) {
+        let star = v1::ConnectRequest::from(star).encode_to_vec();
+        let coordinator = v1::ConnectResponse::from(coordinator).encode_to_vec();
+        for mut bytes in [star, coordinator, noise] {
+            for (place, value) in &damage {
+                if !bytes.is_empty() {
+                    let place = place.index(bytes.len());
+                    bytes[place] = *value;
+                }
+            }
+            let _ = v1::ConnectRequest::decode(bytes.as_slice()).map(StarMessage::try_from);
+            let _ = v1::ConnectResponse::decode(bytes.as_slice()).map(CoordinatorMessage::try_from);
+        }
+    }
+}
+
+fn hello() -> v1::SessionHello {
+    Hello {
+        star_id: StarId::new("star-1").unwrap(),
+        identity: Uuid::from_u128(1),
+        instance: Uuid::from_u128(2),
+        data_address: "127.0.0.1:7200".to_owned(),
+        roots: Vec::new(),
+        labels: BTreeMap::new(),
+        version: "0".to_owned(),
+        held: Vec::new(),
+        lifecycle: LifecycleState::Registered,
+    }
+    .into()
+}
+
+fn refused_hello(change: impl FnOnce(&mut v1::SessionHello)) -> String {
+    let mut wire = hello();
+    change(&mut wire);
+    let message = Some(v1::connect_request::Message::Hello(wire));
+    StarMessage::try_from(v1::ConnectRequest { message }).unwrap_err().field
+}
+
+#[test]
+fn a_bad_field_of_a_hello_is_named() {
+    assert_eq!(refused_hello(|hello| hello.star_id = "no/slash".to_owned()), "hello.star_id");
+    assert_eq!(refused_hello(|hello| hello.identity = vec![1; 15].into()), "hello.identity");
+    assert_eq!(refused_hello(|hello| hello.instance = vec![1; 17].into()), "hello.instance");
+    assert_eq!(refused_hello(|hello| hello.lifecycle = 0), "hello.lifecycle");
+    assert_eq!(refused_hello(|hello| hello.lifecycle = 99), "hello.lifecycle");
+    assert_eq!(refused_hello(|hello| hello.held = vec![1; limits::HELD_MAX + 1]), "hello.held");
+    let root = |path: &'static [u8]| v1::SessionRoot { path: path.into(), is_read_only: false };
+    for path in [&b""[..], b"relative", b"/a/../b", b"/a\0"] {
+        assert_eq!(refused_hello(|hello| hello.roots = vec![root(path)]), "hello.roots.path");
+    }
+}
+
+#[test]
+fn a_message_without_content_is_refused() {
+    let missing = Err(ConvertError::new("message", "is missing"));
+    assert_eq!(StarMessage::try_from(v1::ConnectRequest { message: None }), missing);
+    let missing = Err(ConvertError::new("message", "is missing"));
+    assert_eq!(CoordinatorMessage::try_from(v1::ConnectResponse { message: None }), missing);
+}
+
+fn tree_entry(path: &'static [u8]) -> v1::TreeEntry {
+    v1::TreeEntry {
+        path: path.into(),
+        mode: 0o644,
+        modify_time: Some(prost_types::Timestamp::default()),
+        rank: 50,
+        kind: Some(v1::tree_entry::Kind::File(v1::FileKind { size_bytes: 1 })),
+    }
+}
+
+fn refused_entry(change: impl FnOnce(&mut v1::TreeEntry)) -> String {
+    let mut wire = tree_entry(b"a/b");
+    change(&mut wire);
+    Entry::try_from(wire).unwrap_err().field
+}
+
+#[test]
+fn an_entry_that_could_escape_or_mislead_is_refused() {
+    for path in [&b"/etc/passwd"[..], b"../up", b"a/../../b", b"a//b", b"a/", b"nul\0"] {
+        assert_eq!(refused_entry(|entry| entry.path = path.into()), "path");
+    }
+    assert_eq!(refused_entry(|entry| entry.mode = 0o10000), "mode");
+    assert_eq!(refused_entry(|entry| entry.rank = 256), "rank");
+    assert_eq!(refused_entry(|entry| entry.kind = None), "kind");
+    assert_eq!(refused_entry(|entry| entry.modify_time = None), "modify_time");
+    let symlink = |target: &'static [u8]| {
+        Some(v1::tree_entry::Kind::Symlink(v1::SymlinkKind { target: target.into() }))
+    };
+    assert_eq!(refused_entry(|entry| entry.kind = symlink(b"")), "symlink.target");
+    assert_eq!(refused_entry(|entry| entry.kind = Some(v1::tree_entry::Kind::Special(0))), "special");
+}
+
+#[test]
+fn a_list_above_its_bound_is_refused_by_name() {
+    let batch = v1::SessionScanBatch {
+        scan_id: 1,
+        number: 1,
+        entries: vec![tree_entry(b"a"); limits::SCAN_BATCH_ENTRIES_MAX + 1],
+        is_last: false,
+        failure: None,
+    };
+    assert_eq!(ScanBatch::try_from(batch).unwrap_err().field, "entries");
+    let item = v1::AssignedItem { sequence: 1, entry: Some(tree_entry(b"a")) };
+    let assignment = |items| v1::SessionAssignment {
+        source_star_id: "s".to_owned(),
+        source_path: b"/s"[..].into(),
+        items,
+        ..v1::SessionAssignment::default()
+    };
+    assert_eq!(Assignment::try_from(assignment(Vec::new())).unwrap_err().field, "items");
+    let crowd = vec![item.clone(); limits::ASSIGNMENT_ITEMS_MAX + 1];
+    assert_eq!(Assignment::try_from(assignment(crowd)).unwrap_err().field, "items");
+    assert!(Assignment::try_from(assignment(vec![item])).is_ok());
+}
+
+#[test]
+fn a_duration_out_of_range_is_refused() {
+    use super::{duration_from_wire, duration_to_wire};
+    for (seconds, nanos) in [(-1, 0), (0, -1), (0, 1_000_000_000), (315_576_000_001, 0), (i64::MAX, 0)] {
+        assert!(
+            duration_from_wire("d", &prost_types::Duration { seconds, nanos }).is_err(),
+            "{seconds} {nanos}"
+        );
+    }
+    let longest = duration_to_wire(Duration::MAX);
+    assert_eq!(duration_from_wire("d", &longest), Ok(Duration::from_secs(315_576_000_000)));
+}
+
+#[test]
+fn a_lease_shorter_than_a_heartbeat_is_refused() {
+    let seconds = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
+    let welcome = |interval, lease| {
+        let welcome = v1::SessionWelcome { epoch: 1, heartbeat_interval: interval, lease, kept: Vec::new() };
+        let message = Some(v1::connect_response::Message::Welcome(welcome));
+        CoordinatorMessage::try_from(v1::ConnectResponse { message }).map_err(|error| error.field)
+    };
+    assert_eq!(welcome(seconds(0), seconds(9)), Err("welcome.heartbeat_interval".to_owned()));
+    assert_eq!(welcome(seconds(5), seconds(4)), Err("welcome.lease".to_owned()));
+    assert_eq!(welcome(seconds(5), None), Err("welcome.lease".to_owned()));
+    assert!(welcome(seconds(5), seconds(15)).is_ok());
+}

@@ -1,0 +1,188 @@
+//! The right of one Star to pull one tree from another, signed by the coordinator: a PASETO `v4.public` token.
+//!
+//! A capability does not expire by wall clock, because the clocks of two machines never have to agree here. It ends
+//! when the key that signed it is rotated out: the coordinator tells every Star which keys verify, and a token under
+//! any other key is refused.
+
+use std::fmt;
+
+use pasetors::keys::{AsymmetricKeyPair, AsymmetricPublicKey, Generate};
+use pasetors::token::UntrustedToken;
+use pasetors::version4::{PublicToken, V4};
+use serde::{Deserialize, Serialize};
+
+use crate::words::{JobId, StarId};
+
+/// The longest token that is looked at, in bytes: a path of 4,096 bytes in hexadecimal and Base64, and room to spare.
+pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
+/// What else is bound into the signature, so that no other token of this key can pass for a capability.
+const PURPOSE: &[u8] = b"orbit.v1 pull";
+
+/// Who may pull what from whom.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capability {
+    /// The job it was made for.
+    pub job: JobId,
+    /// The Star that serves it; every other Star refuses it.
+    pub source_star: StarId,
+    /// The tree that may be read, as bytes; hexadecimal inside the token.
+    #[serde(with = "hexadecimal")]
+    pub source_path: Vec<u8>,
+    /// The Star that may pull.
+    pub destination_star: StarId,
+}
+
+/// Why a capability could not be made or is not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CapabilityError {
+    /// The system's random source failed.
+    #[error("no signing key could be made: the system's random source failed")]
+    KeyGeneration,
+    /// It could not be signed.
+    #[error("the capability could not be signed: {0}")]
+    Signing(String),
+    /// It is not a token at all.
+    #[error("the capability token is malformed: {0}")]
+    Malformed(String),
+    /// No key that is in force signed it.
+    #[error(
+        "the capability token was not signed by any of the {0} keys in force; it may be older than a key rotation"
+    )]
+    UnknownSigner(usize),
+}
+
+/// Signs capabilities. Held by the coordinator; Stars see only [`CapabilitySigner::verification_key`].
+pub struct CapabilitySigner {
+    pair: AsymmetricKeyPair<V4>,
+}
+
+impl fmt::Debug for CapabilitySigner {
+    /// Never shows the secret half.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CapabilitySigner").finish_non_exhaustive()
+    }
+}
+
+impl CapabilitySigner {
+    /// A signer with a fresh Ed25519 key.
+    pub fn generate() -> Result<Self, CapabilityError> {
+        let pair = AsymmetricKeyPair::<V4>::generate().map_err(|_| CapabilityError::KeyGeneration)?;
+        Ok(Self { pair })
+    }
+
+    /// The token for `capability`.
+    pub fn sign(&self, capability: &Capability) -> Result<String, CapabilityError> {
+        let message =
+            serde_json::to_vec(capability).map_err(|error| CapabilityError::Signing(error.to_string()))?;
+        PublicToken::sign(&self.pair.secret, &message, None, Some(PURPOSE))
+            .map_err(|error| CapabilityError::Signing(error.to_string()))
+    }
+
+    /// The public half: 32 bytes that [`verify`] takes.
+    pub fn verification_key(&self) -> Vec<u8> {
+        self.pair.public.as_bytes().to_vec()
+    }
+}
+
+/// Reads a token that one of `keys` signed. Whether it fits the request at hand is the caller's to check.
+pub fn verify(token: &str, keys: &[Vec<u8>]) -> Result<Capability, CapabilityError> {
+    if token.len() > TOKEN_BYTES_MAX {
+        return Err(CapabilityError::Malformed(format!("it has {} bytes", token.len())));
+    }
+    let untrusted = UntrustedToken::<pasetors::Public, V4>::try_from(token)
+        .map_err(|error| CapabilityError::Malformed(error.to_string()))?;
+    let trusted = keys
+        .iter()
+        .filter_map(|key| AsymmetricPublicKey::<V4>::from(key).ok())
+        .find_map(|key| PublicToken::verify(&key, &untrusted, None, Some(PURPOSE)).ok())
+        .ok_or(CapabilityError::UnknownSigner(keys.len()))?;
+    serde_json::from_str(trusted.payload()).map_err(|error| CapabilityError::Malformed(error.to_string()))
+}
+
+/// Bytes as hexadecimal text, since JSON has no bytes.
+mod hexadecimal {
+    use std::fmt::Write as _;
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        let mut text = String::with_capacity(bytes.len() * 2);
+        for byte in bytes {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{byte:02x}");
+        }
+        serializer.serialize_str(&text)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if !text.is_ascii() || text.len() % 2 != 0 {
+            return Err(D::Error::custom("bytes are written as pairs of hexadecimal digits"));
+        }
+        (0..text.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&text[at..at + 2], 16).map_err(D::Error::custom))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn capability() -> Capability {
+        Capability {
+            job: JobId(7),
+            source_star: StarId::new("star-1").unwrap(),
+            source_path: b"/data/\xff photos".to_vec(),
+            destination_star: StarId::new("star-2").unwrap(),
+        }
+    }
+
+    #[test]
+    fn a_signed_capability_is_read_back_whole() {
+        let signer = CapabilitySigner::generate().unwrap();
+        let token = signer.sign(&capability()).unwrap();
+        assert!(token.starts_with("v4.public."), "{token}");
+        assert_eq!(verify(&token, &[signer.verification_key()]), Ok(capability()));
+    }
+
+    #[test]
+    fn any_key_in_force_verifies_and_a_rotated_one_does_not() {
+        let (old, new) = (CapabilitySigner::generate().unwrap(), CapabilitySigner::generate().unwrap());
+        let token = old.sign(&capability()).unwrap();
+        assert_eq!(verify(&token, &[new.verification_key(), old.verification_key()]), Ok(capability()));
+        assert_eq!(verify(&token, &[new.verification_key()]), Err(CapabilityError::UnknownSigner(1)));
+        assert_eq!(verify(&token, &[]), Err(CapabilityError::UnknownSigner(0)));
+    }
+
+    #[test]
+    fn a_token_with_any_byte_changed_is_refused() {
+        let signer = CapabilitySigner::generate().unwrap();
+        let keys = [signer.verification_key()];
+        let token = signer.sign(&capability()).unwrap();
+        for at in 0..token.len() {
+            let mut tampered = token.clone().into_bytes();
+            tampered[at] = if tampered[at] == b'A' { b'B' } else { b'A' };
+            assert!(verify(&String::from_utf8(tampered).unwrap(), &keys).is_err(), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn a_capability_for_one_star_does_not_name_another() {
+        let signer = CapabilitySigner::generate().unwrap();
+        let read = verify(&signer.sign(&capability()).unwrap(), &[signer.verification_key()]).unwrap();
+        assert_ne!(read.source_star, StarId::new("star-3").unwrap());
+        assert_eq!(read.source_star, capability().source_star);
+    }
+
+    #[test]
+    fn what_is_no_token_is_malformed_and_bad_keys_are_passed_over() {
+        let signer = CapabilitySigner::generate().unwrap();
+        let keys = [vec![1, 2, 3], signer.verification_key()];
+        for text in ["", "v4.public.", "v4.local.AAAA", "not a token", &"x".repeat(TOKEN_BYTES_MAX + 1)] {
+            assert!(matches!(verify(text, &keys), Err(CapabilityError::Malformed(_))), "{text:.20}");
+        }
+        assert_eq!(verify(&signer.sign(&capability()).unwrap(), &keys), Ok(capability()));
+    }
+}

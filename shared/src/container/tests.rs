@@ -1,0 +1,541 @@
+use std::fs;
+use std::io::Write;
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::*;
+
+const LARGE: u64 = 1 << 20;
+const CHUNKS: [&[u8]; 4] = [b"first chunk", b"", b"second", b"the third chunk"];
+
+fn temp_dir() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+fn container_in(dir: &TempDir) -> PathBuf {
+    dir.path().join("box-1.orbitpak")
+}
+
+/// Writes `CHUNKS` and syncs.
+fn filled(path: &Path) -> (ContainerWriter, Vec<PackedChunkRef>) {
+    let mut writer = ContainerWriter::create(path, LARGE).unwrap();
+    let refs = CHUNKS.iter().map(|chunk| writer.append_chunk(chunk).unwrap()).collect();
+    writer.sync().unwrap();
+    (writer, refs)
+}
+
+fn read(path: &Path, chunk_ref: &PackedChunkRef, chunk: &[u8]) -> Result<Vec<u8>, ContainerError> {
+    ContainerReader::open(path)?.read_chunk(chunk_ref, &ChunkHash::of(chunk))
+}
+
+/// Whether all of `CHUNKS` are listed and can be read.
+fn is_whole(path: &Path) -> bool {
+    let Ok(reader) = ContainerReader::open(path) else { return false };
+    let Ok(entries) = reader.entries() else { return false };
+    let are_listed =
+        entries.iter().map(|entry| entry.hash).eq(CHUNKS.iter().map(|chunk| ChunkHash::of(chunk)));
+    are_listed && entries.iter().all(|entry| reader.read_chunk(&reader.chunk_ref(entry), &entry.hash).is_ok())
+}
+
+#[test]
+fn two_chunks_lie_behind_the_header_and_can_be_read() {
+    let dir = temp_dir();
+    let path = container_in(&dir);
+    let mut writer = ContainerWriter::create(&path, LARGE).unwrap();
+    let first = writer.append_chunk(b"hello world").unwrap();
+    let second = writer.append_chunk(b"again").unwrap();
+    assert_eq!((first.offset, first.length, second.offset, second.length), (16, 11, 27, 5));
+    assert_eq!(read(&path, &first, b"hello world").unwrap(), b"hello world");
+    assert_eq!(read(&path, &second, b"again").unwrap(), b"again");
+    assert_eq!((writer.chunks_written(), writer.current_size()), (2, 16));
+}
+
+#[test]
+fn the_header_is_the_one_of_the_specification() {
+    let dir = temp_dir();
+    filled(&container_in(&dir));
+    assert_eq!(&fs::read(container_in(&dir)).unwrap()[..16], b"ORBITPAK\0\x01\0\0\0\0\0\0");
+}
+
+#[test]
+fn a_chunk_can_be_read_before_any_sync() {
+    let dir = temp_dir();
+    let mut pool = ContainerPool::new(dir.path(), LARGE).unwrap();
+    let chunk_ref = pool.write_chunk(b"fresh").unwrap();
+    assert_eq!(pool.read_chunk(&chunk_ref, &ChunkHash::of(b"fresh")).unwrap(), b"fresh");
+}
+
+#[test]
+fn the_id_is_the_files_stem() {
+    let dir = temp_dir();
+    let (writer, refs) = filled(&container_in(&dir));
+    assert_eq!(writer.container_id(), "box-1");
+    assert!(refs.iter().all(|chunk_ref| chunk_ref.container_id == "box-1"));
+}
+
+#[test]
+fn a_reference_round_trips_through_json() {
+    let chunk_ref = PackedChunkRef { container_id: "abc123".to_owned(), offset: 16, length: 65_536 };
+    let json = serde_json::to_string(&chunk_ref).unwrap();
+    assert_eq!(json, r#"{"container_id":"abc123","offset":16,"length":65536}"#);
+    assert_eq!(serde_json::from_str::<PackedChunkRef>(&json).unwrap(), chunk_ref);
+}
+
+#[test]
+fn a_container_takes_exactly_what_fits() {
+    let dir = temp_dir();
+    let mut writer = ContainerWriter::create(container_in(&dir), 100).unwrap();
+    writer.append_chunk(&[1; 60]).unwrap();
+    assert!(writer.has_capacity(40) && !writer.has_capacity(41) && !writer.has_capacity(u64::MAX));
+    writer.append_chunk(&[2; 40]).unwrap();
+    assert!(matches!(writer.append_chunk(b"x"), Err(ContainerError::Full { .. })));
+    writer.append_chunk(b"").unwrap();
+}
+
+#[test]
+fn a_chunk_larger_than_any_container_is_refused_and_leaves_nothing_behind() {
+    let dir = temp_dir();
+    let mut pool = ContainerPool::new(dir.path(), 100).unwrap();
+    for _ in 0..3 {
+        let refused = pool.write_chunk(&[0; 101]);
+        assert!(matches!(refused, Err(ContainerError::ChunkTooLarge { length: 101, max_bytes: 100 })));
+    }
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    assert_eq!(pool.stats(), ContainerPoolStats::default());
+}
+
+#[test]
+fn a_length_beyond_32_bits_is_refused_and_not_truncated() {
+    use super::writer::chunk_length;
+    let limit = u64::from(u32::MAX);
+    assert_eq!(chunk_length(limit, u64::MAX).unwrap(), u32::MAX);
+    let refused = chunk_length(limit + 1, u64::MAX).unwrap_err();
+    assert!(matches!(refused, ContainerError::ChunkTooLarge { max_bytes, .. } if max_bytes == limit));
+}
+
+#[test]
+fn an_existing_file_is_never_overwritten() {
+    let dir = temp_dir();
+    let path = container_in(&dir);
+    filled(&path).0.seal().unwrap();
+    assert!(matches!(ContainerWriter::create(&path, LARGE), Err(ContainerError::Io { .. })));
+    assert!(is_whole(&path));
+    assert!(!journal_path(&path).exists(), "a journal would open the sealed container again");
+}
+
+#[test]
+fn a_name_that_is_no_container_is_refused() {
+    let dir = temp_dir();
+    for name in ["a.pack", "orbitpak", ".orbitpak", "a b.orbitpak", "é.orbitpak", "a.b.orbitpak"] {
+        let created = ContainerWriter::create(dir.path().join(name), LARGE);
+        assert!(matches!(created, Err(ContainerError::BadName { .. })), "{name}");
+    }
+}
+
+#[test]
+fn missing_files_are_errors() {
+    let path = Path::new("/nonexistent/a.orbitpak");
+    assert!(matches!(ContainerReader::open(path), Err(ContainerError::Io { .. })));
+    assert!(matches!(ContainerWriter::open_append(path, LARGE), Err(ContainerError::Io { .. })));
+}
+
+#[test]
+fn a_file_of_another_kind_version_or_length_is_refused() {
+    let dir = temp_dir();
+    let path = container_in(&dir);
+    let open = |bytes: &[u8]| {
+        fs::write(&path, bytes).unwrap();
+        ContainerReader::open(&path).map(|_| ()).unwrap_err()
+    };
+    assert!(matches!(open(b"NOTAPACK\0\x01\0\0\0\0\0\0"), ContainerError::BadMagic { .. }));
+    assert!(matches!(open(b"ORBITPAK"), ContainerError::BadMagic { .. }));
+    assert!(matches!(open(b""), ContainerError::BadMagic { .. }));
+    let later = open(b"ORBITPAK\0\x02\0\0\0\0\0\0");
+    assert!(matches!(later, ContainerError::UnsupportedVersion { version: 2, .. }));
+    assert!(matches!(open(b"ORBITPAK\0\x01\0\0\0\0\0\x07"), ContainerError::Damaged { .. }));
+}
+
+#[test]
+fn references_into_the_header_or_past_the_end_or_elsewhere_are_refused() {
+    let dir = temp_dir();
+    let path = container_in(&dir);
+    let (_writer, refs) = filled(&path);
+    let good = &refs[0];
+    let bad = [
+        PackedChunkRef { offset: 0, ..good.clone() },
+        PackedChunkRef { offset: 15, ..good.clone() },
+        PackedChunkRef { offset: 1 << 40, ..good.clone() },
+        PackedChunkRef { offset: u64::MAX, ..good.clone() },
+        PackedChunkRef { length: u32::MAX, ..good.clone() },
+        PackedChunkRef { container_id: "box-2".to_owned(), ..good.clone() },
+    ];
+    for chunk_ref in bad {
+        let refused = read(&path, &chunk_ref, CHUNKS[0]);
+        assert!(matches!(refused, Err(ContainerError::OutOfBounds { .. })), "{chunk_ref:?}");
+    }
+}
+
+#[test]
+fn chunks_can_be_read_repeatedly_in_any_order_and_by_many_threads() {
+    let dir = temp_dir();
+    let path = container_in(&dir);
+    let (_writer, refs) = filled(&path);
+    let reader = ContainerReader::open(&path).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for index in [3, 0, 2, 1, 0, 3].into_iter().cycle().take(300) {
+                    let read = reader.read_chunk(&refs[index], &ChunkHash::of(CHUNKS[index]));
+                    assert_eq!(read.unwrap(), CHUNKS[index]);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn appending_goes_on_behind_the_old_chunks() {
+    let dir = temp_dir();
+    let path = container_in(&dir);
+    let (writer, refs) = filled(&path);
+    let end = 16 + writer.current_size();
+    drop(writer);
+    let mut writer = ContainerWriter::open_append(&path, LARGE).unwrap();
+    assert_eq!((writer.recovery(), writer.chunks_written()), (Recovery::default(), 4));
+    let next = writer.append_chunk(b"more").unwrap();
+    assert_eq!(next.offset, end);
+    assert_eq!(read(&path, &refs[3], CHUNKS[3]).unwrap(), CHUNKS[3]);
+    assert_eq!(read(&path, &next, b"more").unwrap(), b"more");
+}
+
+#[test]
+fn what_was_not_synced_is_cut_when_the_container_is_opened_again() {
+    let dir = temp_dir();
+    let path = container_in(&dir);
+    let (mut writer, _) = filled(&path);
+    writer.append_chunk(b"never synced").unwrap();
+    drop(writer);
+    let writer = ContainerWriter::open_append(&path, LARGE).unwrap();
+    assert_eq!(writer.recovery().data_bytes_cut, 12);
+    assert!(is_whole(&path));
+}
+
+#[test]
+fn a_sealed_container_lists_its_chunks_and_takes_no_more() {
+    let dir = temp_dir();
+    let path = container_in(&dir);
+    let (writer, refs) = filled(&path);
+    writer.seal().unwrap();
+    assert!(is_whole(&path) && !journal_path(&path).exists());
+    assert_eq!(read(&path, &refs[2], CHUNKS[2]).unwrap(), CHUNKS[2]);
+    let reopened = ContainerWriter::open_append(&path, LARGE);
+    assert!(matches!(reopened, Err(ContainerError::Sealed { .. })));
+}
+
+#[test]
+fn a_crash_while_sealing_leaves_an_open_container() {
+    let dir = temp_dir();
+    let path = container_in(&dir);
+    let (writer, _) = filled(&path);
+    let journal = fs::read(journal_path(&path)).unwrap();
+    writer.seal().unwrap();
+    let sealed = fs::read(&path).unwrap();
+    let data_end = 16 + CHUNKS.concat().len();
+    for length in data_end..=sealed.len() {
+        fs::write(&path, &sealed[..length]).unwrap();
+        fs::write(journal_path(&path), &journal).unwrap();
+        ContainerWriter::open_append(&path, LARGE).unwrap().seal().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), sealed, "{length}");
+    }
+}
+
+#[test]
+fn bytes_of_a_failed_append_do_not_hide_the_index() {
+    let dir = temp_dir();
+    let path = container_in(&dir);
+    let (writer, _) = filled(&path);
+    fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(&[7; 5_000]).unwrap();
+    writer.seal().unwrap();
+    assert!(is_whole(&path));
+}
+
+#[test]
+fn an_interrupted_creation_is_completed() {
+    let dir = temp_dir();
+    let path = container_in(&dir);
+    drop(ContainerWriter::create(&path, LARGE).unwrap());
+    for length in 0..16 {
+        fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(length).unwrap();
+        let mut writer = ContainerWriter::open_append(&path, LARGE).unwrap();
+        assert_eq!(writer.append_chunk(b"x").unwrap().offset, 16);
+    }
+}
+
+#[test]
+fn every_changed_byte_of_a_sealed_container_is_found() {
+    let dir = temp_dir();
+    let path = container_in(&dir);
+    filled(&path).0.seal().unwrap();
+    let sealed = fs::read(&path).unwrap();
+    for index in 0..sealed.len() {
+        let mut changed = sealed.clone();
+        changed[index] ^= 0x10;
+        fs::write(&path, &changed).unwrap();
+        assert!(!is_whole(&path), "byte {index} was changed and nobody noticed");
+    }
+}
+
+#[test]
+fn a_damaged_list_does_not_take_the_chunks_along() {
+    let dir = temp_dir();
+    let path = container_in(&dir);
+    let (writer, refs) = filled(&path);
+    writer.seal().unwrap();
+    let mut changed = fs::read(&path).unwrap();
+    *changed.last_mut().unwrap() ^= 1;
+    fs::write(&path, changed).unwrap();
+    assert!(ContainerReader::open(&path).unwrap().entries().is_err());
+    assert_eq!(read(&path, &refs[0], CHUNKS[0]).unwrap(), CHUNKS[0]);
+}
+
+#[test]
+fn a_changed_byte_of_the_journal_costs_at_most_its_record() {
+    let dir = temp_dir();
+    let path = container_in(&dir);
+    drop(filled(&path));
+    let (data, journal) = (fs::read(&path).unwrap(), fs::read(journal_path(&path)).unwrap());
+    assert_eq!(journal.len(), 16 + 4 * 52);
+    for index in 0..journal.len() {
+        fs::write(&path, &data).unwrap();
+        let mut changed = journal.clone();
+        changed[index] ^= 0x10;
+        fs::write(journal_path(&path), changed).unwrap();
+        let opened = ContainerWriter::open_append(&path, LARGE);
+        let Some(record) = index.checked_sub(16).map(|offset| offset / 52) else {
+            assert!(matches!(opened, Err(ContainerError::Damaged { .. })));
+            continue;
+        };
+        let writer = opened.unwrap();
+        let expected = (0..4).filter(|other| *other != record).map(|other| ChunkHash::of(CHUNKS[other]));
+        assert!(writer.entries().iter().map(|entry| entry.hash).eq(expected), "{index}");
+        let recovery = writer.recovery();
+        assert_eq!(
+            (recovery.damaged_record_count, recovery.journal_bytes_cut > 0),
+            if record == 3 { (0, true) } else { (1, false) }
+        );
+    }
+}
+
+#[test]
+fn a_record_that_goes_back_is_not_believed() {
+    let dir = temp_dir();
+    let path = container_in(&dir);
+    drop(filled(&path));
+    let mut journal = fs::read(journal_path(&path)).unwrap();
+    let first = journal[16..16 + 52].to_vec();
+    journal.extend(first);
+    fs::write(journal_path(&path), journal).unwrap();
+    let writer = ContainerWriter::open_append(&path, LARGE).unwrap();
+    assert_eq!((writer.chunks_written(), writer.recovery().journal_bytes_cut), (4, 52));
+    assert_eq!(writer.current_size(), CHUNKS.concat().len() as u64);
+}
+
+#[test]
+fn a_last_chunk_that_is_not_what_its_record_says_is_cut() {
+    let dir = temp_dir();
+    let path = container_in(&dir);
+    let (writer, refs) = filled(&path);
+    drop(writer);
+    let mut data = fs::read(&path).unwrap();
+    *data.last_mut().unwrap() ^= 1;
+    fs::write(&path, data).unwrap();
+    let mut writer = ContainerWriter::open_append(&path, LARGE).unwrap();
+    assert_eq!(writer.chunks_written(), 3);
+    assert_eq!(writer.append_chunk(b"new").unwrap().offset, refs[3].offset);
+}
+
+#[test]
+fn truncation_of_a_sealed_container_never_yields_wrong_bytes() {
+    let dir = temp_dir();
+    let path = container_in(&dir);
+    let (writer, refs) = filled(&path);
+    writer.seal().unwrap();
+    let sealed = fs::read(&path).unwrap();
+    for length in 0..sealed.len() {
+        fs::write(&path, &sealed[..length]).unwrap();
+        for (chunk_ref, chunk) in refs.iter().zip(CHUNKS) {
+            let end = chunk_ref.offset + u64::from(chunk_ref.length);
+            match read(&path, chunk_ref, chunk) {
+                Ok(bytes) => assert!(bytes == chunk && end <= length as u64),
+                Err(_) => assert!(end > length as u64, "{length}"),
+            }
+        }
+        if length >= 16 {
+            assert!(ContainerReader::open(&path).unwrap().entries().is_err(), "{length}");
+        }
+    }
+}
+
+#[test]
+fn truncation_of_an_open_container_or_its_journal_keeps_a_usable_start() {
+    let dir = temp_dir();
+    let path = container_in(&dir);
+    drop(filled(&path));
+    let (data, journal) = (fs::read(&path).unwrap(), fs::read(journal_path(&path)).unwrap());
+    let cuts = (0..data.len()).map(|cut| (cut, journal.len()));
+    for (data_length, journal_length) in cuts.chain((16..journal.len()).map(|cut| (data.len(), cut))) {
+        fs::write(&path, &data[..data_length]).unwrap();
+        fs::write(journal_path(&path), &journal[..journal_length]).unwrap();
+        let mut writer = ContainerWriter::open_append(&path, LARGE).unwrap();
+        let kept = writer.chunks_written();
+        writer.append_chunk(b"appended").unwrap();
+        writer.seal().unwrap();
+        let reader = ContainerReader::open(&path).unwrap();
+        let entries = reader.entries().unwrap();
+        assert_eq!(entries.len(), kept + 1);
+        for (entry, chunk) in entries.iter().zip(CHUNKS[..kept].iter().chain([&&b"appended"[..]])) {
+            assert_eq!(reader.read_chunk(&reader.chunk_ref(entry), &entry.hash).unwrap(), *chunk);
+        }
+    }
+    for length in 0..16 {
+        fs::write(journal_path(&path), &journal[..length]).unwrap();
+        assert!(ContainerWriter::open_append(&path, LARGE).is_err());
+    }
+}
+
+#[test]
+fn a_pool_rotates_when_the_next_chunk_does_not_fit() {
+    let dir = temp_dir();
+    let mut pool = ContainerPool::new(dir.path(), 100).unwrap();
+    let refs: Vec<_> = (0..3).map(|byte| pool.write_chunk(&[byte; 50]).unwrap()).collect();
+    assert_eq!(refs[0].container_id, refs[1].container_id);
+    assert_ne!(refs[1].container_id, refs[2].container_id);
+    assert!(
+        refs[0].container_id.starts_with("0000000000-") && refs[2].container_id.starts_with("0000000001-")
+    );
+    let expected = ContainerPoolStats {
+        containers_created: 2,
+        total_chunks: 3,
+        total_bytes: 150,
+        active_container_size: 50,
+    };
+    assert_eq!(pool.stats(), expected);
+    for (byte, chunk_ref) in (0..).zip(&refs) {
+        assert_eq!(pool.read_chunk(chunk_ref, &ChunkHash::of(&[byte; 50])).unwrap(), [byte; 50]);
+    }
+}
+
+#[test]
+fn a_fresh_pool_has_zero_statistics_and_syncs_and_seals_nothing() {
+    let dir = temp_dir();
+    let mut pool = ContainerPool::new(dir.path().join("made/for/it"), LARGE).unwrap();
+    pool.sync().unwrap();
+    pool.seal().unwrap();
+    assert_eq!(pool.stats(), ContainerPoolStats::default());
+    assert!(pool.container_ids().unwrap().is_empty());
+}
+
+#[test]
+fn a_restarted_pool_goes_on_and_overwrites_nothing() {
+    let dir = temp_dir();
+    let mut pool = ContainerPool::new(dir.path(), LARGE).unwrap();
+    let first = pool.write_chunk(b"first").unwrap();
+    pool.seal().unwrap();
+    let second = pool.write_chunk(b"second").unwrap();
+    pool.sync().unwrap();
+    drop(pool);
+    let mut pool = ContainerPool::new(dir.path(), LARGE).unwrap();
+    let third = pool.write_chunk(b"third").unwrap();
+    assert_eq!(third.container_id, second.container_id, "the open container is taken up again");
+    pool.seal().unwrap();
+    assert!(pool.write_chunk(b"fourth").unwrap().container_id.starts_with("0000000002-"));
+    for (chunk_ref, chunk) in [(first, &b"first"[..]), (second, b"second"), (third, b"third")] {
+        assert_eq!(pool.read_chunk(&chunk_ref, &ChunkHash::of(chunk)).unwrap(), chunk);
+    }
+}
+
+#[test]
+fn one_bad_container_does_not_stop_the_pool() {
+    let dir = temp_dir();
+    fs::write(dir.path().join("0000000007-bad.orbitpak"), b"rubbish that is longer than a header").unwrap();
+    fs::write(dir.path().join("0000000008-bad.orbitpak"), b"rubbish").unwrap();
+    fs::write(dir.path().join("0000000008-bad.orbitpak.journal"), b"rubbish").unwrap();
+    fs::write(dir.path().join("0000000009-empty.orbitpak"), b"").unwrap();
+    fs::write(dir.path().join("notes.txt"), b"left alone").unwrap();
+    let mut pool = ContainerPool::new(dir.path(), LARGE).unwrap();
+    assert_eq!(pool.damaged().len(), 1);
+    assert!(pool.write_chunk(b"x").unwrap().container_id.starts_with("0000000010-"));
+    pool.sync().unwrap();
+    let rebuilt: Vec<_> = pool.rebuild_index().unwrap().collect();
+    assert_eq!(rebuilt.iter().filter(|found| found.is_err()).count(), 2);
+    assert_eq!(rebuilt.iter().flatten().count(), 1);
+    assert!(dir.path().join("notes.txt").exists());
+    assert!(!dir.path().join("0000000009-empty.orbitpak").exists());
+}
+
+#[test]
+fn a_container_id_cannot_lead_out_of_the_directory() {
+    let dir = temp_dir();
+    filled(&container_in(&dir)).0.seal().unwrap();
+    let pool = ContainerPool::new(dir.path().join("inner"), LARGE).unwrap();
+    for id in ["../box-1", "", "..", "/etc/passwd", "a\0b"] {
+        let chunk_ref = PackedChunkRef { container_id: id.to_owned(), offset: 16, length: 11 };
+        let refused = pool.read_chunk(&chunk_ref, &ChunkHash::of(CHUNKS[0]));
+        assert!(matches!(refused, Err(ContainerError::BadName { .. })), "{id:?}");
+    }
+}
+
+#[test]
+fn handles_are_bounded_and_reopened() {
+    let dir = temp_dir();
+    let mut pool = ContainerPool::new(dir.path(), 1).unwrap();
+    let refs: Vec<_> = (0..70).map(|byte| pool.write_chunk(&[byte]).unwrap()).collect();
+    for _ in 0..2 {
+        for (byte, chunk_ref) in (0..).zip(&refs) {
+            assert_eq!(pool.read_chunk(chunk_ref, &ChunkHash::of(&[byte])).unwrap(), [byte]);
+        }
+    }
+    assert_eq!(pool.open_reader_count(), CONTAINER_READERS_MAX);
+}
+
+#[test]
+fn a_container_can_be_removed_unless_it_grows() {
+    let dir = temp_dir();
+    let mut pool = ContainerPool::new(dir.path(), LARGE).unwrap();
+    let chunk_ref = pool.write_chunk(b"x").unwrap();
+    assert!(pool.remove_container(&chunk_ref.container_id).is_err());
+    pool.seal().unwrap();
+    assert!(pool.read_chunk(&chunk_ref, &ChunkHash::of(b"x")).is_ok());
+    pool.remove_container(&chunk_ref.container_id).unwrap();
+    assert!(pool.read_chunk(&chunk_ref, &ChunkHash::of(b"x")).is_err());
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+    #[test]
+    fn any_chunks_round_trip_and_the_index_can_be_rebuilt_after_a_restart(
+        chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 1..30),
+        restarts in prop::collection::vec(any::<bool>(), 30),
+    ) {
+        let dir = temp_dir();
+        let mut pool = ContainerPool::new(dir.path(), 700).unwrap();
+        let mut written = Vec::new();
+        for (chunk, is_restart) in chunks.iter().zip(restarts) {
+            written.push((ChunkHash::of(chunk), pool.write_chunk(chunk).unwrap()));
+            if is_restart {
+                pool.sync().unwrap();
+                pool = ContainerPool::new(dir.path(), 700).unwrap();
+            }
+        }
+        pool.sync().unwrap();
+        for (chunk, (hash, chunk_ref)) in chunks.iter().zip(&written) {
+            prop_assert_eq!(&pool.read_chunk(chunk_ref, hash).unwrap(), chunk);
+        }
+        let mut rebuilt: Vec<_> = pool.rebuild_index().unwrap().map(Result::unwrap).collect();
+        rebuilt.sort();
+        written.sort();
+        prop_assert_eq!(rebuilt, written);
+    }
+}

@@ -1,0 +1,240 @@
+//! Appending to one container.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use super::format::{CONTAINER_ENTRY_COUNT_MAX, CONTAINER_HEADER_BYTES, check_header, encode_index, header};
+use super::journal::{self, Journal};
+use super::{ContainerEntry, ContainerError, PackedChunkRef, id_of_path, journal_path, parent_of, sync_dir};
+use crate::chunk_hash::ChunkHash;
+
+/// What opening a container for appending found and cut.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Recovery {
+    /// Bytes cut off the end of the container: chunks that were never synced, or the half of one.
+    pub data_bytes_cut: u64,
+    /// Bytes cut off the end of the journal.
+    pub journal_bytes_cut: u64,
+    /// Records in the middle of the journal that cannot be read. Their chunks lie in the container, but it does not list
+    /// them any more.
+    pub damaged_record_count: usize,
+}
+
+/// One container, open for appending.
+///
+/// A chunk can be read as soon as [`ContainerWriter::append_chunk`] has given its reference, and it is durable and listed
+/// once [`ContainerWriter::sync`] has returned. A writer that is dropped leaves an open container behind, which
+/// [`ContainerWriter::open_append`] takes up at its last sync.
+#[derive(Debug)]
+pub struct ContainerWriter {
+    path: PathBuf,
+    container_id: String,
+    file: File,
+    journal: Journal,
+    max_bytes: u64,
+    end: u64,
+    entries: Vec<ContainerEntry>,
+    /// How many of `entries` are in the journal.
+    durable_count: usize,
+    has_failed: bool,
+    recovery: Recovery,
+}
+
+impl ContainerWriter {
+    /// Creates a container for at most `max_bytes` bytes of chunks, durable with its name. The path must end in
+    /// `.orbitpak`; what stands before is the container's id.
+    ///
+    /// # Errors
+    ///
+    /// The file exists, or the file system refuses.
+    pub fn create(path: impl AsRef<Path>, max_bytes: u64) -> Result<Self, ContainerError> {
+        let path = path.as_ref();
+        let container_id = id_of_path(path)?;
+        // The container's name is claimed first: a journal beside a sealed container would open it again.
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path);
+        let file = file.map_err(ContainerError::io(path, "create the container"))?;
+        let journal = Journal::create(journal_path(path))?;
+        let written = file.write_all_at(&header(), 0).and_then(|()| file.sync_all());
+        written.map_err(ContainerError::io(path, "write the header"))?;
+        sync_dir(parent_of(path))?;
+        Ok(Self {
+            path: path.to_owned(),
+            container_id,
+            file,
+            journal,
+            max_bytes,
+            end: CONTAINER_HEADER_BYTES,
+            entries: Vec::new(),
+            durable_count: 0,
+            has_failed: false,
+            recovery: Recovery::default(),
+        })
+    }
+
+    /// Opens a container again that was not sealed, and cuts whatever was not synced when its last writer ended.
+    ///
+    /// # Errors
+    ///
+    /// The container is missing, sealed, or damaged beyond a torn tail.
+    pub fn open_append(path: impl AsRef<Path>, max_bytes: u64) -> Result<Self, ContainerError> {
+        let path = path.as_ref();
+        let container_id = id_of_path(path)?;
+        let file = OpenOptions::new().read(true).write(true).open(path);
+        let file = file.map_err(ContainerError::io(path, "open the container"))?;
+        let file_end = file.metadata().map_err(ContainerError::io(path, "open the container"))?.len();
+        let Some(mut replay) = journal::replay(&journal_path(path), file_end)? else {
+            return Err(ContainerError::Sealed { path: path.to_owned() });
+        };
+        // The disk may have lied about a sync. What is behind the last good chunk never counted.
+        while replay.entries.last().is_some_and(|last| !is_intact(&file, last)) {
+            replay.entries.pop();
+            replay.record_ends.pop();
+        }
+        let (end, journal_end) = (replay.data_end(), replay.journal_end());
+        if replay.entries.is_empty() && file_end < CONTAINER_HEADER_BYTES {
+            // Its creation was interrupted.
+            file.write_all_at(&header(), 0).map_err(ContainerError::io(path, "write the header"))?;
+        }
+        check_header(&file, path)?;
+        let cut = file.set_len(end).and_then(|()| file.sync_all());
+        cut.map_err(ContainerError::io(path, "cut the container"))?;
+        let journal = Journal::open(journal_path(path), journal_end)?;
+        sync_dir(parent_of(path))?;
+        let recovery = Recovery {
+            data_bytes_cut: file_end.saturating_sub(end),
+            journal_bytes_cut: replay.file_end.saturating_sub(journal_end),
+            damaged_record_count: replay.damaged_count,
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            container_id,
+            file,
+            journal,
+            max_bytes,
+            end,
+            durable_count: replay.entries.len(),
+            entries: replay.entries,
+            has_failed: false,
+            recovery,
+        })
+    }
+
+    /// Appends a chunk.
+    ///
+    /// # Errors
+    ///
+    /// It does not fit, or cannot be written; then the container is as it was.
+    pub fn append_chunk(&mut self, bytes: &[u8]) -> Result<PackedChunkRef, ContainerError> {
+        self.append_hashed(ChunkHash::of(bytes), bytes)
+    }
+
+    /// As [`ContainerWriter::append_chunk`] for bytes whose hash the caller has just computed. A wrong hash makes a chunk
+    /// that cannot be read.
+    ///
+    /// # Errors
+    ///
+    /// As [`ContainerWriter::append_chunk`].
+    pub fn append_hashed(&mut self, hash: ChunkHash, bytes: &[u8]) -> Result<PackedChunkRef, ContainerError> {
+        self.check_usable()?;
+        let length = chunk_length(bytes.len() as u64, self.max_bytes)?;
+        if !self.has_capacity(u64::from(length)) {
+            return Err(ContainerError::Full { path: self.path.clone() });
+        }
+        let written = self.file.write_all_at(bytes, self.end);
+        written.map_err(ContainerError::io(&self.path, "write a chunk"))?;
+        let offset = self.end;
+        self.end += u64::from(length);
+        self.entries.push(ContainerEntry { hash, offset, length });
+        Ok(PackedChunkRef { container_id: self.container_id.clone(), offset, length })
+    }
+
+    /// Makes every chunk appended so far durable: first the bytes, then the records that vouch for them.
+    ///
+    /// # Errors
+    ///
+    /// Nothing appended since the last successful sync is durable, and the writer is of no use any more: after a failed
+    /// sync, the next one may succeed without having written what the failed one dropped.
+    pub fn sync(&mut self) -> Result<(), ContainerError> {
+        self.check_usable()?;
+        if self.durable_count == self.entries.len() {
+            return Ok(());
+        }
+        self.has_failed = true;
+        self.file.sync_data().map_err(ContainerError::io(&self.path, "sync the container"))?;
+        self.journal.append(&self.entries[self.durable_count..])?;
+        self.has_failed = false;
+        self.durable_count = self.entries.len();
+        Ok(())
+    }
+
+    /// Syncs, appends the index and removes the journal. Nothing can be appended afterwards.
+    ///
+    /// # Errors
+    ///
+    /// The container stays open as far as it was synced.
+    pub fn seal(mut self) -> Result<(), ContainerError> {
+        self.sync()?;
+        let index = encode_index(&self.entries);
+        // An append that failed halfway may have left bytes behind the end, and the index must be the last thing there.
+        let written = self.file.set_len(self.end).and_then(|()| self.file.write_all_at(&index, self.end));
+        let written = written.and_then(|()| self.file.sync_all());
+        written.map_err(ContainerError::io(&self.path, "write the index"))?;
+        self.journal.remove()?;
+        sync_dir(parent_of(&self.path))
+    }
+
+    /// Whether a chunk of this length still fits.
+    pub fn has_capacity(&self, length: u64) -> bool {
+        let size = self.current_size().checked_add(length);
+        size.is_some_and(|size| size <= self.max_bytes) && self.entries.len() < CONTAINER_ENTRY_COUNT_MAX
+    }
+
+    /// Its id.
+    pub fn container_id(&self) -> &str {
+        &self.container_id
+    }
+
+    /// Its file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes of chunks in it, without header and index.
+    pub fn current_size(&self) -> u64 {
+        self.end - CONTAINER_HEADER_BYTES
+    }
+
+    /// Its chunks, synced or not.
+    pub fn entries(&self) -> &[ContainerEntry] {
+        &self.entries
+    }
+
+    /// How many chunks are in it.
+    pub fn chunks_written(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// What opening it found.
+    pub fn recovery(&self) -> Recovery {
+        self.recovery
+    }
+
+    fn check_usable(&self) -> Result<(), ContainerError> {
+        if self.has_failed { Err(ContainerError::SyncFailed { path: self.path.clone() }) } else { Ok(()) }
+    }
+}
+
+/// The length as it is stored, if any container of this size can hold it.
+pub(super) fn chunk_length(length: u64, max_bytes: u64) -> Result<u32, ContainerError> {
+    let max_bytes = max_bytes.min(u64::from(u32::MAX));
+    match u32::try_from(length) {
+        Ok(stored) if length <= max_bytes => Ok(stored),
+        _ => Err(ContainerError::ChunkTooLarge { length, max_bytes }),
+    }
+}
+
+fn is_intact(file: &File, entry: &ContainerEntry) -> bool {
+    let mut bytes = vec![0; entry.length as usize];
+    file.read_exact_at(&mut bytes, entry.offset).is_ok() && ChunkHash::of(&bytes) == entry.hash
+}

@@ -1,0 +1,356 @@
+//! How the patterns hand over to each other: what one says, in the words of the next.
+//!
+//! Pure translations. Whoever owns the instances calls them, writes the result down and acts on it; that a penalty box
+//! feeds a dead-letter queue is decided there and not in either of the two.
+
+use crate::backpressure::{BackpressureGuard, PauseReason};
+use crate::bulletin::Severity;
+use crate::dead_letter::{DeadLetterEntry, FailureReason};
+use crate::health_monitor::{Advisory, AdvisoryKind};
+use crate::penalization::PenaltyRecord;
+use crate::provenance::{ProvenanceEvent, ProvenanceType};
+use crate::words::{ItemId, JobId, StarId};
+
+/// The part of a guard's limits that stays in force while its destination will soon be full.
+pub const FILLING_SCALE: f64 = 0.25;
+/// The part that stays in force while its destination is slow or fails often.
+pub const SLOW_SCALE: f64 = 0.5;
+/// How much of the limits comes back with every check that finds nothing against it.
+pub const RESTORE_STEP: f64 = 0.25;
+
+/// The source of a bulletin that no Star has caused.
+pub const COORDINATOR_SOURCE: &str = "coordinator";
+
+/// Penalty to dead letter: the entry for an item whose penalties are used up, or `None` while it may be tried again.
+///
+/// Star and paths are for the caller to fill in; the penalty box does not know them.
+pub fn penalty_to_dead_letter(item: ItemId, record: &PenaltyRecord) -> Option<DeadLetterEntry> {
+    if !record.is_exhausted {
+        return None;
+    }
+    let reason = FailureReason::RetriesExhausted { attempts: record.penalty_count };
+    let entry =
+        DeadLetterEntry::new(item.job, item.to_string(), reason, &record.last_error, record.last_failed_at);
+    Some(DeadLetterEntry { first_failed_at: record.first_failed_at, ..entry })
+}
+
+/// What to do with the guards of a destination after one health check.
+///
+/// Every check gives exactly one action and it says the whole truth, so a missed one is made up for by the next.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum GuardAction {
+    /// Admit nothing more. Put `scale_after` in force as well, so that what the end of the pause lets through is little
+    /// at first.
+    Pause {
+        /// The scale with which the guard will open again.
+        scale_after: f64,
+    },
+    /// End the health pause, and put this part of the limits in force.
+    Scale {
+        /// From 0 to 1.
+        fraction: f64,
+    },
+    /// End the health pause, and take one step back towards the full limits.
+    Restore {
+        /// How much of the full limits to add.
+        step: f64,
+    },
+}
+
+impl GuardAction {
+    /// Does it to one guard. A pause of the operator's stays as it is.
+    pub fn apply(self, guard: &BackpressureGuard) {
+        match self {
+            Self::Pause { scale_after } => {
+                guard.pause(PauseReason::Health);
+                guard.set_scale(scale_after);
+            }
+            Self::Scale { fraction } => {
+                guard.set_scale(fraction);
+                guard.resume(PauseReason::Health);
+            }
+            Self::Restore { step } => {
+                guard.restore_scale(step);
+                guard.resume(PauseReason::Health);
+            }
+        }
+    }
+}
+
+/// Health to backpressure: a full disk pauses, a disk that will be full and a slow or failing Star shrink the limits,
+/// and all else restores them step by step. The worst advisory decides.
+pub fn health_to_backpressure(advisories: impl IntoIterator<Item = AdvisoryKind>) -> GuardAction {
+    let mut action = GuardAction::Restore { step: RESTORE_STEP };
+    for kind in advisories {
+        let fraction = match kind {
+            AdvisoryKind::DiskCritical => return GuardAction::Pause { scale_after: FILLING_SCALE },
+            AdvisoryKind::DiskExhaustionPredicted => FILLING_SCALE,
+            AdvisoryKind::ErrorRateHigh | AdvisoryKind::ThroughputLow => SLOW_SCALE,
+            // Moving less at a time does not leave more room on the disk; whether it lasts, the forecast says.
+            AdvisoryKind::DiskWarning | AdvisoryKind::Healthy => continue,
+        };
+        action = match action {
+            GuardAction::Scale { fraction: before } => GuardAction::Scale { fraction: before.min(fraction) },
+            GuardAction::Restore { .. } => GuardAction::Scale { fraction },
+            GuardAction::Pause { .. } => action,
+        };
+    }
+    action
+}
+
+/// A bulletin as the board's `post` takes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BulletinDraft {
+    /// How much it matters.
+    pub severity: Severity,
+    /// The Star it comes from, or [`COORDINATOR_SOURCE`].
+    pub source: String,
+    /// What kind of trouble.
+    pub category: &'static str,
+    /// The job it concerns.
+    pub job_id: Option<JobId>,
+    /// What is wrong, for a person.
+    pub message: String,
+}
+
+/// Provenance to bulletin board: the events that somebody may have to act on. All others are history only.
+pub fn provenance_to_bulletin(event: &ProvenanceEvent) -> Option<BulletinDraft> {
+    let cause = event.error.as_deref().unwrap_or("no cause was recorded");
+    let (severity, category, message) = match event.event_type {
+        ProvenanceType::ChunkDeadLettered => {
+            let what = subject(event);
+            (Severity::Error, "dead-letter", format!("{what} dead-lettered: {cause}"))
+        }
+        ProvenanceType::JobFailed => (Severity::Error, "job", format!("Job failed: {cause}")),
+        // The copy is good again, but what damaged it may damage more.
+        ProvenanceType::ChunkHealed => {
+            (Severity::Warning, "integrity", format!("{} was damaged and has been healed", subject(event)))
+        }
+        ProvenanceType::ChunkCreated
+        | ProvenanceType::ChunkDeduplicated
+        | ProvenanceType::ChunkTransferred
+        | ProvenanceType::ChunkVerified
+        | ProvenanceType::ChunkPenalized
+        | ProvenanceType::ChunkPacked
+        | ProvenanceType::FileRenamed
+        | ProvenanceType::FileSkipped
+        | ProvenanceType::FileStarted
+        | ProvenanceType::FileCompleted
+        | ProvenanceType::JobCreated
+        | ProvenanceType::JobResumed
+        | ProvenanceType::JobCompleted
+        | ProvenanceType::StarRegistered
+        | ProvenanceType::StarScheduled
+        | ProvenanceType::StarDraining
+        | ProvenanceType::StarDeregistered => return None,
+    };
+    let source = event.star_id.as_ref().map_or(COORDINATOR_SOURCE, StarId::as_str).to_owned();
+    Some(BulletinDraft { severity, source, category, job_id: event.job_id, message })
+}
+
+/// Health to bulletin board: what an operator reads about an advisory. Meant for the advisories that have just
+/// appeared; [`Advisory::Healthy`] is none of an operator's business.
+pub fn health_to_bulletin(star_id: &StarId, advisory: &Advisory) -> Option<BulletinDraft> {
+    let (severity, category) = match advisory.kind() {
+        AdvisoryKind::DiskCritical => (Severity::Error, "disk"),
+        AdvisoryKind::DiskExhaustionPredicted | AdvisoryKind::DiskWarning => (Severity::Warning, "disk"),
+        AdvisoryKind::ErrorRateHigh => (Severity::Warning, "errors"),
+        AdvisoryKind::ThroughputLow => (Severity::Warning, "throughput"),
+        AdvisoryKind::Healthy => return None,
+    };
+    let source = star_id.as_str().to_owned();
+    Some(BulletinDraft { severity, source, category, job_id: None, message: advisory.to_string() })
+}
+
+/// What an event is about, as far as it says so.
+fn subject(event: &ProvenanceEvent) -> String {
+    match (&event.chunk_hash, &event.item, &event.source) {
+        (Some(hash), ..) => format!("Chunk {hash}"),
+        (None, Some(item), _) => format!("Item {item}"),
+        (None, None, Some(source)) => format!("A chunk of {source}"),
+        (None, None, None) => "A chunk".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backpressure::BackpressureConfig;
+    use crate::bulletin::BulletinBoard;
+    use crate::chunk_hash::ChunkHash;
+    use crate::dead_letter::DeadLetterQueue;
+    use crate::health_monitor::{HealthConfig, HealthMonitor, HealthSample};
+    use crate::penalization::{PenaltyBox, PenaltyConfig};
+    use crate::time::{Now, WallTime};
+
+    const ITEM: ItemId = ItemId { job: JobId(7), destination: 0, sequence: 42 };
+
+    fn star() -> StarId {
+        StarId::new("star-1").unwrap()
+    }
+
+    fn full_disk() -> Advisory {
+        Advisory::DiskCritical { available_bytes: 1, total_bytes: 100 }
+    }
+
+    fn slow() -> Advisory {
+        Advisory::ThroughputLow { current_bytes_per_sec: 1, floor_bytes_per_sec: 2 }
+    }
+
+    fn filling() -> Advisory {
+        Advisory::DiskExhaustionPredicted { seconds_remaining: 60 }
+    }
+
+    #[test]
+    fn the_fifth_failure_goes_to_the_dead_letter_queue_with_its_story() {
+        let mut penalties = PenaltyBox::new(PenaltyConfig::default());
+        let mut letters = DeadLetterQueue::new(10);
+        for failure in 1..=5 {
+            let is_exhausted = penalties.penalize(Now::from_ms(failure * 1000), ITEM, "connection refused");
+            let entry = penalty_to_dead_letter(ITEM, penalties.record(&ITEM).unwrap());
+            assert_eq!(is_exhausted, entry.is_some());
+            if let Some(entry) = entry {
+                letters.push(entry).unwrap();
+            }
+        }
+        let entries = letters.entries_for_job(JobId(7));
+        assert_eq!(entries.len(), 1);
+        assert_eq!(entries[0].item_key, "7/0/42");
+        assert_eq!(entries[0].failure_reason, FailureReason::RetriesExhausted { attempts: 5 });
+        assert_eq!(entries[0].last_error, "connection refused");
+        assert_eq!(entries[0].first_failed_at, WallTime::from_unix_ms(1000));
+        assert_eq!(entries[0].last_failed_at, WallTime::from_unix_ms(5000));
+    }
+
+    #[test]
+    fn a_full_disk_pauses_whatever_else_holds() {
+        let expected = GuardAction::Pause { scale_after: FILLING_SCALE };
+        assert_eq!(
+            health_to_backpressure([full_disk(), slow()].map(|advisory: Advisory| advisory.kind())),
+            expected
+        );
+        assert_eq!(
+            health_to_backpressure([slow(), full_disk()].map(|advisory: Advisory| advisory.kind())),
+            expected
+        );
+    }
+
+    #[test]
+    fn the_smallest_scale_wins_in_any_order() {
+        assert_eq!(
+            health_to_backpressure([slow()].map(|advisory: Advisory| advisory.kind())),
+            GuardAction::Scale { fraction: SLOW_SCALE }
+        );
+        let expected = GuardAction::Scale { fraction: FILLING_SCALE };
+        assert_eq!(
+            health_to_backpressure([filling(), slow()].map(|advisory: Advisory| advisory.kind())),
+            expected
+        );
+        assert_eq!(
+            health_to_backpressure([slow(), filling()].map(|advisory: Advisory| advisory.kind())),
+            expected
+        );
+    }
+
+    #[test]
+    fn health_and_a_mere_warning_restore_step_by_step() {
+        let expected = GuardAction::Restore { step: RESTORE_STEP };
+        let warning = Advisory::DiskWarning { available_bytes: 10, total_bytes: 100 };
+        assert_eq!(
+            health_to_backpressure([Advisory::Healthy].map(|advisory: Advisory| advisory.kind())),
+            expected
+        );
+        assert_eq!(health_to_backpressure([warning].map(|advisory: Advisory| advisory.kind())), expected);
+        assert_eq!(health_to_backpressure([]), expected);
+    }
+
+    #[test]
+    fn a_guard_pauses_and_opens_again_by_steps_but_not_against_the_operator() {
+        let guard = BackpressureGuard::new("star-1", BackpressureConfig::default());
+        health_to_backpressure([full_disk().kind()]).apply(&guard);
+        assert!(guard.is_paused());
+        let scales = [Advisory::Healthy; 4].map(|healthy| {
+            health_to_backpressure([healthy.kind()]).apply(&guard);
+            assert!(!guard.is_paused());
+            guard.scale()
+        });
+        assert_eq!(scales, [0.5, 0.75, 1.0, 1.0]);
+        health_to_backpressure([slow().kind()]).apply(&guard);
+        health_to_backpressure([slow().kind()]).apply(&guard);
+        assert_eq!(
+            guard.scale().to_bits(),
+            SLOW_SCALE.to_bits(),
+            "a lasting advisory does not shrink it again"
+        );
+        guard.pause(PauseReason::Operator);
+        health_to_backpressure([Advisory::Healthy.kind()]).apply(&guard);
+        assert!(guard.is_paused());
+    }
+
+    #[test]
+    fn a_dead_lettered_chunk_is_posted_as_an_error() {
+        let hash = ChunkHash::of(b"x");
+        let event = ProvenanceEvent::new(ProvenanceType::ChunkDeadLettered, JobId(7))
+            .with_star(star())
+            .with_chunk_hash(hash)
+            .with_error("connection refused");
+        let draft = provenance_to_bulletin(&event).unwrap();
+        let mut board = BulletinBoard::new(10);
+        board.post(
+            Now::from_ms(1),
+            draft.severity,
+            &draft.source,
+            draft.category,
+            draft.job_id,
+            &draft.message,
+        );
+        let posted = board.by_job(JobId(7));
+        assert_eq!((posted[0].source.as_str(), posted[0].category.as_str()), ("star-1", "dead-letter"));
+        assert_eq!(posted[0].severity, Severity::Error);
+        assert_eq!(posted[0].message, format!("Chunk {hash} dead-lettered: connection refused"));
+    }
+
+    #[test]
+    fn a_failure_without_a_star_or_a_cause_still_says_something() {
+        let event = ProvenanceEvent::new(ProvenanceType::JobFailed, JobId(7));
+        let draft = provenance_to_bulletin(&event).unwrap();
+        assert_eq!((draft.source.as_str(), draft.category), ("coordinator", "job"));
+        assert_eq!(draft.message, "Job failed: no cause was recorded");
+        let event = ProvenanceEvent::new(ProvenanceType::ChunkDeadLettered, None).with_item(ITEM);
+        let message = provenance_to_bulletin(&event).unwrap().message;
+        assert_eq!(message, "Item 7/0/42 dead-lettered: no cause was recorded");
+    }
+
+    #[test]
+    fn only_events_that_need_somebody_become_bulletins() {
+        let posted = ProvenanceType::ALL
+            .into_iter()
+            .filter(|event_type| provenance_to_bulletin(&ProvenanceEvent::new(*event_type, None)).is_some());
+        let expected =
+            [ProvenanceType::ChunkHealed, ProvenanceType::ChunkDeadLettered, ProvenanceType::JobFailed];
+        assert_eq!(posted.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn a_disk_that_fills_up_pauses_warns_once_and_recovers_by_steps() {
+        let mut monitor = HealthMonitor::new(HealthConfig::default());
+        let mut check = |seconds: u64, available: u64| {
+            let sample = HealthSample {
+                disk_available_bytes: available,
+                disk_total_bytes: 1000,
+                ..HealthSample::default()
+            };
+            let advisories = monitor.check(Now::from_ms(seconds * 1000).monotonic, &sample);
+            let appeared = &monitor.changes().appeared;
+            let drafts = appeared.iter().filter_map(|advisory| health_to_bulletin(&star(), advisory));
+            (health_to_backpressure(advisories.iter().map(Advisory::kind)), drafts.collect::<Vec<_>>())
+        };
+        let (action, drafts) = check(0, 40);
+        assert_eq!(action, GuardAction::Pause { scale_after: FILLING_SCALE });
+        assert_eq!((drafts.len(), drafts[0].severity, drafts[0].category), (1, Severity::Error, "disk"));
+        let (action, drafts) = check(30, 40);
+        assert!(matches!(action, GuardAction::Pause { .. }) && drafts.is_empty());
+        let (action, drafts) = check(60, 900);
+        assert!(matches!(action, GuardAction::Restore { .. }) && drafts.is_empty());
+    }
+}

@@ -1,0 +1,25 @@
+//! The ten data-flow patterns of Orbit Grid, and the words that both sides of its wire use.
+//!
+//! Everything here is pure: no clock, no randomness, no network, no runtime. Time comes in as [`time::Now`]; whoever
+//! owns an instance of a pattern decides where it is kept and when its advice is acted on. The one exception is
+//! [`container`], which is a file format and therefore writes files.
+
+pub mod backpressure;
+pub mod bulletin;
+pub mod capability;
+pub mod chunk_hash;
+pub mod container;
+pub mod dead_letter;
+pub mod entry;
+pub mod health_monitor;
+pub mod integration;
+pub mod lifecycle;
+pub mod penalization;
+pub mod prioritizer;
+pub mod provenance;
+pub mod ref_count;
+pub mod semantic;
+pub mod session;
+pub mod settings;
+pub mod time;
+pub mod words;

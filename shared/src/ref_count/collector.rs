@@ -1,0 +1,327 @@
+//! The collector: from "nobody references this chunk" to "its bytes may go", with nothing lost on the way.
+//!
+//! ```text
+//!                confirm_wal_synced        collect, after the undo window
+//!   ── mark ──▶ Pending ─────────▶ Ready ─────────────────▶ Deleting ── acknowledge ──▶ forgotten
+//!                  │                 │  ◀── deletion_failed ──┘
+//!                  └── on_referenced ┴──▶ forgotten
+//! ```
+//!
+//! A mark carries a token. Confirming says "the removal that followed *this* mark is durable in the index", so a
+//! confirmation that was on its way when the chunk was referenced and marked again does not count for the new mark.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::RefCountMap;
+use crate::chunk_hash::ChunkHash;
+use crate::time::Monotonic;
+
+/// How the collector behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GcConfig {
+    /// How long after its mark a chunk is kept at least, so that a deleted snapshot can be brought back.
+    pub undo_window: Duration,
+}
+
+impl Default for GcConfig {
+    /// One day.
+    fn default() -> Self {
+        Self { undo_window: Duration::from_secs(24 * 60 * 60) }
+    }
+}
+
+/// Tells one mark of a chunk from an earlier one. Never reused by one collector, also not after a restore.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct MarkToken(u64);
+
+/// Leave to delete one chunk, to be answered with [`GarbageCollector::acknowledge`] or
+/// [`GarbageCollector::deletion_failed`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "a ticket that is not answered keeps its chunk from ever being collected"]
+pub struct CollectTicket {
+    /// Which chunk.
+    pub hash: ChunkHash,
+    /// Under which mark.
+    pub token: MarkToken,
+}
+
+/// What became of a mark when its chunk was referenced again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cancellation {
+    /// There was no mark.
+    NotMarked,
+    /// The mark is gone and the chunk stays.
+    Cancelled,
+    /// Too late: a ticket is out, and the chunk must be stored anew once the deletion has been answered.
+    BeingDeleted,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Pending,
+    Ready,
+    Deleting,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    token: MarkToken,
+    collectable_at: Monotonic,
+    phase: Phase,
+}
+
+/// One mark as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MarkSnapshot {
+    /// The chunk.
+    pub hash: ChunkHash,
+    /// Its mark.
+    pub token: MarkToken,
+    /// Whether the removal was durable. A chunk whose deletion had begun is stored like this, and will be deleted again.
+    pub is_wal_synced: bool,
+    /// What is left of the undo window; a clock's reading would mean nothing to the next process.
+    pub undo_remaining: Duration,
+}
+
+/// All that a collector must know after a restart.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GcSnapshot {
+    /// The number of the next token.
+    pub next_token: u64,
+    /// How many chunks have been collected so far.
+    pub total_collected: u64,
+    /// Every mark, in the order of hashes.
+    pub marks: Vec<MarkSnapshot>,
+}
+
+/// Takes unreferenced chunks to their deletion.
+#[derive(Debug, Clone, Default)]
+pub struct GarbageCollector {
+    config: GcConfig,
+    marks: BTreeMap<ChunkHash, Mark>,
+    /// The marks that are Ready, by when their undo window ends and then by age.
+    ready: BTreeSet<(Monotonic, MarkToken, ChunkHash)>,
+    deleting_count: usize,
+    next_token: u64,
+    total_collected: u64,
+}
+
+impl GarbageCollector {
+    /// A collector without marks.
+    pub fn new(config: GcConfig) -> Self {
+        Self { config, ..Self::default() }
+    }
+
+    /// A collector as it was when the snapshot was taken, except that what was being deleted is ready again.
+    pub fn restore(config: GcConfig, now: Monotonic, snapshot: &GcSnapshot) -> Self {
+        let mut collector = Self::new(config);
+        collector.total_collected = snapshot.total_collected;
+        collector.next_token = snapshot.next_token;
+        for stored in &snapshot.marks {
+            // A damaged counter must not hand out a token twice.
+            collector.next_token = collector.next_token.max(stored.token.0.saturating_add(1));
+            let phase = if stored.is_wal_synced { Phase::Ready } else { Phase::Pending };
+            let mark = Mark { token: stored.token, collectable_at: now + stored.undo_remaining, phase };
+            collector.insert(stored.hash, mark);
+        }
+        collector
+    }
+
+    /// What [`GarbageCollector::restore`] needs.
+    pub fn snapshot(&self, now: Monotonic) -> GcSnapshot {
+        let stored = |(hash, mark): (&ChunkHash, &Mark)| MarkSnapshot {
+            hash: *hash,
+            token: mark.token,
+            is_wal_synced: mark.phase != Phase::Pending,
+            undo_remaining: mark.collectable_at.since(now),
+        };
+        GcSnapshot {
+            next_token: self.next_token,
+            total_collected: self.total_collected,
+            marks: self.marks.iter().map(stored).collect(),
+        }
+    }
+
+    /// Marks a chunk whose last reference is gone and gives the mark's token. A chunk that is marked already keeps its
+    /// mark, its token and its place in the undo window.
+    pub fn mark_reclaimable(&mut self, now: Monotonic, hash: ChunkHash) -> MarkToken {
+        if let Some(mark) = self.marks.get(&hash) {
+            return mark.token;
+        }
+        let token = MarkToken(self.next_token);
+        self.next_token += 1;
+        let collectable_at = now + self.config.undo_window;
+        self.insert(hash, Mark { token, collectable_at, phase: Phase::Pending });
+        token
+    }
+
+    /// The chunk is referenced again: cancels its mark if there is still time.
+    pub fn on_referenced(&mut self, hash: &ChunkHash) -> Cancellation {
+        match self.marks.get(hash).map(|mark| mark.phase) {
+            None => Cancellation::NotMarked,
+            Some(Phase::Deleting) => Cancellation::BeingDeleted,
+            Some(Phase::Pending | Phase::Ready) => {
+                self.take(hash);
+                Cancellation::Cancelled
+            }
+        }
+    }
+
+    /// The index's removal of the chunk that followed this mark is durable. `false` when that mark is gone.
+    pub fn confirm_wal_synced(&mut self, hash: &ChunkHash, token: MarkToken) -> bool {
+        let Some(mark) = self.marks.get_mut(hash).filter(|mark| mark.token == token) else {
+            return false;
+        };
+        if mark.phase == Phase::Pending {
+            mark.phase = Phase::Ready;
+            self.ready.insert((mark.collectable_at, token, *hash));
+        }
+        true
+    }
+
+    /// What [`GarbageCollector::collect`] would give now, without giving it.
+    pub fn plan<O: Ord + Clone>(
+        &self,
+        now: Monotonic,
+        refs: &RefCountMap<O>,
+        count_max: usize,
+    ) -> Vec<ChunkHash> {
+        let due = self.ready.iter().take_while(|(collectable_at, ..)| *collectable_at <= now);
+        due.map(|(.., hash)| *hash).filter(|hash| refs.is_reclaimable(hash)).take(count_max).collect()
+    }
+
+    /// Leave to delete up to `count_max` chunks: marked, confirmed, past their undo window, and at this moment neither
+    /// referenced nor pinned. A referenced one loses its mark here, a pinned one waits. Oldest first.
+    pub fn collect<O: Ord + Clone>(
+        &mut self,
+        now: Monotonic,
+        refs: &RefCountMap<O>,
+        count_max: usize,
+    ) -> Vec<CollectTicket> {
+        self.collect_due(now, refs, count_max)
+    }
+
+    /// As [`GarbageCollector::collect`], but without waiting for the undo window: for a disk that is filling up.
+    pub fn collect_early<O: Ord + Clone>(
+        &mut self,
+        refs: &RefCountMap<O>,
+        count_max: usize,
+    ) -> Vec<CollectTicket> {
+        self.collect_due(Monotonic::NEVER, refs, count_max)
+    }
+
+    fn collect_due<O: Ord + Clone>(
+        &mut self,
+        due: Monotonic,
+        refs: &RefCountMap<O>,
+        count_max: usize,
+    ) -> Vec<CollectTicket> {
+        let mut tickets = Vec::new();
+        let mut referenced = Vec::new();
+        for (collectable_at, token, hash) in &self.ready {
+            if tickets.len() == count_max || *collectable_at > due {
+                break;
+            }
+            if refs.count(hash) > 0 {
+                referenced.push(*hash);
+            } else if !refs.is_pinned(hash) {
+                tickets.push(CollectTicket { hash: *hash, token: *token });
+            }
+        }
+        for hash in &referenced {
+            self.take(hash);
+        }
+        for ticket in &tickets {
+            self.set_phase(&ticket.hash, Phase::Deleting);
+        }
+        tickets
+    }
+
+    /// The chunk is deleted, and durably so. `false` for a ticket that is not out.
+    pub fn acknowledge(&mut self, ticket: &CollectTicket) -> bool {
+        let is_out = self.is_out(ticket);
+        if is_out {
+            self.take(&ticket.hash);
+            self.total_collected += 1;
+        }
+        is_out
+    }
+
+    /// The chunk could not be deleted and is ready again. `false` for a ticket that is not out.
+    pub fn deletion_failed(&mut self, ticket: &CollectTicket) -> bool {
+        let is_out = self.is_out(ticket);
+        if is_out {
+            self.set_phase(&ticket.hash, Phase::Ready);
+        }
+        is_out
+    }
+
+    /// Marks that wait for their confirmation.
+    pub fn pending_count(&self) -> usize {
+        self.marks.len() - self.ready.len() - self.deleting_count
+    }
+
+    /// Confirmed marks, within or past their undo window.
+    pub fn ready_count(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// Tickets that have not been answered.
+    pub fn deleting_count(&self) -> usize {
+        self.deleting_count
+    }
+
+    /// Acknowledged deletions.
+    pub fn total_collected(&self) -> u64 {
+        self.total_collected
+    }
+
+    /// Whether the chunk is marked and the removal that followed is durable.
+    pub fn is_wal_synced(&self, hash: &ChunkHash) -> bool {
+        self.marks.get(hash).is_some_and(|mark| mark.phase != Phase::Pending)
+    }
+
+    /// The token of the chunk's mark.
+    pub fn mark_token(&self, hash: &ChunkHash) -> Option<MarkToken> {
+        self.marks.get(hash).map(|mark| mark.token)
+    }
+
+    fn is_out(&self, ticket: &CollectTicket) -> bool {
+        let mark = self.marks.get(&ticket.hash);
+        mark.is_some_and(|mark| mark.token == ticket.token && mark.phase == Phase::Deleting)
+    }
+
+    fn set_phase(&mut self, hash: &ChunkHash, phase: Phase) {
+        let mark = self.take(hash).expect("only the phase of a mark is set");
+        self.insert(*hash, Mark { phase, ..mark });
+    }
+
+    fn insert(&mut self, hash: ChunkHash, mark: Mark) {
+        match mark.phase {
+            Phase::Pending => {}
+            Phase::Ready => {
+                self.ready.insert((mark.collectable_at, mark.token, hash));
+            }
+            Phase::Deleting => self.deleting_count += 1,
+        }
+        let before = self.marks.insert(hash, mark);
+        assert!(before.is_none(), "chunk {hash} has one mark at a time");
+    }
+
+    fn take(&mut self, hash: &ChunkHash) -> Option<Mark> {
+        let mark = self.marks.remove(hash)?;
+        match mark.phase {
+            Phase::Pending => {}
+            Phase::Ready => {
+                let was_ready = self.ready.remove(&(mark.collectable_at, mark.token, *hash));
+                assert!(was_ready, "chunk {hash} is ready and indexed so");
+            }
+            Phase::Deleting => self.deleting_count -= 1,
+        }
+        Some(mark)
+    }
+}

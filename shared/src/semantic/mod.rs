@@ -1,0 +1,377 @@
+//! The semantic registry: how urgent a file is, judged by its name and its first bytes.
+//!
+//! Rules are tried in order and the first that holds decides. An operator's rules come before the built-in ones, in
+//! the order in which they were given, so whatever a built-in rule thinks can be overruled. A file that no rule knows
+//! is [`Priority::Normal`].
+//!
+//! The registry neither opens files nor knows their sizes: the caller passes the path relative to the job's root and,
+//! if it has read them, the first [`SEMANTIC_HEADER_BYTES`] bytes. Without a header only the name is judged.
+
+mod built_in;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::str::FromStr;
+
+use globset::{Candidate, GlobBuilder, GlobSet, GlobSetBuilder};
+use serde::{Deserialize, Serialize};
+
+/// How many first bytes of a file [`SemanticRegistry::classify`] can make use of; more do no harm.
+pub const SEMANTIC_HEADER_BYTES: usize = 512;
+
+/// The most rules that one operator configuration may hold; every rule costs time for every file scanned.
+pub const SEMANTIC_RULE_COUNT_MAX: usize = 256;
+
+/// How urgent an item is. The number is its rank: lower goes first.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum Priority {
+    /// Configuration, keys and certificates: small, and useless to arrive late.
+    Critical = 0,
+    /// Write-ahead logs and executables.
+    High = 10,
+    /// Everything that no rule knows.
+    #[default]
+    Normal = 50,
+    /// Media and archives: large, and nobody waits for the first one.
+    Low = 100,
+}
+
+impl Priority {
+    /// Every priority, most urgent first.
+    pub const ALL: [Self; 4] = [Self::Critical, Self::High, Self::Normal, Self::Low];
+
+    /// The rank, which orders like the urgency: lower goes first.
+    pub const fn rank(self) -> u8 {
+        self as u8
+    }
+
+    /// The priority with this rank, if there is one.
+    pub fn from_rank(rank: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|priority| priority.rank() == rank)
+    }
+
+    /// The name used in configuration and on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Critical => "critical",
+            Self::High => "high",
+            Self::Normal => "normal",
+            Self::Low => "low",
+        }
+    }
+}
+
+impl fmt::Display for Priority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Why a text is not a priority.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not a priority: critical, high, normal or low")]
+pub struct PriorityError {
+    /// What was given.
+    pub text: String,
+}
+
+impl FromStr for Priority {
+    type Err = PriorityError;
+
+    fn from_str(text: &str) -> Result<Self, PriorityError> {
+        let found = Self::ALL.into_iter().find(|priority| priority.as_str() == text);
+        found.ok_or_else(|| PriorityError { text: text.to_owned() })
+    }
+}
+
+/// What a file's first bytes say it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ContentKind {
+    /// A program or shared library: ELF, Mach-O, PE or WebAssembly.
+    Executable,
+    /// A compressed or bundled file: zip, tar, gzip, xz, zstd, packages.
+    Archive,
+    /// Sound.
+    Audio,
+    /// A picture.
+    Image,
+    /// A film.
+    Video,
+    /// An office document, PDF or electronic book.
+    Document,
+}
+
+impl ContentKind {
+    /// Recognises a header, or says `None`. A header shorter than the format's signature is not recognised.
+    pub fn of(header: &[u8]) -> Option<Self> {
+        if header.starts_with(b"\x7fELF") {
+            return Some(Self::Executable);
+        }
+        let found = infer::get(header)?;
+        match found.matcher_type() {
+            infer::MatcherType::App => match found.extension() {
+                "elf" | "exe" | "dll" | "mach" | "wasm" => Some(Self::Executable),
+                // Among the rest are signatures of two bytes, which plain text hits by accident.
+                _ => None,
+            },
+            infer::MatcherType::Archive => match found.extension() {
+                "pdf" | "rtf" | "ps" => Some(Self::Document),
+                // The library files these under archives; they are databases, fonts and firmware.
+                "sqlite" | "eot" | "nes" | "dcm" | "msi" | "swf" => None,
+                _ => Some(Self::Archive),
+            },
+            infer::MatcherType::Audio => Some(Self::Audio),
+            infer::MatcherType::Image => Some(Self::Image),
+            infer::MatcherType::Video => Some(Self::Video),
+            infer::MatcherType::Book | infer::MatcherType::Doc => Some(Self::Document),
+            infer::MatcherType::Font | infer::MatcherType::Text | infer::MatcherType::Custom => None,
+        }
+    }
+}
+
+/// Bytes expected at a fixed place of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Magic {
+    /// The expected bytes as hexadecimal digits, for example `7f454c46`.
+    pub hex: String,
+    /// How many bytes precede them.
+    #[serde(default)]
+    pub offset: usize,
+}
+
+/// One rule: all of its conditions must hold, and at least one must be given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SemanticRule {
+    /// Any of these matches the path. A glob without `/` is matched against the last component, at any depth; one with
+    /// `/` against the whole path below the job's root, where `*` stays within one component and `**` does not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub globs: Vec<String>,
+    /// These bytes stand in the header.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub magic: Option<Magic>,
+    /// The header is of this kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<ContentKind>,
+    /// What a file is then.
+    pub priority: Priority,
+}
+
+impl SemanticRule {
+    /// A rule about names only.
+    pub fn for_globs<S: Into<String>>(globs: impl IntoIterator<Item = S>, priority: Priority) -> Self {
+        Self { globs: globs.into_iter().map(Into::into).collect(), magic: None, kind: None, priority }
+    }
+
+    /// A rule about bytes at a fixed place.
+    pub fn for_magic(bytes: &[u8], offset: usize, priority: Priority) -> Self {
+        let hex = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        Self { globs: Vec::new(), magic: Some(Magic { hex, offset }), kind: None, priority }
+    }
+
+    /// A rule about recognised content.
+    pub fn for_kind(kind: ContentKind, priority: Priority) -> Self {
+        Self { globs: Vec::new(), magic: None, kind: Some(kind), priority }
+    }
+}
+
+/// Why an operator's rules were refused. `rule` counts from 0.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SemanticRuleError {
+    /// More than [`SEMANTIC_RULE_COUNT_MAX`].
+    #[error("{count} semantic rules were given, at most {SEMANTIC_RULE_COUNT_MAX} are allowed")]
+    TooMany {
+        /// How many were given.
+        count: usize,
+    },
+    /// A rule without any condition would hold for every file.
+    #[error("semantic rule {rule} has no condition; give globs, magic or kind")]
+    Empty {
+        /// Which rule.
+        rule: usize,
+    },
+    /// A glob that cannot be compiled.
+    #[error("semantic rule {rule}: {glob:?} is not a glob: {reason}")]
+    Glob {
+        /// Which rule.
+        rule: usize,
+        /// Its glob.
+        glob: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Magic bytes that are no hexadecimal digits, none, or beyond the header.
+    #[error(
+        "semantic rule {rule}: magic {hex:?} at {offset} is not one or more bytes in hexadecimal within the first {SEMANTIC_HEADER_BYTES}"
+    )]
+    Magic {
+        /// Which rule.
+        rule: usize,
+        /// Its digits.
+        hex: String,
+        /// Its offset.
+        offset: usize,
+    },
+}
+
+/// The ordered rules, compiled: the operator's first, then the built-in ones.
+#[derive(Debug, Clone)]
+pub struct SemanticRegistry {
+    operator: RuleSet,
+    built_in: RuleSet,
+}
+
+impl SemanticRegistry {
+    /// The built-in rules only.
+    pub fn built_in() -> Self {
+        Self::new(&[]).expect("no operator rules are always valid")
+    }
+
+    /// An operator's rules, which win over the built-in ones; among them the first that holds wins.
+    ///
+    /// # Errors
+    ///
+    /// The first rule that cannot be compiled, or too many of them.
+    pub fn new(operator_rules: &[SemanticRule]) -> Result<Self, SemanticRuleError> {
+        if operator_rules.len() > SEMANTIC_RULE_COUNT_MAX {
+            return Err(SemanticRuleError::TooMany { count: operator_rules.len() });
+        }
+        let built_in = RuleSet::compile(&built_in::rules()).expect("the built-in rules compile");
+        Ok(Self { operator: RuleSet::compile(operator_rules)?, built_in })
+    }
+
+    /// The priority of the file at `path`, whose content starts with `header` if that is known.
+    ///
+    /// Paths are bytes: a name need not be UTF-8. Built-in rules ignore the case of ASCII letters, since cameras and
+    /// Windows write `.JPG`; an operator's globs are taken as written.
+    pub fn classify(&self, path: &[u8], header: Option<&[u8]>) -> Priority {
+        let mut content = Content { header: header.unwrap_or_default(), kind: None };
+        let by_operator = self.operator.first_match(path, &mut content);
+        by_operator
+            .or_else(|| self.built_in.first_match(&path.to_ascii_lowercase(), &mut content))
+            .unwrap_or_default()
+    }
+}
+
+impl Default for SemanticRegistry {
+    fn default() -> Self {
+        Self::built_in()
+    }
+}
+
+/// A header, and what it was recognised as once somebody has asked.
+struct Content<'a> {
+    header: &'a [u8],
+    kind: Option<Option<ContentKind>>,
+}
+
+impl Content<'_> {
+    fn kind(&mut self) -> Option<ContentKind> {
+        *self.kind.get_or_insert_with(|| ContentKind::of(self.header))
+    }
+
+    fn has(&self, magic: &CompiledMagic) -> bool {
+        self.header.get(magic.offset..).is_some_and(|tail| tail.starts_with(&magic.bytes))
+    }
+}
+
+#[derive(Debug, Clone)]
+struct CompiledMagic {
+    bytes: Vec<u8>,
+    offset: usize,
+}
+
+#[derive(Debug, Clone)]
+struct CompiledRule {
+    has_globs: bool,
+    magic: Option<CompiledMagic>,
+    kind: Option<ContentKind>,
+    priority: Priority,
+}
+
+#[derive(Debug, Clone)]
+struct RuleSet {
+    rules: Vec<CompiledRule>,
+    /// All globs of all rules in one automaton; `glob_owner` names the rule of each.
+    globs: GlobSet,
+    glob_owner: Vec<usize>,
+}
+
+impl RuleSet {
+    fn compile(rules: &[SemanticRule]) -> Result<Self, SemanticRuleError> {
+        let mut globs = GlobSetBuilder::new();
+        let mut glob_owner = Vec::new();
+        let mut compiled = Vec::with_capacity(rules.len());
+        for (rule, source) in rules.iter().enumerate() {
+            if source.globs.is_empty() && source.magic.is_none() && source.kind.is_none() {
+                return Err(SemanticRuleError::Empty { rule });
+            }
+            for glob in &source.globs {
+                globs.add(compile_glob(rule, glob)?);
+                glob_owner.push(rule);
+            }
+            let magic = source.magic.as_ref().map(|magic| compile_magic(rule, magic)).transpose()?;
+            compiled.push(CompiledRule {
+                has_globs: !source.globs.is_empty(),
+                magic,
+                kind: source.kind,
+                priority: source.priority,
+            });
+        }
+        let globs = globs.build().map_err(|error| SemanticRuleError::Glob {
+            rule: rules.len().saturating_sub(1),
+            glob: "(all together)".to_owned(),
+            reason: error.to_string(),
+        })?;
+        Ok(Self { rules: compiled, globs, glob_owner })
+    }
+
+    fn first_match(&self, path: &[u8], content: &mut Content<'_>) -> Option<Priority> {
+        if self.rules.is_empty() {
+            return None;
+        }
+        let hits = self.globs.matches_candidate(&Candidate::from_bytes(path));
+        let mut named: Vec<usize> = hits.into_iter().map(|glob| self.glob_owner[glob]).collect();
+        named.sort_unstable();
+        let found = self.rules.iter().enumerate().find(|(index, rule)| {
+            (!rule.has_globs || named.binary_search(index).is_ok())
+                && rule.magic.as_ref().is_none_or(|magic| content.has(magic))
+                && rule.kind.is_none_or(|kind| content.kind() == Some(kind))
+        });
+        found.map(|(_, rule)| rule.priority)
+    }
+}
+
+fn compile_glob(rule: usize, glob: &str) -> Result<globset::Glob, SemanticRuleError> {
+    let anywhere = if glob.contains('/') { glob.to_owned() } else { format!("**/{glob}") };
+    let built = GlobBuilder::new(&anywhere).literal_separator(true).build();
+    built.map_err(|error| SemanticRuleError::Glob {
+        rule,
+        glob: glob.to_owned(),
+        reason: error.kind().to_string(),
+    })
+}
+
+fn compile_magic(rule: usize, magic: &Magic) -> Result<CompiledMagic, SemanticRuleError> {
+    let refused = || SemanticRuleError::Magic { rule, hex: magic.hex.clone(), offset: magic.offset };
+    let digits = magic.hex.as_bytes();
+    if digits.is_empty() || !digits.len().is_multiple_of(2) {
+        return Err(refused());
+    }
+    let nibble = |digit: u8| char::from(digit).to_digit(16).ok_or_else(refused);
+    let mut bytes = Vec::with_capacity(digits.len() / 2);
+    for pair in digits.chunks_exact(2) {
+        let byte = nibble(pair[0])? * 16 + nibble(pair[1])?;
+        bytes.push(u8::try_from(byte).expect("two hexadecimal digits fit into a byte"));
+    }
+    let end = magic.offset.checked_add(bytes.len());
+    if end.is_none_or(|end| end > SEMANTIC_HEADER_BYTES) {
+        return Err(refused());
+    }
+    Ok(CompiledMagic { bytes, offset: magic.offset })
+}

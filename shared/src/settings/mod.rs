@@ -1,0 +1,373 @@
+//! Settings of a program, in layers: command line over environment over TOML file over default.
+//!
+//! A program describes its flags once, with clap. [`parse_layered`] adds `--config FILE` and `--print-config`, gives
+//! every flag an environment variable (`--data-dir` is `ORBIT_DATA_DIR`, unless the flag names another) and a key in the
+//! file (`data-dir` or `data_dir`). Values of the lower layers become defaults of the flags, so that one parser judges
+//! them all; for the same reason clap's `conflicts_with` and `requires` see only the command line.
+//!
+//! A flag that may be repeated takes an array in the file and a comma-separated list in the environment. An empty
+//! variable counts as not set. Only flags of the top level are layered, not those of subcommands.
+
+mod duration;
+mod file;
+#[cfg(test)]
+mod tests;
+
+pub use self::duration::parse_duration;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use clap::builder::Resettable;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+const CONFIG: &str = "config";
+const CONFIG_VARIABLE: &str = "ORBIT_CONFIG";
+const PRINT_CONFIG: &str = "print-config";
+
+/// Where the value in force came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// The command line.
+    Flag,
+    /// This environment variable.
+    Environment(String),
+    /// This file.
+    File(PathBuf),
+    /// The program itself.
+    Default,
+    /// Nowhere: it has no value.
+    Unset,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag => f.write_str("flag"),
+            Self::Environment(variable) => write!(f, "env {variable}"),
+            Self::File(path) => write!(f, "file {}", path.display()),
+            Self::Default => f.write_str("default"),
+            Self::Unset => f.write_str("not set"),
+        }
+    }
+}
+
+/// Why the settings cannot be used. Its text is one sentence for the person who wrote them.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The command line itself is wrong, or asks for help.
+    #[error("{0}")]
+    Usage(clap::Error),
+    /// A value of the environment or of the file is not acceptable to its flag.
+    #[error("{source_name}: the value {value:?} of {key} is not acceptable: {problem}")]
+    Value {
+        /// The layer, as a person knows it.
+        source_name: String,
+        /// The key of the setting.
+        key: String,
+        /// The value given.
+        value: String,
+        /// What its parser says.
+        problem: String,
+    },
+    /// The file cannot be read.
+    #[error("--config {}: {error}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The file is not TOML.
+    #[error("{}: {problem}", path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// What the TOML parser says, with line and column.
+        problem: String,
+    },
+    /// The file has a key that the program does not know.
+    #[error("{}: there is no setting {key}; did you mean {nearest}?", path.display())]
+    UnknownKey {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// The known key that is most like it.
+        nearest: String,
+    },
+    /// A value of the file has a type that its flag cannot have.
+    #[error("{}: {key} must be {expected}, not {found}", path.display())]
+    WrongType {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// What it must be.
+        expected: &'static str,
+        /// What it is.
+        found: &'static str,
+    },
+    /// The file says the same thing twice, once with `-` and once with `_`.
+    #[error("{}: {key} is set twice, once with - and once with _", path.display())]
+    Twice {
+        /// The file.
+        path: PathBuf,
+        /// The key, with `-`.
+        key: String,
+    },
+}
+
+impl SettingsError {
+    /// What the program must exit with: 0 after `--help` and `--version`, else 2.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(error) if !error.use_stderr() => 0,
+            Self::Usage(_)
+            | Self::Value { .. }
+            | Self::Read { .. }
+            | Self::Syntax { .. }
+            | Self::UnknownKey { .. }
+            | Self::WrongType { .. }
+            | Self::Twice { .. } => 2,
+        }
+    }
+
+    /// Tells the person at the terminal: help on standard output, everything else on standard error.
+    pub fn print(&self) {
+        // Nothing can be done about a closed terminal.
+        let _ = match self {
+            Self::Usage(error) => error.print(),
+            other => writeln!(io::stderr(), "error: {other}"),
+        };
+    }
+}
+
+/// The settings in force.
+#[derive(Debug)]
+pub struct Layered {
+    /// What clap made of all layers; a derived struct takes it by `FromArgMatches`.
+    pub matches: ArgMatches,
+    /// Where each setting came from, by its key (the long flag).
+    pub sources: BTreeMap<String, Source>,
+    /// Whether `--print-config` was given: print [`Layered::print_config`] and do nothing else.
+    pub is_print_requested: bool,
+    settings: Vec<Setting>,
+}
+
+/// What a layer below the command line says about one setting.
+#[derive(Debug)]
+struct LayerValue {
+    values: Vec<OsString>,
+    source: Source,
+}
+
+#[derive(Debug)]
+struct Setting {
+    id: String,
+    key: String,
+    variable: String,
+    action: ArgAction,
+    is_repeatable: bool,
+}
+
+/// Parses a program's settings from the command line, the process's environment, and the file that `--config` or
+/// `ORBIT_CONFIG` names, which is read by `read_file`.
+///
+/// # Errors
+/// See [`SettingsError`]; `--help` and `--version` arrive as [`SettingsError::Usage`] too.
+pub fn parse_layered(
+    command: Command,
+    args: impl IntoIterator<Item = OsString>,
+    read_file: impl Fn(&Path) -> io::Result<String>,
+) -> Result<Layered, SettingsError> {
+    parse_with_environment(command, args, |variable| std::env::var_os(variable), read_file)
+}
+
+/// As [`parse_layered`], with the environment passed in.
+///
+/// # Errors
+/// As there.
+pub fn parse_with_environment(
+    command: Command,
+    args: impl IntoIterator<Item = OsString>,
+    environment: impl Fn(&str) -> Option<OsString>,
+    read_file: impl Fn(&Path) -> io::Result<String>,
+) -> Result<Layered, SettingsError> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let settings: Vec<Setting> = command.get_arguments().filter_map(Setting::of).collect();
+    let command = with_own_flags(command);
+    let path = config_path(&command, &args, &environment);
+    let mut from_file = match &path {
+        Some(path) => file::values(path, &read_file, &settings)?,
+        None => BTreeMap::new(),
+    };
+    let mut command = command;
+    let mut below_flags = BTreeMap::new();
+    for setting in &settings {
+        let from_environment = environment(&setting.variable).filter(|value| !value.is_empty());
+        let layer = match (from_environment, from_file.remove(&setting.key)) {
+            (Some(value), _) => {
+                Some((setting.split_variable(value), Source::Environment(setting.variable.clone())))
+            }
+            (None, Some(values)) => {
+                Some((values, Source::File(path.clone().expect("values of a file have its path"))))
+            }
+            (None, None) => None,
+        };
+        if let Some((values, source)) = layer {
+            command = command.mut_arg(&setting.id, |arg| arg.default_values(values.clone()).required(false));
+            below_flags.insert(setting.key.clone(), LayerValue { values, source });
+        }
+    }
+    let matches = command.try_get_matches_from(args).map_err(|error| name_the_layer(error, &below_flags))?;
+    let sources = settings
+        .iter()
+        .map(|setting| (setting.key.clone(), setting.source(&matches, &mut below_flags)))
+        .collect();
+    let is_print_requested = matches.get_flag(PRINT_CONFIG);
+    Ok(Layered { matches, sources, is_print_requested, settings })
+}
+
+/// The two flags that every program has, and a word in the help about each flag's variable.
+fn with_own_flags(command: Command) -> Command {
+    let config = Arg::new(CONFIG)
+        .long(CONFIG)
+        .value_name("FILE")
+        .value_parser(clap::value_parser!(PathBuf))
+        .help(format!("TOML file with settings: the keys are the long flags [env: {CONFIG_VARIABLE}]"));
+    let print = Arg::new(PRINT_CONFIG)
+        .long(PRINT_CONFIG)
+        .action(ArgAction::SetTrue)
+        .help("Print the settings in force and where each came from, and exit");
+    command
+        .mut_args(|arg| match Setting::of(&arg) {
+            Some(setting) => {
+                let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+                // The variable is read here, not by clap, so that it is judged like every other layer.
+                arg.help(format!("{help} [env: {}]", setting.variable)).env(Resettable::Reset)
+            }
+            None => arg,
+        })
+        .arg(config)
+        .arg(print)
+}
+
+/// The file to read: a first parse that minds nothing but `--config`, since the rest may depend on the file.
+fn config_path(
+    command: &Command,
+    args: &[OsString],
+    environment: impl Fn(&str) -> Option<OsString>,
+) -> Option<PathBuf> {
+    let lenient = command.clone().ignore_errors(true).mut_args(|arg| arg.required(false));
+    let from_flag = lenient
+        .try_get_matches_from(args)
+        .ok()
+        .and_then(|matches| matches.try_get_one::<PathBuf>(CONFIG).ok().flatten().cloned());
+    from_flag.or_else(|| environment(CONFIG_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from))
+}
+
+/// A value that a lower layer gave is not the command line's mistake, and the message must say so.
+fn name_the_layer(error: clap::Error, below_flags: &BTreeMap<String, LayerValue>) -> SettingsError {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.clone()),
+        Some(_) | None => None,
+    };
+    let is_about_a_value = matches!(error.kind(), ErrorKind::InvalidValue | ErrorKind::ValueValidation);
+    let (Some(argument), Some(value), true) =
+        (text(ContextKind::InvalidArg), text(ContextKind::InvalidValue), is_about_a_value)
+    else {
+        return SettingsError::Usage(error);
+    };
+    let key = argument.trim_start_matches("--").split([' ', '=']).next().unwrap_or_default().to_owned();
+    match below_flags.get(&key) {
+        // The command line may have overridden the layer with another value; then the mistake is its own.
+        Some(layer) if layer.values.iter().any(|given| given.to_string_lossy() == value) => {
+            let problem = std::error::Error::source(&error)
+                .map_or_else(|| error.kind().to_string(), ToString::to_string);
+            SettingsError::Value { source_name: layer.source.to_string(), key, value, problem }
+        }
+        Some(_) | None => SettingsError::Usage(error),
+    }
+}
+
+impl Setting {
+    fn of(arg: &Arg) -> Option<Self> {
+        let key = arg.get_long()?.to_owned();
+        let action = arg.get_action().clone();
+        let is_repeatable = match action {
+            ArgAction::Append => true,
+            ArgAction::Set => arg.get_num_args().is_some_and(|range| range.max_values() > 1),
+            ArgAction::SetTrue | ArgAction::SetFalse | ArgAction::Count => false,
+            // Help, version, and whatever later versions of clap bring.
+            _ => return None,
+        };
+        if key == CONFIG || key == PRINT_CONFIG {
+            return None;
+        }
+        let variable = match arg.get_env() {
+            Some(variable) => variable.to_string_lossy().into_owned(),
+            None => format!("ORBIT_{}", key.replace('-', "_").to_uppercase()),
+        };
+        Some(Self { id: arg.get_id().to_string(), key, variable, action, is_repeatable })
+    }
+
+    fn is_switch(&self) -> bool {
+        matches!(self.action, ArgAction::SetTrue | ArgAction::SetFalse)
+    }
+
+    fn split_variable(&self, value: OsString) -> Vec<OsString> {
+        match value.into_string() {
+            Ok(text) if self.is_repeatable => text.split(',').map(OsString::from).collect(),
+            Ok(text) => vec![text.into()],
+            Err(value) => vec![value],
+        }
+    }
+
+    fn source(&self, matches: &ArgMatches, below_flags: &mut BTreeMap<String, LayerValue>) -> Source {
+        match matches.value_source(&self.id) {
+            Some(ValueSource::CommandLine) => Source::Flag,
+            Some(_) => below_flags.remove(&self.key).map_or(Source::Default, |layer| layer.source),
+            None => Source::Unset,
+        }
+    }
+}
+
+impl Layered {
+    /// The settings in force as a TOML file, each line with a comment that says where it came from.
+    pub fn print_config(&self) -> String {
+        let mut text = String::new();
+        for setting in &self.settings {
+            let source = self.sources.get(&setting.key).unwrap_or(&Source::Unset);
+            let line = match self.matches.get_raw(&setting.id) {
+                Some(raw) if *source != Source::Unset => {
+                    let values: Vec<String> = raw.map(|value| value.to_string_lossy().into_owned()).collect();
+                    format!("{} = {}  # {source}\n", setting.key, setting.to_toml(values))
+                }
+                Some(_) | None => format!("# {} is not set\n", setting.key),
+            };
+            text.push_str(&line);
+        }
+        text
+    }
+}
+
+impl Setting {
+    fn to_toml(&self, values: Vec<String>) -> toml::Value {
+        let scalar = |text: String| match text.parse::<i64>() {
+            // A text such as "007" is more than its number.
+            Ok(number) if number.to_string() == text => toml::Value::Integer(number),
+            Ok(_) | Err(_) if self.is_switch() => toml::Value::Boolean(text == "true"),
+            Ok(_) | Err(_) => toml::Value::String(text),
+        };
+        let mut values = values.into_iter().map(scalar);
+        match values.next() {
+            Some(only) if !self.is_repeatable => only,
+            first => toml::Value::Array(first.into_iter().chain(values).collect()),
+        }
+    }
+}

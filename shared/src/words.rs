@@ -1,0 +1,184 @@
+//! The grid's identifiers: small types, so that one kind of number cannot stand in for another.
+//!
+//! Two words for one thing, or one word for two things, is how a design rots; the glossary in `ARCHITECTURE.md` and
+//! the types here say the same.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Names one job: 1, 2, 3, ... in the order of creation, never reused.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct JobId(pub u64);
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Names one assignment: one attempt at a batch of items. Never reused, also not across coordinator restarts.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct AssignmentId(pub u64);
+
+impl fmt::Display for AssignmentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Counts the sessions of one Star identity; a message of an older epoch is refused.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Epoch(pub u64);
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Names one item: one entry of a job's source tree, for one of the job's destinations.
+///
+/// Its text form, `job/destination/sequence`, is the `item_key` of the API.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ItemId {
+    /// The job it belongs to.
+    pub job: JobId,
+    /// Index into the job's destinations, from 0.
+    pub destination: u32,
+    /// The entry's number in the order the scan found it, from 0; the same for every destination.
+    pub sequence: u64,
+}
+
+impl fmt::Display for ItemId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.job, self.destination, self.sequence)
+    }
+}
+
+/// Why a text is not an item key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("an item key is JOB/DESTINATION/SEQUENCE, three numbers, for example 7/0/42")]
+pub struct ItemKeyError;
+
+impl FromStr for ItemId {
+    type Err = ItemKeyError;
+
+    fn from_str(text: &str) -> Result<Self, ItemKeyError> {
+        let mut parts = text.split('/');
+        let mut number = || parts.next().and_then(|part| part.parse::<u64>().ok()).ok_or(ItemKeyError);
+        let (job, destination, sequence) = (number()?, number()?, number()?);
+        if parts.next().is_some() {
+            return Err(ItemKeyError);
+        }
+        let destination = u32::try_from(destination).map_err(|_| ItemKeyError)?;
+        Ok(Self { job: JobId(job), destination, sequence })
+    }
+}
+
+/// The longest name of a Star, in bytes.
+pub const STAR_ID_BYTES_MAX: usize = 64;
+
+/// The name an operator gave a Star: 1 to 64 of `a-z A-Z 0-9 . _ -`, starting with a letter or digit.
+///
+/// The alphabet leaves out `:` and `/`, so `star-1:/data/photos` always splits in one way.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct StarId(String);
+
+/// Why a text does not name a Star.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{text:?} is not a Star's name: 1 to {STAR_ID_BYTES_MAX} of a-z A-Z 0-9 . _ -, starting with a letter or digit"
+)]
+pub struct StarIdError {
+    /// What was given.
+    pub text: String,
+}
+
+impl StarId {
+    /// Checks a name against the alphabet and length above.
+    pub fn new(text: impl Into<String>) -> Result<Self, StarIdError> {
+        let text = text.into();
+        let is_valid = (1..=STAR_ID_BYTES_MAX).contains(&text.len())
+            && text.starts_with(|first: char| first.is_ascii_alphanumeric())
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+        if is_valid { Ok(Self(text)) } else { Err(StarIdError { text }) }
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for StarId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl FromStr for StarId {
+    type Err = StarIdError;
+
+    fn from_str(text: &str) -> Result<Self, StarIdError> {
+        Self::new(text)
+    }
+}
+
+impl TryFrom<String> for StarId {
+    type Error = StarIdError;
+
+    fn try_from(text: String) -> Result<Self, StarIdError> {
+        Self::new(text)
+    }
+}
+
+impl From<StarId> for String {
+    fn from(id: StarId) -> Self {
+        id.0
+    }
+}
+
+impl Borrow<str> for StarId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_item_key_round_trips_through_its_text() {
+        let id = ItemId { job: JobId(7), destination: 1, sequence: 42 };
+        assert_eq!(id.to_string(), "7/1/42");
+        assert_eq!("7/1/42".parse(), Ok(id));
+    }
+
+    #[test]
+    fn a_malformed_item_key_is_refused() {
+        for text in ["", "7", "7/1", "7/1/42/0", "a/b/c", "7//42", "-1/0/0", "7/99999999999/0"] {
+            assert_eq!(text.parse::<ItemId>(), Err(ItemKeyError), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_star_name_keeps_to_its_alphabet() {
+        for good in ["star-1", "a", "9", "Nas.lab_2"] {
+            assert_eq!(StarId::new(good).map(|id| id.as_str().to_owned()), Ok(good.to_owned()));
+        }
+        for bad in ["", "-a", ".a", "a:b", "a/b", "a b", "é", &"x".repeat(65)] {
+            assert!(StarId::new(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn item_ids_order_by_job_then_destination_then_sequence() {
+        let id = |job, destination, sequence| ItemId { job: JobId(job), destination, sequence };
+        assert!(id(1, 9, 9) < id(2, 0, 0) && id(1, 0, 9) < id(1, 1, 0) && id(1, 1, 0) < id(1, 1, 1));
+    }
+}

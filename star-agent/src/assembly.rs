@@ -1,0 +1,112 @@
+//! Puts together what a Star serves on its port, and what moves its data.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use futures::future::BoxFuture;
+use orbit_proto::FILE_DESCRIPTOR_SET;
+use orbit_shared::semantic::SemanticRegistry;
+use orbit_shared::session::{Assignment, ItemOutcome, ScanBatch, ScanRequest};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+use tonic::transport::server::Router;
+use uuid::Uuid;
+
+use crate::config::StarOptions;
+use crate::meters::Meters;
+use crate::plane::{DataPlane, PlaneCounts};
+use crate::roots::Roots;
+use crate::scan::{self, Classify};
+use crate::server::StarError;
+use crate::sink::Sink;
+use crate::source::{TransferServer, tune};
+
+/// What serves, and what moves data.
+pub(crate) struct Parts {
+    pub(crate) plane: Arc<dyn DataPlane>,
+    pub(crate) router: Router,
+}
+
+/// The data plane of a Star and its services: transfers, health, and reflection in the two versions that clients speak.
+/// Transfers that run end with `serving`.
+pub(crate) async fn assemble(
+    options: &StarOptions,
+    identity: Uuid,
+    keys: watch::Receiver<Vec<Vec<u8>>>,
+    serving: &CancellationToken,
+) -> Result<Parts, StarError> {
+    let roots = Arc::new(Roots::open(&options.roots)?);
+    let meters = Arc::new(Meters::default());
+    let star_id = || options.star_id.clone();
+    let transfers =
+        TransferServer::new(star_id(), Arc::clone(&roots), keys, Arc::clone(&meters), serving.clone());
+    let (reporter, health) = tonic_health::server::health_reporter();
+    reporter.set_service_status("orbit.v1.TransferService", tonic_health::ServingStatus::Serving).await;
+    let damaged = |error: tonic_reflection::server::Error| StarError::Reflection(error.to_string());
+    // Rich errors and health are registered too, or clients print them as base64. Only what is named is listed.
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .with_service_name("orbit.v1.TransferService")
+            .with_service_name("grpc.health.v1.Health")
+            .with_service_name("grpc.reflection.v1.ServerReflection")
+    };
+    let router = tune(Server::builder())
+        .add_service(transfers.into_service())
+        .add_service(health)
+        .add_service(reflection().build_v1().map_err(damaged)?)
+        .add_service(reflection().build_v1alpha().map_err(damaged)?);
+    let sink = Sink::new(star_id(), identity, Arc::clone(&roots), Arc::clone(&meters));
+    let registry = SemanticRegistry::built_in();
+    // Only the path is looked at: reading the head of every file would make a scan as slow as a copy of small files.
+    let classify: Classify = Arc::new(move |path| registry.classify(path, None).rank());
+    Ok(Parts { plane: Arc::new(LocalPlane { roots, meters, sink, classify }), router })
+}
+
+/// The data plane of this machine.
+struct LocalPlane {
+    roots: Arc<Roots>,
+    meters: Arc<Meters>,
+    sink: Arc<Sink>,
+    classify: Classify,
+}
+
+impl DataPlane for LocalPlane {
+    fn execute(
+        &self,
+        assignment: Assignment,
+        outcomes: mpsc::Sender<Vec<ItemOutcome>>,
+        progress: Arc<AtomicU64>,
+        cancel: CancellationToken,
+    ) -> BoxFuture<'static, ()> {
+        let sink = Arc::clone(&self.sink);
+        Box::pin(async move { sink.execute(assignment, outcomes, progress, cancel).await })
+    }
+
+    fn scan(
+        &self,
+        request: ScanRequest,
+        batches: mpsc::Sender<ScanBatch>,
+        credits: Arc<Semaphore>,
+        cancel: CancellationToken,
+    ) -> BoxFuture<'static, ()> {
+        let (roots, classify) = (Arc::clone(&self.roots), Arc::clone(&self.classify));
+        Box::pin(scan::run(request, roots, classify, batches, credits, cancel))
+    }
+
+    fn clean_temporaries(&self, assignment: &Assignment) {
+        self.sink.clean_temporaries(assignment);
+    }
+
+    fn counts(&self) -> PlaneCounts {
+        PlaneCounts {
+            bytes_moved: self.meters.bytes_moved(),
+            operations: self.meters.operations(),
+            errors: self.meters.errors(),
+            served_pulls: self.meters.served_pulls(),
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Cuts content into chunks: FastCDC (2020) as in the `fastcdc` crate, with the sizes of [`limits`](crate::limits).
+//!
+//! Both ends of a pull agree on [`ALGORITHM`] and the sizes before anything moves, because Stars that cut differently
+//! would never find a chunk that they share.
+
+use std::ops::Range;
+
+use fastcdc::v2020::FastCDC;
+
+use crate::limits::{CHUNK_AVERAGE_BYTES, CHUNK_MAX_BYTES, CHUNK_MIN_BYTES};
+use crate::transfer::{Chunk, ChunkHash};
+
+/// The name of the algorithm on the wire.
+pub const ALGORITHM: &str = "fastcdc-2020";
+
+/// The hash that names a chunk.
+pub fn hash(content: &[u8]) -> ChunkHash {
+    *blake3::hash(content).as_bytes()
+}
+
+/// Where the chunks of `window` lie, from its start on.
+///
+/// Unless `is_final`, a rest that more content could lengthen is left uncut: the cuts are those that the whole content
+/// would have, in whatever windows it is read.
+pub fn cut(window: &[u8], is_final: bool) -> Vec<Range<usize>> {
+    let chunker = FastCDC::new(window, CHUNK_MIN_BYTES, CHUNK_AVERAGE_BYTES, CHUNK_MAX_BYTES);
+    let mut cuts = Vec::with_capacity(window.len() / CHUNK_AVERAGE_BYTES + 1);
+    let mut start = 0;
+    while start < window.len() && (is_final || window.len() - start >= CHUNK_MAX_BYTES) {
+        let (_, end) = chunker.cut(start, window.len() - start);
+        assert!(end > start && end - start <= CHUNK_MAX_BYTES, "chunk {start}..{end} of {}", window.len());
+        cuts.push(start..end);
+        start = end;
+    }
+    cuts
+}
+
+/// The chunk that `range` of `window` is.
+pub fn name(window: &[u8], range: &Range<usize>) -> Chunk {
+    // A chunk is at most CHUNK_MAX_BYTES long, which fits 32 bits.
+    Chunk { hash: hash(&window[range.clone()]), length: range.len() as u32 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes that look random and are the same in every run.
+    fn noise(length: usize, seed: u64) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn cuts_do_not_depend_on_the_windows_that_content_is_read_in() {
+        let content = noise(5_000_000, 1);
+        let whole: Vec<usize> = cut(&content, true).into_iter().map(|range| range.end).collect();
+        let mut ends = Vec::new();
+        let mut start = 0;
+        while start < content.len() {
+            let stop = (start + 700_001).min(content.len());
+            let cuts = cut(&content[start..stop], stop == content.len());
+            ends.extend(cuts.iter().map(|range| start + range.end));
+            start = *ends.last().unwrap();
+        }
+        assert_eq!(ends, whole);
+    }
+
+    #[test]
+    fn chunks_keep_to_their_sizes_and_aim_at_the_average() {
+        let content = noise(16 << 20, 2);
+        let cuts = cut(&content, true);
+        assert!(cuts[..cuts.len() - 1].iter().all(|range| range.len() >= CHUNK_MIN_BYTES));
+        let average = content.len() / cuts.len();
+        assert!((CHUNK_AVERAGE_BYTES / 2..CHUNK_AVERAGE_BYTES * 2).contains(&average), "{average}");
+    }
+
+    #[test]
+    fn content_below_the_minimum_is_one_chunk_and_none_is_none() {
+        assert_eq!(cut(b"abc", true), vec![0..3]);
+        assert!(cut(b"", true).is_empty());
+        assert!(cut(&noise(CHUNK_MAX_BYTES - 1, 3), false).is_empty());
+    }
+}

@@ -1,0 +1,260 @@
+//! What a Star can be told: its flags, and the options they become.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
+use orbit_shared::session::{Root, limits};
+use orbit_shared::settings::parse_duration;
+use orbit_shared::words::StarId;
+
+/// The Star of Orbit Grid: moves data between the directories of this machine and those of others.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "orbit-star", version)]
+pub struct StarFlags {
+    /// This Star's name in the grid: letters, digits, dots, underscores and dashes
+    #[arg(long, value_name = "NAME", value_parser = parse_star_id)]
+    pub star_id: StarId,
+    /// Address of a coordinator, for example http://10.0.0.1:7100; repeat it for further ones
+    #[arg(long, value_name = "URL", required = true)]
+    pub coordinator: Vec<String>,
+    /// Where to serve other Stars; port 0 picks a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7200")]
+    pub listen: SocketAddr,
+    /// Directory that jobs may read and write below; with :ro they may only read. Repeat it for further ones
+    #[arg(long, value_name = "PATH[:ro]", required = true, value_parser = OsStringValueParser::new().try_map(parse_root))]
+    pub root: Vec<RootFlag>,
+    /// Directory for this Star's identity and journal; made if it is missing
+    #[arg(long, value_name = "DIR")]
+    pub vault: PathBuf,
+    /// Label that this Star carries; repeat it for further ones
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_label)]
+    pub label: Vec<(String, String)>,
+    /// Address at which other Stars reach this one, when it is not the one it listens on
+    #[arg(long, value_name = "HOST:PORT")]
+    pub advertise: Option<String>,
+    /// How long a drain may take after SIGTERM, for example 30s or 5m
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
+    pub drain_timeout: Duration,
+    /// Listen on an address that other machines can reach although nothing is encrypted
+    #[arg(long)]
+    pub insecure_plaintext: bool,
+}
+
+/// A root as a flag.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RootFlag(pub Root);
+
+/// Everything that one Star needs to start.
+#[derive(Debug, Clone)]
+pub struct StarOptions {
+    /// Its name.
+    pub star_id: StarId,
+    /// Addresses of coordinators, `http://HOST:PORT`, in the order to try them; at least one.
+    pub coordinators: Vec<String>,
+    /// Where to serve other Stars; port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// What it exports.
+    pub roots: Vec<Root>,
+    /// Its vault directory.
+    pub vault: PathBuf,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Where other Stars reach it; absent: where it listens.
+    pub advertise: Option<String>,
+    /// How long a drain may take.
+    pub drain_timeout: Duration,
+    /// Whether it may listen beyond this machine without encryption.
+    pub is_plaintext_allowed: bool,
+}
+
+impl StarOptions {
+    /// The least that a Star needs; everything else as the flags default.
+    pub fn new(star_id: StarId, coordinator: impl Into<String>, roots: Vec<Root>, vault: PathBuf) -> Self {
+        Self {
+            star_id,
+            coordinators: vec![coordinator.into()],
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            roots,
+            vault,
+            labels: BTreeMap::new(),
+            advertise: None,
+            drain_timeout: Duration::from_secs(30),
+            is_plaintext_allowed: false,
+        }
+    }
+}
+
+impl From<StarFlags> for StarOptions {
+    fn from(flags: StarFlags) -> Self {
+        Self {
+            star_id: flags.star_id,
+            coordinators: flags.coordinator,
+            listen: flags.listen,
+            roots: flags.root.into_iter().map(|RootFlag(root)| root).collect(),
+            vault: flags.vault,
+            labels: flags.label.into_iter().collect(),
+            advertise: flags.advertise,
+            drain_timeout: flags.drain_timeout,
+            is_plaintext_allowed: flags.insecure_plaintext,
+        }
+    }
+}
+
+fn parse_star_id(text: &str) -> Result<StarId, String> {
+    StarId::new(text).map_err(|error| error.to_string())
+}
+
+fn parse_root(text: OsString) -> Result<RootFlag, String> {
+    let bytes = text.into_vec();
+    let (path, is_read_only) = match bytes.strip_suffix(b":ro") {
+        Some(path) => (path, true),
+        None => (bytes.strip_suffix(b":rw").unwrap_or(&bytes), false),
+    };
+    if !path.starts_with(b"/") {
+        return Err("a root is an absolute path, with :ro at its end if jobs may only read it".to_owned());
+    }
+    // One form for one directory, so that roots can be compared.
+    let end = path.iter().rposition(|&byte| byte != b'/').map_or(1, |last| last + 1);
+    Ok(RootFlag(Root { path: path[..end].to_vec(), is_read_only }))
+}
+
+fn parse_label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        Some(_) | None => Err("a label is KEY=VALUE".to_owned()),
+    }
+}
+
+/// Why options cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OptionsError {
+    /// Others could reach it, and nothing is encrypted.
+    #[error(
+        "--listen {listen}: other machines can reach this address and TLS is not in this version; listen on 127.0.0.1, \
+         or add --insecure-plaintext if the network is trusted"
+    )]
+    Exposed {
+        /// The address.
+        listen: SocketAddr,
+    },
+    /// Others would be told an address that leads nowhere.
+    #[error(
+        "--listen {listen}: other Stars cannot connect to this address; say with --advertise HOST:PORT where they reach \
+         this Star"
+    )]
+    Unreachable {
+        /// The address.
+        listen: SocketAddr,
+    },
+    /// There is nothing to try.
+    #[error("--coordinator: at least one address is needed")]
+    NoCoordinator,
+    /// Too many of something.
+    #[error("{flag}: {count} were given, at most {count_max} are allowed")]
+    TooMany {
+        /// The flag.
+        flag: &'static str,
+        /// How many were given.
+        count: usize,
+        /// How many may be given.
+        count_max: usize,
+    },
+    /// One directory twice would make it unclear whether jobs may write there.
+    #[error("--root {path}: given twice")]
+    RootTwice {
+        /// The path.
+        path: String,
+    },
+}
+
+impl StarOptions {
+    /// Checks what can be checked before anything is opened.
+    ///
+    /// # Errors
+    /// See [`OptionsError`].
+    pub fn check(&self) -> Result<(), OptionsError> {
+        if !self.listen.ip().is_loopback() && !self.is_plaintext_allowed {
+            return Err(OptionsError::Exposed { listen: self.listen });
+        }
+        if self.listen.ip().is_unspecified() && self.advertise.is_none() {
+            return Err(OptionsError::Unreachable { listen: self.listen });
+        }
+        if self.coordinators.is_empty() {
+            return Err(OptionsError::NoCoordinator);
+        }
+        for (flag, count, count_max) in [
+            ("--root", self.roots.len(), limits::ROOTS_PER_STAR_MAX),
+            ("--label", self.labels.len(), limits::LABELS_PER_STAR_MAX),
+        ] {
+            if count > count_max {
+                return Err(OptionsError::TooMany { flag, count, count_max });
+            }
+        }
+        let mut paths: Vec<_> = self.roots.iter().map(|root| root.path.as_slice()).collect();
+        paths.sort_unstable();
+        match paths.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(pair) => {
+                let path = std::ffi::OsStr::from_bytes(pair[0]).to_string_lossy().into_owned();
+                Err(OptionsError::RootTwice { path })
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flags(extra: &[&str]) -> Result<StarFlags, clap::Error> {
+        let needed =
+            ["orbit-star", "--star-id", "s", "--coordinator", "http://c:1", "--vault", "/v", "--root", "/a"];
+        StarFlags::try_parse_from(needed.iter().chain(extra))
+    }
+
+    fn options() -> StarOptions {
+        flags(&[]).unwrap().into()
+    }
+
+    #[test]
+    fn the_flags_are_well_formed() {
+        <StarFlags as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn a_root_is_absolute_and_may_be_read_only() {
+        let roots = |text: &str| {
+            let flags = flags(&["--root", text])?;
+            Ok::<_, clap::Error>(flags.root.into_iter().map(|RootFlag(root)| root).next_back().unwrap())
+        };
+        assert_eq!(roots("/b:ro").unwrap(), Root { path: b"/b".to_vec(), is_read_only: true });
+        assert_eq!(roots("/b/:rw").unwrap(), Root { path: b"/b".to_vec(), is_read_only: false });
+        assert_eq!(roots("/").unwrap().path, b"/");
+        assert!(roots("relative").is_err());
+    }
+
+    #[test]
+    fn an_address_that_others_can_reach_needs_a_word_of_consent() {
+        let exposed = StarOptions { listen: "10.0.0.1:7200".parse().unwrap(), ..options() };
+        let text = exposed.check().unwrap_err().to_string();
+        assert!(text.contains("--insecure-plaintext"), "{text}");
+        assert_eq!(StarOptions { is_plaintext_allowed: true, ..exposed.clone() }.check(), Ok(()));
+        let any =
+            StarOptions { listen: "0.0.0.0:7200".parse().unwrap(), is_plaintext_allowed: true, ..exposed };
+        assert!(matches!(any.check(), Err(OptionsError::Unreachable { .. })));
+        assert_eq!(StarOptions { advertise: Some("a:7200".to_owned()), ..any }.check(), Ok(()));
+    }
+
+    #[test]
+    fn the_same_root_twice_is_refused() {
+        let mut twice = options();
+        twice.roots.push(Root { path: b"/a".to_vec(), is_read_only: true });
+        assert_eq!(twice.check(), Err(OptionsError::RootTwice { path: "/a".to_owned() }));
+    }
+}

@@ -1,0 +1,170 @@
+//! What happens to a Star, and what its core wants done about it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use orbit_shared::health_monitor::HealthSample;
+use orbit_shared::session::{
+    AdvisoryNotice, Assignment, CoordinatorMessage, Hello, ItemOutcome, Root, ScanBatch, ScanRequest,
+    StarMessage,
+};
+use orbit_shared::words::{AssignmentId, StarId};
+use uuid::Uuid;
+
+/// Who the Star is, and how it behaves.
+#[derive(Debug, Clone)]
+pub struct CoreConfig {
+    /// Its name.
+    pub star_id: StarId,
+    /// Made at its first start, kept in the vault.
+    pub identity: Uuid,
+    /// Made at every start.
+    pub instance: Uuid,
+    /// Where other Stars reach its data plane, `host:port`.
+    pub data_address: String,
+    /// What it exports.
+    pub roots: Vec<Root>,
+    /// Labels it was started with.
+    pub labels: BTreeMap<String, String>,
+    /// Version of the program.
+    pub version: String,
+    /// How many coordinator addresses there are to rotate through; at least 1.
+    pub coordinator_count: usize,
+    /// How long a drain that a signal asked for may take.
+    pub drain_timeout: Duration,
+    /// Seeds the jitter of reconnects.
+    pub seed: u64,
+}
+
+/// What only the driver can read, for the heartbeat that is due.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Vitals {
+    /// Pulls that it serves to other Stars now.
+    pub served_pulls: u32,
+    /// Bytes moved so far by each assignment that runs.
+    pub progress: BTreeMap<AssignmentId, u64>,
+}
+
+/// Why a session ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SessionEnd {
+    /// It could not be opened, or broke: worth another attempt.
+    Lost(String),
+    /// The coordinator will not have this Star, and another attempt cannot help.
+    Refused(String),
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// The process has started.
+    Started,
+    /// The coordinator said something on this session.
+    FromCoordinator {
+        /// The session, as [`Effect::Connect`] numbered it.
+        session: u64,
+        /// What it said.
+        message: CoordinatorMessage,
+    },
+    /// A session ended, or never came to be.
+    Disconnected {
+        /// The session, as [`Effect::Connect`] numbered it.
+        session: u64,
+        /// Why.
+        end: SessionEnd,
+    },
+    /// Items of an assignment ended.
+    OutcomesProduced {
+        /// The assignment.
+        assignment: AssignmentId,
+        /// How they ended.
+        outcomes: Vec<ItemOutcome>,
+    },
+    /// The work on an assignment is over; no more outcomes will come of it.
+    WorkEnded {
+        /// The assignment.
+        assignment: AssignmentId,
+    },
+    /// A scan found something.
+    ScanBatchProduced {
+        /// The run, as [`Effect::StartScan`] numbered it.
+        run: u64,
+        /// What it found.
+        batch: ScanBatch,
+    },
+    /// The sample that was asked for.
+    HealthSampled {
+        /// The sample.
+        sample: HealthSample,
+        /// What the monitor says of it, worst first.
+        advisories: Vec<AdvisoryNotice>,
+    },
+    /// The process was asked to end.
+    SignalReceived,
+    /// The time of [`StarCore::next_deadline`](super::StarCore::next_deadline) has come.
+    DeadlineReached(Vitals),
+}
+
+/// What the driver must do, in this order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Open a session; `hello` is its first message.
+    Connect {
+        /// Numbers the attempts.
+        session: u64,
+        /// Which of the addresses to use.
+        coordinator: usize,
+        /// Who is calling.
+        hello: Box<Hello>,
+    },
+    /// Close a session; nothing more is wanted of it.
+    Disconnect {
+        /// The session.
+        session: u64,
+    },
+    /// Send on the session that is open.
+    Send(StarMessage),
+    /// Write an assignment to the journal, then work on it.
+    StartAssignment(Assignment),
+    /// Stop working on an assignment, clean up after it and take it out of the journal.
+    StopAssignment(AssignmentId),
+    /// Every outcome of an assignment is safe at the coordinator: take it out of the journal.
+    ForgetAssignment(AssignmentId),
+    /// List a tree. It may produce as many batches as the session protocol allows without an acknowledgement.
+    StartScan {
+        /// Numbers the scans of this process, so that what a stopped one still says is not heard.
+        run: u64,
+        /// What to list.
+        request: ScanRequest,
+    },
+    /// Stop a scan.
+    StopScan {
+        /// The run.
+        run: u64,
+    },
+    /// Let a scan produce more batches.
+    GrantScanCredit {
+        /// The run.
+        run: u64,
+        /// How many more.
+        count: u64,
+    },
+    /// Believe tokens under these keys, and no other.
+    UpdateKeys(Vec<Vec<u8>>),
+    /// Take a health sample, in its own time.
+    SampleHealth,
+    /// End the process. Nothing follows.
+    Exit {
+        /// Its exit code.
+        code: u8,
+        /// Why.
+        reason: String,
+    },
+    /// Tell the operator.
+    Log {
+        /// Whether something is wrong.
+        is_warning: bool,
+        /// What.
+        text: String,
+    },
+}

@@ -1,0 +1,340 @@
+//! The Star's state machine: what it holds, what it owes the coordinator, and when it may leave.
+//!
+//! [`StarCore::step`] takes the time and one event and answers with effects; the driver executes them and is the only
+//! place where the two meet. The core does no I/O, reads no clock and draws no random number, so one seed replays one
+//! run. It does not move data: an assignment is started, produces outcomes, and is stopped or done.
+//!
+//! Work outlives a session: when the session is lost the work goes on, its outcomes wait, and the coordinator decides in
+//! its next welcome what is kept. When no welcome comes within the lease, somebody else has the work by now, and all
+//! of it is dropped. Scans do not outlive a session: the coordinator starts them again where they were safe.
+
+mod event;
+mod link;
+mod scans;
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;
+mod work;
+
+use orbit_shared::health_monitor::HealthSample;
+use orbit_shared::lifecycle::{LifecycleState, StarLifecycle};
+use orbit_shared::session::{AdvisoryNotice, CoordinatorMessage, Heartbeat, Hello, StarMessage};
+use orbit_shared::time::{Monotonic, Now};
+use orbit_shared::words::AssignmentId;
+
+pub use self::event::{CoreConfig, Effect, Event, SessionEnd, Vitals};
+use self::link::Link;
+use self::scans::Scans;
+#[cfg(test)]
+pub(crate) use self::tests::{assignment as test_assignment, config as test_config};
+use self::work::Work;
+
+/// Exit code of a Star that the coordinator will not have.
+const EXIT_REFUSED: u8 = 1;
+/// Exit code of a Star that was told twice to end: as if the signal had killed it.
+const EXIT_FORCED: u8 = 143;
+
+/// See the module.
+#[derive(Debug)]
+pub struct StarCore {
+    config: CoreConfig,
+    lifecycle: StarLifecycle,
+    link: Link,
+    work: Work,
+    scans: Scans,
+    health: Option<(HealthSample, Vec<AdvisoryNotice>)>,
+    /// When to leave although work is left; set by the first signal.
+    stop_by: Option<Monotonic>,
+    has_exited: bool,
+}
+
+impl StarCore {
+    /// A Star that has just started and is not connected.
+    pub fn new(config: CoreConfig, now: Now) -> Self {
+        assert!(config.coordinator_count > 0, "a Star needs an address of a coordinator");
+        Self {
+            link: Link::new(config.seed, config.coordinator_count),
+            lifecycle: StarLifecycle::new(config.star_id.clone(), now),
+            work: Work::default(),
+            scans: Scans::default(),
+            health: None,
+            stop_by: None,
+            has_exited: false,
+            config,
+        }
+    }
+
+    /// Where its lifecycle stands.
+    pub fn lifecycle(&self) -> LifecycleState {
+        self.lifecycle.state()
+    }
+
+    /// Assignments that it works on or has undelivered outcomes of.
+    pub fn held(&self) -> impl Iterator<Item = AssignmentId> {
+        self.work.held()
+    }
+
+    /// Reports that were sent and not acknowledged.
+    pub fn unacknowledged(&self) -> usize {
+        self.work.unacknowledged()
+    }
+
+    /// When to step with [`Event::DeadlineReached`] unless something else happens before; `None` is never.
+    pub fn next_deadline(&self) -> Option<Monotonic> {
+        if self.has_exited {
+            return None;
+        }
+        [self.link.next_deadline(), self.stop_by].into_iter().flatten().min()
+    }
+
+    /// Takes one event and says what follows from it.
+    pub fn step(&mut self, now: Now, event: Event, effects: &mut Vec<Effect>) {
+        if self.has_exited {
+            return;
+        }
+        match event {
+            Event::Started => self.connect(now, effects),
+            Event::FromCoordinator { session, message } => {
+                if self.link.is_current(session) {
+                    self.hear(now, message, effects);
+                }
+            }
+            Event::Disconnected { session, end } => {
+                if self.link.is_current(session) {
+                    self.lose_session(now, end, effects);
+                }
+            }
+            Event::OutcomesProduced { assignment, outcomes } => self.work.record(assignment, outcomes),
+            Event::WorkEnded { assignment } => self.work.end(assignment),
+            Event::ScanBatchProduced { run, batch } => self.scans.send(run, batch, effects),
+            Event::HealthSampled { sample, advisories } => self.health = Some((sample, advisories)),
+            Event::SignalReceived => self.stop(now, effects),
+            Event::DeadlineReached(vitals) => self.meet_deadlines(now, &vitals, effects),
+        }
+        self.settle(now, effects);
+        self.check();
+    }
+
+    /// What may follow from any event: reports that can go out now, and a departure that nothing holds up any more.
+    fn settle(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if self.has_exited {
+            return;
+        }
+        let was_drained = self.lifecycle.is_drained();
+        self.count_tasks();
+        if self.link.is_welcomed() {
+            self.work.deliver(effects);
+            if self.lifecycle.is_drained() && !was_drained {
+                // The coordinator should not have to wait for the next heartbeat to learn that nothing is left.
+                effects.push(Effect::Send(self.heartbeat(&Vitals::default())));
+            }
+        } else if self.stop_by.is_some() && !self.work.is_running() {
+            self.exit(now, 0, "stopped while no coordinator could be reached", effects);
+        }
+    }
+
+    /// Makes the lifecycle's count of tasks what the work says: each that began or ended is counted once.
+    fn count_tasks(&mut self) {
+        let active = self.work.active();
+        while self.lifecycle.active_tasks() < active {
+            let started = self.lifecycle.task_started();
+            assert!(started.is_ok(), "work began that was not accepted: {started:?}");
+        }
+        while self.lifecycle.active_tasks() > active {
+            let has_ended = self.lifecycle.task_completed();
+            assert!(has_ended, "a task ended that had not begun: {self:?}");
+        }
+    }
+
+    fn hear(&mut self, now: Now, message: CoordinatorMessage, effects: &mut Vec<Effect>) {
+        let is_welcome = matches!(message, CoordinatorMessage::Welcome { .. });
+        if is_welcome == self.link.is_welcomed() {
+            let text = "the coordinator broke the order of a session: connecting anew";
+            effects.push(Effect::Log { is_warning: true, text: text.to_owned() });
+            effects.extend(self.link.session().map(|session| Effect::Disconnect { session }));
+            return self.lose_session(now, SessionEnd::Lost(text.to_owned()), effects);
+        }
+        match message {
+            CoordinatorMessage::Welcome { epoch, heartbeat_interval, lease, kept } => {
+                self.link.welcome(now, heartbeat_interval, lease);
+                let text = format!("session {epoch} is open");
+                effects.push(Effect::Log { is_warning: false, text });
+                self.work.keep_only(&kept, effects);
+                self.work.send_again(effects);
+                if self.stop_by.is_some() {
+                    effects.push(Effect::Send(drain_request()));
+                }
+            }
+            CoordinatorMessage::VerificationKeys(keys) => effects.push(Effect::UpdateKeys(keys)),
+            CoordinatorMessage::SetLifecycle { state, reason } => {
+                self.set_lifecycle(now, state, &reason, effects);
+            }
+            CoordinatorMessage::Assign(assignment) => {
+                self.work.assign(assignment, self.lifecycle.accepts_work(), effects);
+            }
+            CoordinatorMessage::Withdraw(id) => self.work.withdraw(id, effects),
+            CoordinatorMessage::StartScan(request) => self.scans.start(request, effects),
+            CoordinatorMessage::ScanAcknowledged { scan, number } => {
+                self.scans.acknowledge(scan, number, effects);
+            }
+            CoordinatorMessage::CancelScan { scan } => self.scans.cancel(scan, effects),
+            CoordinatorMessage::ReportsAcknowledged { number } => self.work.acknowledge(number, effects),
+        }
+    }
+
+    fn set_lifecycle(&mut self, now: Now, state: LifecycleState, reason: &str, effects: &mut Vec<Effect>) {
+        match self.lifecycle.apply_remote(now, state, reason) {
+            Ok(None) => return,
+            Ok(Some(_)) => {}
+            Err(refused) => {
+                return effects.push(Effect::Log {
+                    is_warning: true,
+                    text: format!("the coordinator erred: {refused}"),
+                });
+            }
+        }
+        effects.push(Effect::Log { is_warning: false, text: format!("lifecycle: {state}: {reason}") });
+        effects.push(Effect::Send(StarMessage::LifecycleChanged { state, reason: reason.to_owned() }));
+        match state {
+            LifecycleState::Registered | LifecycleState::Scheduled | LifecycleState::Draining => {}
+            LifecycleState::Shutdown => {
+                self.exit(now, 0, &format!("shut down by the coordinator: {reason}"), effects);
+            }
+        }
+    }
+
+    /// Takes no work any more without having been told so: nobody is there who could say it.
+    fn drain_alone(&mut self, now: Now) {
+        if self.lifecycle.accepts_work() {
+            let drained = self.lifecycle.on_draining(now, self.stop_by, "stopped without a coordinator");
+            assert!(drained.is_ok(), "what takes work can be drained: {drained:?}");
+        }
+    }
+
+    fn lose_session(&mut self, now: Now, end: SessionEnd, effects: &mut Vec<Effect>) {
+        self.scans.stop_all(effects);
+        match end {
+            SessionEnd::Lost(why) => {
+                let delay = self.link.lose(now);
+                let text = format!("no session: {why}; next attempt in {} ms", delay.as_millis());
+                effects.push(Effect::Log { is_warning: true, text });
+                if self.stop_by.is_some() {
+                    self.drain_alone(now);
+                }
+            }
+            SessionEnd::Refused(why) => {
+                self.link.lose(now);
+                self.exit(now, EXIT_REFUSED, &why, effects);
+            }
+        }
+    }
+
+    /// The first signal asks for a drain, the second ends the process.
+    fn stop(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if self.stop_by.is_some() {
+            return self.exit(now, EXIT_FORCED, "told to stop a second time", effects);
+        }
+        self.stop_by = Some(now.monotonic + self.config.drain_timeout);
+        if self.link.is_welcomed()
+            && self.lifecycle.state() == LifecycleState::Registered
+            && self.work.is_idle()
+        {
+            // It was never given work, so there is nothing to drain and nobody to wait for.
+            self.exit(now, 0, "stopped before it was put to work", effects);
+        } else if self.link.is_welcomed() {
+            effects.push(Effect::Send(drain_request()));
+        } else {
+            self.drain_alone(now);
+        }
+    }
+
+    fn meet_deadlines(&mut self, now: Now, vitals: &Vitals, effects: &mut Vec<Effect>) {
+        if self.stop_by.is_some_and(|stop_by| stop_by <= now.monotonic) {
+            let count = self.work.held().count();
+            let reason = format!("the drain took too long; {count} assignments go back to the coordinator");
+            return self.exit(now, 0, &reason, effects);
+        }
+        if self.link.end_lease(now) {
+            let text = "no session within the lease: the work is somebody else's now";
+            effects.push(Effect::Log { is_warning: true, text: text.to_owned() });
+            self.work.withdraw_all(effects);
+        }
+        if self.link.is_heartbeat_due(now) {
+            effects.push(Effect::Send(self.heartbeat(vitals)));
+            effects.push(Effect::SampleHealth);
+        }
+        if let Some(session) = self.link.overdue_welcome(now) {
+            effects.push(Effect::Disconnect { session });
+            self.lose_session(now, SessionEnd::Lost("the coordinator does not answer".to_owned()), effects);
+        }
+        if self.link.is_retry_due(now) {
+            self.connect(now, effects);
+        }
+    }
+
+    fn connect(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let (session, coordinator) = self.link.connect(now);
+        let hello = Hello {
+            star_id: self.config.star_id.clone(),
+            identity: self.config.identity,
+            instance: self.config.instance,
+            data_address: self.config.data_address.clone(),
+            roots: self.config.roots.clone(),
+            labels: self.config.labels.clone(),
+            version: self.config.version.clone(),
+            held: self.work.held().collect(),
+            lifecycle: self.lifecycle.state(),
+        };
+        effects.push(Effect::Connect { session, coordinator, hello: Box::new(hello) });
+    }
+
+    fn heartbeat(&self, vitals: &Vitals) -> StarMessage {
+        let (sample, advisories) = self.health.clone().unzip();
+        let progress = vitals.progress.iter().map(|(id, bytes)| (*id, *bytes));
+        StarMessage::Heartbeat(Heartbeat {
+            lifecycle: self.lifecycle.state(),
+            active_tasks: u32::try_from(self.work.held().count()).unwrap_or(u32::MAX),
+            served_pulls: vitals.served_pulls,
+            sample,
+            advisories: advisories.unwrap_or_default(),
+            progress: progress.filter(|(id, _)| self.work.is_held(*id)).collect(),
+        })
+    }
+
+    fn exit(&mut self, now: Now, code: u8, reason: &str, effects: &mut Vec<Effect>) {
+        assert!(!self.has_exited, "a Star exits once: {self:?}");
+        let leaves_by_itself = self.lifecycle.on_shutdown(now, reason).is_ok();
+        if leaves_by_itself && self.link.is_welcomed() {
+            // So that the coordinator gives the work to others now, not when the lease ends.
+            let state = LifecycleState::Shutdown;
+            effects.push(Effect::Send(StarMessage::LifecycleChanged { state, reason: reason.to_owned() }));
+        }
+        self.work.withdraw_all(effects);
+        self.scans.stop_all(effects);
+        self.has_exited = true;
+        effects.push(Effect::Exit { code, reason: reason.to_owned() });
+    }
+
+    /// What must hold after every step.
+    fn check(&self) {
+        self.link.check();
+        self.work.check();
+        self.scans.check();
+        assert!(self.scans.is_empty() || self.link.is_welcomed(), "a scan outlived its session: {self:?}");
+        assert!(!self.has_exited || self.work.is_idle(), "a Star that has left holds work: {self:?}");
+        assert!(self.lifecycle.active_tasks() == self.work.active(), "tasks are miscounted: {self:?}");
+        assert!(
+            (self.lifecycle.state() == LifecycleState::Shutdown) == self.has_exited,
+            "to be shut down and to have left are one: {self:?}"
+        );
+        assert!(
+            self.has_exited || self.next_deadline().is_some(),
+            "nothing would ever happen again: {self:?}"
+        );
+    }
+}
+
+fn drain_request() -> StarMessage {
+    StarMessage::DrainRequested { reason: "the process was asked to stop".to_owned() }
+}

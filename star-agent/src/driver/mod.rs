@@ -1,0 +1,380 @@
+//! Owns the core: feeds it events from one bounded inbox, and executes its effects.
+//!
+//! The driver itself never waits for a peer or a disk: sessions, work, scans, samples and the journal run in tasks of
+//! their own and report into the inbox. They may wait for the driver; the driver waits for none of them until it leaves.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use orbit_shared::session::{Assignment, Hello, ItemOutcome, ScanRequest, limits};
+use orbit_shared::words::AssignmentId;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::transport::Endpoint;
+use tracing::{info, warn};
+
+use crate::clock::Clock;
+use crate::core::{Effect, Event, SessionEnd, StarCore, Vitals};
+use crate::grpc::session::Session;
+use crate::health::HealthProbe;
+use crate::plane::DataPlane;
+use crate::vault::Vault;
+
+/// Events that may wait for the driver.
+pub const INBOX_MAX: usize = 256;
+/// Groups of outcomes of one assignment that may wait for the inbox.
+const OUTCOMES_READY_MAX: usize = 4;
+/// Events taken in one turn before deadlines are looked at again.
+const EVENTS_PER_TURN_MAX: usize = 64;
+/// How long a leaving Star waits for its last words to be sent.
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a leaving Star waits for its work to clean up after itself.
+const CLEANUP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How a Star ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExitReport {
+    /// The exit code for a process that is this Star alone.
+    pub code: u8,
+    /// Why, in words.
+    pub reason: String,
+}
+
+/// What the driver needs of the world.
+pub(crate) struct Surroundings {
+    pub(crate) clock: Clock,
+    pub(crate) plane: Arc<dyn DataPlane>,
+    pub(crate) vault: Arc<Vault>,
+    pub(crate) coordinators: Vec<Endpoint>,
+    pub(crate) keys: watch::Sender<Vec<Vec<u8>>>,
+}
+
+/// See the module.
+pub(crate) struct Driver {
+    core: StarCore,
+    world: Surroundings,
+    probe: Arc<Probe>,
+    inbox: mpsc::Receiver<Event>,
+    sender: mpsc::Sender<Event>,
+    session: Option<Session>,
+    running: BTreeMap<AssignmentId, Running>,
+    scans: BTreeMap<u64, RunningScan>,
+    tracker: TaskTracker,
+    exit: Option<ExitReport>,
+}
+
+/// The probe, and whether it is at work: a file system that hangs must not gather a crowd.
+struct Probe {
+    probe: std::sync::Mutex<HealthProbe>,
+    is_busy: AtomicBool,
+}
+
+struct Running {
+    progress: Arc<AtomicU64>,
+    cancel: CancellationToken,
+}
+
+struct RunningScan {
+    credits: Arc<Semaphore>,
+    cancel: CancellationToken,
+}
+
+impl Driver {
+    /// A driver, and the way into its inbox.
+    pub(crate) fn new(
+        core: StarCore,
+        world: Surroundings,
+        probe: HealthProbe,
+    ) -> (Self, mpsc::Sender<Event>) {
+        let (sender, inbox) = mpsc::channel(INBOX_MAX);
+        let probe = Arc::new(Probe { probe: std::sync::Mutex::new(probe), is_busy: AtomicBool::new(false) });
+        let driver = Self {
+            core,
+            world,
+            probe,
+            inbox,
+            sender: sender.clone(),
+            session: None,
+            running: BTreeMap::new(),
+            scans: BTreeMap::new(),
+            tracker: TaskTracker::new(),
+            exit: None,
+        };
+        (driver, sender)
+    }
+
+    /// Runs the Star until it leaves by itself, or is cut off by `stop`.
+    pub(crate) async fn run(mut self, stop: CancellationToken) -> ExitReport {
+        self.step(Event::Started);
+        let report = loop {
+            if let Some(report) = self.exit.take() {
+                break report;
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {
+                    break ExitReport { code: 0, reason: "stopped by its owner".to_owned() };
+                }
+                () = wait_until(self.world.clock, self.core.next_deadline()) => {
+                    let vitals = self.vitals();
+                    self.step(Event::DeadlineReached(vitals));
+                }
+                event = self.inbox.recv() => {
+                    let event = event.expect("the driver holds a sender of its own inbox");
+                    self.turn(event);
+                }
+            }
+        };
+        self.leave().await;
+        report
+    }
+
+    /// Takes what has gathered in the inbox, up to a bound.
+    fn turn(&mut self, first: Event) {
+        self.step(first);
+        for _ in 1..EVENTS_PER_TURN_MAX {
+            match self.inbox.try_recv() {
+                Ok(event) => self.step(event),
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn step(&mut self, event: Event) {
+        let mut effects = Vec::new();
+        self.core.step(self.world.clock.now(), event, &mut effects);
+        for effect in effects {
+            self.execute(effect);
+        }
+    }
+
+    fn execute(&mut self, effect: Effect) {
+        match effect {
+            Effect::Connect { session, coordinator, hello } => self.connect(session, coordinator, *hello),
+            Effect::Disconnect { session } => {
+                if let Some(open) = self.session.take_if(|open| open.number == session) {
+                    open.cut();
+                }
+            }
+            Effect::Send(message) => {
+                if self.session.as_ref().is_some_and(|session| !session.send(message)) {
+                    self.give_up_session();
+                }
+            }
+            Effect::StartAssignment(assignment) => self.start(assignment),
+            Effect::StopAssignment(id) => self.stop_assignment(id),
+            Effect::ForgetAssignment(id) => {
+                self.running.remove(&id);
+                let vault = Arc::clone(&self.world.vault);
+                self.tracker.spawn_blocking(move || forget(&vault, id));
+            }
+            Effect::StartScan { run, request } => self.start_scan(run, request),
+            Effect::StopScan { run } => {
+                if let Some(scan) = self.scans.remove(&run) {
+                    scan.cancel.cancel();
+                }
+            }
+            Effect::GrantScanCredit { run, count } => {
+                if let Some(scan) = self.scans.get(&run) {
+                    scan.credits
+                        .add_permits(usize::try_from(count).unwrap_or(limits::SCAN_BATCHES_UNACKED_MAX));
+                }
+            }
+            Effect::UpdateKeys(keys) => {
+                self.world.keys.send_replace(keys);
+            }
+            Effect::SampleHealth => self.sample_health(),
+            Effect::Exit { code, reason } => self.exit = Some(ExitReport { code, reason }),
+            Effect::Log { is_warning: true, text } => warn!("{text}"),
+            Effect::Log { is_warning: false, text } => info!("{text}"),
+        }
+    }
+
+    fn connect(&mut self, session: u64, coordinator: usize, hello: Hello) {
+        let endpoint = self.world.coordinators[coordinator].clone();
+        info!("connecting to {}", endpoint.uri());
+        self.session = Some(Session::open(endpoint, session, hello, self.sender.clone()));
+    }
+
+    /// The queue of a session is full or closed. The core learns of it as of any other loss, once: a session that ended
+    /// by itself reports that itself.
+    fn give_up_session(&mut self) {
+        if let Some(session) = self.session.take() {
+            let number = session.number;
+            session.cut();
+            let sender = self.sender.clone();
+            let end = SessionEnd::Lost("the coordinator does not read what this Star sends".to_owned());
+            self.tracker.spawn(async move {
+                // Nobody is left to tell when the inbox is gone.
+                let _ = sender.send(Event::Disconnected { session: number, end }).await;
+            });
+        }
+    }
+
+    fn start(&mut self, assignment: Assignment) {
+        let id = assignment.id;
+        let progress = Arc::new(AtomicU64::new(0));
+        let cancel = CancellationToken::new();
+        self.running.insert(id, Running { progress: Arc::clone(&progress), cancel: cancel.clone() });
+        let task = Work {
+            plane: Arc::clone(&self.world.plane),
+            vault: Arc::clone(&self.world.vault),
+            inbox: self.sender.clone(),
+            progress,
+            cancel,
+        };
+        self.tracker.spawn(task.run(assignment));
+    }
+
+    fn stop_assignment(&mut self, id: AssignmentId) {
+        if let Some(running) = self.running.remove(&id) {
+            running.cancel.cancel();
+        }
+    }
+
+    fn start_scan(&mut self, run: u64, request: ScanRequest) {
+        let credits = Arc::new(Semaphore::new(limits::SCAN_BATCHES_UNACKED_MAX));
+        let cancel = CancellationToken::new();
+        self.scans.insert(run, RunningScan { credits: Arc::clone(&credits), cancel: cancel.clone() });
+        let (sender, mut batches) = mpsc::channel(1);
+        let inbox = self.sender.clone();
+        let scanning = self.world.plane.scan(request, sender, credits, cancel.clone());
+        self.tracker.spawn(scanning);
+        self.tracker.spawn(async move {
+            while let Some(Some(batch)) = cancel.run_until_cancelled(batches.recv()).await {
+                if inbox.send(Event::ScanBatchProduced { run, batch }).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
+    fn sample_health(&self) {
+        if self.probe.is_busy.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (probe, plane) = (Arc::clone(&self.probe), Arc::clone(&self.world.plane));
+        let (clock, inbox) = (self.world.clock, self.sender.clone());
+        let has_work = !self.running.is_empty();
+        // Not tracked: a file system that hangs must not hold up the departure.
+        tokio::task::spawn_blocking(move || {
+            let counts = plane.counts();
+            let is_busy = has_work || counts.served_pulls > 0;
+            let mut sampler = probe.probe.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let (sample, advisories) = sampler.sample(clock.now().monotonic, counts, is_busy);
+            drop(sampler);
+            probe.is_busy.store(false, Ordering::Release);
+            // Nobody is left to tell when the inbox is gone.
+            let _ = inbox.blocking_send(Event::HealthSampled { sample, advisories });
+        });
+    }
+
+    fn vitals(&self) -> Vitals {
+        let progress =
+            self.running.iter().map(|(id, running)| (*id, running.progress.load(Ordering::Relaxed)));
+        let served_pulls = u32::try_from(self.world.plane.counts().served_pulls).unwrap_or(u32::MAX);
+        Vitals { served_pulls, progress: progress.collect() }
+    }
+
+    /// Sends the last words, stops everything, and waits a little for it.
+    async fn leave(mut self) {
+        for running in self.running.values() {
+            running.cancel.cancel();
+        }
+        for scan in self.scans.values() {
+            scan.cancel.cancel();
+        }
+        if let Some(session) = self.session.take() {
+            session.close(LAST_WORDS_TIMEOUT).await;
+        }
+        self.tracker.close();
+        // From here on nothing is heard; tasks that still report must not wait for it.
+        self.inbox.close();
+        if tokio::time::timeout(CLEANUP_TIMEOUT, self.tracker.wait()).await.is_err() {
+            warn!("some work did not end in time; the next start cleans up after it");
+        }
+    }
+}
+
+async fn wait_until(clock: Clock, deadline: Option<orbit_shared::time::Monotonic>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep(deadline.since(clock.now().monotonic)).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// One assignment's work, from the journal to its last outcome.
+struct Work {
+    plane: Arc<dyn DataPlane>,
+    vault: Arc<Vault>,
+    inbox: mpsc::Sender<Event>,
+    progress: Arc<AtomicU64>,
+    cancel: CancellationToken,
+}
+
+impl Work {
+    async fn run(self, assignment: Assignment) {
+        let id = assignment.id;
+        // An assignment that was withdrawn must not wait for its turn, and one that cannot be journalled is not begun:
+        // its items fail when its work ends without an outcome.
+        if self.record(&assignment).await && !self.cancel.is_cancelled() {
+            self.execute(assignment.clone()).await;
+        }
+        if self.cancel.is_cancelled() {
+            let (plane, vault) = (self.plane, self.vault);
+            let cleaning = tokio::task::spawn_blocking(move || {
+                plane.clean_temporaries(&assignment);
+                forget(&vault, id);
+            });
+            if cleaning.await.is_err() {
+                warn!("assignment {id}: cleaning up panicked");
+            }
+        }
+        // Nobody is left to tell when the inbox is gone.
+        let _ = self.inbox.send(Event::WorkEnded { assignment: id }).await;
+    }
+
+    async fn record(&self, assignment: &Assignment) -> bool {
+        let (id, vault, assignment) = (assignment.id, Arc::clone(&self.vault), assignment.clone());
+        match tokio::task::spawn_blocking(move || vault.record(&assignment)).await {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) => {
+                warn!("assignment {id} cannot be written to the vault's journal: {error}");
+                false
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Executes in a task of its own, so that a panic in it ends this assignment and nothing else.
+    async fn execute(&self, assignment: Assignment) {
+        let id = assignment.id;
+        let (sender, outcomes) = mpsc::channel(OUTCOMES_READY_MAX);
+        let executing =
+            self.plane.execute(assignment, sender, Arc::clone(&self.progress), self.cancel.clone());
+        let task = tokio::spawn(executing);
+        self.pass_on(id, outcomes).await;
+        if task.await.is_err() {
+            warn!("assignment {id}: the work on it panicked");
+        }
+    }
+
+    async fn pass_on(&self, assignment: AssignmentId, mut outcomes: mpsc::Receiver<Vec<ItemOutcome>>) {
+        while let Some(outcomes) = outcomes.recv().await {
+            // When the Star leaves, outcomes have nowhere to go; they are drained so that the work can end.
+            let _ = self.inbox.send(Event::OutcomesProduced { assignment, outcomes }).await;
+        }
+    }
+}
+
+fn forget(vault: &Vault, id: AssignmentId) {
+    if let Err(error) = vault.forget(id) {
+        warn!("assignment {id} stays in the vault's journal: {error}");
+    }
+}

@@ -1,0 +1,6 @@
+//! The faces of a Star on the wire. Only the modules below name generated types.
+
+pub mod session;
+pub mod transfer;
+pub mod transfer_client;
+pub mod transfer_server;

@@ -1,0 +1,214 @@
+//! One session with a coordinator: a connection of its own, apart from all bulk data.
+//!
+//! A task reads what the coordinator says and passes it to the driver's inbox; it waits for nothing else, because unread
+//! messages would in the end stop the whole connection. What the Star says goes through a bounded queue that is larger
+//! than what the session protocol lets a Star have unacknowledged; a coordinator that stops reading fills it, and that
+//! ends the session.
+
+use std::time::Duration;
+
+use orbit_proto::v1::session_service_client::SessionServiceClient;
+use orbit_proto::v1::{ConnectRequest, ConnectResponse};
+use orbit_shared::session::{CoordinatorMessage, Hello, StarMessage, limits};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Endpoint;
+use tonic::{Code, Status, Streaming};
+
+use crate::core::{Event, SessionEnd};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// What a Star may have on its way to a coordinator that does not read.
+const OUTBOUND_MAX: usize = 512;
+
+const _: () = assert!(
+    OUTBOUND_MAX
+        > 2 * (limits::REPORTS_UNACKED_MAX + limits::SCAN_BATCHES_UNACKED_MAX * limits::SCANS_PER_STAR_MAX)
+);
+
+/// Why an address of a coordinator cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("--coordinator {address}: write it as http://HOST:PORT (TLS is not in this version)")]
+pub struct AddressError {
+    /// As it was given.
+    pub address: String,
+}
+
+/// A coordinator's address, checked and with the transport's settings.
+///
+/// # Errors
+/// It is not `http://HOST:PORT`.
+pub fn endpoint(address: &str) -> Result<Endpoint, AddressError> {
+    let refused = || AddressError { address: address.to_owned() };
+    let endpoint = Endpoint::from_shared(address.to_owned()).map_err(|_| refused())?;
+    let uri = endpoint.uri();
+    if uri.scheme_str() != Some("http") || uri.host().is_none_or(str::is_empty) {
+        return Err(refused());
+    }
+    Ok(endpoint
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .tcp_keepalive(Some(KEEPALIVE_INTERVAL))
+        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .keep_alive_while_idle(true))
+}
+
+/// A session that is open or being opened.
+#[derive(Debug)]
+pub struct Session {
+    /// Its number.
+    pub number: u64,
+    outbound: mpsc::Sender<StarMessage>,
+    task: JoinHandle<()>,
+    cancel: CancellationToken,
+}
+
+impl Session {
+    /// Starts to open a session; what comes of it arrives in the inbox.
+    pub fn open(endpoint: Endpoint, number: u64, hello: Hello, inbox: mpsc::Sender<Event>) -> Self {
+        let (outbound, messages) = mpsc::channel(OUTBOUND_MAX);
+        outbound.try_send(StarMessage::Hello(hello)).expect("the queue is new and empty");
+        let cancel = CancellationToken::new();
+        let running = run(endpoint, number, messages, inbox);
+        let task = tokio::spawn({
+            let cancel = cancel.clone();
+            async move {
+                cancel.run_until_cancelled(running).await;
+            }
+        });
+        Self { number, outbound, task, cancel }
+    }
+
+    /// Queues a message. False: the coordinator has not read for so long that the queue is full, or the session ended.
+    #[must_use = "a message that was not taken is lost with the session"]
+    pub fn send(&self, message: StarMessage) -> bool {
+        self.outbound.try_send(message).is_ok()
+    }
+
+    /// Ends the session after what was queued has been sent, or after `patience`.
+    pub async fn close(self, patience: Duration) {
+        let Self { outbound, mut task, cancel, .. } = self;
+        drop(outbound);
+        if tokio::time::timeout(patience, &mut task).await.is_err() {
+            cancel.cancel();
+        }
+    }
+
+    /// Ends the session at once.
+    pub fn cut(self) {
+        self.cancel.cancel();
+    }
+}
+
+async fn run(
+    endpoint: Endpoint,
+    session: u64,
+    messages: mpsc::Receiver<StarMessage>,
+    inbox: mpsc::Sender<Event>,
+) {
+    let address = endpoint.uri().to_string();
+    let end = match speak(endpoint, session, messages, &inbox).await {
+        Ok(()) => SessionEnd::Lost(format!("{address} ended the session")),
+        Err(status) => judge(&address, &status),
+    };
+    // Without a driver there is nobody to tell.
+    let _ = inbox.send(Event::Disconnected { session, end }).await;
+}
+
+async fn speak(
+    endpoint: Endpoint,
+    session: u64,
+    messages: mpsc::Receiver<StarMessage>,
+    inbox: &mpsc::Sender<Event>,
+) -> Result<(), Status> {
+    let channel = endpoint.connect().await.map_err(|error| Status::unavailable(chain(&error)))?;
+    let mut client = SessionServiceClient::new(channel)
+        .max_encoding_message_size(limits::SESSION_MESSAGE_BYTES_MAX)
+        .max_decoding_message_size(limits::SESSION_MESSAGE_BYTES_MAX);
+    let requests = ReceiverStream::new(messages).map(ConnectRequest::from);
+    let mut responses: Streaming<ConnectResponse> = client.connect(requests).await?.into_inner();
+    while let Some(response) = responses.message().await? {
+        let message = CoordinatorMessage::try_from(response).map_err(|error| {
+            Status::unavailable(format!("it said something that makes no sense: {error}"))
+        })?;
+        if inbox.send(Event::FromCoordinator { session, message }).await.is_err() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// What a status means for the next attempt. Only what the coordinator itself decided is final; everything else, also
+/// what a broken transport makes up, is worth another attempt.
+fn judge(address: &str, status: &Status) -> SessionEnd {
+    let said = status.message();
+    match status.code() {
+        Code::AlreadyExists => SessionEnd::Refused(format!(
+            "{address} refuses this Star: {said}; give it another --star-id, or have the old one removed (RemoveStar)"
+        )),
+        Code::Unavailable => SessionEnd::Lost(format!("{address}: {said}")),
+        Code::InvalidArgument | Code::PermissionDenied => {
+            SessionEnd::Refused(format!("{address} refuses this Star: {said}"))
+        }
+        Code::Aborted => SessionEnd::Refused(format!(
+            "{address} ended the session because a newer process with this Star's identity has connected: {said}"
+        )),
+        Code::Ok
+        | Code::Cancelled
+        | Code::Unknown
+        | Code::DeadlineExceeded
+        | Code::NotFound
+        | Code::ResourceExhausted
+        | Code::FailedPrecondition
+        | Code::OutOfRange
+        | Code::Unimplemented
+        | Code::Internal
+        | Code::DataLoss
+        | Code::Unauthenticated => SessionEnd::Lost(format!("{address}: {}: {said}", status.code())),
+    }
+}
+
+/// An error and what caused it: the cause is where a transport error says what happened.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_plain_http_addresses_with_a_host_are_taken() {
+        assert!(endpoint("http://coordinator:7100").is_ok());
+        for bad in ["", "coordinator:7100", "https://coordinator:7100", "http://", "ftp://a:1", "http://a b"]
+        {
+            assert!(endpoint(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_what_the_coordinator_decided_is_final() {
+        for code in [Code::AlreadyExists, Code::InvalidArgument, Code::PermissionDenied, Code::Aborted] {
+            let end = judge("http://c:1", &Status::new(code, "no"));
+            assert!(matches!(end, SessionEnd::Refused(_)), "{code:?}");
+        }
+        for code in [Code::Unknown, Code::Cancelled, Code::Unavailable, Code::Internal, Code::Unauthenticated]
+        {
+            let end = judge("http://c:1", &Status::new(code, "later"));
+            assert!(matches!(end, SessionEnd::Lost(_)), "{code:?}");
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The pulling end of `TransferService`: connections that are kept and shared, and one pull on one of them.
+
+use std::collections::BTreeMap;
+use std::error::Error as _;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use orbit_proto::data_plane as wire;
+use orbit_proto::data_plane::transfer_service_client::TransferServiceClient;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status, Streaming};
+
+use crate::grpc::transfer::{decode_parcel, encode_fetches, encode_open};
+use crate::limits::{
+    CONNECT_TIMEOUT, CONNECTION_WINDOW_BYTES, CONNECTIONS_PER_SOURCE_MAX, HTTP2_FRAME_BYTES,
+    KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MESSAGE_BYTES_MAX, SOURCES_CONNECTED_MAX, STREAM_WINDOW_BYTES,
+    STREAMS_PER_CONNECTION_MAX,
+};
+use crate::transfer::{Fetch, Open, Parcel};
+
+/// Requests that wait to be sent on one pull.
+const REQUESTS_WAITING_MAX: usize = 16;
+
+/// Why a pull could not be opened or broke off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum PullError {
+    /// The two Stars cannot work together at all.
+    Incompatible(String),
+    /// The source refuses this pull, or broke the protocol, or is not there.
+    Unavailable(String),
+}
+
+/// Connections to sources, kept for the next pull.
+#[derive(Debug, Default)]
+pub(crate) struct Connections {
+    kept: Mutex<BTreeMap<String, Vec<Connection>>>,
+}
+
+#[derive(Debug, Clone)]
+struct Connection {
+    channel: Channel,
+    /// Its strong count less one is the number of pulls on it.
+    users: Arc<()>,
+}
+
+/// One pull from one source.
+pub(crate) struct Pull {
+    requests: Option<mpsc::Sender<wire::PullRequest>>,
+    responses: Streaming<wire::PullResponse>,
+    _user: Arc<()>,
+}
+
+impl Connections {
+    /// Opens a pull from the Star at `address`.
+    pub(crate) async fn pull(&self, address: &str, open: Open) -> Result<Pull, PullError> {
+        let connection = self.connection(address).await?;
+        let opening = begin(connection, open);
+        let result = tokio::time::timeout(CONNECT_TIMEOUT, opening).await.unwrap_or_else(|_| {
+            Err(PullError::Unavailable(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs())))
+        });
+        if result.is_err() {
+            self.forget(address);
+        }
+        result
+    }
+
+    /// A connection with room for one more pull.
+    async fn connection(&self, address: &str) -> Result<Connection, PullError> {
+        if let Some(connection) = self.kept_connection(address) {
+            return Ok(connection);
+        }
+        let channel = connect(address).await?;
+        let connection = Connection { channel, users: Arc::new(()) };
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= SOURCES_CONNECTED_MAX && !kept.contains_key(address) {
+            // Pulls that run keep their connection; only the chance to share it is lost.
+            kept.pop_first();
+        }
+        let connections = kept.entry(address.to_owned()).or_default();
+        connections.retain(|connection| Arc::strong_count(&connection.users) > 1);
+        if connections.len() < CONNECTIONS_PER_SOURCE_MAX {
+            connections.push(connection.clone());
+        }
+        Ok(connection)
+    }
+
+    fn kept_connection(&self, address: &str) -> Option<Connection> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_room =
+            |connection: &&Connection| Arc::strong_count(&connection.users) <= STREAMS_PER_CONNECTION_MAX;
+        kept.get(address)?.iter().find(has_room).cloned()
+    }
+
+    /// After a failure the next pull makes a new connection.
+    pub(crate) fn forget(&self, address: &str) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).remove(address);
+    }
+}
+
+async fn connect(address: &str) -> Result<Channel, PullError> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        .map_err(|error| PullError::Unavailable(format!("{address:?} is not an address: {error}")))?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .max_frame_size(HTTP2_FRAME_BYTES)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .keep_alive_while_idle(false)
+        .tcp_nodelay(true);
+    endpoint.connect().await.map_err(|error| PullError::Unavailable(chain(&error)))
+}
+
+async fn begin(connection: Connection, open: Open) -> Result<Pull, PullError> {
+    let (requests, waiting) = mpsc::channel(REQUESTS_WAITING_MAX);
+    // There is room for the first one.
+    let _ = requests.try_send(encode_open(open));
+    let mut client = TransferServiceClient::new(connection.channel)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let responses = client.pull(ReceiverStream::new(waiting)).await.map_err(|status| refused(&status))?;
+    Ok(Pull { requests: Some(requests), responses: responses.into_inner(), _user: connection.users })
+}
+
+impl Pull {
+    /// Asks for content. Waits while many requests are on their way.
+    pub(crate) async fn fetch(&self, fetches: Vec<Fetch>) -> Result<(), PullError> {
+        let ended = || PullError::Unavailable("the pull has ended".to_owned());
+        let requests = self.requests.as_ref().ok_or_else(ended)?;
+        requests.send(encode_fetches(fetches)).await.map_err(|_| ended())
+    }
+
+    /// Says that nothing more will be asked for.
+    pub(crate) fn finish(&mut self) {
+        self.requests = None;
+    }
+
+    /// The next message of the source; `None` after the last one.
+    pub(crate) async fn next(&mut self) -> Result<Option<Parcel>, PullError> {
+        match self.responses.message().await {
+            Ok(Some(response)) => decode_parcel(response)
+                .map(Some)
+                .map_err(|malformed| PullError::Unavailable(format!("malformed answer: {}", malformed.0))),
+            Ok(None) => Ok(None),
+            Err(status) => Err(refused(&status)),
+        }
+    }
+}
+
+fn refused(status: &Status) -> PullError {
+    let text = match status.source() {
+        Some(source) => format!("{}: {}", status.message(), chain(source)),
+        None => status.message().to_owned(),
+    };
+    match status.code() {
+        Code::FailedPrecondition => PullError::Incompatible(text),
+        // The code of a lost connection says little: all others are worth another attempt, and are the source's fault.
+        code => PullError::Unavailable(format!("{} ({text})", code.description())),
+    }
+}
+
+/// An error with all that caused it: the outermost one alone says only `transport error`.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let words = cause.to_string();
+        if !text.contains(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,202 @@
+//! The serving end of `TransferService`: checks who pulls and with which right, then hands over to
+//! [`source`](crate::source).
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt as _};
+use orbit_proto::data_plane as wire;
+use orbit_proto::data_plane::transfer_service_server::{TransferService, TransferServiceServer};
+use orbit_shared::capability;
+use orbit_shared::entry::display_path;
+use orbit_shared::words::StarId;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+use tonic::{Request, Response, Status, Streaming};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use crate::grpc::transfer::{chunker_parameters, decode_fetches, decode_open, encode_parcel};
+use crate::limits::{
+    CONNECT_TIMEOUT, CONNECTION_WINDOW_BYTES, HTTP2_FRAME_BYTES, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT,
+    MESSAGE_BYTES_MAX, PARCELS_READY_MAX, PULLS_SERVED_MAX, READ_JOBS_MAX, SERVED_STREAM_WINDOW_BYTES,
+    SERVED_STREAMS_PER_CONNECTION_MAX,
+};
+use crate::meters::{Meters, ServedPull};
+use crate::roots::{Place, Roots};
+use crate::source::serve::{End, Serving, serve};
+use crate::transfer::{Open, Parcel};
+
+/// Serves file content below this Star's roots to whoever holds a capability for it.
+#[derive(Debug)]
+pub struct TransferServer {
+    star_id: StarId,
+    roots: Arc<Roots>,
+    keys: watch::Receiver<Vec<Vec<u8>>>,
+    meters: Arc<Meters>,
+    jobs: Arc<Semaphore>,
+    shutdown: CancellationToken,
+}
+
+impl TransferServer {
+    /// A server for `roots`. `keys` are the public keys that sign capabilities; `shutdown` ends running pulls.
+    pub fn new(
+        star_id: StarId,
+        roots: Arc<Roots>,
+        keys: watch::Receiver<Vec<Vec<u8>>>,
+        meters: Arc<Meters>,
+        shutdown: CancellationToken,
+    ) -> Self {
+        Self { star_id, roots, keys, meters, jobs: Arc::new(Semaphore::new(READ_JOBS_MAX)), shutdown }
+    }
+
+    /// The service to add to a server that went through [`tune`].
+    pub fn into_service(self) -> TransferServiceServer<Self> {
+        TransferServiceServer::new(self)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    /// Reads and checks the first request.
+    async fn accept(
+        &self,
+        requests: &mut Streaming<wire::PullRequest>,
+    ) -> Result<(ServedPull, Place), Status> {
+        let first = tokio::time::timeout(CONNECT_TIMEOUT, requests.message())
+            .await
+            .map_err(|_| Status::deadline_exceeded("the first request of a pull did not come"))??;
+        let Some(wire::pull_request::Request::Open(open)) = first.and_then(|first| first.request) else {
+            return Err(Status::invalid_argument("the first request of a pull must be `open`"));
+        };
+        if open.chunker.as_ref() != Some(&chunker_parameters()) {
+            return Err(Status::failed_precondition(format!(
+                "Star {} cuts chunks with {:?} and the destination with {:?}: run the same version on both",
+                self.star_id,
+                chunker_parameters(),
+                open.chunker
+            )));
+        }
+        let open = decode_open(open).map_err(|malformed| Status::invalid_argument(malformed.0))?;
+        self.authorize(&open)?;
+        let pull = self.meters.begin_pull(PULLS_SERVED_MAX).ok_or_else(|| {
+            let details = ErrorDetails::with_retry_info(Some(CONNECT_TIMEOUT));
+            let text = format!("Star {} serves {PULLS_SERVED_MAX} pulls already", self.star_id);
+            Status::with_error_details(tonic::Code::ResourceExhausted, text, details)
+        })?;
+        let roots = Arc::clone(&self.roots);
+        let place = tokio::task::spawn_blocking(move || roots.open_source(&open.source_path))
+            .await
+            .map_err(|_| Status::internal("opening the source path did not end"))?
+            .map_err(|error| Status::not_found(error.to_string()))?;
+        Ok((pull, place))
+    }
+
+    /// A capability must have been signed by a key in force, and for exactly this pull.
+    fn authorize(&self, open: &Open) -> Result<(), Status> {
+        let granted = capability::verify(&open.token, &self.keys.borrow())
+            .map_err(|error| Status::unauthenticated(error.to_string()))?;
+        let refuse = |text: String| Err(Status::permission_denied(text));
+        if granted.source_star != self.star_id {
+            return refuse(format!(
+                "the capability is for Star {}; this is Star {}",
+                granted.source_star, self.star_id
+            ));
+        }
+        if granted.source_path != open.source_path {
+            return refuse(format!(
+                "the capability is for {}, not for {}",
+                display_path(&granted.source_path),
+                display_path(&open.source_path)
+            ));
+        }
+        if granted.job != open.job {
+            return refuse(format!("the capability is for job {}, not for job {}", granted.job, open.job));
+        }
+        if granted.destination_star != open.destination_star {
+            return refuse(format!(
+                "the capability is for destination {}, not for {}",
+                granted.destination_star, open.destination_star
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[tonic::async_trait]
+impl TransferService for TransferServer {
+    type PullStream = Pin<Box<dyn Stream<Item = Result<wire::PullResponse, Status>> + Send>>;
+
+    async fn pull(
+        &self,
+        request: Request<Streaming<wire::PullRequest>>,
+    ) -> Result<Response<Self::PullStream>, Status> {
+        let mut requests = request.into_inner();
+        let (pull, place) = self.accept(&mut requests).await?;
+        let serving = Serving {
+            place: Arc::new(place),
+            meters: Arc::clone(&self.meters),
+            jobs: Arc::clone(&self.jobs),
+            shutdown: self.shutdown.clone(),
+        };
+        let (parcels, ready) = mpsc::channel::<Parcel>(PARCELS_READY_MAX);
+        // One slot, filled once: how the pull ended badly, told after the last parcel.
+        let (refusals, refusal) = mpsc::channel::<Status>(1);
+        tokio::spawn(run(pull, serving, requests, parcels, refusals));
+        let parcels = ReceiverStream::new(ready).map(|parcel| Ok(encode_parcel(parcel)));
+        Ok(Response::new(Box::pin(parcels.chain(ReceiverStream::new(refusal).map(Err)))))
+    }
+}
+
+/// Serves one pull in a task of its own, which ends when the response stream is dropped.
+async fn run(
+    pull: ServedPull,
+    serving: Serving,
+    requests: Streaming<wire::PullRequest>,
+    parcels: mpsc::Sender<Parcel>,
+    refusals: mpsc::Sender<Status>,
+) {
+    let bad_requests = refusals.clone();
+    let fetches = requests
+        .map(|request| match request?.request {
+            Some(wire::pull_request::Request::Fetches(fetches)) => {
+                decode_fetches(fetches).map_err(|malformed| Status::invalid_argument(malformed.0))
+            }
+            Some(wire::pull_request::Request::Open(_)) | None => {
+                Err(Status::invalid_argument("every request of a pull but the first must be `fetches`"))
+            }
+        })
+        .scan(bad_requests, |refusals, request| {
+            // The first bad request ends the requests, and the pull with them.
+            let taken = request.map_err(|status| refusals.try_send(status)).ok();
+            async move { taken }
+        });
+    let end = serve(serving, fetches, parcels).await;
+    drop(pull);
+    let status = match end {
+        End::Complete | End::Gone => return,
+        End::Idle => Status::deadline_exceeded("the pull asked for nothing for too long"),
+        End::Overrun => Status::resource_exhausted("the pull has too many fetches without an answer"),
+        End::Stopping => {
+            let details = ErrorDetails::with_retry_info(Some(CONNECT_TIMEOUT));
+            Status::with_error_details(tonic::Code::Unavailable, "this Star stops", details)
+        }
+    };
+    // Full when a bad request was refused already; that one is told.
+    let _ = refusals.try_send(status);
+}
+
+/// The settings of HTTP/2 that bulk data needs, for the server that a Star's data plane runs on.
+///
+/// Its receive windows are small, because requests are; the large windows are the destination's, who receives. In both
+/// directions all streams of a connection together fit its window, so that one that is not read freezes no other.
+pub fn tune(server: Server) -> Server {
+    server
+        .max_frame_size(HTTP2_FRAME_BYTES)
+        .initial_stream_window_size(SERVED_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(SERVED_STREAMS_PER_CONNECTION_MAX)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .tcp_nodelay(true)
+}

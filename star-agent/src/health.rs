@@ -1,0 +1,181 @@
+//! Health samples: how full the disks are, how fast data moves, how much fails; and what the monitor says of it.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
+
+use orbit_shared::health_monitor::{Advisory, HealthConfig, HealthMonitor, HealthSample};
+use orbit_shared::session::{AdvisoryNotice, Root};
+use orbit_shared::time::Monotonic;
+
+use crate::plane::PlaneCounts;
+
+/// Samples one Star. Asking a file system may block for long (a dead network mount), so this runs apart from the driver.
+#[derive(Debug)]
+pub struct HealthProbe {
+    writable: Vec<PathBuf>,
+    monitor: HealthMonitor,
+    /// The sample before, which the rate that is shown counts from.
+    before: Option<Before>,
+    /// The sample that was judged last, which the rate that is judged counts from.
+    judged: Option<Before>,
+    advisories: Vec<AdvisoryNotice>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Before {
+    at: Monotonic,
+    bytes_moved: u64,
+    was_busy: bool,
+}
+
+/// Space of one file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Space {
+    available_bytes: u64,
+    total_bytes: u64,
+}
+
+impl HealthProbe {
+    /// A probe of the disks below the roots that can be written to.
+    pub fn new(roots: &[Root], config: HealthConfig) -> Self {
+        let writable = roots.iter().filter(|root| !root.is_read_only);
+        let writable = writable.map(|root| PathBuf::from(OsStr::from_bytes(&root.path))).collect();
+        let monitor = HealthMonitor::new(config);
+        Self { writable, monitor, before: None, judged: None, advisories: Vec::new() }
+    }
+
+    /// Takes a sample, and once every check interval lets the monitor judge one; answers what was found last, worst
+    /// first. Heartbeats come more often than a rate can be judged: one sync may take as long. Blocks.
+    pub fn sample(
+        &mut self,
+        now: Monotonic,
+        counts: PlaneCounts,
+        is_busy: bool,
+    ) -> (HealthSample, Vec<AdvisoryNotice>) {
+        let space = fullest(self.writable.iter().filter_map(space));
+        let (throughput, was_busy) = since(self.before.as_ref(), now, counts.bytes_moved);
+        let present = Before { at: now, bytes_moved: counts.bytes_moved, was_busy: is_busy };
+        let sample = HealthSample {
+            disk_available_bytes: space.map_or(0, |space| space.available_bytes),
+            disk_total_bytes: space.map_or(0, |space| space.total_bytes),
+            throughput_bytes_per_sec: throughput,
+            // Work that began or ended in between says nothing about speed.
+            is_transferring: is_busy && was_busy,
+            error_count: counts.errors,
+            total_operations: counts.operations,
+            ..HealthSample::default()
+        };
+        let interval = self.monitor.config().check_interval;
+        if self.judged.as_ref().is_none_or(|judged| now.since(judged.at) >= interval) {
+            let (throughput, was_busy) = since(self.judged.as_ref(), now, counts.bytes_moved);
+            let is_transferring = is_busy && was_busy;
+            let judged = HealthSample { throughput_bytes_per_sec: throughput, is_transferring, ..sample };
+            self.advisories = self.monitor.check(now, &judged).iter().map(notice).collect();
+            self.judged = Some(present);
+        }
+        self.before = Some(present);
+        (sample, self.advisories.clone())
+    }
+}
+
+/// The rate since an earlier sample, and whether there was work then.
+fn since(before: Option<&Before>, now: Monotonic, bytes_moved: u64) -> (u64, bool) {
+    before.map_or((0, false), |before| (rate(before, now, bytes_moved), before.was_busy))
+}
+
+fn rate(before: &Before, now: Monotonic, bytes_moved: u64) -> u64 {
+    let nanos = now.since(before.at).as_nanos().max(1);
+    let bytes = u128::from(bytes_moved.saturating_sub(before.bytes_moved));
+    u64::try_from(bytes * 1_000_000_000 / nanos).unwrap_or(u64::MAX)
+}
+
+/// A root that cannot be asked now (unmounted, for example) is left out: its items will fail and say so.
+fn space(path: &PathBuf) -> Option<Space> {
+    let found = rustix::fs::statvfs(path).ok()?;
+    Some(Space {
+        available_bytes: found.f_bavail.saturating_mul(found.f_frsize),
+        total_bytes: found.f_blocks.saturating_mul(found.f_frsize),
+    })
+}
+
+/// The one with the smallest share available, compared without division.
+fn fullest(spaces: impl Iterator<Item = Space>) -> Option<Space> {
+    let known = spaces.filter(|space| space.total_bytes > 0);
+    known.min_by(|left, right| {
+        let share =
+            |space: &Space, other: &Space| u128::from(space.available_bytes) * u128::from(other.total_bytes);
+        share(left, right).cmp(&share(right, left))
+    })
+}
+
+fn notice(advisory: &Advisory) -> AdvisoryNotice {
+    let predicted_seconds = match *advisory {
+        Advisory::DiskExhaustionPredicted { seconds_remaining } => Some(seconds_remaining),
+        Advisory::Healthy
+        | Advisory::DiskCritical { .. }
+        | Advisory::DiskWarning { .. }
+        | Advisory::ThroughputLow { .. }
+        | Advisory::ErrorRateHigh { .. } => None,
+    };
+    AdvisoryNotice { kind: advisory.kind(), message: advisory.to_string(), predicted_seconds }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use orbit_shared::health_monitor::AdvisoryKind;
+
+    use super::*;
+
+    #[test]
+    fn the_fullest_file_system_is_the_one_with_the_smallest_share_left() {
+        let space = |available_bytes, total_bytes| Space { available_bytes, total_bytes };
+        let spaces = [space(50, 100), space(900, 10_000), space(0, 0), space(20, 100)];
+        assert_eq!(fullest(spaces.into_iter()), Some(space(900, 10_000)));
+        assert_eq!(fullest([space(0, 0)].into_iter()), None);
+    }
+
+    #[test]
+    fn throughput_is_what_moved_since_the_sample_before() {
+        let mut probe = HealthProbe::new(&[], HealthConfig::default());
+        let counts = |bytes_moved| PlaneCounts { bytes_moved, ..PlaneCounts::default() };
+        assert_eq!(probe.sample(Monotonic::from_ms(0), counts(500), true).0.throughput_bytes_per_sec, 0);
+        let (sample, _) = probe.sample(Monotonic::from_ms(2000), counts(4500), true);
+        assert_eq!(sample.throughput_bytes_per_sec, 2000);
+        assert!(sample.is_transferring);
+        let (sample, _) = probe.sample(Monotonic::from_ms(3000), counts(4500), false);
+        assert!(!sample.is_transferring);
+    }
+
+    #[test]
+    fn a_stall_is_judged_over_the_check_interval_and_not_over_one_heartbeat() {
+        let config = HealthConfig { check_interval: Duration::from_secs(5), ..HealthConfig::default() };
+        let mut probe = HealthProbe::new(&[], config);
+        let mut advise = |ms, bytes_moved| {
+            let counts = PlaneCounts { bytes_moved, ..PlaneCounts::default() };
+            probe.sample(Monotonic::from_ms(ms), counts, true).1[0].kind
+        };
+        assert_eq!(advise(0, 0), AdvisoryKind::Healthy);
+        assert_eq!(advise(1000, 90_000_000), AdvisoryKind::Healthy);
+        assert_eq!(advise(2000, 90_000_000), AdvisoryKind::Healthy);
+        assert_eq!(advise(5000, 90_000_000), AdvisoryKind::Healthy);
+        assert_eq!(advise(10_000, 90_000_000), AdvisoryKind::ThroughputLow);
+    }
+
+    #[test]
+    fn a_writable_root_is_measured_and_a_read_only_one_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().as_os_str().as_bytes().to_vec();
+        let sample = |is_read_only| {
+            let roots = [Root { path: path.clone(), is_read_only }];
+            let mut probe = HealthProbe::new(&roots, HealthConfig::default());
+            probe.sample(Monotonic::ZERO, PlaneCounts::default(), false)
+        };
+        assert!(sample(false).0.disk_total_bytes > 0);
+        let (unknown, advisories) = sample(true);
+        assert_eq!(unknown.disk_total_bytes, 0);
+        assert_eq!(advisories[0].kind, AdvisoryKind::Healthy);
+    }
+}

@@ -1,0 +1,28 @@
+//! The Star of Orbit Grid: the agent on every machine that reads, sends, receives, verifies and stores.
+//!
+//! [`start`] runs one Star inside a process; several may run in one, nothing is global. `core` decides, `driver` acts.
+
+mod assembly;
+pub mod chunker;
+pub mod clock;
+pub mod config;
+pub mod core;
+pub mod driver;
+pub mod failures;
+pub mod grpc;
+pub mod health;
+pub mod limits;
+pub mod meters;
+pub mod open_files;
+pub mod plane;
+pub mod roots;
+pub mod scan;
+pub mod server;
+pub mod sink;
+pub mod source;
+pub mod transfer;
+pub mod vault;
+
+pub use config::{StarFlags, StarOptions};
+pub use driver::ExitReport;
+pub use server::{Drainer, StarError, StarHandle, start};

@@ -1,0 +1,102 @@
+//! The `orbit-star` program: settings, log lines on standard error, signals; everything else is the library.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, FromArgMatches as _};
+use orbit_shared::settings::parse_layered;
+use orbit_star::{ExitReport, StarError, StarFlags, StarHandle, StarOptions, start};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+use tracing_subscriber::EnvFilter;
+
+const EXIT_USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    orbit_star::open_files::raise_limit();
+    let read_file = |path: &std::path::Path| std::fs::read_to_string(path);
+    let layered = match parse_layered(StarFlags::command(), std::env::args_os(), read_file) {
+        Ok(layered) => layered,
+        Err(error) => {
+            error.print();
+            return ExitCode::from(error.exit_code());
+        }
+    };
+    if layered.is_print_requested {
+        // A reader that has gone away wants no more.
+        let _ = std::io::stdout().write_all(layered.print_config().as_bytes());
+        return ExitCode::SUCCESS;
+    }
+    let flags = match StarFlags::from_arg_matches(&layered.matches) {
+        Ok(flags) => flags,
+        Err(error) => error.exit(),
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")))
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    match runtime {
+        Ok(runtime) => {
+            let code = runtime.block_on(run(flags.into()));
+            // A file system that hangs may hold a blocking thread for ever.
+            runtime.shutdown_background();
+            code
+        }
+        Err(error) => complain(&format!("cannot start threads: {error}"), 1),
+    }
+}
+
+async fn run(options: StarOptions) -> ExitCode {
+    let mut handle = match start(options, CancellationToken::new()).await {
+        Ok(handle) => handle,
+        Err(error @ (StarError::Options(_) | StarError::Coordinator(_))) => {
+            return complain(&error.to_string(), EXIT_USAGE);
+        }
+        Err(error) => return complain(&error.to_string(), 1),
+    };
+    // Before the line below, which tells scripts that they may now send signals too.
+    let signals =
+        signal(SignalKind::terminate()).and_then(|first| Ok([first, signal(SignalKind::interrupt())?]));
+    let signals = match signals {
+        Ok(signals) => signals,
+        Err(error) => return complain(&format!("cannot listen for signals: {error}"), 1),
+    };
+    let mut output = std::io::stdout();
+    // Scripts wait for this line; without a reader the Star still works.
+    let _ = writeln!(output, "listening on {}", handle.local_addr).and_then(|()| output.flush());
+    let report = wait_with_signals(&mut handle, signals).await;
+    if report.code == 0 {
+        info!("{}", report.reason);
+        return ExitCode::SUCCESS;
+    }
+    complain(&report.reason, report.code)
+}
+
+/// Waits for the Star to leave; the first SIGTERM or SIGINT asks it to drain, the second to leave at once.
+async fn wait_with_signals(handle: &mut StarHandle, signals: [Signal; 2]) -> ExitReport {
+    let [mut terminate, mut interrupt] = signals;
+    let drainer = handle.drainer();
+    let forwarding = tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            info!("asked to stop; draining (once more to stop at once)");
+            drainer.drain().await;
+        }
+    });
+    let report = handle.wait().await;
+    forwarding.abort();
+    report
+}
+
+fn complain(problem: &str, code: u8) -> ExitCode {
+    // A closed standard error leaves only the exit code.
+    let _ = writeln!(std::io::stderr(), "error: {problem}");
+    ExitCode::from(code)
+}

@@ -1,0 +1,145 @@
+//! Lists one directory in the order of its names, in parts that are bounded however large the directory is.
+//!
+//! A directory with more names than are held at a time is listed again for each further part: the smallest names behind
+//! the last one are kept, the others passed over. That costs time in directories of millions, and no memory.
+
+use std::collections::BinaryHeap;
+
+use orbit_shared::entry::{EntryKind, TEMPORARY_PREFIX};
+use orbit_shared::time::WallTime;
+use rustix::fd::OwnedFd;
+use rustix::fs::{AtFlags, Dir, FileType, Stat};
+use rustix::io::Errno;
+
+use crate::limits::{LISTED_BLOCK_MAX, LISTED_NAMES_MAX};
+use crate::roots::Place;
+use crate::transfer::modified_time;
+
+/// An entry as `stat` shows it.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) name: Vec<u8>,
+    pub(super) kind: EntryKind,
+    pub(super) mode: u32,
+    pub(super) modified: WallTime,
+}
+
+/// A directory on its way through the walk.
+#[derive(Debug)]
+pub(super) struct Listing {
+    /// Path below the base.
+    pub(super) path: Vec<u8>,
+    /// Names that were not looked at yet, the next one last.
+    names: Vec<Vec<u8>>,
+    /// Names up to this one were listed.
+    after: Option<Vec<u8>>,
+    /// Whether there may be names behind those in `names`.
+    has_more: bool,
+}
+
+impl Listing {
+    /// A listing that begins behind the name `after`, or at the name `from`, if either is given.
+    pub(super) fn new(path: Vec<u8>, after: Option<Vec<u8>>) -> Self {
+        Self { path, names: Vec::new(), after, has_more: true }
+    }
+
+    /// Whether everything was looked at.
+    pub(super) fn is_done(&self) -> bool {
+        self.names.is_empty() && !self.has_more
+    }
+
+    /// Looks at the next names. Empty only when the listing is done. Blocks.
+    pub(super) fn next_block(&mut self, place: &Place) -> Result<Vec<Found>, Errno> {
+        let mut found = Vec::new();
+        while found.is_empty() && !self.is_done() {
+            let directory = place.tree.open_dir(&self.path)?;
+            if self.names.is_empty() {
+                self.list(&directory)?;
+            }
+            let rest = self.names.len().saturating_sub(LISTED_BLOCK_MAX);
+            found = self.names.drain(rest..).rev().filter_map(|name| look(&directory, name)).collect();
+        }
+        Ok(found)
+    }
+
+    /// Reads the names behind `after`, as many as may be held.
+    fn list(&mut self, directory: &OwnedFd) -> Result<(), Errno> {
+        let mut smallest = BinaryHeap::new();
+        self.has_more = false;
+        for entry in Dir::read_from(directory)? {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            let is_passed = self.after.as_deref().is_some_and(|after| name <= after);
+            if is_passed || name == b"." || name == b".." || name.starts_with(TEMPORARY_PREFIX) {
+                continue;
+            }
+            if smallest.len() == LISTED_NAMES_MAX {
+                self.has_more = true;
+                if smallest.peek().is_some_and(|largest: &Vec<u8>| largest.as_slice() <= name) {
+                    continue;
+                }
+                smallest.pop();
+            }
+            smallest.push(name.to_vec());
+        }
+        self.names = smallest.into_sorted_vec();
+        if let Some(last) = self.names.last() {
+            self.after = Some(last.clone());
+        }
+        self.names.reverse();
+        Ok(())
+    }
+}
+
+/// Looks at one name; `None` if it is gone already.
+fn look(directory: &OwnedFd, name: Vec<u8>) -> Option<Found> {
+    match rustix::fs::statat(directory, name.as_slice(), AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => found(directory, name, &stat),
+        Err(Errno::NOENT) => None,
+        Err(errno) => Some(unreadable(name, errno)),
+    }
+}
+
+/// The base itself, when it is a single entry.
+pub(super) fn look_at_single(place: &Place, name: &[u8]) -> Result<Option<Found>, Errno> {
+    Ok(look(&*place.tree.open_dir(b"")?, name.to_vec()))
+}
+
+/// The base itself, when it is a directory.
+pub(super) fn look_at_base(place: &Place) -> Result<Found, Errno> {
+    let stat = rustix::fs::fstat(&*place.tree.open_dir(b"")?)?;
+    Ok(Found {
+        name: Vec::new(),
+        kind: EntryKind::Directory,
+        mode: stat.st_mode & 0o7777,
+        modified: modified_time(&stat),
+    })
+}
+
+fn found(directory: &OwnedFd, name: Vec<u8>, stat: &Stat) -> Option<Found> {
+    let kind = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => EntryKind::File { size: u64::try_from(stat.st_size).unwrap_or(0) },
+        FileType::Directory => EntryKind::Directory,
+        FileType::Symlink => match rustix::fs::readlinkat(directory, name.as_slice(), Vec::new()) {
+            Ok(target) => EntryKind::Symlink { target: target.into_bytes() },
+            Err(Errno::NOENT) => return None,
+            Err(errno) => return Some(unreadable(name, errno)),
+        },
+        FileType::Fifo => EntryKind::Fifo,
+        FileType::Socket => EntryKind::Socket,
+        FileType::CharacterDevice => EntryKind::CharacterDevice,
+        FileType::BlockDevice => EntryKind::BlockDevice,
+        FileType::Unknown => return Some(unreadable(name, Errno::NOTSUP)),
+    };
+    let modified = modified_time(stat);
+    Some(Found { name, kind, mode: stat.st_mode & 0o7777, modified })
+}
+
+fn unreadable(name: Vec<u8>, errno: Errno) -> Found {
+    Found {
+        name,
+        kind: EntryKind::Unreadable { errno: errno.raw_os_error() },
+        mode: 0,
+        modified: WallTime::UNIX_EPOCH,
+    }
+}

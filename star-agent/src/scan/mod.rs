@@ -1,0 +1,91 @@
+//! Lists a tree for the coordinator: every entry with its kind, mode, time and priority, in a fixed order.
+//!
+//! The order is that of a walk which visits a directory before what is below it and the names of a directory by their
+//! bytes. It depends on nothing but the tree, so a scan can go on after any path of an earlier one. Directories are
+//! listed ahead of the walk on blocking threads, a bounded number at a time; what is emitted keeps the order.
+//!
+//! The walk follows no symbolic link, except on the way to the base path; it crosses from one device to another; and it
+//! passes over the temporary names under which a destination writes.
+
+mod batch;
+mod filter;
+mod listing;
+mod walk;
+
+use std::sync::Arc;
+
+use orbit_shared::session::{Failure, FailureCause, Fault, ScanBatch, ScanRequest};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::failures::permanent;
+use crate::roots::{PathError, Place, Roots};
+use crate::scan::batch::{Batches, Interrupted};
+use crate::scan::filter::Filter;
+use crate::scan::walk::Walk;
+
+/// Gives an entry the rank of its priority tier, by its path below the base.
+pub type Classify = Arc<dyn Fn(&[u8]) -> u8 + Send + Sync>;
+
+/// Runs one scan to its end and sends its batches; the last has `is_last` or a failure.
+///
+/// Every batch uses up one of `credits`, which whoever receives the batches gives back one by one as they become safe.
+/// When `cancel` fires or the receiver is gone, the scan ends without another word.
+pub async fn run(
+    request: ScanRequest,
+    roots: Arc<Roots>,
+    classify: Classify,
+    out: mpsc::Sender<ScanBatch>,
+    credits: Arc<Semaphore>,
+    cancel: CancellationToken,
+) {
+    let mut batches = Batches::new(request.scan, out, credits);
+    let scanning = async {
+        let failure = match prepare(&request, roots).await {
+            Ok((place, filter)) => {
+                let walk = Walk::new(Arc::new(place), filter, classify, &mut batches);
+                walk.run(request.resume_after.as_deref()).await?;
+                None
+            }
+            Err(failure) => Some(failure),
+        };
+        batches.finish(failure).await
+    };
+    tokio::select! {
+        () = cancel.cancelled() => tracing::debug!(scan = request.scan, "scan cancelled"),
+        ended = scanning => if let Err(Interrupted) = ended {
+            tracing::debug!(scan = request.scan, "nobody takes the batches of the scan any more");
+        },
+    }
+}
+
+/// Opens the base and compiles the globs; either failing ends the scan before it begins.
+async fn prepare(request: &ScanRequest, roots: Arc<Roots>) -> Result<(Place, Filter), Failure> {
+    let filter = Filter::new(&request.include, &request.exclude).map_err(permanent)?;
+    let path = request.path.clone();
+    match tokio::task::spawn_blocking(move || roots.open_source(&path)).await {
+        Ok(opened) => opened.map(|place| (place, filter)).map_err(|error| base_failure(&error)),
+        Err(error) => Err(Failure {
+            cause: FailureCause::Transient,
+            fault: Fault::Source,
+            message: format!("opening the source path did not end: {error}"),
+        }),
+    }
+}
+
+/// Why a base path cannot be listed, as a failure of the whole scan.
+fn base_failure(error: &PathError) -> Failure {
+    let cause = match error {
+        PathError::Malformed { .. }
+        | PathError::OutsideRoots { .. }
+        | PathError::ReadOnly { .. }
+        | PathError::IsRoot { .. } => FailureCause::Permanent,
+        PathError::System { error, .. } => match error.kind() {
+            std::io::ErrorKind::NotFound => FailureCause::SourceMissing,
+            std::io::ErrorKind::PermissionDenied => FailureCause::Permanent,
+            _ => FailureCause::Transient,
+        },
+    };
+    let fault = if cause == FailureCause::Transient { Fault::Source } else { Fault::Item };
+    Failure { cause, fault, message: error.to_string() }
+}

@@ -1,0 +1,325 @@
+//! The walk: one level for each directory above the present entry, and listings of directories that come next.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use orbit_shared::entry::{Entry, EntryKind};
+use rustix::io::Errno;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
+
+use crate::limits::LISTINGS_AHEAD_MAX;
+use crate::roots::Place;
+use crate::scan::Classify;
+use crate::scan::batch::{Batches, Interrupted};
+use crate::scan::filter::Filter;
+use crate::scan::listing::{Found, Listing, look_at_base, look_at_single};
+
+/// A listing and the part of it that was looked at last.
+type Listed = (Listing, Result<Vec<Found>, Errno>);
+
+/// One walk in progress.
+pub(super) struct Walk<'batches> {
+    place: Arc<Place>,
+    filter: Filter,
+    classify: Classify,
+    batches: &'batches mut Batches,
+    levels: Vec<Level>,
+    ahead: Arc<Semaphore>,
+}
+
+/// A directory whose entries are being emitted.
+struct Level {
+    listing: Listing,
+    found: VecDeque<Found>,
+    /// Listings of the first directories in `found`, in order.
+    ahead: VecDeque<Ahead>,
+    /// The directory's own entry while it waits for something below it that is kept.
+    waiting: Option<Entry>,
+    /// Whether everything below is kept because an include glob matched this directory or one above.
+    is_included: bool,
+    /// What is left of the path to resume after, below this directory.
+    resume: Option<Vec<u8>>,
+}
+
+/// A directory that is being listed before the walk gets there.
+struct Ahead {
+    name: Vec<u8>,
+    listed: JoinHandle<Listed>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl<'batches> Walk<'batches> {
+    pub(super) fn new(
+        place: Arc<Place>,
+        filter: Filter,
+        classify: Classify,
+        batches: &'batches mut Batches,
+    ) -> Self {
+        let ahead = Arc::new(Semaphore::new(LISTINGS_AHEAD_MAX));
+        Self { place, filter, classify, batches, levels: Vec::new(), ahead }
+    }
+
+    /// Emits every entry behind `resume_after`, or all.
+    pub(super) async fn run(mut self, resume_after: Option<&[u8]>) -> Result<(), Interrupted> {
+        if self.place.single.is_some() {
+            return if resume_after.is_some() { Ok(()) } else { self.emit_single().await };
+        }
+        self.enter_base(resume_after).await?;
+        while let Some(level) = self.levels.last_mut() {
+            match level.found.pop_front() {
+                Some(found) => self.visit(found).await?,
+                None if level.listing.is_done() => {
+                    self.levels.pop();
+                }
+                None => self.continue_listing().await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn emit_single(&mut self) -> Result<(), Interrupted> {
+        let place = Arc::clone(&self.place);
+        let look = move || match &place.single {
+            Some(name) => look_at_single(&place, name),
+            None => Ok(None),
+        };
+        match tokio::task::spawn_blocking(look).await {
+            Ok(Ok(Some(found))) => {
+                let entry = self.entry(Vec::new(), found.kind.clone(), &found);
+                self.batches.push(entry).await
+            }
+            Ok(Ok(None)) => self.emit_unreadable(Vec::new(), Errno::NOENT).await,
+            Ok(Err(errno)) => self.emit_unreadable(Vec::new(), errno).await,
+            Err(_) => Err(Interrupted),
+        }
+    }
+
+    async fn enter_base(&mut self, resume_after: Option<&[u8]>) -> Result<(), Interrupted> {
+        let place = Arc::clone(&self.place);
+        let base =
+            tokio::task::spawn_blocking(move || look_at_base(&place)).await.map_err(|_| Interrupted)?;
+        let listed = self.list(Vec::new(), resume_after).await?;
+        match (base, listed) {
+            (Ok(base), (listing, Ok(found))) => {
+                if resume_after.is_none() {
+                    let entry = self.entry(Vec::new(), EntryKind::Directory, &base);
+                    self.batches.push(entry).await?;
+                }
+                let is_included = self.filter.is_included(b"", true);
+                self.descend(listing, found, None, is_included, resume_after.map(<[u8]>::to_vec));
+                Ok(())
+            }
+            (Err(errno), _) | (_, (_, Err(errno))) => self.emit_unreadable(Vec::new(), errno).await,
+        }
+    }
+
+    /// Emits one entry and, if it is a directory, makes it the present level.
+    async fn visit(&mut self, found: Found) -> Result<(), Interrupted> {
+        let Some(level) = self.levels.last_mut() else { return Ok(()) };
+        let path = child_path(&level.listing.path, &found.name);
+        let is_directory = found.kind == EntryKind::Directory;
+        let resume = level.resume_below(&found.name);
+        let is_included = level.is_included;
+        if self.filter.is_excluded(&path, is_directory) {
+            // Never listed ahead either.
+            return Ok(());
+        }
+        let is_included = is_included || self.filter.is_included(&path, is_directory);
+        if is_directory {
+            return self.visit_directory(path, &found, is_included, resume).await;
+        }
+        if is_included && resume.is_none() {
+            let entry = self.entry(path, found.kind.clone(), &found);
+            self.emit(entry).await?;
+        }
+        Ok(())
+    }
+
+    async fn visit_directory(
+        &mut self,
+        path: Vec<u8>,
+        found: &Found,
+        is_included: bool,
+        resume: Option<Vec<u8>>,
+    ) -> Result<(), Interrupted> {
+        let (listing, listed) = match self.take_ahead(&found.name).await {
+            Some(listed) => listed,
+            None => self.list(path.clone(), resume.as_deref()).await?,
+        };
+        match listed {
+            Ok(entries) => {
+                let mut waiting = None;
+                if resume.is_none() {
+                    let entry = self.entry(path, EntryKind::Directory, found);
+                    if is_included {
+                        self.emit(entry).await?;
+                    } else {
+                        waiting = Some(entry);
+                    }
+                }
+                self.descend(listing, entries, waiting, is_included, resume);
+                Ok(())
+            }
+            // Gone since it was seen: as if it had never been there.
+            Err(Errno::NOENT) => Ok(()),
+            Err(errno) if resume.is_none() => {
+                let kind = EntryKind::Unreadable { errno: errno.raw_os_error() };
+                let entry = self.entry(path, kind, found);
+                self.emit(entry).await
+            }
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn descend(
+        &mut self,
+        listing: Listing,
+        found: Vec<Found>,
+        waiting: Option<Entry>,
+        is_included: bool,
+        resume: Option<Vec<u8>>,
+    ) {
+        let ahead = VecDeque::new();
+        let mut level = Level { listing, found: found.into(), ahead, waiting, is_included, resume };
+        self.list_ahead(&mut level);
+        self.levels.push(level);
+    }
+
+    /// Looks at the next part of the present level's directory.
+    async fn continue_listing(&mut self) -> Result<(), Interrupted> {
+        let Some(mut level) = self.levels.pop() else { return Ok(()) };
+        let (listing, listed) = next_block(Arc::clone(&self.place), level.listing).await?;
+        level.listing = listing;
+        match listed {
+            Ok(found) => {
+                level.found = found.into();
+                self.list_ahead(&mut level);
+                self.levels.push(level);
+                Ok(())
+            }
+            // The rest of the directory cannot be read; what was emitted of it stands.
+            Err(errno) => {
+                let path = level.listing.path;
+                self.emit_unreadable(path, errno).await
+            }
+        }
+    }
+
+    /// Starts to list the next directories of a level. A level takes at most half of what is left, so that the levels
+    /// below it get their share.
+    fn list_ahead(&self, level: &mut Level) {
+        if level.resume.is_some() {
+            return;
+        }
+        let share = self.ahead.available_permits().div_ceil(2);
+        let begun_to = level.ahead.back().map(|ahead| ahead.name.clone());
+        let is_next = |found: &&Found| {
+            found.kind == EntryKind::Directory && begun_to.as_ref().is_none_or(|name| found.name > *name)
+        };
+        for found in level.found.iter().filter(is_next).take(share) {
+            let path = child_path(&level.listing.path, &found.name);
+            if self.filter.is_excluded(&path, true) {
+                continue;
+            }
+            let Ok(permit) = Arc::clone(&self.ahead).try_acquire_owned() else { return };
+            let place = Arc::clone(&self.place);
+            let listed = tokio::task::spawn_blocking(move || block_of(&place, Listing::new(path, None)));
+            level.ahead.push_back(Ahead { name: found.name.clone(), listed, _permit: permit });
+        }
+    }
+
+    /// The listing of a directory of the present level, if it was begun ahead.
+    async fn take_ahead(&mut self, name: &[u8]) -> Option<Listed> {
+        let level = self.levels.last_mut()?;
+        let at = level.ahead.iter().position(|ahead| ahead.name == name);
+        let listed = match at.and_then(|at| level.ahead.remove(at)) {
+            Some(ahead) => ahead.listed.await.ok(),
+            None => None,
+        };
+        // A permit may be free again: the next directory of this level takes its place.
+        if let Some(mut level) = self.levels.pop() {
+            self.list_ahead(&mut level);
+            self.levels.push(level);
+        }
+        listed
+    }
+
+    async fn list(&self, path: Vec<u8>, resume: Option<&[u8]>) -> Result<Listed, Interrupted> {
+        let after = resume.and_then(name_before);
+        next_block(Arc::clone(&self.place), Listing::new(path, after)).await
+    }
+
+    /// Emits an entry that is kept, after the directories above it that waited for one.
+    async fn emit(&mut self, entry: Entry) -> Result<(), Interrupted> {
+        for level in &mut self.levels {
+            if let Some(waiting) = level.waiting.take() {
+                self.batches.push(waiting).await?;
+            }
+        }
+        self.batches.push(entry).await
+    }
+
+    async fn emit_unreadable(&mut self, path: Vec<u8>, errno: Errno) -> Result<(), Interrupted> {
+        let rank = (self.classify)(&path);
+        let kind = EntryKind::Unreadable { errno: errno.raw_os_error() };
+        let modified = orbit_shared::time::WallTime::UNIX_EPOCH;
+        self.emit(Entry { path, kind, mode: 0, modified, rank }).await
+    }
+
+    fn entry(&self, path: Vec<u8>, kind: EntryKind, found: &Found) -> Entry {
+        let rank = (self.classify)(&path);
+        Entry { path, kind, mode: found.mode, modified: found.modified, rank }
+    }
+}
+
+impl Level {
+    /// If `name` is the next component of the path to resume after: what is left of that path behind it, and the level
+    /// itself goes on as usual from then.
+    fn resume_below(&mut self, name: &[u8]) -> Option<Vec<u8>> {
+        let resume = self.resume.take()?;
+        let (first, rest) = split_first(&resume);
+        (first == name).then(|| rest.to_vec())
+    }
+}
+
+/// Lists the next part of a directory on a blocking thread.
+async fn next_block(place: Arc<Place>, listing: Listing) -> Result<Listed, Interrupted> {
+    tokio::task::spawn_blocking(move || block_of(&place, listing)).await.map_err(|_| Interrupted)
+}
+
+fn block_of(place: &Place, mut listing: Listing) -> Listed {
+    let found = listing.next_block(place);
+    (listing, found)
+}
+
+fn child_path(parent: &[u8], name: &[u8]) -> Vec<u8> {
+    let mut path = Vec::with_capacity(parent.len() + 1 + name.len());
+    path.extend_from_slice(parent);
+    if !parent.is_empty() {
+        path.push(b'/');
+    }
+    path.extend_from_slice(name);
+    path
+}
+
+fn split_first(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().position(|&byte| byte == b'/') {
+        Some(slash) => (&path[..slash], &path[slash + 1..]),
+        None => (path, &[]),
+    }
+}
+
+/// A name behind which the listing of a directory may begin, so that it still contains the first component of `resume`:
+/// the largest that is surely smaller.
+fn name_before(resume: &[u8]) -> Option<Vec<u8>> {
+    let (first, _) = split_first(resume);
+    let (last, head) = first.split_last()?;
+    let mut before = head.to_vec();
+    if *last > 0 {
+        // Longer than any name, all of its further bytes the largest: no name lies between this and `first`.
+        before.push(last - 1);
+        before.resize(head.len() + 300, 0xff);
+    }
+    Some(before)
+}

@@ -1,0 +1,197 @@
+//! The older version of a file at the destination: which of the wanted chunks it has, and where.
+
+use std::sync::Arc;
+
+use orbit_shared::session::Failure;
+use rustix::fd::OwnedFd;
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::chunker;
+use crate::limits::{BASIS_BYTES_MAX, CHUNK_MAX_BYTES, PARCEL_BYTES, SEGMENT_BYTES};
+use crate::sink::work::{FILE_MODE_MASK, Work, Written, modified_at};
+use crate::sink::write::Target;
+use crate::transfer::{Chunk, ChunkHash, FileVersion, Range};
+
+/// How far from its place a chunk is looked for in a file that is too large to be indexed whole.
+const SHIFT_BYTES: u64 = 1 << 20;
+
+/// An older version of a file, open, with the places of its chunks.
+#[derive(Debug)]
+pub(super) struct Basis {
+    file: OwnedFd,
+    size: u64,
+    device: u64,
+    /// Of the whole file, if it is not too large.
+    index: Option<Index>,
+}
+
+/// Places of chunks, sorted by hash.
+#[derive(Debug, Default)]
+struct Index(Vec<(ChunkHash, u64)>);
+
+/// What a basis gave towards one segment.
+#[derive(Debug)]
+pub(super) enum Assembled {
+    /// The whole file has the wanted content already, at the same places; only mode and time were set.
+    Unchanged(Written),
+    /// What it had was copied; the rest is missing.
+    Partly { missing: Vec<Range>, bytes_deduplicated: u64 },
+}
+
+impl Basis {
+    /// Opens and indexes the target of an item. Fails when it is no longer a file that can be read; then everything is
+    /// fetched. Blocks for as long as it takes to hash the file.
+    pub(super) fn open(work: &Work, item: usize) -> Result<Self, Errno> {
+        let (parent, name) = work.parent(item)?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+        let file = rustix::fs::openat(&parent, name, flags, Mode::empty())?;
+        let stat = rustix::fs::fstat(&file)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(Errno::INVAL);
+        }
+        let device = work.syncers.know(&parent)?;
+        let mut basis = Self { file, size: u64::try_from(stat.st_size).unwrap_or(0), device, index: None };
+        if basis.size <= BASIS_BYTES_MAX {
+            basis.index = Some(basis.index(0, basis.size, work)?);
+        }
+        Ok(basis)
+    }
+
+    /// Names the chunks between two places. Cutting starts anew at every segment, as the source does.
+    fn index(&self, start: u64, end: u64, work: &Work) -> Result<Index, Errno> {
+        let mut places = Vec::new();
+        let mut segment = start;
+        let mut window = Vec::with_capacity(PARCEL_BYTES);
+        while segment < end {
+            let segment_end = (segment / SEGMENT_BYTES + 1).saturating_mul(SEGMENT_BYTES).min(end);
+            let mut offset = segment;
+            window.clear();
+            while offset < segment_end {
+                if work.cancel.is_cancelled() {
+                    return Err(Errno::CANCELED);
+                }
+                let wanted = (segment_end - offset).min(PARCEL_BYTES as u64) as usize;
+                read_exact(&self.file, &mut window, wanted, offset)?;
+                let cuts = chunker::cut(&window, offset + window.len() as u64 == segment_end);
+                for cut in &cuts {
+                    places.push((chunker::hash(&window[cut.clone()]), offset + cut.start as u64));
+                }
+                let cut_to = cuts.last().map_or(window.len(), |cut| cut.end);
+                window.drain(..cut_to);
+                offset += cut_to as u64;
+            }
+            segment = segment_end;
+        }
+        places.sort_unstable();
+        places.dedup_by_key(|(hash, _)| *hash);
+        Ok(Index(places))
+    }
+
+    /// Copies what the basis has of a segment to the target. `sole` is the file's version if the segment is the whole
+    /// file: then a file that has not changed at all is left where it is.
+    pub(super) fn assemble(
+        &self,
+        work: &Work,
+        item: usize,
+        target: &Arc<Target>,
+        chunks: &[(u64, Chunk)],
+        sole: Option<&FileVersion>,
+    ) -> Result<Assembled, Failure> {
+        let nearby;
+        let index = match &self.index {
+            Some(index) => index,
+            None => {
+                let start = chunks.first().map_or(0, |(offset, _)| *offset);
+                let end = chunks.last().map_or(0, |(offset, chunk)| offset + u64::from(chunk.length));
+                // Segment starts are kept, so that cuts meet those of the source.
+                let end = end.saturating_add(SHIFT_BYTES).min(self.size);
+                nearby = self.index(start.min(end), end, work).unwrap_or_default();
+                &nearby
+            }
+        };
+        if let Some(version) = sole.filter(|version| version.size == self.size)
+            && chunks.iter().all(|(offset, chunk)| index.place(&chunk.hash) == Some(*offset))
+            && let Ok(written) = self.retouch(item, version)
+        {
+            return Ok(Assembled::Unchanged(written));
+        }
+        let mut missing: Vec<Range> = Vec::new();
+        let mut bytes_deduplicated = 0;
+        let mut buffer = Vec::with_capacity(CHUNK_MAX_BYTES);
+        for (offset, chunk) in chunks {
+            if self.read_chunk(index, chunk, &mut buffer) {
+                target.write(work, item, *offset, &buffer)?;
+                bytes_deduplicated += u64::from(chunk.length);
+            } else {
+                add_range(&mut missing, Range { offset: *offset, length: chunk.length.into() });
+            }
+        }
+        Ok(Assembled::Partly { missing, bytes_deduplicated })
+    }
+
+    /// Reads a chunk and makes sure that it still is what it was when it was indexed.
+    fn read_chunk(&self, index: &Index, chunk: &Chunk, buffer: &mut Vec<u8>) -> bool {
+        let Some(place) = index.place(&chunk.hash) else { return false };
+        buffer.clear();
+        read_exact(&self.file, buffer, chunk.length as usize, place).is_ok()
+            && chunker::hash(buffer) == chunk.hash
+    }
+
+    /// Sets mode and time of a file whose content is right.
+    fn retouch(&self, item: usize, version: &FileVersion) -> Result<Written, Errno> {
+        rustix::fs::fchmod(&self.file, Mode::from_raw_mode(version.mode & FILE_MODE_MASK))?;
+        rustix::fs::futimens(&self.file, &modified_at(version.modified))?;
+        Ok(Written {
+            item,
+            is_temporary: false,
+            has_content: true,
+            device: self.device,
+            size: version.size,
+            bytes_transferred: 0,
+            bytes_deduplicated: version.size,
+        })
+    }
+}
+
+impl Index {
+    fn place(&self, hash: &ChunkHash) -> Option<u64> {
+        self.0.binary_search_by_key(hash, |(hash, _)| *hash).ok().map(|at| self.0[at].1)
+    }
+}
+
+/// Adds a range behind those before it; one that follows directly makes the last one longer.
+fn add_range(ranges: &mut Vec<Range>, range: Range) {
+    match ranges.last_mut() {
+        Some(last) if last.offset + last.length == range.offset => last.length += range.length,
+        Some(_) | None => ranges.push(range),
+    }
+}
+
+/// Fills `buffer` up to `length` bytes, the first of which is at `offset`.
+fn read_exact(file: &OwnedFd, buffer: &mut Vec<u8>, length: usize, offset: u64) -> Result<(), Errno> {
+    while buffer.len() < length {
+        let from = offset + buffer.len() as u64;
+        match rustix::io::pread(file, rustix::buffer::spare_capacity(buffer), from) {
+            Ok(0) => return Err(Errno::IO),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    buffer.truncate(length);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbouring_ranges_become_one() {
+        let mut ranges = Vec::new();
+        for (offset, length) in [(0, 5), (5, 3), (10, 1)] {
+            add_range(&mut ranges, Range { offset, length });
+        }
+        assert_eq!(ranges, [Range { offset: 0, length: 8 }, Range { offset: 10, length: 1 }]);
+    }
+}

@@ -1,0 +1,62 @@
+//! Keeps two attempts at one item apart. Temporary names belong to items, so that a killed process's can be found; an
+//! attempt that was withdrawn may still be ending while the next one at the same item begins, and must not publish or
+//! remove what that one writes.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
+use orbit_shared::session::Assignment;
+use orbit_shared::words::ItemId;
+use tokio::sync::Notify;
+
+/// The items that are being worked on.
+#[derive(Debug, Default)]
+pub(super) struct Claims {
+    held: Mutex<BTreeSet<ItemId>>,
+    released: Notify,
+}
+
+/// All items of one assignment, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Claim<'claims> {
+    claims: &'claims Claims,
+    items: Vec<ItemId>,
+}
+
+impl Claims {
+    /// Waits until no other attempt at any of the items is under way. Takes all of them at once, so that two
+    /// assignments never wait for each other.
+    pub(super) async fn claim(&self, assignment: &Assignment) -> Claim<'_> {
+        let item = |sequence| ItemId { job: assignment.job, destination: assignment.destination, sequence };
+        let items: Vec<ItemId> = assignment.items.iter().map(|assigned| item(assigned.sequence)).collect();
+        loop {
+            // Registered before the look, so that a release in between is not missed.
+            let mut released = std::pin::pin!(self.released.notified());
+            released.as_mut().enable();
+            if self.try_take(&items) {
+                return Claim { claims: self, items };
+            }
+            released.await;
+        }
+    }
+
+    fn try_take(&self, items: &[ItemId]) -> bool {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_free = items.iter().all(|item| !held.contains(item));
+        if is_free {
+            held.extend(items);
+        }
+        is_free
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        let mut held = self.claims.held.lock().unwrap_or_else(PoisonError::into_inner);
+        for item in &self.items {
+            held.remove(item);
+        }
+        drop(held);
+        self.claims.released.notify_waiters();
+    }
+}

@@ -1,0 +1,207 @@
+//! The receiving end of the data plane: executes assignments. It pulls what is missing, verifies every chunk, writes
+//! under temporary names, syncs, publishes by renaming, and only then reports an item as stored.
+//!
+//! Rules that hold whatever happens: a reader never sees half a file; one item's failure disturbs no other; every item
+//! gets exactly one outcome, unless the assignment is cancelled, after which nothing more is said.
+//!
+//! Files get the source's permission bits without setuid and setgid, since owners are not carried over; directories
+//! keep setgid, which only hands the group down.
+
+mod basis;
+mod claims;
+mod directories;
+mod fetching;
+mod files;
+mod plan;
+mod publish;
+mod pull;
+mod work;
+mod write;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use orbit_shared::session::{Assignment, Failure, ItemOutcome, ItemResult};
+use orbit_shared::words::StarId;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::failures::{at_destination, permanent};
+use crate::grpc::transfer_client::Connections;
+use crate::limits::{BASES_MAX, PULLS_MAX};
+use crate::meters::Meters;
+use crate::roots::{PathError, Roots};
+use crate::sink::claims::Claims;
+use crate::sink::publish::Syncers;
+use crate::sink::work::{Work, temporary_prefix};
+
+/// Executes assignments of one Star.
+pub struct Sink {
+    star_id: StarId,
+    identity: Uuid,
+    roots: Arc<Roots>,
+    meters: Arc<Meters>,
+    connections: Connections,
+    pulls: Semaphore,
+    bases: Arc<Semaphore>,
+    syncers: Arc<Syncers>,
+    claims: Claims,
+}
+
+impl fmt::Debug for Sink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sink").field("star_id", &self.star_id).finish_non_exhaustive()
+    }
+}
+
+/// The assignment was cancelled, or nobody takes its outcomes any more.
+#[derive(Debug)]
+struct Cancelled;
+
+impl Sink {
+    /// A sink below `roots`. `identity` tells the temporary names of this Star from those of another one that writes to
+    /// the same file system.
+    pub fn new(star_id: StarId, identity: Uuid, roots: Arc<Roots>, meters: Arc<Meters>) -> Arc<Self> {
+        Arc::new(Self {
+            star_id,
+            identity,
+            roots,
+            meters,
+            connections: Connections::default(),
+            pulls: Semaphore::new(PULLS_MAX),
+            bases: Arc::new(Semaphore::new(BASES_MAX)),
+            syncers: Arc::default(),
+            claims: Claims::default(),
+        })
+    }
+
+    /// Works on a whole assignment and sends the outcome of every item exactly once. `progress` counts the bytes that
+    /// came in. An earlier attempt at any of its items is waited for. After `cancel` it removes its temporaries and
+    /// sends nothing more; it must be run to its end all the same, not dropped, since its jobs outlive a dropped future.
+    pub async fn execute(
+        &self,
+        assignment: Assignment,
+        outcomes: mpsc::Sender<Vec<ItemOutcome>>,
+        progress: Arc<AtomicU64>,
+        cancel: CancellationToken,
+    ) {
+        let reporter = Reporter { outcomes, meters: Arc::clone(&self.meters), cancel: cancel.clone() };
+        let assignment = Arc::new(assignment);
+        let _claim = tokio::select! {
+            () = cancel.cancelled() => return,
+            claim = self.claims.claim(&assignment) => claim,
+        };
+        let work = match self.begin(&assignment, progress, cancel).await {
+            Ok(work) => Arc::new(work),
+            Err(failure) => {
+                let failed = |sequence| ItemOutcome { sequence, result: ItemResult::Failed(failure.clone()) };
+                let all = assignment.items.iter().map(|item| failed(item.sequence)).collect();
+                // Cancelled: nothing was begun, nothing is left.
+                let _ = reporter.send(all).await;
+                return;
+            }
+        };
+        if self.run(&work, &reporter).await.is_err() {
+            clean(work).await;
+        }
+    }
+
+    /// Removes the temporaries that a killed process left of an assignment. Blocks.
+    pub fn clean_temporaries(&self, assignment: &Assignment) {
+        let is_single = work::is_single(assignment);
+        let opened = self.roots.open_destination(&assignment.destination_path, is_single, false);
+        let Ok(place) = opened else { return };
+        let prefix = temporary_prefix(self.identity, assignment);
+        for item in &assignment.items {
+            work::remove_temporary(&place, &prefix, item);
+        }
+    }
+
+    /// Opens the destination path.
+    async fn begin(
+        &self,
+        assignment: &Arc<Assignment>,
+        progress: Arc<AtomicU64>,
+        cancel: CancellationToken,
+    ) -> Result<Work, Failure> {
+        let (roots, opened) = (Arc::clone(&self.roots), Arc::clone(assignment));
+        let is_single = work::is_single(assignment);
+        let open = move || roots.open_destination(&opened.destination_path, is_single, true);
+        let place = tokio::task::spawn_blocking(open)
+            .await
+            .map_err(|error| permanent(format!("opening the destination path did not end: {error}")))?
+            .map_err(|error| base_failure(&error))?;
+        Ok(Work {
+            place,
+            prefix: temporary_prefix(self.identity, assignment),
+            assignment: Arc::clone(assignment),
+            syncers: Arc::clone(&self.syncers),
+            meters: Arc::clone(&self.meters),
+            bases: Arc::clone(&self.bases),
+            started: crate::clock::now(),
+            progress,
+            cancel,
+        })
+    }
+
+    /// Everything but directories first: what is put into a directory changes its time.
+    async fn run(&self, work: &Arc<Work>, reporter: &Reporter) -> Result<(), Cancelled> {
+        let plan = plan::plan(work).await?;
+        reporter.send(plan.finished).await?;
+        pull::run(self, work, plan.fetches, plan.written, reporter).await?;
+        directories::run(work, reporter).await
+    }
+}
+
+/// Removes what a cancelled assignment left. All its jobs have ended by now.
+async fn clean(work: Arc<Work>) {
+    let removing = move || {
+        for item in &work.assignment.items {
+            work::remove_temporary(&work.place, &work.prefix, item);
+        }
+    };
+    // Only a panic or the end of the process could interrupt it; both leave the rest to `clean_temporaries`.
+    let _ = tokio::task::spawn_blocking(removing).await;
+}
+
+/// Sends outcomes on and counts them.
+struct Reporter {
+    outcomes: mpsc::Sender<Vec<ItemOutcome>>,
+    meters: Arc<Meters>,
+    cancel: CancellationToken,
+}
+
+impl Reporter {
+    async fn send(&self, outcomes: Vec<ItemOutcome>) -> Result<(), Cancelled> {
+        if self.cancel.is_cancelled() {
+            return Err(Cancelled);
+        }
+        if outcomes.is_empty() {
+            return Ok(());
+        }
+        for outcome in &outcomes {
+            self.meters.add_operation(matches!(outcome.result, ItemResult::Failed(_)));
+        }
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Err(Cancelled),
+            sent = self.outcomes.send(outcomes) => sent.map_err(|_| Cancelled),
+        }
+    }
+}
+
+/// Why a destination path cannot be used, as the failure of every item.
+fn base_failure(error: &PathError) -> Failure {
+    match error {
+        PathError::Malformed { .. }
+        | PathError::OutsideRoots { .. }
+        | PathError::ReadOnly { .. }
+        | PathError::IsRoot { .. } => permanent(error.to_string()),
+        PathError::System { path, action, error: system } => {
+            let errno = rustix::io::Errno::from_io_error(system).unwrap_or(rustix::io::Errno::ACCESS);
+            Failure { message: error.to_string(), ..at_destination(errno, action, path) }
+        }
+    }
+}

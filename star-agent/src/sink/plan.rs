@@ -1,0 +1,230 @@
+//! Looks at the target of every item before anything is asked for: what is there already is skipped, symbolic links
+//! are made, and for files it is decided whether an older version can serve as a basis.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use orbit_shared::entry::{EntryKind, display_path};
+use orbit_shared::session::{Failure, ItemOutcome, ItemResult};
+use rustix::fd::OwnedFd;
+use rustix::fs::{AtFlags, Dir, FileType, Stat};
+use rustix::io::Errno;
+use tokio::task::JoinSet;
+
+use crate::failures::{at_destination, at_source, in_the_way, permanent};
+use crate::limits::CHUNK_MIN_BYTES;
+use crate::roots::grant_owner_access;
+use crate::sink::Cancelled;
+use crate::sink::work::{FILE_MODE_MASK, Work, Written, modified_at};
+use crate::transfer::modified_time;
+
+/// Threads that look at targets at a time.
+const PLANNERS: usize = 2;
+
+/// What is to be done about the items that are not directories.
+#[derive(Default)]
+pub(super) struct Plan {
+    /// Nothing more.
+    pub(super) finished: Vec<ItemOutcome>,
+    /// Publish.
+    pub(super) written: Vec<Written>,
+    /// Ask the source.
+    pub(super) fetches: Vec<Wanted>,
+}
+
+/// A file that has to come from the source.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted {
+    /// Index into the assignment's items.
+    pub(super) item: usize,
+    /// Whether the target is an older version, some chunks of which may still be right.
+    pub(super) has_basis: bool,
+}
+
+/// Plans all items, in the order of their paths, so that neighbours in a directory are written together.
+pub(super) async fn plan(work: &Arc<Work>) -> Result<Plan, Cancelled> {
+    let items = &work.assignment.items;
+    let mut order: Vec<usize> = (0..items.len()).collect();
+    order.sort_by(|&a, &b| items[a].entry.path.cmp(&items[b].entry.path));
+    order.retain(|&index| items[index].entry.kind != EntryKind::Directory);
+    let order = Arc::new(order);
+    let share = order.len().div_ceil(PLANNERS).max(1);
+    let mut planning: JoinSet<Plan> = JoinSet::new();
+    for start in (0..order.len()).step_by(share) {
+        let (work, order) = (Arc::clone(work), Arc::clone(&order));
+        let part = start..(start + share).min(order.len());
+        planning.spawn_blocking(move || plan_part(&work, &order, part));
+    }
+    let mut whole = Plan::default();
+    while let Some(part) = planning.join_next().await {
+        // A planner can only fail to end when the process does.
+        let part = part.map_err(|_| Cancelled)?;
+        whole.finished.extend(part.finished);
+        whole.written.extend(part.written);
+        whole.fetches.extend(part.fetches);
+    }
+    if work.cancel.is_cancelled() { Err(Cancelled) } else { Ok(whole) }
+}
+
+fn plan_part(work: &Work, order: &[usize], part: Range<usize>) -> Plan {
+    let mut plan = Plan::default();
+    for &index in &order[part] {
+        if work.cancel.is_cancelled() {
+            break;
+        }
+        match plan_item(work, index) {
+            Ok(Step::Skip) => plan.finished.push(work.outcome(index, ItemResult::Skipped)),
+            Ok(Step::Publish(written)) => plan.written.push(written),
+            Ok(Step::Fetch(wanted)) => plan.fetches.push(wanted),
+            Err(failure) => plan.finished.push(work.outcome(index, ItemResult::Failed(failure))),
+        }
+    }
+    plan
+}
+
+enum Step {
+    Skip,
+    Publish(Written),
+    Fetch(Wanted),
+}
+
+fn plan_item(work: &Work, index: usize) -> Result<Step, Failure> {
+    let entry = &work.item(index).entry;
+    match &entry.kind {
+        EntryKind::File { size } => plan_file(work, index, *size),
+        EntryKind::Symlink { target } => plan_symlink(work, index, target),
+        EntryKind::Directory => Ok(Step::Skip),
+        EntryKind::Unreadable { errno } => {
+            let errno = Errno::from_raw_os_error(*errno);
+            Err(at_source(errno, "list or stat", &source_path(work, index)))
+        }
+        kind
+        @ (EntryKind::Fifo | EntryKind::Socket | EntryKind::CharacterDevice | EntryKind::BlockDevice) => {
+            let path = display_path(&source_path(work, index));
+            Err(permanent(format!("{path} is {}, which is never copied: exclude it", kind.describe())))
+        }
+    }
+}
+
+fn source_path(work: &Work, index: usize) -> Vec<u8> {
+    orbit_shared::entry::join_path(&work.assignment.source_path, &work.item(index).entry.path)
+}
+
+fn plan_file(work: &Work, index: usize, size: u64) -> Result<Step, Failure> {
+    let Some((_, stat)) = look_at_target(work, index)? else {
+        return Ok(Step::Fetch(Wanted { item: index, has_basis: false }));
+    };
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Ok(Step::Fetch(Wanted { item: index, has_basis: false }));
+    }
+    let entry = &work.item(index).entry;
+    let target_size = u64::try_from(stat.st_size).unwrap_or(0);
+    let is_same = target_size == size
+        && modified_time(&stat) == entry.modified
+        && stat.st_mode & 0o7777 == entry.mode & FILE_MODE_MASK;
+    if is_same {
+        return Ok(Step::Skip);
+    }
+    // Two small files of different sizes cannot share a chunk, so asking for hashes first would only cost time.
+    let has_basis = size > 0 && target_size > 0 && (size == target_size || size > CHUNK_MIN_BYTES as u64);
+    Ok(Step::Fetch(Wanted { item: index, has_basis }))
+}
+
+fn plan_symlink(work: &Work, index: usize, target: &[u8]) -> Result<Step, Failure> {
+    if let Some((parent, stat)) = look_at_target(work, index)?
+        && FileType::from_raw_mode(stat.st_mode) == FileType::Symlink
+    {
+        let (_, name) = name_of(work, index)?;
+        let present = rustix::fs::readlinkat(&parent, name, Vec::new());
+        if present.is_ok_and(|present| present.as_bytes() == target) {
+            return Ok(Step::Skip);
+        }
+    }
+    make_symlink(work, index, target)
+        .map(Step::Publish)
+        .map_err(|errno| at_destination(errno, "create the symbolic link", &work.target_path(index)))
+}
+
+fn make_symlink(work: &Work, index: usize, target: &[u8]) -> Result<Written, Errno> {
+    let (parent, _) = work.create_parent(index)?;
+    let temporary = work.temporary_name(index);
+    let make = || rustix::fs::symlinkat(target, &parent, &temporary);
+    match make() {
+        Err(Errno::EXIST) => {
+            rustix::fs::unlinkat(&parent, &temporary, AtFlags::empty())?;
+            make()?;
+        }
+        Err(Errno::ACCESS) => {
+            grant_owner_access(&parent)?;
+            make()?;
+        }
+        other => other?,
+    }
+    let times = modified_at(work.item(index).entry.modified);
+    rustix::fs::utimensat(&parent, &temporary, &times, AtFlags::SYMLINK_NOFOLLOW)?;
+    let device = work.syncers.know(&parent)?;
+    Ok(Written {
+        item: index,
+        is_temporary: true,
+        has_content: false,
+        device,
+        size: 0,
+        bytes_transferred: 0,
+        bytes_deduplicated: 0,
+    })
+}
+
+fn name_of(work: &Work, index: usize) -> Result<(Arc<OwnedFd>, &[u8]), Failure> {
+    work.parent(index).map_err(|errno| parent_failure(errno, &work.target_path(index)))
+}
+
+/// The target as it is now, with the directory above it; `None` if there is none. A directory that is not empty is in
+/// the way.
+fn look_at_target(work: &Work, index: usize) -> Result<Option<(Arc<OwnedFd>, Stat)>, Failure> {
+    let path = work.target_path(index);
+    let (parent, name) = match work.parent(index) {
+        Ok(found) => found,
+        Err(Errno::NOENT) => return Ok(None),
+        // Creating what is above it may help; if not, that will say so.
+        Err(Errno::ACCESS) => work.create_parent(index).map_err(|errno| parent_failure(errno, &path))?,
+        Err(errno) => return Err(parent_failure(errno, &path)),
+    };
+    let stat = match rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => stat,
+        Err(Errno::NOENT) => return Ok(None),
+        Err(errno) => return Err(at_destination(errno, "look at", &path)),
+    };
+    let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+    if is_directory && !is_empty(work, index) {
+        return Err(directory_in_the_way(&path));
+    }
+    Ok(Some((parent, stat)))
+}
+
+fn is_empty(work: &Work, index: usize) -> bool {
+    let opened = match &work.place.single {
+        Some(name) => work.place.tree.open_dir(name),
+        None => work.place.tree.open_dir(&work.item(index).entry.path),
+    };
+    let Ok(mut entries) = opened.and_then(|handle| Dir::read_from(&handle)) else { return false };
+    entries.all(|entry| entry.is_ok_and(|entry| matches!(entry.file_name().to_bytes(), b"." | b"..")))
+}
+
+/// Why an item cannot be put where a directory with content is.
+pub(super) fn directory_in_the_way(path: &[u8]) -> Failure {
+    let path = display_path(path);
+    in_the_way(format!(
+        "{path} is a directory that is not empty, and a file or link shall go there: move it away"
+    ))
+}
+
+/// Why the directories above a target cannot be entered or made.
+pub(super) fn parent_failure(errno: Errno, path: &[u8]) -> Failure {
+    match errno {
+        Errno::LOOP | Errno::NOTDIR => in_the_way(format!(
+            "a file or symbolic link stands where {} needs a directory above it: move it away",
+            display_path(path)
+        )),
+        _ => at_destination(errno, "enter or create the directory of", path),
+    }
+}

@@ -1,0 +1,398 @@
+//! One pull: asks the source for what is missing, hands what arrives to writers, and publishes what is complete.
+//!
+//! The loop owns all state; what blocks is done by jobs that get what they need and give back what they found. It never
+//! waits for a job while it could read, except when as many writers run as may; that is what holds a source back.
+
+mod arrivals;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use orbit_shared::session::{Failure, ItemOutcome};
+use tokio::task::JoinSet;
+
+use crate::failures::{permanent, source_unavailable};
+use crate::grpc::transfer_client::{Pull, PullError};
+use crate::limits::{FETCHES_PER_REQUEST_MAX, PUBLISH_BYTES, PUBLISH_ITEMS, STALL_TIMEOUT, WRITE_JOBS_MAX};
+use crate::sink::basis::{Assembled, Basis};
+use crate::sink::fetching::Fetching;
+use crate::sink::files::{BasisState, FileState, Queues};
+use crate::sink::plan::Wanted;
+use crate::sink::publish::publish;
+use crate::sink::work::{Work, Written};
+use crate::sink::write::{PieceDone, remove};
+use crate::sink::{Cancelled, Reporter, Sink};
+use crate::transfer::{Fetch, Open, Parcel, Range};
+
+/// Pulls and publishes `wanted`, and publishes what is `written` already.
+pub(super) async fn run(
+    sink: &Sink,
+    work: &Arc<Work>,
+    wanted: Vec<Wanted>,
+    written: Vec<Written>,
+    reporter: &Reporter,
+) -> Result<(), Cancelled> {
+    let mut puller = Puller::new(work, wanted, written, reporter);
+    let result = puller.run(sink).await;
+    // Jobs that run on a cancelled assignment must have ended before its temporaries are removed.
+    puller.pull = None;
+    while puller.jobs.join_next().await.is_some() {}
+    while puller.rounds.join_next().await.is_some() {}
+    result
+}
+
+/// What a job found.
+enum Done {
+    Wrote(Vec<PieceDone>),
+    OpenedBasis { file: usize, basis: Option<Basis> },
+    Assembled { file: usize, result: Result<Assembled, Failure> },
+    Finished { file: usize, result: Result<Written, Failure> },
+    Removed { file: usize },
+}
+
+/// A pull in progress.
+struct Puller<'run> {
+    work: Arc<Work>,
+    reporter: &'run Reporter,
+    pull: Option<Pull>,
+    /// Why there is no pull any more.
+    broken: Option<Failure>,
+    files: Vec<FileState>,
+    /// Files that have no end yet.
+    unsettled: usize,
+    queues: Queues,
+    fetches: BTreeMap<u64, Fetching>,
+    next_fetch: u64,
+    to_send: Vec<Fetch>,
+    jobs: JoinSet<Done>,
+    writers: usize,
+    ready: Vec<Written>,
+    ready_bytes: u64,
+    rounds: JoinSet<Vec<ItemOutcome>>,
+    outcomes: Vec<ItemOutcome>,
+}
+
+impl<'run> Puller<'run> {
+    fn new(work: &Arc<Work>, wanted: Vec<Wanted>, written: Vec<Written>, reporter: &'run Reporter) -> Self {
+        let files: Vec<FileState> = wanted
+            .into_iter()
+            .map(|wanted| FileState::new(wanted, work.item(wanted.item).entry.size()))
+            .collect();
+        Self {
+            work: Arc::clone(work),
+            reporter,
+            pull: None,
+            broken: None,
+            unsettled: files.len(),
+            files,
+            queues: Queues::default(),
+            fetches: BTreeMap::new(),
+            next_fetch: 1,
+            to_send: Vec::new(),
+            jobs: JoinSet::new(),
+            writers: 0,
+            ready: written,
+            ready_bytes: 0,
+            rounds: JoinSet::new(),
+            outcomes: Vec::new(),
+        }
+    }
+
+    async fn run(&mut self, sink: &Sink) -> Result<(), Cancelled> {
+        if !self.files.is_empty() {
+            // The semaphore is never closed.
+            let cancel = self.work.cancel.clone();
+            let _permit = tokio::select! {
+                () = cancel.cancelled() => return Err(Cancelled),
+                permit = sink.pulls.acquire() => permit.map_err(|_| Cancelled)?,
+            };
+            tokio::select! {
+                () = cancel.cancelled() => return Err(Cancelled),
+                opened = self.open(sink) => if let Err(error) = opened { self.break_off(&error) },
+            }
+            if self.pull.is_some() {
+                self.ask_for_all();
+            }
+            let address = &self.work.assignment.source_address.clone();
+            if self.pull_all().await? == Connection::Broken {
+                sink.connections.forget(address);
+            }
+            self.pull = None;
+        }
+        self.publish_rest().await
+    }
+
+    async fn open(&mut self, sink: &Sink) -> Result<(), PullError> {
+        let assignment = &self.work.assignment;
+        let open = Open {
+            token: assignment.token.clone(),
+            job: assignment.job,
+            source_path: assignment.source_path.clone(),
+            destination_star: sink.star_id.clone(),
+        };
+        self.pull = Some(sink.connections.pull(&assignment.source_address, open).await?);
+        Ok(())
+    }
+
+    /// Small files are all asked for at once; the others wait for their turn.
+    fn ask_for_all(&mut self) {
+        for file in 0..self.files.len() {
+            match self.queues.of(self.files[file].lane) {
+                Some(queue) => queue.waiting.push_back(file),
+                None => self.ask_for_next(file),
+            }
+        }
+    }
+
+    async fn pull_all(&mut self) -> Result<Connection, Cancelled> {
+        let cancel = self.work.cancel.clone();
+        let mut connection = Connection::Whole;
+        while self.unsettled > 0 {
+            let asked = tokio::select! {
+                () = cancel.cancelled() => return Err(Cancelled),
+                asked = self.ask() => asked,
+            };
+            if let Err(error) = asked {
+                connection = Connection::Broken;
+                self.break_off(&error);
+            }
+            self.reporter.send(std::mem::take(&mut self.outcomes)).await?;
+            self.publish_if_due();
+            if self.unsettled == 0 {
+                break;
+            }
+            let can_read = !self.fetches.is_empty() && self.writers < WRITE_JOBS_MAX;
+            if !can_read && self.jobs.is_empty() && self.rounds.is_empty() {
+                self.end_stranded();
+            }
+            tokio::select! {
+                () = cancel.cancelled() => return Err(Cancelled),
+                Some(done) = self.jobs.join_next() => self.end_job(done)?,
+                Some(round) = self.rounds.join_next() => self.outcomes.extend(round.map_err(|_| Cancelled)?),
+                parcel = next_parcel(&mut self.pull), if can_read => {
+                    if let Err(error) = parcel.and_then(|parcel| self.receive(parcel)) {
+                        connection = Connection::Broken;
+                        self.break_off(&error);
+                    }
+                }
+            }
+        }
+        if let Some(pull) = &mut self.pull {
+            pull.finish();
+        }
+        Ok(connection)
+    }
+
+    /// Begins what may begin, and sends the fetches that came up.
+    async fn ask(&mut self) -> Result<(), PullError> {
+        while let Some(file) = self.queues.next() {
+            self.begin_part(file);
+        }
+        let mut fetches = std::mem::take(&mut self.to_send);
+        while !fetches.is_empty() {
+            let rest = fetches.split_off(fetches.len().min(FETCHES_PER_REQUEST_MAX));
+            let Some(pull) = &self.pull else { return Ok(()) };
+            tokio::time::timeout(STALL_TIMEOUT, pull.fetch(fetches)).await.map_err(|_| stalled())??;
+            fetches = rest;
+        }
+        Ok(())
+    }
+
+    /// Begins the next part of a file that had its turn: opens its basis, or asks for a segment.
+    fn begin_part(&mut self, index: usize) {
+        let file = &mut self.files[index];
+        if !file.has_more() {
+            return;
+        }
+        let lane = file.lane;
+        match file.basis {
+            BasisState::Wanted => {
+                file.basis = BasisState::Opening;
+                self.open_basis(index);
+            }
+            BasisState::Opening | BasisState::None | BasisState::Open(_) => self.ask_for_next(index),
+        }
+        let has_more = self.files[index].has_more();
+        let is_opening = matches!(self.files[index].basis, BasisState::Opening);
+        if let Some(queue) = self.queues.of(lane) {
+            queue.in_flight += 1;
+            if has_more && !is_opening {
+                queue.waiting.push_front(index);
+            }
+        }
+    }
+
+    fn ask_for_next(&mut self, index: usize) {
+        let range = self.files[index].next_range();
+        let is_hashes_only = matches!(self.files[index].basis, BasisState::Open(_));
+        self.ask_for(index, vec![range], is_hashes_only);
+    }
+
+    fn ask_for(&mut self, index: usize, ranges: Vec<Range>, is_hashes_only: bool) {
+        let id = self.next_fetch;
+        self.next_fetch += 1;
+        self.files[index].busy += 1;
+        self.fetches.insert(id, Fetching::new(index, &ranges, is_hashes_only));
+        let path = self.work.item(self.files[index].item).entry.path.clone();
+        self.to_send.push(Fetch { id, path, ranges, is_hashes_only });
+    }
+
+    fn open_basis(&mut self, index: usize) {
+        self.files[index].busy += 1;
+        let (work, item) = (Arc::clone(&self.work), self.files[index].item);
+        self.spawn_bounded(move || Done::OpenedBasis { file: index, basis: Basis::open(&work, item).ok() });
+    }
+
+    /// Runs a job that reads an older version; few of them run at a time, over all assignments.
+    fn spawn_bounded(&mut self, job: impl FnOnce() -> Done + Send + 'static) {
+        let bases = Arc::clone(&self.work.bases);
+        self.jobs.spawn(async move {
+            // The semaphore is never closed, and a blocking job ends unless it panics; either is passed on as a panic.
+            let permit = bases.acquire_owned().await;
+            let run = move || {
+                let _permit = permit;
+                job()
+            };
+            tokio::task::spawn_blocking(run).await.expect("a job on a basis does not panic")
+        });
+    }
+
+    /// If a file has nothing more to wait for, begins what ends it.
+    fn settle(&mut self, index: usize) {
+        let file = &mut self.files[index];
+        if !file.is_done() {
+            // It turned out to be larger than it was when it was scanned.
+            if file.busy == 0
+                && file.has_more()
+                && let Some(queue) = self.queues.of(file.lane)
+                && !queue.waiting.contains(&index)
+            {
+                queue.waiting.push_back(index);
+            }
+            return;
+        }
+        if file.failure.is_some() {
+            return self.remove_target(index);
+        }
+        file.is_ending = true;
+        if let Some(written) = file.retouched.take() {
+            return self.complete(index, written);
+        }
+        let Some(version) = file.version else {
+            file.fail(source_unavailable("the source ended a file before it began".to_owned()));
+            return self.remove_target(index);
+        };
+        let (work, item) = (Arc::clone(&self.work), file.item);
+        let target = std::mem::take(&mut file.target);
+        file.basis = BasisState::None;
+        self.jobs.spawn_blocking(move || {
+            let result = target.finish(&work, item, &version);
+            Done::Finished { file: index, result }
+        });
+    }
+
+    fn remove_target(&mut self, index: usize) {
+        let file = &mut self.files[index];
+        file.is_ending = true;
+        file.target = Arc::default();
+        file.basis = BasisState::None;
+        let (work, item) = (Arc::clone(&self.work), file.item);
+        self.jobs.spawn_blocking(move || {
+            remove(&work, item);
+            Done::Removed { file: index }
+        });
+    }
+
+    /// A file is written; it waits to be published.
+    fn complete(&mut self, index: usize, mut written: Written) {
+        let file = &self.files[index];
+        written.bytes_transferred = file.bytes_transferred;
+        written.bytes_deduplicated += file.bytes_deduplicated;
+        self.ready_bytes += written.bytes_transferred + written.bytes_deduplicated;
+        self.ready.push(written);
+        self.unsettled -= 1;
+    }
+
+    /// The source gives nothing more: what is not complete fails.
+    fn break_off(&mut self, error: &PullError) {
+        let assignment = &self.work.assignment;
+        let at = format!("Star {} at {}", assignment.source_star, assignment.source_address);
+        let failure = match error {
+            PullError::Incompatible(text) => permanent(format!("{at} cannot serve this Star: {text}")),
+            PullError::Unavailable(text) => source_unavailable(format!("the pull from {at} failed: {text}")),
+        };
+        self.pull = None;
+        self.broken = Some(failure.clone());
+        self.queues.clear();
+        self.to_send.clear();
+        for fetching in std::mem::take(&mut self.fetches).into_values() {
+            let file = &mut self.files[fetching.file];
+            file.busy -= 1;
+            file.fail(failure.clone());
+        }
+        for index in 0..self.files.len() {
+            let file = &mut self.files[index];
+            // What has come whole is still written and published.
+            if file.version.is_none() || file.has_more() {
+                file.fail(failure.clone());
+            }
+            self.settle(index);
+        }
+    }
+
+    /// Files that wait for nothing would wait for ever: a bug of ours, which must not hold an assignment's lease.
+    fn end_stranded(&mut self) {
+        tracing::error!(assignment = %self.work.assignment.id, files = self.unsettled, "files wait for nothing");
+        for index in 0..self.files.len() {
+            if !self.files[index].is_ending {
+                self.files[index].fail(source_unavailable("the pull lost track of the file".to_owned()));
+                self.remove_target(index);
+            }
+        }
+    }
+
+    fn publish_if_due(&mut self) {
+        let is_due = self.ready.len() >= PUBLISH_ITEMS || self.ready_bytes >= PUBLISH_BYTES;
+        if is_due && self.rounds.is_empty() {
+            self.start_round();
+        }
+    }
+
+    fn start_round(&mut self) {
+        self.ready_bytes = 0;
+        let written = std::mem::take(&mut self.ready);
+        self.rounds.spawn(publish(Arc::clone(&self.work), written));
+    }
+
+    async fn publish_rest(&mut self) -> Result<(), Cancelled> {
+        if !self.ready.is_empty() {
+            self.start_round();
+        }
+        while let Some(round) = self.rounds.join_next().await {
+            self.outcomes.extend(round.map_err(|_| Cancelled)?);
+            self.reporter.send(std::mem::take(&mut self.outcomes)).await?;
+        }
+        self.reporter.send(std::mem::take(&mut self.outcomes)).await
+    }
+}
+
+/// Whether the connection can serve the next pull.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Connection {
+    Whole,
+    Broken,
+}
+
+async fn next_parcel(pull: &mut Option<Pull>) -> Result<Parcel, PullError> {
+    let Some(pull) = pull else { return std::future::pending().await };
+    match tokio::time::timeout(STALL_TIMEOUT, pull.next()).await {
+        Ok(Ok(Some(parcel))) => Ok(parcel),
+        Ok(Ok(None)) => Err(PullError::Unavailable("the source ended it before it had answered".to_owned())),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(stalled()),
+    }
+}
+
+fn stalled() -> PullError {
+    PullError::Unavailable(format!("nothing moved for {} s", STALL_TIMEOUT.as_secs()))
+}

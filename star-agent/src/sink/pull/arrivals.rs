@@ -1,0 +1,201 @@
+//! What arrives at a pull: messages of the source, and the ends of jobs.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use orbit_shared::entry::{display_path, join_path};
+use orbit_shared::session::{Failure, ItemResult};
+use tokio::task::JoinError;
+
+use crate::failures::{changed_while_read, source_unavailable};
+use crate::grpc::transfer_client::PullError;
+use crate::sink::Cancelled;
+use crate::sink::basis::Assembled;
+use crate::sink::fetching::Fetching;
+use crate::sink::files::{BasisState, FileState, Lane};
+use crate::sink::pull::{Done, Puller};
+use crate::sink::work::Work;
+use crate::sink::write::{Piece, PieceDone, Target, write_pieces};
+use crate::transfer::{Frame, FrameEnd, Parcel};
+
+impl Puller<'_> {
+    /// Takes a message of the source apart. It is checked whole before anything of it counts.
+    pub(super) fn receive(&mut self, parcel: Parcel) -> Result<(), PullError> {
+        let mut lengths = Vec::with_capacity(parcel.frames.len());
+        for frame in &parcel.frames {
+            let broken = || PullError::Unavailable("the source answered what nobody asked".to_owned());
+            let fetching = self.fetches.get(&frame.fetch).ok_or_else(broken)?;
+            lengths.push(if fetching.is_hashes_only { 0 } else { frame.length() });
+        }
+        let mut payload = parcel.payload;
+        let received = payload.len() as u64;
+        let announced: u64 = lengths.iter().sum();
+        if announced != received {
+            let text = format!("the source announced {announced} bytes and sent {received}");
+            return Err(PullError::Unavailable(text));
+        }
+        let mut pieces = Vec::new();
+        for (frame, length) in parcel.frames.into_iter().zip(lengths) {
+            let content = payload.split_to(length as usize);
+            self.take_frame(frame, content, &mut pieces);
+        }
+        self.work.meters.add_bytes(received);
+        self.work.progress.fetch_add(received, Ordering::Relaxed);
+        if !pieces.is_empty() {
+            self.writers += 1;
+            let work = Arc::clone(&self.work);
+            self.jobs.spawn_blocking(move || Done::Wrote(write_pieces(&work, pieces)));
+        }
+        Ok(())
+    }
+
+    fn take_frame(&mut self, frame: Frame, content: Bytes, pieces: &mut Vec<Piece>) {
+        let Some(fetching) = self.fetches.get_mut(&frame.fetch) else { return };
+        let index = fetching.file;
+        let file = &mut self.files[index];
+        if let FrameEnd::Failed(failure) = frame.end {
+            file.fail(failure);
+            return self.end_fetch(frame.fetch);
+        }
+        if let Err(failure) = check(fetching, file, &frame, &self.work) {
+            file.fail(failure);
+        }
+        let is_end = frame.end == FrameEnd::Complete;
+        let whole = file.version.filter(|version| {
+            file.lane == Lane::Whole && is_end && frame.offset == 0 && content.len() as u64 == version.size
+        });
+        if file.failure.is_none() && (!content.is_empty() || whole.is_some()) {
+            file.busy += 1;
+            file.bytes_transferred += content.len() as u64;
+            // A file that is done at once keeps no handle open.
+            let target = if whole.is_some() { Arc::new(Target::default()) } else { Arc::clone(&file.target) };
+            let (offset, chunks) = (frame.offset, frame.chunks);
+            pieces.push(Piece { file: index, item: file.item, target, offset, chunks, content, whole });
+        }
+        if is_end {
+            self.end_fetch(frame.fetch);
+        }
+    }
+
+    /// Closes a fetch; hashes that came go on to be compared with the basis.
+    fn end_fetch(&mut self, fetch: u64) {
+        let Some(fetching) = self.fetches.remove(&fetch) else { return };
+        let index = fetching.file;
+        let file = &mut self.files[index];
+        file.busy -= 1;
+        let basis = match &file.basis {
+            BasisState::Open(basis) if fetching.is_hashes_only && file.failure.is_none() => Arc::clone(basis),
+            BasisState::Open(_) | BasisState::None | BasisState::Wanted | BasisState::Opening => {
+                let lane = file.lane;
+                self.queues.release(lane);
+                return self.settle(index);
+            }
+        };
+        file.busy += 1;
+        let (work, item, target) = (Arc::clone(&self.work), file.item, Arc::clone(&file.target));
+        let sole = file.sole_segment().copied();
+        self.spawn_bounded(move || {
+            let result = basis.assemble(&work, item, &target, &fetching.named, sole.as_ref());
+            Done::Assembled { file: index, result }
+        });
+    }
+
+    pub(super) fn end_job(&mut self, done: Result<Done, JoinError>) -> Result<(), Cancelled> {
+        // A panic in a job is a bug of ours: the assignment is given up rather than half of it reported.
+        let done = done.map_err(|error| {
+            tracing::error!(assignment = %self.work.assignment.id, %error, "a job of an assignment panicked");
+            Cancelled
+        })?;
+        match done {
+            Done::Wrote(pieces) => {
+                self.writers -= 1;
+                pieces.into_iter().for_each(|piece| self.end_piece(piece));
+            }
+            Done::OpenedBasis { file: index, basis } => {
+                let file = &mut self.files[index];
+                file.busy -= 1;
+                file.basis = basis.map_or(BasisState::None, |basis| BasisState::Open(Arc::new(basis)));
+                if let Some(queue) = self.queues.of(file.lane)
+                    && self.pull.is_some()
+                {
+                    queue.release();
+                    queue.waiting.push_front(index);
+                }
+                self.settle(index);
+            }
+            Done::Assembled { file, result } => self.end_assembly(file, result),
+            Done::Finished { file, result: Ok(written) } => self.complete(file, written),
+            Done::Finished { file, result: Err(failure) } => {
+                self.files[file].fail(failure);
+                self.remove_target(file);
+            }
+            Done::Removed { file: index } => {
+                let file = &mut self.files[index];
+                if let Some(failure) = file.failure.take() {
+                    self.outcomes.push(self.work.outcome(file.item, ItemResult::Failed(failure)));
+                }
+                self.unsettled -= 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn end_piece(&mut self, piece: PieceDone) {
+        let file = &mut self.files[piece.file];
+        file.busy -= 1;
+        match piece.result {
+            Ok(Some(written)) if file.failure.is_none() => {
+                file.is_ending = true;
+                self.complete(piece.file, written);
+            }
+            Ok(_) => self.settle(piece.file),
+            Err(failure) => {
+                file.fail(failure);
+                self.settle(piece.file);
+            }
+        }
+    }
+
+    fn end_assembly(&mut self, index: usize, result: Result<Assembled, Failure>) {
+        let file = &mut self.files[index];
+        file.busy -= 1;
+        match result {
+            Ok(Assembled::Unchanged(written)) => file.retouched = Some(written),
+            Ok(Assembled::Partly { missing, bytes_deduplicated }) => {
+                file.bytes_deduplicated += bytes_deduplicated;
+                match (&self.broken, missing.is_empty()) {
+                    (Some(broken), false) => file.fail(broken.clone()),
+                    // The slot stays with the segment.
+                    (None, false) if file.failure.is_none() => return self.ask_for(index, missing, false),
+                    (None, false) | (_, true) => {}
+                }
+            }
+            Err(failure) => file.fail(failure),
+        }
+        if self.pull.is_some() {
+            let lane = file.lane;
+            self.queues.release(lane);
+        }
+        self.settle(index);
+    }
+}
+
+/// Checks a frame against its fetch and its file.
+fn check(fetching: &mut Fetching, file: &mut FileState, frame: &Frame, work: &Work) -> Result<(), Failure> {
+    let path = join_path(&work.assignment.source_path, &work.item(file.item).entry.path);
+    let is_same = frame.version.is_none_or(|version| file.is_of_version(version));
+    if !is_same {
+        return Err(changed_while_read(&path));
+    }
+    let broken = |text: String| {
+        let star = &work.assignment.source_star;
+        source_unavailable(format!("Star {star} sent {} wrongly: {text}", display_path(&path)))
+    };
+    let version = file.version.ok_or_else(|| broken("content came before its version".to_owned()))?;
+    fetching.accept(frame, version.size).map_err(broken)?;
+    if frame.end == FrameEnd::Complete && !fetching.is_complete(version.size) {
+        return Err(broken("it ended too early".to_owned()));
+    }
+    Ok(())
+}

@@ -1,0 +1,132 @@
+//! What all jobs of one assignment share, and where its items lie.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Instant;
+
+use orbit_shared::entry::{EntryKind, TEMPORARY_PREFIX, join_path};
+use orbit_shared::session::{AssignedItem, Assignment, ItemOutcome, ItemResult};
+use orbit_shared::time::WallTime;
+use rustix::fd::OwnedFd;
+use rustix::fs::{AtFlags, Timespec, Timestamps, UTIME_OMIT};
+use rustix::io::Errno;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::meters::Meters;
+use crate::roots::Place;
+use crate::sink::publish::Syncers;
+
+/// Permission bits that files get.
+pub(super) const FILE_MODE_MASK: u32 = 0o1777;
+/// Permission bits that directories get.
+pub(super) const DIRECTORY_MODE_MASK: u32 = 0o3777;
+
+/// One assignment under way.
+pub(super) struct Work {
+    pub(super) assignment: Arc<Assignment>,
+    pub(super) place: Place,
+    /// Temporary names are this and the item's sequence number.
+    pub(super) prefix: String,
+    pub(super) syncers: Arc<Syncers>,
+    pub(super) meters: Arc<Meters>,
+    pub(super) bases: Arc<Semaphore>,
+    pub(super) started: Instant,
+    pub(super) progress: Arc<AtomicU64>,
+    pub(super) cancel: CancellationToken,
+}
+
+/// An item that is written and waits to be synced and published.
+#[derive(Debug)]
+pub(super) struct Written {
+    /// Index into the assignment's items.
+    pub(super) item: usize,
+    /// Whether it lies under its temporary name; otherwise it was changed in place.
+    pub(super) is_temporary: bool,
+    /// Whether its content has to be synced; that of a symbolic link lies in its directory entry.
+    pub(super) has_content: bool,
+    /// The device it lies on.
+    pub(super) device: u64,
+    pub(super) size: u64,
+    pub(super) bytes_transferred: u64,
+    pub(super) bytes_deduplicated: u64,
+}
+
+impl Work {
+    pub(super) fn item(&self, index: usize) -> &AssignedItem {
+        &self.assignment.items[index]
+    }
+
+    /// The full path of an item's target, for messages.
+    pub(super) fn target_path(&self, index: usize) -> Vec<u8> {
+        join_path(&self.place.path, &self.item(index).entry.path)
+    }
+
+    /// The directory above an item's target, and the target's name.
+    pub(super) fn parent(&self, index: usize) -> Result<(Arc<OwnedFd>, &[u8]), Errno> {
+        match &self.place.single {
+            Some(name) => Ok((self.place.tree.open_dir(b"")?, name)),
+            None => self.place.tree.open_parent(&self.item(index).entry.path),
+        }
+    }
+
+    /// As [`Self::parent`], and creates the directories that are missing.
+    pub(super) fn create_parent(&self, index: usize) -> Result<(Arc<OwnedFd>, &[u8]), Errno> {
+        match &self.place.single {
+            Some(name) => Ok((self.place.tree.open_dir(b"")?, name)),
+            None => self.place.tree.create_parent(&self.item(index).entry.path),
+        }
+    }
+
+    /// The name under which an item is written.
+    pub(super) fn temporary_name(&self, index: usize) -> String {
+        temporary_name(&self.prefix, self.item(index).sequence)
+    }
+
+    pub(super) fn outcome(&self, index: usize, result: ItemResult) -> ItemOutcome {
+        ItemOutcome { sequence: self.item(index).sequence, result }
+    }
+}
+
+/// Whether the destination path itself is the target of the one item that is no directory.
+pub(super) fn is_single(assignment: &Assignment) -> bool {
+    assignment.items.iter().any(|item| item.entry.path.is_empty() && item.entry.kind != EntryKind::Directory)
+}
+
+/// The start of the temporary names of an assignment: which Star, which job, which destination.
+pub(super) fn temporary_prefix(identity: Uuid, assignment: &Assignment) -> String {
+    let mut prefix = String::from_utf8_lossy(TEMPORARY_PREFIX).into_owned();
+    let (high, _) = identity.as_u64_pair();
+    // Writing to a String cannot fail.
+    let _ = write!(prefix, "{high:016x}-{}-{}-", assignment.job, assignment.destination);
+    prefix
+}
+
+fn temporary_name(prefix: &str, sequence: u64) -> String {
+    format!("{prefix}{sequence}")
+}
+
+/// Removes an item's temporary, if there is one.
+pub(super) fn remove_temporary(place: &Place, prefix: &str, item: &AssignedItem) {
+    if item.entry.kind == EntryKind::Directory {
+        return;
+    }
+    let parent = match &place.single {
+        Some(_) => place.tree.open_dir(b""),
+        None => place.tree.open_parent(&item.entry.path).map(|(parent, _)| parent),
+    };
+    if let Ok(parent) = parent {
+        // Usually there is none.
+        let _ = rustix::fs::unlinkat(&parent, temporary_name(prefix, item.sequence), AtFlags::empty());
+    }
+}
+
+/// Times that set the modification time and leave the access time alone.
+pub(super) fn modified_at(time: WallTime) -> Timestamps {
+    Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_modification: Timespec { tv_sec: time.seconds, tv_nsec: time.nanos.into() },
+    }
+}

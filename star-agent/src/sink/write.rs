@@ -1,0 +1,160 @@
+//! Verifies chunks and writes them under a temporary name. All of it blocks, so it runs on blocking threads.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use orbit_shared::entry::display_path;
+use orbit_shared::session::{Failure, FailureCause, Fault};
+use rustix::fd::OwnedFd;
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::chunker;
+use crate::failures::at_destination;
+use crate::roots::grant_owner_access;
+use crate::sink::plan::parent_failure;
+use crate::sink::work::{FILE_MODE_MASK, Work, Written, modified_at};
+use crate::transfer::{Chunk, FileVersion};
+
+/// A file that is being written under its temporary name; created when the first chunk arrives.
+#[derive(Debug, Default)]
+pub(super) struct Target {
+    opened: OnceLock<Result<Temporary, Failure>>,
+}
+
+#[derive(Debug)]
+struct Temporary {
+    file: OwnedFd,
+    device: u64,
+}
+
+/// Content that arrived for one file: a run of chunks.
+pub(super) struct Piece {
+    pub(super) file: usize,
+    pub(super) item: usize,
+    pub(super) target: Arc<Target>,
+    pub(super) offset: u64,
+    pub(super) chunks: Vec<Chunk>,
+    pub(super) content: Bytes,
+    /// Set when this is the whole file: then it is finished at once.
+    pub(super) whole: Option<FileVersion>,
+}
+
+/// What became of a piece.
+pub(super) struct PieceDone {
+    pub(super) file: usize,
+    pub(super) result: Result<Option<Written>, Failure>,
+}
+
+/// Verifies and writes pieces, in order.
+pub(super) fn write_pieces(work: &Work, pieces: Vec<Piece>) -> Vec<PieceDone> {
+    pieces
+        .into_iter()
+        .map(|piece| PieceDone { file: piece.file, result: write_piece(work, &piece) })
+        .collect()
+}
+
+fn write_piece(work: &Work, piece: &Piece) -> Result<Option<Written>, Failure> {
+    verify(work, piece)?;
+    let written =
+        piece.target.write(work, piece.item, piece.offset, &piece.content).and_then(|()| match piece.whole {
+            Some(version) => piece.target.finish(work, piece.item, &version).map(Some),
+            None => Ok(None),
+        });
+    if written.is_err() && piece.whole.is_some() {
+        remove(work, piece.item);
+    }
+    written
+        .map(|written| written.map(|file| Written { bytes_transferred: piece.content.len() as u64, ..file }))
+}
+
+fn verify(work: &Work, piece: &Piece) -> Result<(), Failure> {
+    let mut start = 0;
+    for chunk in &piece.chunks {
+        let end = start + chunk.length as usize;
+        if chunker::hash(&piece.content[start..end]) != chunk.hash {
+            return Err(mismatch(work, piece.item, piece.offset + start as u64));
+        }
+        start = end;
+    }
+    assert_eq!(start, piece.content.len(), "the chunks of a piece are its content");
+    Ok(())
+}
+
+fn mismatch(work: &Work, item: usize, offset: u64) -> Failure {
+    Failure {
+        cause: FailureCause::ChecksumMismatch,
+        fault: Fault::Source,
+        message: format!(
+            "the chunk at byte {offset} of {} from Star {} does not match its BLAKE3 hash; nothing was published",
+            display_path(&work.target_path(item)),
+            work.assignment.source_star
+        ),
+    }
+}
+
+impl Target {
+    /// Writes content that was verified.
+    pub(super) fn write(&self, work: &Work, item: usize, offset: u64, content: &[u8]) -> Result<(), Failure> {
+        let file = &self.open(work, item)?.file;
+        let mut done = 0;
+        while done < content.len() {
+            match rustix::io::pwrite(file, &content[done..], offset + done as u64) {
+                Ok(0) => return Err(failed(work, item, "write", Errno::IO)),
+                Ok(written) => done += written,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(failed(work, item, "write", errno)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the file its mode and time, which also creates it if it is empty. Its size is that of `version`.
+    pub(super) fn finish(&self, work: &Work, item: usize, version: &FileVersion) -> Result<Written, Failure> {
+        let temporary = self.open(work, item)?;
+        let mode = Mode::from_raw_mode(version.mode & FILE_MODE_MASK);
+        rustix::fs::fchmod(&temporary.file, mode)
+            .and_then(|()| rustix::fs::futimens(&temporary.file, &modified_at(version.modified)))
+            .map_err(|errno| failed(work, item, "set the mode and time of", errno))?;
+        Ok(Written {
+            item,
+            is_temporary: true,
+            has_content: true,
+            device: temporary.device,
+            size: version.size,
+            bytes_transferred: 0,
+            bytes_deduplicated: 0,
+        })
+    }
+
+    fn open(&self, work: &Work, item: usize) -> Result<&Temporary, Failure> {
+        self.opened.get_or_init(|| create(work, item)).as_ref().map_err(Clone::clone)
+    }
+}
+
+fn create(work: &Work, item: usize) -> Result<Temporary, Failure> {
+    let path = work.target_path(item);
+    let (parent, _) = work.create_parent(item).map_err(|errno| parent_failure(errno, &path))?;
+    let name = work.temporary_name(item);
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let open = || rustix::fs::openat(&parent, &name, flags, Mode::RUSR | Mode::WUSR);
+    let opened = match open() {
+        // Left by an attempt that was killed: the name is this item's own.
+        Err(Errno::EXIST) => rustix::fs::unlinkat(&parent, &name, AtFlags::empty()).and_then(|()| open()),
+        Err(Errno::ACCESS) => grant_owner_access(&parent).and_then(|()| open()),
+        other => other,
+    };
+    let failed = |errno| failed(work, item, "create a temporary file for", errno);
+    let file = opened.map_err(failed)?;
+    let device = work.syncers.know(&parent).map_err(failed)?;
+    Ok(Temporary { file, device })
+}
+
+/// Removes what was written of an item that failed.
+pub(super) fn remove(work: &Work, item: usize) {
+    crate::sink::work::remove_temporary(&work.place, &work.prefix, work.item(item));
+}
+
+fn failed(work: &Work, item: usize, action: &str, errno: Errno) -> Failure {
+    at_destination(errno, action, &work.target_path(item))
+}

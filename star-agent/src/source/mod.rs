@@ -1,0 +1,11 @@
+//! The sending end of the data plane: reads files once, cuts and names their chunks, and sends them to a destination
+//! that holds a capability for them.
+//!
+//! It keeps no state between fetches. A destination that has an older version of a file first asks for hashes and then
+//! for the ranges it lacks, so a source never holds content while it waits for an answer.
+
+pub(crate) mod packer;
+pub(crate) mod read;
+pub(crate) mod serve;
+
+pub use crate::grpc::transfer_server::{TransferServer, tune};

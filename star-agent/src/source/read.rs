@@ -1,0 +1,218 @@
+//! Answers one fetch: opens the file beneath the base, reads each range once, and makes sure that it held still.
+//!
+//! A file that changes while it is read would arrive as a mixture of two versions that nobody ever saw. Its size,
+//! modification and change times are compared before and after; if they differ, the fetch fails and the destination
+//! throws away what it got. All of this blocks, so it runs on blocking threads.
+
+use orbit_shared::entry::join_path;
+use orbit_shared::session::Failure;
+use rustix::fd::OwnedFd;
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::chunker;
+use crate::failures::{at_source, changed_while_read, permanent};
+use crate::limits::{
+    CHUNK_MAX_BYTES, FRAMES_PER_SMALL_FILE_MAX, HASHES_PER_FRAME_MAX, PARCEL_BYTES, SMALL_FILE_BYTES_MAX,
+};
+use crate::roots::Place;
+use crate::source::packer::{Gone, Packer};
+use crate::transfer::{Chunk, Fetch, FileVersion, Frame, FrameEnd, Range};
+
+/// Why reading stopped.
+enum Stop {
+    /// The fetch failed; the pull goes on.
+    Failed(Failure),
+    /// The destination is gone.
+    Gone,
+}
+
+impl From<Gone> for Stop {
+    fn from(_: Gone) -> Self {
+        Self::Gone
+    }
+}
+
+/// Answers `fetch` with frames up to its end or failure.
+pub(crate) fn answer(place: &Place, fetch: &Fetch, packer: &mut Packer) -> Result<(), Gone> {
+    let start = packer.buffer.len();
+    match try_answer(place, fetch, packer) {
+        Ok(()) => Ok(()),
+        Err(Stop::Gone) => Err(Gone),
+        Err(Stop::Failed(failure)) => {
+            // What was read of a small file and not yet announced must not be taken for another file's content.
+            packer.buffer.truncate(start);
+            packer.push(Frame {
+                fetch: fetch.id,
+                version: None,
+                offset: 0,
+                chunks: Vec::new(),
+                end: FrameEnd::Failed(failure),
+            })
+        }
+    }
+}
+
+fn try_answer(place: &Place, fetch: &Fetch, packer: &mut Packer) -> Result<(), Stop> {
+    let path = join_path(&place.path, &fetch.path);
+    let reading = Reading::open(place, fetch, path)?;
+    let wanted = reading.ranges.iter().map(|range| range.length).sum::<u64>();
+    let is_small = wanted <= SMALL_FILE_BYTES_MAX as u64 && reading.ranges.len() <= FRAMES_PER_SMALL_FILE_MAX;
+    if is_small && !fetch.is_hashes_only {
+        reading.send_small(packer, wanted as usize)
+    } else {
+        reading.send_in_windows(packer)
+    }
+}
+
+/// A file that is being read for one fetch.
+struct Reading<'fetch> {
+    fetch: &'fetch Fetch,
+    path: Vec<u8>,
+    file: OwnedFd,
+    version: FileVersion,
+    /// The fetch's ranges, ending at the end of the file.
+    ranges: Vec<Range>,
+}
+
+impl<'fetch> Reading<'fetch> {
+    fn open(place: &Place, fetch: &'fetch Fetch, path: Vec<u8>) -> Result<Self, Stop> {
+        let failed = |errno| Stop::Failed(at_source(errno, "open", &path));
+        let file = open_file(place, &fetch.path).map_err(failed)?;
+        let stat = rustix::fs::fstat(&file).map_err(failed)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            let shown = orbit_shared::entry::display_path(&path);
+            return Err(Stop::Failed(permanent(format!("{shown} is no longer a regular file"))));
+        }
+        let version = FileVersion::from(&stat);
+        let ranges = fetch.ranges.iter().map(|range| Range {
+            offset: range.offset,
+            length: range.end(version.size).saturating_sub(range.offset),
+        });
+        Ok(Self { fetch, file, version, ranges: ranges.collect(), path })
+    }
+
+    fn frame(&self, version: Option<FileVersion>, offset: u64, chunks: Vec<Chunk>, end: FrameEnd) -> Frame {
+        Frame { fetch: self.fetch.id, version, offset, chunks, end }
+    }
+
+    /// Reads everything into the packer's buffer and announces it only once the file has proved to have held still.
+    fn send_small(&self, packer: &mut Packer, wanted: usize) -> Result<(), Stop> {
+        packer.make_room(wanted)?;
+        let mut frames = Vec::with_capacity(self.ranges.len().max(1));
+        for range in &self.ranges {
+            let start = packer.buffer.len();
+            let end = start + range.length as usize;
+            while packer.buffer.len() < end {
+                let offset = range.offset + (packer.buffer.len() - start) as u64;
+                self.read_some(&mut packer.buffer, offset)?;
+            }
+            packer.buffer.truncate(end);
+            let content = &packer.buffer[start..end];
+            let cuts = chunker::cut(content, true);
+            let chunks = cuts.iter().map(|cut| chunker::name(content, cut)).collect();
+            frames.push(self.frame(None, range.offset, chunks, FrameEnd::More));
+        }
+        self.check_unchanged()?;
+        if frames.is_empty() {
+            frames.push(self.frame(None, 0, Vec::new(), FrameEnd::More));
+        }
+        if let Some(first) = frames.first_mut() {
+            first.version = Some(self.version);
+        }
+        if let Some(last) = frames.last_mut() {
+            last.end = FrameEnd::Complete;
+        }
+        Ok(packer.push_all(frames)?)
+    }
+
+    /// Reads through a window that always holds more than a chunk.
+    fn send_in_windows(&self, packer: &mut Packer) -> Result<(), Stop> {
+        // Content of the small files before this one goes ahead.
+        packer.flush()?;
+        let mut version = Some(self.version);
+        for range in &self.ranges {
+            let mut names = Vec::new();
+            let mut names_from = range.offset;
+            let mut offset = range.offset;
+            let end = range.offset + range.length;
+            let room = |left: u64| usize::try_from(left).unwrap_or(usize::MAX).min(PARCEL_BYTES);
+            let mut window = Vec::with_capacity(room(range.length));
+            while offset < end {
+                self.fill(&mut window, offset, end)?;
+                let cuts = chunker::cut(&window, offset + window.len() as u64 == end);
+                let cut_to = cuts.last().map_or(0, |cut| cut.end);
+                assert!(cut_to > 0, "a window of {} bytes holds a whole chunk", window.len());
+                let chunks = cuts.iter().map(|cut| chunker::name(&window, cut));
+                let rest = window.len() - cut_to;
+                assert!(rest < CHUNK_MAX_BYTES);
+                if self.fetch.is_hashes_only {
+                    names.extend(chunks);
+                    window.drain(..cut_to);
+                    if names.len() >= HASHES_PER_FRAME_MAX {
+                        let chunks = std::mem::take(&mut names);
+                        packer.push(self.frame(version.take(), names_from, chunks, FrameEnd::More))?;
+                        names_from = offset + cut_to as u64;
+                    }
+                } else {
+                    let chunks = chunks.collect();
+                    let mut next = Vec::with_capacity(room(end - offset - cut_to as u64));
+                    next.extend_from_slice(&window[cut_to..]);
+                    window.truncate(cut_to);
+                    let frame = self.frame(version.take(), offset, chunks, FrameEnd::More);
+                    packer.push_with(frame, std::mem::replace(&mut window, next))?;
+                }
+                offset += cut_to as u64;
+            }
+            if !names.is_empty() {
+                packer.push(self.frame(version.take(), names_from, names, FrameEnd::More))?;
+            }
+        }
+        self.check_unchanged()?;
+        Ok(packer.push(self.frame(version.take(), 0, Vec::new(), FrameEnd::Complete))?)
+    }
+
+    /// Fills the window, whose first byte is at `offset`, up to its capacity or `end`.
+    fn fill(&self, window: &mut Vec<u8>, offset: u64, end: u64) -> Result<(), Stop> {
+        while window.len() < PARCEL_BYTES && offset + (window.len() as u64) < end {
+            self.read_some(window, offset + window.len() as u64)?;
+        }
+        window.truncate(usize::try_from(end - offset).unwrap_or(usize::MAX));
+        Ok(())
+    }
+
+    /// Reads at least one byte at `offset` to the end of `buffer`, which has room. May read more than is wanted.
+    fn read_some(&self, buffer: &mut Vec<u8>, offset: u64) -> Result<(), Stop> {
+        loop {
+            match rustix::io::pread(&self.file, rustix::buffer::spare_capacity(buffer), offset) {
+                Ok(0) => return Err(Stop::Failed(changed_while_read(&self.path))),
+                Ok(_) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(Stop::Failed(at_source(errno, "read", &self.path))),
+            }
+        }
+    }
+
+    fn check_unchanged(&self) -> Result<(), Stop> {
+        let stat = rustix::fs::fstat(&self.file)
+            .map_err(|errno| Stop::Failed(at_source(errno, "stat", &self.path)))?;
+        let after = FileVersion::from(&stat);
+        if after == self.version { Ok(()) } else { Err(Stop::Failed(changed_while_read(&self.path))) }
+    }
+}
+
+/// Opens the file at `path` below the base. Never follows a link and never waits for the other end of a FIFO.
+fn open_file(place: &Place, path: &[u8]) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+    match (&place.single, path.is_empty()) {
+        (Some(name), true) => {
+            rustix::fs::openat(place.tree.open_dir(b"")?, name.as_slice(), flags, Mode::empty())
+        }
+        (None, true) => Err(Errno::ISDIR),
+        (Some(_), false) => Err(Errno::NOTDIR),
+        (None, false) => {
+            let (parent, name) = place.tree.open_parent(path)?;
+            rustix::fs::openat(parent, name, flags, Mode::empty())
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Serves one pull: takes fetches as they come, answers them on blocking threads, a bounded number at a time.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt as _};
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::limits::{
+    FETCHES_PENDING_BYTES_MAX, FETCHES_PENDING_MAX, FETCHES_PER_READ_JOB_MAX, IDLE_PULL_TIMEOUT,
+    READ_JOBS_PER_PULL_MAX,
+};
+use crate::meters::Meters;
+use crate::roots::Place;
+use crate::source::packer::{Gone, Packer};
+use crate::source::read::answer;
+use crate::transfer::{Fetch, Parcel, Range};
+
+/// How a pull ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The destination asked for nothing more and got all it asked for.
+    Complete,
+    /// The destination went away or took nothing any more.
+    Gone,
+    /// The destination said nothing for too long.
+    Idle,
+    /// The destination asked for more at a time than is allowed.
+    Overrun,
+    /// This Star stops.
+    Stopping,
+}
+
+/// What serving needs beside the fetches themselves.
+pub(crate) struct Serving {
+    pub(crate) place: Arc<Place>,
+    pub(crate) meters: Arc<Meters>,
+    /// Bounds the reading jobs of all pulls together.
+    pub(crate) jobs: Arc<Semaphore>,
+    pub(crate) shutdown: CancellationToken,
+}
+
+/// Answers `fetches` through `out` until they end and all are answered.
+pub(crate) async fn serve(
+    serving: Serving,
+    fetches: impl Stream<Item = Vec<Fetch>> + Send,
+    out: mpsc::Sender<Parcel>,
+) -> End {
+    let mut fetches = std::pin::pin!(fetches);
+    let mut pending = Pending::default();
+    let mut is_open = true;
+    let mut reading: JoinSet<Result<(), Gone>> = JoinSet::new();
+    loop {
+        while reading.len() < READ_JOBS_PER_PULL_MAX && !pending.fetches.is_empty() {
+            start_job(&serving, pending.take_job(), &out, &mut reading);
+        }
+        if !is_open && reading.is_empty() {
+            return End::Complete;
+        }
+        let idle_timeout = if reading.is_empty() { IDLE_PULL_TIMEOUT } else { std::time::Duration::MAX };
+        tokio::select! {
+            () = serving.shutdown.cancelled() => return End::Stopping,
+            () = out.closed() => return End::Gone,
+            Some(ended) = reading.join_next() => match ended {
+                Ok(Ok(())) => {}
+                Ok(Err(Gone)) | Err(_) => return End::Gone,
+            },
+            more = tokio::time::timeout(idle_timeout, fetches.next()), if is_open => match more {
+                Ok(Some(more)) => if !pending.add(more) { return End::Overrun },
+                Ok(None) => is_open = false,
+                Err(_) => return End::Idle,
+            },
+        }
+    }
+}
+
+fn start_job(
+    serving: &Serving,
+    fetches: Vec<Fetch>,
+    out: &mpsc::Sender<Parcel>,
+    reading: &mut JoinSet<Result<(), Gone>>,
+) {
+    let (place, meters, out) = (Arc::clone(&serving.place), Arc::clone(&serving.meters), out.clone());
+    let jobs = Arc::clone(&serving.jobs);
+    reading.spawn(async move {
+        // The semaphore is never closed.
+        let Ok(permit) = jobs.acquire_owned().await else { return Err(Gone) };
+        let runtime = Handle::current();
+        let job = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            let mut packer = Packer::new(out, runtime, meters);
+            fetches.iter().try_for_each(|fetch| answer(&place, fetch, &mut packer))?;
+            packer.flush()
+        });
+        job.await.unwrap_or(Err(Gone))
+    });
+}
+
+/// Fetches that wait for a job.
+#[derive(Default)]
+struct Pending {
+    fetches: VecDeque<Fetch>,
+    bytes: usize,
+}
+
+impl Pending {
+    /// Whether there was room.
+    fn add(&mut self, more: Vec<Fetch>) -> bool {
+        self.bytes += more.iter().map(weight).sum::<usize>();
+        self.fetches.extend(more);
+        self.fetches.len() <= FETCHES_PENDING_MAX && self.bytes <= FETCHES_PENDING_BYTES_MAX
+    }
+
+    /// The next fetches that one job answers: a run of whole files, or one part of a large file by itself.
+    fn take_job(&mut self) -> Vec<Fetch> {
+        let mut job: Vec<Fetch> = Vec::new();
+        while let Some(fetch) = self.fetches.pop_front() {
+            let is_whole_file = fetch.ranges.as_slice() == [Range::WHOLE];
+            if !is_whole_file && !job.is_empty() {
+                self.fetches.push_front(fetch);
+                break;
+            }
+            self.bytes -= weight(&fetch);
+            job.push(fetch);
+            if !is_whole_file || job.len() == FETCHES_PER_READ_JOB_MAX {
+                break;
+            }
+        }
+        job
+    }
+}
+
+fn weight(fetch: &Fetch) -> usize {
+    size_of::<Fetch>() + fetch.path.len() + fetch.ranges.len() * size_of::<Range>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fetch(id: u64, ranges: Vec<Range>) -> Fetch {
+        Fetch { id, path: b"a".to_vec(), ranges, is_hashes_only: false }
+    }
+
+    #[test]
+    fn whole_files_are_answered_in_groups_and_parts_one_by_one() {
+        let part = Range { offset: 0, length: 5 };
+        let mut pending = Pending::default();
+        assert!(pending.add(vec![
+            fetch(1, vec![Range::WHOLE]),
+            fetch(2, vec![Range::WHOLE]),
+            fetch(3, vec![part]),
+            fetch(4, vec![part]),
+            fetch(5, vec![Range::WHOLE]),
+        ]));
+        let mut jobs = Vec::new();
+        while !pending.fetches.is_empty() {
+            jobs.push(pending.take_job().iter().map(|fetch| fetch.id).collect::<Vec<_>>());
+        }
+        assert_eq!(jobs, [vec![1, 2], vec![3], vec![4], vec![5]]);
+        assert_eq!(pending.bytes, 0);
+    }
+
+    #[test]
+    fn more_fetches_than_allowed_are_an_overrun() {
+        let mut pending = Pending::default();
+        assert!(pending.add((0..FETCHES_PENDING_MAX as u64).map(|id| fetch(id, vec![])).collect()));
+        assert!(!pending.add(vec![fetch(0, vec![])]));
+    }
+}

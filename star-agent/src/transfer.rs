@@ -1,0 +1,141 @@
+//! The words of a pull, as its two ends use them. The wire form stands in `orbit/v1/transfer.proto`; only
+//! `grpc::transfer` knows both.
+
+use bytes::Bytes;
+use orbit_shared::session::Failure;
+use orbit_shared::time::WallTime;
+use orbit_shared::words::{JobId, StarId};
+use rustix::fs::Stat;
+
+/// Who pulls what, and with which right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Open {
+    /// Signed by the coordinator.
+    pub token: String,
+    /// The job.
+    pub job: JobId,
+    /// The source path of the job.
+    pub source_path: Vec<u8>,
+    /// The Star that pulls.
+    pub destination_star: StarId,
+}
+
+/// A part of a file, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Range {
+    /// Where it starts.
+    pub offset: u64,
+    /// How long it is; beyond the end of the file means up to its end.
+    pub length: u64,
+}
+
+impl Range {
+    /// A whole file of any size.
+    pub const WHOLE: Self = Self { offset: 0, length: u64::MAX };
+
+    /// The first byte behind it, at most `size`.
+    pub fn end(self, size: u64) -> u64 {
+        self.offset.saturating_add(self.length).min(size)
+    }
+}
+
+/// A request for content of one file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetch {
+    /// Its number on this pull.
+    pub id: u64,
+    /// Path below the source path.
+    pub path: Vec<u8>,
+    /// What is wanted of it, ascending and apart.
+    pub ranges: Vec<Range>,
+    /// Whether only the names of chunks are wanted.
+    pub is_hashes_only: bool,
+}
+
+/// One state of a file, to tell it from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileVersion {
+    /// Size in bytes.
+    pub size: u64,
+    /// Modification time.
+    pub modified: WallTime,
+    /// Time of the last change to the inode.
+    pub changed: WallTime,
+    /// Permission bits.
+    pub mode: u32,
+}
+
+impl From<&Stat> for FileVersion {
+    fn from(stat: &Stat) -> Self {
+        Self {
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            modified: modified_time(stat),
+            changed: wall_time(stat.st_ctime, stat.st_ctime_nsec),
+            mode: stat.st_mode & 0o7777,
+        }
+    }
+}
+
+/// When the content of a file, or the entries of a directory, changed last.
+pub fn modified_time(stat: &Stat) -> WallTime {
+    wall_time(stat.st_mtime, stat.st_mtime_nsec)
+}
+
+/// A time from the parts that the kernel gives; its nanoseconds are always below a second.
+fn wall_time(seconds: i64, nanos: u64) -> WallTime {
+    WallTime { seconds, nanos: (nanos % 1_000_000_000) as u32 }
+}
+
+/// The name of a chunk: its BLAKE3 hash.
+pub type ChunkHash = [u8; 32];
+
+/// A chunk as a frame announces it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chunk {
+    /// Its name.
+    pub hash: ChunkHash,
+    /// Its length in bytes.
+    pub length: u32,
+}
+
+/// What follows a frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FrameEnd {
+    /// More frames of the same fetch.
+    More,
+    /// Nothing: the fetch is complete.
+    Complete,
+    /// Nothing: the fetch failed.
+    Failed(Failure),
+}
+
+/// A run of chunks of one fetch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// The fetch.
+    pub fetch: u64,
+    /// Set in the first frame of a fetch that does not fail.
+    pub version: Option<FileVersion>,
+    /// Where in the file the first chunk starts.
+    pub offset: u64,
+    /// The chunks, one after the other.
+    pub chunks: Vec<Chunk>,
+    /// What follows.
+    pub end: FrameEnd,
+}
+
+impl Frame {
+    /// Bytes of all its chunks.
+    pub fn length(&self) -> u64 {
+        self.chunks.iter().map(|chunk| u64::from(chunk.length)).sum()
+    }
+}
+
+/// One message of a source: frames, and the content of their chunks one after the other.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Parcel {
+    /// The frames.
+    pub frames: Vec<Frame>,
+    /// The content.
+    pub payload: Bytes,
+}

@@ -1,0 +1,230 @@
+//! The vault directory: who this Star is, that only one process is it, and what it works on.
+//!
+//! `identity` is made at the first start. `lock` is held for as long as the process lives. `assignments/` is a journal:
+//! one file for each assignment from before its work begins until all its outcomes are safe, so that a start after a
+//! kill knows where half-written files lie. Chunks and containers are not kept here in this version.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use orbit_shared::session::Assignment;
+use orbit_shared::words::AssignmentId;
+use uuid::Uuid;
+
+/// Why a vault cannot be used. Its text is one sentence that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum VaultError {
+    /// Another process has it.
+    #[error(
+        "--vault {}: another process uses this vault; stop it, or give this Star a vault of its own",
+        path.display()
+    )]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The identity in it is not one.
+    #[error(
+        "--vault {}: the file {} does not hold a UUID; restore it from a backup, or remove it to make this a new Star",
+        path.display(),
+        path.join(IDENTITY).display()
+    )]
+    BadIdentity {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The system refuses.
+    #[error(
+        "--vault {}: cannot {action} {}: {error}; the Star's user must own this directory and its file system must be \
+         writable",
+        path.display(),
+        file.display()
+    )]
+    Io {
+        /// The directory.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        file: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+}
+
+const IDENTITY: &str = "identity";
+const LOCK: &str = "lock";
+const ASSIGNMENTS: &str = "assignments";
+/// Ends the names of files that are not yet whole.
+const TEMPORARY_SUFFIX: &str = ".tmp";
+
+/// An open vault. Nobody else can open it while this lives.
+#[derive(Debug)]
+pub struct Vault {
+    path: PathBuf,
+    identity: Uuid,
+    /// Held, not used: the lock ends with the file.
+    _lock: File,
+}
+
+impl Vault {
+    /// Opens a vault, or makes one with the identity that `new_identity` gives it.
+    ///
+    /// # Errors
+    /// Another process has it, its identity is damaged, or the system refuses.
+    pub fn open(path: &Path, new_identity: Uuid) -> Result<Self, VaultError> {
+        let failed = |action, file: &Path| {
+            let (path, file) = (path.to_owned(), file.to_owned());
+            move |error| VaultError::Io { path, action, file, error }
+        };
+        let assignments = path.join(ASSIGNMENTS);
+        fs::create_dir_all(&assignments).map_err(failed("create the directory", &assignments))?;
+        let lock = lock(path)?;
+        let file = path.join(IDENTITY);
+        let identity = match fs::read_to_string(&file) {
+            Ok(text) => text.trim().parse().map_err(|_| VaultError::BadIdentity { path: path.to_owned() })?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                publish(path, IDENTITY, format!("{new_identity}\n").as_bytes())
+                    .map_err(failed("write", &file))?;
+                new_identity
+            }
+            Err(error) => return Err(failed("read", &file)(error)),
+        };
+        Ok(Self { path: path.to_owned(), identity, _lock: lock })
+    }
+
+    /// Who this Star is.
+    pub fn identity(&self) -> Uuid {
+        self.identity
+    }
+
+    /// Writes down that an assignment is about to be worked on. Blocks until that is durable.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn record(&self, assignment: &Assignment) -> io::Result<()> {
+        let bytes = serde_json::to_vec(assignment).map_err(io::Error::other)?;
+        publish(&self.path.join(ASSIGNMENTS), &file_name(assignment.id), &bytes)
+    }
+
+    /// Forgets an assignment. One that is not there is no mistake.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn forget(&self, id: AssignmentId) -> io::Result<()> {
+        match fs::remove_file(self.path.join(ASSIGNMENTS).join(file_name(id))) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            // Not synced: a record that comes back costs one more cleaning.
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// What an earlier process was working on when it ended. Records that cannot be read are removed: they were cut
+    /// short by the same end, before their work began.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn leftovers(&self) -> io::Result<Vec<Assignment>> {
+        let mut leftovers = Vec::new();
+        for entry in fs::read_dir(self.path.join(ASSIGNMENTS))? {
+            let path = entry?.path();
+            match serde_json::from_slice::<Assignment>(&fs::read(&path)?) {
+                Ok(assignment) => leftovers.push(assignment),
+                Err(_) => fs::remove_file(&path)?,
+            }
+        }
+        leftovers.sort_by_key(|assignment| assignment.id);
+        Ok(leftovers)
+    }
+}
+
+fn file_name(id: AssignmentId) -> String {
+    format!("{id}.json")
+}
+
+fn lock(path: &Path) -> Result<File, VaultError> {
+    let file = path.join(LOCK);
+    let failed = |error| VaultError::Io { path: path.to_owned(), action: "lock", file: file.clone(), error };
+    let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&file).map_err(failed)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(VaultError::InUse { path: path.to_owned() }),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
+/// Writes a file so that it is there whole or not at all, also after a power cut.
+fn publish(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let temporary = directory.join(format!("{name}{TEMPORARY_SUFFIX}"));
+    let mut file = File::create(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&temporary, directory.join(name))?;
+    File::open(directory)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::test_assignment as assignment;
+
+    #[test]
+    fn a_vault_keeps_its_identity() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("new/vault");
+        assert_eq!(Vault::open(&path, Uuid::from_u128(1)).unwrap().identity(), Uuid::from_u128(1));
+        assert_eq!(Vault::open(&path, Uuid::from_u128(2)).unwrap().identity(), Uuid::from_u128(1));
+    }
+
+    #[test]
+    fn a_vault_has_one_process_at_a_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = Vault::open(directory.path(), Uuid::from_u128(1)).unwrap();
+        let error = Vault::open(directory.path(), Uuid::from_u128(1)).unwrap_err();
+        assert!(matches!(error, VaultError::InUse { .. }));
+        assert!(error.to_string().contains(directory.path().to_str().unwrap()), "{error}");
+        drop(first);
+        assert!(Vault::open(directory.path(), Uuid::from_u128(1)).is_ok());
+    }
+
+    #[test]
+    fn a_damaged_identity_is_not_replaced_silently() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join(IDENTITY), "not a uuid").unwrap();
+        let error = Vault::open(directory.path(), Uuid::from_u128(1)).unwrap_err();
+        assert!(matches!(error, VaultError::BadIdentity { .. }));
+    }
+
+    #[test]
+    fn a_vault_that_cannot_be_made_says_what_to_do() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        fs::write(&file, "").unwrap();
+        let text = Vault::open(&file.join("vault"), Uuid::from_u128(1)).unwrap_err().to_string();
+        assert!(text.starts_with("--vault ") && text.contains("must own this directory"), "{text}");
+    }
+
+    #[test]
+    fn what_was_recorded_and_not_forgotten_is_left_over() {
+        let directory = tempfile::tempdir().unwrap();
+        let vault = Vault::open(directory.path(), Uuid::from_u128(1)).unwrap();
+        for id in [3, 1, 2] {
+            vault.record(&assignment(id, 2)).unwrap();
+        }
+        vault.forget(AssignmentId(2)).unwrap();
+        vault.forget(AssignmentId(99)).unwrap();
+        drop(vault);
+        let vault = Vault::open(directory.path(), Uuid::from_u128(1)).unwrap();
+        assert_eq!(vault.leftovers().unwrap(), [assignment(1, 2), assignment(3, 2)]);
+    }
+
+    #[test]
+    fn a_record_that_was_cut_short_is_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let vault = Vault::open(directory.path(), Uuid::from_u128(1)).unwrap();
+        fs::write(directory.path().join(ASSIGNMENTS).join("7.json.tmp"), "{\"id\":").unwrap();
+        assert!(vault.leftovers().unwrap().is_empty());
+        assert_eq!(fs::read_dir(directory.path().join(ASSIGNMENTS)).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,186 @@
+//! A grid of real processes: a coordinator and Stars, each with directories of its own, on ports that were free.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use orbit_proto::v1;
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::client::Client;
+use crate::process::Process;
+use crate::programs::program;
+
+/// A coordinator and its Stars. Dropping it kills them and removes their directories.
+#[derive(Debug)]
+pub struct Grid {
+    // Fields drop in this order: the processes end before their directories go.
+    coordinator: Process,
+    stars: BTreeMap<String, Process>,
+    address: String,
+    http_address: String,
+    coordinator_arguments: Vec<String>,
+    directory: TempDir,
+}
+
+impl Grid {
+    /// A grid whose Stars receive work already.
+    pub async fn start(stars: &[&str]) -> Self {
+        Self::start_with(stars, &[]).await
+    }
+
+    /// The same, with further arguments for the coordinator.
+    pub async fn start_with(stars: &[&str], coordinator_arguments: &[&str]) -> Self {
+        let directory = tempfile::Builder::new().prefix("orbit-grid-").tempdir();
+        let directory = directory.expect("the temporary directory is writable");
+        let arguments: Vec<String> =
+            coordinator_arguments.iter().map(|&argument| argument.to_owned()).collect();
+        let (coordinator, address, http_address) =
+            start_coordinator(directory.path(), "127.0.0.1:0", "127.0.0.1:0", &arguments).await;
+        let mut grid = Self {
+            coordinator,
+            stars: BTreeMap::new(),
+            address,
+            http_address,
+            coordinator_arguments: arguments,
+            directory,
+        };
+        for name in stars {
+            grid.add_star(name).await;
+        }
+        grid
+    }
+
+    /// Starts a Star and waits until it may receive work.
+    pub async fn add_star(&mut self, name: &str) {
+        self.launch_star(name, self.star_command(name)).await;
+        let client = self.client();
+        client.wait_star(name, "receives work", is_ready).await;
+    }
+
+    /// Starts a Star by a command of the caller's, and waits for the line that says where it listens.
+    pub async fn launch_star(&mut self, name: &str, command: Command) {
+        std::fs::create_dir_all(self.root(name)).expect("a grid's directory is writable");
+        let mut star = Process::spawn(name, command, self.directory.path());
+        star.line_after("listening on ").await;
+        self.stars.insert(name.to_owned(), star);
+    }
+
+    /// The command that starts a Star of this grid.
+    pub fn star_command(&self, name: &str) -> Command {
+        let mut command = Command::new(program("orbit-star"));
+        command.args(self.star_arguments(name));
+        command
+    }
+
+    /// The command that starts a Star which has no right to read what its permissions forbid.
+    pub fn powerless_star_command(&self, name: &str) -> Command {
+        if !rustix::process::geteuid().is_root() {
+            return self.star_command(name);
+        }
+        let mut command = Command::new("setpriv");
+        command.args(["--bounding-set", "-dac_override,-dac_read_search"]).arg(program("orbit-star"));
+        command.args(self.star_arguments(name));
+        command
+    }
+
+    fn star_arguments(&self, name: &str) -> Vec<String> {
+        let text =
+            |path: PathBuf| path.to_str().expect("temporary directories have names of text").to_owned();
+        let mut arguments = vec!["--star-id".to_owned(), name.to_owned()];
+        arguments.extend(["--coordinator".to_owned(), format!("http://{}", self.address)]);
+        arguments.extend(["--listen".to_owned(), "127.0.0.1:0".to_owned()]);
+        arguments.extend(["--root".to_owned(), text(self.root(name))]);
+        arguments.extend(["--vault".to_owned(), text(self.vault(name))]);
+        arguments
+    }
+
+    /// The directory of everything that belongs to this grid.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The directory that a Star exports.
+    pub fn root(&self, star: &str) -> PathBuf {
+        self.directory.path().join(star).join("data")
+    }
+
+    /// The vault of a Star.
+    pub fn vault(&self, star: &str) -> PathBuf {
+        self.directory.path().join(star).join("vault")
+    }
+
+    /// A place below what a Star exports.
+    pub fn place(&self, star: &str, path: &str) -> v1::Location {
+        let path = self.root(star).join(path);
+        let path = path.to_str().expect("places of tests have names of text").to_owned();
+        v1::Location { star_id: star.to_owned(), path, ..v1::Location::default() }
+    }
+
+    /// A specification that copies `path` of one Star to `path` of others.
+    pub fn copy_spec(&self, path: &str, source: &str, destinations: &[&str]) -> v1::JobSpec {
+        v1::JobSpec {
+            source: Some(self.place(source, path)),
+            destinations: destinations.iter().map(|star| self.place(star, path)).collect(),
+            ..v1::JobSpec::default()
+        }
+    }
+
+    /// Where the coordinator serves gRPC, `host:port`.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Where the coordinator serves HTTP, `host:port`.
+    pub fn http_address(&self) -> &str {
+        &self.http_address
+    }
+
+    /// A client of the coordinator. It survives a restart of the coordinator.
+    pub fn client(&self) -> Client {
+        Client::new(&self.address)
+    }
+
+    /// The coordinator's process.
+    pub fn coordinator(&mut self) -> &mut Process {
+        &mut self.coordinator
+    }
+
+    /// A Star's process.
+    pub fn star(&mut self, name: &str) -> &mut Process {
+        self.stars.get_mut(name).unwrap_or_else(|| panic!("this grid has no {name}"))
+    }
+
+    /// Starts the coordinator again, with the same directory and the same ports.
+    pub async fn restart_coordinator(&mut self) {
+        assert!(!self.coordinator.is_running(), "the coordinator still runs");
+        let (coordinator, ..) = start_coordinator(
+            self.directory.path(),
+            &self.address,
+            &self.http_address,
+            &self.coordinator_arguments,
+        )
+        .await;
+        self.coordinator = coordinator;
+    }
+}
+
+/// Whether a Star is heard and receives work.
+pub fn is_ready(star: &v1::Star) -> bool {
+    star.state() == v1::StarState::Scheduled && star.liveness() == v1::Liveness::Alive
+}
+
+async fn start_coordinator(
+    directory: &Path,
+    listen: &str,
+    http_listen: &str,
+    arguments: &[String],
+) -> (Process, String, String) {
+    let mut command = Command::new(program("orbit-coordinator"));
+    command.args(["--listen", listen, "--http-listen", http_listen]);
+    command.arg("--data-dir").arg(directory.join("coordinator")).args(arguments);
+    let mut process = Process::spawn("coordinator", command, directory);
+    let address = process.line_after("listening on ").await;
+    let http_address = process.line_after("http on ").await;
+    (process, address, http_address)
+}

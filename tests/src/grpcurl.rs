@@ -1,0 +1,102 @@
+//! grpcurl, the client that operators have at hand: what it can do without our programs, everybody can.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use rustix::fs::{FlockOperation, flock};
+use serde_json::Value;
+use tokio::process::Command;
+
+use crate::deadline::within;
+use crate::programs::{cargo, target_directory};
+
+/// Where a grpcurl is that must be used.
+const GRPCURL_VARIABLE: &str = "ORBIT_TEST_GRPCURL";
+/// The release of the package `grpcurl-rs` that is built when there is none; `scripts/test` builds the same.
+pub const GRPCURL_VERSION: &str = "0.2.1";
+
+/// Calls one server with grpcurl.
+#[derive(Debug, Clone)]
+pub struct Grpcurl {
+    address: String,
+}
+
+impl Grpcurl {
+    /// For a server at `host:port`.
+    pub fn new(address: &str) -> Self {
+        Self { address: address.to_owned() }
+    }
+
+    /// Calls a method such as `JobService/CreateJob` and returns every message of the answer.
+    pub async fn call(&self, method: &str, request: &Value) -> Result<Vec<Value>, String> {
+        let method = format!("orbit.v1.{method}");
+        let output = self.run(&["-d", &request.to_string(), &self.address, &method]).await?;
+        let messages = serde_json::Deserializer::from_str(&output).into_iter::<Value>();
+        messages.collect::<Result<_, _>>().map_err(|error| format!("{method} answered {output}: {error}"))
+    }
+
+    /// The services that reflection shows.
+    pub async fn services(&self) -> Result<Vec<String>, String> {
+        let output = self.run(&[&self.address, "list"]).await?;
+        Ok(output.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect())
+    }
+
+    /// What reflection says of a service, method or message.
+    pub async fn describe(&self, symbol: &str) -> Result<String, String> {
+        self.run(&[&self.address, "describe", symbol]).await
+    }
+
+    async fn run(&self, arguments: &[&str]) -> Result<String, String> {
+        let program = tokio::task::spawn_blocking(program).await.expect("finding grpcurl does not panic");
+        let mut command = Command::new(program);
+        command.arg("--plaintext").args(arguments).kill_on_drop(true);
+        let output = within("grpcurl", command.output()).await.expect("grpcurl starts");
+        if output.status.success() {
+            return Ok(String::from_utf8(output.stdout).expect("grpcurl prints text"));
+        }
+        Err(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+}
+
+/// Finds grpcurl, or builds it once below the target directory.
+fn program() -> PathBuf {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(find).clone()
+}
+
+fn find() -> PathBuf {
+    let tools = target_directory().join("tools");
+    let path = std::env::var_os(GRPCURL_VARIABLE).map_or_else(|| tools.join("bin/grpcurl"), PathBuf::from);
+    if path.is_file() {
+        return path;
+    }
+    let is_given = std::env::var_os(GRPCURL_VARIABLE).is_some();
+    let is_ci = std::env::var_os("CI").is_some_and(|value| value == "true");
+    assert!(
+        !is_given && !is_ci,
+        "there is no {}; `scripts/test` builds grpcurl before the tests",
+        path.display()
+    );
+    // Several test programs may want it at once.
+    std::fs::create_dir_all(&tools).expect("the target directory is writable");
+    let lock = File::create(tools.join("grpcurl.lock")).expect("the target directory is writable");
+    flock(&lock, FlockOperation::LockExclusive).expect("files can be locked");
+    if !path.is_file() {
+        let mut install = cargo();
+        install.args([
+            "install",
+            "--locked",
+            "--quiet",
+            "--debug",
+            "grpcurl-rs",
+            "--version",
+            GRPCURL_VERSION,
+        ]);
+        install.arg("--root").arg(&tools).env("CARGO_TARGET_DIR", tools.join("build"));
+        let output = install.output().expect("cargo starts");
+        let problem = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "the tests need grpcurl, and it cannot be built:\n{problem}");
+    }
+    path
+}

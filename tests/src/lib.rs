@@ -1,0 +1,13 @@
+//! What the tests of whole programs are made of: a grid of real processes, its clients, trees of every odd kind, and a
+//! comparison that forgives nothing.
+//!
+//! Nothing here waits for time to pass where there is an event to wait for; every wait has a deadline and says what it
+//! waited for.
+
+pub mod client;
+pub mod deadline;
+pub mod grid;
+pub mod grpcurl;
+pub mod process;
+pub mod programs;
+pub mod tree;

@@ -1,0 +1,50 @@
+//! Finds the programs under test, and builds them when they are missing or old.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// Directory of programs to test instead of those of this build.
+const PROGRAMS_VARIABLE: &str = "ORBIT_TEST_PROGRAMS";
+
+/// Path of `orbit`, `orbit-coordinator` or `orbit-star`, as built from this source.
+pub fn program(name: &str) -> PathBuf {
+    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
+    let directory =
+        DIRECTORY.get_or_init(|| std::env::var_os(PROGRAMS_VARIABLE).map_or_else(build, PathBuf::from));
+    let path = directory.join(name);
+    assert!(path.is_file(), "{} does not exist", path.display());
+    path
+}
+
+/// The directory of this build's target, such as `target/debug`: this test is in its `deps`.
+fn profile_directory() -> PathBuf {
+    let test = std::env::current_exe().expect("a process knows its program");
+    let deps = test.parent().expect("a program lies in a directory");
+    deps.parent().expect("tests lie in deps of their profile's directory").to_owned()
+}
+
+/// The target directory, such as `target`.
+pub fn target_directory() -> PathBuf {
+    profile_directory().parent().expect("a profile's directory lies in the target directory").to_owned()
+}
+
+/// Cargo builds the programs of other packages neither for `cargo test` nor before it, so the first test does.
+fn build() -> PathBuf {
+    let directory = profile_directory();
+    let mut cargo = cargo();
+    cargo.args(["build", "--workspace", "--bins", "--quiet"]).arg("--target-dir").arg(target_directory());
+    if directory.ends_with("release") {
+        cargo.arg("--release");
+    }
+    let output = cargo.output().expect("cargo starts");
+    assert!(output.status.success(), "cargo build failed:\n{}", String::from_utf8_lossy(&output.stderr));
+    directory
+}
+
+/// Cargo, in this workspace.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(env!("CARGO_MANIFEST_DIR"));
+    command
+}

@@ -1,0 +1,7 @@
+//! Trees to move: every odd thing that a file system may hold, from a seed, and a comparison of two trees.
+
+mod compare;
+mod plant;
+
+pub use compare::{Node, NodeKind, differences, inventory};
+pub use plant::{plant_files, plant_odd_tree};

@@ -1,0 +1,85 @@
+//! What the documents say about the source is true: paths exist, links lead somewhere, commands are there.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// Directories of the workspace: text in backquotes that begins with one of them names a path.
+const DIRECTORIES: [&str; 8] =
+    ["proto", "shared", "coordinator", "star-agent", "cli", "tests", "benches", "scripts"];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace").to_owned()
+}
+
+fn documents() -> Vec<(PathBuf, String)> {
+    let entries = std::fs::read_dir(root()).expect("the workspace can be read");
+    let paths = entries.map(|entry| entry.expect("the workspace can be read").path());
+    let documents = paths.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    documents.map(|path| (path.clone(), std::fs::read_to_string(path).expect("documents are text"))).collect()
+}
+
+/// The text between `open` and the next `close` on one line.
+fn between<'a>(text: &'a str, open: &'a str, close: char) -> impl Iterator<Item = &'a str> {
+    text.lines().flat_map(move |line| {
+        line.split(open).skip(1).filter_map(move |rest| rest.split_once(close).map(|(inner, _)| inner))
+    })
+}
+
+#[test]
+fn links_in_documents_lead_somewhere() {
+    let mut broken = Vec::new();
+    for (document, text) in documents() {
+        for link in between(&text, "](", ')') {
+            let target = link.split('#').next().unwrap_or_default();
+            if !target.is_empty() && !target.contains("://") && !root().join(target).exists() {
+                broken.push(format!("{}: {link}", document.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+#[test]
+fn paths_in_documents_exist() {
+    let mut missing = BTreeSet::new();
+    for (document, text) in documents() {
+        // Every second piece between backquotes is code.
+        for code in text.lines().flat_map(|line| line.split('`').skip(1).step_by(2)) {
+            let path = code.split([' ', ':', '#']).next().unwrap_or_default();
+            let Some((first, _)) = path.split_once('/') else { continue };
+            let is_pattern = path.contains(['*', '{', '<', '$', '…']);
+            if DIRECTORIES.contains(&first) && !is_pattern && !root().join(path).exists() {
+                missing.insert(format!("{}: {path}", document.display()));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+/// The one command that a newcomer runs is the one that continuous integration runs.
+#[test]
+fn the_readme_names_the_test_command_that_ci_runs() {
+    let ci = std::fs::read_to_string(root().join(".ci/run")).expect(".ci/run can be read");
+    assert!(ci.contains("exec scripts/test"));
+    for (document, text) in documents() {
+        if document.ends_with("README.md") {
+            assert!(text.contains("scripts/test"), "the README does not say how to run the tests");
+        }
+    }
+}
+
+#[test]
+fn every_crate_keeps_the_lints_of_the_workspace() {
+    for member in DIRECTORIES.iter().filter(|name| **name != "scripts") {
+        let manifest = std::fs::read_to_string(root().join(member).join("Cargo.toml")).expect("a manifest");
+        assert!(manifest.contains("[lints]\nworkspace = true"), "{member}");
+    }
+}
+
+#[test]
+fn scripts_are_bash_that_parses() {
+    for script in ["scripts/test", ".ci/run"] {
+        let status = std::process::Command::new("bash").arg("-n").arg(root().join(script)).status();
+        assert!(status.expect("bash starts").success(), "{script}");
+    }
+}

@@ -1,0 +1,10 @@
+//! The grid as its operators meet it: real programs, real ports, real files, from outside only.
+
+mod copy;
+mod crash;
+mod dead_letters;
+mod departure;
+mod guards;
+mod refusals;
+mod settings;
+mod three_processes;
