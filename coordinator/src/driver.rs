@@ -145,7 +145,9 @@ impl Driver {
     ) -> Result<(Self, Inbox), DriverError> {
         let clock = Clock::start();
         let mut effects = Effects::default();
-        let core = Core::recover(config, store.recover()?, clock.now(), &mut effects);
+        let recovered = store.recover()?;
+        provenance.recover(recovered.last_event)?;
+        let core = Core::recover(config, recovered, clock.now(), &mut effects);
         let (sender, requests) = mpsc::channel(INBOX_MAX);
         let (turns, turn) = watch::channel(0);
         let driver = Self {
@@ -237,9 +239,11 @@ impl Driver {
         Ok(())
     }
 
+    /// The log first, then the store with the number of the last event: whatever the store has committed is in the log,
+    /// and what the log has beyond that never happened.
     async fn make_durable(
         &self,
-        changes: Vec<crate::core::Change>,
+        mut changes: Vec<crate::core::Change>,
         events: Vec<orbit_shared::provenance::ProvenanceEvent>,
     ) -> Result<(), DriverError> {
         if changes.is_empty() && events.is_empty() {
@@ -247,8 +251,12 @@ impl Driver {
         }
         let (store, provenance) = (self.store.clone(), self.provenance.clone());
         off_thread(move || {
-            provenance.append(events)?;
-            if changes.is_empty() { Ok::<_, DriverError>(()) } else { Ok(store.commit(&changes)?) }
+            if !events.is_empty() {
+                changes.push(crate::core::Change::PutLastEvent(provenance.append(events)?));
+            }
+            store.commit(&changes)?;
+            provenance.publish();
+            Ok::<_, DriverError>(())
         })
         .await
     }

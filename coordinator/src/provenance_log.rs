@@ -1,16 +1,17 @@
 //! The provenance log on disk: JSON Lines in a directory, numbered, rotated and bounded.
 //!
 //! A file is named by the number of its first event, so a reader that wants what follows an event opens the right file
-//! at once. Events are appended and synced with the turn they belong to, before anybody is told of its outcome; a crash
-//! between the log and the store can leave an event whose change is made again, never a change without its event.
+//! at once. Events are appended and synced with the turn they belong to, and the turn's commit in the store carries the
+//! number of its last event. A crash between the two leaves events whose changes never happened: they were shown to
+//! nobody, and the next start cuts them off, because what caused them is reported again.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader};
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use orbit_shared::provenance::{
-    ProvenanceEvent, ProvenanceFilter, ProvenanceReader, ProvenanceWriter, recover_tail,
+    ProvenanceEvent, ProvenanceFilter, ProvenanceReader, ProvenanceWriter, parse_line, recover_tail,
 };
 
 /// A file that has grown beyond this is followed by a new one.
@@ -45,6 +46,8 @@ struct Open {
     path: PathBuf,
     bytes: u64,
     next_id: u64,
+    /// The last event whose turn is committed; readers see no further.
+    committed_id: u64,
 }
 
 /// The log.
@@ -56,7 +59,8 @@ pub struct ProvenanceLog {
 }
 
 impl ProvenanceLog {
-    /// Opens the log in a directory, or makes it. A line that a crash has torn is cut off and reported.
+    /// Opens the log in a directory, or makes it. A line that a crash has torn is cut off and reported. Nothing is shown
+    /// before [`ProvenanceLog::recover`].
     pub fn open(directory: &Path) -> Result<Self, ProvenanceLogError> {
         Self::open_with(directory, FILE_BYTES_MAX)
     }
@@ -75,7 +79,52 @@ impl ProvenanceLog {
         Ok(Self { directory: directory.to_path_buf(), file_bytes_max, open: Mutex::new(open) })
     }
 
-    /// Gives the events their numbers, appends and syncs them. Returns the last number given.
+    /// Goes on behind the last event whose turn the store has committed; what follows it is cut off. `None` says that
+    /// the store is new and knows nothing of this log; then all of it is kept.
+    pub fn recover(&self, committed_id: Option<u64>) -> Result<(), ProvenanceLogError> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let last_id = open.next_id - 1;
+        let committed_id = committed_id.unwrap_or(last_id);
+        if last_id > committed_id {
+            tracing::info!(events = last_id - committed_id, "cutting off events whose turn was not committed");
+            *open = self.cut_after(committed_id)?;
+        } else if last_id < committed_id {
+            tracing::warn!(
+                directory = %self.directory.display(),
+                "the provenance log ends at event {last_id} and should end at {committed_id}; what lies between is lost"
+            );
+        }
+        open.next_id = committed_id + 1;
+        open.committed_id = committed_id;
+        Ok(())
+    }
+
+    /// Removes every event behind `last_id`, the newest file first, so that a crash meanwhile leaves a shorter log.
+    fn cut_after(&self, last_id: u64) -> Result<Open, ProvenanceLogError> {
+        let failed = |path: &Path| {
+            let path = path.to_path_buf();
+            move |source| ProvenanceLogError { path, source }
+        };
+        let mut files = files_of(&self.directory).map_err(failed(&self.directory))?;
+        while let Some((_, path)) = files.pop_if(|(first_id, _)| *first_id > last_id) {
+            fs::remove_file(&path).map_err(failed(&path))?;
+        }
+        let (first_id, path) =
+            files.pop().unwrap_or_else(|| (last_id + 1, file_path(&self.directory, last_id + 1)));
+        cut_file(&path, last_id).map_err(failed(&path))?;
+        let open = open_file(&path, first_id).map_err(failed(&path))?;
+        sync_directory(&self.directory).map_err(failed(&self.directory))?;
+        Ok(open)
+    }
+
+    /// Shows readers all that was appended: its turn is committed.
+    pub fn publish(&self) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.committed_id = open.next_id - 1;
+    }
+
+    /// Gives the events their numbers, appends and syncs them. Returns the last number given. They are shown when they
+    /// are published.
     pub fn append(&self, events: Vec<ProvenanceEvent>) -> Result<u64, ProvenanceLogError> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let failed = |path: &Path| {
@@ -87,7 +136,9 @@ impl ProvenanceLog {
         }
         if open.bytes >= self.file_bytes_max {
             let path = file_path(&self.directory, open.next_id);
+            let committed_id = open.committed_id;
             *open = open_file(&path, open.next_id).map_err(failed(&path))?;
+            open.committed_id = committed_id;
             sync_directory(&self.directory).map_err(failed(&self.directory))?;
             self.remove_oldest().map_err(failed(&self.directory))?;
         }
@@ -111,9 +162,9 @@ impl ProvenanceLog {
         Ok(())
     }
 
-    /// The number of the last event.
+    /// The number of the last event that is shown.
     pub fn last_id(&self) -> u64 {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).next_id - 1
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).committed_id
     }
 
     /// At most `limit` events that match, by number, after the filter's `after_event_id`.
@@ -196,7 +247,32 @@ fn open_file(path: &Path, first_id: u64) -> io::Result<Open> {
             }
         }
     }
-    Ok(Open { writer: ProvenanceWriter::new(file), path: path.to_path_buf(), bytes: keep, next_id })
+    let writer = ProvenanceWriter::new(file);
+    Ok(Open { writer, path: path.to_path_buf(), bytes: keep, next_id, committed_id: 0 })
+}
+
+/// Cuts a file in front of the first event behind `last_id`. Lines are in the order of their numbers.
+fn cut_file(path: &Path, last_id: u64) -> io::Result<()> {
+    let file = match OpenOptions::new().read(true).write(true).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let mut lines = BufReader::new(&file);
+    let (mut keep, mut line) = (0, Vec::new());
+    loop {
+        line.clear();
+        let length = lines.read_until(b'\n', &mut line)? as u64;
+        // A damaged line has no number, and stays with the events before it.
+        let event = parse_line(line.strip_suffix(b"\n").unwrap_or(&line));
+        let is_behind = event.is_ok_and(|event| event.event_id > last_id);
+        if length == 0 || is_behind {
+            break;
+        }
+        keep += length;
+    }
+    file.set_len(keep)?;
+    file.sync_all()
 }
 
 fn sync_directory(directory: &Path) -> io::Result<()> {
@@ -212,6 +288,23 @@ mod tests {
 
     use super::*;
 
+    fn open(directory: &Path, committed_id: Option<u64>) -> ProvenanceLog {
+        let log = ProvenanceLog::open(directory).expect("opens");
+        log.recover(committed_id).expect("recovers");
+        log
+    }
+
+    fn append(log: &ProvenanceLog, jobs: &[u64]) -> u64 {
+        let last_id = log.append(jobs.iter().copied().map(event).collect()).expect("appends");
+        log.publish();
+        last_id
+    }
+
+    fn jobs(log: &ProvenanceLog) -> Vec<u64> {
+        let page = log.query(&ProvenanceFilter::default(), 100).expect("reads");
+        page.events.iter().map(|event| event.job_id.map_or(0, |job| job.0)).collect()
+    }
+
     fn event(job: u64) -> ProvenanceEvent {
         ProvenanceEvent::new(ProvenanceType::FileCompleted, JobId(job))
     }
@@ -223,11 +316,9 @@ mod tests {
     #[test]
     fn events_are_numbered_on_across_restarts() {
         let directory = tempfile::tempdir().expect("a directory");
-        let log = ProvenanceLog::open(directory.path()).expect("opens");
-        assert_eq!(log.append(vec![event(1), event(2)]).expect("appends"), 2);
-        drop(log);
-        let log = ProvenanceLog::open(directory.path()).expect("opens again");
-        assert_eq!(log.append(vec![event(3)]).expect("appends"), 3);
+        assert_eq!(append(&open(directory.path(), None), &[1, 2]), 2);
+        let log = open(directory.path(), Some(2));
+        assert_eq!(append(&log, &[3]), 3);
         let page = log.query(&ProvenanceFilter::default(), 10).expect("reads");
         assert_eq!(ids(&page), [1, 2, 3]);
         assert_eq!(page.resume_after, None);
@@ -236,24 +327,68 @@ mod tests {
     #[test]
     fn a_torn_last_line_is_cut_and_the_next_event_stands_alone() {
         let directory = tempfile::tempdir().expect("a directory");
-        let log = ProvenanceLog::open(directory.path()).expect("opens");
-        log.append(vec![event(1)]).expect("appends");
-        drop(log);
+        append(&open(directory.path(), None), &[1]);
         let path = file_path(directory.path(), 1);
         let mut file = OpenOptions::new().append(true).open(path).expect("the file");
         file.write_all(b"{\"event_id\":2,\"event_ty").expect("tears");
-        let log = ProvenanceLog::open(directory.path()).expect("opens again");
-        log.append(vec![event(5)]).expect("appends");
-        let page = log.query(&ProvenanceFilter::default(), 10).expect("reads");
-        assert_eq!(ids(&page), [1, 2]);
+        let log = open(directory.path(), Some(1));
+        append(&log, &[5]);
+        assert_eq!(jobs(&log), [1, 5]);
+    }
+
+    #[test]
+    fn events_are_shown_once_their_turn_is_committed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let log = open(directory.path(), None);
+        append(&log, &[1]);
+        assert_eq!(log.append(vec![event(2)]).expect("appends"), 2);
+        assert_eq!((log.last_id(), jobs(&log)), (1, vec![1]));
+        log.publish();
+        assert_eq!((log.last_id(), jobs(&log)), (2, vec![1, 2]));
+    }
+
+    #[test]
+    fn events_whose_turn_was_not_committed_are_cut_over_any_number_of_files() {
+        for (file_bytes_max, committed_id) in [(u64::MAX, 2), (1, 2), (1, 0), (u64::MAX, 0)] {
+            let directory = tempfile::tempdir().expect("a directory");
+            let log = ProvenanceLog::open_with(directory.path(), file_bytes_max).expect("opens");
+            for job in 1..=5 {
+                log.append(vec![event(job)]).expect("appends");
+            }
+            drop(log);
+            let log = open(directory.path(), Some(committed_id));
+            assert_eq!(append(&log, &[9]), committed_id + 1);
+            let kept: Vec<u64> = (1..=committed_id).chain([9]).collect();
+            assert_eq!(jobs(&log), kept);
+            drop(log);
+            assert_eq!(jobs(&open(directory.path(), Some(committed_id + 1))), kept);
+        }
+    }
+
+    #[test]
+    fn a_log_that_lost_its_end_gives_no_number_twice() {
+        let directory = tempfile::tempdir().expect("a directory");
+        append(&open(directory.path(), None), &[1, 2, 3]);
+        fs::write(file_path(directory.path(), 1), b"").expect("loses it");
+        let log = open(directory.path(), Some(3));
+        assert_eq!(append(&log, &[4]), 4);
+        assert_eq!(jobs(&log), [4]);
+    }
+
+    #[test]
+    fn a_new_store_keeps_an_old_log() {
+        let directory = tempfile::tempdir().expect("a directory");
+        append(&open(directory.path(), None), &[1, 2]);
+        assert_eq!(jobs(&open(directory.path(), None)), [1, 2]);
     }
 
     #[test]
     fn a_full_file_is_followed_by_another_and_pages_cross_them() {
         let directory = tempfile::tempdir().expect("a directory");
         let log = ProvenanceLog::open_with(directory.path(), 1).expect("opens");
+        log.recover(None).expect("recovers");
         for job in 1..=5 {
-            log.append(vec![event(job)]).expect("appends");
+            append(&log, &[job]);
         }
         assert_eq!(files_of(directory.path()).expect("lists").len(), 5);
         let mut filter = ProvenanceFilter::default();

@@ -123,6 +123,8 @@ pub enum Change {
     RemoveBulletin(u64),
     /// The next number of each kind.
     PutCounters(Counters),
+    /// The number of the last event in the provenance log.
+    PutLastEvent(u64),
 }
 
 /// The next numbers; none is ever given twice.
@@ -163,4 +165,6 @@ pub struct Recovered {
     pub bulletins: Vec<Bulletin>,
     /// The next numbers.
     pub counters: Counters,
+    /// The number of the last event whose turn was committed; `None` if there was none.
+    pub last_event: Option<u64>,
 }

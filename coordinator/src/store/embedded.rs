@@ -27,6 +27,7 @@ const BULLETINS: TableDefinition<u64, &[u8]> = TableDefinition::new("bulletins")
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 
 const COUNTERS_KEY: &str = "counters";
+const LAST_EVENT_KEY: &str = "last_event";
 const FORMAT_KEY: &str = "format";
 const FORMAT: u32 = 1;
 
@@ -152,6 +153,9 @@ impl Store for EmbeddedStore {
         let meta = at!(doing, transaction.open_table(META))?;
         if let Some(counters) = at!(doing, meta.get(COUNTERS_KEY))? {
             recovered.counters = decode("meta", counters.value())?;
+        }
+        if let Some(last_event) = at!(doing, meta.get(LAST_EVENT_KEY))? {
+            recovered.last_event = Some(decode("meta", last_event.value())?);
         }
         Ok(recovered)
     }
@@ -297,6 +301,10 @@ fn apply(transaction: &WriteTransaction, changes: &[Change]) -> Result<(), redb:
             Change::PutCounters(counters) => {
                 let mut meta = transaction.open_table(META)?;
                 drop(meta.insert(COUNTERS_KEY, encode(counters).as_slice())?);
+            }
+            Change::PutLastEvent(number) => {
+                let mut meta = transaction.open_table(META)?;
+                drop(meta.insert(LAST_EVENT_KEY, encode(number).as_slice())?);
             }
         }
     }

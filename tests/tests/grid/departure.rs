@@ -43,7 +43,7 @@ async fn a_drained_star_ends_its_work_receives_nothing_and_can_leave() {
         client.star("star-2").await.is_drained.then_some(())
     })
     .await;
-    assert_eq!(held, 0);
+    assert_eq!(client.guard("star-2").await.object_count, 0, "a drained Star holds nothing");
 
     let waiting = client.wait_job(job_id, "waiting", |job| job.state_reason.contains("star-2")).await;
     assert_eq!(waiting.state(), v1::JobState::Running, "{waiting:#?}");

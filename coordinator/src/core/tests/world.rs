@@ -71,6 +71,7 @@ impl FakeStore {
             Change::PutBulletin(bulletin) => drop(self.bulletins.insert(bulletin.id, bulletin)),
             Change::RemoveBulletin(id) => drop(self.bulletins.remove(&id)),
             Change::PutCounters(counters) => self.counters = counters,
+            Change::PutLastEvent(_) => unreachable!("the driver adds it, not the core"),
         }
     }
 
@@ -107,6 +108,7 @@ impl FakeStore {
             dead_letters: self.dead_letters.values().cloned().collect(),
             bulletins: self.bulletins.values().cloned().collect(),
             counters: self.counters,
+            last_event: None,
         }
     }
 }
