@@ -86,7 +86,10 @@ impl ProvenanceLog {
         let last_id = open.next_id - 1;
         let committed_id = committed_id.unwrap_or(last_id);
         if last_id > committed_id {
-            tracing::info!(events = last_id - committed_id, "cutting off events whose turn was not committed");
+            tracing::info!(
+                events = last_id - committed_id,
+                "cutting off events whose turn was not committed"
+            );
             *open = self.cut_after(committed_id)?;
         } else if last_id < committed_id {
             tracing::warn!(
