@@ -121,8 +121,10 @@ pub struct Heartbeat {
 pub enum Fault {
     /// The item's own: another item may well succeed.
     Item,
-    /// The source Star's: unreachable, refuses, its disk fails.
+    /// The source Star's: it breaks off, refuses, its disk fails.
     Source,
+    /// That of the way between the two Stars: the source could not even be reached, so no item had a part in it.
+    Link,
     /// The destination Star's: its disk is full or fails.
     Destination,
 }

@@ -42,6 +42,11 @@ pub fn source_unavailable(message: String) -> Failure {
     Failure { cause: FailureCause::Transient, fault: Fault::Source, message }
 }
 
+/// A source that could not even be reached: no item had a part in it.
+pub fn source_unreachable(message: String) -> Failure {
+    Failure { cause: FailureCause::Transient, fault: Fault::Link, message }
+}
+
 /// A file that did not hold still.
 pub fn changed_while_read(path: &[u8]) -> Failure {
     Failure {

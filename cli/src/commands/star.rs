@@ -119,6 +119,8 @@ fn details(star: &Star) -> String {
         ("state", word("StarState", star.state)),
         ("drained", human::flag(star.is_drained)),
         ("blocked by", star.drain_blockers.join("; ")),
+        ("would take away", star.drain_warnings.join("; ")),
+        ("yields", star.yields.join("; ")),
         ("liveness", heard(star, &Vocabulary::of("Liveness"))),
         ("cordoned", human::flag(star.is_cordoned)),
         ("instance", star.instance_id.clone()),

@@ -104,7 +104,9 @@ impl Core {
         if self.lane_gate(now, job_id, destination).is_some() {
             return false;
         }
-        let Some(batch) = self.take_batch(now, job_id, destination) else { return false };
+        let items_max =
+            if self.is_probe(now.monotonic, job_id, destination) { 1 } else { ASSIGNMENT_ITEMS_MAX };
+        let Some(batch) = self.take_batch(now, job_id, destination, items_max) else { return false };
         let id = AssignmentId(self.counters.assignment);
         self.counters.assignment += 1;
         self.is_counters_dirty = true;
@@ -152,13 +154,20 @@ impl Core {
     }
 
     /// Takes the items of one batch out of a lane, each with its permit. `None` when not even one was admitted.
-    fn take_batch(&mut self, now: Now, job_id: JobId, destination: u32) -> Option<Vec<InFlight>> {
+    fn take_batch(
+        &mut self,
+        now: Now,
+        job_id: JobId,
+        destination: u32,
+        items_max: usize,
+    ) -> Option<Vec<InFlight>> {
         let job = self.jobs.get_mut(&job_id)?;
         let live = job.live.as_mut()?;
         let place = job.record.spec.destinations.get(destination as usize)?;
         let guard = &self.stars.get(&place.star_id)?.guard;
         let lane: &mut Lane = live.lanes.get_mut(destination as usize)?;
-        let items_max = (lane.len() / BATCH_SHARE).clamp(BATCH_ITEMS_MIN, ASSIGNMENT_ITEMS_MAX);
+        let items_max =
+            (lane.len() / BATCH_SHARE).clamp(BATCH_ITEMS_MIN, ASSIGNMENT_ITEMS_MAX).min(items_max);
         let mut batch: Vec<InFlight> = Vec::new();
         let mut bytes = 0;
         while batch.len() < items_max && bytes < ASSIGNMENT_BYTES_MAX && live.budget.is_open(now.monotonic) {

@@ -22,6 +22,8 @@ pub enum Gate {
     Cordon,
     /// The destination's guard admits more.
     Guard,
+    /// Neither the destination's root nor the way there fails as a whole.
+    Yield,
     /// The item waits out no penalty.
     Penalty,
     /// The job's bandwidth limit leaves something.
@@ -50,7 +52,7 @@ impl Held {
 impl Core {
     /// What holds a whole lane, if anything does.
     pub(super) fn lane_gate(&mut self, now: Now, job_id: JobId, destination: u32) -> Option<Held> {
-        if let Some(held) = self.standing_gate(job_id, destination) {
+        if let Some(held) = self.standing_gate(now.monotonic, job_id, destination) {
             return Some(held);
         }
         let live = self.jobs.get_mut(&job_id)?.live.as_mut()?;
@@ -61,7 +63,7 @@ impl Core {
     }
 
     /// As [`Core::lane_gate`], without the gates that only time opens.
-    pub(super) fn standing_gate(&self, job_id: JobId, destination: u32) -> Option<Held> {
+    pub(super) fn standing_gate(&self, now: Monotonic, job_id: JobId, destination: u32) -> Option<Held> {
         let job = self.jobs.get(&job_id)?;
         let state = job.record.state();
         match state {
@@ -81,6 +83,7 @@ impl Core {
             .into_iter()
             .find_map(|(name, role, star)| star_gate(name, role, star))
             .or_else(|| destination_star.and_then(|star| destination_gate(place, star)))
+            .or_else(|| self.yield_gate(now, job_id, destination))
             .or_else(|| self.hands_gate(job_id, place))
             .or_else(|| self.order_gate(job_id, destination))
     }

@@ -13,6 +13,7 @@
 mod change;
 mod check;
 mod dispatch;
+mod drain;
 mod event;
 mod gate;
 mod job;
@@ -31,6 +32,7 @@ mod stars;
 mod tests;
 mod validate;
 mod views;
+mod yields;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -39,6 +41,7 @@ use orbit_shared::backpressure::BackpressureConfig;
 use orbit_shared::bulletin::BulletinBoard;
 use orbit_shared::dead_letter::DeadLetterQueue;
 use orbit_shared::entry::Entry;
+use orbit_shared::penalization::StarYield;
 use orbit_shared::provenance::ProvenanceEvent;
 use orbit_shared::session::StarMessage;
 use orbit_shared::time::{Monotonic, Now};
@@ -54,6 +57,7 @@ pub use notices::{COORDINATOR, display_location};
 pub use refusal::{Refusal, Violation};
 pub use star::{Liveness, Star, StarRecord, TimedSample};
 pub use views::{ItemPlace, ItemView, JobView, PenaltyView};
+pub use yields::YieldPlace;
 
 /// How the core behaves.
 #[derive(Debug, Clone, PartialEq)]
@@ -108,6 +112,8 @@ pub struct Core {
     dead_letters: DeadLetterQueue,
     dead_entries: BTreeMap<u64, Entry>,
     board: BulletinBoard,
+    /// Places that failed lately; those that yield among them.
+    yields: BTreeMap<YieldPlace, StarYield<ItemId>>,
     /// Reports and batches that came too late to count.
     late_count: u64,
 }
@@ -146,7 +152,8 @@ impl Core {
     pub fn next_deadline(&mut self, now: Now) -> Option<Monotonic> {
         let stars = self.next_star_deadline();
         let jobs = self.next_job_deadline(now.monotonic);
-        [stars, jobs].into_iter().flatten().min()
+        let yields = self.next_yield_deadline(now.monotonic);
+        [stars, jobs, yields].into_iter().flatten().min()
     }
 
     fn message_received(&mut self, now: Now, session: SessionId, message: StarMessage, fx: &mut Effects) {

@@ -48,6 +48,7 @@ impl Core {
             in_flight: BTreeMap::new(),
             dead_letters,
             dead_entries,
+            yields: BTreeMap::new(),
             late_count: 0,
         };
         for (item, penalized) in recovered.penalties {

@@ -74,6 +74,7 @@ impl Core {
             ItemResult::Stored { size, bytes_transferred, bytes_deduplicated, duration } => {
                 let moved = (size, bytes_transferred, bytes_deduplicated);
                 self.item_stored(now, item, assignment_id, moved, &flight, fx);
+                self.place_succeeded(now, item, fx);
                 let event = self
                     .item_event(ProvenanceType::FileCompleted, item, &flight.queued.entry.path)
                     .with_bytes(size)
@@ -166,20 +167,21 @@ impl Core {
 
     /// An attempt failed: the item waits, is given up, or goes back if it was no fault of its own.
     fn item_failed(&mut self, now: Now, item: ItemId, flight: InFlight, failure: &Failure, fx: &mut Effects) {
-        let is_source_gone = failure.fault == Fault::Source && !self.is_source_connected(item.job);
-        if is_source_gone || self.is_refused_by_destination(item, failure) {
+        let is_of_source = matches!(failure.fault, Fault::Source | Fault::Link);
+        let is_source_gone = is_of_source && !self.is_source_connected(item.job);
+        let is_retryable = failure.cause.is_retryable();
+        if is_source_gone
+            || self.is_refused_by_destination(item, failure)
+            || (is_retryable && !self.counts_against_item(now, item, failure, fx))
+        {
             self.put_back(item, flight.queued);
             return;
         }
         let Some(live) = self.jobs.get_mut(&item.job).and_then(|job| job.live.as_mut()) else { return };
         let path = flight.queued.entry.path.clone();
-        let is_over = if failure.cause.is_retryable() {
-            live.penalties.penalize(now, item, &failure.message)
-        } else {
-            true
-        };
+        let is_over = !is_retryable || live.penalties.penalize(now, item, &failure.message);
         if is_over {
-            let attempts = live.penalties.penalty_count(&item) + u32::from(!failure.cause.is_retryable());
+            let attempts = live.penalties.penalty_count(&item) + u32::from(!is_retryable);
             let InFlight { queued, permit } = flight;
             drop(permit);
             if queued.is_penalty {

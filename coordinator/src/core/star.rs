@@ -211,24 +211,12 @@ impl Star {
 
     /// Whether it is draining and has nothing left to do, for itself or for others.
     pub fn is_drained(&self) -> bool {
-        self.state() == LifecycleState::Draining && self.drain_blockers().is_empty()
+        self.state() == LifecycleState::Draining && self.assignments.is_empty() && !self.serves_pulls()
     }
 
-    /// What keeps it from being drained, in words.
-    pub fn drain_blockers(&self) -> Vec<String> {
-        if self.state() != LifecycleState::Draining {
-            return Vec::new();
-        }
-        let mut blockers = Vec::new();
-        match self.assignments.len() {
-            0 => {}
-            1 => blockers.push("it still works on 1 assignment".to_owned()),
-            count => blockers.push(format!("it still works on {count} assignments")),
-        }
-        if self.session.is_some() && self.served_pulls > 0 {
-            blockers.push(format!("other Stars still pull from it on {} streams", self.served_pulls));
-        }
-        blockers
+    /// Whether other Stars read from it now, as far as it is heard.
+    pub fn serves_pulls(&self) -> bool {
+        self.session.is_some() && self.served_pulls > 0
     }
 }
 

@@ -41,6 +41,7 @@ impl Core {
             self.close_session(old, CloseReason::Superseded { star: name.clone() }, fx);
         }
         self.forget_scans_of(&name);
+        self.forget_yields_of(&name);
         let is_new_process = self.admit(now, session, hello.clone(), fx);
         let kept = self.keep_held(&name, &hello.held, is_new_process, fx);
         let Some(star) = self.stars.get_mut(&name) else { return };
@@ -244,10 +245,12 @@ impl Core {
         for star in self.stars.values_mut().filter(is_overdue) {
             star.drain_deadline = None;
             if star.state() == LifecycleState::Draining && !star.is_drained() {
-                overdue.push((star.record.star_id.clone(), star.drain_blockers().join("; ")));
+                overdue.push(star.record.star_id.clone());
             }
         }
-        for (name, blockers) in overdue {
+        for name in overdue {
+            let blockers = self.stars.get(&name).map(|star| self.drain_blockers(star, now));
+            let blockers = blockers.unwrap_or_default().join("; ");
             let message = format!(
                 "{name} should be drained by now, but {blockers}. Wait, take it back with ScheduleStar, or end it with ShutdownStar and force"
             );
@@ -408,6 +411,11 @@ impl Core {
         self.tell_lifecycle(name, LifecycleState::Draining, reason, fx);
         let message = format!("{name} is draining: {reason}");
         self.post(now, fx, (Severity::Info, name.as_str(), "lifecycle"), None, &message);
+        let warnings = self.stars.get(name).map(|star| self.drain_warnings(star)).unwrap_or_default();
+        for warning in warnings {
+            let message = format!("{name} is draining, and {warning}");
+            self.post(now, fx, (Severity::Warning, name.as_str(), "lifecycle"), None, &message);
+        }
         self.record_star(now, ProvenanceType::StarDraining, name, fx);
     }
 
@@ -420,12 +428,12 @@ impl Core {
         force: bool,
         fx: &mut Effects,
     ) -> Result<Answer, Refusal> {
-        let star = self.star_mut(name)?;
+        let star = self.stars.get(name).ok_or_else(|| no_star(name))?;
         if star.state() == LifecycleState::Shutdown {
             return Ok(Answer::Star(name.clone()));
         }
         if !force && !star.is_drained() {
-            let blockers = star.drain_blockers();
+            let blockers = self.drain_blockers(star, now);
             let problem = if blockers.is_empty() {
                 format!("{name} is {}; drain it first, or set force", star.state())
             } else {

@@ -111,13 +111,13 @@ impl Core {
             bytes_in_flight,
             bytes_per_second,
             remaining: if job.record.scan.is_done { estimate(left, bytes_per_second) } else { None },
-            reason: self.state_reason(job),
+            reason: self.state_reason(now, job),
             record: job.record.clone(),
         }
     }
 
     /// Why a job stands where it stands: its end, its pause, or what holds its lanes.
-    fn state_reason(&self, job: &Job) -> String {
+    fn state_reason(&self, now: Now, job: &Job) -> String {
         if let Some(end) = &job.record.end {
             return end.reason.clone();
         }
@@ -138,7 +138,7 @@ impl Core {
             if tally.open() == 0 {
                 continue;
             }
-            if let Some(held) = self.standing_gate(job.record.id, destination)
+            if let Some(held) = self.standing_gate(now.monotonic, job.record.id, destination)
                 && matters(held.gate)
                 && !reasons.contains(&held.explanation)
             {
@@ -153,14 +153,14 @@ impl Core {
     }
 
     /// Where an item is and what holds it.
-    pub fn item(&self, item: ItemId, entry: &Entry) -> Option<ItemView> {
+    pub fn item(&self, now: Now, item: ItemId, entry: &Entry) -> Option<ItemView> {
         let job = self.jobs.get(&item.job)?;
         let live = job.live.as_ref();
         if let Some(assignment) = self.in_flight.get(&item).and_then(|id| self.assignments.get(id)) {
             let place = ItemPlace::InFlight { star: assignment.star.clone(), since: assignment.since };
             return Some(ItemView { place, held: None });
         }
-        let standing = self.standing_gate(item.job, item.destination);
+        let standing = self.standing_gate(now.monotonic, item.job, item.destination);
         let record = live.and_then(|live| live.penalties.record(&item));
         let is_penalized = live.is_some_and(|live| live.penalized.contains_key(&item));
         if let Some(record) = record.filter(|_| is_penalized) {
@@ -247,7 +247,7 @@ impl Core {
 /// Whether a gate is worth a job's state reason: full hands and order are the ordinary course of things.
 fn matters(gate: Gate) -> bool {
     match gate {
-        Gate::JobState | Gate::Lifecycle | Gate::Liveness | Gate::Cordon | Gate::Guard => true,
+        Gate::JobState | Gate::Lifecycle | Gate::Liveness | Gate::Cordon | Gate::Guard | Gate::Yield => true,
         Gate::Penalty | Gate::Bandwidth | Gate::Order => false,
     }
 }

@@ -8,6 +8,7 @@ use orbit_shared::dead_letter::{DeadLetterEntry, FailureKind};
 use orbit_shared::entry::{Entry, EntryKind, display_path};
 use orbit_shared::prioritizer::PrioritizerKind;
 use orbit_shared::provenance::{ProvenanceEvent, ProvenanceType};
+use orbit_shared::time::Now;
 use orbit_shared::words::{ItemId, JobId, StarId};
 use tonic::Status;
 
@@ -197,11 +198,12 @@ pub(super) fn gate(gate: Gate) -> v1::Gate {
         Gate::Penalty => v1::Gate::Penalty,
         Gate::Bandwidth => v1::Gate::Bandwidth,
         Gate::Order => v1::Gate::Order,
+        Gate::Yield => v1::Gate::Yield,
     }
 }
 
 /// A Star.
-pub(super) fn star(star: &Star) -> v1::Star {
+pub(super) fn star(core: &Core, now: Now, star: &Star) -> v1::Star {
     let record = &star.record;
     let history = record.history.iter().map(|event| v1::StarTransition {
         time: Some(timestamp_to_wire(event.at)),
@@ -228,7 +230,9 @@ pub(super) fn star(star: &Star) -> v1::Star {
         health: star.samples.back().map(|timed| timed.sample.into()),
         advisories: star.advisories.iter().cloned().map(v1::Advisory::from).collect(),
         history: history.collect(),
-        drain_blockers: star.drain_blockers(),
+        drain_blockers: core.drain_blockers(star, now),
+        yields: core.yields_of(&record.star_id),
+        drain_warnings: core.drain_warnings(star),
     }
 }
 

@@ -163,9 +163,9 @@ impl JobService for Faces {
         let is_full = rows.len() == limit;
         let next = rows.last().and_then(|(_, items)| items.first()).map(|item| item.id.sequence + 1);
         let stored: Vec<StoredItem> = rows.into_iter().flat_map(|(_, items)| items).collect();
-        let items = self.inbox.view(move |core, _| {
+        let items = self.inbox.view(move |core, now| {
             let items = stored.iter().map(|stored| {
-                let view = core.item(stored.id, &stored.entry);
+                let view = core.item(now, stored.id, &stored.entry);
                 convert::item(stored, view.as_ref(), &stars[stored.id.destination as usize])
             });
             items.collect::<Vec<_>>()
@@ -187,7 +187,7 @@ impl JobService for Faces {
         let explained = self.inbox.view(move |core, now| {
             let spec = core.job(id.job, now)?.record.spec;
             let star = spec.destinations.get(id.destination as usize)?.star_id.clone();
-            let view = core.item(id, &stored.entry);
+            let view = core.item(now, id, &stored.entry);
             let held = view.as_ref().and_then(|view| view.held.clone()).filter(|_| stored.end.is_none());
             let letter = core.dead_letters().entry(id.job, &id.to_string());
             let item = convert::item(&stored, view.as_ref(), &star);

@@ -21,8 +21,11 @@ const LIST: &str = "stars";
 impl Faces {
     async fn one_star(&self, id: StarId) -> Result<v1::Star, Status> {
         let name = id.clone();
-        let found =
-            self.inbox.view(move |core, _| core.star(&name).map(convert::star)).await.map_err(refused)?;
+        let found = self
+            .inbox
+            .view(move |core, now| core.star(&name).map(|star| convert::star(core, now, star)))
+            .await
+            .map_err(refused)?;
         found.ok_or_else(|| {
             refused(Refusal::NotFound { what: format!("Star {id}; ListStars shows those there are") })
         })
@@ -57,9 +60,9 @@ impl StarService for Faces {
         let request = request.into_inner();
         let size = page::page_size("page_size", request.page_size)?;
         let after = page::key(LIST, &request.page_token)?.unwrap_or_default();
-        let found = self.inbox.view(move |core, _| {
+        let found = self.inbox.view(move |core, now| {
             let later = core.stars().filter(|star| star.record.star_id.as_str() > after.as_str());
-            later.take(size + 1).map(convert::star).collect::<Vec<_>>()
+            later.take(size + 1).map(|star| convert::star(core, now, star)).collect::<Vec<_>>()
         });
         let mut stars = found.await.map_err(refused)?;
         let has_more = stars.len() > size;
@@ -83,7 +86,10 @@ impl StarService for Faces {
         _request: Request<v1::WatchStarsRequest>,
     ) -> Result<Response<Self::WatchStarsStream>, Status> {
         let look = |faces: Faces, mut last: BTreeMap<String, v1::Star>| async move {
-            let stars = faces.inbox.view(|core, _| core.stars().map(convert::star).collect::<Vec<_>>()).await;
+            let stars = faces
+                .inbox
+                .view(|core, now| core.stars().map(|star| convert::star(core, now, star)).collect::<Vec<_>>())
+                .await;
             let mut changed = Vec::new();
             for star in stars.map_err(refused)? {
                 if last.get(&star.star_id) != Some(&star) {

@@ -86,7 +86,8 @@ fn failures() -> impl Strategy<Value = Failure> {
         Just(FailureCause::DestinationError),
         Just(FailureCause::DataCorruption),
     ];
-    let faults = prop_oneof![Just(Fault::Item), Just(Fault::Source), Just(Fault::Destination)];
+    let faults =
+        prop_oneof![Just(Fault::Item), Just(Fault::Source), Just(Fault::Destination), Just(Fault::Link)];
     (causes, faults, any::<String>()).prop_map(|(cause, fault, message)| Failure { cause, fault, message })
 }
 

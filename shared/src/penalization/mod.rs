@@ -6,9 +6,10 @@
 //! until [`PenaltyBox::clear`], or else an item that fails each time would never be exhausted.
 //!
 //! A failure that turns out to be a Star's fault and not the item's is taken back with [`PenaltyBox::refund`], so that
-//! an outage of a Star does not exhaust every item that was on its way there.
+//! an outage of a Star does not exhaust every item that was on its way there. When that is so, [`StarYield`] says.
 
 mod config;
+mod star_yield;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,7 @@ use crate::bulletin::truncate_visibly;
 use crate::time::{Monotonic, Now, WallTime};
 
 pub use config::{PenaltyConfig, PenaltyConfigError};
+pub use star_yield::{StarYield, YieldConfig, YieldGate, YieldVerdict};
 
 /// The longest error text a record keeps, in bytes; a longer one is cut and says so.
 pub const ERROR_BYTES_MAX: usize = 1024;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use orbit_shared::session::{Failure, ItemOutcome};
 use tokio::task::JoinSet;
 
-use crate::failures::{permanent, source_unavailable};
+use crate::failures::{permanent, source_unavailable, source_unreachable};
 use crate::grpc::transfer_client::{Pull, PullError};
 use crate::limits::{FETCHES_PER_REQUEST_MAX, PUBLISH_BYTES, PUBLISH_ITEMS, STALL_TIMEOUT, WRITE_JOBS_MAX};
 use crate::sink::basis::{Assembled, Basis};
@@ -108,7 +108,7 @@ impl<'run> Puller<'run> {
             };
             tokio::select! {
                 () = cancel.cancelled() => return Err(Cancelled),
-                opened = self.open(sink) => if let Err(error) = opened { self.break_off(&error) },
+                opened = self.open(sink) => if let Err(error) = opened { self.break_off(self.unopened(&error)) },
             }
             if self.pull.is_some() {
                 self.ask_for_all();
@@ -154,7 +154,7 @@ impl<'run> Puller<'run> {
             };
             if let Err(error) = asked {
                 connection = Connection::Broken;
-                self.break_off(&error);
+                self.break_off(self.broken_by(&error));
             }
             self.reporter.send(std::mem::take(&mut self.outcomes)).await?;
             self.publish_if_due();
@@ -172,7 +172,7 @@ impl<'run> Puller<'run> {
                 parcel = next_parcel(&mut self.pull), if can_read => {
                     if let Err(error) = parcel.and_then(|parcel| self.receive(parcel)) {
                         connection = Connection::Broken;
-                        self.break_off(&error);
+                        self.break_off(self.broken_by(&error));
                     }
                 }
             }
@@ -313,14 +313,31 @@ impl<'run> Puller<'run> {
         self.unsettled -= 1;
     }
 
-    /// The source gives nothing more: what is not complete fails.
-    fn break_off(&mut self, error: &PullError) {
+    fn source(&self) -> String {
         let assignment = &self.work.assignment;
-        let at = format!("Star {} at {}", assignment.source_star, assignment.source_address);
-        let failure = match error {
+        format!("Star {} at {}", assignment.source_star, assignment.source_address)
+    }
+
+    /// What it means for the files that the pull could not be opened.
+    fn unopened(&self, error: &PullError) -> Failure {
+        let at = self.source();
+        source_unreachable(match error {
+            PullError::Incompatible(text) => format!("{at} cannot serve this Star: {text}"),
+            PullError::Unavailable(text) => format!("cannot pull from {at}: {text}"),
+        })
+    }
+
+    /// What it means for the files that the pull broke off. One of them may be why.
+    fn broken_by(&self, error: &PullError) -> Failure {
+        let at = self.source();
+        match error {
             PullError::Incompatible(text) => permanent(format!("{at} cannot serve this Star: {text}")),
             PullError::Unavailable(text) => source_unavailable(format!("the pull from {at} failed: {text}")),
-        };
+        }
+    }
+
+    /// The source gives nothing more: what is not complete fails.
+    fn break_off(&mut self, failure: Failure) {
         self.pull = None;
         self.broken = Some(failure.clone());
         self.queues.clear();

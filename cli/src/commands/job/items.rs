@@ -63,7 +63,8 @@ fn explanation(answer: &ExplainItemResponse) -> String {
         | Gate::Guard
         | Gate::Penalty
         | Gate::Bandwidth
-        | Gate::Order => word("Gate", answer.gate),
+        | Gate::Order
+        | Gate::Yield => word("Gate", answer.gate),
     };
     let mut pairs = vec![
         ("item", item.item_key.clone()),

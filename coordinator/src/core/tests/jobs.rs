@@ -216,7 +216,7 @@ fn an_item_explains_what_holds_it() {
     let id = world.create(spec("star-1", &["star-2"]));
     world.scan("star-1");
     let item = ItemId { job: id, destination: 0, sequence: 3 };
-    let view = world.core.item(item, &world.tree[3]).expect("known");
+    let view = world.core.item(world.now(), item, &world.tree[3]).expect("known");
     let held = view.held.expect("held");
     assert_eq!(held.gate, Gate::Guard);
     assert!(held.explanation.contains("weekend"), "{}", held.explanation);

@@ -7,3 +7,4 @@ mod recovery;
 mod seeded;
 mod stars;
 mod world;
+mod yields;

@@ -299,6 +299,7 @@ impl From<Failure> for v1::ItemFailure {
             Fault::Item => v1::Fault::Item,
             Fault::Source => v1::Fault::Source,
             Fault::Destination => v1::Fault::Destination,
+            Fault::Link => v1::Fault::Link,
         };
         Self { cause: cause.into(), fault: fault.into(), message: failure.message }
     }
@@ -321,6 +322,7 @@ impl TryFrom<v1::ItemFailure> for Failure {
             Ok(v1::Fault::Item) => Fault::Item,
             Ok(v1::Fault::Source) => Fault::Source,
             Ok(v1::Fault::Destination) => Fault::Destination,
+            Ok(v1::Fault::Link) => Fault::Link,
             Ok(v1::Fault::Unspecified) | Err(_) => return Err(unknown_enum("fault", wire.fault)),
         };
         Ok(Self { cause, fault, message: wire.message })
