@@ -113,6 +113,8 @@ pub const LISTINGS_AHEAD_MAX: usize = 8;
 pub const FIRST_SCAN_BATCH_ENTRIES: usize = 64;
 /// A batch of a scan that is not full leaves after so long.
 pub const SCAN_BATCH_AGE_MAX: Duration = Duration::from_millis(500);
+/// A scan that finds nothing to send says so after so long, lest it be taken for one that hangs.
+pub const SCAN_SILENCE_MAX: Duration = Duration::from_secs(5);
 
 // The chunker of the wire must be one that the fastcdc crate can run.
 const _: () = assert!(CHUNK_MIN_BYTES < CHUNK_AVERAGE_BYTES && CHUNK_AVERAGE_BYTES < CHUNK_MAX_BYTES);

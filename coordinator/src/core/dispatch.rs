@@ -49,9 +49,24 @@ pub struct LiveAssignment {
     pub bytes_moved: u64,
     /// When it was made.
     pub since: Monotonic,
+    /// When it last came on.
+    pub progress_at: Monotonic,
+    /// Whether it has come on at all.
+    pub has_begun: bool,
+    /// Whether it was reported as stalled.
+    pub is_stalled: bool,
+    /// Whether it holds one item alone, because sessions ended while Stars worked on that.
+    pub is_quarantine: bool,
 }
 
 impl LiveAssignment {
+    /// Something of it came on.
+    pub(super) fn note_progress(&mut self, now: Monotonic) {
+        self.progress_at = now;
+        self.has_begun = true;
+        self.is_stalled = false;
+    }
+
     /// Its durable form: what is left of it.
     pub(super) fn record(&self, id: AssignmentId) -> AssignmentRecord {
         AssignmentRecord {
@@ -106,6 +121,8 @@ impl Core {
         }
         let items_max =
             if self.is_probe(now.monotonic, job_id, destination) { 1 } else { ASSIGNMENT_ITEMS_MAX };
+        self.give_up_poison(now, job_id, destination, fx);
+        let items_max = self.items_max_by_strikes(job_id, destination).min(items_max);
         let Some(batch) = self.take_batch(now, job_id, destination, items_max) else { return false };
         let id = AssignmentId(self.counters.assignment);
         self.counters.assignment += 1;
@@ -139,6 +156,7 @@ impl Core {
 
     /// Notes an assignment as live.
     pub(super) fn begin_assignment(&mut self, now: Now, record: &AssignmentRecord, batch: Vec<InFlight>) {
+        let is_quarantine = self.is_quarantine(&batch, record);
         let star = self.stars.get_mut(&record.star).expect("an assignment goes to a known Star");
         star.assignments.insert(record.id);
         let live = LiveAssignment {
@@ -149,6 +167,10 @@ impl Core {
             items: batch.into_iter().map(|flight| (flight.queued.sequence, flight)).collect(),
             bytes_moved: 0,
             since: now.monotonic,
+            progress_at: now.monotonic,
+            has_begun: false,
+            is_stalled: false,
+            is_quarantine,
         };
         self.assignments.insert(record.id, live);
     }
@@ -176,12 +198,19 @@ impl Core {
             let size = queued.entry.size();
             let is_other_phase =
                 batch.first().is_some_and(|first| first.queued.is_directory() != queued.is_directory());
-            if is_other_phase || (!batch.is_empty() && bytes + size > ASSIGNMENT_BYTES_MAX) {
+            // Items that are under suspicion do not travel with those that are not.
+            let strikes = |sequence| live.strikes.get(&(destination, sequence)).copied().unwrap_or(0);
+            let is_other_suspicion =
+                batch.first().is_some_and(|first| strikes(first.queued.sequence) != strikes(queued.sequence));
+            if is_other_phase
+                || is_other_suspicion
+                || (!batch.is_empty() && bytes + size > ASSIGNMENT_BYTES_MAX)
+            {
                 break;
             }
             let Some(permit) = guard.try_reserve(1, size) else { break };
             let queued = lane.remove(&key).expect("the lane has just named it");
-            live.budget.take(size);
+            live.budget.take(now.monotonic, size);
             bytes += size;
             batch.push(InFlight { queued, permit });
         }

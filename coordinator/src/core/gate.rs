@@ -51,18 +51,18 @@ impl Held {
 
 impl Core {
     /// What holds a whole lane, if anything does.
-    pub(super) fn lane_gate(&mut self, now: Now, job_id: JobId, destination: u32) -> Option<Held> {
+    pub(super) fn lane_gate(&self, now: Now, job_id: JobId, destination: u32) -> Option<Held> {
         if let Some(held) = self.standing_gate(now.monotonic, job_id, destination) {
             return Some(held);
         }
-        let live = self.jobs.get_mut(&job_id)?.live.as_mut()?;
+        let live = self.jobs.get(&job_id)?.live.as_ref()?;
         live.budget.opens_at(now.monotonic).map(|opens_at| Held {
             opens_at: Some(opens_at),
             ..Held::new(Gate::Bandwidth, "the job's bandwidth limit is used up for the moment")
         })
     }
 
-    /// As [`Core::lane_gate`], without the gates that only time opens.
+    /// As [`Core::lane_gate`], without the bandwidth limit, which opens by itself in a moment.
     pub(super) fn standing_gate(&self, now: Monotonic, job_id: JobId, destination: u32) -> Option<Held> {
         let job = self.jobs.get(&job_id)?;
         let state = job.record.state();

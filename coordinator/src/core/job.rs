@@ -195,6 +195,10 @@ pub struct RunningScan {
     pub id: u64,
     /// The last batch that was taken.
     pub last_batch: u64,
+    /// When it last came on.
+    pub progress_at: Monotonic,
+    /// Whether it was reported as stalled.
+    pub is_stalled: bool,
 }
 
 /// What is in memory while a job has something to do.
@@ -206,6 +210,8 @@ pub struct Live {
     pub penalties: PenaltyBox<ItemId>,
     /// The items behind the penalties.
     pub penalized: BTreeMap<ItemId, Queued>,
+    /// How many sessions ended while Stars worked on an item, by its destination and sequence number.
+    pub strikes: BTreeMap<(u32, u64), u32>,
     /// The scan, while it runs.
     pub scan: Option<RunningScan>,
     /// What of the bandwidth limit is left.
@@ -249,6 +255,7 @@ impl Live {
             lanes: record.spec.destinations.iter().map(|_| Lane::new()).collect(),
             penalties: PenaltyBox::with_seed(record.spec.penalty.clone(), seed ^ record.id.0),
             penalized: BTreeMap::new(),
+            strikes: BTreeMap::new(),
             scan: None,
             budget: Budget::new(record.spec.max_bytes_per_second, now),
             rate: Rate::default(),

@@ -211,8 +211,8 @@ impl Core {
     }
 
     /// When the next penalty ends or the next bandwidth limit opens.
-    pub(super) fn next_job_deadline(&mut self, now: Monotonic) -> Option<Monotonic> {
-        let lives = self.jobs.values_mut().filter_map(|job| job.live.as_mut());
+    pub(super) fn next_job_deadline(&self, now: Monotonic) -> Option<Monotonic> {
+        let lives = self.jobs.values().filter_map(|job| job.live.as_ref());
         lives
             .filter_map(|live| {
                 let bandwidth =

@@ -170,7 +170,8 @@ impl Lane {
         }
     }
 
-    fn best_key(&self) -> Option<&QueueKey> {
+    /// The best item's key.
+    pub(super) fn best_key(&self) -> Option<&QueueKey> {
         match (self.window.first_key_value(), self.retries.first_key_value()) {
             (Some((window, _)), Some((retry, _))) => Some(window.min(retry)),
             (Some((key, _)), None) | (None, Some((key, _))) => Some(key),

@@ -21,11 +21,13 @@ mod jobs;
 mod lane;
 pub mod limits;
 mod notices;
+mod poison;
 mod rate;
 mod recover;
 mod refusal;
 mod scans;
 mod settle;
+mod stalls;
 mod star;
 mod stars;
 #[cfg(test)]
@@ -66,6 +68,8 @@ pub struct CoreConfig {
     pub lease: Duration,
     /// How often a Star is to send a heartbeat; well below the lease.
     pub heartbeat_interval: Duration,
+    /// After how long without progress an assignment or a scan is reported.
+    pub stall_after: Duration,
     /// Whether a Star waits for ScheduleStar after it has registered.
     pub is_manual_schedule: bool,
     /// Limits of the guard of a Star that is new to the grid.
@@ -79,6 +83,7 @@ impl Default for CoreConfig {
         Self {
             lease: Duration::from_secs(15),
             heartbeat_interval: Duration::from_secs(1),
+            stall_after: Duration::from_secs(60),
             is_manual_schedule: false,
             guard: BackpressureConfig::default(),
             seed: 0,
@@ -114,6 +119,8 @@ pub struct Core {
     board: BulletinBoard,
     /// Places that failed lately; those that yield among them.
     yields: BTreeMap<YieldPlace, StarYield<ItemId>>,
+    /// When it asked to be woken.
+    wake_at: Option<Monotonic>,
     /// Reports and batches that came too late to count.
     late_count: u64,
 }
@@ -138,10 +145,12 @@ impl Core {
 
     /// Ends a turn: lets time have its effects, dispatches, and gathers the records that changed.
     pub fn finish_turn(&mut self, now: Now, fx: &mut Effects) {
+        self.forgive_own_silence(now);
         self.expire_stars(now, fx);
+        self.end_stalls(now, fx);
         self.release_penalties(now);
         self.end_finished_jobs(now, fx);
-        self.start_scans(fx);
+        self.start_scans(now, fx);
         self.dispatch(now, fx);
         self.load_windows(fx);
         self.end_drained_stars(now, fx);
@@ -153,7 +162,9 @@ impl Core {
         let stars = self.next_star_deadline();
         let jobs = self.next_job_deadline(now.monotonic);
         let yields = self.next_yield_deadline(now.monotonic);
-        [stars, jobs, yields].into_iter().flatten().min()
+        let stalls = self.next_stall_deadline();
+        self.wake_at = [stars, jobs, yields, stalls].into_iter().flatten().min();
+        self.wake_at
     }
 
     fn message_received(&mut self, now: Now, session: SessionId, message: StarMessage, fx: &mut Effects) {

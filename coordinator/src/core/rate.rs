@@ -55,33 +55,32 @@ impl Budget {
     }
 
     /// Whether an item may be dispatched now.
-    pub fn is_open(&mut self, now: Monotonic) -> bool {
+    pub fn is_open(&self, now: Monotonic) -> bool {
         self.opens_at(now).is_none()
     }
 
     /// Takes an item's bytes. Whoever found the bucket open may take any amount.
-    pub fn take(&mut self, bytes: u64) {
+    pub fn take(&mut self, now: Monotonic, bytes: u64) {
         if self.bytes_per_second > 0 {
-            self.available -= i128::from(bytes);
+            self.available = self.filled(now) - i128::from(bytes);
+            self.filled_at = now;
         }
     }
 
+    /// What is in the bucket at a time: never more than a second's worth.
+    fn filled(&self, now: Monotonic) -> i128 {
+        let rate = i128::from(self.bytes_per_second);
+        let nanos = i128::try_from(now.since(self.filled_at).as_nanos()).unwrap_or(i128::MAX / rate);
+        (self.available + nanos.saturating_mul(rate) / 1_000_000_000).min(rate)
+    }
+
     /// When the bucket opens; `None` when it is open.
-    pub fn opens_at(&mut self, now: Monotonic) -> Option<Monotonic> {
-        if self.bytes_per_second == 0 {
+    pub fn opens_at(&self, now: Monotonic) -> Option<Monotonic> {
+        if self.bytes_per_second == 0 || self.filled(now) > 0 {
             return None;
         }
         let rate = i128::from(self.bytes_per_second);
-        let nanos = i128::try_from(now.since(self.filled_at).as_nanos()).unwrap_or(i128::MAX / rate);
-        let gained = nanos.saturating_mul(rate) / 1_000_000_000;
-        if gained > 0 {
-            self.available = (self.available + gained).min(rate);
-            self.filled_at = now;
-        }
-        if self.available > 0 {
-            return None;
-        }
-        let missing = 1 - self.available;
+        let missing = 1 - self.filled(now);
         let wait = missing.saturating_mul(1_000_000_000).div_euclid(rate) + 1;
         Some(now + Duration::from_nanos(u64::try_from(wait).unwrap_or(u64::MAX)))
     }
@@ -111,7 +110,7 @@ mod tests {
     fn a_budget_lets_one_item_overdraw_and_then_waits_it_off() {
         let mut budget = Budget::new(1000, at(0));
         assert!(budget.is_open(at(0)));
-        budget.take(3000);
+        budget.take(at(0), 3000);
         assert!(!budget.is_open(at(1000)));
         let opens_at = budget.opens_at(at(1000)).expect("it is overdrawn");
         assert!(opens_at > at(2000) && opens_at < at(2010), "{opens_at:?}");
@@ -121,16 +120,16 @@ mod tests {
     #[test]
     fn a_budget_without_a_limit_is_always_open() {
         let mut budget = Budget::new(0, at(0));
-        budget.take(u64::MAX);
+        budget.take(at(0), u64::MAX);
         assert!(budget.is_open(at(0)));
     }
 
     #[test]
     fn an_idle_budget_saves_up_one_second_at_most() {
         let mut budget = Budget::new(1000, at(0));
-        budget.take(1000);
+        budget.take(at(0), 1000);
         assert!(budget.is_open(at(3_600_000)));
-        budget.take(1001);
+        budget.take(at(3_600_000), 1001);
         assert!(!budget.is_open(at(3_600_000)));
     }
 }

@@ -49,6 +49,7 @@ impl Core {
             dead_letters,
             dead_entries,
             yields: BTreeMap::new(),
+            wake_at: None,
             late_count: 0,
         };
         for (item, penalized) in recovered.penalties {

@@ -17,7 +17,7 @@ use super::{Change, Core, Effects};
 
 impl Core {
     /// Starts the scans of all jobs whose source Star can take one.
-    pub(super) fn start_scans(&mut self, fx: &mut Effects) {
+    pub(super) fn start_scans(&mut self, now: Now, fx: &mut Effects) {
         for job in self.jobs.values_mut() {
             let Some(live) = &mut job.live else { continue };
             if live.scan.is_some() || job.record.scan.is_done || job.record.pause.is_some() {
@@ -33,7 +33,8 @@ impl Core {
             self.counters.scan += 1;
             self.is_counters_dirty = true;
             star.scans += 1;
-            live.scan = Some(RunningScan { id, last_batch: 0 });
+            live.scan =
+                Some(RunningScan { id, last_batch: 0, progress_at: now.monotonic, is_stalled: false });
             let request = ScanRequest {
                 scan: id,
                 job: job.record.id,
@@ -70,7 +71,11 @@ impl Core {
         if let Some(live) = &mut job.live {
             match &mut live.scan {
                 Some(_) if is_over => live.scan = None,
-                Some(scan) => scan.last_batch = batch.number,
+                Some(scan) => {
+                    scan.last_batch = batch.number;
+                    scan.progress_at = now.monotonic;
+                    scan.is_stalled = false;
+                }
                 None => {}
             }
         }

@@ -19,7 +19,8 @@ use orbit_shared::words::{AssignmentId, ItemId, JobId, StarId};
 use super::change::{ItemEnd, ItemEndRecord, PenalizedRecord};
 use super::dispatch::InFlight;
 use super::event::{Action, DeadItem, SessionId};
-use super::lane::queue_key;
+use super::job::Live;
+use super::lane::{Queued, queue_key};
 use super::{Change, Core, Effects};
 
 impl Core {
@@ -61,12 +62,16 @@ impl Core {
         let assignment = self.assignments.get_mut(&assignment_id).filter(|live| live.star == *star);
         let ended = assignment.and_then(|assignment| {
             let flight = assignment.items.remove(&outcome.sequence)?;
+            assignment.note_progress(now.monotonic);
             Some((assignment.job, assignment.destination, flight))
         });
         let Some((job, destination, flight)) = ended else {
             self.late_count += 1;
             return;
         };
+        if let Some(star) = self.stars.get_mut(star) {
+            star.progress_at = now.monotonic;
+        }
         let item = ItemId { job, destination, sequence: outcome.sequence };
         let held = self.in_flight.remove(&item);
         assert_eq!(held, Some(assignment_id), "{item} ended under an assignment that did not hold it");
@@ -132,6 +137,12 @@ impl Core {
         let fresh = bytes.saturating_sub(assignment.bytes_moved);
         assignment.bytes_moved = assignment.bytes_moved.max(bytes);
         let job = assignment.job;
+        if fresh > 0 {
+            assignment.note_progress(now.monotonic);
+            if let Some(star) = self.stars.get_mut(star) {
+                star.progress_at = now.monotonic;
+            }
+        }
         if let Some(live) = self.jobs.get_mut(&job).and_then(|job| job.live.as_mut()) {
             live.rate.record(now.monotonic, fresh);
         }
@@ -142,12 +153,8 @@ impl Core {
         let Some(job) = self.jobs.get_mut(&item.job) else { return };
         let Some(live) = &mut job.live else { return };
         let queued = &flight.queued;
-        if queued.is_penalty {
-            fx.changes.push(Change::RemovePenalty(item));
-        } else {
-            let key = queue_key(&live.order, item.sequence, &queued.entry, 0);
-            fx.changes.push(Change::Dequeue { item, key });
-        }
+        live.strikes.remove(&(item.destination, item.sequence));
+        leave_queue(live, item, queued, fx);
         let attempts = live.penalties.clear(&item).map_or(0, |record| record.penalty_count);
         fx.changes.push(Change::PutEnd { item, record: ItemEndRecord { end, attempts } });
         let key = item.to_string();
@@ -166,7 +173,14 @@ impl Core {
     }
 
     /// An attempt failed: the item waits, is given up, or goes back if it was no fault of its own.
-    fn item_failed(&mut self, now: Now, item: ItemId, flight: InFlight, failure: &Failure, fx: &mut Effects) {
+    pub(super) fn item_failed(
+        &mut self,
+        now: Now,
+        item: ItemId,
+        flight: InFlight,
+        failure: &Failure,
+        fx: &mut Effects,
+    ) {
         let is_of_source = matches!(failure.fault, Fault::Source | Fault::Link);
         let is_source_gone = is_of_source && !self.is_source_connected(item.job);
         let is_retryable = failure.cause.is_retryable();
@@ -184,12 +198,7 @@ impl Core {
             let attempts = live.penalties.penalty_count(&item) + u32::from(!is_retryable);
             let InFlight { queued, permit } = flight;
             drop(permit);
-            if queued.is_penalty {
-                fx.changes.push(Change::RemovePenalty(item));
-            } else {
-                let key = queue_key(&live.order, item.sequence, &queued.entry, 0);
-                fx.changes.push(Change::Dequeue { item, key });
-            }
+            leave_queue(live, item, &queued, fx);
             self.give_up(now, item, queued.entry, failure, attempts, fx);
             return;
         }
@@ -298,12 +307,7 @@ impl Core {
         let Some(live) = &mut job.live else { return };
         let key = queue_key(&live.order, item.sequence, &entry, 0);
         fx.changes.push(Change::Enqueue { item, key: key.clone() });
-        let queued = super::lane::Queued {
-            sequence: item.sequence,
-            entry,
-            is_penalty: false,
-            queued_at: now.monotonic,
-        };
+        let queued = Queued { sequence: item.sequence, entry, is_penalty: false, queued_at: now.monotonic };
         live.lanes[item.destination as usize].insert(key, queued);
         job.is_dirty = true;
         if job.record.pause.is_some() {
@@ -374,6 +378,16 @@ impl Core {
             let message = format!("{name}: {} no longer holds", advisory.kind);
             self.post(now, fx, (Severity::Info, name.as_str(), "health"), None, &message);
         }
+    }
+}
+
+/// An item waits no more: it leaves its durable place.
+pub(super) fn leave_queue(live: &Live, item: ItemId, queued: &Queued, fx: &mut Effects) {
+    if queued.is_penalty {
+        fx.changes.push(Change::RemovePenalty(item));
+    } else {
+        let key = queue_key(&live.order, item.sequence, &queued.entry, 0);
+        fx.changes.push(Change::Dequeue { item, key });
     }
 }
 

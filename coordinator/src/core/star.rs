@@ -11,7 +11,7 @@ use orbit_shared::health_monitor::HealthSample;
 use orbit_shared::lifecycle::{LifecycleEvent, LifecycleState, StarLifecycle};
 use orbit_shared::session::{AdvisoryNotice, Hello, Root};
 use orbit_shared::time::{Monotonic, Now, WallTime};
-use orbit_shared::words::{AssignmentId, Epoch, StarId};
+use orbit_shared::words::{AssignmentId, Epoch, ItemId, StarId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -129,6 +129,10 @@ pub struct Star {
     pub samples: VecDeque<TimedSample>,
     /// What its health monitor says of the last one.
     pub advisories: Vec<AdvisoryNotice>,
+    /// When any of what it holds last came on.
+    pub progress_at: Monotonic,
+    /// What it held, or was read from it, when its last session ended; if its process died, they are under suspicion.
+    pub held_at_end: Vec<ItemId>,
     /// Scans that run on it.
     pub scans: usize,
     /// When its drain should be over; a bulletin says so if it is not.
@@ -157,6 +161,8 @@ impl Star {
             served_pulls: 0,
             samples: VecDeque::new(),
             advisories: Vec::new(),
+            progress_at: now.monotonic,
+            held_at_end: Vec::new(),
             scans: 0,
             drain_deadline: None,
             wants_exit: false,

@@ -42,7 +42,9 @@ impl Core {
         }
         self.forget_scans_of(&name);
         self.forget_yields_of(&name);
+        self.note_held(&name);
         let is_new_process = self.admit(now, session, hello.clone(), fx);
+        self.judge_held(now, &name, is_new_process, fx);
         let kept = self.keep_held(&name, &hello.held, is_new_process, fx);
         let Some(star) = self.stars.get_mut(&name) else { return };
         let welcome = CoordinatorMessage::Welcome {
@@ -113,6 +115,8 @@ impl Core {
         if star.session != Some(session) {
             return;
         }
+        self.note_held(&name);
+        let Some(star) = self.stars.get_mut(&name) else { return };
         star.session = None;
         star.liveness = star.liveness.max(Liveness::Suspect);
         star.served_pulls = 0;
@@ -255,6 +259,25 @@ impl Core {
                 "{name} should be drained by now, but {blockers}. Wait, take it back with ScheduleStar, or end it with ShutdownStar and force"
             );
             self.post(now, fx, (Severity::Warning, name.as_str(), "lifecycle"), None, &message);
+        }
+    }
+
+    /// If this process was frozen or starved beyond the time at which it wanted to be woken, the silence of that time was
+    /// its own: every Star has a whole lease again, and nothing has stood still meanwhile.
+    pub(super) fn forgive_own_silence(&mut self, now: Now) {
+        let late = self.wake_at.take().map_or(Duration::ZERO, |at| now.monotonic.since(at));
+        if late < self.config.lease / 4 {
+            return;
+        }
+        for star in self.stars.values_mut().filter(|star| star.session.is_some()) {
+            star.last_heard = now.monotonic;
+            star.progress_at = (star.progress_at + late).min(now.monotonic);
+        }
+        for assignment in self.assignments.values_mut() {
+            assignment.progress_at = (assignment.progress_at + late).min(now.monotonic);
+        }
+        for scan in self.jobs.values_mut().filter_map(|job| job.live.as_mut()?.scan.as_mut()) {
+            scan.progress_at = (scan.progress_at + late).min(now.monotonic);
         }
     }
 

@@ -160,7 +160,7 @@ impl Core {
             let place = ItemPlace::InFlight { star: assignment.star.clone(), since: assignment.since };
             return Some(ItemView { place, held: None });
         }
-        let standing = self.standing_gate(now.monotonic, item.job, item.destination);
+        let lane_gate = self.lane_gate(now, item.job, item.destination);
         let record = live.and_then(|live| live.penalties.record(&item));
         let is_penalized = live.is_some_and(|live| live.penalized.contains_key(&item));
         if let Some(record) = record.filter(|_| is_penalized) {
@@ -175,7 +175,7 @@ impl Core {
             return Some(ItemView { place, held: Some(held) });
         }
         let attempts = record.map_or(0, |record| record.penalty_count);
-        let held = standing.or_else(|| self.order_of(item, entry, live?));
+        let held = lane_gate.or_else(|| self.order_of(item, entry, live?));
         Some(ItemView { place: ItemPlace::Elsewhere { attempts }, held })
     }
 

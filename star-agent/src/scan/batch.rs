@@ -9,7 +9,7 @@ use orbit_shared::session::{Failure, ScanBatch};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::clock;
-use crate::limits::{FIRST_SCAN_BATCH_ENTRIES, SCAN_BATCH_AGE_MAX};
+use crate::limits::{FIRST_SCAN_BATCH_ENTRIES, SCAN_BATCH_AGE_MAX, SCAN_SILENCE_MAX};
 
 /// The receiver of the batches is gone.
 #[derive(Debug)]
@@ -51,6 +51,11 @@ impl Batches {
         self.entries.push(entry);
         let is_old = self.begun.elapsed() >= SCAN_BATCH_AGE_MAX;
         if self.entries.len() >= self.entries_max || is_old { self.send(false, None).await } else { Ok(()) }
+    }
+
+    /// Sends what there is, be it nothing, if nothing was sent for long: a walk over much that is excluded still lives.
+    pub(super) async fn keep_alive(&mut self) -> Result<(), Interrupted> {
+        if self.begun.elapsed() >= SCAN_SILENCE_MAX { self.send(false, None).await } else { Ok(()) }
     }
 
     /// Sends the last batch.

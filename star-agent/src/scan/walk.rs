@@ -67,6 +67,7 @@ impl<'batches> Walk<'batches> {
         }
         self.enter_base(resume_after).await?;
         while let Some(level) = self.levels.last_mut() {
+            self.batches.keep_alive().await?;
             match level.found.pop_front() {
                 Some(found) => self.visit(found).await?,
                 None if level.listing.is_done() => {

@@ -5,6 +5,7 @@ mod grid;
 mod jobs;
 mod recovery;
 mod seeded;
+mod stalls;
 mod stars;
 mod world;
 mod yields;
