@@ -279,6 +279,9 @@ pub struct Assignment {
     pub token: String,
     /// What to move.
     pub items: Vec<AssignedItem>,
+    /// Whether nothing is to be written: items that are there already are skipped, all others fail for want of room.
+    #[serde(default)]
+    pub is_check_only: bool,
 }
 
 /// A tree to list.

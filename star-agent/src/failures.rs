@@ -47,6 +47,11 @@ pub fn source_unreachable(message: String) -> Failure {
     Failure { cause: FailureCause::Transient, fault: Fault::Link, message }
 }
 
+/// A disk that has not the space for an item; nothing was written.
+pub fn no_room(message: String) -> Failure {
+    Failure { cause: FailureCause::DestinationError, fault: Fault::Destination, message }
+}
+
 /// A file that did not hold still.
 pub fn changed_while_read(path: &[u8]) -> Failure {
     Failure {

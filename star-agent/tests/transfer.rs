@@ -200,11 +200,32 @@ async fn a_source_that_is_not_there_fails_every_file_and_is_named() {
     let results = pair.copy(&pair.from(), &pair.to()).await;
     for name in [&b"a"[..], b"b"] {
         let failure = failure(&results[name]);
-        assert_eq!((failure.cause, failure.fault), (FailureCause::Transient, Fault::Source));
+        assert_eq!((failure.cause, failure.fault), (FailureCause::Transient, Fault::Link));
         assert!(failure.message.contains("source") && failure.message.contains("127.0.0.1:1"), "{failure:?}");
     }
     // What needs no source is done all the same.
     assert!(!matches!(results[&b""[..]], ItemResult::Failed(_)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_assignment_that_is_only_to_be_checked_skips_what_is_there_and_writes_nothing() {
+    let pair = Pair::new().await;
+    let (from, to) = (pair.from(), pair.to());
+    std::fs::write(from.join("old"), noise(100_000, 3)).unwrap();
+    pair.copy(&from, &to).await;
+    std::fs::write(from.join("new"), noise(100_000, 4)).unwrap();
+    let moved = pair.sink_meters.bytes_moved();
+    let entries = support::scan(support::roots(&from, true), &from).await.0;
+    let mut assignment = pair.assignment(&from, &to, entries);
+    assignment.items.retain(|item| !item.entry.path.is_empty());
+    assignment.is_check_only = true;
+    let results = pair.execute(assignment).await;
+    assert_eq!(results[&b"old"[..]], ItemResult::Skipped);
+    let failure = failure(&results[&b"new"[..]]);
+    assert_eq!((failure.cause, failure.fault), (FailureCause::DestinationError, Fault::Destination));
+    assert!(failure.message.contains("100000 bytes"), "{failure:?}");
+    assert_eq!(pair.sink_meters.bytes_moved(), moved);
+    assert!(!to.join("new").exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -79,8 +79,9 @@ impl Core {
             for item in live.penalized.keys() {
                 assert!(!self.in_flight.contains_key(item), "{item} is penalized and in flight");
             }
-            let in_memory: usize =
-                live.lanes.iter().map(super::lane::Lane::len).sum::<usize>() + live.penalized.len();
+            let in_memory: usize = live.lanes.iter().map(super::lane::Lane::len).sum::<usize>()
+                + live.penalized.len()
+                + live.parked.len();
             let of_job = self.in_flight.keys().filter(|item| item.job == job.record.id).count();
             let known = (in_memory + of_job) as u64;
             let open = job.record.tally().open();

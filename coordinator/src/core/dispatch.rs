@@ -16,6 +16,7 @@ use super::change::AssignmentRecord;
 use super::event::Action;
 use super::lane::{Lane, QueueKey, Queued, queue_key};
 use super::limits::{LANE_LOAD_ITEMS, PENALIZED_PER_JOB_MAX};
+use super::space::{self, Room};
 use super::{Change, Core, Effects};
 
 /// A batch is at most this part of what waits, so that a small job spreads over several assignments.
@@ -55,6 +56,8 @@ pub struct LiveAssignment {
     pub has_begun: bool,
     /// Whether it was reported as stalled.
     pub is_stalled: bool,
+    /// Whether its Star is to write nothing.
+    pub is_check_only: bool,
     /// Whether it holds one item alone, because sessions ended while Stars worked on that.
     pub is_quarantine: bool,
 }
@@ -77,6 +80,11 @@ impl LiveAssignment {
             sequences: self.items.keys().copied().collect(),
         }
     }
+}
+
+/// Whether a batch's items go to be checked: they have size but take no room.
+fn is_check_only(batch: &[InFlight]) -> bool {
+    batch.first().is_some_and(|first| first.permit.byte_size() < first.queued.entry.size())
 }
 
 impl Core {
@@ -157,6 +165,7 @@ impl Core {
     /// Notes an assignment as live.
     pub(super) fn begin_assignment(&mut self, now: Now, record: &AssignmentRecord, batch: Vec<InFlight>) {
         let is_quarantine = self.is_quarantine(&batch, record);
+        let batch_is_check_only = is_check_only(&batch);
         let star = self.stars.get_mut(&record.star).expect("an assignment goes to a known Star");
         star.assignments.insert(record.id);
         let live = LiveAssignment {
@@ -170,6 +179,7 @@ impl Core {
             progress_at: now.monotonic,
             has_begun: false,
             is_stalled: false,
+            is_check_only: batch_is_check_only,
             is_quarantine,
         };
         self.assignments.insert(record.id, live);
@@ -186,10 +196,13 @@ impl Core {
         let job = self.jobs.get_mut(&job_id)?;
         let live = job.live.as_mut()?;
         let place = job.record.spec.destinations.get(destination as usize)?;
-        let guard = &self.stars.get(&place.star_id)?.guard;
+        let star = self.stars.get(&place.star_id)?;
+        let guard = &star.guard;
         let lane: &mut Lane = live.lanes.get_mut(destination as usize)?;
         let items_max =
             (lane.len() / BATCH_SHARE).clamp(BATCH_ITEMS_MIN, ASSIGNMENT_ITEMS_MAX).min(items_max);
+        let first_size = lane.item(lane.best_key()?)?.entry.size();
+        let room = space::room(star, live.parked.len(), first_size);
         let mut batch: Vec<InFlight> = Vec::new();
         let mut bytes = 0;
         while batch.len() < items_max && bytes < ASSIGNMENT_BYTES_MAX && live.budget.is_open(now.monotonic) {
@@ -206,6 +219,14 @@ impl Core {
                 || is_other_suspicion
                 || (!batch.is_empty() && bytes + size > ASSIGNMENT_BYTES_MAX)
             {
+                break;
+            }
+            let (is_admitted, size) = match room {
+                Room::Bytes(max) => (bytes + size <= max, size),
+                Room::CheckOnly { beyond } => (size > beyond, 0),
+                Room::None => (false, size),
+            };
+            if !is_admitted {
                 break;
             }
             let Some(permit) = guard.try_reserve(1, size) else { break };
@@ -244,6 +265,7 @@ impl Core {
             destination_path: place.path.clone(),
             token: String::new(),
             items: items.collect(),
+            is_check_only: is_check_only(batch),
         };
         fx.actions.push(Action::Assign { session, assignment, destination_star: place.star_id.clone() });
     }

@@ -84,6 +84,7 @@ impl Core {
             .find_map(|(name, role, star)| star_gate(name, role, star))
             .or_else(|| destination_star.and_then(|star| destination_gate(place, star)))
             .or_else(|| self.yield_gate(now, job_id, destination))
+            .or_else(|| self.space_gate(job_id, destination))
             .or_else(|| self.hands_gate(job_id, place))
             .or_else(|| self.order_gate(job_id, destination))
     }

@@ -210,6 +210,8 @@ pub struct Live {
     pub penalties: PenaltyBox<ItemId>,
     /// The items behind the penalties.
     pub penalized: BTreeMap<ItemId, Queued>,
+    /// Items that wait until their destination's disk has room for them.
+    pub parked: BTreeMap<ItemId, Queued>,
     /// How many sessions ended while Stars worked on an item, by its destination and sequence number.
     pub strikes: BTreeMap<(u32, u64), u32>,
     /// The scan, while it runs.
@@ -255,6 +257,7 @@ impl Live {
             lanes: record.spec.destinations.iter().map(|_| Lane::new()).collect(),
             penalties: PenaltyBox::with_seed(record.spec.penalty.clone(), seed ^ record.id.0),
             penalized: BTreeMap::new(),
+            parked: BTreeMap::new(),
             strikes: BTreeMap::new(),
             scan: None,
             budget: Budget::new(record.spec.max_bytes_per_second, now),

@@ -148,7 +148,7 @@ impl Core {
         self.withdraw_job(id, fx);
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let Some(live) = job.live.take() else { return };
-        for &item in live.penalized.keys() {
+        for (&item, _) in live.penalties.iter() {
             fx.changes.push(Change::RemovePenalty(item));
         }
         if job.record.tally().open() > 0 {

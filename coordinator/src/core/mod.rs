@@ -27,6 +27,7 @@ mod recover;
 mod refusal;
 mod scans;
 mod settle;
+mod space;
 mod stalls;
 mod star;
 mod stars;

@@ -63,9 +63,9 @@ impl Core {
         let ended = assignment.and_then(|assignment| {
             let flight = assignment.items.remove(&outcome.sequence)?;
             assignment.note_progress(now.monotonic);
-            Some((assignment.job, assignment.destination, flight))
+            Some((assignment.job, assignment.destination, flight, assignment.is_check_only))
         });
-        let Some((job, destination, flight)) = ended else {
+        let Some((job, destination, flight, is_check_only)) = ended else {
             self.late_count += 1;
             return;
         };
@@ -80,6 +80,9 @@ impl Core {
                 let moved = (size, bytes_transferred, bytes_deduplicated);
                 self.item_stored(now, item, assignment_id, moved, &flight, fx);
                 self.place_succeeded(now, item, fx);
+                if let Some(star) = self.stars.get_mut(star) {
+                    star.bytes_since_sample += size;
+                }
                 let event = self
                     .item_event(ProvenanceType::FileCompleted, item, &flight.queued.entry.path)
                     .with_bytes(size)
@@ -94,6 +97,9 @@ impl Core {
                 });
                 let event = self.item_event(ProvenanceType::FileSkipped, item, &flight.queued.entry.path);
                 self.record(now, fx, event);
+            }
+            ItemResult::Failed(failure) if is_check_only && failure.fault == Fault::Destination => {
+                self.park(item, flight.queued);
             }
             ItemResult::Failed(failure) => self.item_failed(now, item, flight, &failure, fx),
         }

@@ -127,6 +127,8 @@ pub struct Star {
     pub served_pulls: u32,
     /// Its last samples, oldest first.
     pub samples: VecDeque<TimedSample>,
+    /// Bytes that it has stored since the last sample, which does not show them yet.
+    pub bytes_since_sample: u64,
     /// What its health monitor says of the last one.
     pub advisories: Vec<AdvisoryNotice>,
     /// When any of what it holds last came on.
@@ -160,6 +162,7 @@ impl Star {
             assignments: BTreeSet::new(),
             served_pulls: 0,
             samples: VecDeque::new(),
+            bytes_since_sample: 0,
             advisories: Vec::new(),
             progress_at: now.monotonic,
             held_at_end: Vec::new(),

@@ -46,6 +46,7 @@ impl Core {
         let is_new_process = self.admit(now, session, hello.clone(), fx);
         self.judge_held(now, &name, is_new_process, fx);
         let kept = self.keep_held(&name, &hello.held, is_new_process, fx);
+        self.unpark(now, &name);
         let Some(star) = self.stars.get_mut(&name) else { return };
         let welcome = CoordinatorMessage::Welcome {
             epoch: star.record.epoch,
@@ -183,10 +184,12 @@ impl Core {
                 star.samples.pop_front();
             }
             star.samples.push_back(TimedSample { time: now.wall, sample });
+            star.bytes_since_sample = 0;
         }
         let before = std::mem::replace(&mut star.advisories, heartbeat.advisories);
         let state = star.state();
         self.advisories_changed(now, name, &before, fx);
+        self.unpark(now, name);
         if heartbeat.lifecycle != state {
             self.lifecycle_reported(now, name, heartbeat.lifecycle, "as its heartbeat says", fx);
         }

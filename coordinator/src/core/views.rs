@@ -145,6 +145,11 @@ impl Core {
                 reasons.push(held.explanation);
             }
         }
+        if let Some(live) = job.live.as_ref()
+            && let Some(held) = live.parked.keys().next().and_then(|item| self.parked_gate(*item))
+        {
+            reasons.push(format!("{} items wait for room: {}", live.parked.len(), held.explanation));
+        }
         match (reasons.is_empty(), job.record.scan.is_done) {
             (true, true) => "items are moving".to_owned(),
             (true, false) => "the source is being listed, and items are moving".to_owned(),
@@ -160,7 +165,8 @@ impl Core {
             let place = ItemPlace::InFlight { star: assignment.star.clone(), since: assignment.since };
             return Some(ItemView { place, held: None });
         }
-        let lane_gate = self.lane_gate(now, item.job, item.destination);
+        let parked = self.parked_gate(item);
+        let lane_gate = parked.or_else(|| self.lane_gate(now, item.job, item.destination));
         let record = live.and_then(|live| live.penalties.record(&item));
         let is_penalized = live.is_some_and(|live| live.penalized.contains_key(&item));
         if let Some(record) = record.filter(|_| is_penalized) {

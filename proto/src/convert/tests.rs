@@ -201,17 +201,20 @@ fn assignments() -> impl Strategy<Value = Assignment> {
     let items = (any::<u64>(), entries()).prop_map(|(sequence, entry)| AssignedItem { sequence, entry });
     let paths = (absolute_paths(), prop_oneof![Just(Vec::new()), absolute_paths()]);
     let source = (star_ids(), any::<String>(), any::<String>());
-    (any::<[u64; 2]>(), any::<u32>(), source, paths, vec(items, 1..6)).prop_map(
-        |([id, job], destination, (source_star, source_address, token), paths, items)| Assignment {
-            id: AssignmentId(id),
-            job: JobId(job),
-            destination,
-            source_star,
-            source_address,
-            source_path: paths.0,
-            destination_path: paths.1,
-            token,
-            items,
+    (any::<[u64; 2]>(), (any::<u32>(), any::<bool>()), source, paths, vec(items, 1..6)).prop_map(
+        |([id, job], (destination, is_check_only), (source_star, source_address, token), paths, items)| {
+            Assignment {
+                id: AssignmentId(id),
+                job: JobId(job),
+                destination,
+                source_star,
+                source_address,
+                source_path: paths.0,
+                destination_path: paths.1,
+                token,
+                items,
+                is_check_only,
+            }
         },
     )
 }

@@ -50,6 +50,7 @@ pub(crate) fn assignment(id: u64, item_count: u64) -> Assignment {
         destination_path: b"/d".to_vec(),
         token: String::new(),
         items: (0..item_count).map(|sequence| AssignedItem { sequence, entry: entry.clone() }).collect(),
+        is_check_only: false,
     }
 }
 

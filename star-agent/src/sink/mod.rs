@@ -22,8 +22,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use orbit_shared::session::{Assignment, Failure, ItemOutcome, ItemResult};
+use orbit_shared::session::{Assignment, Failure, Fault, ItemOutcome, ItemResult};
 use orbit_shared::words::StarId;
+use rustix::io::Errno;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -148,7 +149,10 @@ impl Sink {
 
     /// Everything but directories first: what is put into a directory changes its time.
     async fn run(&self, work: &Arc<Work>, reporter: &Reporter) -> Result<(), Cancelled> {
-        let plan = plan::plan(work).await?;
+        let mut plan = plan::plan(work).await?;
+        if work.assignment.is_check_only {
+            plan.refuse_what_is_missing(work);
+        }
         reporter.send(plan.finished).await?;
         pull::run(self, work, plan.fetches, plan.written, reporter).await?;
         directories::run(work, reporter).await
@@ -200,8 +204,21 @@ fn base_failure(error: &PathError) -> Failure {
         | PathError::ReadOnly { .. }
         | PathError::IsRoot { .. } => permanent(error.to_string()),
         PathError::System { path, action, error: system } => {
-            let errno = rustix::io::Errno::from_io_error(system).unwrap_or(rustix::io::Errno::ACCESS);
-            Failure { message: error.to_string(), ..at_destination(errno, action, path) }
+            let errno = Errno::from_io_error(system).unwrap_or(Errno::ACCESS);
+            let failure = at_destination(errno, action, path);
+            // A root that is gone or broken is the Star's fault; a path that one job may not use is that job's.
+            let is_of_path = matches!(
+                errno,
+                Errno::ACCESS
+                    | Errno::PERM
+                    | Errno::NOTDIR
+                    | Errno::EXIST
+                    | Errno::LOOP
+                    | Errno::NAMETOOLONG
+                    | Errno::ISDIR
+            );
+            let fault = if is_of_path { failure.fault } else { Fault::Destination };
+            Failure { fault, message: error.to_string(), ..failure }
         }
     }
 }

@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Stat};
 use rustix::io::Errno;
 use tokio::task::JoinSet;
 
-use crate::failures::{at_destination, at_source, in_the_way, permanent};
+use crate::failures::{at_destination, at_source, in_the_way, no_room, permanent};
 use crate::limits::CHUNK_MIN_BYTES;
 use crate::roots::grant_owner_access;
 use crate::sink::Cancelled;
@@ -30,6 +30,17 @@ pub(super) struct Plan {
     pub(super) written: Vec<Written>,
     /// Ask the source.
     pub(super) fetches: Vec<Wanted>,
+}
+
+impl Plan {
+    /// For an assignment that is only to be checked: what would have to be fetched fails for want of room.
+    pub(super) fn refuse_what_is_missing(&mut self, work: &Work) {
+        for wanted in std::mem::take(&mut self.fetches) {
+            let size = work.item(wanted.item).entry.size();
+            let failure = no_room(format!("there is no room for its {size} bytes"));
+            self.finished.push(work.outcome(wanted.item, ItemResult::Failed(failure)));
+        }
+    }
 }
 
 /// A file that has to come from the source.

@@ -108,7 +108,7 @@ impl<'run> Puller<'run> {
             };
             tokio::select! {
                 () = cancel.cancelled() => return Err(Cancelled),
-                opened = self.open(sink) => if let Err(error) = opened { self.break_off(self.unopened(&error)) },
+                opened = self.open(sink) => if let Err(error) = opened { self.break_off(&self.unopened(&error)) },
             }
             if self.pull.is_some() {
                 self.ask_for_all();
@@ -154,7 +154,7 @@ impl<'run> Puller<'run> {
             };
             if let Err(error) = asked {
                 connection = Connection::Broken;
-                self.break_off(self.broken_by(&error));
+                self.break_off(&self.broken_by(&error));
             }
             self.reporter.send(std::mem::take(&mut self.outcomes)).await?;
             self.publish_if_due();
@@ -172,7 +172,7 @@ impl<'run> Puller<'run> {
                 parcel = next_parcel(&mut self.pull), if can_read => {
                     if let Err(error) = parcel.and_then(|parcel| self.receive(parcel)) {
                         connection = Connection::Broken;
-                        self.break_off(self.broken_by(&error));
+                        self.break_off(&self.broken_by(&error));
                     }
                 }
             }
@@ -337,7 +337,7 @@ impl<'run> Puller<'run> {
     }
 
     /// The source gives nothing more: what is not complete fails.
-    fn break_off(&mut self, failure: Failure) {
+    fn break_off(&mut self, failure: &Failure) {
         self.pull = None;
         self.broken = Some(failure.clone());
         self.queues.clear();

@@ -113,6 +113,7 @@ impl Pair {
             destination_path: bytes(to),
             token: self.token(from),
             items: entries.into_iter().enumerate().map(item).collect(),
+            is_check_only: false,
         }
     }
 

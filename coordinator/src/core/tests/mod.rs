@@ -5,6 +5,7 @@ mod grid;
 mod jobs;
 mod recovery;
 mod seeded;
+mod space;
 mod stalls;
 mod stars;
 mod world;

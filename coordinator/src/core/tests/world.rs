@@ -116,6 +116,9 @@ impl FakeStore {
 /// What a Star does with an item.
 pub(super) type Behaviour = Box<dyn FnMut(&Entry) -> ItemResult>;
 
+/// The same where it matters that nothing may be written.
+pub(super) type Checked = Box<dyn FnMut(&Entry, bool) -> ItemResult>;
+
 /// A Star that is connected.
 pub(super) struct FakeStar {
     pub(super) session: SessionId,
@@ -138,6 +141,10 @@ pub(super) struct World {
     /// What any Star finds when it scans.
     pub(super) tree: Vec<Entry>,
     pub(super) behaviour: Behaviour,
+    /// Decides instead of `behaviour` where a test sets it; told whether nothing may be written.
+    pub(super) checked: Option<Checked>,
+    /// What every Star exports, writable.
+    pub(super) roots: Vec<&'static str>,
     /// Items that a Star was given, in order.
     pub(super) given: Vec<(StarId, ItemId)>,
     answers: BTreeMap<ReplyId, Result<Answer, Refusal>>,
@@ -208,6 +215,8 @@ impl World {
             now_ms: 1000,
             tree: tree(10),
             behaviour: Box::new(stored),
+            checked: None,
+            roots: vec!["/data"],
             given: Vec::new(),
             answers: BTreeMap::new(),
             next_session: 0,
@@ -345,7 +354,11 @@ impl World {
             identity: Uuid::from_u128(identity),
             instance: Uuid::from_u128(process),
             data_address: format!("{name}:7200"),
-            roots: vec![Root { path: b"/data".to_vec(), is_read_only: false }],
+            roots: self
+                .roots
+                .iter()
+                .map(|path| Root { path: path.as_bytes().to_vec(), is_read_only: false })
+                .collect(),
             labels: BTreeMap::new(),
             version: "test".to_owned(),
             held: held.to_vec(),
@@ -434,11 +447,14 @@ impl World {
     pub(super) fn work(&mut self, name: &str) -> bool {
         let Some((&id, _)) = self.stars[name].held.first_key_value() else { return false };
         let assignment = self.stars.get_mut(name).and_then(|star| star.held.remove(&id)).expect("held");
-        let outcomes = assignment
-            .items
-            .iter()
-            .map(|item| ItemOutcome { sequence: item.sequence, result: (self.behaviour)(&item.entry) });
-        let outcomes = outcomes.collect();
+        let mut outcomes = Vec::new();
+        for item in &assignment.items {
+            let result = match &mut self.checked {
+                Some(checked) => checked(&item.entry, assignment.is_check_only),
+                None => (self.behaviour)(&item.entry),
+            };
+            outcomes.push(ItemOutcome { sequence: item.sequence, result });
+        }
         self.report(name, id, outcomes);
         true
     }

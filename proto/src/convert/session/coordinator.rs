@@ -112,6 +112,7 @@ impl From<Assignment> for v1::SessionAssignment {
             destination_path: assignment.destination_path.into(),
             token: assignment.token,
             items: assignment.items.into_iter().map(Into::into).collect(),
+            is_check_only: assignment.is_check_only,
         }
     }
 }
@@ -139,6 +140,7 @@ impl TryFrom<v1::SessionAssignment> for Assignment {
             destination_path,
             token: wire.token,
             items: items.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+            is_check_only: wire.is_check_only,
         })
     }
 }

@@ -1,0 +1,117 @@
+//! Space: a destination's disk is never given more than it has room for, what is on its way counted in.
+//!
+//! An item that does not fit beside what is on its way waits for that to end. One that does not fit at all is sent only
+//! to be checked: the Star looks whether it has the file already, and writes nothing. If it has not, the item is parked,
+//! so that smaller ones pass, until the disk has room.
+//!
+//! A Star reports the space of one disk. Where it exports several writable roots, which may lie on several disks, that
+//! says nothing about the others, so there only its health advisories and its own refusals apply. So it is in the moment
+//! between a Star's hello and its first sample.
+
+use orbit_shared::time::Now;
+use orbit_shared::words::{ItemId, StarId};
+
+use super::Core;
+use super::gate::{Gate, Held};
+use super::lane::{Queued, queue_key};
+use super::star::Star;
+
+/// Items of one job that wait for room. Beyond this the lane waits at its next item.
+const PARKED_PER_JOB_MAX: usize = 10_000;
+
+/// What a lane may send as far as space goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Room {
+    /// Items of so many bytes together.
+    Bytes(u64),
+    /// The next item does not fit, and nothing is on its way: it and its like may go to be checked.
+    CheckOnly {
+        /// Items up to this size would fit and stay behind.
+        beyond: u64,
+    },
+    /// Nothing, until something that is on its way has ended.
+    None,
+}
+
+/// Bytes that may still be sent to a Star's disk; `None` if nobody knows.
+fn room_of(star: &Star) -> Option<u64> {
+    let mut writable = star.record.roots.iter().filter(|root| !root.is_read_only);
+    let is_one_disk = writable.next().is_some() && writable.next().is_none();
+    let sample = star.samples.back().filter(|timed| is_one_disk && timed.sample.disk_total_bytes > 0)?;
+    let taken = star.guard.state().byte_size.saturating_add(star.bytes_since_sample);
+    Some(sample.sample.disk_available_bytes.saturating_sub(taken))
+}
+
+/// What a lane whose next item has `size` bytes may send to a Star.
+pub(super) fn room(star: &Star, parked: usize, size: u64) -> Room {
+    match room_of(star) {
+        None => Room::Bytes(u64::MAX),
+        Some(bytes) if size <= bytes => Room::Bytes(bytes),
+        Some(_) if star.guard.state().object_count > 0 || star.bytes_since_sample > 0 => Room::None,
+        Some(_) if parked >= PARKED_PER_JOB_MAX => Room::None,
+        Some(bytes) => Room::CheckOnly { beyond: bytes },
+    }
+}
+
+impl Core {
+    /// What holds a lane for want of space.
+    pub(super) fn space_gate(&self, job: orbit_shared::words::JobId, destination: u32) -> Option<Held> {
+        let job = self.jobs.get(&job)?;
+        let live = job.live.as_ref()?;
+        let place = &job.record.spec.destinations.get(destination as usize)?.star_id;
+        let star = self.stars.get(place)?;
+        let lane = live.lanes.get(destination as usize)?;
+        let size = lane.item(lane.best_key()?)?.entry.size();
+        match room(star, live.parked.len(), size) {
+            Room::Bytes(_) | Room::CheckOnly { .. } => None,
+            Room::None => Some(Held::new(Gate::Guard, no_room(place, star, size))),
+        }
+    }
+
+    /// What holds a parked item.
+    pub(super) fn parked_gate(&self, item: ItemId) -> Option<Held> {
+        let job = self.jobs.get(&item.job)?;
+        let queued = job.live.as_ref()?.parked.get(&item)?;
+        let place = &job.record.spec.destinations.get(item.destination as usize)?.star_id;
+        let star = self.stars.get(place)?;
+        Some(Held::new(Gate::Guard, no_room(place, star, queued.entry.size())))
+    }
+
+    /// An item was checked and is not there: it waits for room.
+    pub(super) fn park(&mut self, item: ItemId, queued: Queued) {
+        let Some(live) = self.jobs.get_mut(&item.job).and_then(|job| job.live.as_mut()) else { return };
+        live.parked.insert(item, queued);
+    }
+
+    /// A Star's space is known anew: what fits now waits in its lane again.
+    pub(super) fn unpark(&mut self, now: Now, name: &StarId) {
+        let Some(room) = self.stars.get(name).map(room_of) else { return };
+        for job in self.jobs.values_mut() {
+            let spec = &job.record.spec;
+            let Some(live) = job.live.as_mut().filter(|live| !live.parked.is_empty()) else { continue };
+            let is_of = |item: &ItemId| {
+                spec.destinations.get(item.destination as usize).is_some_and(|place| place.star_id == *name)
+            };
+            let fits = |size: u64| room.is_none_or(|room| size <= room);
+            let (ready, parked) = std::mem::take(&mut live.parked)
+                .into_iter()
+                .partition(|(item, queued)| is_of(item) && fits(queued.entry.size()));
+            live.parked = parked;
+            let ready: std::collections::BTreeMap<_, _> = ready;
+            for (item, mut queued) in ready {
+                queued.queued_at = now.monotonic;
+                let retry_count = live.penalties.penalty_count(&item);
+                let key = queue_key(&live.order, item.sequence, &queued.entry, retry_count);
+                live.lanes[item.destination as usize].insert(key, queued);
+            }
+        }
+    }
+}
+
+fn no_room(name: &StarId, star: &Star, size: u64) -> String {
+    let available = star.samples.back().map_or(0, |timed| timed.sample.disk_available_bytes);
+    let taken = star.guard.state().byte_size;
+    format!(
+        "the disk of {name} has {available} bytes free, {taken} are on their way, and the item needs {size}"
+    )
+}

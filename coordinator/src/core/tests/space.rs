@@ -1,0 +1,146 @@
+//! A disk is never given more than it has room for, and what waits for room says so and goes when there is some.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use orbit_shared::health_monitor::HealthSample;
+use orbit_shared::session::{FailureCause, Fault, Heartbeat, ItemResult, StarMessage};
+use orbit_shared::words::ItemId;
+
+use super::world::{World, failed, file, spec, star_id, stored};
+use crate::core::{Gate, JobState};
+
+const GIB: u64 = 1 << 30;
+
+/// A heartbeat of star-2 with so much space.
+fn space(world: &mut World, available: u64) {
+    let sample = HealthSample {
+        disk_available_bytes: available,
+        disk_total_bytes: 100 * GIB,
+        ..HealthSample::default()
+    };
+    let heartbeat = Heartbeat {
+        lifecycle: world.stars["star-2"].state,
+        active_tasks: 0,
+        served_pulls: 0,
+        sample: Some(sample),
+        advisories: Vec::new(),
+        progress: Vec::new(),
+    };
+    world.say("star-2", StarMessage::Heartbeat(heartbeat));
+}
+
+fn held_bytes(world: &World) -> u64 {
+    world.core.star(&star_id("star-2")).expect("known").guard.state().byte_size
+}
+
+#[test]
+fn a_disk_with_one_gibibyte_free_never_has_two_on_their_way() {
+    let mut world = World::of_three();
+    world.tree = (0..40).map(|index| file(&format!("f{index:03}"), 100 << 20)).collect();
+    let mut available = GIB;
+    space(&mut world, available);
+    let id = world.create(spec("star-1", &["star-2"]));
+    world.scan("star-1");
+    let mut stored_items = 0;
+    for _ in 0..100 {
+        assert!(held_bytes(&world) <= available, "{} on their way, {available} free", held_bytes(&world));
+        let before = world.job(id).tally.stored;
+        world.work("star-2");
+        let now = world.job(id).tally.stored - before;
+        stored_items += now;
+        assert!(held_bytes(&world) + now * (100 << 20) <= available, "the sample is old");
+        available -= now * (100 << 20);
+        if available < (200 << 20) {
+            // Somebody makes room.
+            available += GIB;
+        }
+        space(&mut world, available);
+    }
+    assert_eq!(stored_items, 40);
+    assert_eq!(world.job(id).record.state(), JobState::Completed, "{}", world.job(id).reason);
+    world.assert_clean();
+}
+
+/// A Star that has some files already, and refuses to write for an assignment that is only to be checked.
+fn behave(world: &mut World, present: &[&str]) -> Rc<RefCell<BTreeSet<Vec<u8>>>> {
+    let present: BTreeSet<Vec<u8>> = present.iter().map(|path| path.as_bytes().to_vec()).collect();
+    let written = Rc::new(RefCell::new(BTreeSet::new()));
+    let log = written.clone();
+    world.checked = Some(Box::new(move |entry, is_check_only| {
+        if present.contains(&entry.path) {
+            return ItemResult::Skipped;
+        }
+        if is_check_only {
+            return failed(FailureCause::DestinationError, Fault::Destination);
+        }
+        log.borrow_mut().insert(entry.path.clone());
+        stored(entry)
+    }));
+    written
+}
+
+#[test]
+fn an_item_that_does_not_fit_waits_for_room_and_lets_smaller_ones_pass() {
+    let mut world = World::of_three();
+    world.tree = vec![file("a-huge", 2 * GIB), file("b-there", 3 * GIB), file("c-small", 1000)];
+    let written = behave(&mut world, &["b-there"]);
+    space(&mut world, GIB);
+    let mut chain = spec("star-1", &["star-2"]);
+    chain.prioritizers = vec![orbit_shared::prioritizer::PrioritizerKind::LargestFirst];
+    let id = world.create(chain);
+    world.scan("star-1");
+    for _ in 0..20 {
+        world.work("star-2");
+        space(&mut world, GIB);
+    }
+    assert_eq!(written.borrow().len(), 1, "only the small one is written: {written:?}");
+    let job = world.job(id);
+    assert_eq!((job.tally.stored, job.tally.skipped, job.tally.open()), (1, 1, 1));
+    assert!(job.reason.contains("wait for room"), "{}", job.reason);
+    let item = ItemId { job: id, destination: 0, sequence: 0 };
+    let held = world.core.item(world.now(), item, &world.tree[0]).and_then(|view| view.held).expect("held");
+    assert_eq!(held.gate, Gate::Guard);
+    assert!(held.explanation.contains("2147483648"), "{}", held.explanation);
+    assert_eq!(world.core.dead_letters().len(), 0);
+
+    space(&mut world, 3 * GIB);
+    while world.work("star-2") {}
+    assert_eq!(world.job(id).record.state(), JobState::Completed, "{}", world.job(id).reason);
+    world.assert_clean();
+}
+
+#[test]
+fn what_waits_for_room_survives_a_restart_and_goes_with_a_cancelled_job() {
+    let mut world = World::of_three();
+    world.tree = vec![file("a-huge", 2 * GIB), file("b-huge", 2 * GIB)];
+    behave(&mut world, &[]);
+    space(&mut world, GIB);
+    let id = world.create(spec("star-1", &["star-2"]));
+    world.scan("star-1");
+    while world.work("star-2") {}
+    world.crash();
+    world.connect("star-2", 1, &[]);
+    space(&mut world, GIB);
+    world.connect("star-1", 1, &[]);
+    while world.work("star-2") {}
+    assert_eq!(world.job(id).tally.open(), 2);
+    let cancel = crate::core::Command::CancelJob { job: id, reason: String::new() };
+    world.command(cancel).expect("cancels");
+    world.assert_clean();
+}
+
+#[test]
+fn of_several_disks_one_sample_says_nothing() {
+    let mut world = World::of_three();
+    world.tree = vec![file("a-huge", 2 * GIB)];
+    world.stars.remove("star-2");
+    world.roots = vec!["/data", "/other"];
+    world.connect("star-2", 2, &[]);
+    space(&mut world, GIB);
+    let id = world.create(spec("star-1", &["star-2"]));
+    world.scan("star-1");
+    while world.work("star-2") {}
+    assert_eq!(world.job(id).record.state(), JobState::Completed, "{}", world.job(id).reason);
+}
