@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use orbit_proto::v1::backpressure_service_client::BackpressureServiceClient;
+use orbit_proto::v1::backup_service_client::BackupServiceClient;
 use orbit_proto::v1::bulletin_service_client::BulletinServiceClient;
 use orbit_proto::v1::dead_letter_service_client::DeadLetterServiceClient;
 use orbit_proto::v1::health_service_client::HealthServiceClient;
@@ -82,6 +83,10 @@ impl Client {
 
     pub(crate) fn provenance(&self) -> ProvenanceServiceClient<Channel> {
         ProvenanceServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    }
+
+    pub(crate) fn backups(&self) -> BackupServiceClient<Channel> {
+        BackupServiceClient::new(self.channel.clone())
     }
 
     pub(crate) fn health(&self) -> HealthServiceClient<Channel> {

@@ -88,6 +88,7 @@ async fn run(command: Command, url: &str, output: Output) -> Result<Outcome, Cli
         | Command::DeadLetters(_)
         | Command::Provenance(_)
         | Command::Health(_)
+        | Command::Backup(_)
         | Command::Status => {
             let client = client::Client::connect(url).await?;
             Box::pin(commands::run(command, &client, output)).await

@@ -23,6 +23,9 @@ pub struct CoordinatorFlags {
     /// Directory for the store and the provenance log; made if it is missing
     #[arg(long, value_name = "DIR")]
     pub data_dir: PathBuf,
+    /// Directory for backups [default: backups in --data-dir]
+    #[arg(long, value_name = "DIR")]
+    pub backup_dir: Option<PathBuf>,
     /// How long a silent Star keeps its work before it is given away, for example 15s
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = parse_duration)]
     pub lease: Duration,
@@ -46,6 +49,7 @@ impl From<CoordinatorFlags> for CoordinatorOptions {
             listen: flags.listen,
             http_listen: Some(flags.http_listen),
             data_dir: flags.data_dir,
+            backup_dir: flags.backup_dir,
             core: CoreConfig {
                 lease: flags.lease,
                 heartbeat_interval: flags.heartbeat_interval,

@@ -3,6 +3,7 @@
 //! [`core`] decides and does nothing else; [`store`] makes durable; `driver` is the one task in which the two meet;
 //! `grpc` is how Stars and operators reach it. [`start`] puts them together in this process.
 
+mod backup;
 mod clock;
 pub mod config;
 pub mod core;

@@ -36,6 +36,8 @@ fn main() -> ExitCode {
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
+    // One line for the operator instead of a stack.
+    std::panic::set_hook(Box::new(|panic| tracing::error!("a bug: {panic}")));
     match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => {
             let code = runtime.block_on(run(flags.into()));

@@ -165,6 +165,11 @@ impl ProvenanceLog {
         Ok(())
     }
 
+    /// Where it is.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// The number of the last event that is shown.
     pub fn last_id(&self) -> u64 {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).committed_id

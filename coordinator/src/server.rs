@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::backup::{PROVENANCE_DIRECTORY, STORE_FILE};
 use crate::core::CoreConfig;
 use crate::driver::{Driver, DriverError};
 use crate::grpc::{self, Faces};
@@ -29,6 +30,8 @@ pub struct CoordinatorOptions {
     pub http_listen: Option<SocketAddr>,
     /// Where the store and the provenance log are kept.
     pub data_dir: PathBuf,
+    /// Where backups go; `backups` in the data directory unless it says otherwise.
+    pub backup_dir: Option<PathBuf>,
     /// How the core behaves.
     pub core: CoreConfig,
     /// Whether it may listen beyond this machine without encryption.
@@ -42,6 +45,7 @@ impl CoordinatorOptions {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             http_listen: None,
             data_dir,
+            backup_dir: None,
             core: CoreConfig::default(),
             is_plaintext_allowed: false,
         }
@@ -151,12 +155,13 @@ pub async fn start(options: CoordinatorOptions) -> Result<CoordinatorHandle, Sta
         Some(address) => Some(bind("--http-listen", address).await?),
         None => None,
     };
-    let store = Arc::new(EmbeddedStore::open(&options.data_dir.join("magnetar.redb"))?);
-    let provenance = Arc::new(ProvenanceLog::open(&options.data_dir.join("provenance"))?);
+    let store = Arc::new(EmbeddedStore::open(&options.data_dir.join(STORE_FILE))?);
+    let provenance = Arc::new(ProvenanceLog::open(&options.data_dir.join(PROVENANCE_DIRECTORY))?);
     let signer = CapabilitySigner::generate()?;
     let (driver, inbox) = Driver::recover(options.core, store.clone(), provenance.clone(), signer)?;
     let (stop, driver_stop) = (CancellationToken::new(), CancellationToken::new());
-    let faces = Faces { inbox, store, provenance, stop: stop.clone() };
+    let backups = options.backup_dir.unwrap_or_else(|| options.data_dir.join("backups"));
+    let faces = Faces { inbox, store, provenance, backups: backups.into(), stop: stop.clone() };
     let address = |listener: &TcpListener, asked: SocketAddr| listener.local_addr().unwrap_or(asked);
     let local_addr = address(&listener, options.listen);
     let http_addr =

@@ -38,6 +38,8 @@ fn main() -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
+    // One line for the operator instead of a stack.
+    std::panic::set_hook(Box::new(|panic| tracing::error!("a bug: {panic}")));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     match runtime {
         Ok(runtime) => {

@@ -151,6 +151,11 @@ impl Grid {
         self.stars.get_mut(name).unwrap_or_else(|| panic!("this grid has no {name}"))
     }
 
+    /// Where the coordinator keeps its data.
+    pub fn data_directory(&self) -> PathBuf {
+        self.directory.path().join("coordinator")
+    }
+
     /// Starts the coordinator again, with the same directory and the same ports.
     pub async fn restart_coordinator(&mut self) {
         assert!(!self.coordinator.is_running(), "the coordinator still runs");

@@ -74,8 +74,23 @@ pub(crate) enum Command {
     Provenance(ProvenanceArgs),
     /// Show what the health monitor advises about each Star.
     Health(HealthArgs),
+    /// Copy the coordinator's state, consistently, while it works.
+    Backup(BackupArgs),
     /// Show the grid on one screen: Stars, jobs, guards and the newest warnings.
     Status,
+}
+
+const BACKUP_HELP: &str = "\
+The copy is made on the coordinator's machine, below its --backup-dir, and is a data directory: a coordinator that is \
+started with --data-dir on it goes on from that moment.";
+
+/// Arguments of `orbit backup`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = BACKUP_HELP)]
+pub(crate) struct BackupArgs {
+    /// Name of the backup's directory [default: made from the time].
+    #[arg(value_name = "NAME", default_value = "", hide_default_value = true)]
+    pub(crate) name: String,
 }
 
 /// What to move and how, for `copy` as for `job create`.

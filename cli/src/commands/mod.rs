@@ -1,5 +1,6 @@
 //! The commands that talk to a coordinator.
 
+mod backup;
 mod bulletins;
 mod dead_letters;
 mod guard;
@@ -33,6 +34,7 @@ pub(crate) async fn run(command: Command, client: &Client, output: Output) -> Re
         Command::DeadLetters(command) => Box::pin(dead_letters::run(command, client, output)).await,
         Command::Provenance(args) => Box::pin(provenance::run(args, client, output)).await,
         Command::Health(args) => health::run(args, client, output).await,
+        Command::Backup(args) => backup::run(args, client, output).await,
         Command::Status => status::run(client, output).await,
     }
 }

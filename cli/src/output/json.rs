@@ -26,6 +26,7 @@ wire_messages!(
     AcknowledgeBulletinsResponse,
     CancelJobResponse,
     ClearPenaltiesResponse,
+    CreateBackupResponse,
     CordonStarResponse,
     CreateJobResponse,
     DiscardDeadLettersResponse,

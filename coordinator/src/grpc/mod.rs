@@ -2,6 +2,7 @@
 //!
 //! Each service translates a request into a command or a look at the core, and the answer back. Nothing is decided here.
 
+mod backups;
 mod bulletins;
 mod convert;
 mod dead_letters;
@@ -16,10 +17,12 @@ mod stars;
 mod status;
 mod watch;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use orbit_proto::v1::backpressure_service_server::BackpressureServiceServer;
+use orbit_proto::v1::backup_service_server::BackupServiceServer;
 use orbit_proto::v1::bulletin_service_server::BulletinServiceServer;
 use orbit_proto::v1::dead_letter_service_server::DeadLetterServiceServer;
 use orbit_proto::v1::health_service_server::HealthServiceServer;
@@ -57,6 +60,8 @@ pub(crate) struct Faces {
     pub(crate) store: Arc<dyn Store>,
     /// For events.
     pub(crate) provenance: Arc<ProvenanceLog>,
+    /// Where backups go.
+    pub(crate) backups: Arc<Path>,
     /// Ends every stream.
     pub(crate) stop: CancellationToken,
 }
@@ -111,6 +116,7 @@ async fn routes(faces: &Faces) -> Result<Routes, ServeError> {
         BulletinServiceServer,
         ProvenanceServiceServer,
         HealthServiceServer,
+        BackupServiceServer,
     );
     let sessions = SessionServiceServer::new(faces.clone())
         .max_decoding_message_size(SESSION_MESSAGE_BYTES_MAX)

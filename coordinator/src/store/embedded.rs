@@ -10,21 +10,22 @@ use orbit_shared::words::{AssignmentId, ItemId, JobId};
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
 use super::codec::{decode, encode};
+use super::copy::copy_all;
 use super::{QueuePage, Store, StoreError, StoredItem};
 use crate::core::{AssignmentRecord, Change, ItemEndRecord, Recovered};
 
 type ItemKey = (u64, u32, u64);
 
-const JOBS: TableDefinition<u64, &[u8]> = TableDefinition::new("jobs");
-const ENTRIES: TableDefinition<(u64, u64), &[u8]> = TableDefinition::new("entries");
-const QUEUE: TableDefinition<(u64, u32, &[u8]), u64> = TableDefinition::new("queue");
-const ENDS: TableDefinition<ItemKey, &[u8]> = TableDefinition::new("ends");
-const PENALTIES: TableDefinition<ItemKey, &[u8]> = TableDefinition::new("penalties");
-const DEAD_LETTERS: TableDefinition<u64, &[u8]> = TableDefinition::new("dead_letters");
-const ASSIGNMENTS: TableDefinition<u64, &[u8]> = TableDefinition::new("assignments");
-const STARS: TableDefinition<&str, &[u8]> = TableDefinition::new("stars");
-const BULLETINS: TableDefinition<u64, &[u8]> = TableDefinition::new("bulletins");
-const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
+pub(super) const JOBS: TableDefinition<u64, &[u8]> = TableDefinition::new("jobs");
+pub(super) const ENTRIES: TableDefinition<(u64, u64), &[u8]> = TableDefinition::new("entries");
+pub(super) const QUEUE: TableDefinition<(u64, u32, &[u8]), u64> = TableDefinition::new("queue");
+pub(super) const ENDS: TableDefinition<ItemKey, &[u8]> = TableDefinition::new("ends");
+pub(super) const PENALTIES: TableDefinition<ItemKey, &[u8]> = TableDefinition::new("penalties");
+pub(super) const DEAD_LETTERS: TableDefinition<u64, &[u8]> = TableDefinition::new("dead_letters");
+pub(super) const ASSIGNMENTS: TableDefinition<u64, &[u8]> = TableDefinition::new("assignments");
+pub(super) const STARS: TableDefinition<&str, &[u8]> = TableDefinition::new("stars");
+pub(super) const BULLETINS: TableDefinition<u64, &[u8]> = TableDefinition::new("bulletins");
+pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 
 const COUNTERS_KEY: &str = "counters";
 const LAST_EVENT_KEY: &str = "last_event";
@@ -34,13 +35,16 @@ const FORMAT: u32 = 1;
 /// Memory that redb may use for pages.
 const CACHE_BYTES: usize = 32 * 1024 * 1024;
 
+/// A larger file is not verified whole when it is opened.
+const CHECKED_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
+
 /// A store in one file.
 #[derive(Debug)]
 pub struct EmbeddedStore {
     database: Database,
 }
 
-fn engine(doing: &'static str) -> impl Fn(redb::Error) -> StoreError {
+pub(super) fn engine(doing: &'static str) -> impl Fn(redb::Error) -> StoreError {
     move |error| StoreError::Engine { doing, problem: error.to_string() }
 }
 
@@ -53,20 +57,54 @@ macro_rules! at {
 
 impl EmbeddedStore {
     /// Opens the store in a file, or makes it. One process at a time may have it open.
+    ///
+    /// # Errors
+    /// Another process has it, it is damaged, or the system refuses; the text says what to do.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let refuse = |problem: String| StoreError::Open { path: path.to_path_buf(), problem };
-        let database = Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(|error| {
-            refuse(match error {
-                redb::DatabaseError::DatabaseAlreadyOpen => {
-                    "another coordinator uses it; give this one another --data-dir, or stop the other"
-                        .to_owned()
-                }
-                redb::DatabaseError::Storage(redb::StorageError::Corrupted(problem)) => {
-                    format!("it is damaged ({problem}); restore the data directory from a backup")
-                }
-                other => other.to_string(),
-            })
-        })?;
+        match std::fs::metadata(path) {
+            // The engine would take it for a new one, and everything would seem to be gone.
+            Ok(metadata) if metadata.len() == 0 => return Err(damaged(path, "it is empty")),
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Self::make(path)?,
+            Err(error) => {
+                return Err(StoreError::Open { path: path.to_path_buf(), problem: error.to_string() });
+            }
+        }
+        // The engine trusts its file and panics on some damage, which must reach the operator as a sentence.
+        let opened = std::panic::catch_unwind(|| Self::open_checked(path));
+        opened.unwrap_or_else(|_| Err(damaged(path, "its structure makes no sense")))
+    }
+
+    /// Makes an empty store. It has its name only when it is whole, so that an empty file is never a new store.
+    fn make(path: &Path) -> Result<(), StoreError> {
+        let failed =
+            |error: std::io::Error| StoreError::Open { path: path.to_path_buf(), problem: error.to_string() };
+        let mut unfinished = path.as_os_str().to_owned();
+        unfinished.push(".new");
+        let unfinished = PathBuf::from(unfinished);
+        let made = Database::builder().create(&unfinished).map_err(|error| refuse(path, error))?;
+        let store = Self { database: made };
+        store.prepare(path.to_path_buf())?;
+        std::fs::rename(&unfinished, path).map_err(failed)?;
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let directory = std::fs::File::open(directory.unwrap_or(Path::new("."))).map_err(failed)?;
+        directory.sync_all().map_err(failed)
+    }
+
+    fn open_checked(path: &Path) -> Result<Self, StoreError> {
+        let mut database = Database::builder()
+            .set_cache_size(CACHE_BYTES)
+            .create(path)
+            .map_err(|error| refuse(path, error))?;
+        let size = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+        if size > CHECKED_BYTES_MAX {
+            tracing::info!(
+                size,
+                "the store is too large to be verified at every start; records are, when they are read"
+            );
+        } else if !database.check_integrity().map_err(|error| refuse(path, error))? {
+            return Err(damaged(path, "a checksum was wrong, and the engine went back to an earlier state"));
+        }
         let store = Self { database };
         store.prepare(path.to_path_buf())?;
         Ok(store)
@@ -99,6 +137,34 @@ impl EmbeddedStore {
         }
         at!(doing, transaction.commit())
     }
+}
+
+fn damaged(path: &Path, problem: &str) -> StoreError {
+    StoreError::Open {
+        path: path.to_path_buf(),
+        problem: format!("it is damaged ({problem}); restore the data directory from a backup"),
+    }
+}
+
+fn refuse(path: &Path, error: redb::DatabaseError) -> StoreError {
+    let problem = match error {
+        redb::DatabaseError::DatabaseAlreadyOpen => {
+            "another coordinator uses it; give this one another --data-dir, or stop the other".to_owned()
+        }
+        redb::DatabaseError::Storage(redb::StorageError::Corrupted(problem)) => {
+            return damaged(path, &problem);
+        }
+        redb::DatabaseError::Storage(redb::StorageError::Io(error))
+            if matches!(
+                error.kind(),
+                std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof
+            ) =>
+        {
+            return damaged(path, &error.to_string());
+        }
+        other => other.to_string(),
+    };
+    StoreError::Open { path: path.to_path_buf(), problem }
 }
 
 impl Store for EmbeddedStore {
@@ -158,6 +224,12 @@ impl Store for EmbeddedStore {
             recovered.last_event = Some(decode("meta", last_event.value())?);
         }
         Ok(recovered)
+    }
+
+    fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
+        let read = at!("was copied", self.database.begin_read())?;
+        let copy = Database::builder().set_cache_size(CACHE_BYTES).create(path);
+        copy_all(&read, &copy.map_err(|error| refuse(path, error))?)
     }
 
     fn queue_page(

@@ -5,11 +5,12 @@
 //! coordinators share.
 
 mod codec;
+mod copy;
 pub mod embedded;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use orbit_shared::entry::Entry;
 use orbit_shared::words::{ItemId, JobId};
@@ -76,6 +77,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Reads everything that a core needs to go on.
     fn recover(&self) -> Result<Recovered, StoreError>;
+
+    /// Copies everything, as of one moment between two commits, to a file that is not there yet. Commits go on meanwhile.
+    fn copy_to(&self, path: &Path) -> Result<(), StoreError>;
 
     /// Reads on in the queue of a lane, after a key.
     fn queue_page(

@@ -145,3 +145,74 @@ fn every_flipped_bit_of_a_record_is_found() {
         assert!(decode::<JobRecord>("jobs", &bytes[..length]).is_err(), "cut to {length}");
     }
 }
+
+#[test]
+fn a_copy_shows_one_moment_and_opens_as_a_store() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = EmbeddedStore::open(&directory.path().join("store")).expect("opens");
+    store.commit(&filled()).expect("commits");
+    store.commit(&[Change::PutLastEvent(12)]).expect("commits");
+    let copy = directory.path().join("copy");
+    store.copy_to(&copy).expect("copies while it is open");
+    store.commit(&[Change::ForgetJob(JOB)]).expect("commits");
+    let copy = EmbeddedStore::open(&copy).expect("opens the copy");
+    let recovered = copy.recover().expect("recovers");
+    assert_eq!((recovered.jobs.len(), recovered.last_event), (1, Some(12)));
+    assert_eq!(copy.queue_page(JOB, 0, b"", 9).expect("reads").items.len(), 3);
+    assert!(store.recover().expect("recovers").jobs.is_empty());
+}
+
+/// What a store holds, as text that can be compared.
+fn contents(store: &EmbeddedStore) -> Result<String, StoreError> {
+    let recovered = store.recover()?;
+    let queue = store.queue_page(JOB, 0, b"", 10_000)?;
+    let items = store.items(JOB, 1, 0, 10_000)?;
+    Ok(format!("{recovered:?} {queue:?} {items:?}"))
+}
+
+#[test]
+fn damage_is_found_or_harmless_and_never_believed() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("store");
+    let store = EmbeddedStore::open(&path).expect("opens");
+    for round in 0..20 {
+        let mut changes = filled();
+        let put = (0..50).map(|sequence| Change::PutEntry {
+            job: JOB,
+            sequence: round * 50 + sequence,
+            entry: entry(&format!("entry-{round}-{sequence}")),
+        });
+        changes.extend(put);
+        store.commit(&changes).expect("commits");
+    }
+    let expected = contents(&store).expect("reads");
+    drop(store);
+    let bytes = std::fs::read(&path).expect("reads the file");
+    let (mut found, mut harmless) = (0, 0);
+    let mut try_with = |damaged: &[u8], what: &str| {
+        let damaged_path = directory.path().join("damaged");
+        std::fs::write(&damaged_path, damaged).expect("writes");
+        match EmbeddedStore::open(&damaged_path).and_then(|store| contents(&store)) {
+            Ok(contents) => {
+                assert!(contents == expected, "{what} was believed");
+                harmless += 1;
+            }
+            Err(error) => {
+                let text = error.to_string();
+                assert!(text.contains("backup") || text.contains("format"), "{what}: {text}");
+                found += 1;
+            }
+        }
+    };
+    // Every 97th byte of the beginning, where the structure stands, and a sample of all others.
+    let offsets = (0..4096_usize).step_by(97).chain((4096..bytes.len()).step_by(bytes.len() / 150));
+    for offset in offsets {
+        let mut damaged = bytes.clone();
+        damaged[offset] ^= 1 << (offset % 8);
+        try_with(&damaged, &format!("a flipped bit in byte {offset}"));
+    }
+    for eighths in 0..8 {
+        try_with(&bytes[..bytes.len() * eighths / 8], &format!("a file cut to {eighths} eighths"));
+    }
+    assert!(found > 0 && harmless > 0, "{found} found, {harmless} harmless");
+}

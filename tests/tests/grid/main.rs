@@ -1,5 +1,6 @@
 //! The grid as its operators meet it: real programs, real ports, real files, from outside only.
 
+mod backups;
 mod copy;
 mod crash;
 mod dead_letters;
