@@ -108,8 +108,10 @@ impl Sink {
         }
     }
 
-    /// Removes the temporaries that a killed process left of an assignment. Blocks.
+    /// Removes the temporaries that a killed process, or a panic, left of an assignment. Where another attempt at its
+    /// items is under way they are that one's by now, and stay. Blocks.
     pub fn clean_temporaries(&self, assignment: &Assignment) {
+        let Some(_claim) = self.claims.try_claim(assignment) else { return };
         let is_single = work::is_single(assignment);
         let opened = self.roots.open_destination(&assignment.destination_path, is_single, false);
         let Ok(place) = opened else { return };
