@@ -118,6 +118,10 @@ impl Sink {
         let prefix = temporary_prefix(self.identity, assignment);
         for item in &assignment.items {
             work::remove_temporary(&place, &prefix, item);
+            // Published, it may be, and not synced.
+            if let Ok(device) = work::parent_of(&place, item).and_then(|parent| self.syncers.know(&parent)) {
+                self.syncers.doubt(device);
+            }
         }
     }
 
