@@ -120,18 +120,20 @@ impl Vault {
         }
     }
 
-    /// What an earlier process was working on when it ended. Records that cannot be read are removed: they were cut
-    /// short by the same end, before their work began.
+    /// What an earlier process was working on when it ended. Records that are not whole, or have not got their name yet,
+    /// are removed: they were cut short by the same end, before their work began.
     ///
     /// # Errors
     /// The system refuses.
     pub fn leftovers(&self) -> io::Result<Vec<Assignment>> {
         let mut leftovers = Vec::new();
         for entry in fs::read_dir(self.path.join(ASSIGNMENTS))? {
-            let path = entry?.path();
-            match serde_json::from_slice::<Assignment>(&fs::read(&path)?) {
-                Ok(assignment) => leftovers.push(assignment),
-                Err(_) => fs::remove_file(&path)?,
+            let entry = entry?;
+            let path = entry.path();
+            let recorded = serde_json::from_slice::<Assignment>(&fs::read(&path)?).ok();
+            match recorded.filter(|assignment| *entry.file_name() == *file_name(assignment.id)) {
+                Some(assignment) => leftovers.push(assignment),
+                None => fs::remove_file(&path)?,
             }
         }
         leftovers.sort_by_key(|assignment| assignment.id);
@@ -157,10 +159,17 @@ fn lock(path: &Path) -> Result<File, VaultError> {
 /// Writes a file so that it is there whole or not at all, also after a power cut.
 fn publish(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let temporary = directory.join(format!("{name}{TEMPORARY_SUFFIX}"));
-    let mut file = File::create(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&temporary, directory.join(name))?;
+    let write = || {
+        let mut file = File::create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, directory.join(name))
+    };
+    if let Err(error) = write() {
+        // On a full disk it must not stay and take space; it may not even be there.
+        let _ = fs::remove_file(&temporary);
+        return Err(error);
+    }
     File::open(directory)?.sync_all()
 }
 
@@ -220,10 +229,26 @@ mod tests {
     }
 
     #[test]
+    fn a_record_that_cannot_be_made_leaves_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let vault = Vault::open(directory.path(), Uuid::from_u128(1)).unwrap();
+        // A directory stands where the record shall go.
+        let place = directory.path().join(ASSIGNMENTS).join("1.json");
+        fs::create_dir_all(&place).unwrap();
+        assert!(vault.record(&assignment(1, 1)).is_err());
+        fs::remove_dir(&place).unwrap();
+        assert_eq!(fs::read_dir(directory.path().join(ASSIGNMENTS)).unwrap().count(), 0);
+    }
+
+    #[test]
     fn a_record_that_was_cut_short_is_removed() {
         let directory = tempfile::tempdir().unwrap();
         let vault = Vault::open(directory.path(), Uuid::from_u128(1)).unwrap();
-        fs::write(directory.path().join(ASSIGNMENTS).join("7.json.tmp"), "{\"id\":").unwrap();
+        let journal = directory.path().join(ASSIGNMENTS);
+        fs::write(journal.join("7.json.tmp"), "{\"id\":").unwrap();
+        // Whole, and killed just before it got its name.
+        vault.record(&assignment(8, 1)).unwrap();
+        fs::rename(journal.join("8.json"), journal.join("8.json.tmp")).unwrap();
         assert!(vault.leftovers().unwrap().is_empty());
         assert_eq!(fs::read_dir(directory.path().join(ASSIGNMENTS)).unwrap().count(), 0);
     }

@@ -1,5 +1,12 @@
 //! Typed clients of a coordinator, and waits for what it shows.
 
+use std::fs::File;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+
+use hyper_util::rt::TokioIo;
 use orbit_proto::v1;
 use orbit_proto::v1::backpressure_service_client::BackpressureServiceClient;
 use orbit_proto::v1::bulletin_service_client::BulletinServiceClient;
@@ -7,11 +14,13 @@ use orbit_proto::v1::dead_letter_service_client::DeadLetterServiceClient;
 use orbit_proto::v1::job_service_client::JobServiceClient;
 use orbit_proto::v1::provenance_service_client::ProvenanceServiceClient;
 use orbit_proto::v1::star_service_client::StarServiceClient;
+use rustix::thread::LinkNameSpaceType;
+use tonic::codegen::http;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::deadline::within;
+use crate::deadline::{eventually, within};
 
 /// A page of the longest length.
 const PAGE_MAX: i32 = 1000;
@@ -27,6 +36,18 @@ impl Client {
     pub fn new(address: &str) -> Self {
         let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address makes a URL");
         Self { channel: endpoint.connect_lazy() }
+    }
+
+    /// The same from within a network namespace, whatever connects it to others.
+    pub fn within_namespace(address: &str, namespace: &Path) -> Self {
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address makes a URL");
+        let address: SocketAddr = address.parse().expect("a grid's address is a number and a port");
+        let namespace = namespace.to_owned();
+        let connector = tower::service_fn(move |_: http::Uri| {
+            let namespace = namespace.clone();
+            async move { connect_within(namespace, address).await.map(TokioIo::new) }
+        });
+        Self { channel: endpoint.connect_with_connector_lazy(connector) }
     }
 
     /// JobService.
@@ -67,10 +88,38 @@ impl Client {
         response.into_inner().job.expect("a created job is shown").job_id
     }
 
+    /// Creates a job although the coordinator may die before, while or after it does. `request_id` makes sure that it
+    /// is one job.
+    pub async fn create_surely(&self, spec: v1::JobSpec, request_id: &str) -> u64 {
+        let request = v1::CreateJobRequest { spec: Some(spec), request_id: request_id.to_owned() };
+        eventually("a job to be created", async || match self.jobs().create_job(request.clone()).await {
+            Ok(response) => Some(response.into_inner().job.expect("a created job is shown").job_id),
+            Err(status) if status.code() == Code::InvalidArgument => panic!("CreateJob: {status}"),
+            Err(_) => None,
+        })
+        .await
+    }
+
+    /// All jobs.
+    pub async fn all_jobs(&self) -> Vec<v1::Job> {
+        let request = v1::ListJobsRequest { page_size: PAGE_MAX, ..v1::ListJobsRequest::default() };
+        let listed = within("ListJobs", self.jobs().list_jobs(request)).await;
+        listed.unwrap_or_else(|status| panic!("ListJobs: {status}")).into_inner().jobs
+    }
+
     /// A job as it is now.
     pub async fn job(&self, job_id: u64) -> v1::Job {
         let got = within("GetJob", self.jobs().get_job(v1::GetJobRequest { job_id })).await;
         got.unwrap_or_else(|status| panic!("GetJob: {status}")).into_inner().job.expect("a job is shown")
+    }
+
+    /// Whether a job has ended, asked again while the coordinator cannot answer.
+    pub async fn has_ended(&self, job_id: u64) -> bool {
+        let got = eventually("GetJob", async || {
+            self.jobs().get_job(v1::GetJobRequest { job_id }).await.ok().map(tonic::Response::into_inner)
+        })
+        .await;
+        got.job.is_some_and(|job| job.end_time.is_some())
     }
 
     /// Watches a job until it is as it should be. A watch that is cut off is begun again.
@@ -192,6 +241,22 @@ impl Client {
         found
     }
 
+    /// All items of a job, page after page.
+    pub async fn all_items(&self, job_id: u64) -> Vec<v1::Item> {
+        let mut request =
+            v1::ListItemsRequest { job_id, page_size: PAGE_MAX, ..v1::ListItemsRequest::default() };
+        let mut found = Vec::new();
+        loop {
+            let listed = within("ListItems", self.jobs().list_items(request.clone())).await;
+            let page = listed.unwrap_or_else(|status| panic!("ListItems: {status}")).into_inner();
+            found.extend(page.items);
+            if page.next_page_token.is_empty() {
+                return found;
+            }
+            request.page_token = page.next_page_token;
+        }
+    }
+
     /// All events of a type in a job, page after page.
     pub async fn events_of(&self, job_id: u64, kind: v1::ProvenanceType) -> Vec<v1::ProvenanceEvent> {
         let mut request = v1::ListEventsRequest {
@@ -211,6 +276,25 @@ impl Client {
             request.page_token = page.next_page_token;
         }
     }
+}
+
+/// A connection that belongs to a network namespace: a thread of its own enters it, since a thread cannot go back.
+async fn connect_within(namespace: PathBuf, address: SocketAddr) -> io::Result<tokio::net::TcpStream> {
+    let (sender, connected) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let connect = || {
+            let handle = File::open(&namespace)?;
+            let kind = LinkNameSpaceType::Network;
+            rustix::thread::move_into_link_name_space(handle.as_fd(), Some(kind))?;
+            let stream = std::net::TcpStream::connect(address)?;
+            stream.set_nonblocking(true)?;
+            Ok(stream)
+        };
+        // The caller may have given up.
+        let _ = sender.send(connect());
+    });
+    let stream: io::Result<std::net::TcpStream> = connected.await.map_err(io::Error::other)?;
+    tokio::net::TcpStream::from_std(stream?)
 }
 
 /// The fields that an INVALID_ARGUMENT names, in order.

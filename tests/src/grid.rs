@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::client::Client;
+use crate::network::Network;
 use crate::process::Process;
 use crate::programs::program;
 
@@ -20,8 +21,12 @@ pub struct Grid {
     address: String,
     http_address: String,
     coordinator_arguments: Vec<String>,
+    network: Option<Network>,
     directory: TempDir,
 }
+
+/// The name under which the coordinator is a member of a network.
+pub const COORDINATOR: &str = "coordinator";
 
 impl Grid {
     /// A grid whose Stars receive work already.
@@ -31,18 +36,32 @@ impl Grid {
 
     /// The same, with further arguments for the coordinator.
     pub async fn start_with(stars: &[&str], coordinator_arguments: &[&str]) -> Self {
+        Self::start_on(None, stars, coordinator_arguments).await
+    }
+
+    /// A grid with a network of its own: the coordinator and each Star are members of it.
+    pub async fn start_in_network(stars: &[&str], coordinator_arguments: &[&str]) -> Self {
+        let network = Network::new(&[&[COORDINATOR], stars].concat());
+        Self::start_on(Some(network), stars, coordinator_arguments).await
+    }
+
+    async fn start_on(network: Option<Network>, stars: &[&str], coordinator_arguments: &[&str]) -> Self {
         let directory = tempfile::Builder::new().prefix("orbit-grid-").tempdir();
         let directory = directory.expect("the temporary directory is writable");
         let arguments: Vec<String> =
             coordinator_arguments.iter().map(|&argument| argument.to_owned()).collect();
-        let (coordinator, address, http_address) =
-            start_coordinator(directory.path(), "127.0.0.1:0", "127.0.0.1:0", &arguments).await;
+        let listen = any_port(network.as_ref(), COORDINATOR);
+        let command = coordinator_command(network.as_ref(), &directory, [&listen, "127.0.0.1:0"], &arguments);
+        let mut coordinator = Process::spawn(COORDINATOR, command, directory.path());
+        let address = coordinator.line_after(LISTENING).await;
+        let http_address = coordinator.line_after(HTTP).await;
         let mut grid = Self {
             coordinator,
             stars: BTreeMap::new(),
             address,
             http_address,
             coordinator_arguments: arguments,
+            network,
             directory,
         };
         for name in stars {
@@ -60,15 +79,22 @@ impl Grid {
 
     /// Starts a Star by a command of the caller's, and waits for the line that says where it listens.
     pub async fn launch_star(&mut self, name: &str, command: Command) {
+        let is_up = self.try_launch_star(name, command).await;
+        assert!(is_up, "{name} ended before it listened:\n{}", self.star(name).errors());
+    }
+
+    /// The same for a Star that may be killed before it listens; says whether it does.
+    pub async fn try_launch_star(&mut self, name: &str, command: Command) -> bool {
         std::fs::create_dir_all(self.root(name)).expect("a grid's directory is writable");
         let mut star = Process::spawn(name, command, self.directory.path());
-        star.line_after("listening on ").await;
+        let is_up = star.line_or_end(LISTENING).await.is_some();
         self.stars.insert(name.to_owned(), star);
+        is_up
     }
 
     /// The command that starts a Star of this grid.
     pub fn star_command(&self, name: &str) -> Command {
-        let mut command = Command::new(program("orbit-star"));
+        let mut command = command_on(self.network.as_ref(), name, "orbit-star");
         command.args(self.star_arguments(name));
         command
     }
@@ -89,7 +115,8 @@ impl Grid {
             |path: PathBuf| path.to_str().expect("temporary directories have names of text").to_owned();
         let mut arguments = vec!["--star-id".to_owned(), name.to_owned()];
         arguments.extend(["--coordinator".to_owned(), format!("http://{}", self.address)]);
-        arguments.extend(["--listen".to_owned(), "127.0.0.1:0".to_owned()]);
+        arguments.extend(["--listen".to_owned(), any_port(self.network.as_ref(), name)]);
+        arguments.extend(self.network.iter().map(|_| PLAINTEXT.to_owned()));
         arguments.extend(["--root".to_owned(), text(self.root(name))]);
         arguments.extend(["--vault".to_owned(), text(self.vault(name))]);
         arguments
@@ -138,7 +165,15 @@ impl Grid {
 
     /// A client of the coordinator. It survives a restart of the coordinator.
     pub fn client(&self) -> Client {
-        Client::new(&self.address)
+        match &self.network {
+            Some(network) => Client::within_namespace(&self.address, &network.hub()),
+            None => Client::new(&self.address),
+        }
+    }
+
+    /// The network that this grid has to itself.
+    pub fn network(&self) -> &Network {
+        self.network.as_ref().expect("the grid was started in a network")
     }
 
     /// The coordinator's process.
@@ -158,15 +193,18 @@ impl Grid {
 
     /// Starts the coordinator again, with the same directory and the same ports.
     pub async fn restart_coordinator(&mut self) {
+        let is_up = self.try_restart_coordinator(|command| command).await;
+        assert!(is_up, "the coordinator ended before it listened:\n{}", self.coordinator.errors());
+    }
+
+    /// The same by a changed command, which may kill it before it listens; says whether it does.
+    pub async fn try_restart_coordinator(&mut self, change: impl FnOnce(Command) -> Command) -> bool {
         assert!(!self.coordinator.is_running(), "the coordinator still runs");
-        let (coordinator, ..) = start_coordinator(
-            self.directory.path(),
-            &self.address,
-            &self.http_address,
-            &self.coordinator_arguments,
-        )
-        .await;
-        self.coordinator = coordinator;
+        let listen = [&self.address[..], &self.http_address];
+        let arguments = &self.coordinator_arguments;
+        let command = coordinator_command(self.network.as_ref(), &self.directory, listen, arguments);
+        self.coordinator = Process::spawn(COORDINATOR, change(command), self.directory.path());
+        self.coordinator.line_or_end(HTTP).await.is_some()
     }
 }
 
@@ -175,17 +213,40 @@ pub fn is_ready(star: &v1::Star) -> bool {
     star.state() == v1::StarState::Scheduled && star.liveness() == v1::Liveness::Alive
 }
 
-async fn start_coordinator(
-    directory: &Path,
-    listen: &str,
-    http_listen: &str,
+/// What programs print before the address of their service.
+const LISTENING: &str = "listening on ";
+/// What the coordinator prints before the address of its web server, after the other one.
+const HTTP: &str = "http on ";
+/// Allows to listen where other machines could connect.
+const PLAINTEXT: &str = "--insecure-plaintext";
+
+fn coordinator_command(
+    network: Option<&Network>,
+    directory: &TempDir,
+    [listen, http_listen]: [&str; 2],
     arguments: &[String],
-) -> (Process, String, String) {
-    let mut command = Command::new(program("orbit-coordinator"));
+) -> Command {
+    let mut command = command_on(network, COORDINATOR, "orbit-coordinator");
     command.args(["--listen", listen, "--http-listen", http_listen]);
-    command.arg("--data-dir").arg(directory.join("coordinator")).args(arguments);
-    let mut process = Process::spawn("coordinator", command, directory);
-    let address = process.line_after("listening on ").await;
-    let http_address = process.line_after("http on ").await;
-    (process, address, http_address)
+    command.args(network.map(|_| PLAINTEXT));
+    command.arg("--data-dir").arg(directory.path().join("coordinator")).args(arguments);
+    command
+}
+
+/// A command that runs a program of this build as a member of the network, if there is one.
+fn command_on(network: Option<&Network>, member: &str, name: &str) -> Command {
+    let prefix = network.map(|network| network.prefix(member)).unwrap_or_default();
+    match prefix.split_first() {
+        Some((first, rest)) => {
+            let mut command = Command::new(first);
+            command.args(rest).arg(program(name));
+            command
+        }
+        None => Command::new(program(name)),
+    }
+}
+
+/// A free port at the address of a member.
+fn any_port(network: Option<&Network>, member: &str) -> String {
+    network.map_or_else(|| "127.0.0.1:0".to_owned(), |network| format!("{}:0", network.address(member)))
 }

@@ -37,14 +37,22 @@ impl Process {
 
     /// What follows `prefix` on the next line of standard output that begins with it.
     pub async fn line_after(&mut self, prefix: &str) -> String {
+        match self.line_or_end(prefix).await {
+            Some(rest) => rest,
+            None => panic!("{} ended without printing {prefix:?}:\n{}", self.name, self.errors()),
+        }
+    }
+
+    /// The same for a program that may be killed before it prints such a line; `None` then.
+    pub async fn line_or_end(&mut self, prefix: &str) -> Option<String> {
         let what = format!("{} to print {prefix:?}", self.name);
         within(&what, async {
             while let Some(line) = self.output.next_line().await.expect("standard output is text") {
                 if let Some(rest) = line.strip_prefix(prefix) {
-                    return rest.trim().to_owned();
+                    return Some(rest.trim().to_owned());
                 }
             }
-            panic!("{} ended without printing {prefix:?}:\n{}", self.name, self.errors());
+            None
         })
         .await
     }

@@ -160,6 +160,13 @@ impl StarCore {
                 self.link.welcome(now, heartbeat_interval, lease);
                 let text = format!("session {epoch} is open");
                 effects.push(Effect::Log { is_warning: false, text });
+                if let Some(id) = kept.iter().find(|id| !self.work.is_held(**id)) {
+                    // The lease ended while the hello was on its way. Nobody would ever end what the coordinator
+                    // believes to be held here; the next hello says so.
+                    let text = format!("assignment {id} was given up meanwhile: connecting anew");
+                    effects.extend(self.link.session().map(|session| Effect::Disconnect { session }));
+                    return self.lose_session(now, SessionEnd::Lost(text), effects);
+                }
                 self.work.keep_only(&kept, effects);
                 self.work.send_again(effects);
                 if self.stop_by.is_some() {

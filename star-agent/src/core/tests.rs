@@ -351,10 +351,39 @@ fn a_welcome_drops_what_it_does_not_keep() {
     bench.produce(5, 0..1);
     bench.lose(1);
     bench.wait();
-    let effects = bench.hear(2, welcome(&[6, 77]));
+    let effects = bench.hear(2, welcome(&[6]));
     assert!(effects.contains(&Effect::StopAssignment(AssignmentId(5))));
     assert!(reports(&effects).is_empty());
     assert_eq!(bench.held(), [6]);
+}
+
+#[test]
+fn a_welcome_that_keeps_what_was_given_up_since_the_hello_is_answered_with_a_new_hello() {
+    let mut bench = Bench::working();
+    bench.hear(1, assign(5, 2));
+    bench.lose(1);
+    let effects = bench.wait();
+    let [Effect::Connect { session: 2, hello, .. }] = &effects[..] else { panic!("{effects:?}") };
+    assert_eq!(hello.held, [AssignmentId(5)]);
+    // The coordinator hangs until the lease is over, then reads that hello.
+    bench.at_ms = 9_000;
+    while bench.held() == [5] {
+        bench.wait();
+    }
+    let session = bench.core.link.session();
+    let effects = match session {
+        Some(session) => bench.hear(session, welcome(&[5])),
+        None => {
+            let effects = bench.wait();
+            let Some(Effect::Connect { session, .. }) = effects.last() else { panic!("{effects:?}") };
+            let session = *session;
+            bench.hear(session, welcome(&[5]))
+        }
+    };
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Disconnect { .. })), "{effects:?}");
+    let effects = bench.wait();
+    let Some(Effect::Connect { hello, .. }) = effects.last() else { panic!("{effects:?}") };
+    assert!(hello.held.is_empty(), "the new hello says that nothing is held");
 }
 
 #[test]

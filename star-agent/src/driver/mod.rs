@@ -78,6 +78,8 @@ struct Probe {
 struct Running {
     progress: Arc<AtomicU64>,
     cancel: CancellationToken,
+    /// Every outcome is safe at the coordinator.
+    safe: CancellationToken,
 }
 
 struct RunningScan {
@@ -170,9 +172,9 @@ impl Driver {
             Effect::StartAssignment(assignment) => self.start(assignment),
             Effect::StopAssignment(id) => self.stop_assignment(id),
             Effect::ForgetAssignment(id) => {
-                self.running.remove(&id);
-                let vault = Arc::clone(&self.world.vault);
-                self.tracker.spawn_blocking(move || forget(&vault, id));
+                if let Some(running) = self.running.remove(&id) {
+                    running.safe.cancel();
+                }
             }
             Effect::StartScan { run, request } => self.start_scan(run, request),
             Effect::StopScan { run } => {
@@ -220,14 +222,16 @@ impl Driver {
     fn start(&mut self, assignment: Assignment) {
         let id = assignment.id;
         let progress = Arc::new(AtomicU64::new(0));
-        let cancel = CancellationToken::new();
-        self.running.insert(id, Running { progress: Arc::clone(&progress), cancel: cancel.clone() });
+        let (cancel, safe) = (CancellationToken::new(), CancellationToken::new());
+        let running = Running { progress: Arc::clone(&progress), cancel: cancel.clone(), safe: safe.clone() };
+        self.running.insert(id, running);
         let task = Work {
             plane: Arc::clone(&self.world.plane),
             vault: Arc::clone(&self.world.vault),
             inbox: self.sender.clone(),
             progress,
             cancel,
+            safe,
         };
         self.tracker.spawn(task.run(assignment));
     }
@@ -309,13 +313,14 @@ async fn wait_until(clock: Clock, deadline: Option<orbit_shared::time::Monotonic
     }
 }
 
-/// One assignment's work, from the journal to its last outcome.
+/// One assignment's work, from its record in the journal until that is taken out again.
 struct Work {
     plane: Arc<dyn DataPlane>,
     vault: Arc<Vault>,
     inbox: mpsc::Sender<Event>,
     progress: Arc<AtomicU64>,
     cancel: CancellationToken,
+    safe: CancellationToken,
 }
 
 impl Work {
@@ -326,18 +331,23 @@ impl Work {
         if self.record(&assignment).await && !self.cancel.is_cancelled() {
             self.execute(assignment.clone()).await;
         }
-        if self.cancel.is_cancelled() {
-            let (plane, vault) = (self.plane, self.vault);
-            let cleaning = tokio::task::spawn_blocking(move || {
-                plane.clean_temporaries(&assignment);
-                forget(&vault, id);
-            });
-            if cleaning.await.is_err() {
-                warn!("assignment {id}: cleaning up panicked");
-            }
-        }
         // Nobody is left to tell when the inbox is gone.
         let _ = self.inbox.send(Event::WorkEnded { assignment: id }).await;
+        // It may be withdrawn after its work has ended as well, when the coordinator never got to hear of that.
+        tokio::select! {
+            () = self.safe.cancelled() => {}
+            () = self.cancel.cancelled() => {}
+        }
+        let (plane, vault, is_withdrawn) = (self.plane, self.vault, self.cancel.is_cancelled());
+        let ending = tokio::task::spawn_blocking(move || {
+            if is_withdrawn {
+                plane.clean_temporaries(&assignment);
+            }
+            forget(&vault, id);
+        });
+        if ending.await.is_err() {
+            warn!("assignment {id}: cleaning up panicked");
+        }
     }
 
     async fn record(&self, assignment: &Assignment) -> bool {

@@ -265,6 +265,22 @@ async fn a_withdrawn_assignment_is_stopped_cleaned_up_and_forgotten() {
 }
 
 #[tokio::test]
+async fn an_assignment_withdrawn_after_its_work_has_ended_is_forgotten_too() {
+    let mut stage = Stage::new(FakePlane::default()).await;
+    let mut session = stage.working().await;
+    session.say(CoordinatorMessage::Assign(test_assignment(5, 3))).await;
+    let mut outcomes = 0;
+    while outcomes < 3 {
+        let StarMessage::Report(report) = session.hear().await else { panic!("only reports are due") };
+        outcomes += report.outcomes.len();
+    }
+    assert_eq!(stage.journalled(), 1);
+    // The coordinator never acknowledges: it has given the work to somebody else.
+    session.say(CoordinatorMessage::Withdraw(AssignmentId(5))).await;
+    eventually("it is forgotten", || stage.journalled() == 0).await;
+}
+
+#[tokio::test]
 async fn a_scan_never_runs_ahead_of_its_acknowledgements() {
     let mut stage = Stage::new(FakePlane::default()).await;
     let mut session = stage.session().await;

@@ -27,8 +27,7 @@ impl Claims {
     /// Waits until no other attempt at any of the items is under way. Takes all of them at once, so that two
     /// assignments never wait for each other.
     pub(super) async fn claim(&self, assignment: &Assignment) -> Claim<'_> {
-        let item = |sequence| ItemId { job: assignment.job, destination: assignment.destination, sequence };
-        let items: Vec<ItemId> = assignment.items.iter().map(|assigned| item(assigned.sequence)).collect();
+        let items = items_of(assignment);
         loop {
             // Registered before the look, so that a release in between is not missed.
             let mut released = std::pin::pin!(self.released.notified());
@@ -40,6 +39,12 @@ impl Claims {
         }
     }
 
+    /// The same, unless another attempt at any of the items is under way now.
+    pub(super) fn try_claim(&self, assignment: &Assignment) -> Option<Claim<'_>> {
+        let items = items_of(assignment);
+        self.try_take(&items).then_some(Claim { claims: self, items })
+    }
+
     fn try_take(&self, items: &[ItemId]) -> bool {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let is_free = items.iter().all(|item| !held.contains(item));
@@ -48,6 +53,11 @@ impl Claims {
         }
         is_free
     }
+}
+
+fn items_of(assignment: &Assignment) -> Vec<ItemId> {
+    let item = |sequence| ItemId { job: assignment.job, destination: assignment.destination, sequence };
+    assignment.items.iter().map(|assigned| item(assigned.sequence)).collect()
 }
 
 impl Drop for Claim<'_> {

@@ -43,7 +43,15 @@ pub(super) async fn run(work: &Arc<Work>, reporter: &Reporter) -> Result<(), Can
         Ok(Some(device)) => Some((*index, *device)),
         Ok(None) | Err(_) => None,
     });
-    let synced = sync(work, changed.collect()).await;
+    let changed: Vec<(usize, u64)> = changed.collect();
+    let devices: Vec<u64> = changed.iter().map(|(_, device)| *device).collect();
+    let mut synced = sync(work, changed).await;
+    if synced.is_err() {
+        // The next attempt finds them as they should be.
+        devices.into_iter().for_each(|device| work.syncers.doubt(device));
+    } else {
+        synced = work.syncers.settle_doubts().await;
+    }
     let outcomes = done.into_iter().map(|(index, result)| outcome(work, index, result, synced));
     reporter.send(outcomes.collect()).await
 }
@@ -56,16 +64,14 @@ fn outcome(
 ) -> ItemOutcome {
     let result = match (result, synced) {
         (Err(failure), _) => ItemResult::Failed(failure),
-        (Ok(None), _) => ItemResult::Skipped,
+        (Ok(None), Ok(())) => ItemResult::Skipped,
         (Ok(Some(_)), Ok(())) => ItemResult::Stored {
             size: 0,
             bytes_transferred: 0,
             bytes_deduplicated: 0,
             duration: work.started.elapsed(),
         },
-        (Ok(Some(_)), Err(errno)) => {
-            ItemResult::Failed(at_destination(errno, "sync", &work.target_path(index)))
-        }
+        (Ok(_), Err(errno)) => ItemResult::Failed(at_destination(errno, "sync", &work.target_path(index))),
     };
     work.outcome(index, result)
 }

@@ -109,14 +109,20 @@ impl Sink {
         }
     }
 
-    /// Removes the temporaries that a killed process left of an assignment. Blocks.
+    /// Removes the temporaries that a killed process, or a panic, left of an assignment. Where another attempt at its
+    /// items is under way they are that one's by now, and stay. Blocks.
     pub fn clean_temporaries(&self, assignment: &Assignment) {
+        let Some(_claim) = self.claims.try_claim(assignment) else { return };
         let is_single = work::is_single(assignment);
         let opened = self.roots.open_destination(&assignment.destination_path, is_single, false);
         let Ok(place) = opened else { return };
         let prefix = temporary_prefix(self.identity, assignment);
         for item in &assignment.items {
             work::remove_temporary(&place, &prefix, item);
+            // Published, it may be, and not synced.
+            if let Ok(device) = work::parent_of(&place, item).and_then(|parent| self.syncers.know(&parent)) {
+                self.syncers.doubt(device);
+            }
         }
     }
 

@@ -26,6 +26,8 @@ const PLANNERS: usize = 2;
 pub(super) struct Plan {
     /// Nothing more.
     pub(super) finished: Vec<ItemOutcome>,
+    /// They are there already; indices into the assignment's items.
+    skipped: Vec<usize>,
     /// Publish.
     pub(super) written: Vec<Written>,
     /// Ask the source.
@@ -71,8 +73,21 @@ pub(super) async fn plan(work: &Arc<Work>) -> Result<Plan, Cancelled> {
         // A planner can only fail to end when the process does.
         let part = part.map_err(|_| Cancelled)?;
         whole.finished.extend(part.finished);
+        whole.skipped.extend(part.skipped);
         whole.written.extend(part.written);
         whole.fetches.extend(part.fetches);
+    }
+    if !whole.skipped.is_empty() {
+        // What is there already may be the work of an attempt whose sync failed.
+        let settled = work.syncers.settle_doubts().await;
+        let skipped = std::mem::take(&mut whole.skipped);
+        whole.finished.extend(skipped.into_iter().map(|index| match settled {
+            Ok(()) => work.outcome(index, ItemResult::Skipped),
+            Err(errno) => {
+                let failure = at_destination(errno, "sync", &work.target_path(index));
+                work.outcome(index, ItemResult::Failed(failure))
+            }
+        }));
     }
     if work.cancel.is_cancelled() { Err(Cancelled) } else { Ok(whole) }
 }
@@ -84,7 +99,7 @@ fn plan_part(work: &Work, order: &[usize], part: Range<usize>) -> Plan {
             break;
         }
         match plan_item(work, index) {
-            Ok(Step::Skip) => plan.finished.push(work.outcome(index, ItemResult::Skipped)),
+            Ok(Step::Skip) => plan.skipped.push(index),
             Ok(Step::Publish(written)) => plan.written.push(written),
             Ok(Step::Fetch(wanted)) => plan.fetches.push(wanted),
             Err(failure) => plan.finished.push(work.outcome(index, ItemResult::Failed(failure))),

@@ -23,6 +23,16 @@ use crate::sink::write::remove;
 #[derive(Debug, Default)]
 pub(super) struct Syncers {
     known: Mutex<BTreeMap<u64, Arc<Syncer>>>,
+    doubts: Mutex<Doubts>,
+}
+
+/// File systems on which something has its final name, or its final mode and time, and was not synced after that: a sync
+/// failed, or an earlier process was killed. Nothing there may be taken for stored before it is synced.
+#[derive(Debug, Default)]
+struct Doubts {
+    /// When each of them was last doubted.
+    devices: BTreeMap<u64, u64>,
+    raised: u64,
 }
 
 /// Syncs one file system, once for all who wait.
@@ -57,6 +67,27 @@ impl Syncers {
             }));
         }
         Ok(device)
+    }
+
+    /// Notes that something on a known file system looks as it should and may not be durable.
+    pub(super) fn doubt(&self, device: u64) {
+        let mut doubts = self.doubts.lock().unwrap_or_else(PoisonError::into_inner);
+        doubts.raised += 1;
+        let raised = doubts.raised;
+        doubts.devices.insert(device, raised);
+    }
+
+    /// Returns when nothing is in doubt that was so before the call. Usually nothing is.
+    pub(super) async fn settle_doubts(&self) -> Result<(), Errno> {
+        let devices = self.doubts.lock().unwrap_or_else(PoisonError::into_inner).devices.clone();
+        for (device, raised) in devices {
+            self.sync(device).await?;
+            let mut doubts = self.doubts.lock().unwrap_or_else(PoisonError::into_inner);
+            if doubts.devices.get(&device) == Some(&raised) {
+                doubts.devices.remove(&device);
+            }
+        }
+        Ok(())
     }
 
     /// Returns when all that was written to a known file system before the call is durable.
@@ -98,6 +129,9 @@ pub(super) async fn publish(work: Arc<Work>, written: Vec<Written>) -> Vec<ItemO
         match result {
             Ok(()) => synced.extend(group),
             Err(errno) => {
+                if group.iter().any(|written| !written.is_temporary) {
+                    work.syncers.doubt(device);
+                }
                 let removing = Arc::clone(&work);
                 let failed = move || give_up(&removing, &group, errno);
                 outcomes.extend(blocking(failed).await.unwrap_or_default());
@@ -110,6 +144,10 @@ pub(super) async fn publish(work: Arc<Work>, written: Vec<Written>) -> Vec<ItemO
     };
     outcomes.extend(failed);
     let result = sync_directories(&work, &published).await;
+    if result.is_err() {
+        // The next attempt finds them in place.
+        published.iter().for_each(|written| work.syncers.doubt(written.device));
+    }
     outcomes.extend(published.iter().map(|written| match result {
         Ok(()) => work.outcome(written.item, stored(&work, written)),
         Err(errno) => failure_of(&work, written.item, errno, "sync the directory of"),

@@ -113,13 +113,17 @@ pub(super) fn remove_temporary(place: &Place, prefix: &str, item: &AssignedItem)
     if item.entry.kind == EntryKind::Directory {
         return;
     }
-    let parent = match &place.single {
-        Some(_) => place.tree.open_dir(b""),
-        None => place.tree.open_parent(&item.entry.path).map(|(parent, _)| parent),
-    };
-    if let Ok(parent) = parent {
+    if let Ok(parent) = parent_of(place, item) {
         // Usually there is none.
         let _ = rustix::fs::unlinkat(&parent, temporary_name(prefix, item.sequence), AtFlags::empty());
+    }
+}
+
+/// The directory above an item's target.
+pub(super) fn parent_of(place: &Place, item: &AssignedItem) -> Result<Arc<OwnedFd>, Errno> {
+    match &place.single {
+        Some(_) => place.tree.open_dir(b""),
+        None => place.tree.open_parent(&item.entry.path).map(|(parent, _)| parent),
     }
 }
 

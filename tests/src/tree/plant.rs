@@ -9,13 +9,15 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 
+use crate::random::Random;
+
 /// Bytes of the path of the deepest file below the tree: near `PATH_MAX`, with room for the place it is copied to.
 const DEEP_PATH_BYTES: usize = 3500;
 
 /// Plants one entry of every odd kind that is carried: names that are no text, paths near the limit, empty files and
 /// directories, links to nothing, to a directory and upwards, times before 1970, modes without a write bit.
 pub fn plant_odd_tree(root: &Path, seed: u64) {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     std::fs::create_dir_all(root).expect("a tree can be planted");
     for (index, size) in
         [0, 1, 4095, 4096, 65_535, 65_536, 65_537, 1 << 20, (5 << 20) + 3].into_iter().enumerate()
@@ -84,7 +86,7 @@ fn deep_path() -> PathBuf {
 
 /// Plants `count` files of `size` bytes, 250 to a directory, each with content of its own.
 pub fn plant_files(root: &Path, count: usize, size: usize, seed: u64) {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     for index in 0..count {
         let path = root.join(format!("d{:04}", index / 250)).join(format!("f{index:06}"));
         plant_file(&path, &random.bytes(size), 0o644, 1_700_000_000 + index as i64);
@@ -110,9 +112,9 @@ fn finish_directories(directory: &Path, random: &mut Random) {
     for path in paths.iter().filter(|path| path.is_dir() && !path.is_symlink()) {
         finish_directories(path, random);
     }
-    let mode = [0o755, 0o700, 0o775, 0o711][(random.next() % 4) as usize];
+    let mode = [0o755, 0o700, 0o775, 0o711][(random.number() % 4) as usize];
     std::fs::set_permissions(directory, Permissions::from_mode(mode)).expect("a mode can be set");
-    set_time(directory, 1_500_000_000 + (random.next() % 100_000_000) as i64);
+    set_time(directory, 1_500_000_000 + (random.number() % 100_000_000) as i64);
 }
 
 fn set_time(path: &Path, seconds: i64) {
@@ -120,23 +122,4 @@ fn set_time(path: &Path, seconds: i64) {
     let time = Timespec { tv_sec: seconds, tv_nsec: 123_456_789 };
     let times = Timestamps { last_access: time, last_modification: time };
     utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).expect("a time can be set");
-}
-
-/// SplitMix64 by Sebastiano Vigna: enough to make content that nothing compresses.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn bytes(&mut self, count: usize) -> Vec<u8> {
-        let mut bytes: Vec<u8> = (0..count.div_ceil(8)).flat_map(|_| self.next().to_le_bytes()).collect();
-        bytes.truncate(count);
-        bytes
-    }
 }

@@ -1,0 +1,154 @@
+//! A network of its own for one grid: a namespace for each program, joined by a bridge in one more, and rules that drop
+//! what one says to another. Nothing of it touches the machine's own network. Needs root.
+
+use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// The namespace of the bridge; the test itself speaks from there.
+const HUB: &str = "hub";
+/// Every network has the same addresses, since no two of them meet: members from this one upwards.
+const FIRST_MEMBER: u8 = 1;
+/// The last part of the bridge's address.
+const HUB_HOST: u8 = 254;
+/// Where the kernel shows named namespaces.
+const NAMESPACES: &str = "/run/netns";
+/// Begins the names of all namespaces of tests; the number of the test's process follows.
+const NAME_PREFIX: &str = "orbit-test-";
+
+/// Namespaces and what joins them. Dropping it removes them, also when a test fails.
+#[derive(Debug)]
+pub struct Network {
+    prefix: String,
+    members: Vec<String>,
+}
+
+impl Network {
+    /// A network whose members all hear each other.
+    pub fn new(members: &[&str]) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        remove_abandoned();
+        let (process, number) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let members = members.iter().map(|&name| name.to_owned()).collect();
+        let network = Self { prefix: format!("{NAME_PREFIX}{process}-{number}-"), members };
+        let hub = network.namespace(HUB);
+        network.add_namespace(HUB);
+        ip(&["-n", &hub, "link", "add", "br0", "type", "bridge"]);
+        ip(&["-n", &hub, "address", "add", &format!("{}/24", address(HUB_HOST)), "dev", "br0"]);
+        ip(&["-n", &hub, "link", "set", "br0", "up"]);
+        for (index, name) in network.members.iter().enumerate() {
+            network.add_namespace(name);
+            let (namespace, port) = (network.namespace(name), format!("port{index}"));
+            let pair = ["link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns", &namespace];
+            ip(&[&["-n", &hub], &pair[..]].concat());
+            ip(&["-n", &hub, "link", "set", &port, "master", "br0", "up"]);
+            let place = format!("{}/24", network.address(name));
+            ip(&["-n", &namespace, "address", "add", &place, "dev", "eth0"]);
+            ip(&["-n", &namespace, "link", "set", "eth0", "up"]);
+        }
+        network
+    }
+
+    fn add_namespace(&self, name: &str) {
+        let namespace = self.namespace(name);
+        ip(&["netns", "add", &namespace]);
+        ip(&["-n", &namespace, "link", "set", "lo", "up"]);
+    }
+
+    fn namespace(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    /// The address of a member.
+    pub fn address(&self, name: &str) -> IpAddr {
+        let index = self.members.iter().position(|member| member == name);
+        let index = index.unwrap_or_else(|| panic!("{name} is not in this network"));
+        address(FIRST_MEMBER + u8::try_from(index).expect("a network of a test is small"))
+    }
+
+    /// What comes before a command that shall run as a member.
+    pub fn prefix(&self, name: &str) -> Vec<OsString> {
+        ["ip", "netns", "exec", &self.namespace(name)].map(OsString::from).to_vec()
+    }
+
+    /// The namespace from which a test reaches every member, whatever is cut between them.
+    pub fn hub(&self) -> PathBuf {
+        PathBuf::from(NAMESPACES).join(self.namespace(HUB))
+    }
+
+    /// From now on nothing that one member sends reaches the other; what that one answers still arrives.
+    pub fn cut_one_way(&self, from: &str, to: &str) {
+        let source = self.address(from).to_string();
+        self.iptables(to, &["--append", "INPUT", "--source", &source, "--jump", "DROP"]);
+    }
+
+    /// From now on two members do not hear each other.
+    pub fn cut(&self, one: &str, other: &str) {
+        self.cut_one_way(one, other);
+        self.cut_one_way(other, one);
+    }
+
+    /// Undoes all cuts.
+    pub fn heal(&self) {
+        for member in &self.members {
+            self.iptables(member, &["--flush", "INPUT"]);
+        }
+    }
+
+    /// Takes a member's link down, as when a cable is pulled, or up again.
+    pub fn set_link(&self, name: &str, is_up: bool) {
+        let state = if is_up { "up" } else { "down" };
+        ip(&["-n", &self.namespace(name), "link", "set", "eth0", state]);
+    }
+
+    fn iptables(&self, member: &str, arguments: &[&str]) {
+        let namespace = self.namespace(member);
+        run("ip", &[&["netns", "exec", &namespace, "iptables", "--wait"], arguments].concat(), "iptables");
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        for name in self.members.iter().map(String::as_str).chain([HUB]) {
+            remove(&self.namespace(name));
+        }
+    }
+}
+
+fn address(host: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(10, 77, 0, host))
+}
+
+/// Removes what tests left that were killed themselves.
+fn remove_abandoned() {
+    let Ok(entries) = std::fs::read_dir(NAMESPACES) else { return };
+    for name in entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
+        let process = name.strip_prefix(NAME_PREFIX).and_then(|rest| rest.split('-').next());
+        if process.is_some_and(|process| !PathBuf::from("/proc").join(process).exists()) {
+            remove(&name);
+        }
+    }
+}
+
+/// The bridge and the links go with their namespaces. Nobody could be told of a failure.
+fn remove(namespace: &str) {
+    let _ = Command::new("ip").args(["netns", "delete", namespace]).output();
+}
+
+fn ip(arguments: &[&str]) {
+    run("ip", arguments, "iproute2");
+}
+
+/// Runs a command that must succeed. Without the program or the right to use it the test fails and says so.
+fn run(program: &str, arguments: &[&str], package: &str) {
+    let output = Command::new(program).args(arguments).output();
+    let output = output.unwrap_or_else(|error| panic!("{program} (Debian package {package}): {error}"));
+    assert!(
+        output.status.success(),
+        "{program} {} failed; it needs root and the Debian package {package}:\n{}",
+        arguments.join(" "),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}

@@ -1,0 +1,53 @@
+//! Programs under strace: what they ask of the system, in order, and faults put into chosen calls.
+
+mod calls;
+mod session;
+
+use std::path::Path;
+
+use tokio::process::Command;
+
+pub use calls::{Call, calls};
+pub use session::reports_sent;
+
+/// How a program is traced.
+#[derive(Debug, Clone)]
+pub struct Strace {
+    arguments: Vec<String>,
+}
+
+impl Strace {
+    /// Writes the named calls to a file, whole.
+    pub fn recording(names: &str, path: &Path) -> Self {
+        let path = path.to_str().expect("temporary directories have names of text").to_owned();
+        // Every string in hexadecimal digits: then nothing in one can be taken for syntax.
+        let shape = ["-yy", "-xx", "--string-limit=4194304", "-o", &path].map(str::to_owned);
+        let mut arguments = vec![format!("--trace={names}")];
+        arguments.extend(shape);
+        Self { arguments }
+    }
+
+    /// Does something at the chosen calls and writes nothing: `signal=KILL:when=3` kills the program when one of its
+    /// threads is about to make its third call of one of these names.
+    pub fn injecting(names: &str, fault: &str) -> Self {
+        let arguments = vec![format!("--trace={names}"), "-o".to_owned(), "/dev/null".to_owned()];
+        Self { arguments }.and_injecting(names, fault)
+    }
+
+    /// The same besides.
+    #[must_use]
+    pub fn and_injecting(mut self, names: &str, fault: &str) -> Self {
+        self.arguments.push(format!("--inject={names}:{fault}"));
+        self
+    }
+
+    /// The command under strace. The process that is spawned is the program itself, so that signals reach it.
+    pub fn wrap(&self, command: &Command) -> Command {
+        let traced = command.as_std();
+        let mut wrapped = Command::new("strace");
+        // Without --seccomp-bpf: with it no signal is put into a call.
+        wrapped.args(["--daemonize", "--follow-forks", "--quiet=all"]).args(&self.arguments);
+        wrapped.arg("--").arg(traced.get_program()).args(traced.get_args());
+        wrapped
+    }
+}

@@ -1,0 +1,51 @@
+//! A destination's disk refuses: what was asked for fails with ENOSPC or EIO at one point, nothing is published wrong,
+//! and the next attempt stores it.
+
+use orbit_proto::v1;
+use orbit_tests::grid::{Grid, is_ready};
+use orbit_tests::settled::{assert_nothing_held, assert_settled, patient};
+use orbit_tests::strace::Strace;
+use orbit_tests::tree::plant_files;
+
+use super::SHORT_LEASE;
+
+/// What fails, how, and each time that it is asked for the so-and-so-many-th time by one thread.
+const FAULTS: [(&str, &str, usize); 12] = [
+    ("fsync", "EIO", 1),
+    ("fsync", "EIO", 2),
+    ("fsync", "ENOSPC", 3),
+    ("syncfs", "EIO", 1),
+    ("syncfs", "EIO", 2),
+    ("pwrite64", "ENOSPC", 1),
+    ("pwrite64", "EIO", 2),
+    ("pwrite64", "ENOSPC", 4),
+    ("renameat", "EIO", 1),
+    ("renameat", "ENOSPC", 5),
+    ("rename", "ENOSPC", 1),
+    ("mkdirat", "ENOSPC", 1),
+];
+
+#[tokio::test]
+async fn a_disk_that_refuses_once_costs_an_attempt_and_nothing_else() {
+    let stars = ["star-1", "star-2"];
+    let mut grid = Grid::start_with(&stars, &SHORT_LEASE).await;
+    let client = grid.client();
+    let tree = grid.root("star-1").join("tree");
+    plant_files(&tree.join("small"), 12, 3000, 3);
+    plant_files(&tree.join("large"), 1, 3 << 20, 4);
+    let mut penalized = 0;
+    for (index, (calls, error, number)) in FAULTS.iter().enumerate() {
+        grid.star("star-2").kill().await;
+        let strace = Strace::injecting(calls, &format!("error={error}:when={number}"));
+        grid.launch_star("star-2", strace.wrap(&grid.star_command("star-2"))).await;
+        client.wait_star("star-2", "receives work", is_ready).await;
+        let mut spec = grid.copy_spec("tree", "star-1", &[]);
+        spec.destinations = vec![grid.place("star-2", &format!("at-{index}"))];
+        spec.penalty = Some(patient());
+        let job_id = client.create(spec).await;
+        assert_settled(&client, job_id).await;
+        penalized += client.events_of(job_id, v1::ProvenanceType::ChunkPenalized).await.len();
+    }
+    assert!(penalized >= FAULTS.len(), "{penalized} items met a fault, which proves little");
+    assert_nothing_held(&grid, &client, &stars).await;
+}

@@ -1,0 +1,52 @@
+//! A destination's disk is full in the middle of a job: nothing half is left, the job waits, and it goes on by itself
+//! once there is space.
+
+use orbit_proto::v1;
+use orbit_tests::grid::{Grid, is_ready};
+use orbit_tests::mount::SmallDisk;
+use orbit_tests::settled::{assert_nothing_held, assert_settled, patient};
+use orbit_tests::tree::{inventory, plant_files};
+
+use super::SHORT_LEASE;
+
+const MIB: u64 = 1 << 20;
+const DISK_BYTES: u64 = 64 * MIB;
+/// Leaves room for about half of what is to come.
+const BALLAST_BYTES: u64 = 44 * MIB;
+
+#[tokio::test]
+async fn a_full_disk_leaves_nothing_half_and_the_job_goes_on_when_there_is_space() {
+    let stars = ["star-1", "star-2"];
+    let mut grid = Grid::start_with(&["star-1"], &SHORT_LEASE).await;
+    let root = grid.root("star-2");
+    let _disk = SmallDisk::mount(&root, DISK_BYTES);
+    std::fs::write(root.join("ballast"), vec![7; BALLAST_BYTES as usize]).expect("the disk has room");
+    grid.launch_star("star-2", grid.star_command("star-2")).await;
+    let client = grid.client();
+    client.wait_star("star-2", "receives work", is_ready).await;
+
+    let tree = grid.root("star-1").join("tree");
+    plant_files(&tree.join("small"), 300, 40_000, 12);
+    plant_files(&tree.join("large"), 4, 6 << 20, 13);
+    let mut spec = grid.copy_spec("tree", "star-1", &["star-2"]);
+    // Without end: that it is the Star's fault and not the items' is not yet told apart.
+    spec.penalty = Some(patient());
+    let job_id = client.create(spec).await;
+    let is_refused =
+        |job: &v1::Job| job.progress.as_ref().is_some_and(|progress| progress.items_penalized > 0);
+    client.wait_job(job_id, "out of space", is_refused).await;
+    let penalties = client.events_of(job_id, v1::ProvenanceType::ChunkPenalized).await;
+    let told = penalties.iter().find(|event| event.error.contains("space"));
+    assert!(told.is_some(), "the operator is told what is missing: {penalties:#?}");
+
+    // Whatever has its final name is whole.
+    let sources = inventory(&tree);
+    for (path, node) in inventory(&root.join("tree")) {
+        if let Some(source) = sources.get(&path) {
+            assert_eq!(node.kind, source.kind, "{}", path.escape_ascii());
+        }
+    }
+    std::fs::remove_file(root.join("ballast")).expect("a file can be removed");
+    assert_settled(&client, job_id).await;
+    assert_nothing_held(&grid, &client, &stars).await;
+}

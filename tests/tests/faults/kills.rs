@@ -1,0 +1,80 @@
+//! Kills at random moments: every few hundred milliseconds one process of the grid dies as in a power failure and comes
+//! back, while job follows job.
+
+use std::time::Duration;
+
+use orbit_tests::client::Client;
+use orbit_tests::grid::{Grid, is_ready};
+use orbit_tests::random::Random;
+use orbit_tests::settled::{assert_nothing_held, assert_settled, patient};
+use orbit_tests::tree::plant_files;
+
+use super::SHORT_LEASE;
+
+/// How many processes are killed.
+const KILLS_VARIABLE: &str = "ORBIT_TEST_KILLS";
+const KILLS: u64 = 60;
+/// The longest time between a start and the next kill; the job must get somewhere in between.
+const MOMENT_MAX_MS: u64 = 800;
+
+const STARS: [&str; 3] = ["star-1", "star-2", "star-3"];
+
+fn kill_count() -> u64 {
+    std::env::var(KILLS_VARIABLE).map_or(KILLS, |text| text.parse().expect("a number of kills"))
+}
+
+/// Many small files and two that take several messages, from one Star to one or both others, slow enough to be hit.
+async fn start_job(grid: &Grid, client: &Client, random: &mut Random, number: usize) -> u64 {
+    let first = random.below(3) as usize;
+    let source = STARS[first];
+    let destinations: Vec<&str> =
+        (1..=1 + random.below(2) as usize).map(|n| STARS[(first + n) % 3]).collect();
+    let tree = format!("tree-{number}");
+    let root = grid.root(source).join(&tree);
+    plant_files(&root.join("small"), 200, 3000, random.number());
+    plant_files(&root.join("large"), 2, 3 << 20, random.number());
+    let mut spec = grid.copy_spec(&tree, source, &destinations);
+    spec.max_bytes_per_second = 3 << 20;
+    spec.penalty = Some(patient());
+    client.create_surely(spec, &tree).await
+}
+
+#[tokio::test]
+async fn processes_killed_at_random_lose_nothing_and_repeat_nothing() {
+    let mut random = Random::announced("kills at random");
+    let mut grid = Grid::start_with(&STARS, &SHORT_LEASE).await;
+    let client = grid.client();
+    let mut jobs = Vec::new();
+    let mut kills = [0; STARS.len() + 1];
+    for _ in 0..kill_count() {
+        let is_over = match jobs.last() {
+            Some(&job_id) => client.has_ended(job_id).await,
+            None => true,
+        };
+        if is_over {
+            jobs.push(start_job(&grid, &client, &mut random, jobs.len()).await);
+        }
+        tokio::time::sleep(Duration::from_millis(random.below(MOMENT_MAX_MS))).await;
+        let victim = random.below(kills.len() as u64) as usize;
+        kills[victim] += 1;
+        match STARS.get(victim) {
+            Some(star) => {
+                grid.star(star).kill().await;
+                grid.launch_star(star, grid.star_command(star)).await;
+            }
+            None => {
+                grid.coordinator().kill().await;
+                grid.restart_coordinator().await;
+            }
+        }
+    }
+    for star in STARS {
+        client.wait_star(star, "receives work", is_ready).await;
+    }
+    for &job_id in &jobs {
+        assert_settled(&client, job_id).await;
+    }
+    assert_nothing_held(&grid, &client, &STARS).await;
+    assert_eq!(client.all_jobs().await.len(), jobs.len(), "a job was made twice");
+    println!("{} jobs survived {kills:?} kills of {STARS:?} and the coordinator", jobs.len());
+}

@@ -1,0 +1,36 @@
+//! The proof: whatever is killed, frozen, cut off or filled up, every job ends whole, and nothing is left behind.
+//!
+//! Real programs, and faults from outside only. Needs root, strace, iproute2 and iptables; without them it fails.
+
+mod disk_errors;
+mod durability;
+mod freezes;
+mod full_disk;
+mod kill_points;
+mod kills;
+mod partitions;
+
+use orbit_proto::v1;
+use orbit_tests::client::Client;
+use orbit_tests::grid::Grid;
+use orbit_tests::settled::patient;
+use orbit_tests::tree::plant_files;
+
+/// A lease that a test can wait out.
+const SHORT_LEASE: [&str; 4] = ["--lease", "3s", "--heartbeat-interval", "500ms"];
+
+/// A job from star-1 to star-2 that is in its middle: some items are stored, most are not, some are on their way.
+async fn job_in_its_middle(grid: &Grid, client: &Client) -> u64 {
+    plant_files(&grid.root("star-1").join("tree"), 200, 50_000, 9);
+    client.limit_guard("star-2", 8).await;
+    let mut spec = grid.copy_spec("tree", "star-1", &["star-2"]);
+    spec.max_bytes_per_second = 2 << 20;
+    spec.penalty = Some(patient());
+    let job_id = client.create(spec).await;
+    client.wait_job(job_id, "in its middle", |job| stored(job) > 4).await;
+    job_id
+}
+
+fn stored(job: &v1::Job) -> u64 {
+    job.progress.as_ref().expect("a job shows its progress").items_stored
+}
