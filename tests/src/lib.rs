@@ -10,4 +10,5 @@ pub mod grid;
 pub mod grpcurl;
 pub mod process;
 pub mod programs;
+pub mod simulation;
 pub mod tree;
