@@ -151,6 +151,13 @@ impl Core {
         for &item in live.penalized.keys() {
             fx.changes.push(Change::RemovePenalty(item));
         }
+        // Those whose wait is over stand among the penalties as well, until they end.
+        for (destination, lane) in (0..).zip(&live.lanes) {
+            for queued in lane.retries() {
+                let item = ItemId { job: id, destination, sequence: queued.sequence };
+                fx.changes.push(Change::RemovePenalty(item));
+            }
+        }
         if job.record.tally().open() > 0 {
             fx.changes.push(Change::ClearQueue(id));
         }

@@ -229,6 +229,11 @@ impl Lane {
         }
     }
 
+    /// Items that wait again after a penalty. Their durable place is among the penalties.
+    pub fn retries(&self) -> impl Iterator<Item = &Queued> {
+        self.retries.values()
+    }
+
     /// Whether more may be in the store than is in memory.
     pub fn has_more_in_store(&self) -> bool {
         self.horizon != Horizon::End
