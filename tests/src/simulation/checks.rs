@@ -151,12 +151,20 @@ impl World {
             for (role, name) in [("destination", destination_star), ("source", &assignment.source_star)] {
                 let star = core.star(name).expect("work goes to and from known Stars");
                 let is_fit = star.state() == LifecycleState::Scheduled && star.liveness == Liveness::Alive;
-                assert!(is_fit, "only the fit work: {role} {name} is {} and {:?}", star.state(), star.liveness);
+                assert!(
+                    is_fit,
+                    "only the fit work: {role} {name} is {} and {:?}",
+                    star.state(),
+                    star.liveness
+                );
             }
             let star = core.star(destination_star).expect("work goes to a known Star");
             assert_eq!(star.session, Some(*session), "work goes to the session of {destination_star}");
             assert!(!star.record.is_cordoned, "only the fit work: {destination_star} is cordoned");
-            assert!(star.record.guard_pause.is_none(), "only the fit work: {destination_star} has a paused guard");
+            assert!(
+                star.record.guard_pause.is_none(),
+                "only the fit work: {destination_star} has a paused guard"
+            );
         }
     }
 
@@ -170,7 +178,10 @@ impl World {
             assert!(star.scans <= limits::SCANS_PER_STAR_MAX, "bounded: {name} runs {} scans", star.scans);
             assert!(star.samples.len() <= HEALTH_SAMPLES_MAX, "bounded: samples of {name}");
             assert!(star.record.history.len() <= STAR_HISTORY_MAX, "bounded: history of {name}");
-            assert!(star.liveness != Liveness::Lost || held == 0, "a lost Star holds nothing: {name} has {held}");
+            assert!(
+                star.liveness != Liveness::Lost || held == 0,
+                "a lost Star holds nothing: {name} has {held}"
+            );
         }
     }
 
@@ -185,7 +196,8 @@ impl World {
                 _ => None,
             })
             .collect();
-        for record in self.coordinator.store.assignments.values().filter(|record| ended.contains(&record.job)) {
+        for record in self.coordinator.store.assignments.values().filter(|record| ended.contains(&record.job))
+        {
             let session = core.star(&record.star).and_then(|star| star.session);
             let Some(session) = session else { continue };
             if notes.reported.contains(&record.id) || notes.greeted.contains(&record.star) {
@@ -245,10 +257,13 @@ impl World {
         let store = &self.coordinator.store;
         let Some(job) = store.jobs.get(&item.job) else { return };
         let fresh = changes.into_iter().flatten().find_map(|change| match change {
-            Change::PutEntry { job, sequence, entry } if (*job, *sequence) == (item.job, item.sequence) => Some(entry),
+            Change::PutEntry { job, sequence, entry } if (*job, *sequence) == (item.job, item.sequence) => {
+                Some(entry)
+            }
             _ => None,
         });
-        let entry = fresh.or_else(|| store.entries.get(&(item.job, item.sequence))).expect("an item has an entry");
+        let entry =
+            fresh.or_else(|| store.entries.get(&(item.job, item.sequence))).expect("an item has an entry");
         let place = &job.spec.destinations[item.destination as usize];
         let star = self.stars.iter().position(|star| star.name == place.star_id).expect("a known Star");
         let path = orbit_shared::entry::join_path(&place.path, &entry.path);
@@ -291,7 +306,11 @@ impl World {
 
     /// A hello is bounded.
     pub(super) fn check_hello(&self, hello: &Hello) {
-        assert!(hello.held.len() <= limits::HELD_MAX, "bounded: a hello names {} assignments", hello.held.len());
+        assert!(
+            hello.held.len() <= limits::HELD_MAX,
+            "bounded: a hello names {} assignments",
+            hello.held.len()
+        );
     }
 
     /// No bound of a Star is passed, and without a lease it holds nothing.

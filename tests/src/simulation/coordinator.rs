@@ -238,7 +238,9 @@ impl World {
 
     /// A deadline that the core has named has come.
     pub(super) fn coordinator_deadline(&mut self, generation: u32, wish: u64) {
-        if generation == self.coordinator.generation && wish == self.coordinator.wish && self.coordinator.core.is_some()
+        if generation == self.coordinator.generation
+            && wish == self.coordinator.wish
+            && self.coordinator.core.is_some()
         {
             self.coordinator.deadline = None;
             self.plan_turn();
@@ -253,7 +255,11 @@ impl World {
         self.coordinator.is_turn_due = false;
         self.notice_spinning();
         let count = self.coordinator.inbox.len();
-        let taken = if count > 1 && self.chance.percent(20) { self.chance.between(1, count as u64) as usize } else { count };
+        let taken = if count > 1 && self.chance.percent(20) {
+            self.chance.between(1, count as u64) as usize
+        } else {
+            count
+        };
         for _ in 0..taken {
             let Some(request) = self.coordinator.inbox.pop_front() else { break };
             self.take(request);
@@ -283,7 +289,10 @@ impl World {
                 let Some(link) = self.network.link(link) else { return };
                 link.session = Some(session);
                 coordinator.speakers.insert(session, link.star);
-                self.note(format_args!("{} opens session {} holding {:?}", hello.star_id, session.0, hello.held));
+                self.note(format_args!(
+                    "{} opens session {} holding {:?}",
+                    hello.star_id, session.0, hello.held
+                ));
                 Event::SessionOpened { session, hello }
             }
             Request::Command { reply, command } => {
@@ -342,11 +351,7 @@ impl World {
         }
     }
 
-    fn make_durable(
-        &mut self,
-        mut changes: Vec<Change>,
-        events: Vec<ProvenanceEvent>,
-    ) {
+    fn make_durable(&mut self, mut changes: Vec<Change>, events: Vec<ProvenanceEvent>) {
         self.check_ends(&changes, &events);
         if !events.is_empty() {
             changes.push(Change::PutLastEvent(self.coordinator.log.append(events)));

@@ -82,7 +82,10 @@ impl Disk {
     }
 
     /// Every path below a base, and the base itself.
-    pub fn below<'disk>(&'disk self, base: &'disk [u8]) -> impl Iterator<Item = (&'disk Vec<u8>, &'disk Node)> {
+    pub fn below<'disk>(
+        &'disk self,
+        base: &'disk [u8],
+    ) -> impl Iterator<Item = (&'disk Vec<u8>, &'disk Node)> {
         self.visible.iter().filter(move |(path, _)| {
             path.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
         })
@@ -181,7 +184,13 @@ impl Disk {
     fn after_loss(&self, node: Node, chance: &mut Chance) -> Node {
         match self.synced.get(&node.inode) {
             Some(synced) if *synced == node => node,
-            Some(synced) => if chance.percent(50) { node } else { *synced },
+            Some(synced) => {
+                if chance.percent(50) {
+                    node
+                } else {
+                    *synced
+                }
+            }
             None => Node { is_whole: chance.percent(50), ..node },
         }
     }

@@ -77,7 +77,8 @@ impl World {
     pub(super) fn cut_link(&mut self, id: LinkId, by_star: bool, by_coordinator: bool) {
         let now_ms = self.now_ms;
         let is_half_open = !self.is_healing && self.chance.percent(20);
-        let late_ms = if is_half_open { self.chance.between(1_000, KEEPALIVE_MS) } else { self.chance.between(0, 50) };
+        let late_ms =
+            if is_half_open { self.chance.between(1_000, KEEPALIVE_MS) } else { self.chance.between(0, 50) };
         let (up_kept, down_kept) = (self.chance.draw(), self.chance.draw());
         let Some(link) = self.network.link(id) else { return };
         if by_star {

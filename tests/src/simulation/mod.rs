@@ -93,7 +93,9 @@ pub fn run(seed: u64, is_traced: bool) -> Outcome {
     world.start();
     let mut steps = 0;
     while !(world.is_healing && world.is_over()) {
-        let Some((at_ms, happening)) = world.agenda.take_first() else { panic!("nothing more would ever happen") };
+        let Some((at_ms, happening)) = world.agenda.take_first() else {
+            panic!("nothing more would ever happen")
+        };
         world.now_ms = at_ms;
         world.happen(happening);
         steps += 1;
@@ -162,7 +164,9 @@ impl World {
             Happening::Delivery { link, is_up } => self.deliver(link, is_up),
             Happening::KeepaliveEnded { link } => self.keepalive_ended(link),
             Happening::CoordinatorTurn { generation } => self.turn(generation),
-            Happening::CoordinatorDeadline { generation, wish } => self.coordinator_deadline(generation, wish),
+            Happening::CoordinatorDeadline { generation, wish } => {
+                self.coordinator_deadline(generation, wish)
+            }
             Happening::CoordinatorStart => self.start_coordinator(),
             Happening::StarDeadline { star, process, wish } => self.star_deadline(star, process, wish),
             Happening::StarStart { star } => self.start_star(star),

@@ -75,7 +75,8 @@ impl World {
                 star_id: self.stars[star].name.clone(),
                 path: path.into_bytes(),
             };
-            let destinations = others.into_iter().map(|star| place(star, format!("/data/out-{index}"))).collect();
+            let destinations =
+                others.into_iter().map(|star| place(star, format!("/data/out-{index}"))).collect();
             let spec = JobSpec {
                 source: place(source, "/data/in".to_owned()),
                 destinations,
@@ -96,6 +97,8 @@ impl World {
         if self.coordinator.core.is_none() {
             return;
         }
+        // Whatever is written into a directory after its own end changes its time.
+        self.is_anything_redriven |= matches!(command, Command::RetryDeadLetters(_));
         self.operator.next_reply += 1;
         let reply = ReplyId(self.operator.next_reply);
         self.operator.pending.insert(reply, wish);
@@ -152,7 +155,10 @@ impl World {
             },
             6 => Command::PauseGuard { star, reason: reason() },
             7 => Command::ResumeGuard { star },
-            8 => Command::RetryDeadLetters(DeadLetterFilter { star_id: Some(star), ..DeadLetterFilter::default() }),
+            8 => Command::RetryDeadLetters(DeadLetterFilter {
+                star_id: Some(star),
+                ..DeadLetterFilter::default()
+            }),
             9 => Command::ShutdownStar { star, reason: reason(), force: self.chance.percent(30) },
             other => {
                 if jobs.is_empty() {

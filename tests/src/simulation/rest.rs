@@ -97,7 +97,12 @@ impl World {
                 .map(|path| String::from_utf8_lossy(path).into_owned())
                 .collect();
             assert!(left.is_empty(), "no temporaries are left at {}: {left:?}", star.name);
-            assert!(star.journal.is_empty(), "the journal of {} is empty: {:?}", star.name, star.journal.keys());
+            assert!(
+                star.journal.is_empty(),
+                "the journal of {} is empty: {:?}",
+                star.name,
+                star.journal.keys()
+            );
         }
     }
 
@@ -124,11 +129,18 @@ impl World {
             if !matches!(job.state(), JobState::Completed | JobState::PartiallyCompleted) {
                 continue;
             }
-            let source = self.stars.iter().find(|star| star.name == job.spec.source.star_id).expect("a known Star");
-            let entries: Vec<_> = self.coordinator.store.entries.range((job.id, 0)..=(job.id, u64::MAX)).collect();
+            let source =
+                self.stars.iter().find(|star| star.name == job.spec.source.star_id).expect("a known Star");
+            let entries: Vec<_> =
+                self.coordinator.store.entries.range((job.id, 0)..=(job.id, u64::MAX)).collect();
             for path in source.tree.paths() {
                 let is_found = entries.iter().any(|(_, entry)| entry.path == *path);
-                assert!(is_found, "a scan finds everything: job {} lacks {:?}", job.id, String::from_utf8_lossy(path));
+                assert!(
+                    is_found,
+                    "a scan finds everything: job {} lacks {:?}",
+                    job.id,
+                    String::from_utf8_lossy(path)
+                );
             }
             for (index, place) in job.spec.destinations.iter().enumerate() {
                 let star = self.stars.iter().find(|star| star.name == place.star_id).expect("a known Star");
@@ -146,14 +158,18 @@ impl World {
                             } else {
                                 (version_of(entry)..=now).contains(&node.version) && node.is_whole
                             };
-                            assert!(is_right, "a destination is its source: {item} is {node:?}, source at {now}");
+                            assert!(
+                                is_right,
+                                "a destination is its source: {item} is {node:?}, source at {now}"
+                            );
                         }
                         Some(ItemEnd::Dead) => {}
                         None => panic!("{item} has no end and job {} has", job.id),
                     }
                 }
                 for (path, _) in star.disk.below(&place.path) {
-                    let is_known = entries.iter().any(|(_, entry)| join_path(&place.path, &entry.path) == *path);
+                    let is_known =
+                        entries.iter().any(|(_, entry)| join_path(&place.path, &entry.path) == *path);
                     assert!(is_known, "nothing else is there: {:?}", String::from_utf8_lossy(path));
                 }
             }
@@ -180,9 +196,11 @@ impl World {
         }
         self.operator.redrives_left -= 1;
         let jobs: Vec<_> = self.coordinator.store.jobs.values().filter(|job| job.tally().dead > 0).collect();
-        let jobs: Vec<_> =
-            jobs.into_iter().filter(|job| job.state() == JobState::PartiallyCompleted).map(|job| job.id).collect();
-        self.is_anything_redriven |= !jobs.is_empty();
+        let jobs: Vec<_> = jobs
+            .into_iter()
+            .filter(|job| job.state() == JobState::PartiallyCompleted)
+            .map(|job| job.id)
+            .collect();
         self.note(format_args!("dead letters of {jobs:?} are tried again"));
         for &job in &jobs {
             self.ask(Command::RetryDeadLetters(DeadLetterFilter::for_job(job)), None);

@@ -309,7 +309,11 @@ impl World {
             Effect::UpdateKeys(_) => {}
             Effect::Exit { code, reason } => self.leave(index, code, &reason),
             Effect::Log { is_warning, text } => {
-                self.note(format_args!("star-{} {}: {text}", index + 1, if is_warning { "warns" } else { "says" }));
+                self.note(format_args!(
+                    "star-{} {}: {text}",
+                    index + 1,
+                    if is_warning { "warns" } else { "says" }
+                ));
             }
         }
     }
@@ -328,9 +332,13 @@ impl World {
 
     fn sample_health(&mut self, index: usize) {
         let star = &self.stars[index];
-        let sample = HealthSample { disk_total_bytes: 1000, disk_available_bytes: 500, ..HealthSample::default() };
-        let advisory =
-            AdvisoryNotice { kind: star.advisory, message: "as simulated".to_owned(), predicted_seconds: None };
+        let sample =
+            HealthSample { disk_total_bytes: 1000, disk_available_bytes: 500, ..HealthSample::default() };
+        let advisory = AdvisoryNotice {
+            kind: star.advisory,
+            message: "as simulated".to_owned(),
+            predicted_seconds: None,
+        };
         let (process, advisories) = (star.process, vec![advisory]);
         self.into_star_inbox(index, process, Event::HealthSampled { sample, advisories });
     }

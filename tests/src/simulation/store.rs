@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use orbit_coordinator::core::{
-    AssignmentRecord, Change, Counters, DeadItem, Event, ItemEnd, ItemEndRecord, JobRecord, PenalizedRecord, QueueKey,
-    Recovered, StarRecord,
+    AssignmentRecord, Change, Counters, DeadItem, Event, ItemEnd, ItemEndRecord, JobRecord, PenalizedRecord,
+    QueueKey, Recovered, StarRecord,
 };
 use orbit_shared::bulletin::Bulletin;
 use orbit_shared::entry::Entry;
@@ -82,7 +82,10 @@ impl StoreModel {
             Change::Dequeue { item, key } => {
                 let before = self.queue.remove(&(item.job, item.destination, key));
                 let is_known = before == Some(item.sequence) && self.queued.remove(&item);
-                assert!(is_known, "dequeued from its place: {item} is not in the queue where the core thinks");
+                assert!(
+                    is_known,
+                    "dequeued from its place: {item} is not in the queue where the core thinks"
+                );
                 return Some(item.job);
             }
             Change::PutEnd { item, record } => {
@@ -157,7 +160,8 @@ impl StoreModel {
             let (mut stored, mut skipped, mut dead, mut open) = (0, 0, 0, 0);
             for sequence in 0..count {
                 let item = ItemId { job: id, destination, sequence };
-                let (is_queued, is_penalized) = (self.queued.contains(&item), self.penalties.contains_key(&item));
+                let (is_queued, is_penalized) =
+                    (self.queued.contains(&item), self.penalties.contains_key(&item));
                 let end = self.ends.get(&item).map(|record| record.end);
                 let places = usize::from(is_queued) + usize::from(is_penalized) + usize::from(end.is_some());
                 let is_given_up = job.end.is_some() && places == 0;
@@ -219,8 +223,14 @@ impl StoreModel {
                 continue;
             }
             assert!(self.queued.iter().all(|item| item.job != *id), "job {id} has ended and queues items");
-            assert!(self.penalties.keys().all(|item| item.job != *id), "job {id} has ended and penalizes items");
-            assert!(self.assignments.values().all(|of| of.job != *id), "job {id} has ended and assigns items");
+            assert!(
+                self.penalties.keys().all(|item| item.job != *id),
+                "job {id} has ended and penalizes items"
+            );
+            assert!(
+                self.assignments.values().all(|of| of.job != *id),
+                "job {id} has ended and assigns items"
+            );
         }
         let requests = self.jobs.values().filter(|job| !job.request_id.is_empty()).map(|job| &job.request_id);
         let mut seen = BTreeSet::new();
@@ -270,8 +280,11 @@ impl StoreModel {
         let open = |record: &AssignmentRecord| {
             let mut record = record.clone();
             let (job, destination) = (record.job, record.destination);
-            record.sequences.retain(|&sequence| !self.ends.contains_key(&ItemId { job, destination, sequence }));
-            let entries = record.sequences.iter().filter_map(|sequence| self.entries.get(&(job, *sequence)).cloned());
+            record
+                .sequences
+                .retain(|&sequence| !self.ends.contains_key(&ItemId { job, destination, sequence }));
+            let entries =
+                record.sequences.iter().filter_map(|sequence| self.entries.get(&(job, *sequence)).cloned());
             let entries = entries.collect();
             (record, entries)
         };

@@ -92,7 +92,8 @@ impl SourceTree {
 
     /// The next entries of a walk, and whether it ends with them.
     pub fn walk(&self, after: Option<&[u8]>, limit: usize) -> (Vec<Entry>, bool) {
-        let mut rest = self.nodes.iter().filter(|(path, _)| after.is_none_or(|after| path.as_slice() > after));
+        let mut rest =
+            self.nodes.iter().filter(|(path, _)| after.is_none_or(|after| path.as_slice() > after));
         let entries = rest.by_ref().take(limit).map(|(path, node)| Entry {
             path: path.clone(),
             kind: node.kind.clone(),

@@ -81,7 +81,9 @@ fn temporary_of(assignment: &Assignment, index: usize) -> Vec<u8> {
     let target = join_path(&assignment.destination_path, &assignment.items[index].entry.path);
     let mut path = parent_of(&target).to_vec();
     let item = &assignment.items[index];
-    path.extend(format!("/.orbit-{}-{}-{}", assignment.job, assignment.destination, item.sequence).into_bytes());
+    path.extend(
+        format!("/.orbit-{}-{}-{}", assignment.job, assignment.destination, item.sequence).into_bytes(),
+    );
     path
 }
 
@@ -220,7 +222,9 @@ impl World {
         let version = version_of(&entry);
         let present = self.stars[star].disk.node(&target).copied();
         let is_same = present.is_some_and(|node| {
-            node.version == version && node.size == entry.size() && node.is_directory == is_directory(&entry.kind)
+            node.version == version
+                && node.size == entry.size()
+                && node.is_directory == is_directory(&entry.kind)
         });
         if is_same && (self.stars[star].disk.node(&target).is_some_and(|node| node.is_whole)) {
             let size = entry.size();
@@ -234,10 +238,18 @@ impl World {
         let disk = &mut self.stars[star].disk;
         match disk.trouble {
             Some(DiskTrouble::Full) => {
-                return Some(failed(FailureCause::DestinationError, Fault::Destination, "no space left on device"));
+                return Some(failed(
+                    FailureCause::DestinationError,
+                    Fault::Destination,
+                    "no space left on device",
+                ));
             }
             Some(DiskTrouble::WritesFail) => {
-                return Some(failed(FailureCause::DestinationError, Fault::Destination, "input/output error"));
+                return Some(failed(
+                    FailureCause::DestinationError,
+                    Fault::Destination,
+                    "input/output error",
+                ));
             }
             Some(DiskTrouble::SyncsFail) | None => {}
         }
@@ -280,7 +292,8 @@ impl World {
     /// What the source has at a path now: its version and size.
     fn pull(&self, star: usize, assignment: &Assignment, path: &[u8]) -> Result<(u64, u64), ItemResult> {
         let away = || failed(FailureCause::Transient, Fault::Source, "the source cannot be reached");
-        let source = self.stars.iter().position(|other| other.name == assignment.source_star).ok_or_else(away)?;
+        let source =
+            self.stars.iter().position(|other| other.name == assignment.source_star).ok_or_else(away)?;
         if !self.stars[source].is_up() || !self.network.is_connected(star, source) {
             return Err(away());
         }
@@ -310,8 +323,8 @@ impl World {
             return false;
         }
         for written in &running.group {
-            let is_left_out = is_planted(Bug::ContentNotSynced)
-                || written.is_skipped && is_planted(Bug::SkipNotSynced);
+            let is_left_out =
+                is_planted(Bug::ContentNotSynced) || written.is_skipped && is_planted(Bug::SkipNotSynced);
             if !is_left_out {
                 let target = running.target(written.index);
                 disk.sync_content(written.temporary.as_deref().unwrap_or(&target));
