@@ -15,6 +15,7 @@ pub mod health_monitor;
 pub mod integration;
 pub mod lifecycle;
 pub mod penalization;
+pub mod plant;
 pub mod prioritizer;
 pub mod provenance;
 pub mod ref_count;

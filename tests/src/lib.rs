@@ -14,5 +14,6 @@ pub mod process;
 pub mod programs;
 pub mod random;
 pub mod settled;
+pub mod simulation;
 pub mod strace;
 pub mod tree;

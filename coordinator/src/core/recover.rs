@@ -69,7 +69,8 @@ impl Core {
         core
     }
 
-    /// Takes over an assignment whose Star may still work on it. What no longer fits the Star's guard waits again.
+    /// Takes over an assignment whose Star may still work on it. All of it stays the Star's, also beyond a limit that was
+    /// lowered since and although its guard is paused: it was admitted once, and an item must not wait and be worked on.
     fn recover_assignment(
         &mut self,
         now: Now,
@@ -86,16 +87,9 @@ impl Core {
         let mut batch = Vec::new();
         for (&sequence, entry) in record.sequences.iter().zip(entries) {
             let item = ItemId { job: record.job, destination: record.destination, sequence };
-            let waiting = live.penalized.remove(&item);
-            let is_penalty = waiting.is_some();
+            let is_penalty = live.penalized.remove(&item).is_some();
             let queued = Queued { sequence, entry, is_penalty, queued_at: now.monotonic };
-            let Some(permit) = guard.try_reserve(1, queued.entry.size()) else {
-                // A lower limit was set since. The item is in the queue or among the penalties and is found there.
-                if let Some(waiting) = waiting {
-                    live.penalized.insert(item, waiting);
-                }
-                continue;
-            };
+            let permit = guard.take_over(1, queued.entry.size());
             self.in_flight.insert(item, record.id);
             batch.push(InFlight { queued, permit });
         }

@@ -32,14 +32,14 @@ impl BackupService for Faces {
         let (store, provenance) = (Arc::clone(&self.store), Arc::clone(&self.provenance));
         let backups = Arc::clone(&self.backups);
         let begun = tokio::task::spawn_blocking(move || Backup::begin(&backups, &name)).await;
-        let backup = begun.map_err(|_| stopping())?.map_err(failed)?;
+        let backup = begun.map_err(|_| stopping())?.map_err(|error| failed(&error))?;
         let path = backup.path().display().to_string();
         let (responses, stream) = mpsc::channel(RESPONSES_MAX);
         let first = v1::CreateBackupResponse { path, ..v1::CreateBackupResponse::default() };
         // There is room for both responses; a caller that has gone away wants none, and still gets its backup.
         let _ = responses.try_send(Ok(first.clone()));
         tokio::task::spawn_blocking(move || {
-            let last = backup.run(&*store, provenance.directory()).map_err(failed);
+            let last = backup.run(&*store, provenance.directory()).map_err(|error| failed(&error));
             let last =
                 last.map(|size_bytes| v1::CreateBackupResponse { is_complete: true, size_bytes, ..first });
             let _ = responses.try_send(last);
@@ -52,7 +52,7 @@ fn stopping() -> Status {
     refused(Refusal::Unavailable { problem: "the coordinator is stopping".to_owned() })
 }
 
-fn failed(error: BackupError) -> Status {
+fn failed(error: &BackupError) -> Status {
     match error {
         BackupError::BadName { .. } => refused(Refusal::invalid("name", error.to_string())),
         BackupError::Exists { .. } => refused(Refusal::WrongState { problem: error.to_string() }),

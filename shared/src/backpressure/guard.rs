@@ -61,22 +61,34 @@ impl BackpressureGuard {
             if is_beyond || !self.is_open(in_use, limits) {
                 return None;
             }
-            let wanted = reserved.plus(Load { count, bytes });
-            let after = Load::capped(wanted.count, wanted.bytes);
-            let exchange = self.reserved.compare_exchange_weak(
-                word,
-                after.to_word(),
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            );
-            match exchange {
-                Ok(_) => {
-                    let charge = after.minus(reserved).unwrap_or_default();
-                    return Some(Permit { guard: Arc::clone(self), charge });
-                }
+            match self.charge(word, Load { count, bytes }) {
+                Ok(permit) => return Some(permit),
                 Err(changed) => word = changed,
             }
         }
+    }
+
+    /// Reserves room for what is on its way already, whatever the limits are and whoever pauses: an owner that has been
+    /// restarted takes over what it had admitted before. An amount beyond what can be counted is charged as the most
+    /// that can be.
+    pub fn take_over(self: &Arc<Self>, count: u64, bytes: u64) -> Permit {
+        let mut word = self.reserved.load(Ordering::Relaxed);
+        loop {
+            match self.charge(word, Load { count, bytes }) {
+                Ok(permit) => return permit,
+                Err(changed) => word = changed,
+            }
+        }
+    }
+
+    /// Adds an amount to what is reserved, unless that has changed from `word`; then it answers what it is now.
+    fn charge(self: &Arc<Self>, word: u64, amount: Load) -> Result<Permit, u64> {
+        let reserved = Load::from_word(word);
+        let wanted = reserved.plus(amount);
+        let after = Load::capped(wanted.count, wanted.bytes);
+        self.reserved.compare_exchange_weak(word, after.to_word(), Ordering::Relaxed, Ordering::Relaxed)?;
+        let charge = after.minus(reserved).unwrap_or_default();
+        Ok(Permit { guard: Arc::clone(self), charge })
     }
 
     /// Whether a reservation of one object would be admitted at this moment. Only advice: another may be faster.

@@ -56,6 +56,19 @@ fn one_below_the_limit_is_open_and_at_the_limit_is_closed() {
 }
 
 #[test]
+fn what_is_taken_over_is_counted_whatever_the_guard_admits() {
+    let guard = guard(1, 10);
+    guard.pause(PauseReason::Operator);
+    let held = [guard.take_over(1, 100), guard.take_over(2, 5)];
+    assert_eq!(load(&guard), (3, 105));
+    guard.resume(PauseReason::Operator);
+    assert!(!guard.can_accept(), "it is beyond its limits until enough has ended");
+    drop(held);
+    assert_eq!(load(&guard), (0, 0));
+    assert!(guard.can_accept());
+}
+
+#[test]
 fn a_permit_given_back_reopens_the_guard() {
     let guard = guard(1, 1_000);
     let permit = guard.try_reserve(1, 10).unwrap();

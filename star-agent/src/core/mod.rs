@@ -265,7 +265,15 @@ impl StarCore {
         if self.link.end_lease(now) {
             let text = "no session within the lease: the work is somebody else's now";
             effects.push(Effect::Log { is_warning: true, text: text.to_owned() });
+            let was_idle = self.work.is_idle();
             self.work.withdraw_all(effects);
+            if !was_idle && let Some(session) = self.link.session() {
+                // The hello that is on its way names that work as held, and a coordinator that keeps it would wait for
+                // it for ever: the next hello says what is so.
+                effects.push(Effect::Disconnect { session });
+                let why = "the lease ended before the coordinator answered".to_owned();
+                self.lose_session(now, SessionEnd::Lost(why), effects);
+            }
         }
         if self.link.is_heartbeat_due(now) {
             effects.push(Effect::Send(self.heartbeat(vitals)));

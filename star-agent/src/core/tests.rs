@@ -407,6 +407,31 @@ fn everything_is_dropped_when_the_lease_ends_without_a_session() {
 }
 
 #[test]
+fn a_hello_that_names_work_whose_lease_ends_meanwhile_is_taken_back() {
+    let mut bench = Bench::working();
+    bench.hear(1, assign(5, 2));
+    bench.lose(1);
+    let session = loop {
+        let effects = bench.wait();
+        let Some(Effect::Connect { session, hello, .. }) = effects.last() else { panic!("{effects:?}") };
+        assert_eq!(hello.held, [AssignmentId(5)]);
+        if bench.at_ms + 2_000 > 10_000 {
+            break *session;
+        }
+        bench.lose(*session);
+    };
+    let effects = bench.wait();
+    assert_eq!(bench.at_ms, 10_000);
+    assert!(effects.contains(&Effect::StopAssignment(AssignmentId(5))), "{effects:?}");
+    assert!(effects.contains(&Effect::Disconnect { session }), "{effects:?}");
+    bench.hear(session, welcome(&[5]));
+    assert!(!bench.core.link.is_welcomed(), "the answer to the old hello comes too late");
+    let effects = bench.wait();
+    let Some(Effect::Connect { hello, .. }) = effects.last() else { panic!("{effects:?}") };
+    assert_eq!(hello.held, []);
+}
+
+#[test]
 fn an_old_session_is_not_heard() {
     let mut bench = Bench::working();
     bench.lose(1);

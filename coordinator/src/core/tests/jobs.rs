@@ -1,10 +1,10 @@
 //! Jobs: from creation to their end, in order, with what an operator may do on the way.
 
 use orbit_shared::entry::EntryKind;
-use orbit_shared::session::StarMessage;
+use orbit_shared::session::{FailureCause, Fault, StarMessage};
 use orbit_shared::words::{ItemId, JobId};
 
-use super::world::{World, directory, file, spec, tree};
+use super::world::{World, directory, failed, file, spec, tree};
 use crate::core::{Answer, Command, Gate, ItemEnd, JobState, Refusal};
 
 #[test]
@@ -144,6 +144,22 @@ fn a_cancelled_job_withdraws_what_is_in_flight_and_stays_cancelled() {
     world.command(Command::CancelJob { job: id, reason: String::new() }).expect("again is harmless");
     let resumed = world.command(Command::ResumeJob { job: id });
     assert!(matches!(resumed, Err(Refusal::WrongState { .. })), "{resumed:?}");
+}
+
+#[test]
+fn a_cancelled_job_leaves_no_penalties_not_even_of_items_whose_wait_is_over() {
+    let mut world = World::of_three();
+    world.behaviour = Box::new(|_| failed(FailureCause::Transient, Fault::Item));
+    let id = world.create(spec("star-1", &["star-2"]));
+    world.scan("star-1");
+    let star = super::world::star_id("star-2");
+    world.command(Command::PauseGuard { star, reason: String::new() }).expect("a pause");
+    while world.work("star-2") {}
+    assert_eq!(world.job(id).penalized, 10);
+    world.pass(2_000);
+    assert_eq!(world.job(id).penalized, 0, "they wait for the guard now");
+    world.command(Command::CancelJob { job: id, reason: String::new() }).expect("cancels");
+    world.assert_clean();
 }
 
 #[test]

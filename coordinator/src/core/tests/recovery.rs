@@ -4,7 +4,7 @@ use orbit_shared::entry::Entry;
 use orbit_shared::session::{FailureCause, Fault};
 
 use super::world::{World, failed, spec, stored};
-use crate::core::{ItemEnd, JobState};
+use crate::core::{Command, ItemEnd, JobState};
 
 const NAMES: [&str; 3] = ["star-1", "star-2", "star-3"];
 
@@ -117,6 +117,31 @@ fn a_star_that_does_not_come_back_after_a_restart_gives_its_work_back() {
     world.connect("star-2", 2, &[]);
     world.settle();
     assert_eq!(world.job(id).tally.stored, 11);
+}
+
+#[test]
+fn a_star_keeps_what_it_works_on_although_its_guard_admits_nothing_after_a_restart() {
+    let mut world = World::of_three();
+    let id = world.create(spec("star-1", &["star-2"]));
+    world.scan("star-1");
+    assert_eq!(world.job(id).in_flight, 10);
+    let star = super::world::star_id("star-2");
+    let limits =
+        Command::SetGuardLimits { star: star.clone(), max_object_count: Some(1), max_byte_size: Some(1) };
+    world.command(limits).expect("a limit");
+    world.command(Command::PauseGuard { star: star.clone(), reason: String::new() }).expect("a pause");
+    for _ in 0..2 {
+        world.crash();
+        assert_eq!(world.job(id).in_flight, 10, "what was admitted stays");
+        reconnect(&mut world);
+        assert_eq!(world.job(id).in_flight, 10, "and is kept");
+    }
+    while world.work("star-2") {}
+    assert_eq!(world.job(id).tally.stored, 10);
+    world.command(Command::ResumeGuard { star }).expect("a pause ends");
+    world.settle();
+    assert_eq!(world.given.len(), 11, "nothing was given out twice");
+    world.assert_clean();
 }
 
 #[test]

@@ -1,0 +1,337 @@
+//! What must hold after every step of a run. Each check is a function with a name and a message of its own; a run that
+//! breaks one panics there.
+//!
+//! They look from outside: at what the store, the disks and the wires hold, not at what a core believes of itself. That
+//! [`orbit_coordinator::core::Core::check`] holds is asserted as well, by the driver.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use orbit_coordinator::core::limits::{HEALTH_SAMPLES_MAX, STAR_HISTORY_MAX};
+use orbit_coordinator::core::{Action, Change, Event, ItemEnd, Liveness, Tally};
+use orbit_shared::lifecycle::LifecycleState;
+use orbit_shared::provenance::{ProvenanceEvent, ProvenanceType};
+use orbit_shared::session::{Assignment, CoordinatorMessage, Fault, Hello, ItemResult, StarMessage, limits};
+use orbit_shared::words::{AssignmentId, ItemId, JobId, StarId};
+
+use super::World;
+use super::tree::version_of;
+
+/// What the jobs stood at, and why an event must not change it.
+#[derive(Debug, Default)]
+pub struct Before {
+    /// The counts, if the event is too late to count.
+    late: Option<(String, Vec<(JobId, Tally, u64)>)>,
+    /// Items that failed by no fault of theirs.
+    innocent: Vec<ItemId>,
+    /// Changes of the turn before the event.
+    changes: usize,
+}
+
+/// What happened in a turn that explains what the turn does not say.
+#[derive(Debug, Default)]
+pub struct TurnNotes {
+    /// Assignments that were reported on.
+    reported: BTreeSet<AssignmentId>,
+    /// Stars that said hello.
+    greeted: BTreeSet<StarId>,
+}
+
+impl Before {
+    /// Looks at a world before an event.
+    pub fn of(world: &mut World, event: &Event) -> Self {
+        let changes = world.pending_changes().len();
+        let (session, message) = match event {
+            Event::MessageReceived { session, message } => (*session, message),
+            Event::SessionOpened { hello, .. } => {
+                world.turn_notes.greeted.insert(hello.star_id.clone());
+                return Self { changes, ..Self::default() };
+            }
+            Event::SessionClosed { .. }
+            | Event::CommandReceived { .. }
+            | Event::WindowLoaded { .. }
+            | Event::DeadlineReached => return Self { changes, ..Self::default() },
+        };
+        let speaker = world.speaker(session);
+        let is_current = speaker.as_ref().is_some_and(|name| {
+            let core = world.coordinator.core.as_ref();
+            core.and_then(|core| core.star(name)).is_some_and(|star| star.session == Some(session))
+        });
+        let mut before = Self { changes, ..Self::default() };
+        let why = match message {
+            StarMessage::Report(report) => {
+                world.turn_notes.reported.insert(report.assignment);
+                before.innocent = world.innocent_items(report);
+                let is_live = world.is_assigned_to(report.assignment, speaker.as_ref());
+                (!is_current || !is_live).then(|| {
+                    format!("report {} of assignment {} by {speaker:?}", report.number, report.assignment)
+                })
+            }
+            StarMessage::ScanBatch(batch) => {
+                (!is_current).then(|| format!("batch {} of scan {} by {speaker:?}", batch.number, batch.scan))
+            }
+            StarMessage::Hello(_)
+            | StarMessage::Heartbeat(_)
+            | StarMessage::LifecycleChanged { .. }
+            | StarMessage::DrainRequested { .. } => None,
+        };
+        before.late = why.map(|why| (why, world.counts()));
+        before
+    }
+}
+
+impl World {
+    fn pending_changes(&self) -> &[Change] {
+        self.coordinator.pending_changes()
+    }
+
+    fn speaker(&self, session: orbit_coordinator::core::SessionId) -> Option<StarId> {
+        self.coordinator.speaker(session).map(|star| self.stars[star].name.clone())
+    }
+
+    /// Whether an assignment is live, and held by a Star, as far as the store and this turn's changes say.
+    fn is_assigned_to(&self, id: AssignmentId, star: Option<&StarId>) -> bool {
+        let mut holder = self.coordinator.store.assignments.get(&id).map(|record| &record.star);
+        for change in self.pending_changes() {
+            match change {
+                Change::PutAssignment(record) if record.id == id => holder = Some(&record.star),
+                Change::RemoveAssignment(removed) if *removed == id => holder = None,
+                _ => {}
+            }
+        }
+        holder.is_some() && holder == star
+    }
+
+    fn counts(&self) -> Vec<(JobId, Tally, u64)> {
+        let Some(core) = &self.coordinator.core else { return Vec::new() };
+        let jobs = core.jobs(None, &[], usize::MAX, self.coordinator_now());
+        jobs.into_iter().map(|job| (job.record.id, job.tally, job.penalized)).collect()
+    }
+
+    /// Items whose source failed while it is not connected.
+    fn innocent_items(&self, report: &orbit_shared::session::Report) -> Vec<ItemId> {
+        let record = self.coordinator.store.assignments.get(&report.assignment);
+        let (Some(record), Some(core)) = (record, &self.coordinator.core) else { return Vec::new() };
+        let job = self.coordinator.store.jobs.get(&record.job);
+        let source = job.and_then(|job| core.star(&job.spec.source.star_id));
+        if source.is_some_and(|star| star.session.is_some()) {
+            return Vec::new();
+        }
+        let is_sources_fault = |result: &ItemResult| match result {
+            ItemResult::Failed(failure) => failure.fault == Fault::Source,
+            ItemResult::Stored { .. } | ItemResult::Skipped => false,
+        };
+        let guilty = report.outcomes.iter().filter(|outcome| is_sources_fault(&outcome.result));
+        guilty
+            .map(|outcome| ItemId {
+                job: record.job,
+                destination: record.destination,
+                sequence: outcome.sequence,
+            })
+            .collect()
+    }
+
+    /// After an event: what came too late changed nothing, and nobody was punished for another's fault.
+    pub(super) fn check_step(&mut self, before: &Before) {
+        if let Some((why, counts)) = &before.late {
+            assert_eq!(*counts, self.counts(), "late is refused: {why} had an effect");
+        }
+        for change in &self.pending_changes()[before.changes..] {
+            if let Change::PutPenalty { item, .. } = change {
+                assert!(!before.innocent.contains(item), "a source that is away is no fault of {item}");
+            }
+        }
+    }
+
+    /// Before anything of a turn is done: work goes only to Stars that may have it.
+    pub(super) fn check_actions(&self, actions: &[Action]) {
+        let Some(core) = &self.coordinator.core else { return };
+        for action in actions {
+            let Action::Assign { session, assignment, destination_star } = action else { continue };
+            check_assignment_is_bounded(assignment);
+            for (role, name) in [("destination", destination_star), ("source", &assignment.source_star)] {
+                let star = core.star(name).expect("work goes to and from known Stars");
+                let is_fit = star.state() == LifecycleState::Scheduled && star.liveness == Liveness::Alive;
+                assert!(
+                    is_fit,
+                    "only the fit work: {role} {name} is {} and {:?}",
+                    star.state(),
+                    star.liveness
+                );
+            }
+            let star = core.star(destination_star).expect("work goes to a known Star");
+            assert_eq!(star.session, Some(*session), "work goes to the session of {destination_star}");
+            assert!(!star.record.is_cordoned, "only the fit work: {destination_star} is cordoned");
+            assert!(
+                star.record.guard_pause.is_none(),
+                "only the fit work: {destination_star} has a paused guard"
+            );
+        }
+    }
+
+    /// No bound of the coordinator is passed, and a lost Star holds nothing.
+    pub(super) fn check_bounds_of_coordinator(&self) {
+        let Some(core) = &self.coordinator.core else { return };
+        for star in core.stars() {
+            let name = &star.record.star_id;
+            let held = star.assignments.len();
+            assert!(held <= limits::ASSIGNMENTS_PER_STAR_MAX, "bounded: {name} holds {held} assignments");
+            assert!(star.scans <= limits::SCANS_PER_STAR_MAX, "bounded: {name} runs {} scans", star.scans);
+            assert!(star.samples.len() <= HEALTH_SAMPLES_MAX, "bounded: samples of {name}");
+            assert!(star.record.history.len() <= STAR_HISTORY_MAX, "bounded: history of {name}");
+            assert!(
+                star.liveness != Liveness::Lost || held == 0,
+                "a lost Star holds nothing: {name} has {held}"
+            );
+        }
+    }
+
+    /// A job that ends takes its work back from every Star that could still be doing it.
+    pub(super) fn check_withdrawals(&mut self, changes: &[Change], actions: &[Action]) {
+        let notes = std::mem::take(&mut self.turn_notes);
+        let Some(core) = &self.coordinator.core else { return };
+        let ended: BTreeSet<JobId> = changes
+            .iter()
+            .filter_map(|change| match change {
+                Change::PutJob(job) if job.end.is_some() => Some(job.id),
+                _ => None,
+            })
+            .collect();
+        for record in self.coordinator.store.assignments.values().filter(|record| ended.contains(&record.job))
+        {
+            let session = core.star(&record.star).and_then(|star| star.session);
+            let Some(session) = session else { continue };
+            if notes.reported.contains(&record.id) || notes.greeted.contains(&record.star) {
+                continue;
+            }
+            let was_given_back = changes.iter().any(|change| *change == Change::RemoveAssignment(record.id));
+            let is_told = actions.iter().any(|action| match action {
+                Action::Send { session: of, message: CoordinatorMessage::Withdraw(id) } => {
+                    *of == session && *id == record.id
+                }
+                _ => false,
+            });
+            let holds = core.star(&record.star).is_some_and(|star| star.state() == LifecycleState::Shutdown);
+            assert!(
+                is_told || !was_given_back || holds,
+                "what a job has no use for is withdrawn: assignment {} of {}",
+                record.id,
+                record.star
+            );
+        }
+    }
+
+    /// Before a commit: an end goes with exactly one event, and stored means durable.
+    pub(super) fn check_ends(&self, changes: &[Change], events: &[ProvenanceEvent]) {
+        let mut completions: BTreeMap<ItemId, i32> = BTreeMap::new();
+        for event in events.iter().filter(|event| event.event_type == ProvenanceType::FileCompleted) {
+            let item = event.item.expect("a file event is about an item");
+            *completions.entry(item).or_default() -= 1;
+        }
+        for change in changes {
+            let Change::PutEnd { item, record } = change else { continue };
+            match record.end {
+                ItemEnd::Stored => {
+                    *completions.entry(*item).or_default() += 1;
+                    self.check_item_is_durable(*item, Some(changes));
+                }
+                ItemEnd::Skipped => self.check_item_is_durable(*item, Some(changes)),
+                ItemEnd::Dead => {}
+            }
+        }
+        for (item, count) in completions {
+            assert_eq!(count, 0, "an end and its event go together: {item}");
+        }
+    }
+
+    /// Every item that counts as stored is at its destination, whatever happens to its machine.
+    pub(super) fn check_stored_is_durable(&self) {
+        for (item, record) in &self.coordinator.store.ends {
+            match record.end {
+                ItemEnd::Stored | ItemEnd::Skipped => self.check_item_is_durable(*item, None),
+                ItemEnd::Dead => {}
+            }
+        }
+    }
+
+    fn check_item_is_durable(&self, item: ItemId, changes: Option<&[Change]>) {
+        let store = &self.coordinator.store;
+        let Some(job) = store.jobs.get(&item.job) else { return };
+        let fresh = changes.into_iter().flatten().find_map(|change| match change {
+            Change::PutEntry { job, sequence, entry } if (*job, *sequence) == (item.job, item.sequence) => {
+                Some(entry)
+            }
+            _ => None,
+        });
+        let entry =
+            fresh.or_else(|| store.entries.get(&(item.job, item.sequence))).expect("an item has an entry");
+        let place = &job.spec.destinations[item.destination as usize];
+        let star = self.stars.iter().position(|star| star.name == place.star_id).expect("a known Star");
+        let path = orbit_shared::entry::join_path(&place.path, &entry.path);
+        let node = self.stars[star].disk.durable_node(&path);
+        let Some(node) = node else {
+            panic!("stored means durable: {item} at {} {}", place.star_id, String::from_utf8_lossy(&path));
+        };
+        if node.is_directory {
+            return;
+        }
+        let promised = self.promised.get(&(star, path)).copied().unwrap_or(0).max(version_of(entry));
+        assert!(node.version >= promised, "the right version: {item} is {node:?} and was to be {promised}");
+    }
+
+    /// After a commit: store and core agree on what is held, and nothing is left over or missing.
+    pub(super) fn check_store(&self) {
+        let Some(core) = &self.coordinator.core else { return };
+        let store = &self.coordinator.store;
+        for star in core.stars() {
+            let name = &star.record.star_id;
+            let held = store.items_held_by(name);
+            let permits = star.guard.state().object_count;
+            assert_eq!(permits, held, "permits are what is held: {name}, permits against assigned items");
+        }
+        store.check_dead_letters();
+        store.check_nothing_left_over();
+    }
+
+    /// An assignment is told to one Star, once.
+    pub(super) fn check_told_once(&mut self, assignment: &Assignment) {
+        assert!(self.told.insert(assignment.id), "numbers are given once: assignment {}", assignment.id);
+    }
+
+    /// After a welcome a Star holds only what the coordinator keeps with it.
+    pub(super) fn check_only_kept_is_held(&self, star: usize, kept: &[AssignmentId]) {
+        let Some(core) = &self.stars[star].core else { return };
+        let held: Vec<AssignmentId> = core.held().filter(|id| !kept.contains(id)).collect();
+        assert!(held.is_empty(), "what was not kept is dropped: star-{} holds {held:?}", star + 1);
+    }
+
+    /// A hello is bounded.
+    pub(super) fn check_hello(&self, hello: &Hello) {
+        assert!(
+            hello.held.len() <= limits::HELD_MAX,
+            "bounded: a hello names {} assignments",
+            hello.held.len()
+        );
+    }
+
+    /// No bound of a Star is passed, and without a lease it holds nothing.
+    pub(super) fn check_star(&self, index: usize) {
+        let star = &self.stars[index];
+        let Some(core) = &star.core else { return };
+        let reports = core.unacknowledged();
+        assert!(reports <= limits::REPORTS_UNACKED_MAX, "bounded: {reports} reports are out");
+        let lease_ms = self.scenario.core.lease.as_millis() as u64;
+        let is_lease_over = star.lost_for_ms(self.now_ms).is_some_and(|lost_ms| lost_ms > lease_ms + 1);
+        assert!(
+            !is_lease_over || core.held().next().is_none(),
+            "a lease that is over leaves nothing: star-{} still holds work",
+            index + 1
+        );
+    }
+}
+
+fn check_assignment_is_bounded(assignment: &Assignment) {
+    let count = assignment.items.len();
+    assert!((1..=limits::ASSIGNMENT_ITEMS_MAX).contains(&count), "bounded: an assignment of {count} items");
+    let bytes: u64 = assignment.items.iter().map(|item| item.entry.size()).sum();
+    assert!(assignment.is_check_only || count == 1 || bytes <= limits::ASSIGNMENT_BYTES_MAX, "bounded: an assignment of {bytes} bytes");
+}

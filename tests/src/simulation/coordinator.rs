@@ -1,0 +1,457 @@
+//! The coordinator's driver, as `coordinator/src/driver.rs` does it: step the events of a turn, finish it, append the
+//! events, commit the changes, and only then act. A crash may come between any two of these.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use orbit_coordinator::core::limits::SESSION_OUTBOX_MAX;
+use orbit_coordinator::core::{Action, Change, Command, Core, Effects, Event, ReplyId, SessionId};
+use orbit_shared::plant::{Bug, is_planted};
+use orbit_shared::provenance::ProvenanceEvent;
+use orbit_shared::session::{CoordinatorMessage, Hello, StarMessage};
+use orbit_shared::time::{Monotonic, Now, WallTime};
+
+use super::World;
+use super::agenda::Happening;
+use super::checks::Before;
+use super::log::LogModel;
+use super::network::{Down, LinkId, Up};
+use super::store::StoreModel;
+
+/// Where a turn is cut off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CrashPoint {
+    /// Nothing of the turn is durable.
+    BeforeLog,
+    /// Some of its events are in the log.
+    WithinLog,
+    /// All of its events are in the log.
+    BeforeCommit,
+    /// It is durable, and some of what follows from it was done.
+    WithinActions,
+}
+
+impl CrashPoint {
+    /// Every one.
+    pub const ALL: [Self; 4] = [Self::BeforeLog, Self::WithinLog, Self::BeforeCommit, Self::WithinActions];
+}
+
+/// What waits for the driver.
+#[derive(Debug)]
+pub enum Request {
+    /// An event.
+    Event(Event),
+    /// A Star has said hello on a link.
+    Hello {
+        /// The link.
+        link: LinkId,
+        /// What it said.
+        hello: Hello,
+    },
+    /// An operator asks for something.
+    Command {
+        /// Who waits for the answer.
+        reply: ReplyId,
+        /// What.
+        command: Command,
+    },
+}
+
+/// The coordinator, its store and its log. Those outlive its process.
+#[derive(Debug)]
+pub struct Coordinator {
+    /// The process; `None` while it is down.
+    pub core: Option<Core>,
+    /// Counts its processes.
+    pub generation: u32,
+    /// Its durable store.
+    pub store: StoreModel,
+    /// Its provenance log.
+    pub log: LogModel,
+    /// Where the next turn is cut off.
+    pub crash: Option<CrashPoint>,
+    /// How far its wall clock is off.
+    pub wall_skew_ms: i64,
+    inbox: VecDeque<Request>,
+    is_turn_due: bool,
+    started_ms: u64,
+    next_session: u64,
+    /// Whose the sessions of this process are, also those that are over.
+    speakers: BTreeMap<SessionId, usize>,
+    effects: Effects,
+    deadline: Option<Monotonic>,
+    wish: u64,
+    /// Turns at one moment, to notice a core that spins.
+    turns_now: (u64, u32),
+}
+
+impl Coordinator {
+    /// One that has never run.
+    pub fn new() -> Self {
+        Self {
+            core: None,
+            generation: 0,
+            store: StoreModel::default(),
+            log: LogModel::default(),
+            crash: None,
+            wall_skew_ms: 0,
+            inbox: VecDeque::new(),
+            is_turn_due: false,
+            started_ms: 0,
+            next_session: 0,
+            speakers: BTreeMap::new(),
+            effects: Effects::default(),
+            deadline: None,
+            wish: 0,
+            turns_now: (0, 0),
+        }
+    }
+}
+
+impl Coordinator {
+    /// Whose a session is, or was.
+    pub fn speaker(&self, session: SessionId) -> Option<usize> {
+        self.speakers.get(&session).copied()
+    }
+
+    /// What the turn under way has changed so far.
+    pub fn pending_changes(&self) -> &[Change] {
+        &self.effects.changes
+    }
+}
+
+impl Default for Coordinator {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Midday of some day, so that a clock may jump either way.
+const WALL_START_MS: i64 = 1_700_000_000_000;
+
+/// A wall clock that is off by so much.
+pub fn wall(at_ms: u64, skew_ms: i64) -> WallTime {
+    WallTime::from_unix_ms((WALL_START_MS + at_ms as i64 + skew_ms).max(0) as u64)
+}
+
+impl World {
+    /// The coordinator's clocks.
+    pub(super) fn coordinator_now(&self) -> Now {
+        let coordinator = &self.coordinator;
+        Now {
+            monotonic: Monotonic::from_ms(self.now_ms - coordinator.started_ms),
+            wall: wall(self.now_ms, coordinator.wall_skew_ms),
+        }
+    }
+
+    /// Starts the coordinator on what its store and its log hold.
+    pub(super) fn start_coordinator(&mut self) {
+        if self.coordinator.core.is_some() {
+            return;
+        }
+        let coordinator = &mut self.coordinator;
+        coordinator.generation += 1;
+        coordinator.started_ms = self.now_ms;
+        coordinator.next_session = 0;
+        coordinator.speakers.clear();
+        coordinator.effects = Effects::default();
+        coordinator.deadline = None;
+        let generation = self.coordinator.generation;
+        self.note(format_args!("coordinator {generation} starts"));
+        let recovered = self.coordinator.store.recovered();
+        self.coordinator.log.recover(recovered.last_event);
+        let now = self.coordinator_now();
+        let mut effects = Effects::default();
+        let core = Core::recover(self.scenario.core.clone(), recovered, now, &mut effects);
+        self.coordinator.core = Some(core);
+        self.coordinator.effects = effects;
+        self.plan_turn();
+    }
+
+    /// Kills the coordinator: what was not committed is gone, and so is everything under way from it.
+    pub(super) fn crash_coordinator(&mut self) {
+        if self.coordinator.core.take().is_none() {
+            return;
+        }
+        let generation = self.coordinator.generation;
+        self.note(format_args!("coordinator {generation} is killed"));
+        let coordinator = &mut self.coordinator;
+        coordinator.inbox.clear();
+        coordinator.is_turn_due = false;
+        coordinator.crash = None;
+        for link in self.network.all() {
+            self.cut_link(link, false, true);
+        }
+        self.operator.forget_pending();
+        let down_ms = self.chance.between(1, 3_000);
+        self.agenda.add(self.now_ms + down_ms, Happening::CoordinatorStart);
+    }
+
+    /// Puts something into the driver's inbox.
+    pub(super) fn request(&mut self, request: Request) {
+        if self.coordinator.core.is_none() {
+            return;
+        }
+        self.coordinator.inbox.push_back(request);
+        self.plan_turn();
+    }
+
+    fn plan_turn(&mut self) {
+        if self.coordinator.is_turn_due {
+            return;
+        }
+        self.coordinator.is_turn_due = true;
+        // While a commit runs, the inbox fills.
+        let delay_ms = if self.chance.percent(30) { self.chance.between(0, 20) } else { 0 };
+        let generation = self.coordinator.generation;
+        self.agenda.add(self.now_ms + delay_ms, Happening::CoordinatorTurn { generation });
+    }
+
+    /// What a link carries upwards has arrived.
+    pub(super) fn hear_star(&mut self, id: LinkId, up: Up) {
+        let generation = self.coordinator.generation;
+        let Some(link) = self.network.link(id) else { return };
+        if link.generation != generation || !link.is_coordinator_end_open {
+            return;
+        }
+        match (up, link.session) {
+            (Up::Message(message), None) => match *message {
+                StarMessage::Hello(hello) => self.request(Request::Hello { link: id, hello }),
+                other => panic!("a session starts with a hello, not with {other:?}"),
+            },
+            (Up::Message(message), Some(session)) => {
+                self.request(Request::Event(Event::MessageReceived { session, message: *message }));
+            }
+            (Up::End, session) => self.end_coordinator_side(id, session),
+        }
+    }
+
+    /// The coordinator finds a session closed.
+    fn end_coordinator_side(&mut self, id: LinkId, session: Option<SessionId>) {
+        if let Some(link) = self.network.link(id) {
+            link.is_coordinator_end_open = false;
+        }
+        if let Some(session) = session {
+            self.request(Request::Event(Event::SessionClosed { session }));
+        }
+        self.network.forget_closed(id);
+    }
+
+    /// A deadline that the core has named has come.
+    pub(super) fn coordinator_deadline(&mut self, generation: u32, wish: u64) {
+        if generation == self.coordinator.generation
+            && wish == self.coordinator.wish
+            && self.coordinator.core.is_some()
+        {
+            self.coordinator.deadline = None;
+            self.plan_turn();
+        }
+    }
+
+    /// One turn of the driver.
+    pub(super) fn turn(&mut self, generation: u32) {
+        if generation != self.coordinator.generation || self.coordinator.core.is_none() {
+            return;
+        }
+        self.coordinator.is_turn_due = false;
+        self.notice_spinning();
+        let count = self.coordinator.inbox.len();
+        let taken = if count > 1 && self.chance.percent(20) {
+            self.chance.between(1, count as u64) as usize
+        } else {
+            count
+        };
+        for _ in 0..taken {
+            let Some(request) = self.coordinator.inbox.pop_front() else { break };
+            self.take(request);
+        }
+        if !self.coordinator.inbox.is_empty() {
+            self.plan_turn();
+        }
+        if self.end_turn() {
+            self.arm_coordinator();
+        }
+    }
+
+    fn notice_spinning(&mut self) {
+        let (at_ms, count) = self.coordinator.turns_now;
+        let count = if at_ms == self.now_ms { count + 1 } else { 0 };
+        self.coordinator.turns_now = (self.now_ms, count);
+        assert!(count < 2_000, "the coordinator spins: {count} turns at one moment");
+    }
+
+    fn take(&mut self, request: Request) {
+        let event = match request {
+            Request::Event(event) => event,
+            Request::Hello { link, hello } => {
+                let coordinator = &mut self.coordinator;
+                coordinator.next_session += 1;
+                let session = SessionId(coordinator.next_session);
+                let Some(link) = self.network.link(link) else { return };
+                link.session = Some(session);
+                coordinator.speakers.insert(session, link.star);
+                self.note(format_args!(
+                    "{} opens session {} holding {:?}",
+                    hello.star_id, session.0, hello.held
+                ));
+                Event::SessionOpened { session, hello }
+            }
+            Request::Command { reply, command } => {
+                self.note(format_args!("operator: {command:?}"));
+                Event::CommandReceived { reply, command }
+            }
+        };
+        self.step(event);
+    }
+
+    fn step(&mut self, event: Event) {
+        let now = self.coordinator_now();
+        let before = Before::of(self, &event);
+        let Some(core) = &mut self.coordinator.core else { return };
+        core.step(now, event, &mut self.coordinator.effects);
+        self.check_step(&before);
+    }
+
+    /// Finishes the turn; false if the process did not survive it.
+    fn end_turn(&mut self) -> bool {
+        loop {
+            let now = self.coordinator_now();
+            let Some(core) = &mut self.coordinator.core else { return false };
+            core.finish_turn(now, &mut self.coordinator.effects);
+            let Effects { changes, provenance, actions } = std::mem::take(&mut self.coordinator.effects);
+            self.check_actions(&actions);
+            self.check_withdrawals(&changes, &actions);
+            self.check_bounds_of_coordinator();
+            let is_quiet = changes.is_empty() && provenance.is_empty() && actions.is_empty();
+            if !is_quiet && let Some(point) = self.coordinator.crash.take() {
+                self.crash_at(point, Effects { changes, provenance, actions });
+                return false;
+            }
+            let loads = if is_planted(Bug::ToldBeforeCommit) {
+                let loads = self.act(actions);
+                self.make_durable(changes, provenance);
+                loads
+            } else {
+                self.make_durable(changes, provenance);
+                self.act(actions)
+            };
+            if let Some(core) = &self.coordinator.core
+                && !is_quiet
+            {
+                core.check();
+                self.check_store();
+            }
+            if loads.is_empty() {
+                return true;
+            }
+            for (job, destination, after, limit) in loads {
+                let limit = limit.min(self.chance.between(1, 20) as usize);
+                let event = self.coordinator.store.page(job, destination, &after, limit);
+                self.step(event);
+            }
+        }
+    }
+
+    fn make_durable(&mut self, mut changes: Vec<Change>, events: Vec<ProvenanceEvent>) {
+        self.check_ends(&changes, &events);
+        if !events.is_empty() {
+            changes.push(Change::PutLastEvent(self.coordinator.log.append(events)));
+        }
+        self.coordinator.store.commit(changes);
+    }
+
+    /// The process ends within a turn.
+    fn crash_at(&mut self, point: CrashPoint, effects: Effects) {
+        self.note(format_args!("crash {point:?}"));
+        let Effects { changes, mut provenance, mut actions } = effects;
+        if is_planted(Bug::ToldBeforeCommit) {
+            self.act(actions);
+            return self.crash_coordinator();
+        }
+        match point {
+            CrashPoint::BeforeLog => {}
+            CrashPoint::WithinLog => {
+                provenance.truncate(self.chance.below(provenance.len() as u64 + 1) as usize);
+                self.coordinator.log.append(provenance);
+            }
+            CrashPoint::BeforeCommit => drop(self.coordinator.log.append(provenance)),
+            CrashPoint::WithinActions => {
+                self.make_durable(changes, provenance);
+                actions.truncate(self.chance.below(actions.len() as u64 + 1) as usize);
+                self.act(actions);
+            }
+        }
+        self.crash_coordinator();
+    }
+
+    /// Executes actions; answers the stretches of queues that are asked for.
+    fn act(&mut self, actions: Vec<Action>) -> Vec<(orbit_shared::words::JobId, u32, Vec<u8>, usize)> {
+        let mut loads = Vec::new();
+        for action in actions {
+            match action {
+                Action::Send { session, message } => {
+                    let is_welcome = matches!(message, CoordinatorMessage::Welcome { .. });
+                    self.tell(session, Down::Message(Box::new(message)));
+                    if is_welcome {
+                        let keys = CoordinatorMessage::VerificationKeys(vec![vec![7]]);
+                        self.tell(session, Down::Message(Box::new(keys)));
+                    }
+                }
+                Action::Assign { session, assignment, .. } => {
+                    self.check_told_once(&assignment);
+                    self.tell(session, Down::Message(Box::new(CoordinatorMessage::Assign(assignment))));
+                }
+                Action::Close { session, reason } => {
+                    self.note(format_args!("session {} is closed: {reason}", session.0));
+                    self.tell(session, Down::Close(reason));
+                    let generation = self.coordinator.generation;
+                    // What was read from it already still arrives, and then its end.
+                    if let Some(link) = self.network.link_of_session(generation, session) {
+                        self.end_up_later(link);
+                    }
+                }
+                Action::LoadWindow { job, destination, after, limit } => {
+                    loads.push((job, destination, after, limit));
+                }
+                Action::Reply { reply, answer } => {
+                    self.note(format_args!("answer {}: {answer:?}", reply.0));
+                    self.operator.answered(reply, answer);
+                }
+            }
+        }
+        loads
+    }
+
+    fn tell(&mut self, session: SessionId, down: Down) {
+        let generation = self.coordinator.generation;
+        let Some(id) = self.network.link_of_session(generation, session) else { return };
+        let delay_ms = self.delay_ms();
+        let now_ms = self.now_ms;
+        let Some(link) = self.network.link(id) else { return };
+        if !link.is_coordinator_end_open || !link.is_star_end_open {
+            return;
+        }
+        if link.down.len() >= SESSION_OUTBOX_MAX {
+            self.note(format_args!("session {} is cut off: it is not read", session.0));
+            self.cut_link(id, false, false);
+            return;
+        }
+        let due_ms = link.down.send(now_ms, delay_ms, down);
+        self.agenda.add(due_ms, Happening::Delivery { link: id, is_up: false });
+    }
+
+    fn arm_coordinator(&mut self) {
+        let now = self.coordinator_now();
+        let Some(core) = &mut self.coordinator.core else { return };
+        let deadline = core.next_deadline(now);
+        if deadline == self.coordinator.deadline {
+            return;
+        }
+        self.coordinator.deadline = deadline;
+        self.coordinator.wish += 1;
+        let Some(deadline) = deadline else { return };
+        let in_ms = deadline.since(now.monotonic).as_nanos().div_ceil(1_000_000);
+        let at_ms = self.now_ms + u64::try_from(in_ms).unwrap_or(u64::MAX / 2).min(u64::MAX / 2);
+        let (generation, wish) = (self.coordinator.generation, self.coordinator.wish);
+        self.agenda.add(at_ms, Happening::CoordinatorDeadline { generation, wish });
+    }
+}

@@ -1,0 +1,165 @@
+//! Sessions in motion: sending, arriving, breaking, being held up. What is under way when a link breaks may still arrive
+//! in part, in order; what comes after the break never does.
+
+use orbit_coordinator::core::CloseReason;
+use orbit_shared::session::StarMessage;
+use orbit_star::core::{Event as StarEvent, SessionEnd};
+
+use super::World;
+use super::agenda::Happening;
+use super::network::{Down, LinkId, Up};
+
+/// After so long both ends give a silent link up: the keepalive of the transport.
+const KEEPALIVE_MS: u64 = 20_000;
+
+impl World {
+    /// How long a message travels now.
+    pub(super) fn delay_ms(&mut self) -> u64 {
+        let is_slow = !self.is_healing && self.chance.percent(3);
+        let usual = self.chance.between(0, self.scenario.delay_max_ms);
+        if is_slow { usual + self.chance.between(0, 3_000) } else { usual }
+    }
+
+    /// A Star says something on its link.
+    pub(super) fn send_up(&mut self, id: LinkId, message: StarMessage) {
+        let delay_ms = self.delay_ms();
+        let is_repeated = self.scenario.troubles.repeats
+            && matches!(message, StarMessage::Report(_))
+            && self.chance.percent(10);
+        let now_ms = self.now_ms;
+        let Some(link) = self.network.link(id) else { return };
+        for _ in 0..=usize::from(is_repeated) {
+            let due_ms = link.up.send(now_ms, delay_ms, Up::Message(Box::new(message.clone())));
+            self.agenda.add(due_ms, Happening::Delivery { link: id, is_up: true });
+        }
+    }
+
+    /// What is due on a link arrives.
+    pub(super) fn deliver(&mut self, id: LinkId, is_up: bool) {
+        let Some(star) = self.network.link(id).map(|link| link.star) else { return };
+        let is_held = if is_up { self.network.is_up_held[star] } else { self.network.is_down_held[star] };
+        if is_held {
+            return;
+        }
+        if is_up {
+            while let Some(up) = self.network.link(id).and_then(|link| link.up.take_due(self.now_ms)) {
+                self.hear_star(id, up);
+            }
+        } else {
+            while let Some(down) = self.network.link(id).and_then(|link| link.down.take_due(self.now_ms)) {
+                self.hear_coordinator(id, down);
+            }
+        }
+    }
+
+    /// What a link carries downwards has arrived.
+    fn hear_coordinator(&mut self, id: LinkId, down: Down) {
+        let Some(link) = self.network.link(id) else { return };
+        if !link.is_star_end_open {
+            return;
+        }
+        let (star, process, session) = (link.star, link.process, link.number);
+        let event = match down {
+            Down::Message(message) => StarEvent::FromCoordinator { session, message: *message },
+            Down::Close(reason) => StarEvent::Disconnected { session, end: end_of(&reason) },
+            Down::End => {
+                StarEvent::Disconnected { session, end: SessionEnd::Lost("the stream ended".to_owned()) }
+            }
+        };
+        if matches!(event, StarEvent::Disconnected { .. }) {
+            link.is_star_end_open = false;
+            self.end_up_later(id);
+        }
+        self.into_star_inbox(star, process, event);
+    }
+
+    /// Breaks a link. `by_star` and `by_coordinator` say which ends are gone by themselves and are told nothing.
+    pub(super) fn cut_link(&mut self, id: LinkId, by_star: bool, by_coordinator: bool) {
+        let now_ms = self.now_ms;
+        let is_half_open = !self.is_healing && self.chance.percent(20);
+        let late_ms =
+            if is_half_open { self.chance.between(1_000, KEEPALIVE_MS) } else { self.chance.between(0, 50) };
+        let (up_kept, down_kept) = (self.chance.draw(), self.chance.draw());
+        let Some(link) = self.network.link(id) else { return };
+        if by_star {
+            link.is_star_end_open = false;
+        }
+        if by_coordinator {
+            link.is_coordinator_end_open = false;
+        }
+        if link.is_coordinator_end_open && !matches!(link.up.last(), Some(Up::End)) {
+            let kept = up_kept % (link.up.len() as u64 + 1);
+            link.up.lose_after(kept as usize);
+            let due_ms = link.up.send(now_ms, late_ms, Up::End);
+            self.agenda.add(due_ms, Happening::Delivery { link: id, is_up: true });
+        }
+        if link.is_star_end_open && !matches!(link.down.last(), Some(Down::End | Down::Close(_))) {
+            let kept = down_kept % (link.down.len() as u64 + 1);
+            link.down.lose_after(kept as usize);
+            let due_ms = link.down.send(now_ms, late_ms, Down::End);
+            self.agenda.add(due_ms, Happening::Delivery { link: id, is_up: false });
+        }
+        self.network.forget_closed(id);
+    }
+
+    /// The lane upwards ends in good order, after all that was said.
+    pub(super) fn end_up_later(&mut self, id: LinkId) {
+        let delay_ms = self.chance.between(0, 50);
+        let now_ms = self.now_ms;
+        let Some(link) = self.network.link(id) else { return };
+        if !link.is_coordinator_end_open || matches!(link.up.last(), Some(Up::End)) {
+            return;
+        }
+        let due_ms = link.up.send(now_ms, delay_ms, Up::End);
+        self.agenda.add(due_ms, Happening::Delivery { link: id, is_up: true });
+    }
+
+    /// Holds up one direction of a Star's sessions; if that lasts, both ends give them up.
+    pub(super) fn hold_session(&mut self, star: usize, is_up: bool) {
+        let held = if is_up { &mut self.network.is_up_held } else { &mut self.network.is_down_held };
+        held[star] = true;
+        for link in self.network.links_of(star) {
+            self.agenda.add(self.now_ms + KEEPALIVE_MS, Happening::KeepaliveEnded { link });
+        }
+    }
+
+    /// Lets it through again.
+    pub(super) fn release_session(&mut self, star: usize, is_up: bool) {
+        let held = if is_up { &mut self.network.is_up_held } else { &mut self.network.is_down_held };
+        held[star] = false;
+        for link in self.network.links_of(star) {
+            self.agenda.add(self.now_ms, Happening::Delivery { link, is_up });
+        }
+    }
+
+    /// The transport finds that a link is silent.
+    pub(super) fn keepalive_ended(&mut self, id: LinkId) {
+        let Some(star) = self.network.link(id).map(|link| link.star) else { return };
+        if self.network.is_up_held[star] || self.network.is_down_held[star] || self.stars[star].is_frozen {
+            self.note(format_args!("link {id} is silent and given up"));
+            let Some(link) = self.network.link(id) else { return };
+            let (process, session) = (link.process, link.number);
+            link.is_star_end_open = false;
+            let known = link.session.filter(|_| link.is_coordinator_end_open);
+            link.is_coordinator_end_open = false;
+            let end = SessionEnd::Lost("keepalive timed out".to_owned());
+            self.into_star_inbox(star, process, StarEvent::Disconnected { session, end });
+            if let Some(session) = known {
+                let event = orbit_coordinator::core::Event::SessionClosed { session };
+                self.request(super::coordinator::Request::Event(event));
+            }
+            self.network.forget_closed(id);
+        }
+    }
+}
+
+/// What a Star makes of the status that stands for a reason (`closed` and `judge` in the gRPC modules).
+fn end_of(reason: &CloseReason) -> SessionEnd {
+    let text = reason.to_string();
+    match reason {
+        CloseReason::NameTaken { .. }
+        | CloseReason::Superseded { .. }
+        | CloseReason::ProtocolViolated { .. } => SessionEnd::Refused(text),
+        CloseReason::TooManyStars { .. } | CloseReason::Removed { .. } => SessionEnd::Lost(text),
+    }
+}

@@ -1,0 +1,210 @@
+//! Rest: after everything has healed, every job ends within a bounded time, and then each destination is what its source
+//! was, except for what is listed as a dead letter; nothing is left behind.
+
+use orbit_coordinator::core::{Command, ItemEnd, JobState, Liveness};
+use orbit_shared::dead_letter::DeadLetterFilter;
+use orbit_shared::entry::join_path;
+use orbit_shared::lifecycle::LifecycleState;
+use orbit_shared::words::ItemId;
+
+use super::World;
+use super::tree::version_of;
+use super::work::is_temporary;
+
+/// So long after the healing everything must be at rest.
+const REST_WITHIN_MS: u64 = 600_000;
+
+impl World {
+    /// Whether nothing more is to happen. Panics if that takes too long.
+    pub(super) fn is_over(&mut self) -> bool {
+        let unrest = self.unrest();
+        let Some(unrest) = unrest else {
+            self.check_rest();
+            return !self.redrive();
+        };
+        let limit_ms = self.scenario.healing_ms + REST_WITHIN_MS * 2;
+        assert!(self.now_ms < limit_ms, "everything comes to rest: {unrest}");
+        false
+    }
+
+    /// What still moves.
+    fn unrest(&self) -> Option<String> {
+        let Some(core) = &self.coordinator.core else { return Some("the coordinator is down".to_owned()) };
+        for wish in &self.operator.wishes {
+            let Some(job) = wish.job else { return Some(format!("{} was not created", wish.request)) };
+            let view = core.job(job, self.coordinator_now()).expect("a job is remembered");
+            if !view.record.state().is_end() {
+                return Some(format!(
+                    "job {job} is {:?}: {}; {:?}, {} in flight, {} penalized, scan {:?}",
+                    view.record.state(),
+                    view.reason,
+                    view.tally,
+                    view.in_flight,
+                    view.penalized,
+                    view.record.scan
+                ));
+            }
+        }
+        for star in &self.stars {
+            let Some(own) = &star.core else { return Some(format!("{} is down", star.name)) };
+            if own.held().next().is_some() || !star.running.is_empty() {
+                let held: Vec<_> = own.held().collect();
+                return Some(format!("{} holds {held:?} and works on {:?}", star.name, star.running.keys()));
+            }
+            if !star.scans.is_empty() {
+                return Some(format!("{} scans", star.name));
+            }
+            let known = core.star(&star.name);
+            let is_fit = known.is_some_and(|known| {
+                known.state() == LifecycleState::Scheduled && known.liveness == Liveness::Alive
+            });
+            if !is_fit || own.lifecycle() != LifecycleState::Scheduled {
+                return Some(format!("{} is not in service: {:?}", star.name, own.lifecycle()));
+            }
+        }
+        None
+    }
+
+    fn check_rest(&self) {
+        self.check_guards_are_at_zero();
+        self.check_no_temporaries();
+        self.check_stored_is_durable();
+        self.check_jobs_are_done();
+        self.check_destinations();
+        self.check_completions();
+        for &job in self.coordinator.store.jobs.keys() {
+            self.coordinator.store.check_every_item_in_one_place(job);
+        }
+    }
+
+    fn check_guards_are_at_zero(&self) {
+        let Some(core) = &self.coordinator.core else { return };
+        for star in core.stars() {
+            let state = star.guard.state();
+            let held = (state.object_count, state.byte_size);
+            assert_eq!(held, (0, 0), "guards are at zero at rest: {}", star.record.star_id);
+        }
+        let left = &self.coordinator.store.assignments;
+        assert!(left.is_empty(), "no assignment is left at rest: {left:?}");
+    }
+
+    fn check_no_temporaries(&self) {
+        for star in &self.stars {
+            let left: Vec<String> = star
+                .disk
+                .paths()
+                .filter(|path| is_temporary(path))
+                .map(|path| String::from_utf8_lossy(path).into_owned())
+                .collect();
+            assert!(left.is_empty(), "no temporaries are left at {}: {left:?}", star.name);
+            assert!(
+                star.journal.is_empty(),
+                "the journal of {} is empty: {:?}",
+                star.name,
+                star.journal.keys()
+            );
+        }
+    }
+
+    /// A job ends as what became of its items says.
+    fn check_jobs_are_done(&self) {
+        for job in self.coordinator.store.jobs.values() {
+            let tally = job.tally();
+            match job.state() {
+                JobState::Completed => assert_eq!(tally.dead + tally.open(), 0, "completed: {tally:?}"),
+                JobState::PartiallyCompleted => {
+                    assert!(tally.dead > 0 && tally.open() == 0, "partially completed: {tally:?}");
+                }
+                JobState::Cancelled => {}
+                JobState::Failed | JobState::Scanning | JobState::Running | JobState::Paused => {
+                    panic!("job {} is {:?} at rest", job.id, job.state());
+                }
+            }
+        }
+    }
+
+    /// Each destination is what its source was when it was read.
+    fn check_destinations(&self) {
+        for job in self.coordinator.store.jobs.values() {
+            if !matches!(job.state(), JobState::Completed | JobState::PartiallyCompleted) {
+                continue;
+            }
+            let source =
+                self.stars.iter().find(|star| star.name == job.spec.source.star_id).expect("a known Star");
+            let entries: Vec<_> =
+                self.coordinator.store.entries.range((job.id, 0)..=(job.id, u64::MAX)).collect();
+            for path in source.tree.paths() {
+                let is_found = entries.iter().any(|(_, entry)| entry.path == *path);
+                assert!(
+                    is_found,
+                    "a scan finds everything: job {} lacks {:?}",
+                    job.id,
+                    String::from_utf8_lossy(path)
+                );
+            }
+            for (index, place) in job.spec.destinations.iter().enumerate() {
+                let star = self.stars.iter().find(|star| star.name == place.star_id).expect("a known Star");
+                for &(&(_, sequence), entry) in &entries {
+                    let item = ItemId { job: job.id, destination: index as u32, sequence };
+                    let end = self.coordinator.store.ends.get(&item).map(|record| record.end);
+                    let path = join_path(&place.path, &entry.path);
+                    let node = star.disk.node(&path);
+                    match end {
+                        Some(ItemEnd::Stored | ItemEnd::Skipped) => {
+                            let node = node.unwrap_or_else(|| panic!("{item} is stored and not there"));
+                            let now = source.tree.node(&entry.path).map_or(u64::MAX, |node| node.version);
+                            let is_right = if node.is_directory {
+                                !node.is_touched() || self.is_anything_redriven
+                            } else {
+                                (version_of(entry)..=now).contains(&node.version) && node.is_whole
+                            };
+                            assert!(
+                                is_right,
+                                "a destination is its source: {item} is {node:?}, source at {now}"
+                            );
+                        }
+                        Some(ItemEnd::Dead) => {}
+                        None => panic!("{item} has no end and job {} has", job.id),
+                    }
+                }
+                for (path, _) in star.disk.below(&place.path) {
+                    let is_known =
+                        entries.iter().any(|(_, entry)| join_path(&place.path, &entry.path) == *path);
+                    assert!(is_known, "nothing else is there: {:?}", String::from_utf8_lossy(path));
+                }
+            }
+        }
+    }
+
+    /// Each stored item was completed once, and no other was.
+    fn check_completions(&self) {
+        let completions = self.coordinator.log.completions();
+        for (item, count) in &completions {
+            assert_eq!(*count, 1, "a completion is logged once: {item}");
+            let end = self.coordinator.store.ends.get(item).map(|record| record.end);
+            assert_eq!(end, Some(ItemEnd::Stored), "what was completed is stored: {item}");
+        }
+        let is_stored = |end: &&orbit_coordinator::core::ItemEndRecord| end.end == ItemEnd::Stored;
+        let stored = self.coordinator.store.ends.values().filter(is_stored).count();
+        assert_eq!(stored, completions.len(), "what is stored was completed");
+    }
+
+    /// Tries dead letters once more; false if there are none, or that was done.
+    fn redrive(&mut self) -> bool {
+        if self.operator.redrives_left == 0 {
+            return false;
+        }
+        self.operator.redrives_left -= 1;
+        let jobs: Vec<_> = self.coordinator.store.jobs.values().filter(|job| job.tally().dead > 0).collect();
+        let jobs: Vec<_> = jobs
+            .into_iter()
+            .filter(|job| job.state() == JobState::PartiallyCompleted)
+            .map(|job| job.id)
+            .collect();
+        self.note(format_args!("dead letters of {jobs:?} are tried again"));
+        for &job in &jobs {
+            self.ask(Command::RetryDeadLetters(DeadLetterFilter::for_job(job)), None);
+        }
+        !jobs.is_empty()
+    }
+}

@@ -1,0 +1,137 @@
+//! What one seed stands for: how large the world is, how tight its limits are, and which kinds of trouble it knows.
+
+use std::time::Duration;
+
+use orbit_coordinator::core::CoreConfig;
+use orbit_shared::backpressure::BackpressureConfig;
+use orbit_shared::penalization::PenaltyConfig;
+
+use super::chance::Chance;
+
+/// Which kinds of trouble a run knows. Each is there in about half of all runs, so that some runs are calm enough to get
+/// far and others have everything at once.
+#[derive(Debug, Clone)]
+pub struct Troubles {
+    /// The coordinator is killed.
+    pub coordinator_crashes: bool,
+    /// Stars are killed.
+    pub star_crashes: bool,
+    /// Machines of Stars lose power.
+    pub power_losses: bool,
+    /// Stars are stopped for a while.
+    pub freezes: bool,
+    /// Stars are told to end.
+    pub signals: bool,
+    /// Sessions break.
+    pub breaks: bool,
+    /// One direction of a session is held up.
+    pub partitions: bool,
+    /// Stars do not reach each other.
+    pub data_partitions: bool,
+    /// Disks are full or fail.
+    pub disks: bool,
+    /// Single items fail.
+    pub items: bool,
+    /// The source changes.
+    pub sources: bool,
+    /// Wall clocks jump.
+    pub clocks: bool,
+    /// Scans break off.
+    pub scans: bool,
+    /// Operators pause, drain, limit and cancel.
+    pub operators: bool,
+    /// Health monitors complain.
+    pub health: bool,
+    /// Reports arrive twice.
+    pub repeats: bool,
+}
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct Scenario {
+    /// Stars.
+    pub star_count: usize,
+    /// Entries below the root of a tree, at most.
+    pub entries_max: u64,
+    /// Jobs.
+    pub job_count: usize,
+    /// When everything is mended.
+    pub healing_ms: u64,
+    /// From one trouble to the next, at most.
+    pub trouble_every_ms: u64,
+    /// How long a message travels, at most, in quiet times.
+    pub delay_max_ms: u64,
+    /// How long a step of work takes, at most.
+    pub work_max_ms: u64,
+    /// Entries in one batch of a scan, at most.
+    pub batch_max: u64,
+    /// The coordinator's configuration.
+    pub core: CoreConfig,
+    /// Waits and retries of jobs.
+    pub penalty: PenaltyConfig,
+    /// Dead letters at which a job pauses.
+    pub dead_letter_max: u64,
+    /// The bandwidth limit of jobs.
+    pub max_bytes_per_second: u64,
+    /// What goes wrong.
+    pub troubles: Troubles,
+}
+
+impl Scenario {
+    /// The scenario of a seed.
+    pub fn draw(chance: &mut Chance) -> Self {
+        let lease_ms = chance.pick(&[1_500, 3_000, 8_000, 15_000]);
+        let guard = match chance.below(4) {
+            0 => BackpressureConfig { max_object_count: 1, max_byte_size: 1 },
+            1 => BackpressureConfig { max_object_count: chance.between(1, 8), max_byte_size: 50_000 },
+            _ => BackpressureConfig::default(),
+        };
+        let mut often = || chance.percent(45);
+        let troubles = Troubles {
+            coordinator_crashes: often(),
+            star_crashes: often(),
+            power_losses: often(),
+            freezes: often(),
+            signals: often(),
+            breaks: often(),
+            partitions: often(),
+            data_partitions: often(),
+            disks: often(),
+            items: often(),
+            sources: often(),
+            clocks: often(),
+            scans: often(),
+            operators: often(),
+            health: often(),
+            repeats: often(),
+        };
+        Self {
+            star_count: chance.between(2, 3) as usize,
+            entries_max: chance.pick(&[3, 12, 40]),
+            job_count: chance.between(1, 3) as usize,
+            healing_ms: chance.between(4_000, 40_000),
+            trouble_every_ms: chance.pick(&[200, 800, 2_500]),
+            delay_max_ms: chance.pick(&[1, 20, 300]),
+            work_max_ms: chance.pick(&[2, 50, 600]),
+            batch_max: chance.pick(&[1, 3, 20]),
+            core: CoreConfig {
+                lease: Duration::from_millis(lease_ms),
+                heartbeat_interval: Duration::from_millis((lease_ms / 6).max(300)),
+                stall_after: Duration::from_millis(lease_ms * chance.pick(&[1, 4, 20])),
+                is_manual_schedule: chance.percent(10),
+                guard,
+                seed: chance.draw(),
+            },
+            penalty: PenaltyConfig {
+                initial_delay: Duration::from_millis(chance.pick(&[1, 200, 1_000])),
+                max_delay: Duration::from_secs(chance.pick(&[1, 8])),
+                backoff_factor: chance.pick(&[1.0, 2.0, 3.0]),
+                max_penalties: chance.pick(&[1, 2, 3, 5, 20]),
+                jitter: chance.pick(&[0.0, 0.1, 0.5]),
+            },
+            dead_letter_max: chance.pick(&[1, 3, 10_000]),
+            max_bytes_per_second: if chance.percent(15) { 30_000_000 } else { 0 },
+            troubles,
+        }
+    }
+}

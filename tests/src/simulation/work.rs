@@ -1,0 +1,395 @@
+//! The data plane of a Star as a model: claims items, writes down in the journal that it works on them, looks at targets,
+//! pulls from the source Star, writes temporaries, syncs, renames, syncs directories, and reports.
+//!
+//! Each step takes time, and between two of them anything may happen. Withdrawn work stops before its next group and
+//! publishes what it is about to publish, as the real one does.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use orbit_shared::entry::{EntryKind, join_path};
+use orbit_shared::plant::{Bug, is_planted};
+use orbit_shared::session::{Assignment, Failure, FailureCause, Fault, ItemOutcome, ItemResult};
+use orbit_shared::words::{AssignmentId, ItemId, StarId};
+use orbit_star::core::Event;
+
+use super::World;
+use super::agenda::Happening;
+use super::disk::{DiskTrouble, parent_of};
+use super::star::Star;
+use super::tree::version_of;
+
+/// Where work on an assignment stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Claim,
+    Take,
+    Sync,
+    Rename,
+    SyncDirectories,
+}
+
+/// An item that was written and is not published.
+#[derive(Debug)]
+struct Written {
+    index: usize,
+    temporary: Option<Vec<u8>>,
+    version: u64,
+    size: u64,
+    is_skipped: bool,
+}
+
+/// Work on one assignment.
+#[derive(Debug)]
+pub struct Running {
+    assignment: Assignment,
+    phase: Phase,
+    todo: VecDeque<usize>,
+    group: Vec<Written>,
+    /// Directories whose names must become durable with the group.
+    directories: BTreeSet<Vec<u8>>,
+    is_cancelled: bool,
+    bytes_moved: u64,
+}
+
+impl Running {
+    /// Whether it pulls from a Star.
+    pub fn is_pulling_from(&self, star: &StarId) -> bool {
+        self.assignment.source_star == *star && !self.todo.is_empty() && self.phase != Phase::Claim
+    }
+
+    /// What it has moved so far.
+    pub fn bytes_moved(&self) -> u64 {
+        self.bytes_moved
+    }
+
+    fn items(&self) -> impl Iterator<Item = ItemId> {
+        items_of(&self.assignment)
+    }
+
+    fn target(&self, index: usize) -> Vec<u8> {
+        join_path(&self.assignment.destination_path, &self.assignment.items[index].entry.path)
+    }
+}
+
+fn items_of(assignment: &Assignment) -> impl Iterator<Item = ItemId> {
+    let (job, destination) = (assignment.job, assignment.destination);
+    assignment.items.iter().map(move |item| ItemId { job, destination, sequence: item.sequence })
+}
+
+/// The name of an item's temporary: beside its target, and the same for every attempt.
+fn temporary_of(assignment: &Assignment, index: usize) -> Vec<u8> {
+    let target = join_path(&assignment.destination_path, &assignment.items[index].entry.path);
+    let mut path = parent_of(&target).to_vec();
+    let item = &assignment.items[index];
+    path.extend(
+        format!("/.orbit-{}-{}-{}", assignment.job, assignment.destination, item.sequence).into_bytes(),
+    );
+    path
+}
+
+/// Whether a path is a temporary's.
+pub fn is_temporary(path: &[u8]) -> bool {
+    path.rsplit(|&byte| byte == b'/').next().is_some_and(|name| name.starts_with(b".orbit-"))
+}
+
+impl Star {
+    /// Removes what work on an assignment has left half-written.
+    pub fn remove_temporaries(&mut self, assignment: &Assignment) {
+        if is_planted(Bug::TemporariesLeft) {
+            return;
+        }
+        for index in 0..assignment.items.len() {
+            self.disk.remove(&temporary_of(assignment, index));
+        }
+    }
+}
+
+fn failed(cause: FailureCause, fault: Fault, message: &str) -> ItemResult {
+    ItemResult::Failed(Failure { cause, fault, message: message.to_owned() })
+}
+
+impl World {
+    /// Begins work on an assignment: it is in the journal before anything is written.
+    pub(super) fn start_work(&mut self, star: usize, assignment: Assignment) {
+        let id = assignment.id;
+        let todo = (0..assignment.items.len()).collect();
+        let running = Running {
+            assignment,
+            phase: Phase::Claim,
+            todo,
+            group: Vec::new(),
+            directories: BTreeSet::new(),
+            is_cancelled: false,
+            bytes_moved: 0,
+        };
+        self.stars[star].running.insert(id, running);
+        self.plan_work(star, id);
+    }
+
+    /// Withdraws work: it ends before its next group.
+    pub(super) fn stop_work(&mut self, star: usize, id: AssignmentId) {
+        match self.stars[star].running.get_mut(&id) {
+            Some(running) => running.is_cancelled = true,
+            None => self.forget_work(star, id),
+        }
+    }
+
+    /// Every outcome is safe.
+    pub(super) fn forget_work(&mut self, star: usize, id: AssignmentId) {
+        self.stars[star].journal.remove(&id);
+    }
+
+    fn plan_work(&mut self, star: usize, assignment: AssignmentId) {
+        let slow = if self.chance.percent(3) { self.chance.between(0, 4_000) } else { 0 };
+        let at_ms = self.now_ms + self.chance.between(0, self.scenario.work_max_ms) + slow;
+        let process = self.stars[star].process;
+        self.agenda.add(at_ms, Happening::WorkStep { star, process, assignment });
+    }
+
+    /// Work goes one step on.
+    pub(super) fn work_step(&mut self, star: usize, process: u32, id: AssignmentId) {
+        if self.stars[star].process != process {
+            return;
+        }
+        if self.stars[star].is_frozen {
+            return self.plan_work(star, id);
+        }
+        let Some(mut running) = self.stars[star].running.remove(&id) else { return };
+        let is_over = match running.phase {
+            Phase::Claim => self.claim(star, &mut running),
+            Phase::Take => self.take_group(star, &mut running),
+            Phase::Sync => self.sync_group(star, &mut running),
+            Phase::Rename => self.rename_group(star, &mut running),
+            Phase::SyncDirectories => self.sync_directories(star, &mut running),
+        };
+        if is_over {
+            self.end_work(star, &running);
+        } else {
+            self.stars[star].running.insert(id, running);
+            self.plan_work(star, id);
+        }
+    }
+
+    fn claim(&mut self, star: usize, running: &mut Running) -> bool {
+        if running.is_cancelled {
+            return true;
+        }
+        let star = &mut self.stars[star];
+        if running.items().all(|item| !star.claims.contains(&item)) {
+            star.claims.extend(items_of(&running.assignment));
+            star.journal.insert(running.assignment.id, running.assignment.clone());
+            running.phase = Phase::Take;
+        }
+        false
+    }
+
+    fn end_work(&mut self, star: usize, running: &Running) {
+        let id = running.assignment.id;
+        let process = self.stars[star].process;
+        if running.phase != Phase::Claim {
+            for item in running.items() {
+                self.stars[star].claims.remove(&item);
+            }
+        }
+        if running.is_cancelled {
+            self.stars[star].remove_temporaries(&running.assignment);
+            self.stars[star].journal.remove(&id);
+        }
+        self.into_star_inbox(star, process, Event::WorkEnded { assignment: id });
+    }
+
+    /// Takes the next few items as far as their temporaries.
+    fn take_group(&mut self, star: usize, running: &mut Running) -> bool {
+        if running.is_cancelled || running.todo.is_empty() {
+            return true;
+        }
+        let mut outcomes = Vec::new();
+        for _ in 0..self.chance.between(1, 8) {
+            let Some(index) = running.todo.pop_front() else { break };
+            let result = self.take_item(star, running, index);
+            let sequence = running.assignment.items[index].sequence;
+            outcomes.extend(result.map(|result| ItemOutcome { sequence, result }));
+        }
+        self.produce(star, running, outcomes);
+        running.phase = Phase::Sync;
+        false
+    }
+
+    /// Takes one item as far as its temporary; or says how it ended already.
+    fn take_item(&mut self, star: usize, running: &mut Running, index: usize) -> Option<ItemResult> {
+        let entry = running.assignment.items[index].entry.clone();
+        let target = running.target(index);
+        let version = version_of(&entry);
+        let present = self.stars[star].disk.node(&target).copied();
+        let is_same = present.is_some_and(|node| {
+            node.version == version
+                && node.size == entry.size()
+                && node.is_directory == is_directory(&entry.kind)
+        });
+        if is_same && (self.stars[star].disk.node(&target).is_some_and(|node| node.is_whole)) {
+            let size = entry.size();
+            running.group.push(Written { index, temporary: None, version, size, is_skipped: true });
+            running.directories.insert(parent_of(&target).to_vec());
+            return None;
+        }
+        if let Some(result) = self.trouble_of_item(star) {
+            return Some(result);
+        }
+        let disk = &mut self.stars[star].disk;
+        match disk.trouble {
+            Some(DiskTrouble::Full) => {
+                return Some(failed(
+                    FailureCause::DestinationError,
+                    Fault::Destination,
+                    "no space left on device",
+                ));
+            }
+            Some(DiskTrouble::WritesFail) => {
+                return Some(failed(
+                    FailureCause::DestinationError,
+                    Fault::Destination,
+                    "input/output error",
+                ));
+            }
+            Some(DiskTrouble::SyncsFail) | None => {}
+        }
+        if entry.kind == EntryKind::Directory {
+            running.directories.extend(disk.make_directories(&target));
+            disk.set_directory(&target, version);
+            running.directories.insert(parent_of(&target).to_vec());
+            running.group.push(Written { index, temporary: None, version, size: 0, is_skipped: false });
+            return None;
+        }
+        let (version, size) = match &entry.kind {
+            EntryKind::File { .. } => match self.pull(star, &running.assignment, &entry.path) {
+                Ok(found) => found,
+                Err(result) => return Some(result),
+            },
+            _ => (version, 0),
+        };
+        let disk = &mut self.stars[star].disk;
+        let temporary = temporary_of(&running.assignment, index);
+        running.directories.extend(disk.make_directories(parent_of(&target)));
+        running.directories.insert(parent_of(&target).to_vec());
+        disk.write(&temporary, version, size);
+        running.bytes_moved += size;
+        running.group.push(Written { index, temporary: Some(temporary), version, size, is_skipped: false });
+        None
+    }
+
+    fn trouble_of_item(&mut self, _star: usize) -> Option<ItemResult> {
+        if self.is_healing || !self.scenario.troubles.items || !self.chance.percent(12) {
+            return None;
+        }
+        Some(match self.chance.below(6) {
+            0 => failed(FailureCause::ChecksumMismatch, Fault::Item, "what arrived was not what was sent"),
+            1 => failed(FailureCause::Transient, Fault::Source, "the source refuses"),
+            2 => failed(FailureCause::Permanent, Fault::Item, "permission denied"),
+            _ => failed(FailureCause::Transient, Fault::Item, "it changed while it was read"),
+        })
+    }
+
+    /// What the source has at a path now: its version and size.
+    fn pull(&self, star: usize, assignment: &Assignment, path: &[u8]) -> Result<(u64, u64), ItemResult> {
+        let away = || failed(FailureCause::Transient, Fault::Source, "the source cannot be reached");
+        let source =
+            self.stars.iter().position(|other| other.name == assignment.source_star).ok_or_else(away)?;
+        if !self.stars[source].is_up() || !self.network.is_connected(star, source) {
+            return Err(away());
+        }
+        let node = self.stars[source].tree.node(path);
+        match node {
+            Some(node) if matches!(node.kind, EntryKind::File { .. }) => Ok((node.version, node.size())),
+            Some(_) => Err(failed(FailureCause::Permanent, Fault::Item, "it has no content")),
+            None => Err(failed(FailureCause::SourceMissing, Fault::Item, "no such file")),
+        }
+    }
+
+    fn sync_group(&mut self, star: usize, running: &mut Running) -> bool {
+        let disk = &mut self.stars[star].disk;
+        if disk.trouble == Some(DiskTrouble::SyncsFail) {
+            let group = std::mem::take(&mut running.group);
+            let mut outcomes = Vec::new();
+            for written in group {
+                if let Some(temporary) = &written.temporary {
+                    disk.remove(temporary);
+                }
+                let result = failed(FailureCause::DestinationError, Fault::Destination, "cannot sync");
+                let sequence = running.assignment.items[written.index].sequence;
+                outcomes.push(ItemOutcome { sequence, result });
+            }
+            self.produce(star, running, outcomes);
+            running.phase = Phase::Take;
+            return false;
+        }
+        for written in &running.group {
+            let is_left_out =
+                is_planted(Bug::ContentNotSynced) || written.is_skipped && is_planted(Bug::SkipNotSynced);
+            if !is_left_out {
+                let target = running.target(written.index);
+                disk.sync_content(written.temporary.as_deref().unwrap_or(&target));
+            }
+        }
+        running.phase = Phase::Rename;
+        false
+    }
+
+    fn rename_group(&mut self, star: usize, running: &mut Running) -> bool {
+        for written in &running.group {
+            if let Some(temporary) = &written.temporary {
+                self.stars[star].disk.rename(temporary, &running.target(written.index));
+            }
+        }
+        running.phase = Phase::SyncDirectories;
+        false
+    }
+
+    fn sync_directories(&mut self, star: usize, running: &mut Running) -> bool {
+        let disk = &mut self.stars[star].disk;
+        let group = std::mem::take(&mut running.group);
+        let is_all_skipped = group.iter().all(|written| written.is_skipped);
+        let is_left_out =
+            is_planted(Bug::DirectoryNotSynced) || is_all_skipped && is_planted(Bug::SkipNotSynced);
+        for directory in std::mem::take(&mut running.directories) {
+            let mut at = directory.as_slice();
+            while !is_left_out && at.starts_with(b"/data") {
+                disk.sync_directory(at);
+                at = parent_of(at);
+            }
+        }
+        let mut outcomes = Vec::new();
+        for written in group {
+            let item = &running.assignment.items[written.index];
+            let target = running.target(written.index);
+            let promised = self.promised.entry((star, target)).or_default();
+            *promised = (*promised).max(written.version);
+            let result = if written.is_skipped {
+                ItemResult::Skipped
+            } else {
+                ItemResult::Stored {
+                    size: written.size,
+                    bytes_transferred: written.size,
+                    bytes_deduplicated: 0,
+                    duration: std::time::Duration::from_millis(1),
+                }
+            };
+            outcomes.push(ItemOutcome { sequence: item.sequence, result });
+        }
+        self.produce(star, running, outcomes);
+        running.phase = Phase::Take;
+        false
+    }
+
+    fn produce(&mut self, star: usize, running: &Running, outcomes: Vec<ItemOutcome>) {
+        if outcomes.is_empty() {
+            return;
+        }
+        let process = self.stars[star].process;
+        let assignment = running.assignment.id;
+        self.into_star_inbox(star, process, Event::OutcomesProduced { assignment, outcomes });
+    }
+}
+
+fn is_directory(kind: &EntryKind) -> bool {
+    matches!(kind, EntryKind::Directory)
+}

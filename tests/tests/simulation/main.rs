@@ -1,0 +1,39 @@
+//! The whole grid, simulated: many seeds, each a run of its own.
+//!
+//! `SEED=n cargo test -p orbit-tests --test simulation` replays one seed and writes its trace; `ORBIT_SIM_SEEDS=count`
+//! says how many random seeds follow the fixed ones.
+
+mod runner;
+
+use orbit_tests::simulation;
+
+/// Seeds that every run of the tests takes.
+const FIXED_SEEDS: u64 = 300;
+/// How many random seeds follow, unless the environment says otherwise.
+const RANDOM_SEEDS: u64 = 100;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|text| text.parse().ok())
+}
+
+#[test]
+fn every_seed_comes_to_rest_with_every_item_in_its_place() {
+    if let Some(seed) = number("SEED") {
+        let outcome = simulation::run(seed, true);
+        return println!("seed {seed}: {outcome:?}");
+    }
+    let random = runner::random_seeds(number("ORBIT_SIM_SEEDS").unwrap_or(RANDOM_SEEDS));
+    let seeds: Vec<u64> = (0..FIXED_SEEDS).chain(random).collect();
+    let failures = runner::run_all(&seeds);
+    assert!(failures.is_empty(), "{}", runner::report(&failures));
+}
+
+#[test]
+fn one_seed_replays_one_run() {
+    if number("SEED").is_some() {
+        return;
+    }
+    for seed in [3, 17, 99] {
+        assert_eq!(simulation::run(seed, false), simulation::run(seed, false), "seed {seed}");
+    }
+}

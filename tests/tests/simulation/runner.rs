@@ -1,0 +1,76 @@
+//! Runs seeds on all cores of the machine, and keeps the panics of those that fail.
+
+use std::cell::RefCell;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, Once};
+
+use orbit_tests::simulation;
+
+thread_local! {
+    static LAST_PANIC: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// A seed and why it failed.
+pub(crate) type Failure = (u64, String);
+
+/// Seeds that no run before has had.
+pub(crate) fn random_seeds(count: u64) -> impl Iterator<Item = u64> {
+    // A new version-4 UUID is the only source of chance that the crates here share.
+    let start = (uuid::Uuid::new_v4().as_u128() as u64) >> 1;
+    (0..count).map(move |offset| start + offset)
+}
+
+/// Runs one seed; a failure is answered, not thrown.
+pub(crate) fn run_one(seed: u64) -> Result<simulation::Outcome, Failure> {
+    static QUIET: Once = Once::new();
+    QUIET.call_once(|| {
+        let usual = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            let is_seed = std::thread::current().name() == Some(SEED_THREAD);
+            LAST_PANIC.with_borrow_mut(|text| *text = info.to_string());
+            if !is_seed {
+                usual(info);
+            }
+        }));
+    });
+    panic::catch_unwind(AssertUnwindSafe(|| simulation::run(seed, false)))
+        .map_err(|_| (seed, LAST_PANIC.with_borrow(Clone::clone)))
+}
+
+/// Failures that are shown whole.
+const FAILURES_SHOWN: usize = 40;
+const SEED_THREAD: &str = "seeds";
+
+/// Runs seeds; answers those that failed, the lowest first.
+pub(crate) fn run_all(seeds: &[u64]) -> Vec<Failure> {
+    let next = AtomicUsize::new(0);
+    let failures = Mutex::new(Vec::new());
+    let threads = std::thread::available_parallelism().map_or(2, |count| count.get());
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            let work = || {
+                while let Some(&seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if let Err(failure) = run_one(seed) {
+                        failures.lock().expect("no thread panics here").push(failure);
+                    }
+                }
+            };
+            std::thread::Builder::new()
+                .name(SEED_THREAD.to_owned())
+                .spawn_scoped(scope, work)
+                .expect("a thread can be started");
+        }
+    });
+    let mut failures = failures.into_inner().expect("no thread panics here");
+    failures.sort();
+    failures
+}
+
+/// Failures for a person, each with the command that replays it.
+pub(crate) fn report(failures: &[Failure]) -> String {
+    let lines = failures.iter().take(FAILURES_SHOWN).map(|(seed, why)| {
+        format!("SEED={seed} cargo test -p orbit-tests --test simulation -- --nocapture\n    {why}\n")
+    });
+    format!("{} seeds failed\n{}", failures.len(), lines.collect::<String>())
+}
