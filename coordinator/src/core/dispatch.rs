@@ -124,12 +124,17 @@ impl Core {
 
     /// Makes one assignment of a lane, unless a gate holds it.
     fn dispatch_lane(&mut self, now: Now, job_id: JobId, destination: u32, fx: &mut Effects) -> bool {
-        if self.lane_gate(now, job_id, destination).is_some() {
-            return false;
+        // What was given up may have been all that kept the directories back, or one too many for the job.
+        loop {
+            if self.lane_gate(now, job_id, destination).is_some() {
+                return false;
+            }
+            if !self.give_up_poison(now, job_id, destination, fx) {
+                break;
+            }
         }
         let items_max =
             if self.is_probe(now.monotonic, job_id, destination) { 1 } else { ASSIGNMENT_ITEMS_MAX };
-        self.give_up_poison(now, job_id, destination, fx);
         let items_max = self.items_max_by_strikes(job_id, destination).min(items_max);
         let Some(batch) = self.take_batch(now, job_id, destination, items_max) else { return false };
         let id = AssignmentId(self.counters.assignment);

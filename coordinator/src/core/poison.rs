@@ -73,25 +73,30 @@ impl Core {
         Some((sequence, live.strikes.get(&(destination, sequence)).copied()?))
     }
 
-    /// Gives up the poison at the front of a lane.
-    pub(super) fn give_up_poison(&mut self, now: Now, job: JobId, destination: u32, fx: &mut Effects) {
-        while let Some((sequence, STRIKES_MAX..)) = self.next_suspect(job, destination) {
-            let item = ItemId { job, destination, sequence };
-            let Some(live) = self.jobs.get_mut(&job).and_then(|job| job.live.as_mut()) else { return };
-            let lane = &mut live.lanes[destination as usize];
-            let Some(key) = lane.best_key().cloned() else { return };
-            let Some(queued) = lane.remove(&key) else { return };
-            live.strikes.remove(&(destination, sequence));
-            leave_queue(live, item, &queued, fx);
-            let failure = Failure {
-                cause: FailureCause::Permanent,
-                fault: Fault::Item,
-                message: format!(
-                    "{STRIKES_MAX} times the agent of a Star died while this was being moved; see what is special about it, then retry it"
-                ),
-            };
-            self.give_up(now, item, queued.entry, &failure, STRIKES_MAX, fx);
-        }
+    /// Gives up the item at the front of a lane if it is poison. Returns whether it was.
+    pub(super) fn give_up_poison(
+        &mut self,
+        now: Now,
+        job: JobId,
+        destination: u32,
+        fx: &mut Effects,
+    ) -> bool {
+        let Some((sequence, STRIKES_MAX..)) = self.next_suspect(job, destination) else { return false };
+        let item = ItemId { job, destination, sequence };
+        let Some(live) = self.jobs.get_mut(&job).and_then(|job| job.live.as_mut()) else { return false };
+        let lane = &mut live.lanes[destination as usize];
+        let Some(queued) = lane.best_key().cloned().and_then(|key| lane.remove(&key)) else { return false };
+        live.strikes.remove(&(destination, sequence));
+        leave_queue(live, item, &queued, fx);
+        let failure = Failure {
+            cause: FailureCause::Permanent,
+            fault: Fault::Item,
+            message: format!(
+                "{STRIKES_MAX} times the agent of a Star died while this was being moved; see what is special about it, then retry it"
+            ),
+        };
+        self.give_up(now, item, queued.entry, &failure, STRIKES_MAX, fx);
+        true
     }
 
     /// How many items may travel with the one that is next in a lane.

@@ -333,5 +333,8 @@ fn check_assignment_is_bounded(assignment: &Assignment) {
     let count = assignment.items.len();
     assert!((1..=limits::ASSIGNMENT_ITEMS_MAX).contains(&count), "bounded: an assignment of {count} items");
     let bytes: u64 = assignment.items.iter().map(|item| item.entry.size()).sum();
-    assert!(assignment.is_check_only || count == 1 || bytes <= limits::ASSIGNMENT_BYTES_MAX, "bounded: an assignment of {bytes} bytes");
+    assert!(
+        assignment.is_check_only || count == 1 || bytes <= limits::ASSIGNMENT_BYTES_MAX,
+        "bounded: an assignment of {bytes} bytes"
+    );
 }

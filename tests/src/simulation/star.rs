@@ -332,8 +332,11 @@ impl World {
 
     fn sample_health(&mut self, index: usize) {
         let star = &self.stars[index];
-        let sample =
-            HealthSample { disk_total_bytes: 1 << 50, disk_available_bytes: 1 << 49, ..HealthSample::default() };
+        let sample = HealthSample {
+            disk_total_bytes: 1 << 50,
+            disk_available_bytes: 1 << 49,
+            ..HealthSample::default()
+        };
         let advisory = AdvisoryNotice {
             kind: star.advisory,
             message: "as simulated".to_owned(),

@@ -156,3 +156,31 @@ fn what_was_refunded_is_still_there_after_a_restart() {
     assert_eq!(world.job(id).record.state(), JobState::Completed);
     world.assert_clean();
 }
+
+#[test]
+fn an_item_that_had_failed_before_it_was_refunded_goes_on_after_a_restart() {
+    let mut world = World::of_three();
+    let round = Rc::new(Cell::new(0));
+    let seen = round.clone();
+    // First everything fails by its own fault, so that each item keeps one failure when later ones are taken back.
+    world.behaviour = Box::new(move |_| match seen.get() {
+        0 => failed(FailureCause::Transient, Fault::Item),
+        _ => failed(FailureCause::DestinationError, Fault::Destination),
+    });
+    let id = world.create(spec("star-1", &["star-2"]));
+    world.scan("star-1");
+    while world.work("star-2") {}
+    round.set(1);
+    world.pass(1000);
+    while world.work("star-2") {}
+    assert!(!world.store.penalties.is_empty());
+    assert_eq!(world.job(id).penalized, 0, "all were refunded or held");
+    world.crash();
+    world.behaviour = Box::new(stored);
+    for name in ["star-1", "star-2", "star-3"] {
+        world.connect(name, 1, &[]);
+    }
+    world.settle();
+    assert_eq!(world.job(id).record.state(), JobState::Completed, "{}", world.job(id).reason);
+    world.assert_clean();
+}
