@@ -323,10 +323,15 @@ impl Core {
         lane.loaded(waiting.collect(), last_key, is_end);
     }
 
-    /// Gives back all that a Star holds, without a penalty.
-    pub(super) fn release_star(&mut self, star: &StarId, fx: &mut Effects) {
-        let Some(star) = self.stars.get(star) else { return };
+    /// Gives back all that a Star holds, without a penalty. If its session is still there it is told, so that a Star
+    /// which was only frozen stops working on what others are given now.
+    pub(super) fn release_star(&mut self, name: &StarId, fx: &mut Effects) {
+        let Some(star) = self.stars.get(name) else { return };
+        let session = star.session;
         for id in star.assignments.clone() {
+            if let Some(session) = session {
+                fx.actions.push(Action::Send { session, message: CoordinatorMessage::Withdraw(id) });
+            }
             self.release_assignment(id, fx);
         }
     }

@@ -218,3 +218,18 @@ fn work_that_reaches_a_star_when_it_drains_comes_back_without_a_penalty() {
     let job = world.job(id);
     assert_eq!((job.in_flight, job.penalized), (0, 0));
 }
+
+#[test]
+fn a_star_that_was_frozen_beyond_its_lease_is_told_to_stop_what_was_given_back() {
+    let mut world = World::of_three();
+    world.create(spec("star-1", &["star-2"]));
+    world.scan("star-1");
+    assert!(!world.stars["star-2"].held.is_empty());
+    for _ in 0..16 {
+        world.heartbeat("star-1");
+        world.pass(1000);
+    }
+    let star = world.core.star(&star_id("star-2")).expect("known");
+    assert_eq!((star.liveness, star.session.is_some()), (Liveness::Lost, true));
+    assert!(world.stars["star-2"].held.is_empty(), "it would work on beside whoever is given it now");
+}
