@@ -258,10 +258,15 @@ impl Core {
         lane.loaded(waiting.collect(), last_key, is_end);
     }
 
-    /// Gives back all that a Star holds, without a penalty.
+    /// Gives back all that a Star holds, without a penalty. One that is only not heard, and still has its session, may
+    /// be working on it and is told to stop: it would write over what comes after.
     pub(super) fn release_star(&mut self, star: &StarId, fx: &mut Effects) {
         let Some(star) = self.stars.get(star) else { return };
+        let session = star.session;
         for id in star.assignments.clone() {
+            if let Some(session) = session {
+                fx.actions.push(Action::Send { session, message: CoordinatorMessage::Withdraw(id) });
+            }
             self.release_assignment(id, fx);
         }
     }

@@ -218,3 +218,23 @@ fn work_that_reaches_a_star_when_it_drains_comes_back_without_a_penalty() {
     let job = world.job(id);
     assert_eq!((job.in_flight, job.penalized), (0, 0));
 }
+
+#[test]
+fn a_star_that_is_lost_while_its_session_is_open_is_told_to_stop() {
+    let mut world = World::of_three();
+    let id = world.create(spec("star-1", &["star-2"]));
+    world.scan("star-1");
+    let held: Vec<_> = world.stars["star-2"].held.keys().copied().collect();
+    assert!(!held.is_empty());
+    world.pass(8_000);
+    world.pass(7_000);
+    assert_eq!(world.job(id).in_flight, 0, "its lease is over");
+    assert!(world.stars["star-2"].held.is_empty(), "it works on nothing that another attempt will do");
+    for name in ["star-1", "star-2"] {
+        world.heartbeat(name);
+    }
+    assert!(world.stars["star-2"].held.keys().all(|id| !held.contains(id)));
+    world.settle();
+    assert_eq!(world.job(id).tally.stored, 11);
+    world.assert_clean();
+}
