@@ -13,7 +13,7 @@ pub enum Bug {
     StaleSessionHeard,
     /// Coordinator: a stored item keeps its place in the guard.
     PermitLeaked,
-    /// Coordinator: a stored item gives its place in the guard back twice.
+    /// Guard: a permit is given back twice.
     PermitReleasedTwice,
     /// Coordinator: a lost Star keeps what it held.
     LostStarKeepsWork,
@@ -51,8 +51,6 @@ pub enum Bug {
     WorkAcceptedWhileDraining,
     /// Star: work goes on after its lease is over.
     LeaseIgnored,
-    /// Star: a report is forgotten as soon as any is acknowledged.
-    AcknowledgedTooMuch,
     /// Driver: the world is told before the commit.
     ToldBeforeCommit,
     /// Driver: the provenance log is not cut back by a start.
@@ -69,7 +67,7 @@ pub enum Bug {
 
 impl Bug {
     /// Every mistake.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 28] = [
         Self::StaleReportAccepted,
         Self::StaleSessionHeard,
         Self::PermitLeaked,
@@ -92,7 +90,6 @@ impl Bug {
         Self::DroppedWorkGoesOn,
         Self::WorkAcceptedWhileDraining,
         Self::LeaseIgnored,
-        Self::AcknowledgedTooMuch,
         Self::ToldBeforeCommit,
         Self::LogNotCutBack,
         Self::ContentNotSynced,

@@ -8,6 +8,7 @@ use orbit_shared::bulletin::Severity;
 use orbit_shared::dead_letter::{DeadLetterEntry, FailureReason};
 use orbit_shared::entry::{Entry, join_path};
 use orbit_shared::integration::{GuardAction, health_to_backpressure};
+use orbit_shared::plant::{Bug, is_planted};
 use orbit_shared::provenance::ProvenanceType;
 use orbit_shared::session::{
     AdvisoryKind, AdvisoryNotice, CoordinatorMessage, Failure, FailureCause, Fault, ItemOutcome, ItemResult,
@@ -58,6 +59,12 @@ impl Core {
         outcome: ItemOutcome,
         fx: &mut Effects,
     ) {
+        let by_sequence = |(item, _): &(&ItemId, &AssignmentId)| item.sequence == outcome.sequence;
+        let assignment_id = if is_planted(Bug::StaleReportAccepted) {
+            self.in_flight.iter().find(by_sequence).map_or(assignment_id, |(_, id)| *id)
+        } else {
+            assignment_id
+        };
         let assignment = self.assignments.get_mut(&assignment_id).filter(|live| live.star == *star);
         let ended = assignment.and_then(|assignment| {
             let flight = assignment.items.remove(&outcome.sequence)?;
@@ -79,6 +86,9 @@ impl Core {
                     .with_bytes(size)
                     .with_duration_ms(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
                 self.record(now, fx, event);
+                if is_planted(Bug::PermitLeaked) {
+                    std::mem::forget(flight);
+                }
             }
             ItemResult::Skipped => {
                 self.finish_item(item, &flight, ItemEnd::Skipped, fx);
@@ -143,12 +153,14 @@ impl Core {
         let queued = &flight.queued;
         if queued.is_penalty {
             fx.changes.push(Change::RemovePenalty(item));
-        } else {
+        } else if !is_planted(Bug::DequeueForgotten) {
             let key = queue_key(&live.order, item.sequence, &queued.entry, 0);
             fx.changes.push(Change::Dequeue { item, key });
         }
         let attempts = live.penalties.clear(&item).map_or(0, |record| record.penalty_count);
-        fx.changes.push(Change::PutEnd { item, record: ItemEndRecord { end, attempts } });
+        if !is_planted(Bug::EndForgotten) {
+            fx.changes.push(Change::PutEnd { item, record: ItemEndRecord { end, attempts } });
+        }
         let key = item.to_string();
         if let Some(letter) = self.dead_letters.settle(item.job, &key) {
             self.dead_entries.remove(&letter.dead_letter_id);
@@ -167,7 +179,8 @@ impl Core {
     /// An attempt failed: the item waits, is given up, or goes back if it was no fault of its own.
     fn item_failed(&mut self, now: Now, item: ItemId, flight: InFlight, failure: &Failure, fx: &mut Effects) {
         let is_source_gone = failure.fault == Fault::Source && !self.is_source_connected(item.job);
-        if is_source_gone || self.is_refused_by_destination(item, failure) {
+        let is_no_fault_of_it = is_source_gone && !is_planted(Bug::RefundForgotten);
+        if is_no_fault_of_it || self.is_refused_by_destination(item, failure) {
             self.put_back(item, flight.queued);
             return;
         }

@@ -19,6 +19,7 @@ mod work;
 
 use orbit_shared::health_monitor::HealthSample;
 use orbit_shared::lifecycle::{LifecycleState, StarLifecycle};
+use orbit_shared::plant::{Bug, is_planted};
 use orbit_shared::session::{AdvisoryNotice, CoordinatorMessage, Heartbeat, Hello, StarMessage};
 use orbit_shared::time::{Monotonic, Now};
 use orbit_shared::words::AssignmentId;
@@ -160,8 +161,12 @@ impl StarCore {
                 self.link.welcome(now, heartbeat_interval, lease);
                 let text = format!("session {epoch} is open");
                 effects.push(Effect::Log { is_warning: false, text });
-                self.work.keep_only(&kept, effects);
-                self.work.send_again(effects);
+                if !is_planted(Bug::DroppedWorkGoesOn) {
+                    self.work.keep_only(&kept, effects);
+                }
+                if !is_planted(Bug::ReportsNotSentAgain) {
+                    self.work.send_again(effects);
+                }
                 if self.stop_by.is_some() {
                     effects.push(Effect::Send(drain_request()));
                 }
@@ -171,7 +176,9 @@ impl StarCore {
                 self.set_lifecycle(now, state, &reason, effects);
             }
             CoordinatorMessage::Assign(assignment) => {
-                self.work.assign(assignment, self.lifecycle.accepts_work(), effects);
+                let accepts_work =
+                    self.lifecycle.accepts_work() || is_planted(Bug::WorkAcceptedWhileDraining);
+                self.work.assign(assignment, accepts_work, effects);
             }
             CoordinatorMessage::Withdraw(id) => self.work.withdraw(id, effects),
             CoordinatorMessage::StartScan(request) => self.scans.start(request, effects),
@@ -255,7 +262,7 @@ impl StarCore {
             let reason = format!("the drain took too long; {count} assignments go back to the coordinator");
             return self.exit(now, 0, &reason, effects);
         }
-        if self.link.end_lease(now) {
+        if self.link.end_lease(now) && !is_planted(Bug::LeaseIgnored) {
             let text = "no session within the lease: the work is somebody else's now";
             effects.push(Effect::Log { is_warning: true, text: text.to_owned() });
             let was_idle = self.work.is_idle();

@@ -204,7 +204,8 @@ impl World {
             return true;
         }
         let mut outcomes = Vec::new();
-        for _ in 0..self.chance.between(1, 8) {
+        let group_max = if self.scenario.entries_min > 0 { 200 } else { 8 };
+        for _ in 0..self.chance.between(1, group_max) {
             let Some(index) = running.todo.pop_front() else { break };
             let result = self.take_item(star, running, index);
             let sequence = running.assignment.items[index].sequence;
