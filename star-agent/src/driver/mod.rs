@@ -14,6 +14,7 @@ use std::time::Duration;
 use orbit_shared::session::{Assignment, Hello, ItemOutcome, ScanRequest, limits};
 use orbit_shared::words::AssignmentId;
 use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::Endpoint;
@@ -78,6 +79,7 @@ struct Probe {
 struct Running {
     progress: Arc<AtomicU64>,
     cancel: CancellationToken,
+    task: JoinHandle<()>,
 }
 
 struct RunningScan {
@@ -221,21 +223,29 @@ impl Driver {
         let id = assignment.id;
         let progress = Arc::new(AtomicU64::new(0));
         let cancel = CancellationToken::new();
-        self.running.insert(id, Running { progress: Arc::clone(&progress), cancel: cancel.clone() });
-        let task = Work {
+        let work = Work {
             plane: Arc::clone(&self.world.plane),
             vault: Arc::clone(&self.world.vault),
             inbox: self.sender.clone(),
-            progress,
-            cancel,
+            progress: Arc::clone(&progress),
+            cancel: cancel.clone(),
         };
-        self.tracker.spawn(task.run(assignment));
+        let task = self.tracker.spawn(work.run(assignment));
+        self.running.insert(id, Running { progress, cancel, task });
     }
 
     fn stop_assignment(&mut self, id: AssignmentId) {
-        if let Some(running) = self.running.remove(&id) {
-            running.cancel.cancel();
-        }
+        let Some(running) = self.running.remove(&id) else { return };
+        running.cancel.cancel();
+        let vault = Arc::clone(&self.world.vault);
+        self.tracker.spawn(async move {
+            // Work that had ended before, and whose reports nobody wants now, does not hear that it is withdrawn.
+            let _ = running.task.await;
+            let forgetting = tokio::task::spawn_blocking(move || forget(&vault, id));
+            if forgetting.await.is_err() {
+                warn!("assignment {id}: forgetting it panicked");
+            }
+        });
     }
 
     fn start_scan(&mut self, run: u64, request: ScanRequest) {

@@ -265,6 +265,19 @@ async fn a_withdrawn_assignment_is_stopped_cleaned_up_and_forgotten() {
 }
 
 #[tokio::test]
+async fn an_assignment_that_is_withdrawn_after_its_work_has_ended_leaves_the_journal() {
+    let mut stage = Stage::new(FakePlane::default()).await;
+    let mut session = stage.working().await;
+    session.say(CoordinatorMessage::Assign(test_assignment(5, 1))).await;
+    let StarMessage::Report(_) = session.hear().await else { panic!("only a report is due") };
+    // Its end is taken before the withdrawal, which arrives later on the same way.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(stage.journalled(), 1, "its report is not acknowledged");
+    session.say(CoordinatorMessage::Withdraw(AssignmentId(5))).await;
+    eventually("it is forgotten", || stage.journalled() == 0).await;
+}
+
+#[tokio::test]
 async fn a_scan_never_runs_ahead_of_its_acknowledgements() {
     let mut stage = Stage::new(FakePlane::default()).await;
     let mut session = stage.session().await;
