@@ -40,6 +40,11 @@ impl Claims {
         }
     }
 
+    /// Takes one item if no attempt at it is under way.
+    pub(super) fn try_claim(&self, item: ItemId) -> Option<Claim<'_>> {
+        self.try_take(&[item]).then(|| Claim { claims: self, items: vec![item] })
+    }
+
     fn try_take(&self, items: &[ItemId]) -> bool {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let is_free = items.iter().all(|item| !held.contains(item));
@@ -58,5 +63,23 @@ impl Drop for Claim<'_> {
         }
         drop(held);
         self.claims.released.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use orbit_shared::words::JobId;
+
+    use super::*;
+
+    #[test]
+    fn an_item_is_claimed_once_at_a_time() {
+        let claims = Claims::default();
+        let item = |sequence| ItemId { job: JobId(1), destination: 0, sequence };
+        let held = claims.try_claim(item(1));
+        assert!(held.is_some() && claims.try_claim(item(1)).is_none());
+        assert!(claims.try_claim(item(2)).is_some());
+        drop(held);
+        assert!(claims.try_claim(item(1)).is_some());
     }
 }

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use orbit_shared::session::{Assignment, Failure, ItemOutcome, ItemResult};
-use orbit_shared::words::StarId;
+use orbit_shared::words::{ItemId, StarId};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -108,13 +108,17 @@ impl Sink {
         }
     }
 
-    /// Removes the temporaries that a killed process left of an assignment. Blocks.
+    /// Removes the temporaries that a killed process or a withdrawn attempt left of an assignment. Blocks. Temporary names
+    /// belong to items: what another attempt writes under one by now is left alone.
     pub fn clean_temporaries(&self, assignment: &Assignment) {
         let is_single = work::is_single(assignment);
         let opened = self.roots.open_destination(&assignment.destination_path, is_single, false);
         let Ok(place) = opened else { return };
         let prefix = temporary_prefix(self.identity, assignment);
         for item in &assignment.items {
+            let (job, destination) = (assignment.job, assignment.destination);
+            let id = ItemId { job, destination, sequence: item.sequence };
+            let Some(_claim) = self.claims.try_claim(id) else { continue };
             work::remove_temporary(&place, &prefix, item);
         }
     }
