@@ -63,11 +63,13 @@ pub enum Bug {
     SkipNotSynced,
     /// Sink: withdrawn work leaves its temporaries.
     TemporariesLeft,
+    /// Sink: withdrawn work removes the temporaries of the attempt that came after it.
+    TemporariesOfOthersRemoved,
 }
 
 impl Bug {
     /// Every mistake.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::StaleReportAccepted,
         Self::StaleSessionHeard,
         Self::PermitLeaked,
@@ -96,6 +98,7 @@ impl Bug {
         Self::DirectoryNotSynced,
         Self::SkipNotSynced,
         Self::TemporariesLeft,
+        Self::TemporariesOfOthersRemoved,
     ];
 }
 

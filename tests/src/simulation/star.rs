@@ -347,6 +347,7 @@ impl World {
     fn leave(&mut self, index: usize, code: u8, reason: &str) {
         self.note(format_args!("star-{} leaves with {code}: {reason}", index + 1));
         let star = &mut self.stars[index];
+        star.claims.clear();
         for (_, assignment) in std::mem::take(&mut star.journal) {
             star.remove_temporaries(&assignment);
         }

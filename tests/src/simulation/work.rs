@@ -93,13 +93,15 @@ pub fn is_temporary(path: &[u8]) -> bool {
 }
 
 impl Star {
-    /// Removes what work on an assignment has left half-written.
+    /// Removes what work on an assignment has left half-written. What another attempt writes by now is left alone.
     pub fn remove_temporaries(&mut self, assignment: &Assignment) {
         if is_planted(Bug::TemporariesLeft) {
             return;
         }
-        for index in 0..assignment.items.len() {
-            self.disk.remove(&temporary_of(assignment, index));
+        for (index, item) in items_of(assignment).enumerate() {
+            if !self.claims.contains(&item) || is_planted(Bug::TemporariesOfOthersRemoved) {
+                self.disk.remove(&temporary_of(assignment, index));
+            }
         }
     }
 }
