@@ -17,6 +17,8 @@ mod simulation;
 mod tests;
 mod work;
 
+use std::time::Duration;
+
 use orbit_shared::health_monitor::HealthSample;
 use orbit_shared::lifecycle::{LifecycleState, StarLifecycle};
 use orbit_shared::plant::{Bug, is_planted};
@@ -33,6 +35,9 @@ use self::work::Work;
 
 /// Exit code of a Star that the coordinator will not have.
 const EXIT_REFUSED: u8 = 1;
+/// Two processes with one identity take each other's place in turn. One that is superseded again within so long is one of
+/// them, and leaves.
+const SUPERSEDED_AGAIN: Duration = Duration::from_secs(10);
 /// Exit code of a Star that was told twice to end: as if the signal had killed it.
 const EXIT_FORCED: u8 = 143;
 
@@ -47,6 +52,8 @@ pub struct StarCore {
     health: Option<(HealthSample, Vec<AdvisoryNotice>)>,
     /// When to leave although work is left; set by the first signal.
     stop_by: Option<Monotonic>,
+    /// When another session took over last.
+    superseded_at: Option<Monotonic>,
     has_exited: bool,
 }
 
@@ -61,6 +68,7 @@ impl StarCore {
             scans: Scans::default(),
             health: None,
             stop_by: None,
+            superseded_at: None,
             has_exited: false,
             config,
         }
@@ -229,6 +237,12 @@ impl StarCore {
                 if self.stop_by.is_some() {
                     self.drain_alone(now);
                 }
+            }
+            SessionEnd::Superseded(why) => {
+                let before = self.superseded_at.replace(now.monotonic);
+                let is_again = before.is_some_and(|at| now.monotonic.since(at) < SUPERSEDED_AGAIN);
+                let end = if is_again { SessionEnd::Refused(why) } else { SessionEnd::Lost(why) };
+                self.lose_session(now, end, effects);
             }
             SessionEnd::Refused(why) => {
                 self.link.lose(now);

@@ -159,9 +159,8 @@ impl World {
 fn end_of(reason: &CloseReason) -> SessionEnd {
     let text = reason.to_string();
     match reason {
-        CloseReason::NameTaken { .. }
-        | CloseReason::Superseded { .. }
-        | CloseReason::ProtocolViolated { .. } => SessionEnd::Refused(text),
+        CloseReason::Superseded { .. } => SessionEnd::Superseded(text),
+        CloseReason::NameTaken { .. } | CloseReason::ProtocolViolated { .. } => SessionEnd::Refused(text),
         CloseReason::TooManyStars { .. } | CloseReason::Removed { .. } => SessionEnd::Lost(text),
     }
 }
