@@ -110,12 +110,12 @@ impl Scenario {
         // Now and then a tree that does not fit the window of a lane.
         let is_large = chance.percent(1);
         Self {
-            star_count: if is_large { 2 } else { chance.between(2, 3) as usize },
+            star_count: if is_large { 2 } else { chance.between(2, 4) as usize },
             entries_min: if is_large { 2_300 } else { 0 },
-            entries_max: if is_large { 3_000 } else { chance.pick(&[3, 12, 40]) },
+            entries_max: if is_large { 3_000 } else { chance.pick(&[3, 12, 40, 80]) },
             job_count: if is_large { 1 } else { chance.between(1, 3) as usize },
-            healing_ms: chance.between(4_000, 40_000),
-            trouble_every_ms: chance.pick(&[200, 800, 2_500]),
+            healing_ms: chance.pick(&[5_000, 15_000, 40_000, 90_000]),
+            trouble_every_ms: chance.pick(&[60, 200, 800, 2_500]),
             delay_max_ms: chance.pick(&[1, 20, 300]),
             work_max_ms: chance.pick(&[2, 50, 600]),
             batch_max: if is_large { 400 } else { chance.pick(&[1, 3, 20]) },
