@@ -13,7 +13,7 @@ pub enum Bug {
     StaleSessionHeard,
     /// Coordinator: a stored item keeps its place in the guard.
     PermitLeaked,
-    /// Coordinator: a stored item gives its place in the guard back twice.
+    /// Guard: a permit is given back twice.
     PermitReleasedTwice,
     /// Coordinator: a lost Star keeps what it held.
     LostStarKeepsWork,
@@ -51,8 +51,6 @@ pub enum Bug {
     WorkAcceptedWhileDraining,
     /// Star: work goes on after its lease is over.
     LeaseIgnored,
-    /// Star: a report is forgotten as soon as any is acknowledged.
-    AcknowledgedTooMuch,
     /// Driver: the world is told before the commit.
     ToldBeforeCommit,
     /// Driver: the provenance log is not cut back by a start.
@@ -65,6 +63,8 @@ pub enum Bug {
     SkipNotSynced,
     /// Sink: withdrawn work leaves its temporaries.
     TemporariesLeft,
+    /// Sink: withdrawn work removes the temporaries of the attempt that came after it.
+    TemporariesOfOthersRemoved,
 }
 
 impl Bug {
@@ -92,13 +92,13 @@ impl Bug {
         Self::DroppedWorkGoesOn,
         Self::WorkAcceptedWhileDraining,
         Self::LeaseIgnored,
-        Self::AcknowledgedTooMuch,
         Self::ToldBeforeCommit,
         Self::LogNotCutBack,
         Self::ContentNotSynced,
         Self::DirectoryNotSynced,
         Self::SkipNotSynced,
         Self::TemporariesLeft,
+        Self::TemporariesOfOthersRemoved,
     ];
 }
 

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use orbit_shared::backpressure::Permit;
+use orbit_shared::plant::{Bug, is_planted};
 use orbit_shared::provenance::ProvenanceType;
 use orbit_shared::session::limits::{ASSIGNMENT_BYTES_MAX, ASSIGNMENT_ITEMS_MAX, ASSIGNMENTS_PER_STAR_MAX};
 use orbit_shared::session::{AssignedItem, Assignment, CoordinatorMessage};
@@ -346,7 +347,9 @@ impl Core {
                 sequence: flight.queued.sequence,
             };
             self.in_flight.remove(&item);
-            self.put_back(item, flight.queued);
+            if !is_planted(Bug::ReleasedItemNotQueued) {
+                self.put_back(item, flight.queued);
+            }
         }
     }
 
@@ -364,7 +367,9 @@ impl Core {
         let ids: Vec<(AssignmentId, StarId)> =
             of_job.map(|(&id, assignment)| (id, assignment.star.clone())).collect();
         for (id, star) in ids {
-            if let Some(session) = self.stars.get(&star).and_then(|star| star.session) {
+            if let Some(session) = self.stars.get(&star).and_then(|star| star.session)
+                && !is_planted(Bug::WithdrawForgotten)
+            {
                 let message = CoordinatorMessage::Withdraw(id);
                 fx.actions.push(Action::Send { session, message });
             }

@@ -3,6 +3,7 @@
 //! Dispatch, a job's state reason and ExplainItem all ask here, so what an operator is told is what is decided.
 
 use orbit_shared::lifecycle::LifecycleState;
+use orbit_shared::plant::{Bug, is_planted};
 use orbit_shared::time::{Monotonic, Now};
 use orbit_shared::words::{JobId, StarId};
 
@@ -101,7 +102,7 @@ impl Core {
     fn order_gate(&self, job_id: JobId, destination: u32) -> Option<Held> {
         let job = self.jobs.get(&job_id)?;
         let lane = job.live.as_ref()?.lanes.get(destination as usize)?;
-        if !lane.is_at_directories() {
+        if !lane.is_at_directories() || is_planted(Bug::DirectoriesTooEarly) {
             return None;
         }
         if !job.record.scan.is_done {
@@ -134,6 +135,7 @@ pub(super) fn star_gate(name: &StarId, role: &str, star: Option<&Star>) -> Optio
                 format!("{role} {name} is registered and not scheduled yet"),
             ));
         }
+        LifecycleState::Draining if is_planted(Bug::DrainIgnored) => {}
         LifecycleState::Draining => {
             return Some(Held::new(Gate::Lifecycle, format!("{role} {name} is draining")));
         }
@@ -151,7 +153,7 @@ pub(super) fn star_gate(name: &StarId, role: &str, star: Option<&Star>) -> Optio
 }
 
 fn destination_gate(name: &StarId, star: &Star) -> Option<Held> {
-    if star.record.is_cordoned {
+    if star.record.is_cordoned && !is_planted(Bug::CordonIgnored) {
         return Some(Held::new(Gate::Cordon, format!("{name} is cordoned")));
     }
     if star.guard.is_paused() {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use orbit_shared::bulletin::Severity;
 use orbit_shared::dead_letter::DeadLetterFilter;
 use orbit_shared::entry::{Entry, EntryKind};
+use orbit_shared::plant::{Bug, is_planted};
 use orbit_shared::provenance::{ProvenanceEvent, ProvenanceType};
 use orbit_shared::time::{Monotonic, Now};
 use orbit_shared::words::{ItemId, JobId};
@@ -298,7 +299,9 @@ impl Core {
                 Queued { sequence: item.sequence, entry, is_penalty: false, queued_at: now.monotonic };
             *tally.open_mut(queued.is_directory()) += 1;
             let key = queue_key(&live.order, item.sequence, &queued.entry, 0);
-            fx.changes.push(Change::RemoveEnd(item));
+            if !is_planted(Bug::RetryKeepsEnd) {
+                fx.changes.push(Change::RemoveEnd(item));
+            }
             let entry = queued.entry.clone();
             fx.changes.push(Change::PutEntry { job: item.job, sequence: item.sequence, entry });
             fx.changes.push(Change::Enqueue { item, key: key.clone() });

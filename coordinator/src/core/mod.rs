@@ -45,6 +45,7 @@ use orbit_shared::bulletin::BulletinBoard;
 use orbit_shared::dead_letter::DeadLetterQueue;
 use orbit_shared::entry::Entry;
 use orbit_shared::penalization::StarYield;
+use orbit_shared::plant::{Bug, is_planted};
 use orbit_shared::provenance::ProvenanceEvent;
 use orbit_shared::session::StarMessage;
 use orbit_shared::time::{Monotonic, Now};
@@ -246,7 +247,8 @@ impl Core {
             bulletin: self.board.next_id(),
             ..self.counters
         };
-        if self.is_counters_dirty || counters != self.counters {
+        let is_changed = self.is_counters_dirty || counters != self.counters;
+        if is_changed && !is_planted(Bug::CounterForgotten) {
             self.is_counters_dirty = false;
             self.counters = counters;
             fx.changes.push(Change::PutCounters(counters));

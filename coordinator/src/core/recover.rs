@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use orbit_shared::bulletin::BulletinBoard;
 use orbit_shared::dead_letter::DeadLetterQueue;
 use orbit_shared::entry::Entry;
+use orbit_shared::plant::{Bug, is_planted};
 use orbit_shared::time::Now;
 use orbit_shared::words::ItemId;
 
@@ -54,6 +55,9 @@ impl Core {
         };
         for (item, penalized) in recovered.penalties {
             let Some(live) = core.jobs.get_mut(&item.job).and_then(|job| job.live.as_mut()) else { continue };
+            if is_planted(Bug::PenaltyForgottenAtRestart) {
+                continue;
+            }
             live.penalties.restore(now, item, penalized.record);
             let queued = Queued {
                 sequence: item.sequence,

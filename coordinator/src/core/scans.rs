@@ -5,6 +5,7 @@
 
 use orbit_shared::bulletin::Severity;
 use orbit_shared::entry::{Entry, EntryKind, display_path, join_path};
+use orbit_shared::plant::{Bug, is_planted};
 use orbit_shared::session::limits::SCANS_PER_STAR_MAX;
 use orbit_shared::session::{CoordinatorMessage, Failure, FailureCause, Fault, ScanBatch, ScanRequest};
 use orbit_shared::time::Now;
@@ -106,7 +107,9 @@ impl Core {
         let Some(live) = &mut job.live else { return };
         let sequence = job.record.scan.next_sequence;
         job.record.scan.next_sequence += 1;
-        job.record.scan.cursor = Some(serde_bytes::ByteBuf::from(entry.path.clone()));
+        if !is_planted(Bug::CursorForgotten) {
+            job.record.scan.cursor = Some(serde_bytes::ByteBuf::from(entry.path.clone()));
+        }
         fx.changes.push(Change::PutEntry { job: job_id, sequence, entry: entry.clone() });
         let is_directory = entry.kind == EntryKind::Directory;
         let source_path = job.record.spec.source.path.clone();

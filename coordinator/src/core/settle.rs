@@ -8,6 +8,7 @@ use orbit_shared::bulletin::Severity;
 use orbit_shared::dead_letter::{DeadLetterEntry, FailureReason};
 use orbit_shared::entry::{Entry, join_path};
 use orbit_shared::integration::{GuardAction, health_to_backpressure};
+use orbit_shared::plant::{Bug, is_planted};
 use orbit_shared::provenance::ProvenanceType;
 use orbit_shared::session::{
     AdvisoryKind, AdvisoryNotice, CoordinatorMessage, Failure, FailureCause, Fault, ItemOutcome, ItemResult,
@@ -59,6 +60,12 @@ impl Core {
         outcome: ItemOutcome,
         fx: &mut Effects,
     ) {
+        let by_sequence = |(item, _): &(&ItemId, &AssignmentId)| item.sequence == outcome.sequence;
+        let assignment_id = if is_planted(Bug::StaleReportAccepted) {
+            self.in_flight.iter().find(by_sequence).map_or(assignment_id, |(_, id)| *id)
+        } else {
+            assignment_id
+        };
         let assignment = self.assignments.get_mut(&assignment_id).filter(|live| live.star == *star);
         let ended = assignment.and_then(|assignment| {
             let flight = assignment.items.remove(&outcome.sequence)?;
@@ -88,6 +95,9 @@ impl Core {
                     .with_bytes(size)
                     .with_duration_ms(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
                 self.record(now, fx, event);
+                if is_planted(Bug::PermitLeaked) {
+                    std::mem::forget(flight);
+                }
             }
             ItemResult::Skipped => {
                 self.finish_item(item, &flight, ItemEnd::Skipped, fx);
@@ -162,7 +172,9 @@ impl Core {
         live.strikes.remove(&(item.destination, item.sequence));
         leave_queue(live, item, queued, fx);
         let attempts = live.penalties.clear(&item).map_or(0, |record| record.penalty_count);
-        fx.changes.push(Change::PutEnd { item, record: ItemEndRecord { end, attempts } });
+        if !is_planted(Bug::EndForgotten) {
+            fx.changes.push(Change::PutEnd { item, record: ItemEndRecord { end, attempts } });
+        }
         let key = item.to_string();
         if let Some(letter) = self.dead_letters.settle(item.job, &key) {
             self.dead_entries.remove(&letter.dead_letter_id);
@@ -190,7 +202,7 @@ impl Core {
         let is_of_source = matches!(failure.fault, Fault::Source | Fault::Link);
         let is_source_gone = is_of_source && !self.is_source_connected(item.job);
         let is_retryable = failure.cause.is_retryable();
-        if is_source_gone
+        if (is_source_gone && !is_planted(Bug::RefundForgotten))
             || self.is_refused_by_destination(item, failure)
             || (is_retryable && !self.counts_against_item(now, item, failure, fx))
         {
@@ -391,7 +403,7 @@ impl Core {
 pub(super) fn leave_queue(live: &Live, item: ItemId, queued: &Queued, fx: &mut Effects) {
     if queued.is_penalty {
         fx.changes.push(Change::RemovePenalty(item));
-    } else {
+    } else if !is_planted(Bug::DequeueForgotten) {
         let key = queue_key(&live.order, item.sequence, &queued.entry, 0);
         fx.changes.push(Change::Dequeue { item, key });
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use orbit_shared::backpressure::{BackpressureConfig, BackpressureGuard, PauseReason};
 use orbit_shared::health_monitor::HealthSample;
 use orbit_shared::lifecycle::{LifecycleEvent, LifecycleState, StarLifecycle};
+use orbit_shared::plant::{Bug, is_planted};
 use orbit_shared::session::{AdvisoryNotice, Hello, Root};
 use orbit_shared::time::{Monotonic, Now, WallTime};
 use orbit_shared::words::{AssignmentId, Epoch, ItemId, StarId};
@@ -149,7 +150,7 @@ impl Star {
     /// A Star that is not connected.
     pub fn new(record: StarRecord, now: Now) -> Self {
         let guard = Arc::new(BackpressureGuard::new(record.star_id.as_str(), record.guard));
-        if record.guard_pause.is_some() {
+        if record.guard_pause.is_some() && !is_planted(Bug::PauseForgottenAtRestart) {
             guard.pause(PauseReason::Operator);
         }
         Self {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use orbit_shared::backpressure::{BackpressureConfig, PauseReason};
 use orbit_shared::bulletin::Severity;
 use orbit_shared::lifecycle::LifecycleState;
+use orbit_shared::plant::{Bug, is_planted};
 use orbit_shared::provenance::ProvenanceType;
 use orbit_shared::session::{CoordinatorMessage, Heartbeat, Hello};
 use orbit_shared::time::{Monotonic, Now};
@@ -145,7 +146,12 @@ impl Core {
 
     /// Ends a session from this side.
     pub(super) fn close_session(&mut self, session: SessionId, reason: CloseReason, fx: &mut Effects) {
-        if let Some(name) = self.sessions.remove(&session)
+        let closed = if is_planted(Bug::StaleSessionHeard) {
+            self.sessions.get(&session).cloned()
+        } else {
+            self.sessions.remove(&session)
+        };
+        if let Some(name) = closed
             && let Some(star) = self.stars.get_mut(&name)
             && star.session == Some(session)
         {
@@ -308,7 +314,9 @@ impl Core {
             self.post(now, fx, (Severity::Warning, name.as_str(), "liveness"), None, &message);
         }
         for (name, held) in lost {
-            self.release_star(&name, fx);
+            if !is_planted(Bug::LostStarKeepsWork) {
+                self.release_star(&name, fx);
+            }
             let message = format!(
                 "{name} is lost: not heard for {lease:?}. The {held} assignments that it held wait for it; see whether its machine and agent run"
             );

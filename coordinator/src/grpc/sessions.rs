@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::Faces;
 use super::status::{closed, refused, stopping, unconvertible};
-use crate::core::{CloseReason, Event, Refusal, SessionId};
+use crate::core::{Event, Refusal, SessionId};
 use crate::driver::{Inbox, Outgoing};
 
 /// How long a stream may be open without a hello.
@@ -104,6 +104,9 @@ async fn read(session: SessionId, mut incoming: Streaming<ConnectRequest>, inbox
     }
 }
 
+/// A Star that did not read is to come back, so this must not be one of the statuses that it takes for a refusal.
 fn cut_off() -> Status {
-    closed(&CloseReason::ProtocolViolated { problem: "the session's messages were not read".to_owned() })
+    refused(Refusal::Unavailable {
+        problem: "the session's messages were not read; connect again".to_owned(),
+    })
 }

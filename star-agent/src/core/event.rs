@@ -50,6 +50,9 @@ pub struct Vitals {
 pub enum SessionEnd {
     /// It could not be opened, or broke: worth another attempt.
     Lost(String),
+    /// Another session with this identity has taken over: a second process on a copy of the vault, or an earlier hello of
+    /// this one that was long under way.
+    Superseded(String),
     /// The coordinator will not have this Star, and another attempt cannot help.
     Refused(String),
 }

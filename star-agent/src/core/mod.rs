@@ -17,8 +17,11 @@ mod simulation;
 mod tests;
 mod work;
 
+use std::time::Duration;
+
 use orbit_shared::health_monitor::HealthSample;
 use orbit_shared::lifecycle::{LifecycleState, StarLifecycle};
+use orbit_shared::plant::{Bug, is_planted};
 use orbit_shared::session::{AdvisoryNotice, CoordinatorMessage, Heartbeat, Hello, StarMessage};
 use orbit_shared::time::{Monotonic, Now};
 use orbit_shared::words::AssignmentId;
@@ -32,6 +35,9 @@ use self::work::Work;
 
 /// Exit code of a Star that the coordinator will not have.
 const EXIT_REFUSED: u8 = 1;
+/// Two processes with one identity take each other's place in turn. One that is superseded again within so long is one of
+/// them, and leaves.
+const SUPERSEDED_AGAIN: Duration = Duration::from_secs(10);
 /// Exit code of a Star that was told twice to end: as if the signal had killed it.
 const EXIT_FORCED: u8 = 143;
 
@@ -46,6 +52,8 @@ pub struct StarCore {
     health: Option<(HealthSample, Vec<AdvisoryNotice>)>,
     /// When to leave although work is left; set by the first signal.
     stop_by: Option<Monotonic>,
+    /// When another session took over last.
+    superseded_at: Option<Monotonic>,
     has_exited: bool,
 }
 
@@ -60,6 +68,7 @@ impl StarCore {
             scans: Scans::default(),
             health: None,
             stop_by: None,
+            superseded_at: None,
             has_exited: false,
             config,
         }
@@ -167,8 +176,12 @@ impl StarCore {
                     effects.extend(self.link.session().map(|session| Effect::Disconnect { session }));
                     return self.lose_session(now, SessionEnd::Lost(text), effects);
                 }
-                self.work.keep_only(&kept, effects);
-                self.work.send_again(effects);
+                if !is_planted(Bug::DroppedWorkGoesOn) {
+                    self.work.keep_only(&kept, effects);
+                }
+                if !is_planted(Bug::ReportsNotSentAgain) {
+                    self.work.send_again(effects);
+                }
                 if self.stop_by.is_some() {
                     effects.push(Effect::Send(drain_request()));
                 }
@@ -178,7 +191,9 @@ impl StarCore {
                 self.set_lifecycle(now, state, &reason, effects);
             }
             CoordinatorMessage::Assign(assignment) => {
-                self.work.assign(assignment, self.lifecycle.accepts_work(), effects);
+                let accepts_work =
+                    self.lifecycle.accepts_work() || is_planted(Bug::WorkAcceptedWhileDraining);
+                self.work.assign(assignment, accepts_work, effects);
             }
             CoordinatorMessage::Withdraw(id) => self.work.withdraw(id, effects),
             CoordinatorMessage::StartScan(request) => self.scans.start(request, effects),
@@ -230,6 +245,12 @@ impl StarCore {
                     self.drain_alone(now);
                 }
             }
+            SessionEnd::Superseded(why) => {
+                let before = self.superseded_at.replace(now.monotonic);
+                let is_again = before.is_some_and(|at| now.monotonic.since(at) < SUPERSEDED_AGAIN);
+                let end = if is_again { SessionEnd::Refused(why) } else { SessionEnd::Lost(why) };
+                self.lose_session(now, end, effects);
+            }
             SessionEnd::Refused(why) => {
                 self.link.lose(now);
                 self.exit(now, EXIT_REFUSED, &why, effects);
@@ -262,7 +283,7 @@ impl StarCore {
             let reason = format!("the drain took too long; {count} assignments go back to the coordinator");
             return self.exit(now, 0, &reason, effects);
         }
-        if self.link.end_lease(now) {
+        if self.link.end_lease(now) && !is_planted(Bug::LeaseIgnored) {
             let text = "no session within the lease: the work is somebody else's now";
             effects.push(Effect::Log { is_warning: true, text: text.to_owned() });
             let was_idle = self.work.is_idle();

@@ -432,6 +432,40 @@ fn a_hello_that_names_work_whose_lease_ends_meanwhile_is_taken_back() {
 }
 
 #[test]
+fn a_superseded_star_tries_again_and_leaves_if_that_happens_again_soon() {
+    let mut bench = Bench::working();
+    bench.hear(1, assign(5, 2));
+    let superseded = |bench: &mut Bench, session| {
+        bench.step(Event::Disconnected { session, end: SessionEnd::Superseded("taken over".to_owned()) })
+    };
+    let effects = superseded(&mut bench, 1);
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Exit { .. })), "{effects:?}");
+    let effects = bench.wait();
+    let Some(Effect::Connect { session, hello, .. }) = effects.last() else { panic!("{effects:?}") };
+    assert_eq!(hello.held, [AssignmentId(5)], "its work goes on");
+    let session = *session;
+    bench.hear(session, welcome(&[5]));
+    bench.at_ms += 9_000;
+    let effects = superseded(&mut bench, session);
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Exit { code: 1, .. })), "{effects:?}");
+}
+
+#[test]
+fn a_star_that_is_superseded_now_and_then_stays() {
+    let mut bench = Bench::working();
+    let mut session = 1;
+    for _ in 0..5 {
+        let end = SessionEnd::Superseded("a hello was long under way".to_owned());
+        let effects = bench.step(Event::Disconnected { session, end });
+        assert!(!effects.iter().any(|effect| matches!(effect, Effect::Exit { .. })), "{effects:?}");
+        bench.wait();
+        session += 1;
+        bench.hear(session, welcome(&[]));
+        bench.at_ms += 10_000;
+    }
+}
+
+#[test]
 fn an_old_session_is_not_heard() {
     let mut bench = Bench::working();
     bench.lose(1);

@@ -156,8 +156,8 @@ fn judge(address: &str, status: &Status) -> SessionEnd {
         Code::InvalidArgument | Code::PermissionDenied => {
             SessionEnd::Refused(format!("{address} refuses this Star: {said}"))
         }
-        Code::Aborted => SessionEnd::Refused(format!(
-            "{address} ended the session because a newer process with this Star's identity has connected: {said}"
+        Code::Aborted => SessionEnd::Superseded(format!(
+            "{address} ended the session because a newer one with this Star's identity has been opened: {said}"
         )),
         Code::Ok
         | Code::Cancelled
@@ -201,7 +201,9 @@ mod tests {
 
     #[test]
     fn only_what_the_coordinator_decided_is_final() {
-        for code in [Code::AlreadyExists, Code::InvalidArgument, Code::PermissionDenied, Code::Aborted] {
+        let aborted = judge("http://c:1", &Status::new(Code::Aborted, "no"));
+        assert!(matches!(aborted, SessionEnd::Superseded(_)));
+        for code in [Code::AlreadyExists, Code::InvalidArgument, Code::PermissionDenied] {
             let end = judge("http://c:1", &Status::new(code, "no"));
             assert!(matches!(end, SessionEnd::Refused(_)), "{code:?}");
         }

@@ -27,7 +27,8 @@ impl Claims {
     /// Waits until no other attempt at any of the items is under way. Takes all of them at once, so that two
     /// assignments never wait for each other.
     pub(super) async fn claim(&self, assignment: &Assignment) -> Claim<'_> {
-        let items = items_of(assignment);
+        let item = |sequence| ItemId { job: assignment.job, destination: assignment.destination, sequence };
+        let items: Vec<ItemId> = assignment.items.iter().map(|assigned| item(assigned.sequence)).collect();
         loop {
             // Registered before the look, so that a release in between is not missed.
             let mut released = std::pin::pin!(self.released.notified());
@@ -39,10 +40,9 @@ impl Claims {
         }
     }
 
-    /// The same, unless another attempt at any of the items is under way now.
-    pub(super) fn try_claim(&self, assignment: &Assignment) -> Option<Claim<'_>> {
-        let items = items_of(assignment);
-        self.try_take(&items).then_some(Claim { claims: self, items })
+    /// Takes one item if no attempt at it is under way.
+    pub(super) fn try_claim(&self, item: ItemId) -> Option<Claim<'_>> {
+        self.try_take(&[item]).then(|| Claim { claims: self, items: vec![item] })
     }
 
     fn try_take(&self, items: &[ItemId]) -> bool {
@@ -55,11 +55,6 @@ impl Claims {
     }
 }
 
-fn items_of(assignment: &Assignment) -> Vec<ItemId> {
-    let item = |sequence| ItemId { job: assignment.job, destination: assignment.destination, sequence };
-    assignment.items.iter().map(|assigned| item(assigned.sequence)).collect()
-}
-
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
         let mut held = self.claims.held.lock().unwrap_or_else(PoisonError::into_inner);
@@ -68,5 +63,23 @@ impl Drop for Claim<'_> {
         }
         drop(held);
         self.claims.released.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use orbit_shared::words::JobId;
+
+    use super::*;
+
+    #[test]
+    fn an_item_is_claimed_once_at_a_time() {
+        let claims = Claims::default();
+        let item = |sequence| ItemId { job: JobId(1), destination: 0, sequence };
+        let held = claims.try_claim(item(1));
+        assert!(held.is_some() && claims.try_claim(item(1)).is_none());
+        assert!(claims.try_claim(item(2)).is_some());
+        drop(held);
+        assert!(claims.try_claim(item(1)).is_some());
     }
 }

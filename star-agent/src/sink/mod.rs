@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use orbit_shared::session::{Assignment, Failure, Fault, ItemOutcome, ItemResult};
-use orbit_shared::words::StarId;
+use orbit_shared::words::{ItemId, StarId};
 use rustix::io::Errno;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -109,15 +109,17 @@ impl Sink {
         }
     }
 
-    /// Removes the temporaries that a killed process, or a panic, left of an assignment. Where another attempt at its
-    /// items is under way they are that one's by now, and stay. Blocks.
+    /// Removes the temporaries that a killed process, a panic or a withdrawn attempt left of an assignment. Where another
+    /// attempt at an item is under way they are that one's by now, and stay. Blocks.
     pub fn clean_temporaries(&self, assignment: &Assignment) {
-        let Some(_claim) = self.claims.try_claim(assignment) else { return };
         let is_single = work::is_single(assignment);
         let opened = self.roots.open_destination(&assignment.destination_path, is_single, false);
         let Ok(place) = opened else { return };
         let prefix = temporary_prefix(self.identity, assignment);
         for item in &assignment.items {
+            let (job, destination) = (assignment.job, assignment.destination);
+            let id = ItemId { job, destination, sequence: item.sequence };
+            let Some(_claim) = self.claims.try_claim(id) else { continue };
             work::remove_temporary(&place, &prefix, item);
             // Published, it may be, and not synced.
             if let Ok(device) = work::parent_of(&place, item).and_then(|parent| self.syncers.know(&parent)) {

@@ -334,17 +334,22 @@ impl World {
                 self.make_durable(changes, provenance);
                 self.act(actions)
             };
+            // Looking at all of a large world after each turn would take longer than the run.
+            let is_looked_at = !is_quiet && (self.scenario.entries_min == 0 || self.chance.percent(5));
             if let Some(core) = &self.coordinator.core
-                && !is_quiet
+                && is_looked_at
             {
                 core.check();
                 self.check_store();
+                self.coordinator.store.check_touched();
             }
             if loads.is_empty() {
                 return true;
             }
             for (job, destination, after, limit) in loads {
-                let limit = limit.min(self.chance.between(1, 20) as usize);
+                // A page may be shorter than what was asked for.
+                let page_max = if self.scenario.entries_min > 0 { 1_000 } else { 20 };
+                let limit = limit.min(self.chance.between(1, page_max) as usize);
                 let event = self.coordinator.store.page(job, destination, &after, limit);
                 self.step(event);
             }

@@ -128,7 +128,9 @@ impl World {
         let held = if is_up { &mut self.network.is_up_held } else { &mut self.network.is_down_held };
         held[star] = false;
         for link in self.network.links_of(star) {
-            self.agenda.add(self.now_ms, Happening::Delivery { link, is_up });
+            // Each connection finds out by itself that it gets through again.
+            let at_ms = self.now_ms + self.chance.between(0, 100);
+            self.agenda.add(at_ms, Happening::Delivery { link, is_up });
         }
     }
 
@@ -157,9 +159,8 @@ impl World {
 fn end_of(reason: &CloseReason) -> SessionEnd {
     let text = reason.to_string();
     match reason {
-        CloseReason::NameTaken { .. }
-        | CloseReason::Superseded { .. }
-        | CloseReason::ProtocolViolated { .. } => SessionEnd::Refused(text),
+        CloseReason::Superseded { .. } => SessionEnd::Superseded(text),
+        CloseReason::NameTaken { .. } | CloseReason::ProtocolViolated { .. } => SessionEnd::Refused(text),
         CloseReason::TooManyStars { .. } | CloseReason::Removed { .. } => SessionEnd::Lost(text),
     }
 }

@@ -121,7 +121,10 @@ impl World {
         let mut chance = Chance::new(seed);
         let scenario = Scenario::draw(&mut chance);
         let stars = (0..scenario.star_count)
-            .map(|index| Star::new(index, SourceTree::grow(&mut chance, scenario.entries_max)))
+            .map(|index| {
+                let entries = chance.between(scenario.entries_min, scenario.entries_max);
+                Star::new(index, SourceTree::grow(&mut chance, entries))
+            })
             .collect();
         Self {
             trace: Trace::new(is_traced),

@@ -51,6 +51,8 @@ pub struct Troubles {
 pub struct Scenario {
     /// Stars.
     pub star_count: usize,
+    /// Entries below the root of a tree, at least.
+    pub entries_min: u64,
     /// Entries below the root of a tree, at most.
     pub entries_max: u64,
     /// Jobs.
@@ -105,15 +107,18 @@ impl Scenario {
             health: often(),
             repeats: often(),
         };
+        // Now and then a tree that does not fit the window of a lane.
+        let is_large = chance.percent(1);
         Self {
-            star_count: chance.between(2, 3) as usize,
-            entries_max: chance.pick(&[3, 12, 40]),
-            job_count: chance.between(1, 3) as usize,
-            healing_ms: chance.between(4_000, 40_000),
-            trouble_every_ms: chance.pick(&[200, 800, 2_500]),
+            star_count: if is_large { 2 } else { chance.between(2, 4) as usize },
+            entries_min: if is_large { 2_300 } else { 0 },
+            entries_max: if is_large { 3_000 } else { chance.pick(&[3, 12, 40, 80]) },
+            job_count: if is_large { 1 } else { chance.between(1, 3) as usize },
+            healing_ms: chance.pick(&[5_000, 15_000, 40_000, 90_000]),
+            trouble_every_ms: chance.pick(&[60, 200, 800, 2_500]),
             delay_max_ms: chance.pick(&[1, 20, 300]),
             work_max_ms: chance.pick(&[2, 50, 600]),
-            batch_max: chance.pick(&[1, 3, 20]),
+            batch_max: if is_large { 400 } else { chance.pick(&[1, 3, 20]) },
             core: CoreConfig {
                 lease: Duration::from_millis(lease_ms),
                 heartbeat_interval: Duration::from_millis((lease_ms / 6).max(300)),

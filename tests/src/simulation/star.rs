@@ -349,7 +349,10 @@ impl World {
     /// A Star leaves by itself: its last words are under way, and its work cleans up after itself.
     fn leave(&mut self, index: usize, code: u8, reason: &str) {
         self.note(format_args!("star-{} leaves with {code}: {reason}", index + 1));
+        // Nobody else has its identity or its name, and it keeps to the protocol.
+        assert!(code != 1, "a Star is never refused: star-{} leaves with {code}: {reason}", index + 1);
         let star = &mut self.stars[index];
+        star.claims.clear();
         for (_, assignment) in std::mem::take(&mut star.journal) {
             star.remove_temporaries(&assignment);
         }

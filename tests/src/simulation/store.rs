@@ -36,16 +36,22 @@ pub struct StoreModel {
     bulletins: BTreeMap<u64, Bulletin>,
     counters: Counters,
     last_event: Option<u64>,
+    /// Jobs with changes that were not looked at.
+    touched: BTreeSet<JobId>,
 }
 
 impl StoreModel {
     /// Takes all changes of a turn.
     pub fn commit(&mut self, changes: Vec<Change>) {
-        let mut touched = BTreeSet::new();
         for change in changes {
-            touched.extend(self.apply(change));
+            let touched = self.apply(change);
+            self.touched.extend(touched);
         }
-        for job in touched {
+    }
+
+    /// Checks the jobs that were changed since the last time.
+    pub fn check_touched(&mut self) {
+        for job in std::mem::take(&mut self.touched) {
             self.check_every_item_in_one_place(job);
         }
     }

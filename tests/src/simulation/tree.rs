@@ -47,12 +47,12 @@ pub struct SourceTree {
 }
 
 impl SourceTree {
-    /// A tree of at most so many entries below its root.
-    pub fn grow(chance: &mut Chance, entries_max: u64) -> Self {
+    /// A tree of so many entries below its root.
+    pub fn grow(chance: &mut Chance, entries: u64) -> Self {
         let mut tree = Self::default();
         let mut directories = vec![Vec::new()];
         tree.add(Vec::new(), EntryKind::Directory, 50);
-        for number in 0..chance.between(0, entries_max) {
+        for number in 0..entries {
             let above: &Vec<u8> = &directories[chance.index(directories.len())];
             let mut path = above.clone();
             if !path.is_empty() {

@@ -29,7 +29,7 @@ impl World {
             1 if troubles.star_crashes => self.kill_star(star, false),
             2 if troubles.power_losses => self.kill_star(star, true),
             3 if troubles.freezes => self.freeze(star),
-            4 if troubles.signals => self.step_star(star, StarEvent::SignalReceived),
+            4 if troubles.signals => self.signal(star),
             5 if troubles.breaks => {
                 let links = self.network.links_of(star);
                 for link in links {
@@ -82,6 +82,18 @@ impl World {
     fn mend_later(&mut self, mending: Mending, within_ms: u64) {
         let after_ms = self.chance.between(1, within_ms);
         self.agenda.add(self.now_ms + after_ms, Happening::Mending(mending));
+    }
+
+    /// Somebody stops a Star's process; often because its machine is losing its network as well.
+    fn signal(&mut self, star: usize) {
+        if self.chance.percent(50) {
+            for link in self.network.links_of(star) {
+                self.cut_link(link, false, false);
+            }
+        }
+        let at_ms = self.now_ms + self.chance.between(0, 100);
+        let (process, event) = (self.stars[star].process, Box::new(StarEvent::SignalReceived));
+        self.agenda.add(at_ms, Happening::StarInbox { star, process, event });
     }
 
     fn freeze(&mut self, star: usize) {

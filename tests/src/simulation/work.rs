@@ -93,13 +93,15 @@ pub fn is_temporary(path: &[u8]) -> bool {
 }
 
 impl Star {
-    /// Removes what work on an assignment has left half-written.
+    /// Removes what work on an assignment has left half-written. What another attempt writes by now is left alone.
     pub fn remove_temporaries(&mut self, assignment: &Assignment) {
         if is_planted(Bug::TemporariesLeft) {
             return;
         }
-        for index in 0..assignment.items.len() {
-            self.disk.remove(&temporary_of(assignment, index));
+        for (index, item) in items_of(assignment).enumerate() {
+            if !self.claims.contains(&item) || is_planted(Bug::TemporariesOfOthersRemoved) {
+                self.disk.remove(&temporary_of(assignment, index));
+            }
         }
     }
 }
@@ -207,7 +209,8 @@ impl World {
             return true;
         }
         let mut outcomes = Vec::new();
-        for _ in 0..self.chance.between(1, 8) {
+        let group_max = if self.scenario.entries_min > 0 { 200 } else { 8 };
+        for _ in 0..self.chance.between(1, group_max) {
             let Some(index) = running.todo.pop_front() else { break };
             let result = self.take_item(star, running, index);
             let sequence = running.assignment.items[index].sequence;

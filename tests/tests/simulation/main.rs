@@ -3,6 +3,7 @@
 //! `SEED=n cargo test -p orbit-tests --test simulation` replays one seed and writes its trace; `ORBIT_SIM_SEEDS=count`
 //! says how many random seeds follow the fixed ones.
 
+mod planted;
 mod runner;
 
 use orbit_tests::simulation;

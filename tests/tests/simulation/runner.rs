@@ -44,16 +44,22 @@ const SEED_THREAD: &str = "seeds";
 
 /// Runs seeds; answers those that failed, the lowest first.
 pub(crate) fn run_all(seeds: &[u64]) -> Vec<Failure> {
+    on_all_cores(seeds, |&seed| run_one(seed).err()).into_iter().flatten().collect()
+}
+
+/// Does something with each of many, on all cores of the machine; answers in their order.
+pub(crate) fn on_all_cores<T: Sync, R: Send>(all: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let next = AtomicUsize::new(0);
-    let failures = Mutex::new(Vec::new());
+    let results = Mutex::new(Vec::new());
     let threads = std::thread::available_parallelism().map_or(2, |count| count.get());
     std::thread::scope(|scope| {
         for _ in 0..threads {
             let work = || {
-                while let Some(&seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if let Err(failure) = run_one(seed) {
-                        failures.lock().expect("no thread panics here").push(failure);
-                    }
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(one) = all.get(index) else { return };
+                    let result = work(one);
+                    results.lock().expect("no thread panics here").push((index, result));
                 }
             };
             std::thread::Builder::new()
@@ -62,9 +68,9 @@ pub(crate) fn run_all(seeds: &[u64]) -> Vec<Failure> {
                 .expect("a thread can be started");
         }
     });
-    let mut failures = failures.into_inner().expect("no thread panics here");
-    failures.sort();
-    failures
+    let mut results = results.into_inner().expect("no thread panics here");
+    results.sort_by_key(|(index, _)| *index);
+    results.into_iter().map(|(_, result)| result).collect()
 }
 
 /// Failures for a person, each with the command that replays it.

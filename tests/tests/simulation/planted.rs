@@ -1,0 +1,42 @@
+//! Planted bugs: each mistake makes some seed of a bounded number fail, and without a mistake the same seeds pass.
+//!
+//! This is what the simulation is worth: a suite that finds nothing because there is nothing to find looks the same as
+//! one that finds nothing because it does not look.
+
+use orbit_shared::plant::{Bug, Planted};
+
+use super::runner;
+
+/// A mistake must show within so many seeds.
+const SEEDS_MAX: u64 = 400;
+
+/// The seed that finds a mistake, and what it says.
+fn find(bug: Bug) -> Option<runner::Failure> {
+    let _planted = Planted::new(bug);
+    (0..SEEDS_MAX).find_map(|seed| runner::run_one(seed).err())
+}
+
+#[test]
+fn every_planted_bug_is_found() {
+    let found = runner::on_all_cores(&Bug::ALL, |&bug| (bug, find(bug)));
+    let mut missed = Vec::new();
+    for (bug, failure) in found {
+        match failure {
+            Some((seed, why)) => println!("{bug:?}: seed {seed}: {}", first_line(&why)),
+            None => missed.push(bug),
+        }
+    }
+    assert!(missed.is_empty(), "not found within {SEEDS_MAX} seeds: {missed:?}");
+}
+
+#[test]
+fn the_same_seeds_pass_without_a_planted_bug() {
+    let seeds: Vec<u64> = (0..SEEDS_MAX).collect();
+    let failures = runner::run_all(&seeds);
+    assert!(failures.is_empty(), "{}", runner::report(&failures));
+}
+
+/// What a panic says, without where.
+fn first_line(why: &str) -> String {
+    why.lines().skip(1).take(1).collect()
+}
