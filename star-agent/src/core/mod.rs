@@ -180,7 +180,7 @@ impl StarCore {
             CoordinatorMessage::Assign(assignment) => {
                 self.work.assign(assignment, self.lifecycle.accepts_work(), effects);
             }
-            CoordinatorMessage::Withdraw(id) => self.work.withdraw(id, effects),
+            CoordinatorMessage::Withdraw(id) => self.work.abandon(id, effects),
             CoordinatorMessage::StartScan(request) => self.scans.start(request, effects),
             CoordinatorMessage::ScanAcknowledged { scan, number } => {
                 self.scans.acknowledge(scan, number, effects);

@@ -9,6 +9,8 @@ use orbit_shared::session::Assignment;
 use orbit_shared::words::ItemId;
 use tokio::sync::Notify;
 
+use crate::sink::work::item_id;
+
 /// The items that are being worked on.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
@@ -42,7 +44,12 @@ impl Claims {
     /// The same, unless another attempt at any of the items is under way now.
     pub(super) fn try_claim(&self, assignment: &Assignment) -> Option<Claim<'_>> {
         let items = items_of(assignment);
-        self.try_take(&items).then_some(Claim { claims: self, items })
+        self.try_take(&items).then(|| Claim { claims: self, items })
+    }
+
+    /// The same for one item.
+    pub(super) fn try_claim_item(&self, item: ItemId) -> Option<Claim<'_>> {
+        self.try_take(&[item]).then(|| Claim { claims: self, items: vec![item] })
     }
 
     fn try_take(&self, items: &[ItemId]) -> bool {
@@ -56,8 +63,7 @@ impl Claims {
 }
 
 fn items_of(assignment: &Assignment) -> Vec<ItemId> {
-    let item = |sequence| ItemId { job: assignment.job, destination: assignment.destination, sequence };
-    assignment.items.iter().map(|assigned| item(assigned.sequence)).collect()
+    assignment.items.iter().map(|assigned| item_id(assignment, assigned)).collect()
 }
 
 impl Drop for Claim<'_> {
