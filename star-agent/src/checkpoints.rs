@@ -79,12 +79,18 @@ pub struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// The records in a directory, which is made.
+    /// The records in a directory, which is made. One that was being written when an earlier process was killed goes.
     ///
     /// # Errors
     /// The system refuses.
     pub fn open(directory: &Path) -> io::Result<Self> {
         fs::create_dir_all(directory)?;
+        for entry in fs::read_dir(directory)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "tmp") {
+                fs::remove_file(path)?;
+            }
+        }
         Ok(Self { directory: directory.to_owned() })
     }
 
@@ -265,6 +271,10 @@ mod tests {
         assert!(records.ended(Some(JobId(8))).is_empty() && records.ended(None).is_empty());
         records.remove(ITEM);
         assert!(!records.has(ITEM));
+        let unnamed = directory.path().join("new").join(format!("{}.tmp", file_name(ITEM)));
+        fs::write(&unnamed, "half").unwrap();
+        Checkpoints::open(&directory.path().join("new")).unwrap();
+        assert!(!unnamed.exists());
     }
 
     #[test]
