@@ -7,11 +7,11 @@ use futures::future::BoxFuture;
 use orbit_proto::FILE_DESCRIPTOR_SET;
 use orbit_shared::semantic::SemanticRegistry;
 use orbit_shared::session::{Assignment, ItemOutcome, ScanBatch, ScanRequest};
+use orbit_shared::words::JobId;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tonic::transport::server::Router;
-use uuid::Uuid;
 
 use crate::config::StarOptions;
 use crate::meters::Meters;
@@ -21,6 +21,7 @@ use crate::scan::{self, Classify};
 use crate::server::StarError;
 use crate::sink::Sink;
 use crate::source::{TransferServer, tune};
+use crate::vault::Vault;
 
 /// What serves, and what moves data.
 pub(crate) struct Parts {
@@ -32,7 +33,7 @@ pub(crate) struct Parts {
 /// Transfers that run end with `serving`.
 pub(crate) async fn assemble(
     options: &StarOptions,
-    identity: Uuid,
+    vault: &Vault,
     keys: watch::Receiver<Vec<Vec<u8>>>,
     serving: &CancellationToken,
 ) -> Result<Parts, StarError> {
@@ -59,7 +60,8 @@ pub(crate) async fn assemble(
         .add_service(health)
         .add_service(reflection().build_v1().map_err(damaged)?)
         .add_service(reflection().build_v1alpha().map_err(damaged)?);
-    let sink = Sink::new(star_id(), identity, Arc::clone(&roots), Arc::clone(&meters));
+    let (identity, checkpoints) = (vault.identity(), vault.checkpoints()?);
+    let sink = Sink::new(star_id(), identity, Arc::clone(&roots), Arc::clone(&meters), checkpoints);
     let registry = SemanticRegistry::built_in();
     // Only the path is looked at: reading the head of every file would make a scan as slow as a copy of small files.
     let classify: Classify = Arc::new(move |path| registry.classify(path, None).rank());
@@ -99,6 +101,14 @@ impl DataPlane for LocalPlane {
 
     fn clean_temporaries(&self, assignment: &Assignment) {
         self.sink.clean_temporaries(assignment);
+    }
+
+    fn end_job(&self, job: JobId) {
+        self.sink.clean_checkpoints(Some(job));
+    }
+
+    fn clean_ended(&self) {
+        self.sink.clean_checkpoints(None);
     }
 
     fn counts(&self) -> PlaneCounts {

@@ -3,6 +3,7 @@
 //! [`start`] runs one Star inside a process; several may run in one, nothing is global. `core` decides, `driver` acts.
 
 mod assembly;
+pub mod checkpoints;
 pub mod chunker;
 pub mod clock;
 pub mod config;

@@ -31,6 +31,11 @@ pub const HASHES_PER_FRAME_MAX: usize = 1024;
 
 /// Part of a large file that is fetched by itself.
 pub const SEGMENT_BYTES: u64 = 32 * MIB as u64;
+/// Content of a large file that is written before it is synced and written down how far the file has come.
+pub const CHECKPOINT_BYTES: u64 = 32 * MIB as u64;
+/// Content of a large file that is not covered by a checkpoint; what comes beyond that waits. After a kill no more of a
+/// file is sent again, and what was on its way.
+pub const UNRECORDED_BYTES_MAX: u64 = 64 * MIB as u64;
 /// Segments of one assignment that are in flight at a time.
 pub const SEGMENTS_IN_FLIGHT_MAX: usize = 4;
 /// Chunks that one segment can have.
@@ -118,6 +123,8 @@ pub const SCAN_SILENCE_MAX: Duration = Duration::from_secs(5);
 
 // The chunker of the wire must be one that the fastcdc crate can run.
 const _: () = assert!(CHUNK_MIN_BYTES < CHUNK_AVERAGE_BYTES && CHUNK_AVERAGE_BYTES < CHUNK_MAX_BYTES);
+// A checkpoint begins before what is written must wait for it.
+const _: () = assert!(CHECKPOINT_BYTES < UNRECORDED_BYTES_MAX);
 // A window always holds more than one chunk, or a large file would never be cut.
 const _: () = assert!(PARCEL_BYTES >= 2 * CHUNK_MAX_BYTES);
 // A full parcel and a small file after it, with all their chunk names, fit one message.

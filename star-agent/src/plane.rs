@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicU64;
 
 use futures::future::BoxFuture;
 use orbit_shared::session::{Assignment, ItemOutcome, ScanBatch, ScanRequest};
+use orbit_shared::words::JobId;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -41,8 +42,15 @@ pub trait DataPlane: Send + Sync + 'static {
         cancel: CancellationToken,
     ) -> BoxFuture<'static, ()>;
 
-    /// Removes what an assignment that will not go on has left half written. Blocks.
+    /// Removes what an assignment that will not go on has left half written, except large files from which the next
+    /// attempt can go on. Blocks.
     fn clean_temporaries(&self, assignment: &Assignment);
+
+    /// Removes what a job that has ended has left of large files. Blocks.
+    fn end_job(&self, job: JobId);
+
+    /// Removes what nobody came back to for so long that its job must have ended. Blocks.
+    fn clean_ended(&self);
 
     /// What it counts.
     fn counts(&self) -> PlaneCounts;

@@ -128,8 +128,9 @@ pub async fn start(options: StarOptions, shutdown: CancellationToken) -> Result<
 
     let (keys, keys_seen) = watch::channel(Vec::new());
     let serving = CancellationToken::new();
-    let parts = assemble(&options, vault.identity(), keys_seen, &serving).await?;
+    let parts = assemble(&options, &vault, keys_seen, &serving).await?;
     clean_leftovers(&vault, Arc::clone(&parts.plane)).await;
+    tokio::spawn(serving.clone().run_until_cancelled_owned(clean_ended_again(Arc::clone(&parts.plane))));
 
     let clock = Clock::start();
     let core = StarCore::new(core_config(&options, &vault, local_addr), clock.now());
@@ -194,6 +195,21 @@ fn core_config(options: &StarOptions, vault: &Vault, local_addr: SocketAddr) -> 
         coordinator_count: options.coordinators.len(),
         drain_timeout: options.drain_timeout,
         seed: rand::random(),
+    }
+}
+
+/// How often it is looked for what jobs have left that ended without this Star.
+const CLEANING_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// A Star is not told of every end of a job: what nobody comes back to goes in time.
+async fn clean_ended_again(plane: Arc<dyn DataPlane>) {
+    let mut ticks = tokio::time::interval(CLEANING_INTERVAL);
+    loop {
+        ticks.tick().await;
+        let plane = Arc::clone(&plane);
+        if tokio::task::spawn_blocking(move || plane.clean_ended()).await.is_err() {
+            warn!("cleaning up after jobs that ended without this Star ended abnormally");
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! `identity` is made at the first start. `lock` is held for as long as the process lives. `assignments/` is a journal:
 //! one file for each assignment from before its work begins until all its outcomes are safe, so that a start after a
-//! kill knows where half-written files lie. Chunks and containers are not kept here in this version.
+//! kill knows where half-written files lie. `checkpoints/` says how far large files have come. Chunks and containers are not kept here in this version.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use orbit_shared::session::Assignment;
 use orbit_shared::words::AssignmentId;
 use uuid::Uuid;
+
+use crate::checkpoints::Checkpoints;
 
 /// Why a vault cannot be used. Its text is one sentence that says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +58,7 @@ pub enum VaultError {
 const IDENTITY: &str = "identity";
 const LOCK: &str = "lock";
 const ASSIGNMENTS: &str = "assignments";
+const CHECKPOINTS: &str = "checkpoints";
 /// Ends the names of files that are not yet whole.
 const TEMPORARY_SUFFIX: &str = ".tmp";
 
@@ -97,6 +100,20 @@ impl Vault {
     /// Who this Star is.
     pub fn identity(&self) -> Uuid {
         self.identity
+    }
+
+    /// How far large files have come.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn checkpoints(&self) -> Result<Checkpoints, VaultError> {
+        let file = self.path.join(CHECKPOINTS);
+        Checkpoints::open(&file).map_err(|error| VaultError::Io {
+            path: self.path.clone(),
+            action: "create the directory",
+            file,
+            error,
+        })
     }
 
     /// Writes down that an assignment is about to be worked on. Blocks until that is durable.
@@ -157,7 +174,7 @@ fn lock(path: &Path) -> Result<File, VaultError> {
 }
 
 /// Writes a file so that it is there whole or not at all, also after a power cut.
-fn publish(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn publish(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let temporary = directory.join(format!("{name}{TEMPORARY_SUFFIX}"));
     let write = || {
         let mut file = File::create(&temporary)?;

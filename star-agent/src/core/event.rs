@@ -129,8 +129,10 @@ pub enum Effect {
     Send(StarMessage),
     /// Write an assignment to the journal, then work on it.
     StartAssignment(Assignment),
-    /// Stop working on an assignment, clean up after it and take it out of the journal.
+    /// Stop working on an assignment, clean up after it and take it out of the journal. Its items may come again.
     StopAssignment(AssignmentId),
+    /// The same, and its job has ended: nothing is kept for another attempt.
+    AbandonAssignment(AssignmentId),
     /// Every outcome of an assignment is safe at the coordinator: take it out of the journal.
     ForgetAssignment(AssignmentId),
     /// List a tree. It may produce as many batches as the session protocol allows without an acknowledgement.

@@ -73,7 +73,7 @@ impl World {
                 let items = assignment.items.iter().map(|item| item.sequence).collect();
                 self.running.insert(assignment.id, items);
             }
-            Effect::StopAssignment(id) => {
+            Effect::StopAssignment(id) | Effect::AbandonAssignment(id) => {
                 self.running.remove(&id);
                 // What the Star drops, the coordinator gives to somebody else.
                 self.believed.remove(&id);

@@ -319,7 +319,7 @@ fn a_withdrawn_assignment_leaves_nothing_behind() {
     bench.hear(1, assign(5, 3));
     bench.produce(5, 0..1);
     let effects = bench.hear(1, CoordinatorMessage::Withdraw(AssignmentId(5)));
-    assert_eq!(effects, [Effect::StopAssignment(AssignmentId(5))]);
+    assert_eq!(effects, [Effect::AbandonAssignment(AssignmentId(5))]);
     assert_eq!((bench.held().len(), bench.core.unacknowledged()), (0, 0));
     assert!(bench.produce(5, 1..3).is_empty());
     assert!(bench.step(Event::WorkEnded { assignment: AssignmentId(5) }).is_empty());

@@ -166,15 +166,21 @@ impl Work {
     pub(super) fn keep_only(&mut self, kept: &[AssignmentId], effects: &mut Vec<Effect>) {
         let dropped: Vec<AssignmentId> = self.held().filter(|id| !kept.contains(id)).collect();
         for id in dropped {
-            self.withdraw(id, effects);
+            self.drop_held(id);
+            effects.push(Effect::StopAssignment(id));
         }
     }
 
-    pub(super) fn withdraw(&mut self, id: AssignmentId, effects: &mut Vec<Effect>) {
-        if self.held.remove(&id).is_some() {
-            self.sent.retain(|report| report.assignment != id);
-            effects.push(Effect::StopAssignment(id));
+    /// The coordinator takes an assignment back, which it does only when its job has ended.
+    pub(super) fn abandon(&mut self, id: AssignmentId, effects: &mut Vec<Effect>) {
+        if self.drop_held(id) {
+            effects.push(Effect::AbandonAssignment(id));
         }
+    }
+
+    fn drop_held(&mut self, id: AssignmentId) -> bool {
+        self.sent.retain(|report| report.assignment != id);
+        self.held.remove(&id).is_some()
     }
 
     pub(super) fn withdraw_all(&mut self, effects: &mut Vec<Effect>) {

@@ -80,6 +80,8 @@ struct Running {
     cancel: CancellationToken,
     /// Every outcome is safe at the coordinator.
     safe: CancellationToken,
+    /// Its job has ended; set before `cancel`.
+    is_over: Arc<AtomicBool>,
 }
 
 struct RunningScan {
@@ -171,6 +173,12 @@ impl Driver {
             }
             Effect::StartAssignment(assignment) => self.start(assignment),
             Effect::StopAssignment(id) => self.stop_assignment(id),
+            Effect::AbandonAssignment(id) => {
+                if let Some(running) = self.running.get(&id) {
+                    running.is_over.store(true, Ordering::Release);
+                }
+                self.stop_assignment(id);
+            }
             Effect::ForgetAssignment(id) => {
                 if let Some(running) = self.running.remove(&id) {
                     running.safe.cancel();
@@ -223,7 +231,13 @@ impl Driver {
         let id = assignment.id;
         let progress = Arc::new(AtomicU64::new(0));
         let (cancel, safe) = (CancellationToken::new(), CancellationToken::new());
-        let running = Running { progress: Arc::clone(&progress), cancel: cancel.clone(), safe: safe.clone() };
+        let is_over = Arc::new(AtomicBool::new(false));
+        let running = Running {
+            progress: Arc::clone(&progress),
+            cancel: cancel.clone(),
+            safe: safe.clone(),
+            is_over: Arc::clone(&is_over),
+        };
         self.running.insert(id, running);
         let task = Work {
             plane: Arc::clone(&self.world.plane),
@@ -232,6 +246,7 @@ impl Driver {
             progress,
             cancel,
             safe,
+            is_over,
         };
         self.tracker.spawn(task.run(assignment));
     }
@@ -321,6 +336,7 @@ struct Work {
     progress: Arc<AtomicU64>,
     cancel: CancellationToken,
     safe: CancellationToken,
+    is_over: Arc<AtomicBool>,
 }
 
 impl Work {
@@ -339,9 +355,13 @@ impl Work {
             () = self.cancel.cancelled() => {}
         }
         let (plane, vault, is_withdrawn) = (self.plane, self.vault, self.cancel.is_cancelled());
+        let is_over = self.is_over.load(Ordering::Acquire);
         let ending = tokio::task::spawn_blocking(move || {
             if is_withdrawn {
                 plane.clean_temporaries(&assignment);
+            }
+            if is_over {
+                plane.end_job(assignment.job);
             }
             forget(&vault, id);
         });

@@ -9,7 +9,7 @@ use orbit_proto::v1::{ConnectRequest, ConnectResponse};
 use orbit_shared::health_monitor::HealthConfig;
 use orbit_shared::lifecycle::LifecycleState;
 use orbit_shared::session::{CoordinatorMessage, ItemResult, ScanBatch, StarMessage};
-use orbit_shared::words::Epoch;
+use orbit_shared::words::{Epoch, JobId};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_stream::Stream;
@@ -92,6 +92,7 @@ impl SessionService for Coordinator {
 struct FakePlane {
     is_stuck: bool,
     cleaned: Mutex<Vec<AssignmentId>>,
+    ended: Mutex<Vec<JobId>>,
 }
 
 impl DataPlane for FakePlane {
@@ -137,6 +138,12 @@ impl DataPlane for FakePlane {
     fn clean_temporaries(&self, assignment: &Assignment) {
         self.cleaned.lock().unwrap().push(assignment.id);
     }
+
+    fn end_job(&self, job: JobId) {
+        self.ended.lock().unwrap().push(job);
+    }
+
+    fn clean_ended(&self) {}
 
     fn counts(&self) -> PlaneCounts {
         PlaneCounts { served_pulls: 2, ..PlaneCounts::default() }
@@ -262,6 +269,7 @@ async fn a_withdrawn_assignment_is_stopped_cleaned_up_and_forgotten() {
     session.say(CoordinatorMessage::Withdraw(AssignmentId(5))).await;
     eventually("it is cleaned up", || *stage.plane.cleaned.lock().unwrap() == [AssignmentId(5)]).await;
     eventually("it is forgotten", || stage.journalled() == 0).await;
+    assert_eq!(stage.plane.ended.lock().unwrap().len(), 1, "only the end of a job withdraws");
 }
 
 #[tokio::test]

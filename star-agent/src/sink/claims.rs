@@ -9,6 +9,8 @@ use orbit_shared::session::Assignment;
 use orbit_shared::words::ItemId;
 use tokio::sync::Notify;
 
+use crate::sink::work::item_id;
+
 /// The items that are being worked on.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
@@ -27,8 +29,7 @@ impl Claims {
     /// Waits until no other attempt at any of the items is under way. Takes all of them at once, so that two
     /// assignments never wait for each other.
     pub(super) async fn claim(&self, assignment: &Assignment) -> Claim<'_> {
-        let item = |sequence| ItemId { job: assignment.job, destination: assignment.destination, sequence };
-        let items: Vec<ItemId> = assignment.items.iter().map(|assigned| item(assigned.sequence)).collect();
+        let items = items_of(assignment);
         loop {
             // Registered before the look, so that a release in between is not missed.
             let mut released = std::pin::pin!(self.released.notified());
@@ -53,6 +54,10 @@ impl Claims {
         }
         is_free
     }
+}
+
+fn items_of(assignment: &Assignment) -> Vec<ItemId> {
+    assignment.items.iter().map(|assigned| item_id(assignment, assigned)).collect()
 }
 
 impl Drop for Claim<'_> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use orbit_shared::session::Failure;
 
+use crate::checkpoints::Covered;
 use crate::limits::{BASES_IN_FLIGHT_MAX, SEGMENT_BYTES, SEGMENTS_IN_FLIGHT_MAX, SMALL_FILE_BYTES_MAX};
 use crate::sink::basis::Basis;
 use crate::sink::plan::Wanted;
@@ -54,6 +55,8 @@ pub(super) struct FileState {
     pub(super) is_ending: bool,
     scanned_size: u64,
     next_offset: u64,
+    /// What an earlier attempt has of it; the rest is asked for.
+    resumed: Covered,
 }
 
 impl FileState {
@@ -64,21 +67,46 @@ impl FileState {
             (true, true) => Lane::SmallWithBasis,
             (false, _) => Lane::Segments,
         };
-        Self {
+        let (version, resumed) = match &wanted.resumed {
+            Some(resumed) => (Some(resumed.version), resumed.covered.clone()),
+            None => (None, Covered::default()),
+        };
+        let target = wanted.resumed.map(Target::resumed).unwrap_or_default();
+        let mut file = Self {
             item: wanted.item,
             lane,
-            target: Arc::default(),
+            target: Arc::new(target),
             basis: if wanted.has_basis { BasisState::Wanted } else { BasisState::None },
-            version: None,
+            version,
             failure: None,
             retouched: None,
             bytes_transferred: 0,
-            bytes_deduplicated: 0,
+            bytes_deduplicated: resumed.bytes(),
             busy: 0,
             is_ending: false,
             scanned_size,
             next_offset: 0,
+            resumed,
+        };
+        file.skip_resumed();
+        file
+    }
+
+    /// Goes on to the next segment of which something is missing.
+    fn skip_resumed(&mut self) {
+        while self.has_more() && self.next_missing().is_empty() {
+            self.next_offset += SEGMENT_BYTES;
         }
+    }
+
+    /// What is missing of the next segment. Of a file that nothing is there of, all of it, also beyond its end, since it
+    /// may have grown.
+    fn next_missing(&self) -> Vec<Range> {
+        if self.resumed.bytes() == 0 {
+            return vec![Range { offset: self.next_offset, length: SEGMENT_BYTES }];
+        }
+        let size = self.version.map_or(self.scanned_size, |version| version.size);
+        self.resumed.missing(self.next_offset, (self.next_offset + SEGMENT_BYTES).min(size))
     }
 
     /// Whether parts of it have not been asked for yet. The version that is read decides over the one that was scanned.
@@ -88,14 +116,15 @@ impl FileState {
     }
 
     /// The next part to ask for.
-    pub(super) fn next_range(&mut self) -> Range {
+    pub(super) fn next_ranges(&mut self) -> Vec<Range> {
         if self.lane == Lane::Whole {
             self.next_offset = u64::MAX;
-            return Range::WHOLE;
+            return vec![Range::WHOLE];
         }
-        let range = Range { offset: self.next_offset, length: SEGMENT_BYTES };
+        let ranges = self.next_missing();
         self.next_offset += SEGMENT_BYTES;
-        range
+        self.skip_resumed();
+        ranges
     }
 
     /// Notes the version that a part is of; parts of different versions never make a file.

@@ -15,6 +15,7 @@ mod files;
 mod plan;
 mod publish;
 mod pull;
+mod resume;
 mod work;
 mod write;
 
@@ -23,12 +24,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use orbit_shared::session::{Assignment, Failure, Fault, ItemOutcome, ItemResult};
-use orbit_shared::words::{ItemId, StarId};
+use orbit_shared::words::{JobId, StarId};
 use rustix::io::Errno;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::checkpoints::Checkpoints;
 use crate::failures::{at_destination, permanent};
 use crate::grpc::transfer_client::Connections;
 use crate::limits::{BASES_MAX, PULLS_MAX};
@@ -49,6 +51,7 @@ pub struct Sink {
     bases: Arc<Semaphore>,
     syncers: Arc<Syncers>,
     claims: Claims,
+    checkpoints: Checkpoints,
 }
 
 impl fmt::Debug for Sink {
@@ -64,7 +67,13 @@ struct Cancelled;
 impl Sink {
     /// A sink below `roots`. `identity` tells the temporary names of this Star from those of another one that writes to
     /// the same file system.
-    pub fn new(star_id: StarId, identity: Uuid, roots: Arc<Roots>, meters: Arc<Meters>) -> Arc<Self> {
+    pub fn new(
+        star_id: StarId,
+        identity: Uuid,
+        roots: Arc<Roots>,
+        meters: Arc<Meters>,
+        checkpoints: Checkpoints,
+    ) -> Arc<Self> {
         Arc::new(Self {
             star_id,
             identity,
@@ -75,6 +84,7 @@ impl Sink {
             bases: Arc::new(Semaphore::new(BASES_MAX)),
             syncers: Arc::default(),
             claims: Claims::default(),
+            checkpoints,
         })
     }
 
@@ -109,22 +119,38 @@ impl Sink {
         }
     }
 
-    /// Removes the temporaries that a killed process, a panic or a withdrawn attempt left of an assignment. Where another
-    /// attempt at an item is under way they are that one's by now, and stay. Blocks.
+    /// Removes the temporaries that a killed process, a panic or a withdrawn attempt left of an assignment, except of
+    /// large files that have a checkpoint. Where another attempt at an item is under way they are that one's by now,
+    /// and stay. Blocks.
     pub fn clean_temporaries(&self, assignment: &Assignment) {
         let is_single = work::is_single(assignment);
         let opened = self.roots.open_destination(&assignment.destination_path, is_single, false);
         let Ok(place) = opened else { return };
         let prefix = temporary_prefix(self.identity, assignment);
         for item in &assignment.items {
-            let (job, destination) = (assignment.job, assignment.destination);
-            let id = ItemId { job, destination, sequence: item.sequence };
+            let id = work::item_id(assignment, item);
             let Some(_claim) = self.claims.try_claim(id) else { continue };
-            work::remove_temporary(&place, &prefix, item);
+            if !self.checkpoints.has(id) {
+                work::remove_temporary(&place, &prefix, item);
+            }
             // Published, it may be, and not synced.
             if let Ok(device) = work::parent_of(&place, item).and_then(|parent| self.syncers.know(&parent)) {
                 self.syncers.doubt(device);
             }
+        }
+    }
+
+    /// Removes what is kept of large files of a job that has ended; without a job, what is so old that its job must have
+    /// ended. Blocks.
+    pub fn clean_checkpoints(&self, job: Option<JobId>) {
+        for (item, checkpoint) in self.checkpoints.ended(job) {
+            let Some(_claim) = self.claims.try_claim(item) else { continue };
+            // A path that is empty is that of a single file, whose directory is opened as the destination.
+            let is_single = checkpoint.path.is_empty();
+            if let Ok(place) = self.roots.open_destination(&checkpoint.destination_path, is_single, false) {
+                work::remove_kept(&place, &checkpoint);
+            }
+            self.checkpoints.remove(item);
         }
     }
 
@@ -149,6 +175,7 @@ impl Sink {
             syncers: Arc::clone(&self.syncers),
             meters: Arc::clone(&self.meters),
             bases: Arc::clone(&self.bases),
+            checkpoints: self.checkpoints.clone(),
             started: crate::clock::now(),
             progress,
             cancel,
@@ -167,11 +194,14 @@ impl Sink {
     }
 }
 
-/// Removes what a cancelled assignment left. All its jobs have ended by now.
+/// Removes what a cancelled assignment left, except of large files that have a checkpoint: their items come again. All its
+/// jobs have ended by now.
 async fn clean(work: Arc<Work>) {
     let removing = move || {
         for item in &work.assignment.items {
-            work::remove_temporary(&work.place, &work.prefix, item);
+            if !work.checkpoints.has(work::item_id(&work.assignment, item)) {
+                work::remove_temporary(&work.place, &work.prefix, item);
+            }
         }
     };
     // Only a panic or the end of the process could interrupt it; both leave the rest to `clean_temporaries`.

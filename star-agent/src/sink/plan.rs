@@ -12,9 +12,10 @@ use rustix::io::Errno;
 use tokio::task::JoinSet;
 
 use crate::failures::{at_destination, at_source, in_the_way, no_room, permanent};
-use crate::limits::CHUNK_MIN_BYTES;
+use crate::limits::{CHUNK_MIN_BYTES, SEGMENT_BYTES};
 use crate::roots::grant_owner_access;
 use crate::sink::Cancelled;
+use crate::sink::resume::{self, Resumed};
 use crate::sink::work::{FILE_MODE_MASK, Work, Written, modified_at};
 use crate::transfer::modified_time;
 
@@ -46,12 +47,14 @@ impl Plan {
 }
 
 /// A file that has to come from the source.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Wanted {
     /// Index into the assignment's items.
     pub(super) item: usize,
     /// Whether the target is an older version, some chunks of which may still be right.
     pub(super) has_basis: bool,
+    /// What an earlier attempt has of it.
+    pub(super) resumed: Option<Resumed>,
 }
 
 /// Plans all items, in the order of their paths, so that neighbours in a directory are written together.
@@ -137,11 +140,13 @@ fn source_path(work: &Work, index: usize) -> Vec<u8> {
 }
 
 fn plan_file(work: &Work, index: usize, size: u64) -> Result<Step, Failure> {
-    let Some((_, stat)) = look_at_target(work, index)? else {
-        return Ok(Step::Fetch(Wanted { item: index, has_basis: false }));
+    let fetch = |has_basis| {
+        let resumed = if size > SEGMENT_BYTES { Resumed::find(work, index) } else { None };
+        Ok(Step::Fetch(Wanted { item: index, has_basis, resumed }))
     };
+    let Some((_, stat)) = look_at_target(work, index)? else { return fetch(false) };
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Ok(Step::Fetch(Wanted { item: index, has_basis: false }));
+        return fetch(false);
     }
     let entry = &work.item(index).entry;
     let target_size = u64::try_from(stat.st_size).unwrap_or(0);
@@ -149,11 +154,14 @@ fn plan_file(work: &Work, index: usize, size: u64) -> Result<Step, Failure> {
         && modified_time(&stat) == entry.modified
         && stat.st_mode & 0o7777 == entry.mode & FILE_MODE_MASK;
     if is_same {
+        if size > SEGMENT_BYTES {
+            resume::discard(work, index);
+        }
         return Ok(Step::Skip);
     }
     // Two small files of different sizes cannot share a chunk, so asking for hashes first would only cost time.
     let has_basis = size > 0 && target_size > 0 && (size == target_size || size > CHUNK_MIN_BYTES as u64);
-    Ok(Step::Fetch(Wanted { item: index, has_basis }))
+    fetch(has_basis)
 }
 
 fn plan_symlink(work: &Work, index: usize, target: &[u8]) -> Result<Step, Failure> {

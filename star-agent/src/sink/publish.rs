@@ -13,7 +13,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::failures::at_destination;
-use crate::limits::SYNC_EACH_MAX;
+use crate::limits::{SEGMENT_BYTES, SYNC_EACH_MAX};
 use crate::roots::split_parent;
 use crate::sink::plan::directory_in_the_way;
 use crate::sink::work::{Work, Written};
@@ -212,7 +212,12 @@ fn rename_all(work: &Work, written: Vec<Written>) -> (Vec<Written>, Vec<ItemOutc
     let mut failed = Vec::new();
     for item in written {
         match rename(work, &item) {
-            Ok(()) => published.push(item),
+            Ok(()) => {
+                if item.size > SEGMENT_BYTES {
+                    work.checkpoints.remove(work.item_id(item.item));
+                }
+                published.push(item);
+            }
             Err(failure) => {
                 remove(work, item.item);
                 failed.push(work.outcome(item.item, ItemResult::Failed(failure)));

@@ -8,7 +8,7 @@ mod arrivals;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use orbit_shared::session::{Failure, ItemOutcome};
+use orbit_shared::session::{Failure, FailureCause, Fault, ItemOutcome};
 use tokio::task::JoinSet;
 
 use crate::failures::{permanent, source_unavailable, source_unreachable};
@@ -76,7 +76,10 @@ impl<'run> Puller<'run> {
     fn new(work: &Arc<Work>, wanted: Vec<Wanted>, written: Vec<Written>, reporter: &'run Reporter) -> Self {
         let files: Vec<FileState> = wanted
             .into_iter()
-            .map(|wanted| FileState::new(wanted, work.item(wanted.item).entry.size()))
+            .map(|wanted| {
+                let scanned_size = work.item(wanted.item).entry.size();
+                FileState::new(wanted, scanned_size)
+            })
             .collect();
         Self {
             work: Arc::clone(work),
@@ -223,9 +226,9 @@ impl<'run> Puller<'run> {
     }
 
     fn ask_for_next(&mut self, index: usize) {
-        let range = self.files[index].next_range();
+        let ranges = self.files[index].next_ranges();
         let is_hashes_only = matches!(self.files[index].basis, BasisState::Open(_));
-        self.ask_for(index, vec![range], is_hashes_only);
+        self.ask_for(index, ranges, is_hashes_only);
     }
 
     fn ask_for(&mut self, index: usize, ranges: Vec<Range>, is_hashes_only: bool) {
@@ -297,8 +300,14 @@ impl<'run> Puller<'run> {
         file.target = Arc::default();
         file.basis = BasisState::None;
         let (work, item) = (Arc::clone(&self.work), file.item);
+        // What came from a source that has gone is as good as before, and the next attempt goes on from there.
+        let is_kept = file.failure.as_ref().is_some_and(|failure| {
+            failure.cause == FailureCause::Transient && failure.fault == Fault::Source
+        });
         self.jobs.spawn_blocking(move || {
-            remove(&work, item);
+            if !(is_kept && work.checkpoints.has(work.item_id(item))) {
+                remove(&work, item);
+            }
             Done::Removed { file: index }
         });
     }

@@ -8,6 +8,7 @@ use std::time::Instant;
 use orbit_shared::entry::{EntryKind, TEMPORARY_PREFIX, join_path};
 use orbit_shared::session::{AssignedItem, Assignment, ItemOutcome, ItemResult};
 use orbit_shared::time::WallTime;
+use orbit_shared::words::ItemId;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::Errno;
@@ -15,6 +16,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::checkpoints::{Checkpoint, Checkpoints};
 use crate::meters::Meters;
 use crate::roots::Place;
 use crate::sink::publish::Syncers;
@@ -33,6 +35,7 @@ pub(super) struct Work {
     pub(super) syncers: Arc<Syncers>,
     pub(super) meters: Arc<Meters>,
     pub(super) bases: Arc<Semaphore>,
+    pub(super) checkpoints: Checkpoints,
     pub(super) started: Instant,
     pub(super) progress: Arc<AtomicU64>,
     pub(super) cancel: CancellationToken,
@@ -85,9 +88,18 @@ impl Work {
         temporary_name(&self.prefix, self.item(index).sequence)
     }
 
+    pub(super) fn item_id(&self, index: usize) -> ItemId {
+        item_id(&self.assignment, self.item(index))
+    }
+
     pub(super) fn outcome(&self, index: usize, result: ItemResult) -> ItemOutcome {
         ItemOutcome { sequence: self.item(index).sequence, result }
     }
+}
+
+/// The name of an item in the grid.
+pub(super) fn item_id(assignment: &Assignment, item: &AssignedItem) -> ItemId {
+    ItemId { job: assignment.job, destination: assignment.destination, sequence: item.sequence }
 }
 
 /// Whether the destination path itself is the target of the one item that is no directory.
@@ -116,6 +128,18 @@ pub(super) fn remove_temporary(place: &Place, prefix: &str, item: &AssignedItem)
     if let Ok(parent) = parent_of(place, item) {
         // Usually there is none.
         let _ = rustix::fs::unlinkat(&parent, temporary_name(prefix, item.sequence), AtFlags::empty());
+    }
+}
+
+/// Removes the temporary of a large file that is kept.
+pub(super) fn remove_kept(place: &Place, checkpoint: &Checkpoint) {
+    let parent = match &place.single {
+        Some(_) => place.tree.open_dir(b""),
+        None => place.tree.open_parent(&checkpoint.path).map(|(parent, _)| parent),
+    };
+    if let Ok(parent) = parent {
+        // It may have been published just before its record was to be removed.
+        let _ = rustix::fs::unlinkat(&parent, &checkpoint.temporary, AtFlags::empty());
     }
 }
 

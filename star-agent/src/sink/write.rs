@@ -11,8 +11,10 @@ use rustix::io::Errno;
 
 use crate::chunker;
 use crate::failures::at_destination;
+use crate::limits::SEGMENT_BYTES;
 use crate::roots::grant_owner_access;
 use crate::sink::plan::parent_failure;
+use crate::sink::resume::{Resumed, Tracker};
 use crate::sink::work::{FILE_MODE_MASK, Work, Written, modified_at};
 use crate::transfer::{Chunk, FileVersion};
 
@@ -20,12 +22,14 @@ use crate::transfer::{Chunk, FileVersion};
 #[derive(Debug, Default)]
 pub(super) struct Target {
     opened: OnceLock<Result<Temporary, Failure>>,
+    tracker: Tracker,
 }
 
+/// A temporary that is open.
 #[derive(Debug)]
-struct Temporary {
-    file: OwnedFd,
-    device: u64,
+pub(super) struct Temporary {
+    pub(super) file: OwnedFd,
+    pub(super) device: u64,
 }
 
 /// Content that arrived for one file: a run of chunks.
@@ -94,6 +98,17 @@ fn mismatch(work: &Work, item: usize, offset: u64) -> Failure {
 }
 
 impl Target {
+    /// Goes on with what an earlier attempt has.
+    pub(super) fn resumed(resumed: Resumed) -> Self {
+        let tracker = Tracker::new(resumed.version, resumed.covered);
+        Self { opened: OnceLock::from(Ok(resumed.temporary)), tracker }
+    }
+
+    /// From now on it is written down from time to time how far the file has come, which is of this version.
+    pub(super) fn track(&self, version: FileVersion) {
+        self.tracker.track(version);
+    }
+
     /// Writes content that was verified.
     pub(super) fn write(&self, work: &Work, item: usize, offset: u64, content: &[u8]) -> Result<(), Failure> {
         let file = &self.open(work, item)?.file;
@@ -106,7 +121,9 @@ impl Target {
                 Err(errno) => return Err(failed(work, item, "write", errno)),
             }
         }
-        Ok(())
+        self.tracker
+            .wrote(work, item, file, offset, content.len() as u64)
+            .map_err(|errno| failed(work, item, "sync", errno))
     }
 
     /// Gives the file its mode and time, which also creates it if it is empty. Its size is that of `version`.
@@ -136,6 +153,10 @@ fn create(work: &Work, item: usize) -> Result<Temporary, Failure> {
     let path = work.target_path(item);
     let (parent, _) = work.create_parent(item).map_err(|errno| parent_failure(errno, &path))?;
     let name = work.temporary_name(item);
+    if work.item(item).entry.size() > SEGMENT_BYTES {
+        // What is written down, if anything, is not about the file that is made now.
+        work.checkpoints.remove(work.item_id(item));
+    }
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let open = || rustix::fs::openat(&parent, &name, flags, Mode::RUSR | Mode::WUSR);
     let opened = match open() {
@@ -152,6 +173,7 @@ fn create(work: &Work, item: usize) -> Result<Temporary, Failure> {
 
 /// Removes what was written of an item that failed.
 pub(super) fn remove(work: &Work, item: usize) {
+    work.checkpoints.remove(work.item_id(item));
     crate::sink::work::remove_temporary(&work.place, &work.prefix, work.item(item));
 }
 

@@ -15,6 +15,7 @@ use orbit_shared::session::{
     AssignedItem, Assignment, Failure, ItemOutcome, ItemResult, Root, ScanBatch, ScanRequest, limits,
 };
 use orbit_shared::words::{AssignmentId, JobId, StarId};
+use orbit_star::checkpoints::Checkpoints;
 use orbit_star::meters::Meters;
 use orbit_star::roots::Roots;
 use orbit_star::sink::Sink;
@@ -50,6 +51,8 @@ pub fn roots(path: &Path, is_read_only: bool) -> Arc<Roots> {
 pub struct Pair {
     pub source: tempfile::TempDir,
     pub destination: tempfile::TempDir,
+    pub vault: tempfile::TempDir,
+    pub checkpoints: Checkpoints,
     pub sink: Arc<Sink>,
     pub source_meters: Arc<Meters>,
     pub sink_meters: Arc<Meters>,
@@ -79,8 +82,23 @@ impl Pair {
         let server = TransferServer::new(star("source"), served, receiver, meters, shutdown.clone());
         let address = serve(server.into_service()).await;
         let written = roots(destination.path(), is_read_only);
-        let sink = Sink::new(star("destination"), IDENTITY, written, Arc::clone(&sink_meters));
-        Self { source, destination, sink, source_meters, sink_meters, address, signer, keys, shutdown }
+        let vault = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::open(vault.path()).unwrap();
+        let meters = Arc::clone(&sink_meters);
+        let sink = Sink::new(star("destination"), IDENTITY, written, meters, checkpoints.clone());
+        Self {
+            source,
+            destination,
+            vault,
+            checkpoints,
+            sink,
+            source_meters,
+            sink_meters,
+            address,
+            signer,
+            keys,
+            shutdown,
+        }
     }
 
     pub fn from(&self) -> PathBuf {

@@ -13,7 +13,8 @@ use orbit_tests::strace::{Call, Strace, calls, reports_sent};
 use orbit_tests::tree::{plant_files, plant_odd_tree};
 
 /// What makes things durable or visible, and what tells.
-const CALLS: &str = "fsync,fdatasync,syncfs,renameat,renameat2,symlinkat,write,writev,sendto,sendmsg";
+const CALLS: &str =
+    "fsync,fdatasync,syncfs,fchmod,rename,renameat,renameat2,symlinkat,write,writev,sendto,sendmsg";
 
 /// Heartbeats would only make the trace longer; the lease is so long that none is missed.
 const QUIET: [&str; 4] = ["--lease", "300s", "--heartbeat-interval", "100s"];
@@ -91,7 +92,12 @@ fn assert_durable(calls: &[Call], target: &Path, kind: v1::EntryKind, reported: 
         })
     };
     if kind == v1::EntryKind::File {
-        assert!(is_synced(&temporary, 0, rename.begun), "{shown} was renamed before its content was synced");
+        // The mode comes after all content; a sync before that may be one on the way.
+        let mut modes = calls.iter().filter(|call| call.name == "fchmod" && call.ended < rename.begun);
+        let finished = modes.rfind(|call| call.path() == temporary).map(|call| call.ended);
+        let finished = finished.unwrap_or_else(|| panic!("{shown} got no mode"));
+        let is_durable = is_synced(&temporary, finished + 1, rename.begun);
+        assert!(is_durable, "{shown} was renamed before its content was synced");
     }
     let parent = target.parent().expect("a target lies in a directory");
     assert!(
@@ -135,4 +141,31 @@ async fn a_sync_that_failed_is_made_up_for_before_anything_is_reported() {
         let failed = calls.iter().any(|call| call.name == "fsync" && call.result.is_none());
         assert!(failed || number > 4, "no thread has made {number} syncs");
     }
+}
+
+/// What is written down about a large file must be true after a power cut: its content is synced before.
+#[tokio::test]
+async fn a_large_file_is_synced_before_it_is_written_down_how_far_it_has_come() {
+    let traced = traced(|strace| strace).await;
+    let tree = traced.grid.root("star-1").join("tree");
+    std::fs::create_dir_all(&tree).expect("a directory can be made");
+    let file = std::fs::File::create(tree.join("large")).expect("a file can be made");
+    file.set_len(160 << 20).expect("a file can be made longer");
+    let checkpoints = traced.grid.vault("star-2").join("checkpoints");
+    let calls = traced.assert_order().await;
+    let into_checkpoints = |call: &&Call| {
+        let target = call.strings().pop().unwrap_or_default();
+        call.name == "rename" && Path::new(OsStr::from_bytes(&target)).starts_with(&checkpoints)
+    };
+    let recorded: Vec<&Call> = calls.iter().filter(into_checkpoints).collect();
+    let synced: Vec<&Call> =
+        calls.iter().filter(|call| call.name == "fdatasync" && call.result == Some(0)).collect();
+    assert!(recorded.len() > 1, "the file is too small for a checkpoint");
+    for (sync, record) in synced.iter().zip(&recorded) {
+        let path = sync.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        assert!(name.starts_with(".orbit-tmp-"), "{name} was synced");
+        assert!(sync.ended < record.begun, "it was written down before the content was synced");
+    }
+    assert!(synced.len() >= recorded.len(), "{} syncs, {} records", synced.len(), recorded.len());
 }

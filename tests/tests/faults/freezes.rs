@@ -8,15 +8,16 @@ use orbit_tests::grid::Grid;
 use orbit_tests::settled::{assert_nothing_held, assert_settled, patient};
 use rustix::process::Signal;
 
-use super::{SHORT_LEASE, job_in_its_middle};
+use super::{SHORT_LEASE, job_in_its_middle, slow_down_destination};
 
 const STARS: [&str; 2] = ["star-1", "star-2"];
 
 /// One file that takes a while. It has holes, which cost nothing to plant.
-const LARGE_BYTES: u64 = 384 << 20;
+const LARGE_BYTES: u64 = 192 << 20;
 
 /// A job that moves one large file, some of which has arrived.
-async fn large_file_in_its_middle(grid: &Grid, client: &Client) -> u64 {
+async fn large_file_in_its_middle(grid: &mut Grid, client: &Client) -> u64 {
+    slow_down_destination(grid).await;
     let tree = grid.root("star-1").join("tree");
     std::fs::create_dir_all(&tree).expect("a directory can be made");
     let file = std::fs::File::create(tree.join("large")).expect("a file can be made");
@@ -42,7 +43,7 @@ async fn assert_in_flight(client: &Client, job_id: u64) {
 async fn a_frozen_source_is_noticed_by_who_pulls_and_nothing_stays_in_flight() {
     let mut grid = Grid::start_with(&STARS, &SHORT_LEASE).await;
     let client = grid.client();
-    let job_id = large_file_in_its_middle(&grid, &client).await;
+    let job_id = large_file_in_its_middle(&mut grid, &client).await;
     grid.star("star-1").signal(Signal::STOP);
     assert_in_flight(&client, job_id).await;
     // By itself, while the source still hangs.
@@ -61,7 +62,7 @@ async fn a_frozen_source_is_noticed_by_who_pulls_and_nothing_stays_in_flight() {
 async fn a_destination_frozen_in_a_pull_loses_its_work_and_takes_it_up_again() {
     let mut grid = Grid::start_with(&STARS, &SHORT_LEASE).await;
     let client = grid.client();
-    let job_id = large_file_in_its_middle(&grid, &client).await;
+    let job_id = large_file_in_its_middle(&mut grid, &client).await;
     grid.star("star-2").signal(Signal::STOP);
     assert_in_flight(&client, job_id).await;
     client.wait_star("star-2", "is lost", |star| star.liveness() == v1::Liveness::Lost).await;

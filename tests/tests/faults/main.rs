@@ -9,11 +9,13 @@ mod full_disk;
 mod kill_points;
 mod kills;
 mod partitions;
+mod resume;
 
 use orbit_proto::v1;
 use orbit_tests::client::Client;
-use orbit_tests::grid::Grid;
+use orbit_tests::grid::{Grid, is_ready};
 use orbit_tests::settled::patient;
+use orbit_tests::strace::Strace;
 use orbit_tests::tree::plant_files;
 
 /// A lease that a test can wait out.
@@ -29,6 +31,14 @@ async fn job_in_its_middle(grid: &Grid, client: &Client) -> u64 {
     let job_id = client.create(spec).await;
     client.wait_job(job_id, "in its middle", |job| stored(job) > 4).await;
     job_id
+}
+
+/// Starts star-2 again so that each write takes a while: then a large file has a middle on any machine.
+async fn slow_down_destination(grid: &mut Grid) {
+    grid.star("star-2").kill().await;
+    let strace = Strace::injecting("pwrite64", "delay_enter=40000");
+    grid.launch_star("star-2", strace.wrap(&grid.star_command("star-2"))).await;
+    grid.client().wait_star("star-2", "receives work", is_ready).await;
 }
 
 fn stored(job: &v1::Job) -> u64 {

@@ -10,6 +10,7 @@ use tokio::task::JoinError;
 
 use crate::failures::{changed_while_read, source_unavailable};
 use crate::grpc::transfer_client::PullError;
+use crate::limits::SEGMENT_BYTES;
 use crate::sink::Cancelled;
 use crate::sink::basis::Assembled;
 use crate::sink::fetching::Fetching;
@@ -60,6 +61,9 @@ impl Puller<'_> {
         }
         if let Err(failure) = check(fetching, file, &frame, &self.work) {
             file.fail(failure);
+        }
+        if let Some(version) = file.version.filter(|version| version.size > SEGMENT_BYTES) {
+            file.target.track(version);
         }
         let is_end = frame.end == FrameEnd::Complete;
         let whole = file.version.filter(|version| {
