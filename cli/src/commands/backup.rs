@@ -3,13 +3,13 @@
 use orbit_proto::v1::CreateBackupRequest;
 
 use crate::args::BackupArgs;
-use crate::client::Client;
+use crate::client::{Client, request_id};
 use crate::errors::CliError;
 use crate::outcome::Outcome;
 use crate::output::{Output, human};
 
 pub(super) async fn run(args: BackupArgs, client: &Client, output: Output) -> Result<Outcome, CliError> {
-    let request = CreateBackupRequest { name: args.name };
+    let request = CreateBackupRequest { name: args.name, request_id: request_id() };
     let mut progress = client.backups().create_backup(request).await?.into_inner();
     while let Some(answer) = progress.message().await? {
         if answer.is_complete {

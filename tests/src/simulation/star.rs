@@ -300,7 +300,7 @@ impl World {
                 }
             }
             Effect::StartAssignment(assignment) => self.start_work(index, assignment),
-            Effect::StopAssignment(id) => self.stop_work(index, id),
+            Effect::StopAssignment(id) | Effect::AbandonAssignment(id) => self.stop_work(index, id),
             Effect::ForgetAssignment(id) => self.forget_work(index, id),
             Effect::StartScan { run, request } => self.start_scan(index, run, request),
             Effect::StopScan { run } => drop(self.stars[index].scans.remove(&run)),
