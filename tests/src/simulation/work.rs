@@ -194,10 +194,7 @@ impl World {
             }
         }
         if running.is_cancelled {
-            // What has not claimed its items has written nothing, and their temporaries are another attempt's.
-            if running.phase != Phase::Claim {
-                self.stars[star].remove_temporaries(&running.assignment);
-            }
+            self.stars[star].remove_temporaries(&running.assignment);
             self.stars[star].journal.remove(&id);
         }
         self.into_star_inbox(star, process, Event::WorkEnded { assignment: id });
