@@ -106,5 +106,7 @@ async fn read(session: SessionId, mut incoming: Streaming<ConnectRequest>, inbox
 
 /// A Star that did not read is to come back, so this must not be one of the statuses that it takes for a refusal.
 fn cut_off() -> Status {
-    refused(Refusal::Unavailable { problem: "the session's messages were not read; connect again".to_owned() })
+    refused(Refusal::Unavailable {
+        problem: "the session's messages were not read; connect again".to_owned(),
+    })
 }
