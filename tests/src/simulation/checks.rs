@@ -16,11 +16,14 @@ use orbit_shared::words::{AssignmentId, ItemId, JobId, StarId};
 use super::World;
 use super::tree::version_of;
 
+/// What a job stands at: its tally and how many of its items are penalized.
+type Count = (JobId, Tally, u64);
+
 /// What the jobs stood at, and why an event must not change it.
 #[derive(Debug, Default)]
 pub struct Before {
     /// The counts, if the event is too late to count.
-    late: Option<(String, Vec<(JobId, Tally, u64)>)>,
+    late: Option<(String, Vec<Count>)>,
     /// Items that failed by no fault of theirs.
     innocent: Vec<ItemId>,
     /// Changes of the turn before the event.
@@ -101,7 +104,7 @@ impl World {
         holder.is_some() && holder == star
     }
 
-    fn counts(&self) -> Vec<(JobId, Tally, u64)> {
+    fn counts(&self) -> Vec<Count> {
         let Some(core) = &self.coordinator.core else { return Vec::new() };
         let jobs = core.jobs(None, &[], usize::MAX, self.coordinator_now());
         jobs.into_iter().map(|job| (job.record.id, job.tally, job.penalized)).collect()
@@ -203,7 +206,7 @@ impl World {
             if notes.reported.contains(&record.id) || notes.greeted.contains(&record.star) {
                 continue;
             }
-            let was_given_back = changes.iter().any(|change| *change == Change::RemoveAssignment(record.id));
+            let was_given_back = changes.contains(&Change::RemoveAssignment(record.id));
             let is_told = actions.iter().any(|action| match action {
                 Action::Send { session: of, message: CoordinatorMessage::Withdraw(id) } => {
                     *of == session && *id == record.id

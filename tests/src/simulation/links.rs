@@ -21,7 +21,7 @@ impl World {
     }
 
     /// A Star says something on its link.
-    pub(super) fn send_up(&mut self, id: LinkId, message: StarMessage) {
+    pub(super) fn send_up(&mut self, id: LinkId, message: &StarMessage) {
         let delay_ms = self.delay_ms();
         let is_repeated = self.scenario.troubles.repeats
             && matches!(message, StarMessage::Report(_))
@@ -70,7 +70,7 @@ impl World {
             link.is_star_end_open = false;
             self.end_up_later(id);
         }
-        self.into_star_inbox(star, process, event);
+        self.post_to_star(star, process, event);
     }
 
     /// Breaks a link. `by_star` and `by_coordinator` say which ends are gone by themselves and are told nothing.
@@ -145,7 +145,7 @@ impl World {
             let known = link.session.filter(|_| link.is_coordinator_end_open);
             link.is_coordinator_end_open = false;
             let end = SessionEnd::Lost("keepalive timed out".to_owned());
-            self.into_star_inbox(star, process, StarEvent::Disconnected { session, end });
+            self.post_to_star(star, process, StarEvent::Disconnected { session, end });
             if let Some(session) = known {
                 let event = orbit_coordinator::core::Event::SessionClosed { session };
                 self.request(super::coordinator::Request::Event(event));

@@ -168,7 +168,7 @@ impl World {
             Happening::KeepaliveEnded { link } => self.keepalive_ended(link),
             Happening::CoordinatorTurn { generation } => self.turn(generation),
             Happening::CoordinatorDeadline { generation, wish } => {
-                self.coordinator_deadline(generation, wish)
+                self.coordinator_deadline(generation, wish);
             }
             Happening::CoordinatorStart => self.start_coordinator(),
             Happening::StarDeadline { star, process, wish } => self.star_deadline(star, process, wish),

@@ -79,7 +79,7 @@ impl World {
             ScanBatch { scan: scan.request.scan, number: scan.number, entries, is_last, failure: None }
         };
         scan.is_over = batch.is_last;
-        self.into_star_inbox(star, process, Event::ScanBatchProduced { run, batch });
+        self.post_to_star(star, process, Event::ScanBatchProduced { run, batch });
         self.plan_scan(star, run);
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use orbit_shared::health_monitor::{AdvisoryKind, HealthSample};
-use orbit_shared::session::{AdvisoryNotice, Assignment, CoordinatorMessage, Root};
+use orbit_shared::session::{AdvisoryNotice, Assignment, CoordinatorMessage, Root, StarMessage};
 use orbit_shared::time::{Monotonic, Now};
 use orbit_shared::words::{AssignmentId, ItemId, StarId};
 use orbit_star::core::{CoreConfig, Effect, Event, StarCore, Vitals};
@@ -180,7 +180,7 @@ impl World {
     }
 
     /// Something for a Star's inbox, which takes a moment.
-    pub(super) fn into_star_inbox(&mut self, index: usize, process: u32, event: Event) {
+    pub(super) fn post_to_star(&mut self, index: usize, process: u32, event: Event) {
         let delay_ms = self.chance.below(2);
         let star = &mut self.stars[index];
         star.inbox_due_ms = star.inbox_due_ms.max(self.now_ms + delay_ms);
@@ -286,7 +286,7 @@ impl World {
                 if star.was_welcomed {
                     star.lost_ms.get_or_insert(self.now_ms);
                 }
-                self.connect(index, session, orbit_shared::session::StarMessage::Hello(*hello));
+                self.connect(index, session, &StarMessage::Hello(*hello));
             }
             Effect::Disconnect { session } => {
                 let open = self.stars[index].link.take_if(|(number, _)| *number == session);
@@ -296,7 +296,7 @@ impl World {
             }
             Effect::Send(message) => {
                 if let Some((_, link)) = self.stars[index].link {
-                    self.send_up(link, message);
+                    self.send_up(link, &message);
                 }
             }
             Effect::StartAssignment(assignment) => self.start_work(index, assignment),
@@ -319,11 +319,11 @@ impl World {
     }
 
     /// Opens a session; the hello is under way. Without a coordinator the attempt fails after a moment.
-    fn connect(&mut self, index: usize, session: u64, hello: orbit_shared::session::StarMessage) {
+    fn connect(&mut self, index: usize, session: u64, hello: &StarMessage) {
         let process = self.stars[index].process;
         if self.coordinator.core.is_none() {
             let end = orbit_star::core::SessionEnd::Lost("connection refused".to_owned());
-            return self.into_star_inbox(index, process, Event::Disconnected { session, end });
+            return self.post_to_star(index, process, Event::Disconnected { session, end });
         }
         let link = self.network.open(index, process, session, self.coordinator.generation);
         self.stars[index].link = Some((session, link));
@@ -343,7 +343,7 @@ impl World {
             predicted_seconds: None,
         };
         let (process, advisories) = (star.process, vec![advisory]);
-        self.into_star_inbox(index, process, Event::HealthSampled { sample, advisories });
+        self.post_to_star(index, process, Event::HealthSampled { sample, advisories });
     }
 
     /// A Star leaves by itself: its last words are under way, and its work cleans up after itself.

@@ -197,7 +197,7 @@ impl World {
             self.stars[star].remove_temporaries(&running.assignment);
             self.stars[star].journal.remove(&id);
         }
-        self.into_star_inbox(star, process, Event::WorkEnded { assignment: id });
+        self.post_to_star(star, process, Event::WorkEnded { assignment: id });
     }
 
     /// Takes the next few items as far as their temporaries.
@@ -389,7 +389,7 @@ impl World {
         }
         let process = self.stars[star].process;
         let assignment = running.assignment.id;
-        self.into_star_inbox(star, process, Event::OutcomesProduced { assignment, outcomes });
+        self.post_to_star(star, process, Event::OutcomesProduced { assignment, outcomes });
     }
 }
 
