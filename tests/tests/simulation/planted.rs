@@ -8,7 +8,7 @@ use orbit_shared::plant::{Bug, Planted};
 use super::runner;
 
 /// A mistake must show within so many seeds.
-const SEEDS_MAX: u64 = 400;
+const SEEDS_MAX: u64 = 2000;
 
 /// The seed that finds a mistake, and what it says.
 fn find(bug: Bug) -> Option<runner::Failure> {
