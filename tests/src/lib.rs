@@ -6,6 +6,7 @@
 
 pub mod client;
 pub mod deadline;
+pub mod fuzz;
 pub mod grid;
 pub mod grpcurl;
 pub mod mount;

@@ -80,6 +80,14 @@ impl Process {
         self.child.try_wait().expect("a child can be waited for").is_none()
     }
 
+    /// The most memory that it has had resident, in KiB.
+    pub fn memory_peak_kib(&self) -> u64 {
+        let id = self.child.id().unwrap_or_else(|| panic!("{} has ended:\n{}", self.name, self.errors()));
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("a process has a status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak of memory");
+        line.trim().trim_end_matches(" kB").trim().parse().expect("a number of KiB")
+    }
+
     /// Everything it wrote to standard error.
     pub fn errors(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.error_path).unwrap_or_default()).into_owned()

@@ -5,6 +5,7 @@ mod copy;
 mod crash;
 mod dead_letters;
 mod departure;
+mod fuzz;
 mod guards;
 mod refusals;
 mod settings;
