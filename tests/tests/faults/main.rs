@@ -26,7 +26,8 @@ async fn job_in_its_middle(grid: &Grid, client: &Client) -> u64 {
     plant_files(&grid.root("star-1").join("tree"), 200, 50_000, 9);
     client.limit_guard("star-2", 8).await;
     let mut spec = grid.copy_spec("tree", "star-1", &["star-2"]);
-    spec.max_bytes_per_second = 2 << 20;
+    // Eight seconds, so that it is still in its middle when something is done to it.
+    spec.max_bytes_per_second = 5 << 18;
     spec.penalty = Some(patient());
     let job_id = client.create(spec).await;
     client.wait_job(job_id, "in its middle", |job| stored(job) > 4).await;
