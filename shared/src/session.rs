@@ -327,7 +327,12 @@ pub enum CoordinatorMessage {
     /// Work on these items.
     Assign(Assignment),
     /// Stop working on an assignment and forget it.
-    Withdraw(AssignmentId),
+    Withdraw {
+        /// Which.
+        assignment: AssignmentId,
+        /// Whether its job has ended, so that nothing of it is of use to a later attempt.
+        is_job_over: bool,
+    },
     /// List a tree.
     StartScan(ScanRequest),
     /// Batches of a scan up to this number are safe; as many more may be sent.

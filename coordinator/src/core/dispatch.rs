@@ -331,7 +331,8 @@ impl Core {
         let session = star.session;
         for id in star.assignments.clone() {
             if let Some(session) = session {
-                fx.actions.push(Action::Send { session, message: CoordinatorMessage::Withdraw(id) });
+                let message = CoordinatorMessage::Withdraw { assignment: id, is_job_over: false };
+                fx.actions.push(Action::Send { session, message });
             }
             self.release_assignment(id, fx);
         }
@@ -361,7 +362,7 @@ impl Core {
         live.lanes[item.destination as usize].insert(key, queued);
     }
 
-    /// Withdraws all that is in flight for a job.
+    /// Withdraws all that is in flight for a job that is ending.
     pub(super) fn withdraw_job(&mut self, job: JobId, fx: &mut Effects) {
         let of_job = self.assignments.iter().filter(|(_, assignment)| assignment.job == job);
         let ids: Vec<(AssignmentId, StarId)> =
@@ -370,7 +371,7 @@ impl Core {
             if let Some(session) = self.stars.get(&star).and_then(|star| star.session)
                 && !is_planted(Bug::WithdrawForgotten)
             {
-                let message = CoordinatorMessage::Withdraw(id);
+                let message = CoordinatorMessage::Withdraw { assignment: id, is_job_over: true };
                 fx.actions.push(Action::Send { session, message });
             }
             self.release_assignment(id, fx);

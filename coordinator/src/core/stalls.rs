@@ -70,7 +70,8 @@ impl Core {
         let Some(live) = self.end_assignment(id, fx) else { return };
         let LiveAssignment { star, job, destination, items: flights, .. } = live;
         if let Some(session) = self.stars.get(&star).and_then(|star| star.session) {
-            fx.actions.push(Action::Send { session, message: CoordinatorMessage::Withdraw(id) });
+            let message = CoordinatorMessage::Withdraw { assignment: id, is_job_over: false };
+            fx.actions.push(Action::Send { session, message });
         }
         let text = format!("{star} made no progress for {} s", stood.as_secs());
         let message = format!("{text} on {} of job {job}: they are taken back", items(flights.len()));

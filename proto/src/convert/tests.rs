@@ -245,7 +245,8 @@ fn coordinator_messages() -> impl Strategy<Value = CoordinatorMessage> {
         (lifecycles(), any::<String>())
             .prop_map(|(state, reason)| CoordinatorMessage::SetLifecycle { state, reason }),
         assignments().prop_map(CoordinatorMessage::Assign),
-        assignment_ids().prop_map(CoordinatorMessage::Withdraw),
+        (assignment_ids(), any::<bool>())
+            .prop_map(|(assignment, is_job_over)| CoordinatorMessage::Withdraw { assignment, is_job_over }),
         scans.prop_map(CoordinatorMessage::StartScan),
         any::<[u64; 2]>().prop_map(|[scan, number]| CoordinatorMessage::ScanAcknowledged { scan, number }),
         any::<u64>().prop_map(|scan| CoordinatorMessage::CancelScan { scan }),

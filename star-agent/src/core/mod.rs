@@ -195,7 +195,9 @@ impl StarCore {
                     self.lifecycle.accepts_work() || is_planted(Bug::WorkAcceptedWhileDraining);
                 self.work.assign(assignment, accepts_work, effects);
             }
-            CoordinatorMessage::Withdraw(id) => self.work.abandon(id, effects),
+            CoordinatorMessage::Withdraw { assignment, is_job_over } => {
+                self.work.withdraw(assignment, is_job_over, effects);
+            }
             CoordinatorMessage::StartScan(request) => self.scans.start(request, effects),
             CoordinatorMessage::ScanAcknowledged { scan, number } => {
                 self.scans.acknowledge(scan, number, effects);

@@ -318,8 +318,12 @@ fn a_withdrawn_assignment_leaves_nothing_behind() {
     let mut bench = Bench::working();
     bench.hear(1, assign(5, 3));
     bench.produce(5, 0..1);
-    let effects = bench.hear(1, CoordinatorMessage::Withdraw(AssignmentId(5)));
+    bench.hear(1, assign(6, 3));
+    let withdraw =
+        |id, is_job_over| CoordinatorMessage::Withdraw { assignment: AssignmentId(id), is_job_over };
+    let effects = bench.hear(1, withdraw(5, true));
     assert_eq!(effects, [Effect::AbandonAssignment(AssignmentId(5))]);
+    assert_eq!(bench.hear(1, withdraw(6, false)), [Effect::StopAssignment(AssignmentId(6))]);
     assert_eq!((bench.held().len(), bench.core.unacknowledged()), (0, 0));
     assert!(bench.produce(5, 1..3).is_empty());
     assert!(bench.step(Event::WorkEnded { assignment: AssignmentId(5) }).is_empty());

@@ -171,10 +171,13 @@ impl Work {
         }
     }
 
-    /// The coordinator takes an assignment back, which it does only when its job has ended.
-    pub(super) fn abandon(&mut self, id: AssignmentId, effects: &mut Vec<Effect>) {
+    /// The coordinator takes an assignment back: another attempt will follow, unless its job is over.
+    pub(super) fn withdraw(&mut self, id: AssignmentId, is_job_over: bool, effects: &mut Vec<Effect>) {
         if self.drop_held(id) {
-            effects.push(Effect::AbandonAssignment(id));
+            effects.push(match is_job_over {
+                true => Effect::AbandonAssignment(id),
+                false => Effect::StopAssignment(id),
+            });
         }
     }
 

@@ -266,7 +266,7 @@ async fn a_withdrawn_assignment_is_stopped_cleaned_up_and_forgotten() {
     let session = stage.working().await;
     session.say(CoordinatorMessage::Assign(test_assignment(5, 3))).await;
     eventually("it is journalled", || stage.journalled() == 1).await;
-    session.say(CoordinatorMessage::Withdraw(AssignmentId(5))).await;
+    session.say(CoordinatorMessage::Withdraw { assignment: AssignmentId(5), is_job_over: true }).await;
     eventually("it is cleaned up", || *stage.plane.cleaned.lock().unwrap() == [AssignmentId(5)]).await;
     eventually("it is forgotten", || stage.journalled() == 0).await;
     assert_eq!(stage.plane.ended.lock().unwrap().len(), 1, "only the end of a job withdraws");
@@ -284,7 +284,7 @@ async fn an_assignment_withdrawn_after_its_work_has_ended_is_forgotten_too() {
     }
     assert_eq!(stage.journalled(), 1);
     // The coordinator never acknowledges: it has given the work to somebody else.
-    session.say(CoordinatorMessage::Withdraw(AssignmentId(5))).await;
+    session.say(CoordinatorMessage::Withdraw { assignment: AssignmentId(5), is_job_over: true }).await;
     eventually("it is forgotten", || stage.journalled() == 0).await;
 }
 

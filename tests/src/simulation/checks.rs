@@ -208,9 +208,10 @@ impl World {
             }
             let was_given_back = changes.contains(&Change::RemoveAssignment(record.id));
             let is_told = actions.iter().any(|action| match action {
-                Action::Send { session: of, message: CoordinatorMessage::Withdraw(id) } => {
-                    *of == session && *id == record.id
-                }
+                Action::Send {
+                    session: of,
+                    message: CoordinatorMessage::Withdraw { assignment: id, .. },
+                } => *of == session && *id == record.id,
                 _ => false,
             });
             let holds = core.star(&record.star).is_some_and(|star| star.state() == LifecycleState::Shutdown);

@@ -284,7 +284,7 @@ impl World {
                         }
                         star.told.push(state);
                     }
-                    CoordinatorMessage::Withdraw(id) => drop(star.held.remove(&id)),
+                    CoordinatorMessage::Withdraw { assignment, .. } => drop(star.held.remove(&assignment)),
                     CoordinatorMessage::StartScan(request) => star.scans.push_back(request),
                     CoordinatorMessage::CancelScan { scan } => star.scans.retain(|known| known.scan != scan),
                     CoordinatorMessage::Welcome { kept, .. } => star.held.retain(|id, _| kept.contains(id)),

@@ -28,8 +28,8 @@ impl From<CoordinatorMessage> for v1::ConnectResponse {
                 Message::SetLifecycle(lifecycle_message(state, reason))
             }
             CoordinatorMessage::Assign(assignment) => Message::Assign(assignment.into()),
-            CoordinatorMessage::Withdraw(id) => {
-                Message::Withdraw(v1::SessionWithdraw { assignment_id: id.0 })
+            CoordinatorMessage::Withdraw { assignment, is_job_over } => {
+                Message::Withdraw(v1::SessionWithdraw { assignment_id: assignment.0, is_job_over })
             }
             CoordinatorMessage::StartScan(scan) => Message::StartScan(scan.into()),
             CoordinatorMessage::ScanAcknowledged { scan, number } => {
@@ -66,7 +66,10 @@ impl TryFrom<v1::ConnectResponse> for CoordinatorMessage {
             Message::Assign(assignment) => {
                 Self::Assign(assignment.try_into().map_err(|error: ConvertError| error.within("assign"))?)
             }
-            Message::Withdraw(withdraw) => Self::Withdraw(AssignmentId(withdraw.assignment_id)),
+            Message::Withdraw(withdraw) => Self::Withdraw {
+                assignment: AssignmentId(withdraw.assignment_id),
+                is_job_over: withdraw.is_job_over,
+            },
             Message::StartScan(scan) => {
                 Self::StartScan(scan.try_into().map_err(|error: ConvertError| error.within("start_scan"))?)
             }
