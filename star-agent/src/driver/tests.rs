@@ -333,7 +333,7 @@ async fn work_survives_a_lost_session_and_a_new_one_hears_of_it() {
 async fn a_refusal_ends_the_star_with_its_reason() {
     for (status, part) in [
         (Status::already_exists("another identity holds star-1"), "another identity holds star-1"),
-        (Status::aborted("epoch 2 is open"), "a newer process with this Star's identity"),
+        (Status::invalid_argument("no such field"), "no such field"),
     ] {
         let mut stage = Stage::new(FakePlane::default()).await;
         let session = stage.session().await;

@@ -3,18 +3,17 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use orbit_coordinator::core::limits::SESSION_OUTBOX_MAX;
-use orbit_coordinator::core::{Action, Change, Command, Core, Effects, Event, ReplyId, SessionId};
+use orbit_coordinator::core::{Change, Command, Core, Effects, Event, ReplyId, SessionId};
 use orbit_shared::plant::{Bug, is_planted};
 use orbit_shared::provenance::ProvenanceEvent;
-use orbit_shared::session::{CoordinatorMessage, Hello, StarMessage};
+use orbit_shared::session::{Hello, StarMessage};
 use orbit_shared::time::{Monotonic, Now, WallTime};
 
 use super::World;
 use super::agenda::Happening;
 use super::checks::Before;
 use super::log::LogModel;
-use super::network::{Down, LinkId, Up};
+use super::network::{LinkId, Up};
 use super::store::StoreModel;
 
 /// Where a turn is cut off.
@@ -78,8 +77,10 @@ pub struct Coordinator {
     /// Whose the sessions of this process are, also those that are over.
     speakers: BTreeMap<SessionId, usize>,
     effects: Effects,
-    deadline: Option<Monotonic>,
-    wish: u64,
+    /// What the core wants to be woken at.
+    pub deadline: Option<Monotonic>,
+    /// Numbers these wishes; only the last one counts.
+    pub wish: u64,
     /// Turns at one moment, to notice a core that spins.
     turns_now: (u64, u32),
 }
@@ -386,77 +387,5 @@ impl World {
             }
         }
         self.crash_coordinator();
-    }
-
-    /// Executes actions; answers the stretches of queues that are asked for.
-    fn act(&mut self, actions: Vec<Action>) -> Vec<(orbit_shared::words::JobId, u32, Vec<u8>, usize)> {
-        let mut loads = Vec::new();
-        for action in actions {
-            match action {
-                Action::Send { session, message } => {
-                    let is_welcome = matches!(message, CoordinatorMessage::Welcome { .. });
-                    self.tell(session, Down::Message(Box::new(message)));
-                    if is_welcome {
-                        let keys = CoordinatorMessage::VerificationKeys(vec![vec![7]]);
-                        self.tell(session, Down::Message(Box::new(keys)));
-                    }
-                }
-                Action::Assign { session, assignment, .. } => {
-                    self.check_told_once(&assignment);
-                    self.tell(session, Down::Message(Box::new(CoordinatorMessage::Assign(assignment))));
-                }
-                Action::Close { session, reason } => {
-                    self.note(format_args!("session {} is closed: {reason}", session.0));
-                    self.tell(session, Down::Close(reason));
-                    let generation = self.coordinator.generation;
-                    // What was read from it already still arrives, and then its end.
-                    if let Some(link) = self.network.link_of_session(generation, session) {
-                        self.end_up_later(link);
-                    }
-                }
-                Action::LoadWindow { job, destination, after, limit } => {
-                    loads.push((job, destination, after, limit));
-                }
-                Action::Reply { reply, answer } => {
-                    self.note(format_args!("answer {}: {answer:?}", reply.0));
-                    self.operator.answered(reply, answer);
-                }
-            }
-        }
-        loads
-    }
-
-    fn tell(&mut self, session: SessionId, down: Down) {
-        let generation = self.coordinator.generation;
-        let Some(id) = self.network.link_of_session(generation, session) else { return };
-        let delay_ms = self.delay_ms();
-        let now_ms = self.now_ms;
-        let Some(link) = self.network.link(id) else { return };
-        if !link.is_coordinator_end_open || !link.is_star_end_open {
-            return;
-        }
-        if link.down.len() >= SESSION_OUTBOX_MAX {
-            self.note(format_args!("session {} is cut off: it is not read", session.0));
-            self.cut_link(id, false, false);
-            return;
-        }
-        let due_ms = link.down.send(now_ms, delay_ms, down);
-        self.agenda.add(due_ms, Happening::Delivery { link: id, is_up: false });
-    }
-
-    fn arm_coordinator(&mut self) {
-        let now = self.coordinator_now();
-        let Some(core) = &mut self.coordinator.core else { return };
-        let deadline = core.next_deadline(now);
-        if deadline == self.coordinator.deadline {
-            return;
-        }
-        self.coordinator.deadline = deadline;
-        self.coordinator.wish += 1;
-        let Some(deadline) = deadline else { return };
-        let in_ms = deadline.since(now.monotonic).as_nanos().div_ceil(1_000_000);
-        let at_ms = self.now_ms + u64::try_from(in_ms).unwrap_or(u64::MAX / 2).min(u64::MAX / 2);
-        let (generation, wish) = (self.coordinator.generation, self.coordinator.wish);
-        self.agenda.add(at_ms, Happening::CoordinatorDeadline { generation, wish });
     }
 }

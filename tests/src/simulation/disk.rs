@@ -111,12 +111,12 @@ impl Disk {
         }
     }
 
-    /// Gives a file its final name.
+    /// Gives a file its final name. Nobody but its writer may have removed it meanwhile.
     pub fn rename(&mut self, from: &[u8], to: &[u8]) {
-        if let Some(node) = self.visible.remove(from) {
-            self.visible.insert(to.to_vec(), node);
-            self.touch(parent_of(to));
-        }
+        let node = self.visible.remove(from);
+        let node = node.unwrap_or_else(|| panic!("a temporary is there: {}", String::from_utf8_lossy(from)));
+        self.visible.insert(to.to_vec(), node);
+        self.touch(parent_of(to));
     }
 
     /// Removes a temporary.

@@ -6,6 +6,7 @@
 //! must hold at the end. What is not simulated: the content of files, the container format, gRPC and real clocks; those
 //! have tests with real processes.
 
+mod actions;
 pub mod agenda;
 pub mod chance;
 pub mod checks;

@@ -8,7 +8,7 @@ use orbit_coordinator::core::{Answer, Command, JobSpec, JobState, Location, Refu
 use orbit_shared::backpressure::BackpressureConfig;
 use orbit_shared::dead_letter::DeadLetterFilter;
 use orbit_shared::prioritizer::PrioritizerKind;
-use orbit_shared::words::JobId;
+use orbit_shared::words::{ItemId, JobId};
 
 use super::World;
 use super::agenda::Happening;
@@ -140,7 +140,7 @@ impl World {
         let star = self.stars[self.chance.index(self.stars.len())].name.clone();
         let jobs = self.operator.jobs();
         let reason = || "an operator's whim".to_owned();
-        let command = match self.chance.below(16) {
+        let command = match self.chance.below(18) {
             0 => Command::CordonStar { star, is_cordoned: true },
             1 => Command::CordonStar { star, is_cordoned: false },
             2 => {
@@ -159,6 +159,8 @@ impl World {
                 star_id: Some(star),
                 ..DeadLetterFilter::default()
             }),
+            16 => Command::RemoveStar { star },
+            17 => Command::ClearPenalties { job: None, item: self.some_item() },
             9 => Command::ShutdownStar { star, reason: reason(), force: self.chance.percent(30) },
             other => {
                 if jobs.is_empty() {
@@ -175,6 +177,13 @@ impl World {
             }
         };
         self.ask(command, None);
+    }
+
+    /// An item that there may be.
+    fn some_item(&mut self) -> Option<ItemId> {
+        let jobs = self.operator.jobs();
+        let job = if jobs.is_empty() { JobId(1) } else { self.chance.pick(&jobs) };
+        Some(ItemId { job, destination: 0, sequence: self.chance.below(self.scenario.entries_max + 1) })
     }
 
     fn take_everything_back(&mut self) {

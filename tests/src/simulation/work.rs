@@ -26,6 +26,8 @@ enum Phase {
     Sync,
     Rename,
     SyncDirectories,
+    /// Withdrawn, with no claim any more; its temporaries are still to be removed.
+    Clean,
 }
 
 /// An item that was written and is not published.
@@ -143,7 +145,10 @@ impl World {
 
     fn plan_work(&mut self, star: usize, assignment: AssignmentId) {
         let slow = if self.chance.percent(3) { self.chance.between(0, 4_000) } else { 0 };
-        let at_ms = self.now_ms + self.chance.between(0, self.scenario.work_max_ms) + slow;
+        let running = self.stars[star].running.get(&assignment);
+        // Cleaning waits its turn behind whatever else blocks.
+        let share = if running.is_some_and(|running| running.phase == Phase::Clean) { 4 } else { 1 };
+        let at_ms = self.now_ms + self.chance.between(0, share * self.scenario.work_max_ms) + slow;
         let process = self.stars[star].process;
         self.agenda.add(at_ms, Happening::WorkStep { star, process, assignment });
     }
@@ -163,9 +168,10 @@ impl World {
             Phase::Sync => self.sync_group(star, &mut running),
             Phase::Rename => self.rename_group(star, &mut running),
             Phase::SyncDirectories => self.sync_directories(star, &mut running),
+            Phase::Clean => true,
         };
-        if is_over {
-            self.end_work(star, &running);
+        if is_over && self.end_work(star, &mut running) {
+            self.post_to_star(star, process, Event::WorkEnded { assignment: id });
         } else {
             self.stars[star].running.insert(id, running);
             self.plan_work(star, id);
@@ -185,19 +191,26 @@ impl World {
         false
     }
 
-    fn end_work(&mut self, star: usize, running: &Running) {
-        let id = running.assignment.id;
-        let process = self.stars[star].process;
-        if running.phase != Phase::Claim {
-            for item in running.items() {
-                self.stars[star].claims.remove(&item);
+    /// Gives up the claims, and then cleans up, if it was withdrawn. Answers whether that is all.
+    fn end_work(&mut self, star: usize, running: &mut Running) -> bool {
+        let star = &mut self.stars[star];
+        match running.phase {
+            Phase::Claim | Phase::Clean => {}
+            Phase::Take | Phase::Sync | Phase::Rename | Phase::SyncDirectories => {
+                for item in running.items() {
+                    star.claims.remove(&item);
+                }
             }
         }
-        if running.is_cancelled {
-            self.stars[star].remove_temporaries(&running.assignment);
-            self.stars[star].journal.remove(&id);
+        if running.is_cancelled && running.phase != Phase::Clean {
+            running.phase = Phase::Clean;
+            return false;
         }
-        self.post_to_star(star, process, Event::WorkEnded { assignment: id });
+        if running.is_cancelled {
+            star.remove_temporaries(&running.assignment);
+            star.journal.remove(&running.assignment.id);
+        }
+        true
     }
 
     /// Takes the next few items as far as their temporaries.

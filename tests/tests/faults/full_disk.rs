@@ -4,7 +4,7 @@
 use orbit_proto::v1;
 use orbit_tests::grid::{Grid, is_ready};
 use orbit_tests::mount::SmallDisk;
-use orbit_tests::settled::{assert_nothing_held, assert_settled, patient};
+use orbit_tests::settled::{assert_nothing_held, assert_settled};
 use orbit_tests::tree::{inventory, plant_files};
 
 use super::SHORT_LEASE;
@@ -28,16 +28,10 @@ async fn a_full_disk_leaves_nothing_half_and_the_job_goes_on_when_there_is_space
     let tree = grid.root("star-1").join("tree");
     plant_files(&tree.join("small"), 300, 40_000, 12);
     plant_files(&tree.join("large"), 4, 6 << 20, 13);
-    let mut spec = grid.copy_spec("tree", "star-1", &["star-2"]);
-    // Without end: that it is the Star's fault and not the items' is not yet told apart.
-    spec.penalty = Some(patient());
-    let job_id = client.create(spec).await;
-    let is_refused =
-        |job: &v1::Job| job.progress.as_ref().is_some_and(|progress| progress.items_penalized > 0);
-    client.wait_job(job_id, "out of space", is_refused).await;
-    let penalties = client.events_of(job_id, v1::ProvenanceType::ChunkPenalized).await;
-    let told = penalties.iter().find(|event| event.error.contains("space"));
-    assert!(told.is_some(), "the operator is told what is missing: {penalties:#?}");
+    let job_id = client.create(grid.copy_spec("tree", "star-1", &["star-2"])).await;
+    let is_told = |job: &v1::Job| job.state_reason.contains("star-2") && job.state_reason.contains("disk");
+    let job = client.wait_job(job_id, "out of space, and to say so", is_told).await;
+    assert_eq!(job.progress.map_or(0, |progress| progress.items_dead), 0, "a full disk is no item's fault");
 
     // Whatever has its final name is whole.
     let sources = inventory(&tree);
