@@ -32,7 +32,7 @@ pub struct CoordinatorFlags {
     /// How often a Star reports that it lives; at most a third of the lease
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
     pub heartbeat_interval: Duration,
-    /// After how long without progress an assignment or a scan is reported; after five times that it is taken back
+    /// After how long without progress an assignment or a scan is reported; after five times that it is taken back; at least the lease
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
     pub stall_after: Duration,
     /// Give a Star no work after it has registered until ScheduleStar is called for it
@@ -53,7 +53,8 @@ impl From<CoordinatorFlags> for CoordinatorOptions {
             core: CoreConfig {
                 lease: flags.lease,
                 heartbeat_interval: flags.heartbeat_interval,
-                stall_after: flags.stall_after,
+                // Whoever is silent is not stalled but lost, which the lease decides.
+                stall_after: flags.stall_after.max(flags.lease),
                 is_manual_schedule: flags.manual_schedule,
                 ..CoreConfig::default()
             },

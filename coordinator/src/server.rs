@@ -186,12 +186,6 @@ fn check(options: &CoordinatorOptions) -> Result<(), StartError> {
             )));
         }
     }
-    if options.core.stall_after < options.core.lease {
-        return Err(StartError::Options(format!(
-            "--stall-after {:?} must not be shorter than --lease {:?}",
-            options.core.stall_after, options.core.lease
-        )));
-    }
     if options.core.heartbeat_interval.is_zero() || options.core.lease < options.core.heartbeat_interval * 3 {
         return Err(StartError::Options(format!(
             "--lease {:?} must be at least three times --heartbeat-interval {:?}, which must not be 0",

@@ -151,7 +151,10 @@ impl World {
             }
             4 if amount < 16 && self.is_welcomed => {
                 if let Some(id) = self.believed.keys().next().copied() {
-                    self.say(CoordinatorMessage::Withdraw { assignment: id, is_job_over: amount.is_multiple_of(2) });
+                    self.say(CoordinatorMessage::Withdraw {
+                        assignment: id,
+                        is_job_over: amount.is_multiple_of(2),
+                    });
                 }
             }
             5 => self.pass_time(),
