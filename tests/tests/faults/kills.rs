@@ -50,7 +50,6 @@ async fn redeem(client: &Client, job_id: u64) {
     let letters = client.dead_letters_of(job_id).await;
     let is_poison = |letter: &v1::DeadLetter| letter.last_error.contains("the agent of a Star died");
     assert!(letters.iter().all(is_poison), "{letters:#?}");
-    println!("job {job_id}: {} items looked like poison", letters.len());
     let retry =
         v1::RetryDeadLettersRequest { job_id: Some(job_id), ..v1::RetryDeadLettersRequest::default() };
     client.dead_letters().retry_dead_letters(retry).await.expect("dead letters can be retried");

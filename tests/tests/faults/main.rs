@@ -14,7 +14,6 @@ mod resume;
 use orbit_proto::v1;
 use orbit_tests::client::Client;
 use orbit_tests::grid::{Grid, is_ready};
-use orbit_tests::settled::patient;
 use orbit_tests::strace::Strace;
 use orbit_tests::tree::plant_files;
 
@@ -28,7 +27,6 @@ async fn job_in_its_middle(grid: &Grid, client: &Client) -> u64 {
     let mut spec = grid.copy_spec("tree", "star-1", &["star-2"]);
     // Eight seconds, so that it is still in its middle when something is done to it.
     spec.max_bytes_per_second = 5 << 18;
-    spec.penalty = Some(patient());
     let job_id = client.create(spec).await;
     client.wait_job(job_id, "in its middle", |job| stored(job) > 4).await;
     job_id
