@@ -2,17 +2,20 @@
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 
+use rand_pcg::Pcg64Mcg;
+use rand_pcg::rand_core::{Rng as _, SeedableRng as _};
+
 /// A seed in the environment replays the choices of the run that printed it.
 const SEED_VARIABLE: &str = "SEED";
 
-/// SplitMix64 by Sebastiano Vigna: enough to make content that nothing compresses.
+/// PCG: the same sequence on every machine, and enough to make content that nothing compresses.
 #[derive(Debug, Clone)]
-pub struct Random(u64);
+pub struct Random(Pcg64Mcg);
 
 impl Random {
     /// The sequence of a seed.
     pub fn new(seed: u64) -> Self {
-        Self(seed)
+        Self(Pcg64Mcg::seed_from_u64(seed))
     }
 
     /// The sequence of `SEED`, or of a seed that no other run had. Says which, so that a failure can be replayed.
@@ -26,16 +29,12 @@ impl Random {
         {
             eprintln!("{what}: replay with SEED={seed}");
         }
-        Self(seed)
+        Self(Pcg64Mcg::seed_from_u64(seed))
     }
 
     /// The next number.
     pub fn number(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        self.0.next_u64()
     }
 
     /// A number below a bound.

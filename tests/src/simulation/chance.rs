@@ -1,23 +1,22 @@
-//! Chance from a seed: one number decides a whole run. SplitMix64 (Steele, Lea and Flood, 2014), because its sequence is
-//! the same on every machine and with every version of every crate, so a seed that failed once fails for ever.
+//! Chance from a seed: one number decides a whole run. PCG, whose sequence is the same on every machine, so a seed that
+//! failed once fails for ever.
+
+use rand_pcg::Pcg64Mcg;
+use rand_pcg::rand_core::{Rng as _, SeedableRng as _};
 
 /// A sequence of random numbers.
 #[derive(Debug, Clone)]
-pub struct Chance(u64);
+pub struct Chance(Pcg64Mcg);
 
 impl Chance {
     /// The sequence of a seed.
     pub fn new(seed: u64) -> Self {
-        Self(seed ^ 0x5eed_0fb1_7061_d000)
+        Self(Pcg64Mcg::seed_from_u64(seed))
     }
 
     /// The next number.
     pub fn draw(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        bits ^ (bits >> 31)
+        self.0.next_u64()
     }
 
     /// A number from 0 to below `end`, which is not 0. The bias of the remainder is far below what a run could show.
