@@ -16,6 +16,7 @@ mod dispatch;
 mod drain;
 mod event;
 mod gate;
+mod health;
 mod job;
 mod jobs;
 mod lane;
@@ -30,6 +31,7 @@ mod settle;
 mod space;
 mod stalls;
 mod star;
+mod star_commands;
 mod stars;
 #[cfg(test)]
 mod tests;

@@ -1,11 +1,10 @@
-//! Sessions, liveness and lifecycle of the Stars, and the commands that steer them.
+//! Sessions, liveness and lifecycle of the Stars, as far as it is they who speak or fall silent.
 //!
 //! A Star's identity may come back at any time: it takes over with a new epoch, keeps what it still holds, and its old
 //! session is closed. A Star that stays silent for its lease gives everything back, without a penalty.
 
 use std::time::Duration;
 
-use orbit_shared::backpressure::{BackpressureConfig, PauseReason};
 use orbit_shared::bulletin::Severity;
 use orbit_shared::lifecycle::LifecycleState;
 use orbit_shared::plant::{Bug, is_planted};
@@ -14,11 +13,11 @@ use orbit_shared::session::{CoordinatorMessage, Heartbeat, Hello};
 use orbit_shared::time::{Monotonic, Now};
 use orbit_shared::words::{AssignmentId, StarId};
 
-use super::event::{Action, Answer, CloseReason, SessionId};
+use super::event::{Action, CloseReason, SessionId};
 use super::limits::{HEALTH_SAMPLES_MAX, STARS_MAX};
-use super::refusal::{Refusal, Violation};
+use super::refusal::Refusal;
 use super::star::{Liveness, Star, StarRecord, TimedSample};
-use super::{Change, Core, Effects};
+use super::{Core, Effects};
 
 impl Core {
     /// A Star has said hello: who it is decides whether it may stay, what it still holds what it keeps.
@@ -133,7 +132,7 @@ impl Core {
     }
 
     /// A Star has left for good: it is shut down and holds nothing.
-    fn star_gone(&mut self, now: Now, name: &StarId, reason: &str, fx: &mut Effects) {
+    pub(super) fn star_gone(&mut self, now: Now, name: &StarId, reason: &str, fx: &mut Effects) {
         self.release_star(name, fx);
         let Some(star) = self.stars.get_mut(name) else { return };
         star.liveness = Liveness::Lost;
@@ -338,251 +337,26 @@ impl Core {
         deadlines.min()
     }
 
-    fn star_mut(&mut self, name: &StarId) -> Result<&mut Star, Refusal> {
-        self.stars.get_mut(name).ok_or_else(|| no_star(name))
-    }
-
-    /// Makes a Star known that has not connected yet.
-    pub(super) fn register_star(
+    pub(super) fn tell_lifecycle(
         &mut self,
-        now: Now,
-        name: StarId,
-        fx: &mut Effects,
-    ) -> Result<Answer, Refusal> {
-        if self.stars.contains_key(&name) {
-            return Ok(Answer::Star(name));
-        }
-        if self.stars.len() >= STARS_MAX {
-            return Err(Refusal::Full {
-                problem: format!("the grid has {STARS_MAX} Stars already; remove one first"),
-                retry_after: Duration::from_secs(60),
-            });
-        }
-        let mut star = Star::new(StarRecord::new(name.clone(), self.config.guard), now);
-        star.is_dirty = true;
-        self.stars.insert(name.clone(), star);
-        self.record_star(now, ProvenanceType::StarRegistered, &name, fx);
-        Ok(Answer::Star(name))
-    }
-
-    /// Gives a Star work, or takes a draining one back into service.
-    pub(super) fn schedule_star(
-        &mut self,
-        now: Now,
         name: &StarId,
+        state: LifecycleState,
         reason: &str,
         fx: &mut Effects,
-    ) -> Result<Answer, Refusal> {
-        let star = self.star_mut(name)?;
-        match star.state() {
-            LifecycleState::Scheduled => return Ok(Answer::Star(name.clone())),
-            LifecycleState::Registered => {}
-            LifecycleState::Draining if star.wants_exit => {
-                return Err(Refusal::WrongState {
-                    problem: format!(
-                        "{name} drains because its process was told to stop; start it again instead"
-                    ),
-                });
-            }
-            LifecycleState::Draining => {
-                star.go(now, LifecycleState::Registered, "its drain was cancelled");
-                star.drain_deadline = None;
-                self.tell_lifecycle(name, LifecycleState::Registered, "its drain was cancelled", fx);
-            }
-            LifecycleState::Shutdown => {
-                return Err(Refusal::WrongState {
-                    problem: format!(
-                        "{name} is shut down; start its agent again, it then registers by itself"
-                    ),
-                });
-            }
-        }
-        let reason = if reason.is_empty() { "scheduled by an operator" } else { reason };
-        self.schedule(now, name, reason, fx);
-        Ok(Answer::Star(name.clone()))
-    }
-
-    fn schedule(&mut self, now: Now, name: &StarId, reason: &str, fx: &mut Effects) {
-        let Some(star) = self.stars.get_mut(name) else { return };
-        if !star.go(now, LifecycleState::Scheduled, reason) {
-            return;
-        }
-        self.tell_lifecycle(name, LifecycleState::Scheduled, reason, fx);
-        self.record_star(now, ProvenanceType::StarScheduled, name, fx);
-    }
-
-    /// Gives a Star no new work.
-    pub(super) fn drain_star(
-        &mut self,
-        now: Now,
-        name: &StarId,
-        reason: &str,
-        deadline: Option<Duration>,
-        fx: &mut Effects,
-    ) -> Result<Answer, Refusal> {
-        let star = self.star_mut(name)?;
-        let state = star.state();
-        match state {
-            LifecycleState::Draining => return Ok(Answer::Star(name.clone())),
-            LifecycleState::Scheduled => {}
-            LifecycleState::Registered | LifecycleState::Shutdown => {
-                return Err(Refusal::WrongState {
-                    problem: format!("{name} is {state}; only a scheduled Star can be drained"),
-                });
-            }
-        }
-        let reason = if reason.is_empty() { "drained by an operator" } else { reason };
-        self.drain(now, name, reason, deadline, fx);
-        Ok(Answer::Star(name.clone()))
-    }
-
-    fn drain(&mut self, now: Now, name: &StarId, reason: &str, deadline: Option<Duration>, fx: &mut Effects) {
-        let Some(star) = self.stars.get_mut(name) else { return };
-        if !star.go(now, LifecycleState::Draining, reason) {
-            return;
-        }
-        star.drain_deadline = deadline.map(|after| now.monotonic + after);
-        self.tell_lifecycle(name, LifecycleState::Draining, reason, fx);
-        let message = format!("{name} is draining: {reason}");
-        self.post(now, fx, (Severity::Info, name.as_str(), "lifecycle"), None, &message);
-        let warnings = self.stars.get(name).map(|star| self.drain_warnings(star)).unwrap_or_default();
-        for warning in warnings {
-            let message = format!("{name} is draining, and {warning}");
-            self.post(now, fx, (Severity::Warning, name.as_str(), "lifecycle"), None, &message);
-        }
-        self.record_star(now, ProvenanceType::StarDraining, name, fx);
-    }
-
-    /// Ends a Star's process.
-    pub(super) fn shutdown_star(
-        &mut self,
-        now: Now,
-        name: &StarId,
-        reason: &str,
-        force: bool,
-        fx: &mut Effects,
-    ) -> Result<Answer, Refusal> {
-        let star = self.stars.get(name).ok_or_else(|| no_star(name))?;
-        if star.state() == LifecycleState::Shutdown {
-            return Ok(Answer::Star(name.clone()));
-        }
-        if !force && !star.is_drained() {
-            let blockers = self.drain_blockers(star, now);
-            let problem = if blockers.is_empty() {
-                format!("{name} is {}; drain it first, or set force", star.state())
-            } else {
-                format!("{name} is not drained: {}; wait, or set force", blockers.join("; "))
-            };
-            return Err(Refusal::WrongState { problem });
-        }
-        let reason = if reason.is_empty() { "shut down by an operator" } else { reason };
-        self.shut_down(now, name, reason, fx);
-        Ok(Answer::Star(name.clone()))
-    }
-
-    fn shut_down(&mut self, now: Now, name: &StarId, reason: &str, fx: &mut Effects) {
-        self.release_star(name, fx);
-        let Some(star) = self.stars.get_mut(name) else { return };
-        if !star.go(now, LifecycleState::Shutdown, reason) {
-            return;
-        }
-        if star.session.is_some() {
-            self.tell_lifecycle(name, LifecycleState::Shutdown, reason, fx);
-        } else {
-            self.star_gone(now, name, reason, fx);
-        }
-    }
-
-    /// Keeps work away from a Star, or no longer.
-    pub(super) fn cordon_star(&mut self, name: &StarId, is_cordoned: bool) -> Result<Answer, Refusal> {
-        let star = self.star_mut(name)?;
-        star.is_dirty |= star.record.is_cordoned != is_cordoned;
-        star.record.is_cordoned = is_cordoned;
-        Ok(Answer::Star(name.clone()))
-    }
-
-    /// Forgets a Star that is not connected and that no unfinished job needs.
-    pub(super) fn remove_star(
-        &mut self,
-        now: Now,
-        name: &StarId,
-        fx: &mut Effects,
-    ) -> Result<Answer, Refusal> {
-        let star = self.star_mut(name)?;
-        if star.session.is_some() {
-            return Err(Refusal::WrongState {
-                problem: format!("{name} is connected; drain it and shut it down first"),
-            });
-        }
-        let needs = |spec: &super::JobSpec| {
-            spec.source.star_id == *name || spec.destinations.iter().any(|place| place.star_id == *name)
-        };
-        let job = self.jobs.values().find(|job| job.live.is_some() && needs(&job.record.spec));
-        if let Some(job) = job {
-            return Err(Refusal::WrongState {
-                problem: format!("job {} needs {name} and has not ended; cancel it first", job.record.id),
-            });
-        }
-        self.release_star(name, fx);
-        self.stars.remove(name);
-        fx.changes.push(Change::RemoveStar(name.clone()));
-        self.record_star(now, ProvenanceType::StarDeregistered, name, fx);
-        Ok(Answer::Done)
-    }
-
-    /// Changes what a Star may hold. What it holds already stays.
-    pub(super) fn set_guard_limits(
-        &mut self,
-        name: &StarId,
-        max_object_count: Option<u64>,
-        max_byte_size: Option<u64>,
-    ) -> Result<Answer, Refusal> {
-        let star = self.star_mut(name)?;
-        let limits = BackpressureConfig {
-            max_object_count: max_object_count.unwrap_or(star.record.guard.max_object_count),
-            max_byte_size: max_byte_size.unwrap_or(star.record.guard.max_byte_size),
-        };
-        limits.validate().map_err(|errors| {
-            let violations = errors.into_iter().map(|error| {
-                let text = error.to_string();
-                let field = text.split(' ').next().unwrap_or_default().to_owned();
-                Violation::new(field, text)
-            });
-            Refusal::Invalid(violations.collect())
-        })?;
-        star.record.guard = limits;
-        star.guard.set_limits(limits);
-        star.is_dirty = true;
-        Ok(Answer::Star(name.clone()))
-    }
-
-    /// Stops dispatch to a Star.
-    pub(super) fn pause_guard(&mut self, name: &StarId, reason: String) -> Result<Answer, Refusal> {
-        let star = self.star_mut(name)?;
-        let reason = if reason.is_empty() { "paused by an operator".to_owned() } else { reason };
-        star.guard.pause(PauseReason::Operator);
-        star.record.guard_pause = Some(reason);
-        star.is_dirty = true;
-        Ok(Answer::Star(name.clone()))
-    }
-
-    /// Takes an operator's pause back; a pause for the Star's health stays.
-    pub(super) fn resume_guard(&mut self, name: &StarId) -> Result<Answer, Refusal> {
-        let star = self.star_mut(name)?;
-        star.guard.resume(PauseReason::Operator);
-        star.record.guard_pause = None;
-        star.is_dirty = true;
-        Ok(Answer::Star(name.clone()))
-    }
-
-    fn tell_lifecycle(&mut self, name: &StarId, state: LifecycleState, reason: &str, fx: &mut Effects) {
+    ) {
         if let Some(session) = self.stars.get(name).and_then(|star| star.session) {
             let message = CoordinatorMessage::SetLifecycle { state, reason: reason.to_owned() };
             fx.actions.push(Action::Send { session, message });
         }
     }
 
-    fn record_star(&mut self, now: Now, event_type: ProvenanceType, name: &StarId, fx: &mut Effects) {
+    pub(super) fn record_star(
+        &mut self,
+        now: Now,
+        event_type: ProvenanceType,
+        name: &StarId,
+        fx: &mut Effects,
+    ) {
         let event = self.star_event(event_type, name);
         self.record(now, fx, event);
     }
