@@ -17,6 +17,7 @@ pub mod log;
 pub mod network;
 pub mod operator;
 mod rest;
+pub mod runner;
 pub mod scan;
 pub mod scenario;
 pub mod star;

@@ -4,9 +4,8 @@
 //! says how many random seeds follow the fixed ones.
 
 mod planted;
-mod runner;
 
-use orbit_tests::simulation;
+use orbit_tests::simulation::{self, runner};
 
 /// Seeds that every run of the tests takes.
 const FIXED_SEEDS: u64 = 300;

@@ -4,8 +4,7 @@
 //! one that finds nothing because it does not look.
 
 use orbit_shared::plant::{Bug, Planted};
-
-use super::runner;
+use orbit_tests::simulation::runner;
 
 /// A mistake must show within so many seeds.
 const SEEDS_MAX: u64 = 2000;

@@ -5,24 +5,24 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, Once};
 
-use orbit_tests::simulation;
+use crate::simulation;
 
 thread_local! {
     static LAST_PANIC: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
 /// A seed and why it failed.
-pub(crate) type Failure = (u64, String);
+pub type Failure = (u64, String);
 
 /// Seeds that no run before has had.
-pub(crate) fn random_seeds(count: u64) -> impl Iterator<Item = u64> {
+pub fn random_seeds(count: u64) -> impl Iterator<Item = u64> {
     // A new version-4 UUID is the only source of chance that the crates here share.
     let start = (uuid::Uuid::new_v4().as_u128() as u64) >> 1;
     (0..count).map(move |offset| start + offset)
 }
 
 /// Runs one seed; a failure is answered, not thrown.
-pub(crate) fn run_one(seed: u64) -> Result<simulation::Outcome, Failure> {
+pub fn run_one(seed: u64) -> Result<simulation::Outcome, Failure> {
     static QUIET: Once = Once::new();
     QUIET.call_once(|| {
         let usual = panic::take_hook();
@@ -43,12 +43,12 @@ const FAILURES_SHOWN: usize = 40;
 const SEED_THREAD: &str = "seeds";
 
 /// Runs seeds; answers those that failed, the lowest first.
-pub(crate) fn run_all(seeds: &[u64]) -> Vec<Failure> {
+pub fn run_all(seeds: &[u64]) -> Vec<Failure> {
     on_all_cores(seeds, |&seed| run_one(seed).err()).into_iter().flatten().collect()
 }
 
 /// Does something with each of many, on all cores of the machine; answers in their order.
-pub(crate) fn on_all_cores<T: Sync, R: Send>(all: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+pub fn on_all_cores<T: Sync, R: Send>(all: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let next = AtomicUsize::new(0);
     let results = Mutex::new(Vec::new());
     let threads = std::thread::available_parallelism().map_or(2, |count| count.get());
@@ -74,7 +74,7 @@ pub(crate) fn on_all_cores<T: Sync, R: Send>(all: &[T], work: impl Fn(&T) -> R +
 }
 
 /// Failures for a person, each with the command that replays it.
-pub(crate) fn report(failures: &[Failure]) -> String {
+pub fn report(failures: &[Failure]) -> String {
     let lines = failures.iter().take(FAILURES_SHOWN).map(|(seed, why)| {
         format!("SEED={seed} cargo test -p orbit-tests --test simulation -- --nocapture\n    {why}\n")
     });
