@@ -13,7 +13,8 @@ fn root() -> PathBuf {
 
 fn documents() -> Vec<(PathBuf, String)> {
     let directories = [root(), root().join("docs")];
-    let entries = directories.iter().flat_map(|path| std::fs::read_dir(path).expect("the workspace can be read"));
+    let entries =
+        directories.iter().flat_map(|path| std::fs::read_dir(path).expect("the workspace can be read"));
     let paths = entries.map(|entry| entry.expect("the workspace can be read").path());
     let documents = paths.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
     documents.map(|path| (path.clone(), std::fs::read_to_string(path).expect("documents are text"))).collect()
