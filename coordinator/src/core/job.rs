@@ -216,6 +216,8 @@ pub struct Live {
     pub strikes: BTreeMap<(u32, u64), u32>,
     /// The scan, while it runs.
     pub scan: Option<RunningScan>,
+    /// When a listing that broke off may start again, and the wait that led there.
+    pub scan_pause: Option<(Monotonic, Duration)>,
     /// What of the bandwidth limit is left.
     pub budget: Budget,
     /// What moved lately.
@@ -260,6 +262,7 @@ impl Live {
             parked: BTreeMap::new(),
             strikes: BTreeMap::new(),
             scan: None,
+            scan_pause: None,
             budget: Budget::new(record.spec.max_bytes_per_second, now),
             rate: Rate::default(),
             order: ComposablePrioritizer::from_kinds(&record.spec.prioritizers),

@@ -218,7 +218,8 @@ impl Core {
             .filter_map(|live| {
                 let bandwidth =
                     live.lanes.iter().any(|lane| !lane.is_empty()).then(|| live.budget.opens_at(now));
-                [live.penalties.next_eligible(), bandwidth.flatten()].into_iter().flatten().min()
+                let scan = live.scan_pause.map(|(until, _)| until).filter(|until| *until > now);
+                [live.penalties.next_eligible(), bandwidth.flatten(), scan].into_iter().flatten().min()
             })
             .min()
     }

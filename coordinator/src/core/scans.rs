@@ -3,6 +3,8 @@
 //! A scan's order is fixed, so the path of the last entry in the store is all that is needed to go on: after a lost
 //! Star or a restart, a new scan starts behind it. A batch is acknowledged after its entries are durable.
 
+use std::time::Duration;
+
 use orbit_shared::bulletin::Severity;
 use orbit_shared::entry::{Entry, EntryKind, display_path, join_path};
 use orbit_shared::plant::{Bug, is_planted};
@@ -16,12 +18,17 @@ use super::job::{JobState, RunningScan};
 use super::lane::{Queued, queue_key};
 use super::{Change, Core, Effects};
 
+/// The wait after a listing broke off; it doubles with each that brings nothing, up to the longest.
+const SCAN_PAUSE_MIN: Duration = Duration::from_secs(1);
+const SCAN_PAUSE_MAX: Duration = Duration::from_secs(60);
+
 impl Core {
     /// Starts the scans of all jobs whose source Star can take one.
     pub(super) fn start_scans(&mut self, now: Now, fx: &mut Effects) {
         for job in self.jobs.values_mut() {
             let Some(live) = &mut job.live else { continue };
-            if live.scan.is_some() || job.record.scan.is_done || job.record.pause.is_some() {
+            let is_pausing = live.scan_pause.is_some_and(|(until, _)| now.monotonic < until);
+            if live.scan.is_some() || is_pausing || job.record.scan.is_done || job.record.pause.is_some() {
                 continue;
             }
             let source = &job.record.spec.source;
@@ -73,6 +80,7 @@ impl Core {
             match &mut live.scan {
                 Some(_) if is_over => live.scan = None,
                 Some(scan) => {
+                    live.scan_pause = None;
                     scan.last_batch = batch.number;
                     scan.progress_at = now.monotonic;
                     scan.is_stalled = false;
@@ -139,10 +147,17 @@ impl Core {
     /// A scan ended without having listed the tree.
     fn scan_failed(&mut self, now: Now, job_id: JobId, failure: &Failure, fx: &mut Effects) {
         if failure.cause.is_retryable() {
-            let Some(job) = self.jobs.get(&job_id) else { return };
+            let Some(job) = self.jobs.get_mut(&job_id) else { return };
             let source = job.record.spec.source.star_id.clone();
-            let message =
-                format!("listing the source of job {job_id} broke off and starts again: {}", failure.message);
+            if let Some(live) = &mut job.live {
+                let wait =
+                    live.scan_pause.map_or(SCAN_PAUSE_MIN, |(_, before)| before * 2).min(SCAN_PAUSE_MAX);
+                live.scan_pause = Some((now.monotonic + wait, wait));
+            }
+            let message = format!(
+                "listing the source of job {job_id} broke off and will start again where it was: {}",
+                failure.message
+            );
             self.post(now, fx, (Severity::Warning, source.as_str(), "scan"), Some(job_id), &message);
         } else {
             let reason = format!("the source cannot be listed: {}", failure.message);
@@ -155,6 +170,7 @@ impl Core {
         for job in self.jobs.values_mut().filter(|job| job.record.spec.source.star_id == *star) {
             if let Some(live) = &mut job.live {
                 live.scan = None;
+                live.scan_pause = None;
             }
         }
         if let Some(star) = self.stars.get_mut(star) {

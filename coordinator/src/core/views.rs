@@ -128,8 +128,12 @@ impl Core {
         let source = &job.record.spec.source.star_id;
         if !job.record.scan.is_done && job.live.as_ref().is_some_and(|live| live.scan.is_none()) {
             let held = star_gate(source, "the source", self.stars.get(source));
+            let is_pausing = job.live.as_ref().is_some_and(|live| live.scan_pause.is_some());
             reasons.push(match held {
                 Some(held) => held.explanation,
+                None if is_pausing => {
+                    format!("listing the source on {source} broke off and will start again")
+                }
                 None => format!("waiting for {source} to list the source"),
             });
         }

@@ -2,7 +2,7 @@
 
 use orbit_shared::bulletin::BulletinFilter;
 use orbit_shared::dead_letter::FailureReason;
-use orbit_shared::session::{FailureCause, Fault, Heartbeat, ScanBatch, StarMessage};
+use orbit_shared::session::{Failure, FailureCause, Fault, Heartbeat, ScanBatch, StarMessage};
 use orbit_shared::words::AssignmentId;
 
 use super::world::{World, failed, spec, star_id, stored, tree};
@@ -87,6 +87,41 @@ fn a_scan_that_stands_still_is_reported_and_starts_again_where_it_was() {
     world.settle();
     assert_eq!(world.job(id).record.state(), JobState::Completed);
     assert_eq!(world.job(id).tally.total, 11, "nothing is found twice");
+}
+
+#[test]
+fn a_scan_that_breaks_off_again_and_again_starts_ever_more_seldom() {
+    let mut world = World::of_three();
+    let id = world.create(spec("star-1", &["star-2"]));
+    let mut starts = Vec::new();
+    for _ in 0..400 {
+        if let Some(request) = world.stars.get_mut("star-1").and_then(|star| star.scans.pop_front()) {
+            starts.push(world.now_ms / 1000);
+            let failure = Failure {
+                cause: FailureCause::Transient,
+                fault: Fault::Source,
+                message: "the root hangs".to_owned(),
+            };
+            let failure = Some(failure);
+            let batch =
+                ScanBatch { scan: request.scan, number: 1, entries: Vec::new(), is_last: false, failure };
+            world.say("star-1", StarMessage::ScanBatch(batch));
+        }
+        beat(&mut world, 1, |_| Vec::new());
+    }
+    let waits: Vec<u64> = starts.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert_eq!(waits[..8], [1, 2, 4, 8, 16, 32, 60, 60], "{starts:?}");
+    assert!(world.job(id).reason.contains("broke off"), "{}", world.job(id).reason);
+    world.pass(60_000);
+    world.settle();
+    for _ in 0..3 {
+        world.pass(60_000);
+        for name in ["star-1", "star-2", "star-3"] {
+            world.heartbeat(name);
+        }
+        world.settle();
+    }
+    assert_eq!(world.job(id).record.state(), JobState::Completed, "{}", world.job(id).reason);
 }
 
 #[test]
