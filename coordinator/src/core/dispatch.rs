@@ -15,7 +15,7 @@ use orbit_shared::words::{AssignmentId, ItemId, JobId, StarId};
 
 use super::change::AssignmentRecord;
 use super::event::Action;
-use super::lane::{Lane, QueueKey, Queued, queue_key};
+use super::lane::{Lane, QueueKey, Queued};
 use super::limits::{LANE_LOAD_ITEMS, PENALIZED_PER_JOB_MAX};
 use super::space::{self, Room};
 use super::{Change, Core, Effects};
@@ -357,9 +357,7 @@ impl Core {
     /// An item waits again, where it stood before.
     pub(super) fn put_back(&mut self, item: ItemId, queued: Queued) {
         let Some(live) = self.jobs.get_mut(&item.job).and_then(|job| job.live.as_mut()) else { return };
-        let retry_count = live.penalties.penalty_count(&item);
-        let key = queue_key(&live.order, item.sequence, &queued.entry, retry_count);
-        live.lanes[item.destination as usize].insert(key, queued);
+        live.wait(item, queued);
     }
 
     /// Withdraws all that is in flight for a job that is ending.

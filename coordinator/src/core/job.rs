@@ -12,7 +12,7 @@ use orbit_shared::time::{Monotonic, WallTime};
 use orbit_shared::words::{ItemId, JobId, StarId};
 use serde::{Deserialize, Serialize};
 
-use super::lane::{Lane, Queued};
+use super::lane::{Lane, Queued, queue_key};
 use super::rate::{Budget, Rate};
 
 /// A place on a Star.
@@ -254,6 +254,13 @@ impl Job {
 }
 
 impl Live {
+    /// An item waits in its lane, at the place that its order and its failures so far give it.
+    pub(super) fn wait(&mut self, item: ItemId, queued: Queued) {
+        let retry_count = self.penalties.penalty_count(&item);
+        let key = queue_key(&self.order, item.sequence, &queued.entry, retry_count);
+        self.lanes[item.destination as usize].insert(key, queued);
+    }
+
     fn new(record: &JobRecord, now: Monotonic, seed: u64) -> Self {
         Self {
             lanes: record.spec.destinations.iter().map(|_| Lane::new()).collect(),

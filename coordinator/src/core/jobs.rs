@@ -204,9 +204,7 @@ impl Core {
             let Some(live) = &mut job.live else { continue };
             for item in live.penalties.take_eligible(now) {
                 let Some(queued) = live.penalized.remove(&item) else { continue };
-                let retry_count = live.penalties.penalty_count(&item);
-                let key = queue_key(&live.order, queued.sequence, &queued.entry, retry_count);
-                live.lanes[item.destination as usize].insert(key, queued);
+                live.wait(item, queued);
             }
         }
     }

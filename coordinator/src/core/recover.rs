@@ -12,7 +12,7 @@ use orbit_shared::words::ItemId;
 use super::change::{AssignmentRecord, Recovered};
 use super::dispatch::InFlight;
 use super::job::Job;
-use super::lane::{Queued, queue_key};
+use super::lane::Queued;
 use super::limits::{BULLETINS_MAX, DEAD_LETTERS_MAX};
 use super::star::{Liveness, Star};
 use super::{Core, CoreConfig, Effects};
@@ -77,15 +77,12 @@ impl Core {
     /// Queues the items that nobody works on and whose last penalty was taken back: no wait of theirs will ever end.
     fn queue_refunded(&mut self, now: Now) {
         for live in self.jobs.values_mut().filter_map(|job| job.live.as_mut()) {
-            let (ready, waiting) = std::mem::take(&mut live.penalized)
+            let (ready, waiting): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut live.penalized)
                 .into_iter()
                 .partition(|(item, _)| live.penalties.is_eligible(now, item));
             live.penalized = waiting;
-            let ready: BTreeMap<ItemId, Queued> = ready;
             for (item, queued) in ready {
-                let retry_count = live.penalties.penalty_count(&item);
-                let key = queue_key(&live.order, item.sequence, &queued.entry, retry_count);
-                live.lanes[item.destination as usize].insert(key, queued);
+                live.wait(item, queued);
             }
         }
     }

@@ -8,12 +8,14 @@
 //! says nothing about the others, so there only its health advisories and its own refusals apply. So it is in the moment
 //! between a Star's hello and its first sample.
 
+use std::collections::BTreeMap;
+
 use orbit_shared::time::Now;
-use orbit_shared::words::{ItemId, StarId};
+use orbit_shared::words::{ItemId, JobId, StarId};
 
 use super::Core;
 use super::gate::{Gate, Held};
-use super::lane::{Queued, queue_key};
+use super::lane::Queued;
 use super::star::Star;
 
 /// Items of one job that wait for room. Beyond this the lane waits at its next item.
@@ -55,7 +57,7 @@ pub(super) fn room(star: &Star, parked: usize, size: u64) -> Room {
 
 impl Core {
     /// What holds a lane for want of space.
-    pub(super) fn space_gate(&self, job: orbit_shared::words::JobId, destination: u32) -> Option<Held> {
+    pub(super) fn space_gate(&self, job: JobId, destination: u32) -> Option<Held> {
         let job = self.jobs.get(&job)?;
         let live = job.live.as_ref()?;
         let place = &job.record.spec.destinations.get(destination as usize)?.star_id;
@@ -93,16 +95,13 @@ impl Core {
                 spec.destinations.get(item.destination as usize).is_some_and(|place| place.star_id == *name)
             };
             let fits = |size: u64| room.is_none_or(|room| size <= room);
-            let (ready, parked) = std::mem::take(&mut live.parked)
+            let (ready, parked): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut live.parked)
                 .into_iter()
                 .partition(|(item, queued)| is_of(item) && fits(queued.entry.size()));
             live.parked = parked;
-            let ready: std::collections::BTreeMap<_, _> = ready;
             for (item, mut queued) in ready {
                 queued.queued_at = now.monotonic;
-                let retry_count = live.penalties.penalty_count(&item);
-                let key = queue_key(&live.order, item.sequence, &queued.entry, retry_count);
-                live.lanes[item.destination as usize].insert(key, queued);
+                live.wait(item, queued);
             }
         }
     }
