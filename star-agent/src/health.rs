@@ -46,12 +46,14 @@ impl HealthProbe {
     }
 
     /// Takes a sample, and once every check interval lets the monitor judge one; answers what was found last, worst
-    /// first. Heartbeats come more often than a rate can be judged: one sync may take as long. Blocks.
+    /// first. Heartbeats come more often than a rate can be judged: one sync may take as long. `reserved_bytes` is what the
+    /// work in hand may still write, which the forecast takes for written. Blocks.
     pub fn sample(
         &mut self,
         now: Monotonic,
         counts: PlaneCounts,
         is_busy: bool,
+        reserved_bytes: u64,
     ) -> (HealthSample, Vec<AdvisoryNotice>) {
         let space = fullest(self.writable.iter().filter_map(space));
         let (throughput, was_busy) = since(self.before.as_ref(), now, counts.bytes_moved);
@@ -64,7 +66,7 @@ impl HealthProbe {
             is_transferring: is_busy && was_busy,
             error_count: counts.errors,
             total_operations: counts.operations,
-            ..HealthSample::default()
+            reserved_bytes,
         };
         let interval = self.monitor.config().check_interval;
         if self.judged.as_ref().is_none_or(|judged| now.since(judged.at) >= interval) {
@@ -141,11 +143,11 @@ mod tests {
     fn throughput_is_what_moved_since_the_sample_before() {
         let mut probe = HealthProbe::new(&[], HealthConfig::default());
         let counts = |bytes_moved| PlaneCounts { bytes_moved, ..PlaneCounts::default() };
-        assert_eq!(probe.sample(Monotonic::from_ms(0), counts(500), true).0.throughput_bytes_per_sec, 0);
-        let (sample, _) = probe.sample(Monotonic::from_ms(2000), counts(4500), true);
-        assert_eq!(sample.throughput_bytes_per_sec, 2000);
+        assert_eq!(probe.sample(Monotonic::from_ms(0), counts(500), true, 0).0.throughput_bytes_per_sec, 0);
+        let (sample, _) = probe.sample(Monotonic::from_ms(2000), counts(4500), true, 7);
+        assert_eq!((sample.throughput_bytes_per_sec, sample.reserved_bytes), (2000, 7));
         assert!(sample.is_transferring);
-        let (sample, _) = probe.sample(Monotonic::from_ms(3000), counts(4500), false);
+        let (sample, _) = probe.sample(Monotonic::from_ms(3000), counts(4500), false, 0);
         assert!(!sample.is_transferring);
     }
 
@@ -155,7 +157,7 @@ mod tests {
         let mut probe = HealthProbe::new(&[], config);
         let mut advise = |ms, bytes_moved| {
             let counts = PlaneCounts { bytes_moved, ..PlaneCounts::default() };
-            probe.sample(Monotonic::from_ms(ms), counts, true).1[0].kind
+            probe.sample(Monotonic::from_ms(ms), counts, true, 0).1[0].kind
         };
         assert_eq!(advise(0, 0), AdvisoryKind::Healthy);
         assert_eq!(advise(1000, 90_000_000), AdvisoryKind::Healthy);
@@ -171,7 +173,7 @@ mod tests {
         let sample = |is_read_only| {
             let roots = [Root { path: path.clone(), is_read_only }];
             let mut probe = HealthProbe::new(&roots, HealthConfig::default());
-            probe.sample(Monotonic::ZERO, PlaneCounts::default(), false)
+            probe.sample(Monotonic::ZERO, PlaneCounts::default(), false, 0)
         };
         assert!(sample(false).0.disk_total_bytes > 0);
         let (unknown, advisories) = sample(true);

@@ -76,6 +76,8 @@ struct Probe {
 }
 
 struct Running {
+    /// Bytes of its files.
+    size: u64,
     progress: Arc<AtomicU64>,
     cancel: CancellationToken,
     /// Every outcome is safe at the coordinator.
@@ -233,6 +235,7 @@ impl Driver {
         let (cancel, safe) = (CancellationToken::new(), CancellationToken::new());
         let is_over = Arc::new(AtomicBool::new(false));
         let running = Running {
+            size: assignment.items.iter().map(|item| item.entry.size()).sum(),
             progress: Arc::clone(&progress),
             cancel: cancel.clone(),
             safe: safe.clone(),
@@ -281,12 +284,14 @@ impl Driver {
         let (probe, plane) = (Arc::clone(&self.probe), Arc::clone(&self.world.plane));
         let (clock, inbox) = (self.world.clock, self.sender.clone());
         let has_work = !self.running.is_empty();
+        let left = |running: &Running| running.size.saturating_sub(running.progress.load(Ordering::Relaxed));
+        let reserved_bytes = self.running.values().map(left).sum();
         // Not tracked: a file system that hangs must not hold up the departure.
         tokio::task::spawn_blocking(move || {
             let counts = plane.counts();
             let is_busy = has_work || counts.served_pulls > 0;
             let mut sampler = probe.probe.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let (sample, advisories) = sampler.sample(clock.now().monotonic, counts, is_busy);
+            let (sample, advisories) = sampler.sample(clock.now().monotonic, counts, is_busy, reserved_bytes);
             drop(sampler);
             probe.is_busy.store(false, Ordering::Release);
             // Nobody is left to tell when the inbox is gone.
