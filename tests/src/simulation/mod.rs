@@ -2,7 +2,7 @@
 //! model that can fail in every way that the design speaks of.
 //!
 //! One seed decides one run: its size, its limits, its troubles and their moments. A run has a time of trouble, after
-//! which everything heals, and must then come to rest. [`checks`] says what must hold after every step, [`rest`] what
+//! which everything heals, and must then come to rest. [`checks`] says what must hold after every step, `rest` what
 //! must hold at the end. What is not simulated: the content of files, the container format, gRPC and real clocks; those
 //! have tests with real processes.
 
