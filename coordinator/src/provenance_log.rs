@@ -183,7 +183,7 @@ impl ProvenanceLog {
         let mut scanned = 0;
         let listed = files_of(&self.directory);
         let files = listed.map_err(|source| ProvenanceLogError { path: self.directory.clone(), source })?;
-        let start = files.iter().rposition(|&(first_id, _)| first_id <= after + 1).unwrap_or(0);
+        let start = files.iter().rposition(|&(first_id, _)| first_id <= after.saturating_add(1)).unwrap_or(0);
         for (_, path) in &files[start..] {
             let file = match File::open(path) {
                 Ok(file) => file,

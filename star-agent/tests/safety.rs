@@ -207,6 +207,15 @@ async fn a_source_serves_nothing_without_a_token_for_exactly_that() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_that_would_name_the_longest_paths_breaks_no_connection() {
+    let pair = Pair::new().await;
+    let mut assignment = pair.assignment(&pair.from(), &pair.to(), vec![file("a", 1)]);
+    assignment.source_path.extend_from_slice("/\u{20ac}".repeat(1000).as_bytes());
+    let message = failure(&pair.execute(assignment).await[&b"a"[..]]).message.clone();
+    assert!(message.contains("the capability is for") && message.contains("[cut]"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_token_for_another_star_is_refused() {
     let pair = Pair::new().await;
     let capability = orbit_shared::capability::Capability {

@@ -26,7 +26,7 @@ use crate::words::JobId;
 pub use board::{BulletinBoard, COALESCE_WINDOW, Posted};
 pub use filter::BulletinFilter;
 pub use shared::SharedBulletinBoard;
-pub(crate) use text::truncate_visibly;
+pub use text::truncate_visibly;
 
 /// The longest message the board keeps, in bytes; a longer one is cut and says so.
 pub const MESSAGE_BYTES_MAX: usize = 4096;

@@ -7,7 +7,7 @@ const CUT_MARK: &str = "… [cut]";
 ///
 /// The cut falls between characters. A bound too small for the mark alone still gets the mark, since a text that ends
 /// for no visible reason is worse than one that is a few bytes too long.
-pub(crate) fn truncate_visibly(text: &str, bytes_max: usize) -> String {
+pub fn truncate_visibly(text: &str, bytes_max: usize) -> String {
     if text.len() <= bytes_max {
         return text.to_owned();
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use futures::{Stream, StreamExt as _};
 use orbit_proto::data_plane as wire;
 use orbit_proto::data_plane::transfer_service_server::{TransferService, TransferServiceServer};
+use orbit_shared::bulletin::truncate_visibly;
 use orbit_shared::capability;
 use orbit_shared::entry::display_path;
 use orbit_shared::words::StarId;
@@ -27,6 +28,9 @@ use crate::meters::{Meters, ServedPull};
 use crate::roots::{Place, Roots};
 use crate::source::serve::{End, Serving, serve};
 use crate::transfer::{Open, Parcel};
+
+/// Bytes of a status message; each may take three in a header, and a header has 16 KiB.
+const STATUS_TEXT_BYTES_MAX: usize = 2048;
 
 /// Serves file content below this Star's roots to whoever holds a capability for it.
 #[derive(Debug)]
@@ -58,7 +62,7 @@ impl TransferServer {
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
     }
 
-    /// Reads and checks the first request.
+    /// Reads and checks the first request. A refusal may name paths of any length.
     async fn accept(
         &self,
         requests: &mut Streaming<wire::PullRequest>,
@@ -123,6 +127,15 @@ impl TransferServer {
     }
 }
 
+/// A status travels in the headers of HTTP/2, whose bound its text must not break: the connection would break, and with it
+/// the pulls beside this one.
+fn within_headers(status: Status) -> Status {
+    if status.message().len() <= STATUS_TEXT_BYTES_MAX {
+        return status;
+    }
+    Status::new(status.code(), truncate_visibly(status.message(), STATUS_TEXT_BYTES_MAX))
+}
+
 #[tonic::async_trait]
 impl TransferService for TransferServer {
     type PullStream = Pin<Box<dyn Stream<Item = Result<wire::PullResponse, Status>> + Send>>;
@@ -132,7 +145,7 @@ impl TransferService for TransferServer {
         request: Request<Streaming<wire::PullRequest>>,
     ) -> Result<Response<Self::PullStream>, Status> {
         let mut requests = request.into_inner();
-        let (pull, place) = self.accept(&mut requests).await?;
+        let (pull, place) = self.accept(&mut requests).await.map_err(within_headers)?;
         let serving = Serving {
             place: Arc::new(place),
             meters: Arc::clone(&self.meters),
