@@ -137,6 +137,8 @@ impl Core {
         let Some(star) = self.stars.get_mut(name) else { return };
         star.liveness = Liveness::Lost;
         star.is_dirty = true;
+        // It left of its own will; nothing that it held is to blame.
+        star.held_at_end.clear();
         star.go(now, LifecycleState::Shutdown, reason);
         let message = format!("{name} has left the grid: {reason}");
         self.post(now, fx, (Severity::Info, name.as_str(), "lifecycle"), None, &message);
