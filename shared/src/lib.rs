@@ -11,6 +11,7 @@ pub mod chunk_hash;
 pub mod container;
 pub mod dead_letter;
 pub mod entry;
+pub mod filter;
 pub mod health_monitor;
 pub mod integration;
 pub mod lifecycle;

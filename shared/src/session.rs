@@ -333,6 +333,11 @@ pub enum CoordinatorMessage {
         /// Whether its job has ended, so that nothing of it is of use to a later attempt.
         is_job_over: bool,
     },
+    /// A job has ended before all of it was done: what is kept of it for a later attempt is of no use.
+    JobEnded {
+        /// Which.
+        job: JobId,
+    },
     /// List a tree.
     StartScan(ScanRequest),
     /// Batches of a scan up to this number are safe; as many more may be sent.

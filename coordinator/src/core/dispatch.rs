@@ -3,7 +3,7 @@
 //! An assignment holds one permit of the destination's guard for each of its items. The permit is a value: settling,
 //! withdrawing and losing an item all end in dropping it, so it comes back exactly once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use orbit_shared::backpressure::Permit;
 use orbit_shared::plant::{Bug, is_planted};
@@ -373,6 +373,18 @@ impl Core {
                 fx.actions.push(Action::Send { session, message });
             }
             self.release_assignment(id, fx);
+        }
+    }
+
+    /// Tells the destinations of a job that ended with items open that no other attempt will come. A Star that is not
+    /// connected is not told, and finds out by itself when nobody comes back.
+    pub(super) fn announce_end(&self, job: JobId, fx: &mut Effects) {
+        let Some(job) = self.jobs.get(&job).filter(|job| job.record.tally().open() > 0) else { return };
+        let stars: BTreeSet<&StarId> =
+            job.record.spec.destinations.iter().map(|destination| &destination.star_id).collect();
+        for session in stars.into_iter().filter_map(|star| self.stars.get(star)?.session) {
+            let message = CoordinatorMessage::JobEnded { job: job.record.id };
+            fx.actions.push(Action::Send { session, message });
         }
     }
 

@@ -147,6 +147,7 @@ impl Core {
         assert!(state.is_end(), "{state:?} is no end");
         self.stop_scan(id, fx);
         self.withdraw_job(id, fx);
+        self.announce_end(id, fx);
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let Some(live) = job.live.take() else { return };
         for (&item, _) in live.penalties.iter() {

@@ -1,7 +1,7 @@
 //! Checks a job's specification against the grid: whole, so that one answer names everything that is wrong.
 
-use ignore::gitignore::GitignoreBuilder;
 use orbit_shared::entry::{display_path, is_confined};
+use orbit_shared::filter::{glob_problem, globs_problem};
 use orbit_shared::words::StarId;
 
 use super::Core;
@@ -46,10 +46,13 @@ impl Core {
                 add(name.into(), format!("has {} globs, at most {GLOBS_MAX} are possible", globs.len()));
                 continue;
             }
-            for (index, glob) in globs.iter().enumerate() {
-                if let Some(problem) = glob_problem(glob) {
-                    add(format!("{name}[{index}]"), problem);
-                }
+            let is_sound = globs.iter().enumerate().fold(true, |is_sound, (index, glob)| {
+                let Some(problem) = glob_problem(glob) else { return is_sound };
+                add(format!("{name}[{index}]"), problem);
+                false
+            });
+            if let Some(problem) = globs_problem(globs).filter(|_| is_sound) {
+                add(name.into(), problem);
             }
         }
         for error in spec.penalty.validate().err().unwrap_or_default() {
@@ -150,15 +153,4 @@ fn is_below(path: &[u8], base: &[u8]) -> bool {
     let trim = |path: &[u8]| path.strip_suffix(b"/").unwrap_or(path).to_vec();
     let (path, base) = (trim(path), trim(base));
     path.strip_prefix(base.as_slice()).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
-}
-
-fn glob_problem(glob: &str) -> Option<String> {
-    if glob.len() > TEXT_BYTES_MAX {
-        return Some(format!("is longer than {TEXT_BYTES_MAX} bytes"));
-    }
-    if glob.contains('\0') || glob.contains('\n') {
-        return Some("contains a NUL or a line break".to_owned());
-    }
-    let mut builder = GitignoreBuilder::new("/");
-    builder.add_line(None, glob).err().map(|error| format!("{glob:?} is no gitignore-style glob: {error}"))
 }

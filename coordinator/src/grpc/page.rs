@@ -78,6 +78,19 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_a_token_or_is_refused(text in "(stars-)?([0-9a-f+é]{0,24}|\\PC{0,12})", made_of in "\\PC{0,40}") {
+            // The refusal itself is a status that must be well formed.
+            if let Err(status) = parsed_key::<u64>("stars", &text) {
+                proptest::prop_assert_eq!(status.code(), tonic::Code::InvalidArgument);
+            }
+            let _ = parsed_key::<orbit_shared::words::ItemId>("stars", &text);
+            let read = key("stars", &token("stars", &made_of));
+            proptest::prop_assert_eq!(read.unwrap(), Some(made_of));
+        }
+    }
+
     #[test]
     fn page_sizes_have_bounds() {
         assert_eq!(page_size("page_size", 0).expect("default"), 50);

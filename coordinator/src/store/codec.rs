@@ -10,15 +10,28 @@ use serde::de::DeserializeOwned;
 use super::StoreError;
 
 const VERSION: u8 = 1;
-const HEADER_BYTES: usize = 5;
+pub(super) const HEADER_BYTES: usize = 5;
 
 /// Encodes a record.
 pub(super) fn encode<T: Serialize>(record: &T) -> Vec<u8> {
     let mut bytes = vec![0; HEADER_BYTES];
     rmp_serde::encode::write(&mut bytes, record).expect("records have no maps with unserializable keys");
+    seal(&mut bytes);
+    bytes
+}
+
+/// Writes the header before a body that begins behind it.
+fn seal(bytes: &mut [u8]) {
     bytes[0] = VERSION;
     let checksum = crc32fast::hash(&bytes[HEADER_BYTES..]);
     bytes[1..HEADER_BYTES].copy_from_slice(&checksum.to_le_bytes());
+}
+
+/// A record with any body.
+#[cfg(test)]
+pub(super) fn sealed(body: &[u8]) -> Vec<u8> {
+    let mut bytes = [&[0; HEADER_BYTES], body].concat();
+    seal(&mut bytes);
     bytes
 }
 

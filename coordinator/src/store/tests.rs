@@ -1,5 +1,6 @@
 //! The embedded store gives back what was committed, in the order that was asked for, and refuses what is damaged.
 
+use orbit_shared::bulletin::Bulletin;
 use orbit_shared::entry::{Entry, EntryKind};
 use orbit_shared::penalization::PenaltyConfig;
 use orbit_shared::prioritizer::PrioritizerKind;
@@ -9,8 +10,8 @@ use orbit_shared::words::{AssignmentId, ItemId, JobId, StarId};
 use super::codec::{decode, encode};
 use super::{EmbeddedStore, Store, StoreError};
 use crate::core::{
-    AssignmentRecord, Change, Counters, ItemEnd, ItemEndRecord, JobRecord, JobSpec, Location, ScanRecord,
-    Tally,
+    AssignmentRecord, Change, Counters, DeadItem, ItemEnd, ItemEndRecord, JobRecord, JobSpec, Location,
+    PenalizedRecord, ScanRecord, StarRecord, Tally,
 };
 
 const JOB: JobId = JobId(7);
@@ -143,6 +144,55 @@ fn every_flipped_bit_of_a_record_is_found() {
     }
     for length in 0..bytes.len() {
         assert!(decode::<JobRecord>("jobs", &bytes[..length]).is_err(), "cut to {length}");
+    }
+}
+
+/// Tries a record's body as every kind of record that the store has. Reading it may fail, and nothing else.
+fn read_as_anything(body: &[u8]) {
+    let bytes = super::codec::sealed(body);
+    macro_rules! try_all {
+        ($($record:ty),* $(,)?) => {$(
+            if let Ok(record) = decode::<$record>("fuzzed", &bytes) {
+                // What was understood can be written again.
+                let _ = encode(&record);
+            }
+        )*};
+    }
+    try_all!(
+        JobRecord,
+        StarRecord,
+        AssignmentRecord,
+        Entry,
+        ItemEndRecord,
+        DeadItem,
+        PenalizedRecord,
+        Bulletin,
+        Counters,
+        u64,
+    );
+}
+
+proptest::proptest! {
+    /// The checksum is right, so what is tried is the reader behind it: another version's record, or a program's mistake.
+    #[test]
+    fn a_record_of_any_content_is_read_or_refused(body in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
+        read_as_anything(&body);
+    }
+
+    #[test]
+    fn a_record_that_is_almost_right_is_read_or_refused(
+        edits in proptest::collection::vec((0_usize..400, proptest::num::u8::ANY), 1..6),
+        length in 0_usize..400,
+    ) {
+        let whole = encode(&job());
+        let mut body = whole[super::codec::HEADER_BYTES..].to_vec();
+        for (at, byte) in edits {
+            let at = at % body.len();
+            body[at] = byte;
+        }
+        read_as_anything(&body);
+        body.truncate(length);
+        read_as_anything(&body);
     }
 }
 

@@ -247,6 +247,7 @@ fn coordinator_messages() -> impl Strategy<Value = CoordinatorMessage> {
         assignments().prop_map(CoordinatorMessage::Assign),
         (assignment_ids(), any::<bool>())
             .prop_map(|(assignment, is_job_over)| CoordinatorMessage::Withdraw { assignment, is_job_over }),
+        any::<u64>().prop_map(|job| CoordinatorMessage::JobEnded { job: JobId(job) }),
         scans.prop_map(CoordinatorMessage::StartScan),
         any::<[u64; 2]>().prop_map(|[scan, number]| CoordinatorMessage::ScanAcknowledged { scan, number }),
         any::<u64>().prop_map(|scan| CoordinatorMessage::CancelScan { scan }),

@@ -8,7 +8,7 @@ use orbit_shared::session::{
     AdvisoryNotice, Assignment, CoordinatorMessage, Hello, ItemOutcome, Root, ScanBatch, ScanRequest,
     StarMessage,
 };
-use orbit_shared::words::{AssignmentId, StarId};
+use orbit_shared::words::{AssignmentId, JobId, StarId};
 use uuid::Uuid;
 
 /// Who the Star is, and how it behaves.
@@ -133,6 +133,8 @@ pub enum Effect {
     StopAssignment(AssignmentId),
     /// The same, and its job has ended: nothing is kept for another attempt.
     AbandonAssignment(AssignmentId),
+    /// Remove what is kept of a job for later attempts: none will come.
+    ForgetJob(JobId),
     /// Every outcome of an assignment is safe at the coordinator: take it out of the journal.
     ForgetAssignment(AssignmentId),
     /// List a tree. It may produce as many batches as the session protocol allows without an acknowledgement.

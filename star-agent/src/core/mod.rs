@@ -198,6 +198,7 @@ impl StarCore {
             CoordinatorMessage::Withdraw { assignment, is_job_over } => {
                 self.work.withdraw(assignment, is_job_over, effects);
             }
+            CoordinatorMessage::JobEnded { job } => effects.push(Effect::ForgetJob(job)),
             CoordinatorMessage::StartScan(request) => self.scans.start(request, effects),
             CoordinatorMessage::ScanAcknowledged { scan, number } => {
                 self.scans.acknowledge(scan, number, effects);

@@ -327,6 +327,7 @@ fn a_withdrawn_assignment_leaves_nothing_behind() {
     assert_eq!((bench.held().len(), bench.core.unacknowledged()), (0, 0));
     assert!(bench.produce(5, 1..3).is_empty());
     assert!(bench.step(Event::WorkEnded { assignment: AssignmentId(5) }).is_empty());
+    assert_eq!(bench.hear(1, CoordinatorMessage::JobEnded { job: JobId(1) }), [Effect::ForgetJob(JobId(1))]);
 }
 
 #[test]

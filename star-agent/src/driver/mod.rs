@@ -186,6 +186,11 @@ impl Driver {
                     running.safe.cancel();
                 }
             }
+            Effect::ForgetJob(job) => {
+                let plane = Arc::clone(&self.world.plane);
+                // Nobody waits for it: what it misses goes with what nobody came back to.
+                drop(tokio::task::spawn_blocking(move || plane.end_job(job)));
+            }
             Effect::StartScan { run, request } => self.start_scan(run, request),
             Effect::StopScan { run } => {
                 if let Some(scan) = self.scans.remove(&run) {

@@ -270,6 +270,8 @@ async fn a_withdrawn_assignment_is_stopped_cleaned_up_and_forgotten() {
     eventually("it is cleaned up", || *stage.plane.cleaned.lock().unwrap() == [AssignmentId(5)]).await;
     eventually("it is forgotten", || stage.journalled() == 0).await;
     assert_eq!(stage.plane.ended.lock().unwrap().len(), 1, "only the end of a job withdraws");
+    session.say(CoordinatorMessage::JobEnded { job: JobId(9) }).await;
+    eventually("what is kept of it goes", || stage.plane.ended.lock().unwrap().contains(&JobId(9))).await;
 }
 
 #[tokio::test]

@@ -8,7 +8,6 @@
 //! passes over the temporary names under which a destination writes.
 
 mod batch;
-mod filter;
 mod listing;
 mod walk;
 
@@ -21,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 use crate::failures::permanent;
 use crate::roots::{PathError, Place, Roots};
 use crate::scan::batch::{Batches, Interrupted};
-use crate::scan::filter::Filter;
 use crate::scan::walk::Walk;
+use orbit_shared::filter::Filter;
 
 /// Gives an entry the rank of its priority tier, by its path below the base.
 pub type Classify = Arc<dyn Fn(&[u8]) -> u8 + Send + Sync>;

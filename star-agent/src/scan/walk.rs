@@ -12,8 +12,8 @@ use crate::limits::LISTINGS_AHEAD_MAX;
 use crate::roots::Place;
 use crate::scan::Classify;
 use crate::scan::batch::{Batches, Interrupted};
-use crate::scan::filter::Filter;
 use crate::scan::listing::{Found, Listing, look_at_base, look_at_single};
+use orbit_shared::filter::Filter;
 
 /// A listing and the part of it that was looked at last.
 type Listed = (Listing, Result<Vec<Found>, Errno>);

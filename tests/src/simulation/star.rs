@@ -306,7 +306,8 @@ impl World {
             Effect::StopScan { run } => drop(self.stars[index].scans.remove(&run)),
             Effect::GrantScanCredit { run, count } => self.grant_credit(index, run, count),
             Effect::SampleHealth => self.sample_health(index),
-            Effect::UpdateKeys(_) => {}
+            // Files of the simulation are small: nothing is kept of them for a later attempt.
+            Effect::UpdateKeys(_) | Effect::ForgetJob(_) => {}
             Effect::Exit { code, reason } => self.leave(index, code, &reason),
             Effect::Log { is_warning, text } => {
                 self.note(format_args!(

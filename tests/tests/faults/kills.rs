@@ -14,7 +14,7 @@ use super::SHORT_LEASE;
 
 /// How many processes are killed.
 const KILLS_VARIABLE: &str = "ORBIT_TEST_KILLS";
-const KILLS: u64 = 60;
+const KILLS: u64 = 200;
 /// The longest time between a start and the next kill; the job must get somewhere in between.
 const MOMENT_MAX_MS: u64 = 800;
 

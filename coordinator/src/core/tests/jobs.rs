@@ -141,6 +141,8 @@ fn a_cancelled_job_withdraws_what_is_in_flight_and_stays_cancelled() {
     world.command(Command::CancelJob { job: id, reason: String::new() }).expect("cancels");
     world.assert_clean();
     assert_eq!(world.job(id).record.state(), JobState::Cancelled);
+    assert_eq!(world.stars["star-2"].ended_jobs, [id], "nothing is kept for a later attempt");
+    assert!(world.stars["star-3"].ended_jobs.is_empty(), "it has nothing to do with the job");
     world.command(Command::CancelJob { job: id, reason: String::new() }).expect("again is harmless");
     let resumed = world.command(Command::ResumeJob { job: id });
     assert!(matches!(resumed, Err(Refusal::WrongState { .. })), "{resumed:?}");

@@ -127,6 +127,8 @@ pub(super) struct FakeStar {
     pub(super) state: LifecycleState,
     /// Every state that it was told to go to.
     pub(super) told: Vec<LifecycleState>,
+    /// Every job that it was told to forget.
+    pub(super) ended_jobs: Vec<JobId>,
     pub(super) was_closed: Option<CloseReason>,
     reports: u64,
 }
@@ -288,6 +290,7 @@ impl World {
                     CoordinatorMessage::StartScan(request) => star.scans.push_back(request),
                     CoordinatorMessage::CancelScan { scan } => star.scans.retain(|known| known.scan != scan),
                     CoordinatorMessage::Welcome { kept, .. } => star.held.retain(|id, _| kept.contains(id)),
+                    CoordinatorMessage::JobEnded { job } => star.ended_jobs.push(job),
                     CoordinatorMessage::Assign(_)
                     | CoordinatorMessage::VerificationKeys(_)
                     | CoordinatorMessage::ScanAcknowledged { .. }
@@ -345,6 +348,7 @@ impl World {
             scans: VecDeque::new(),
             state,
             told: Vec::new(),
+            ended_jobs: Vec::new(),
             was_closed: None,
             reports,
         };

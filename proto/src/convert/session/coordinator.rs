@@ -31,6 +31,7 @@ impl From<CoordinatorMessage> for v1::ConnectResponse {
             CoordinatorMessage::Withdraw { assignment, is_job_over } => {
                 Message::Withdraw(v1::SessionWithdraw { assignment_id: assignment.0, is_job_over })
             }
+            CoordinatorMessage::JobEnded { job } => Message::JobEnded(v1::SessionJobEnded { job_id: job.0 }),
             CoordinatorMessage::StartScan(scan) => Message::StartScan(scan.into()),
             CoordinatorMessage::ScanAcknowledged { scan, number } => {
                 Message::ScanAcknowledged(v1::SessionScanAcknowledgement { scan_id: scan, number })
@@ -70,6 +71,7 @@ impl TryFrom<v1::ConnectResponse> for CoordinatorMessage {
                 assignment: AssignmentId(withdraw.assignment_id),
                 is_job_over: withdraw.is_job_over,
             },
+            Message::JobEnded(ended) => Self::JobEnded { job: JobId(ended.job_id) },
             Message::StartScan(scan) => {
                 Self::StartScan(scan.try_into().map_err(|error: ConvertError| error.within("start_scan"))?)
             }
