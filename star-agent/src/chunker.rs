@@ -35,6 +35,13 @@ pub fn cut(window: &[u8], is_final: bool) -> Vec<Range<usize>> {
     cuts
 }
 
+/// Where pieces of the largest size of a chunk lie in `content`. For content whose pieces are told from each other by
+/// nothing but their hash, so that looking for the best places to cut would be work for nobody.
+pub fn cut_anywhere(content: &[u8]) -> Vec<Range<usize>> {
+    let starts = (0..content.len()).step_by(CHUNK_MAX_BYTES);
+    starts.map(|start| start..content.len().min(start + CHUNK_MAX_BYTES)).collect()
+}
+
 /// The chunk that `range` of `window` is.
 pub fn name(window: &[u8], range: &Range<usize>) -> Chunk {
     // A chunk is at most CHUNK_MAX_BYTES long, which fits 32 bits.
@@ -74,6 +81,14 @@ mod tests {
         assert!(cuts[..cuts.len() - 1].iter().all(|range| range.len() >= CHUNK_MIN_BYTES));
         let average = content.len() / cuts.len();
         assert!((CHUNK_AVERAGE_BYTES / 2..CHUNK_AVERAGE_BYTES * 2).contains(&average), "{average}");
+    }
+
+    #[test]
+    fn pieces_that_are_cut_anywhere_are_whole_and_of_the_largest_size() {
+        assert!(cut_anywhere(b"").is_empty());
+        let cuts = cut_anywhere(&noise(2 * CHUNK_MAX_BYTES + 1, 4));
+        let max = CHUNK_MAX_BYTES;
+        assert_eq!(cuts, [0..max, max..2 * max, 2 * max..2 * max + 1]);
     }
 
     #[test]

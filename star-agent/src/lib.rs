@@ -7,6 +7,7 @@ pub mod checkpoints;
 pub mod chunker;
 pub mod clock;
 pub mod config;
+pub mod content;
 pub mod core;
 pub mod driver;
 pub mod failures;

@@ -1,11 +1,12 @@
 //! The words of a pull, as its two ends use them. The wire form stands in `orbit/v1/transfer.proto`; only
 //! `grpc::transfer` knows both.
 
-use bytes::Bytes;
 use orbit_shared::session::Failure;
 use orbit_shared::time::WallTime;
 use orbit_shared::words::{JobId, StarId};
 use rustix::fs::Stat;
+
+use crate::content::Content;
 
 /// Who pulls what, and with which right.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +49,8 @@ pub struct Fetch {
     pub path: Vec<u8>,
     /// What is wanted of it, ascending and apart.
     pub ranges: Vec<Range>,
-    /// Whether only the names of chunks are wanted.
+    /// Whether only the names of chunks are wanted. Nobody compares names that come with their content, so that content
+    /// is cut anywhere.
     pub is_hashes_only: bool,
 }
 
@@ -137,5 +139,5 @@ pub struct Parcel {
     /// The frames.
     pub frames: Vec<Frame>,
     /// The content.
-    pub payload: Bytes,
+    pub payload: Content,
 }

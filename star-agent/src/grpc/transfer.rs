@@ -1,19 +1,33 @@
 //! Between the wire of the data plane and its words. Whatever comes off the wire is checked here before it is used:
 //! what a peer announces never decides how much memory is taken.
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use orbit_proto::data_plane as wire;
 use orbit_shared::entry::is_confined;
 use orbit_shared::session::{Failure, FailureCause, Fault};
 use orbit_shared::time::WallTime;
 use orbit_shared::words::{JobId, StarId};
+use prost::encoding::{
+    DecodeContext, WireType, decode_key, decode_varint, encode_key, encode_varint, encoded_len_varint,
+    key_len, skip_field,
+};
+use prost::{DecodeError, Message as _};
 
 use crate::chunker;
+use crate::content::Content;
 use crate::limits::{
     CHUNK_AVERAGE_BYTES, CHUNK_MAX_BYTES, CHUNK_MIN_BYTES, FETCHES_PER_REQUEST_MAX, PARCEL_FRAMES_MAX,
     RANGES_PER_FETCH_MAX,
 };
 use crate::transfer::{Chunk, ChunkHash, Fetch, FileVersion, Frame, FrameEnd, Open, Parcel, Range};
+
+/// Where a pull is asked for.
+pub(crate) const PULL_PATH: &str = "/orbit.v1.TransferService/Pull";
+/// What gRPC puts before each message: whether it is compressed, and its length.
+pub(crate) const MESSAGE_PREFIX_BYTES: usize = 5;
+/// The fields of `PullResponse`. The payload goes last, so that it follows the head as it is.
+const FRAMES_TAG: u32 = 1;
+const PAYLOAD_TAG: u32 = 2;
 
 /// A message that breaks the rules of the protocol, in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,12 +115,27 @@ fn request(request: wire::pull_request::Request) -> wire::PullRequest {
     wire::PullRequest { request: Some(request) }
 }
 
-/// A message of a source.
-pub fn encode_parcel(parcel: Parcel) -> wire::PullResponse {
-    wire::PullResponse {
-        frames: parcel.frames.into_iter().map(encode_frame).collect(),
-        payload: parcel.payload,
+/// A message of a source as gRPC frames it: its head, and its payload untouched.
+pub fn encode_parcel(parcel: Parcel) -> Content {
+    let frames: Vec<wire::PullFrame> = parcel.frames.into_iter().map(encode_frame).collect();
+    let payload_head = match parcel.payload.len() {
+        0 => 0,
+        length => key_len(PAYLOAD_TAG) + encoded_len_varint(length as u64),
+    };
+    let head = prost::encoding::message::encoded_len_repeated(FRAMES_TAG, &frames) + payload_head;
+    let mut bytes = BytesMut::with_capacity(MESSAGE_PREFIX_BYTES + head);
+    // Not compressed.
+    bytes.put_u8(0);
+    // A parcel is bounded far below four gibibytes.
+    bytes.put_u32((head + parcel.payload.len()) as u32);
+    prost::encoding::message::encode_repeated(FRAMES_TAG, &frames, &mut bytes);
+    if payload_head > 0 {
+        encode_key(PAYLOAD_TAG, WireType::LengthDelimited, &mut bytes);
+        encode_varint(parcel.payload.len() as u64, &mut bytes);
     }
+    let mut message = Content::from(bytes.freeze());
+    parcel.payload.pieces().for_each(|piece| message.push(piece.clone()));
+    message
 }
 
 fn encode_frame(frame: Frame) -> wire::PullFrame {
@@ -128,14 +157,38 @@ fn encode_frame(frame: Frame) -> wire::PullFrame {
     }
 }
 
-/// Reads a message of a source: every chunk of an allowed length and named. How the payload belongs to the frames is
-/// the receiver's to check, who knows which fetches are for hashes only.
-pub fn decode_parcel(response: wire::PullResponse) -> Result<Parcel, Malformed> {
-    if response.frames.len() > PARCEL_FRAMES_MAX {
-        return malformed(format!("{} frames in one message", response.frames.len()));
+/// Reads a message of a source, without the prefix that gRPC puts before it: every chunk of an allowed length and named.
+/// How the payload belongs to the frames is the receiver's to check, who knows which fetches are for hashes only.
+pub fn decode_parcel(mut message: Content) -> Result<Parcel, Malformed> {
+    let unreadable = |error: DecodeError| Malformed(error.to_string());
+    let mut parcel = Parcel::default();
+    while message.has_remaining() {
+        match decode_key(&mut message).map_err(unreadable)? {
+            (FRAMES_TAG, WireType::LengthDelimited) => {
+                if parcel.frames.len() == PARCEL_FRAMES_MAX {
+                    return malformed(format!("more than {PARCEL_FRAMES_MAX} frames in one message"));
+                }
+                let frame = wire::PullFrame::decode(take_field(&mut message)?).map_err(unreadable)?;
+                parcel.frames.push(decode_frame(&frame)?);
+            }
+            (PAYLOAD_TAG, WireType::LengthDelimited) => parcel.payload = take_field(&mut message)?,
+            (tag, wire_type) => {
+                skip_field(wire_type, tag, &mut message, DecodeContext::default()).map_err(unreadable)?;
+            }
+        }
     }
-    let frames = response.frames.iter().map(decode_frame).collect::<Result<_, _>>()?;
-    Ok(Parcel { frames, payload: response.payload })
+    Ok(parcel)
+}
+
+/// The bytes of a field that says how long it is.
+fn take_field(message: &mut Content) -> Result<Content, Malformed> {
+    let length = decode_varint(message).map_err(|error| Malformed(error.to_string()))?;
+    match usize::try_from(length) {
+        Ok(length) if length <= message.len() => Ok(message.split_to(length)),
+        Ok(_) | Err(_) => {
+            malformed(format!("a field of {length} bytes in a message that has {} left", message.len()))
+        }
+    }
 }
 
 fn decode_frame(frame: &wire::PullFrame) -> Result<Frame, Malformed> {
@@ -245,8 +298,46 @@ mod tests {
             fault: Fault::Item,
             message: "gone".to_owned(),
         });
-        let parcel = Parcel { frames: vec![frame(), failed], payload: Bytes::from_static(b"abcdefg") };
-        assert_eq!(decode_parcel(encode_parcel(parcel.clone())), Ok(parcel));
+        let payload = Content::from(Bytes::from_static(b"abcdefg"));
+        for payload in [payload, Content::default()] {
+            let parcel = Parcel { frames: vec![frame(), failed.clone()], payload };
+            assert_eq!(decode_parcel(message(parcel.clone())), Ok(parcel));
+        }
+    }
+
+    /// Without its prefix.
+    fn message(parcel: Parcel) -> Content {
+        let mut message = encode_parcel(parcel);
+        let prefix = message.copy_to_bytes(MESSAGE_PREFIX_BYTES);
+        assert_eq!((prefix[0], &prefix[1..]), (0, &(message.len() as u32).to_be_bytes()[..]));
+        message
+    }
+
+    #[test]
+    fn a_parcel_is_the_message_that_the_protocol_file_describes() {
+        let payload = Content::from(Bytes::from_static(b"abcdefg"));
+        let encoded = message(Parcel { frames: vec![frame()], payload });
+        let known = wire::PullResponse::decode(encoded.clone()).expect("another program can read it");
+        assert_eq!((known.frames.len(), known.payload.as_ref()), (1, &b"abcdefg"[..]));
+        // And what another program writes can be read here, fields of later versions included.
+        let mut written = known.encode_to_vec();
+        prost::encoding::uint64::encode(99, &7, &mut written);
+        assert_eq!(decode_parcel(Content::from(Bytes::from(written))), decode_parcel(encoded));
+    }
+
+    #[test]
+    fn a_damaged_message_is_malformed_or_read_but_never_a_panic() {
+        let payload = Content::from(Bytes::from_static(b"abcdefg"));
+        let mut whole = message(Parcel { frames: vec![frame(), frame()], payload });
+        let whole = whole.copy_to_bytes(whole.len());
+        for index in 0..whole.len() {
+            for damage in [0x01, 0x80, 0xff] {
+                let mut damaged = whole.to_vec();
+                damaged[index] ^= damage;
+                let _ = decode_parcel(Content::from(Bytes::from(damaged)));
+            }
+            let _ = decode_parcel(Content::from(whole.slice(..index)));
+        }
     }
 
     #[test]
@@ -286,7 +377,8 @@ mod tests {
                 }],
                 ..Default::default()
             };
-            assert!(decode_parcel(response).is_err(), "{hashes} {length}");
+            let message = Content::from(Bytes::from(response.encode_to_vec()));
+            assert!(decode_parcel(message).is_err(), "{hashes} {length}");
         }
     }
 }

@@ -5,16 +5,15 @@ use std::error::Error as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use orbit_proto::data_plane as wire;
-use orbit_proto::data_plane::transfer_service_client::TransferServiceClient;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, Status};
 
+use crate::grpc::pull_stream::PullStream;
 use crate::grpc::transfer::{decode_parcel, encode_fetches, encode_open};
 use crate::limits::{
     CONNECT_TIMEOUT, CONNECTION_WINDOW_BYTES, CONNECTIONS_PER_SOURCE_MAX, HTTP2_FRAME_BYTES,
-    KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MESSAGE_BYTES_MAX, SOURCES_CONNECTED_MAX, STREAM_WINDOW_BYTES,
+    KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, SOURCES_CONNECTED_MAX, STREAM_WINDOW_BYTES,
     STREAMS_PER_CONNECTION_MAX,
 };
 use crate::transfer::{Fetch, Open, Parcel};
@@ -47,7 +46,7 @@ struct Connection {
 /// One pull from one source.
 pub(crate) struct Pull {
     requests: Option<mpsc::Sender<wire::PullRequest>>,
-    responses: Streaming<wire::PullResponse>,
+    responses: PullStream,
     _user: Arc<()>,
 }
 
@@ -116,16 +115,13 @@ async fn begin(connection: Connection, open: Open) -> Result<Pull, PullError> {
     let (requests, waiting) = mpsc::channel(REQUESTS_WAITING_MAX);
     // There is room for the first one.
     let _ = requests.try_send(encode_open(open));
-    let mut client = TransferServiceClient::new(connection.channel)
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let responses = client.pull(ReceiverStream::new(waiting)).await.map_err(|status| refused(&status))?;
-    Ok(Pull { requests: Some(requests), responses: responses.into_inner(), _user: connection.users })
+    let responses = PullStream::open(connection.channel, waiting).await.map_err(|status| refused(&status))?;
+    Ok(Pull { requests: Some(requests), responses, _user: connection.users })
 }
 
 impl Pull {
     /// Asks for content. Waits while many requests are on their way.
-    pub(crate) async fn fetch(&self, fetches: Vec<Fetch>) -> Result<(), PullError> {
+    pub(crate) async fn fetch(&mut self, fetches: Vec<Fetch>) -> Result<(), PullError> {
         let ended = || PullError::Unavailable("the pull has ended".to_owned());
         let requests = self.requests.as_ref().ok_or_else(ended)?;
         requests.send(encode_fetches(fetches)).await.map_err(|_| ended())

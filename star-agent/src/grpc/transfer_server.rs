@@ -1,12 +1,14 @@
 //! The serving end of `TransferService`: checks who pulls and with which right, then hands over to
 //! [`source`](crate::source).
 
-use std::pin::Pin;
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
+use futures::future::BoxFuture;
 use futures::{Stream, StreamExt as _};
+use http::header::{CONTENT_TYPE, HeaderValue};
 use orbit_proto::data_plane as wire;
-use orbit_proto::data_plane::transfer_service_server::{TransferService, TransferServiceServer};
 use orbit_shared::bulletin::truncate_visibly;
 use orbit_shared::capability;
 use orbit_shared::entry::display_path;
@@ -14,11 +16,17 @@ use orbit_shared::words::StarId;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+use tonic::codec::BufferSettings;
+use tonic::server::NamedService;
 use tonic::transport::Server;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Status, Streaming};
+use tonic_prost::ProstDecoder;
 use tonic_types::{ErrorDetails, StatusExt as _};
+use tower::Service;
 
-use crate::grpc::transfer::{chunker_parameters, decode_fetches, decode_open, encode_parcel};
+use crate::grpc::pull_body::PullBody;
+use crate::grpc::transfer::{PULL_PATH, chunker_parameters, decode_fetches, decode_open};
 use crate::limits::{
     CONNECT_TIMEOUT, CONNECTION_WINDOW_BYTES, HTTP2_FRAME_BYTES, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT,
     MESSAGE_BYTES_MAX, PARCELS_READY_MAX, PULLS_SERVED_MAX, READ_JOBS_MAX, SERVED_STREAM_WINDOW_BYTES,
@@ -56,10 +64,27 @@ impl TransferServer {
     }
 
     /// The service to add to a server that went through [`tune`].
-    pub fn into_service(self) -> TransferServiceServer<Self> {
-        TransferServiceServer::new(self)
-            .max_decoding_message_size(MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(MESSAGE_BYTES_MAX)
+    pub fn into_service(self) -> PullService {
+        PullService { server: Arc::new(self) }
+    }
+
+    /// Takes up a pull.
+    async fn pull(
+        &self,
+        mut requests: Streaming<wire::PullRequest>,
+    ) -> Result<impl Stream<Item = Result<Parcel, Status>> + Send + use<>, Status> {
+        let (pull, place) = self.accept(&mut requests).await?;
+        let serving = Serving {
+            place: Arc::new(place),
+            meters: Arc::clone(&self.meters),
+            jobs: Arc::clone(&self.jobs),
+            shutdown: self.shutdown.clone(),
+        };
+        let (parcels, ready) = mpsc::channel::<Parcel>(PARCELS_READY_MAX);
+        // One slot, filled once: how the pull ended badly, told after the last parcel.
+        let (refusals, refusal) = mpsc::channel::<Status>(1);
+        tokio::spawn(run(pull, serving, requests, parcels, refusals));
+        Ok(ReceiverStream::new(ready).map(Ok).chain(ReceiverStream::new(refusal).map(Err)))
     }
 
     /// Reads and checks the first request. A refusal may name paths of any length.
@@ -136,28 +161,45 @@ fn within_headers(status: Status) -> Status {
     Status::new(status.code(), truncate_visibly(status.message(), STATUS_TEXT_BYTES_MAX))
 }
 
-#[tonic::async_trait]
-impl TransferService for TransferServer {
-    type PullStream = Pin<Box<dyn Stream<Item = Result<wire::PullResponse, Status>> + Send>>;
+/// `orbit.v1.TransferService` by hand: the generated one would copy every byte of content into a buffer of its codec.
+#[derive(Debug, Clone)]
+pub struct PullService {
+    server: Arc<TransferServer>,
+}
 
-    async fn pull(
-        &self,
-        request: Request<Streaming<wire::PullRequest>>,
-    ) -> Result<Response<Self::PullStream>, Status> {
-        let mut requests = request.into_inner();
-        let (pull, place) = self.accept(&mut requests).await.map_err(within_headers)?;
-        let serving = Serving {
-            place: Arc::new(place),
-            meters: Arc::clone(&self.meters),
-            jobs: Arc::clone(&self.jobs),
-            shutdown: self.shutdown.clone(),
-        };
-        let (parcels, ready) = mpsc::channel::<Parcel>(PARCELS_READY_MAX);
-        // One slot, filled once: how the pull ended badly, told after the last parcel.
-        let (refusals, refusal) = mpsc::channel::<Status>(1);
-        tokio::spawn(run(pull, serving, requests, parcels, refusals));
-        let parcels = ReceiverStream::new(ready).map(|parcel| Ok(encode_parcel(parcel)));
-        Ok(Response::new(Box::pin(parcels.chain(ReceiverStream::new(refusal).map(Err)))))
+impl NamedService for PullService {
+    const NAME: &'static str = "orbit.v1.TransferService";
+}
+
+impl Service<http::Request<Body>> for PullService {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let server = Arc::clone(&self.server);
+        Box::pin(async move {
+            if request.uri().path() != PULL_PATH {
+                let text = format!("this service has no method {}", request.uri().path());
+                return Ok(within_headers(Status::unimplemented(text)).into_http());
+            }
+            let decoder = ProstDecoder::<wire::PullRequest>::new(BufferSettings::default());
+            let requests =
+                Streaming::new_request(decoder, request.into_body(), None, Some(MESSAGE_BYTES_MAX));
+            Ok(match server.pull(requests).await {
+                Ok(parcels) => {
+                    let mut response = http::Response::new(Body::new(PullBody::new(parcels)));
+                    let grpc = HeaderValue::from_static("application/grpc");
+                    response.headers_mut().insert(CONTENT_TYPE, grpc);
+                    response
+                }
+                Err(status) => within_headers(status).into_http(),
+            })
+        })
     }
 }
 

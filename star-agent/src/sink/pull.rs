@@ -194,7 +194,7 @@ impl<'run> Puller<'run> {
         let mut fetches = std::mem::take(&mut self.to_send);
         while !fetches.is_empty() {
             let rest = fetches.split_off(fetches.len().min(FETCHES_PER_REQUEST_MAX));
-            let Some(pull) = &self.pull else { return Ok(()) };
+            let Some(pull) = &mut self.pull else { return Ok(()) };
             tokio::time::timeout(STALL_TIMEOUT, pull.fetch(fetches)).await.map_err(|_| stalled())??;
             fetches = rest;
         }

@@ -2,14 +2,13 @@
 
 use std::sync::{Arc, OnceLock};
 
-use bytes::Bytes;
 use orbit_shared::entry::display_path;
 use orbit_shared::session::{Failure, FailureCause, Fault};
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::chunker;
+use crate::content::Content;
 use crate::failures::at_destination;
 use crate::limits::SEGMENT_BYTES;
 use crate::roots::grant_owner_access;
@@ -39,7 +38,7 @@ pub(super) struct Piece {
     pub(super) target: Arc<Target>,
     pub(super) offset: u64,
     pub(super) chunks: Vec<Chunk>,
-    pub(super) content: Bytes,
+    pub(super) content: Content,
     /// Set when this is the whole file: then it is finished at once.
     pub(super) whole: Option<FileVersion>,
 }
@@ -60,11 +59,10 @@ pub(super) fn write_pieces(work: &Work, pieces: Vec<Piece>) -> Vec<PieceDone> {
 
 fn write_piece(work: &Work, piece: &Piece) -> Result<Option<Written>, Failure> {
     verify(work, piece)?;
-    let written =
-        piece.target.write(work, piece.item, piece.offset, &piece.content).and_then(|()| match piece.whole {
-            Some(version) => piece.target.finish(work, piece.item, &version).map(Some),
-            None => Ok(None),
-        });
+    let written = write_content(work, piece).and_then(|()| match piece.whole {
+        Some(version) => piece.target.finish(work, piece.item, &version).map(Some),
+        None => Ok(None),
+    });
     if written.is_err() && piece.whole.is_some() {
         remove(work, piece.item);
     }
@@ -72,16 +70,24 @@ fn write_piece(work: &Work, piece: &Piece) -> Result<Option<Written>, Failure> {
         .map(|written| written.map(|file| Written { bytes_transferred: piece.content.len() as u64, ..file }))
 }
 
-fn verify(work: &Work, piece: &Piece) -> Result<(), Failure> {
-    let mut start = 0;
-    for chunk in &piece.chunks {
-        let end = start + chunk.length as usize;
-        if chunker::hash(&piece.content[start..end]) != chunk.hash {
-            return Err(mismatch(work, piece.item, piece.offset + start as u64));
-        }
-        start = end;
+fn write_content(work: &Work, piece: &Piece) -> Result<(), Failure> {
+    let mut offset = piece.offset;
+    for bytes in piece.content.pieces() {
+        piece.target.write(work, piece.item, offset, bytes)?;
+        offset += bytes.len() as u64;
     }
-    assert_eq!(start, piece.content.len(), "the chunks of a piece are its content");
+    Ok(())
+}
+
+fn verify(work: &Work, piece: &Piece) -> Result<(), Failure> {
+    let mut rest = piece.content.clone();
+    for chunk in &piece.chunks {
+        let offset = piece.offset + (piece.content.len() - rest.len()) as u64;
+        if rest.split_to(chunk.length as usize).hash() != chunk.hash {
+            return Err(mismatch(work, piece.item, offset));
+        }
+    }
+    assert!(rest.is_empty(), "the chunks of a piece are its content");
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
+use crate::content::Content;
 use crate::limits::{
     FRAMES_PER_SMALL_FILE_MAX, PARCEL_BYTES, PARCEL_FRAMES_MAX, SMALL_FILE_BYTES_MAX, STALL_TIMEOUT,
 };
@@ -76,7 +77,7 @@ impl Packer {
         if self.frames.is_empty() {
             return Ok(());
         }
-        let payload = Bytes::from(std::mem::take(&mut self.buffer));
+        let payload = Content::from(Bytes::from(std::mem::take(&mut self.buffer)));
         self.meters.add_bytes(payload.len() as u64);
         let parcel = Parcel { frames: std::mem::take(&mut self.frames), payload };
         let sending = tokio::time::timeout(STALL_TIMEOUT, self.out.send(parcel));

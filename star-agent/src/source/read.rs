@@ -109,7 +109,7 @@ impl<'fetch> Reading<'fetch> {
             }
             packer.buffer.truncate(end);
             let content = &packer.buffer[start..end];
-            let cuts = chunker::cut(content, true);
+            let cuts = chunker::cut_anywhere(content);
             let chunks = cuts.iter().map(|cut| chunker::name(content, cut)).collect();
             frames.push(self.frame(None, range.offset, chunks, FrameEnd::More));
         }
@@ -126,50 +126,72 @@ impl<'fetch> Reading<'fetch> {
         Ok(packer.push_all(frames)?)
     }
 
-    /// Reads through a window that always holds more than a chunk.
     fn send_in_windows(&self, packer: &mut Packer) -> Result<(), Stop> {
         // Content of the small files before this one goes ahead.
         packer.flush()?;
         let mut version = Some(self.version);
         for range in &self.ranges {
-            let mut names = Vec::new();
-            let mut names_from = range.offset;
-            let mut offset = range.offset;
-            let end = range.offset + range.length;
-            let room = |left: u64| usize::try_from(left).unwrap_or(usize::MAX).min(PARCEL_BYTES);
-            let mut window = Vec::with_capacity(room(range.length));
-            while offset < end {
-                self.fill(&mut window, offset, end)?;
-                let cuts = chunker::cut(&window, offset + window.len() as u64 == end);
-                let cut_to = cuts.last().map_or(0, |cut| cut.end);
-                assert!(cut_to > 0, "a window of {} bytes holds a whole chunk", window.len());
-                let chunks = cuts.iter().map(|cut| chunker::name(&window, cut));
-                let rest = window.len() - cut_to;
-                assert!(rest < CHUNK_MAX_BYTES);
-                if self.fetch.is_hashes_only {
-                    names.extend(chunks);
-                    window.drain(..cut_to);
-                    if names.len() >= HASHES_PER_FRAME_MAX {
-                        let chunks = std::mem::take(&mut names);
-                        packer.push(self.frame(version.take(), names_from, chunks, FrameEnd::More))?;
-                        names_from = offset + cut_to as u64;
-                    }
-                } else {
-                    let chunks = chunks.collect();
-                    let mut next = Vec::with_capacity(room(end - offset - cut_to as u64));
-                    next.extend_from_slice(&window[cut_to..]);
-                    window.truncate(cut_to);
-                    let frame = self.frame(version.take(), offset, chunks, FrameEnd::More);
-                    packer.push_with(frame, std::mem::replace(&mut window, next))?;
-                }
-                offset += cut_to as u64;
-            }
-            if !names.is_empty() {
-                packer.push(self.frame(version.take(), names_from, names, FrameEnd::More))?;
+            if self.fetch.is_hashes_only {
+                self.send_names(packer, &mut version, range)?;
+            } else {
+                self.send_content(packer, &mut version, range)?;
             }
         }
         self.check_unchanged()?;
         Ok(packer.push(self.frame(version.take(), 0, Vec::new(), FrameEnd::Complete))?)
+    }
+
+    /// Sends a range window by window, each of them a message.
+    fn send_content(
+        &self,
+        packer: &mut Packer,
+        version: &mut Option<FileVersion>,
+        range: &Range,
+    ) -> Result<(), Stop> {
+        let end = range.offset + range.length;
+        let mut offset = range.offset;
+        while offset < end {
+            let mut window = Vec::with_capacity(window_bytes(end - offset));
+            self.fill(&mut window, offset, end)?;
+            let cuts = chunker::cut_anywhere(&window);
+            let chunks = cuts.iter().map(|cut| chunker::name(&window, cut)).collect();
+            let frame = self.frame(version.take(), offset, chunks, FrameEnd::More);
+            offset += window.len() as u64;
+            packer.push_with(frame, window)?;
+        }
+        Ok(())
+    }
+
+    /// Sends the names of a range's chunks, through a window that always holds more than one of them.
+    fn send_names(
+        &self,
+        packer: &mut Packer,
+        version: &mut Option<FileVersion>,
+        range: &Range,
+    ) -> Result<(), Stop> {
+        let end = range.offset + range.length;
+        let (mut offset, mut names_from) = (range.offset, range.offset);
+        let mut names = Vec::new();
+        let mut window = Vec::with_capacity(window_bytes(range.length));
+        while offset < end {
+            self.fill(&mut window, offset, end)?;
+            let cuts = chunker::cut(&window, offset + window.len() as u64 == end);
+            let cut_to = cuts.last().map_or(0, |cut| cut.end);
+            assert!(cut_to > 0, "a window of {} bytes holds a whole chunk", window.len());
+            names.extend(cuts.iter().map(|cut| chunker::name(&window, cut)));
+            assert!(window.len() - cut_to < CHUNK_MAX_BYTES);
+            window.drain(..cut_to);
+            offset += cut_to as u64;
+            if names.len() >= HASHES_PER_FRAME_MAX {
+                let chunks = std::mem::take(&mut names);
+                packer.push(self.frame(version.take(), names_from, chunks, FrameEnd::More))?;
+                names_from = offset;
+            }
+        }
+        if !names.is_empty() {
+            packer.push(self.frame(version.take(), names_from, names, FrameEnd::More))?;
+        }
+        Ok(())
     }
 
     /// Fills the window, whose first byte is at `offset`, up to its capacity or `end`.
@@ -199,6 +221,11 @@ impl<'fetch> Reading<'fetch> {
         let after = FileVersion::from(&stat);
         if after == self.version { Ok(()) } else { Err(Stop::Failed(changed_while_read(&self.path))) }
     }
+}
+
+/// Size of a window on content of which so many bytes are left.
+fn window_bytes(left: u64) -> usize {
+    usize::try_from(left).unwrap_or(usize::MAX).min(PARCEL_BYTES)
 }
 
 /// Opens the file at `path` below the base. Never follows a link and never waits for the other end of a FIFO.

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bytes::Bytes;
 use orbit_shared::entry::{display_path, join_path};
 use orbit_shared::session::{Failure, ItemResult};
 use tokio::task::JoinError;
 
+use crate::content::Content;
 use crate::failures::{changed_while_read, source_unavailable};
 use crate::grpc::transfer_client::PullError;
 use crate::limits::SEGMENT_BYTES;
@@ -51,7 +51,7 @@ impl Puller<'_> {
         Ok(())
     }
 
-    fn take_frame(&mut self, frame: Frame, content: Bytes, pieces: &mut Vec<Piece>) {
+    fn take_frame(&mut self, frame: Frame, content: Content, pieces: &mut Vec<Piece>) {
         let Some(fetching) = self.fetches.get_mut(&frame.fetch) else { return };
         let index = fetching.file;
         let file = &mut self.files[index];
