@@ -88,6 +88,16 @@ impl Process {
         line.trim().trim_end_matches(" kB").trim().parse().expect("a number of KiB")
     }
 
+    /// The processor time that it has used, in all its threads.
+    pub fn processor_time(&self) -> std::time::Duration {
+        let id = self.child.id().unwrap_or_else(|| panic!("{} has ended:\n{}", self.name, self.errors()));
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).expect("a process has a status");
+        // Behind the program's name, which stands in brackets: user and system time are the 12th and 13th fields.
+        let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
+        let ticks: u64 = fields.skip(11).take(2).map(|field| field.parse::<u64>().expect("ticks")).sum();
+        std::time::Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+    }
+
     /// Everything it wrote to standard error.
     pub fn errors(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.error_path).unwrap_or_default()).into_owned()

@@ -1,0 +1,70 @@
+//! The coordinator as a program, with Stars that are simulated in this process.
+
+use std::time::{Duration, Instant};
+
+use orbit_proto::v1;
+use orbit_tests::grid::Grid;
+
+use crate::star::{ROOT, SimulatedStar, name};
+use crate::Cost;
+
+/// Time between two looks at whether Stars have registered or jobs have ended.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// How long it takes from the first job's creation until the last one's end: one job for each Star, `items` together.
+#[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+pub(crate) async fn measure(stars: u64, items: u64) -> (Duration, Cost) {
+    let mut grid = Grid::start_with(&[], &[]).await;
+    connect(&grid, stars, items / stars).await;
+    let client = grid.client();
+    let before = cost(&mut grid);
+    let start = Instant::now();
+    let mut jobs = Vec::new();
+    for number in 0..stars {
+        let place = |path: &str| v1::Location {
+            star_id: name(number),
+            path: format!("{ROOT}{path}"),
+            ..v1::Location::default()
+        };
+        let spec = v1::JobSpec {
+            source: Some(place("source")),
+            destinations: vec![place("destination")],
+            ..v1::JobSpec::default()
+        };
+        jobs.push(client.create(spec).await);
+    }
+    for job_id in jobs {
+        while !client.has_ended(job_id).await {
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+    }
+    let wall = start.elapsed();
+    let after = cost(&mut grid);
+    (wall, Cost { processor: after.processor - before.processor, ..after })
+}
+
+/// What Stars cost that only say that they live.
+pub(crate) async fn watch_idle(stars: u64, time: Duration) -> Cost {
+    let mut grid = Grid::start_with(&[], &["--heartbeat-interval", "5s"]).await;
+    connect(&grid, stars, 0).await;
+    let before = cost(&mut grid);
+    tokio::time::sleep(time).await;
+    let after = cost(&mut grid);
+    Cost { processor: after.processor - before.processor, ..after }
+}
+
+/// Connects Stars and waits until all of them may receive work.
+async fn connect(grid: &Grid, stars: u64, entries: u64) {
+    for number in 0..stars {
+        tokio::spawn(SimulatedStar::connect(grid.address(), number, entries).run());
+    }
+    let client = grid.client();
+    for number in 0..stars {
+        client.wait_star(&name(number), "receives work", orbit_tests::grid::is_ready).await;
+    }
+}
+
+fn cost(grid: &mut Grid) -> Cost {
+    let coordinator = grid.coordinator();
+    Cost { processor: coordinator.processor_time(), peak_mebibytes: coordinator.memory_peak_kib() / 1024 }
+}
