@@ -1,8 +1,11 @@
 //! The coordinator's clocks: the only place that reads them.
+//!
+//! The monotonic one is the runtime's, which is the system's unless a simulation moves it.
 
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use orbit_shared::time::{Monotonic, Now};
+use tokio::time::Instant;
 
 /// Both clocks; the monotonic one starts when this is made.
 #[derive(Debug, Clone, Copy)]
@@ -12,7 +15,6 @@ pub(crate) struct Clock {
 
 impl Clock {
     /// Starts the monotonic clock.
-    #[expect(clippy::disallowed_methods, reason = "the one place where the coordinator's clocks are read")]
     pub(crate) fn start() -> Self {
         Self { started_at: Instant::now() }
     }

@@ -2,12 +2,14 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
 use orbit_shared::settings::parse_duration;
 
 use crate::core::CoreConfig;
+use crate::net::Tcp;
 use crate::server::CoordinatorOptions;
 
 /// The coordinator of Orbit Grid: plans and records what the Stars move.
@@ -59,6 +61,7 @@ impl From<CoordinatorFlags> for CoordinatorOptions {
                 ..CoreConfig::default()
             },
             is_plaintext_allowed: flags.insecure_plaintext,
+            network: Arc::new(Tcp),
         }
     }
 }

@@ -331,7 +331,7 @@ impl Driver {
 
 async fn wait_until(clock: Clock, deadline: Option<orbit_shared::time::Monotonic>) {
     match deadline.and_then(|at| clock.instant(at)) {
-        Some(instant) => tokio::time::sleep_until(instant.into()).await,
+        Some(instant) => tokio::time::sleep_until(instant).await,
         None => std::future::pending().await,
     }
 }

@@ -10,6 +10,7 @@ pub mod core;
 mod driver;
 mod grpc;
 mod http;
+pub mod net;
 pub mod provenance_log;
 mod server;
 pub mod store;

@@ -15,6 +15,7 @@ use crate::core::CoreConfig;
 use crate::driver::{Driver, DriverError};
 use crate::grpc::{self, Faces};
 use crate::http;
+use crate::net::{Network, Tcp};
 use crate::provenance_log::{ProvenanceLog, ProvenanceLogError};
 use crate::store::{EmbeddedStore, StoreError};
 
@@ -36,6 +37,8 @@ pub struct CoordinatorOptions {
     pub core: CoreConfig,
     /// Whether it may listen beyond this machine without encryption.
     pub is_plaintext_allowed: bool,
+    /// What gRPC is served on.
+    pub network: Arc<dyn Network>,
 }
 
 impl CoordinatorOptions {
@@ -48,6 +51,7 @@ impl CoordinatorOptions {
             backup_dir: None,
             core: CoreConfig::default(),
             is_plaintext_allowed: false,
+            network: Arc::new(Tcp),
         }
     }
 }
@@ -150,9 +154,13 @@ pub async fn start(options: CoordinatorOptions) -> Result<CoordinatorHandle, Sta
     let data_dir = options.data_dir.clone();
     let failed = |error| StartError::DataDir { path: data_dir.clone(), error };
     std::fs::create_dir_all(&options.data_dir).map_err(failed)?;
-    let listener = bind("--listen", options.listen).await?;
+    let taken = options.network.listen(options.listen).await;
+    let listener = taken.map_err(refused("--listen", options.listen))?;
     let http_listener = match options.http_listen {
-        Some(address) => Some(bind("--http-listen", address).await?),
+        Some(address) => {
+            let taken = TcpListener::bind(address).await;
+            Some(taken.map_err(refused("--http-listen", address))?)
+        }
         None => None,
     };
     let store = Arc::new(EmbeddedStore::open(&options.data_dir.join(STORE_FILE))?);
@@ -162,10 +170,11 @@ pub async fn start(options: CoordinatorOptions) -> Result<CoordinatorHandle, Sta
     let (stop, driver_stop) = (CancellationToken::new(), CancellationToken::new());
     let backups = options.backup_dir.unwrap_or_else(|| options.data_dir.join("backups"));
     let faces = Faces { inbox, store, provenance, backups: backups.into(), stop: stop.clone() };
-    let address = |listener: &TcpListener, asked: SocketAddr| listener.local_addr().unwrap_or(asked);
-    let local_addr = address(&listener, options.listen);
-    let http_addr =
-        http_listener.as_ref().zip(options.http_listen).map(|(socket, asked)| address(socket, asked));
+    let local_addr = listener.local_addr().unwrap_or(options.listen);
+    let http_addr = http_listener
+        .as_ref()
+        .zip(options.http_listen)
+        .map(|(socket, asked)| socket.local_addr().unwrap_or(asked));
     let driver = tokio::spawn(driver.run(driver_stop.clone()));
     let http = http_listener.map(|listener| tokio::spawn(http::serve(listener, faces.clone())));
     let serving = tokio::spawn(async move {
@@ -195,6 +204,6 @@ fn check(options: &CoordinatorOptions) -> Result<(), StartError> {
     Ok(())
 }
 
-async fn bind(flag: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|error| StartError::Listen { flag, address, error })
+fn refused(flag: &'static str, address: SocketAddr) -> impl FnOnce(std::io::Error) -> StartError {
+    move |error| StartError::Listen { flag, address, error }
 }

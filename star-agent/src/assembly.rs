@@ -61,7 +61,8 @@ pub(crate) async fn assemble(
         .add_service(reflection().build_v1().map_err(damaged)?)
         .add_service(reflection().build_v1alpha().map_err(damaged)?);
     let (identity, checkpoints) = (vault.identity(), vault.checkpoints()?);
-    let sink = Sink::new(star_id(), identity, Arc::clone(&roots), Arc::clone(&meters), checkpoints);
+    let (reads, counts, network) = (Arc::clone(&roots), Arc::clone(&meters), Arc::clone(&options.network));
+    let sink = Sink::new(star_id(), identity, reads, counts, checkpoints, network);
     let registry = SemanticRegistry::built_in();
     // Only the path is looked at: reading the head of every file would make a scan as slow as a copy of small files.
     let classify: Classify = Arc::new(move |path| registry.classify(path, None).rank());

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
@@ -12,6 +13,8 @@ use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use orbit_shared::session::{Root, limits};
 use orbit_shared::settings::parse_duration;
 use orbit_shared::words::StarId;
+
+use crate::net::{Network, Tcp};
 
 /// The Star of Orbit Grid: moves data between the directories of this machine and those of others.
 #[derive(Debug, Clone, Parser)]
@@ -71,6 +74,8 @@ pub struct StarOptions {
     pub drain_timeout: Duration,
     /// Whether it may listen beyond this machine without encryption.
     pub is_plaintext_allowed: bool,
+    /// What it is reached by, and reaches others by.
+    pub network: Arc<dyn Network>,
 }
 
 impl StarOptions {
@@ -86,6 +91,7 @@ impl StarOptions {
             advertise: None,
             drain_timeout: Duration::from_secs(30),
             is_plaintext_allowed: false,
+            network: Arc::new(Tcp),
         }
     }
 }
@@ -102,6 +108,7 @@ impl From<StarFlags> for StarOptions {
             advertise: flags.advertise,
             drain_timeout: flags.drain_timeout,
             is_plaintext_allowed: flags.insecure_plaintext,
+            network: Arc::new(Tcp),
         }
     }
 }

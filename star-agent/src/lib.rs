@@ -15,6 +15,7 @@ pub mod grpc;
 pub mod health;
 pub mod limits;
 pub mod meters;
+pub mod net;
 pub mod open_files;
 pub mod plane;
 pub mod roots;

@@ -5,11 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use orbit_shared::health_monitor::HealthConfig;
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio_stream::StreamExt as _;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Router;
 use tracing::{info, warn};
@@ -22,6 +19,7 @@ use crate::core::{CoreConfig, Event, StarCore};
 use crate::driver::{Driver, ExitReport, Surroundings};
 use crate::grpc::session::{AddressError, endpoint};
 use crate::health::HealthProbe;
+use crate::net::Listener;
 use crate::plane::DataPlane;
 use crate::roots::RootsError;
 use crate::vault::{Vault, VaultError};
@@ -123,7 +121,7 @@ pub async fn start(options: StarOptions, shutdown: CancellationToken) -> Result<
     let coordinators = coordinators.collect::<Result<Vec<_>, _>>()?;
     let vault = Arc::new(Vault::open(&options.vault, Uuid::new_v4())?);
     let listen_failed = |error| StarError::Listen { listen: options.listen, error };
-    let listener = TcpListener::bind(options.listen).await.map_err(listen_failed)?;
+    let listener = options.network.listen(options.listen).await.map_err(listen_failed)?;
     let local_addr = listener.local_addr().map_err(listen_failed)?;
 
     let (keys, keys_seen) = watch::channel(Vec::new());
@@ -135,7 +133,8 @@ pub async fn start(options: StarOptions, shutdown: CancellationToken) -> Result<
     let clock = Clock::start();
     let core = StarCore::new(core_config(&options, &vault, local_addr), clock.now());
     let probe = HealthProbe::new(&options.roots, health_config());
-    let world = Surroundings { clock, plane: parts.plane, vault, coordinators, keys };
+    let network = options.network;
+    let world = Surroundings { clock, plane: parts.plane, vault, network, coordinators, keys };
     let (driver, inbox) = Driver::new(core, world, probe);
     let stop = shutdown.child_token();
     let task = tokio::spawn(run(driver, parts.router, listener, serving, stop.clone()));
@@ -146,22 +145,11 @@ pub async fn start(options: StarOptions, shutdown: CancellationToken) -> Result<
 async fn run(
     driver: Driver,
     router: Router,
-    listener: TcpListener,
+    listener: Box<dyn Listener>,
     serving: CancellationToken,
     stop: CancellationToken,
 ) -> ExitReport {
-    // Small messages go out at once; `serve_with_incoming` sets nothing on the sockets that it is given.
-    let incoming = TcpListenerStream::new(listener).map(|accepted| {
-        accepted.inspect(|socket| {
-            if let Err(error) = socket.set_nodelay(true) {
-                warn!("a connection stays slow: {error}");
-            }
-        })
-    });
-    let server = tokio::spawn({
-        let serving = serving.clone();
-        async move { router.serve_with_incoming_shutdown(incoming, serving.cancelled()).await }
-    });
+    let server = tokio::spawn(listener.serve(router, serving.clone()));
     let report = driver.run(stop).await;
     serving.cancel();
     let aborting = server.abort_handle();

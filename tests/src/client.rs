@@ -38,6 +38,11 @@ impl Client {
         Self { channel: endpoint.connect_lazy() }
     }
 
+    /// The same over a channel of the caller's.
+    pub fn over(channel: Channel) -> Self {
+        Self { channel }
+    }
+
     /// The same from within a network namespace, whatever connects it to others.
     pub fn within_namespace(address: &str, namespace: &Path) -> Self {
         let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address makes a URL");

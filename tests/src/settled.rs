@@ -49,18 +49,23 @@ pub async fn assert_settled(client: &Client, job_id: u64) -> v1::Job {
 /// Asserts that with no job left nothing is held: guards are empty and journals are.
 pub async fn assert_nothing_held(grid: &Grid, client: &Client, stars: &[&str]) {
     for star in stars {
-        eventually(&format!("the guard of {star} to be empty"), async || {
-            let guard = client.guard(star).await;
-            (guard.object_count == 0 && guard.byte_size == 0).then_some(())
-        })
-        .await;
-        let journal = grid.vault(star).join("assignments");
-        eventually(&format!("{} to be empty", journal.display()), async || {
-            let mut entries = std::fs::read_dir(&journal).expect("a vault has a journal");
-            entries.next().is_none().then_some(())
-        })
-        .await;
+        assert_holds_nothing(client, star, &grid.vault(star)).await;
     }
+}
+
+/// The same for one Star with its vault.
+pub async fn assert_holds_nothing(client: &Client, star: &str, vault: &Path) {
+    eventually(&format!("the guard of {star} to be empty"), async || {
+        let guard = client.guard(star).await;
+        (guard.object_count == 0 && guard.byte_size == 0).then_some(())
+    })
+    .await;
+    let journal = vault.join("assignments");
+    eventually(&format!("{} to be empty", journal.display()), async || {
+        let mut entries = std::fs::read_dir(&journal).expect("a vault has a journal");
+        entries.next().is_none().then_some(())
+    })
+    .await;
 }
 
 /// Tries again without end, so that an outage of any length makes no dead letter: only what a test looks for does.

@@ -32,14 +32,13 @@ use orbit_proto::v1::provenance_service_server::ProvenanceServiceServer;
 use orbit_proto::v1::session_service_server::SessionServiceServer;
 use orbit_proto::v1::star_service_server::StarServiceServer;
 use orbit_shared::session::limits::SESSION_MESSAGE_BYTES_MAX;
-use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::server::NamedService;
 use tonic::service::{Routes, RoutesBuilder};
 use tonic::transport::Server;
 
 use crate::driver::Inbox;
+use crate::net::Listener;
 use crate::provenance_log::ProvenanceLog;
 use crate::store::Store;
 
@@ -67,21 +66,14 @@ pub(crate) struct Faces {
 }
 
 /// Serves until `stop`, then lets calls in progress end.
-pub(crate) async fn serve(listener: TcpListener, faces: Faces) -> Result<(), ServeError> {
+pub(crate) async fn serve(listener: Box<dyn Listener>, faces: Faces) -> Result<(), ServeError> {
     let stop = faces.stop.clone();
-    let incoming = tokio_stream::StreamExt::map(TcpListenerStream::new(listener), |stream| {
-        let stream = stream?;
-        stream.set_nodelay(true)?;
-        Ok::<_, std::io::Error>(stream)
-    });
-    Server::builder()
+    let router = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
-        .add_routes(routes(&faces).await?)
-        .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
-        .await
-        .map_err(ServeError::Transport)
+        .add_routes(routes(&faces).await?);
+    listener.serve(router, stop).await.map_err(ServeError::Transport)
 }
 
 /// Why serving ended.

@@ -23,6 +23,7 @@ use crate::clock::Clock;
 use crate::core::{Effect, Event, SessionEnd, StarCore, Vitals};
 use crate::grpc::session::Session;
 use crate::health::HealthProbe;
+use crate::net::Network;
 use crate::plane::DataPlane;
 use crate::vault::Vault;
 
@@ -51,6 +52,7 @@ pub(crate) struct Surroundings {
     pub(crate) clock: Clock,
     pub(crate) plane: Arc<dyn DataPlane>,
     pub(crate) vault: Arc<Vault>,
+    pub(crate) network: Arc<dyn Network>,
     pub(crate) coordinators: Vec<Endpoint>,
     pub(crate) keys: watch::Sender<Vec<Vec<u8>>>,
 }
@@ -216,7 +218,8 @@ impl Driver {
     fn connect(&mut self, session: u64, coordinator: usize, hello: Hello) {
         let endpoint = self.world.coordinators[coordinator].clone();
         info!("connecting to {}", endpoint.uri());
-        self.session = Some(Session::open(endpoint, session, hello, self.sender.clone()));
+        let network = Arc::clone(&self.world.network);
+        self.session = Some(Session::open(network, endpoint, session, hello, self.sender.clone()));
     }
 
     /// The queue of a session is full or closed. The core learns of it as of any other loss, once: a session that ended

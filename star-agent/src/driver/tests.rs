@@ -178,6 +178,7 @@ impl Stage {
             clock,
             plane: Arc::clone(&plane) as Arc<dyn DataPlane>,
             vault,
+            network: Arc::new(crate::net::Tcp),
             // The first of the three is nobody: the driver must come to the next by itself.
             coordinators: ["http://127.0.0.1:1", &address, &address].map(|it| endpoint(it).unwrap()).to_vec(),
             keys: keys_sender,

@@ -5,6 +5,7 @@
 //! than what the session protocol lets a Star have unacknowledged; a coordinator that stops reading fills it, and that
 //! ends the session.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use orbit_proto::v1::session_service_client::SessionServiceClient;
@@ -19,6 +20,7 @@ use tonic::transport::Endpoint;
 use tonic::{Code, Status, Streaming};
 
 use crate::core::{Event, SessionEnd};
+use crate::net::Network;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -71,11 +73,17 @@ pub struct Session {
 
 impl Session {
     /// Starts to open a session; what comes of it arrives in the inbox.
-    pub fn open(endpoint: Endpoint, number: u64, hello: Hello, inbox: mpsc::Sender<Event>) -> Self {
+    pub fn open(
+        network: Arc<dyn Network>,
+        endpoint: Endpoint,
+        number: u64,
+        hello: Hello,
+        inbox: mpsc::Sender<Event>,
+    ) -> Self {
         let (outbound, messages) = mpsc::channel(OUTBOUND_MAX);
         outbound.try_send(StarMessage::Hello(hello)).expect("the queue is new and empty");
         let cancel = CancellationToken::new();
-        let running = run(endpoint, number, messages, inbox);
+        let running = run(network, endpoint, number, messages, inbox);
         let task = tokio::spawn({
             let cancel = cancel.clone();
             async move {
@@ -107,13 +115,14 @@ impl Session {
 }
 
 async fn run(
+    network: Arc<dyn Network>,
     endpoint: Endpoint,
     session: u64,
     messages: mpsc::Receiver<StarMessage>,
     inbox: mpsc::Sender<Event>,
 ) {
     let address = endpoint.uri().to_string();
-    let end = match speak(endpoint, session, messages, &inbox).await {
+    let end = match speak(&*network, endpoint, session, messages, &inbox).await {
         Ok(()) => SessionEnd::Lost(format!("{address} ended the session")),
         Err(status) => judge(&address, &status),
     };
@@ -122,12 +131,13 @@ async fn run(
 }
 
 async fn speak(
+    network: &dyn Network,
     endpoint: Endpoint,
     session: u64,
     messages: mpsc::Receiver<StarMessage>,
     inbox: &mpsc::Sender<Event>,
 ) -> Result<(), Status> {
-    let channel = endpoint.connect().await.map_err(|error| Status::unavailable(chain(&error)))?;
+    let channel = network.connect(endpoint).await.map_err(|error| Status::unavailable(chain(&error)))?;
     let mut client = SessionServiceClient::new(channel)
         .max_encoding_message_size(limits::SESSION_MESSAGE_BYTES_MAX)
         .max_decoding_message_size(limits::SESSION_MESSAGE_BYTES_MAX);

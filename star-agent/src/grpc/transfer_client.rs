@@ -16,6 +16,7 @@ use crate::limits::{
     KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, SOURCES_CONNECTED_MAX, STREAM_WINDOW_BYTES,
     STREAMS_PER_CONNECTION_MAX,
 };
+use crate::net::Network;
 use crate::transfer::{Fetch, Open, Parcel};
 
 /// Requests that wait to be sent on one pull.
@@ -31,8 +32,9 @@ pub(crate) enum PullError {
 }
 
 /// Connections to sources, kept for the next pull.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Connections {
+    network: Arc<dyn Network>,
     kept: Mutex<BTreeMap<String, Vec<Connection>>>,
 }
 
@@ -51,6 +53,11 @@ pub(crate) struct Pull {
 }
 
 impl Connections {
+    /// None yet.
+    pub(crate) fn new(network: Arc<dyn Network>) -> Self {
+        Self { network, kept: Mutex::default() }
+    }
+
     /// Opens a pull from the Star at `address`.
     pub(crate) async fn pull(&self, address: &str, open: Open) -> Result<Pull, PullError> {
         let connection = self.connection(address).await?;
@@ -69,7 +76,7 @@ impl Connections {
         if let Some(connection) = self.kept_connection(address) {
             return Ok(connection);
         }
-        let channel = connect(address).await?;
+        let channel = connect(&*self.network, address).await?;
         let connection = Connection { channel, users: Arc::new(()) };
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() >= SOURCES_CONNECTED_MAX && !kept.contains_key(address) {
@@ -97,7 +104,7 @@ impl Connections {
     }
 }
 
-async fn connect(address: &str) -> Result<Channel, PullError> {
+async fn connect(network: &dyn Network, address: &str) -> Result<Channel, PullError> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|error| PullError::Unavailable(format!("{address:?} is not an address: {error}")))?
         .connect_timeout(CONNECT_TIMEOUT)
@@ -108,7 +115,7 @@ async fn connect(address: &str) -> Result<Channel, PullError> {
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .keep_alive_while_idle(false)
         .tcp_nodelay(true);
-    endpoint.connect().await.map_err(|error| PullError::Unavailable(chain(&error)))
+    network.connect(endpoint).await.map_err(|error| PullError::Unavailable(chain(&error)))
 }
 
 async fn begin(connection: Connection, open: Open) -> Result<Pull, PullError> {

@@ -1,12 +1,12 @@
 //! Gathers entries into batches, each of which costs one credit: the first is small so that dispatch starts early.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use orbit_shared::entry::{Entry, EntryKind};
 use orbit_shared::session::limits::{SCAN_BATCH_BYTES_MAX, SCAN_BATCH_ENTRIES_MAX};
 use orbit_shared::session::{Failure, ScanBatch};
 use tokio::sync::{Semaphore, mpsc};
+use tokio::time::Instant;
 
 use crate::clock;
 use crate::limits::{FIRST_SCAN_BATCH_ENTRIES, SCAN_BATCH_AGE_MAX, SCAN_SILENCE_MAX};

@@ -35,6 +35,7 @@ use crate::failures::{at_destination, permanent};
 use crate::grpc::transfer_client::Connections;
 use crate::limits::{BASES_MAX, PULLS_MAX};
 use crate::meters::Meters;
+use crate::net::Network;
 use crate::roots::{PathError, Roots};
 use crate::sink::claims::Claims;
 use crate::sink::publish::Syncers;
@@ -73,13 +74,14 @@ impl Sink {
         roots: Arc<Roots>,
         meters: Arc<Meters>,
         checkpoints: Checkpoints,
+        network: Arc<dyn Network>,
     ) -> Arc<Self> {
         Arc::new(Self {
             star_id,
             identity,
             roots,
             meters,
-            connections: Connections::default(),
+            connections: Connections::new(network),
             pulls: Semaphore::new(PULLS_MAX),
             bases: Arc::new(Semaphore::new(BASES_MAX)),
             syncers: Arc::default(),

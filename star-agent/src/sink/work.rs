@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Instant;
 
 use orbit_shared::entry::{EntryKind, TEMPORARY_PREFIX, join_path};
 use orbit_shared::session::{AssignedItem, Assignment, ItemOutcome, ItemResult};
@@ -13,6 +12,7 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::Errno;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 

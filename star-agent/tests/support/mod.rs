@@ -17,6 +17,7 @@ use orbit_shared::session::{
 use orbit_shared::words::{AssignmentId, JobId, StarId};
 use orbit_star::checkpoints::Checkpoints;
 use orbit_star::meters::Meters;
+use orbit_star::net::Tcp;
 use orbit_star::roots::Roots;
 use orbit_star::sink::Sink;
 use orbit_star::source::{TransferServer, tune};
@@ -85,7 +86,8 @@ impl Pair {
         let vault = tempfile::tempdir().unwrap();
         let checkpoints = Checkpoints::open(vault.path()).unwrap();
         let meters = Arc::clone(&sink_meters);
-        let sink = Sink::new(star("destination"), IDENTITY, written, meters, checkpoints.clone());
+        let network = Arc::new(Tcp);
+        let sink = Sink::new(star("destination"), IDENTITY, written, meters, checkpoints.clone(), network);
         Self {
             source,
             destination,

@@ -23,6 +23,11 @@ pub fn random_seeds(count: u64) -> impl Iterator<Item = u64> {
 
 /// Runs one seed; a failure is answered, not thrown.
 pub fn run_one(seed: u64) -> Result<simulation::Outcome, Failure> {
+    caught(seed, || simulation::run(seed, false))
+}
+
+/// The same for whatever a seed may stand for.
+pub fn caught<T>(seed: u64, run: impl FnOnce() -> T) -> Result<T, Failure> {
     static QUIET: Once = Once::new();
     QUIET.call_once(|| {
         let usual = panic::take_hook();
@@ -34,8 +39,11 @@ pub fn run_one(seed: u64) -> Result<simulation::Outcome, Failure> {
             }
         }));
     });
-    panic::catch_unwind(AssertUnwindSafe(|| simulation::run(seed, false)))
-        .map_err(|_| (seed, LAST_PANIC.with_borrow(Clone::clone)))
+    LAST_PANIC.with_borrow_mut(String::clear);
+    let outcome = panic::catch_unwind(AssertUnwindSafe(run));
+    // Also one that a task of the product kept to itself.
+    let panic = LAST_PANIC.with_borrow(Clone::clone);
+    outcome.ok().filter(|_| panic.is_empty()).ok_or((seed, panic))
 }
 
 /// Failures that are shown whole.
@@ -75,8 +83,13 @@ pub fn on_all_cores<T: Sync, R: Send>(all: &[T], work: impl Fn(&T) -> R + Sync) 
 
 /// Failures for a person, each with the command that replays it.
 pub fn report(failures: &[Failure]) -> String {
+    report_of("simulation", failures)
+}
+
+/// The same for the seeds of another suite.
+pub fn report_of(suite: &str, failures: &[Failure]) -> String {
     let lines = failures.iter().take(FAILURES_SHOWN).map(|(seed, why)| {
-        format!("SEED={seed} cargo test -p orbit-tests --test simulation -- --nocapture\n    {why}\n")
+        format!("SEED={seed} cargo test -p orbit-tests --test {suite} -- --nocapture\n    {why}\n")
     });
     format!("{} seeds failed\n{}", failures.len(), lines.collect::<String>())
 }
