@@ -1,8 +1,6 @@
 //! Compiles `orbit/v1/*.proto` in-process, so that no `protoc` has to be installed.
 
-use std::path::{Path, PathBuf};
-
-use prost_types::FileDescriptorSet;
+use std::path::PathBuf;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?);
@@ -17,25 +15,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     compiler.include_source_info(true).include_imports(true).open_files(&files)?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("orbit_descriptor.bin"), compiler.encode_file_descriptor_set())?;
-    generate(&compiler, &out)
-}
-
-/// The data plane is generated apart from the rest because its messages go through a codec of their own.
-fn generate(compiler: &protox::Compiler, out: &Path) -> Result<(), Box<dyn std::error::Error>> {
-    let (data_plane, control): (Vec<_>, Vec<_>) = compiler
-        .file_descriptor_set()
-        .file
-        .into_iter()
-        .partition(|file| file.name().ends_with("/transfer.proto"));
-    let data_plane_out = out.join("data_plane");
-    std::fs::create_dir_all(&data_plane_out)?;
     // Without `connect` constructors: SessionService has a method of that name. Clients are made from a channel.
-    let configure =
-        || tonic_prost_build::configure().bytes(".").build_transport(false).emit_rerun_if_changed(false);
-    configure().out_dir(out).compile_fds(FileDescriptorSet { file: control })?;
-    configure()
-        .out_dir(data_plane_out)
-        .codec_path("crate::codec::DataPlaneCodec")
-        .compile_fds(FileDescriptorSet { file: data_plane })?;
+    tonic_prost_build::configure()
+        .bytes(".")
+        .build_transport(false)
+        .emit_rerun_if_changed(false)
+        .compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }

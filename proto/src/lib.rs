@@ -1,23 +1,16 @@
-//! The wire of Orbit Grid: the generated types of `orbit.v1`, the data plane's codec, and the conversions between the
-//! wire and the words of `orbit-shared`.
+//! The wire of Orbit Grid: the generated types of `orbit.v1`, and the conversions between the wire and the words of
+//! `orbit-shared`.
 //!
 //! Generated types are named only here and in the `grpc` modules of the programs. Everything else speaks
 //! `orbit-shared`.
 
-pub mod codec;
 pub mod convert;
 pub mod json;
 
-/// The generated types and services of `orbit.v1`, without the data plane.
+/// The generated types and services of `orbit.v1`.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::disallowed_types, clippy::large_futures)]
 pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/orbit.v1.rs"));
-}
-
-/// The generated types and services of the data plane, `orbit/v1/transfer.proto`.
-#[allow(missing_docs, unreachable_pub, clippy::all, clippy::disallowed_types, clippy::large_futures)]
-pub mod data_plane {
-    include!(concat!(env!("OUT_DIR"), "/data_plane/orbit.v1.rs"));
 }
 
 /// The compiled descriptors of every file of `orbit.v1` and its imports, with comments; what reflection serves.

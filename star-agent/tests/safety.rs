@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
-use orbit_proto::data_plane as wire;
-use orbit_proto::data_plane::transfer_service_server::{TransferService, TransferServiceServer};
+use orbit_proto::v1 as wire;
+use orbit_proto::v1::transfer_service_server::{TransferService, TransferServiceServer};
 use orbit_shared::capability::CapabilitySigner;
 use orbit_shared::entry::{Entry, EntryKind};
 use orbit_shared::session::{FailureCause, Fault, ItemResult};

@@ -4,7 +4,7 @@ use bytes::Buf as _;
 use http::header::{CONTENT_TYPE, HeaderValue, TE};
 use http::{Method, Request, StatusCode, Uri, Version};
 use http_body_util::BodyExt as _;
-use orbit_proto::data_plane as wire;
+use orbit_proto::v1 as wire;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;

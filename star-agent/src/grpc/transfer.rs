@@ -2,7 +2,7 @@
 //! what a peer announces never decides how much memory is taken.
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
-use orbit_proto::data_plane as wire;
+use orbit_proto::v1 as wire;
 use orbit_shared::entry::is_confined;
 use orbit_shared::session::{Failure, FailureCause, Fault};
 use orbit_shared::time::WallTime;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use orbit_proto::data_plane as wire;
+use orbit_proto::v1 as wire;
 use tokio::sync::mpsc;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};

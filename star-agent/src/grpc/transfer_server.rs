@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use futures::future::BoxFuture;
 use futures::{Stream, StreamExt as _};
 use http::header::{CONTENT_TYPE, HeaderValue};
-use orbit_proto::data_plane as wire;
+use orbit_proto::v1 as wire;
 use orbit_shared::bulletin::truncate_visibly;
 use orbit_shared::capability;
 use orbit_shared::entry::display_path;

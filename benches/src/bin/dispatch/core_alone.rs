@@ -56,8 +56,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let mut effects = Effects::default();
-        let core =
-            Core::recover(CoreConfig::default(), Recovered::default(), Now::from_ms(0), &mut effects);
+        let core = Core::recover(CoreConfig::default(), Recovered::default(), Now::from_ms(0), &mut effects);
         Self { core, milliseconds: 0, scan: None, assigned: BTreeMap::new(), reports: 0, settled: 0 }
     }
 

@@ -80,7 +80,10 @@ fn row(what: &str, stars: u64, items: u64, wall: Duration, cost: Option<Cost>) -
         }
         None => (String::new(), String::new()),
     };
-    format!("| {what} | {stars} | {items} | {:.2} s | {rate:.0} | {processor} | {memory} |", wall.as_secs_f64())
+    format!(
+        "| {what} | {stars} | {items} | {:.2} s | {rate:.0} | {processor} | {memory} |",
+        wall.as_secs_f64()
+    )
 }
 
 fn print(out: &mut impl std::io::Write, line: &str) {

@@ -1,6 +1,7 @@
 //! A Star without disks: lists a tree that exists nowhere, and has stored what it is given at once.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use orbit_shared::lifecycle::LifecycleState;
@@ -8,6 +9,7 @@ use orbit_shared::session::{CoordinatorMessage, Heartbeat, Hello, Root, StarMess
 use orbit_shared::words::StarId;
 use orbit_star::core::Event;
 use orbit_star::grpc::session::{Session, endpoint};
+use orbit_star::net::Tcp;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -45,7 +47,7 @@ impl SimulatedStar {
         };
         let (sender, inbox) = mpsc::channel(INBOX_MAX);
         let endpoint = endpoint(&format!("http://{address}")).expect("an address");
-        let session = Session::open(endpoint, 1, hello, sender);
+        let session = Session::open(Arc::new(Tcp), endpoint, 1, hello, sender);
         Self { session, inbox, lifecycle: LifecycleState::Registered, entries, scan: None, reports: 0 }
     }
 

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use orbit_proto::v1;
 use orbit_tests::grid::Grid;
 
-use crate::star::{ROOT, SimulatedStar, name};
 use crate::Cost;
+use crate::star::{ROOT, SimulatedStar, name};
 
 /// Time between two looks at whether Stars have registered or jobs have ended.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
