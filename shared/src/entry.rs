@@ -102,18 +102,29 @@ impl Entry {
 /// Shows a path to a person: UTF-8 as it is, control characters, backslashes and other bytes as `\xNN`.
 pub fn display_path(path: &[u8]) -> String {
     let mut text = String::with_capacity(path.len());
+    push_path(&mut text, path);
+    text
+}
+
+/// Adds a path to a text, as [`display_path`] shows it.
+pub fn push_path(text: &mut String, path: &[u8]) {
+    // Almost every path is printable ASCII, and every event shows two.
+    if path.iter().all(|&byte| matches!(byte, b' '..=b'~') && byte != b'\\')
+        && let Ok(plain) = std::str::from_utf8(path)
+    {
+        return text.push_str(plain);
+    }
     for chunk in path.utf8_chunks() {
         for character in chunk.valid().chars() {
             if character.is_control() || character == '\\' {
                 let mut buffer = [0; 4];
-                push_escaped(&mut text, character.encode_utf8(&mut buffer).as_bytes());
+                push_escaped(text, character.encode_utf8(&mut buffer).as_bytes());
             } else {
                 text.push(character);
             }
         }
-        push_escaped(&mut text, chunk.invalid());
+        push_escaped(text, chunk.invalid());
     }
-    text
 }
 
 fn push_escaped(text: &mut String, bytes: &[u8]) {

@@ -6,6 +6,7 @@
 use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -83,10 +84,11 @@ pub const STAR_ID_BYTES_MAX: usize = 64;
 
 /// The name an operator gave a Star: 1 to 64 of `a-z A-Z 0-9 . _ -`, starting with a letter or digit.
 ///
-/// The alphabet leaves out `:` and `/`, so `star-1:/data/photos` always splits in one way.
+/// The alphabet leaves out `:` and `/`, so `star-1:/data/photos` always splits in one way. A copy shares its text: every
+/// event of every item names a Star.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct StarId(String);
+pub struct StarId(Arc<str>);
 
 /// Why a text does not name a Star.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -105,7 +107,7 @@ impl StarId {
         let is_valid = (1..=STAR_ID_BYTES_MAX).contains(&text.len())
             && text.starts_with(|first: char| first.is_ascii_alphanumeric())
             && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
-        if is_valid { Ok(Self(text)) } else { Err(StarIdError { text }) }
+        if is_valid { Ok(Self(text.into())) } else { Err(StarIdError { text }) }
     }
 
     /// The name as text.
@@ -138,7 +140,7 @@ impl TryFrom<String> for StarId {
 
 impl From<StarId> for String {
     fn from(id: StarId) -> Self {
-        id.0
+        id.0.as_ref().to_owned()
     }
 }
 

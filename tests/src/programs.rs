@@ -17,11 +17,14 @@ pub fn program(name: &str) -> PathBuf {
     path
 }
 
-/// The directory of this build's target, such as `target/debug`: this test is in its `deps`.
+/// The directory of this build's target, such as `target/debug`: a benchmark is in it, a test in its `deps`.
 fn profile_directory() -> PathBuf {
-    let test = std::env::current_exe().expect("a process knows its program");
-    let deps = test.parent().expect("a program lies in a directory");
-    deps.parent().expect("tests lie in deps of their profile's directory").to_owned()
+    let own = std::env::current_exe().expect("a process knows its program");
+    let directory = own.parent().expect("a program lies in a directory");
+    match directory.parent() {
+        Some(profile) if directory.ends_with("deps") => profile.to_owned(),
+        Some(_) | None => directory.to_owned(),
+    }
 }
 
 /// The target directory, such as `target`.

@@ -1,7 +1,7 @@
 //! What the core tells people: bulletins and provenance, both durable with the state they speak of.
 
 use orbit_shared::bulletin::Severity;
-use orbit_shared::entry::display_path;
+use orbit_shared::entry::push_path;
 use orbit_shared::integration::provenance_to_bulletin;
 use orbit_shared::provenance::{ProvenanceEvent, ProvenanceType};
 use orbit_shared::time::Now;
@@ -75,5 +75,16 @@ impl Core {
 
 /// A place below a location, as `star-1:/data/photos/a.jpg`.
 pub fn display_location(location: &Location, path: &[u8]) -> String {
-    format!("{}:{}", location.star_id, display_path(&orbit_shared::entry::join_path(&location.path, path)))
+    let star = location.star_id.as_str();
+    let mut text = String::with_capacity(star.len() + location.path.len() + path.len() + 2);
+    text.push_str(star);
+    text.push(':');
+    push_path(&mut text, &location.path);
+    if !path.is_empty() {
+        if location.path.last() != Some(&b'/') {
+            text.push('/');
+        }
+        push_path(&mut text, path);
+    }
+    text
 }

@@ -172,8 +172,9 @@ impl Core {
         if !is_planted(Bug::EndForgotten) {
             fx.changes.push(Change::PutEnd { item, record: ItemEndRecord { end, attempts } });
         }
-        let key = item.to_string();
-        if let Some(letter) = self.dead_letters.settle(item.job, &key) {
+        if self.dead_letters.has_any_of(item.job)
+            && let Some(letter) = self.dead_letters.settle(item.job, &item.to_string())
+        {
             self.dead_entries.remove(&letter.dead_letter_id);
             fx.changes.push(Change::RemoveDeadLetter(letter.dead_letter_id));
         }

@@ -167,6 +167,11 @@ impl DeadLetterQueue {
         sent
     }
 
+    /// Whether anything of a job is here, dead or being retried.
+    pub fn has_any_of(&self, job: JobId) -> bool {
+        self.places.get(&job).is_some_and(|places| !places.is_empty())
+    }
+
     /// Forgets an item that was being retried and made it. `None`, and nothing changes, for any other.
     pub fn settle(&mut self, job: JobId, item_key: &str) -> Option<DeadLetterEntry> {
         match self.place(job, item_key)? {
