@@ -240,23 +240,28 @@ impl Driver {
     }
 
     /// The log first, then the store with the number of the last event: whatever the store has committed is in the log,
-    /// and what the log has beyond that never happened.
+    /// and what the log has beyond that never happened. Only the order of the two syncs matters, so the changes are
+    /// written down while the log is written.
     async fn make_durable(
         &self,
-        mut changes: Vec<crate::core::Change>,
+        changes: Vec<crate::core::Change>,
         events: Vec<orbit_shared::provenance::ProvenanceEvent>,
     ) -> Result<(), DriverError> {
-        if changes.is_empty() && events.is_empty() {
-            return Ok(());
-        }
         let (store, provenance) = (self.store.clone(), self.provenance.clone());
+        if events.is_empty() {
+            return match changes.is_empty() {
+                true => Ok(()),
+                false => off_thread(move || store.commit(&changes)).await,
+            };
+        }
+        let log = provenance.clone();
+        let logging = off_thread(move || log.append(events));
+        let writing = off_thread(move || store.begin(&changes));
+        let (last_event, transaction) = tokio::try_join!(logging, writing)?;
         off_thread(move || {
-            if !events.is_empty() {
-                changes.push(crate::core::Change::PutLastEvent(provenance.append(events)?));
-            }
-            store.commit(&changes)?;
+            transaction.commit(&[crate::core::Change::PutLastEvent(last_event)])?;
             provenance.publish();
-            Ok::<_, DriverError>(())
+            Ok::<_, StoreError>(())
         })
         .await
     }

@@ -11,7 +11,7 @@ use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinitio
 
 use super::codec::{decode, encode};
 use super::copy::copy_all;
-use super::{QueuePage, Store, StoreError, StoredItem};
+use super::{QueuePage, Store, StoreError, StoredItem, Transaction};
 use crate::core::{AssignmentRecord, Change, ItemEndRecord, Recovered};
 
 type ItemKey = (u64, u32, u64);
@@ -26,6 +26,9 @@ pub(super) const ASSIGNMENTS: TableDefinition<u64, &[u8]> = TableDefinition::new
 pub(super) const STARS: TableDefinition<&str, &[u8]> = TableDefinition::new("stars");
 pub(super) const BULLETINS: TableDefinition<u64, &[u8]> = TableDefinition::new("bulletins");
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
+
+/// What an error of a transaction says it could not be.
+const COMMITTED: &str = "committed";
 
 const COUNTERS_KEY: &str = "counters";
 const LAST_EVENT_KEY: &str = "last_event";
@@ -168,12 +171,11 @@ fn refuse(path: &Path, error: redb::DatabaseError) -> StoreError {
 }
 
 impl Store for EmbeddedStore {
-    fn commit(&self, changes: &[Change]) -> Result<(), StoreError> {
-        let doing = "committed";
-        let mut transaction = at!(doing, self.database.begin_write())?;
-        at!(doing, transaction.set_durability(Durability::Immediate))?;
-        apply(&transaction, changes).map_err(engine(doing))?;
-        at!(doing, transaction.commit())
+    fn begin(&self, changes: &[Change]) -> Result<Box<dyn Transaction>, StoreError> {
+        let mut transaction = at!(COMMITTED, self.database.begin_write())?;
+        at!(COMMITTED, transaction.set_durability(Durability::Immediate))?;
+        apply(&transaction, changes).map_err(engine(COMMITTED))?;
+        Ok(Box::new(transaction))
     }
 
     fn recover(&self) -> Result<Recovered, StoreError> {
@@ -303,6 +305,15 @@ impl Store for EmbeddedStore {
             found.push((entry, items));
         }
         Ok(found)
+    }
+}
+
+impl Transaction for WriteTransaction {
+    fn commit(self: Box<Self>, more: &[Change]) -> Result<(), StoreError> {
+        if !more.is_empty() {
+            apply(&self, more).map_err(engine(COMMITTED))?;
+        }
+        at!(COMMITTED, WriteTransaction::commit(*self))
     }
 }
 

@@ -70,10 +70,21 @@ pub struct StoredItem {
     pub end: Option<ItemEndRecord>,
 }
 
+/// Changes that are written down and that nobody sees yet. Dropping it undoes them.
+pub trait Transaction: Send {
+    /// Makes them durable, and `more` with them. When it returns, they survive the loss of power.
+    fn commit(self: Box<Self>, more: &[Change]) -> Result<(), StoreError>;
+}
+
 /// The durable state of a coordinator.
 pub trait Store: Send + Sync + 'static {
+    /// Writes changes down, to be made durable or dropped together. One transaction at a time.
+    fn begin(&self, changes: &[Change]) -> Result<Box<dyn Transaction>, StoreError>;
+
     /// Makes changes durable, all or none. When it returns, they survive the loss of power.
-    fn commit(&self, changes: &[Change]) -> Result<(), StoreError>;
+    fn commit(&self, changes: &[Change]) -> Result<(), StoreError> {
+        self.begin(changes)?.commit(&[])
+    }
 
     /// Reads everything that a core needs to go on.
     fn recover(&self) -> Result<Recovered, StoreError>;
