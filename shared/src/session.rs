@@ -114,6 +114,17 @@ pub struct Heartbeat {
     pub advisories: Vec<AdvisoryNotice>,
     /// Bytes moved so far for each assignment it works on.
     pub progress: Vec<(AssignmentId, u64)>,
+    /// The room below each root that can be written to; a root that cannot be asked is missing.
+    pub root_space: Vec<RootSpace>,
+}
+
+/// The room that one root has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RootSpace {
+    /// The root, as the Star exports it.
+    pub path: Vec<u8>,
+    /// Bytes that may still be written below it. Roots on one file system share them.
+    pub available_bytes: u64,
 }
 
 /// Whose fault a failure is, as far as the Star can tell.

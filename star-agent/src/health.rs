@@ -5,9 +5,10 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 use orbit_shared::health_monitor::{Advisory, HealthConfig, HealthMonitor, HealthSample};
-use orbit_shared::session::{AdvisoryNotice, Root};
+use orbit_shared::session::{AdvisoryNotice, Root, RootSpace};
 use orbit_shared::time::Monotonic;
 
+use crate::core::Sampled;
 use crate::plane::PlaneCounts;
 
 /// Samples one Star. Asking a file system may block for long (a dead network mount), so this runs apart from the driver.
@@ -54,8 +55,15 @@ impl HealthProbe {
         counts: PlaneCounts,
         is_busy: bool,
         reserved_bytes: u64,
-    ) -> (HealthSample, Vec<AdvisoryNotice>) {
-        let space = fullest(self.writable.iter().filter_map(space));
+    ) -> Sampled {
+        let spaces: Vec<(&PathBuf, Space)> =
+            self.writable.iter().filter_map(|path| Some((path, space(path)?))).collect();
+        let root_space = spaces.iter().map(|(path, space)| RootSpace {
+            path: path.as_os_str().as_bytes().to_vec(),
+            available_bytes: space.available_bytes,
+        });
+        let root_space = root_space.collect();
+        let space = fullest(spaces.iter().map(|(_, space)| *space));
         let (throughput, was_busy) = since(self.before.as_ref(), now, counts.bytes_moved);
         let present = Before { at: now, bytes_moved: counts.bytes_moved, was_busy: is_busy };
         let sample = HealthSample {
@@ -77,7 +85,7 @@ impl HealthProbe {
             self.judged = Some(present);
         }
         self.before = Some(present);
-        (sample, self.advisories.clone())
+        Sampled { sample, advisories: self.advisories.clone(), root_space }
     }
 }
 
@@ -143,11 +151,14 @@ mod tests {
     fn throughput_is_what_moved_since_the_sample_before() {
         let mut probe = HealthProbe::new(&[], HealthConfig::default());
         let counts = |bytes_moved| PlaneCounts { bytes_moved, ..PlaneCounts::default() };
-        assert_eq!(probe.sample(Monotonic::from_ms(0), counts(500), true, 0).0.throughput_bytes_per_sec, 0);
-        let (sample, _) = probe.sample(Monotonic::from_ms(2000), counts(4500), true, 7);
+        assert_eq!(
+            probe.sample(Monotonic::from_ms(0), counts(500), true, 0).sample.throughput_bytes_per_sec,
+            0
+        );
+        let sample = probe.sample(Monotonic::from_ms(2000), counts(4500), true, 7).sample;
         assert_eq!((sample.throughput_bytes_per_sec, sample.reserved_bytes), (2000, 7));
         assert!(sample.is_transferring);
-        let (sample, _) = probe.sample(Monotonic::from_ms(3000), counts(4500), false, 0);
+        let sample = probe.sample(Monotonic::from_ms(3000), counts(4500), false, 0).sample;
         assert!(!sample.is_transferring);
     }
 
@@ -157,7 +168,7 @@ mod tests {
         let mut probe = HealthProbe::new(&[], config);
         let mut advise = |ms, bytes_moved| {
             let counts = PlaneCounts { bytes_moved, ..PlaneCounts::default() };
-            probe.sample(Monotonic::from_ms(ms), counts, true, 0).1[0].kind
+            probe.sample(Monotonic::from_ms(ms), counts, true, 0).advisories[0].kind
         };
         assert_eq!(advise(0, 0), AdvisoryKind::Healthy);
         assert_eq!(advise(1000, 90_000_000), AdvisoryKind::Healthy);
@@ -175,9 +186,12 @@ mod tests {
             let mut probe = HealthProbe::new(&roots, HealthConfig::default());
             probe.sample(Monotonic::ZERO, PlaneCounts::default(), false, 0)
         };
-        assert!(sample(false).0.disk_total_bytes > 0);
-        let (unknown, advisories) = sample(true);
-        assert_eq!(unknown.disk_total_bytes, 0);
-        assert_eq!(advisories[0].kind, AdvisoryKind::Healthy);
+        let known = sample(false);
+        assert!(known.sample.disk_total_bytes > 0);
+        assert_eq!(known.root_space.len(), 1);
+        assert_eq!(known.root_space[0].available_bytes, known.sample.disk_available_bytes);
+        let unknown = sample(true);
+        assert_eq!((unknown.sample.disk_total_bytes, unknown.root_space), (0, Vec::new()));
+        assert_eq!(unknown.advisories[0].kind, AdvisoryKind::Healthy);
     }
 }

@@ -208,7 +208,7 @@ impl Core {
         let items_max =
             (lane.len() / BATCH_SHARE).clamp(BATCH_ITEMS_MIN, ASSIGNMENT_ITEMS_MAX).min(items_max);
         let first_size = lane.item(lane.best_key()?)?.entry.size();
-        let room = space::room(star, live.parked.len(), first_size);
+        let room = space::room(star, &place.path, live.parked.len(), first_size);
         let mut batch: Vec<InFlight> = Vec::new();
         let mut bytes = 0;
         while batch.len() < items_max && bytes < ASSIGNMENT_BYTES_MAX && live.budget.is_open(now.monotonic) {

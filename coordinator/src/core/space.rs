@@ -4,17 +4,19 @@
 //! to be checked: the Star looks whether it has the file already, and writes nothing. If it has not, the item is parked,
 //! so that smaller ones pass, until the disk has room.
 //!
-//! A Star reports the space of one disk. Where it exports several writable roots, which may lie on several disks, that
-//! says nothing about the others, so there only its health advisories and its own refusals apply. So it is in the moment
-//! between a Star's hello and its first sample.
+//! A Star reports the room below each of its roots. What is on its way to any of them is counted against the one in
+//! question, since roots may share a disk. In the moment between a Star's hello and its first heartbeat nothing is known,
+//! and only its own refusals apply.
 
 use std::collections::BTreeMap;
 
+use orbit_shared::entry::display_path;
 use orbit_shared::time::Now;
 use orbit_shared::words::{ItemId, JobId, StarId};
 
 use super::Core;
 use super::gate::{Gate, Held};
+use super::job::Location;
 use super::lane::Queued;
 use super::star::Star;
 
@@ -35,18 +37,21 @@ pub(super) enum Room {
     None,
 }
 
-/// Bytes that may still be sent to a Star's disk; `None` if nobody knows.
-fn room_of(star: &Star) -> Option<u64> {
-    let mut writable = star.record.roots.iter().filter(|root| !root.is_read_only);
-    let is_one_disk = writable.next().is_some() && writable.next().is_none();
-    let sample = star.samples.back().filter(|timed| is_one_disk && timed.sample.disk_total_bytes > 0)?;
-    let taken = star.guard.state().byte_size.saturating_add(star.bytes_since_sample);
-    Some(sample.sample.disk_available_bytes.saturating_sub(taken))
+/// Bytes that are available below the root of a path; `None` if nobody knows.
+fn available(star: &Star, path: &[u8]) -> Option<u64> {
+    let root = star.record.root_of(path)?;
+    star.root_space.iter().find(|space| space.path == root.path).map(|space| space.available_bytes)
 }
 
-/// What a lane whose next item has `size` bytes may send to a Star.
-pub(super) fn room(star: &Star, parked: usize, size: u64) -> Room {
-    match room_of(star) {
+/// Bytes that may still be sent to a place on a Star; `None` if nobody knows.
+fn room_of(star: &Star, path: &[u8]) -> Option<u64> {
+    let taken = star.guard.state().byte_size.saturating_add(star.bytes_since_sample);
+    Some(available(star, path)?.saturating_sub(taken))
+}
+
+/// What a lane whose next item has `size` bytes may send to a place on a Star.
+pub(super) fn room(star: &Star, path: &[u8], parked: usize, size: u64) -> Room {
+    match room_of(star, path) {
         None => Room::Bytes(u64::MAX),
         Some(bytes) if size <= bytes => Room::Bytes(bytes),
         Some(_) if star.guard.state().object_count > 0 || star.bytes_since_sample > 0 => Room::None,
@@ -60,11 +65,11 @@ impl Core {
     pub(super) fn space_gate(&self, job: JobId, destination: u32) -> Option<Held> {
         let job = self.jobs.get(&job)?;
         let live = job.live.as_ref()?;
-        let place = &job.record.spec.destinations.get(destination as usize)?.star_id;
-        let star = self.stars.get(place)?;
+        let place = job.record.spec.destinations.get(destination as usize)?;
+        let star = self.stars.get(&place.star_id)?;
         let lane = live.lanes.get(destination as usize)?;
         let size = lane.item(lane.best_key()?)?.entry.size();
-        match room(star, live.parked.len(), size) {
+        match room(star, &place.path, live.parked.len(), size) {
             Room::Bytes(_) | Room::CheckOnly { .. } => None,
             Room::None => Some(Held::new(Gate::Guard, no_room(place, star, size))),
         }
@@ -74,8 +79,8 @@ impl Core {
     pub(super) fn parked_gate(&self, item: ItemId) -> Option<Held> {
         let job = self.jobs.get(&item.job)?;
         let queued = job.live.as_ref()?.parked.get(&item)?;
-        let place = &job.record.spec.destinations.get(item.destination as usize)?.star_id;
-        let star = self.stars.get(place)?;
+        let place = job.record.spec.destinations.get(item.destination as usize)?;
+        let star = self.stars.get(&place.star_id)?;
         Some(Held::new(Gate::Guard, no_room(place, star, queued.entry.size())))
     }
 
@@ -87,17 +92,21 @@ impl Core {
 
     /// A Star's space is known anew: what fits now waits in its lane again.
     pub(super) fn unpark(&mut self, now: Now, name: &StarId) {
-        let Some(room) = self.stars.get(name).map(room_of) else { return };
+        let Some(star) = self.stars.get(name) else { return };
         for job in self.jobs.values_mut() {
             let spec = &job.record.spec;
             let Some(live) = job.live.as_mut().filter(|live| !live.parked.is_empty()) else { continue };
-            let is_of = |item: &ItemId| {
-                spec.destinations.get(item.destination as usize).is_some_and(|place| place.star_id == *name)
+            let mut rooms: BTreeMap<&[u8], Option<u64>> = BTreeMap::new();
+            let mut fits = |item: &ItemId, size: u64| {
+                let place = spec.destinations.get(item.destination as usize);
+                place.filter(|place| place.star_id == *name).is_some_and(|place| {
+                    let known = rooms.entry(&place.path[..]).or_insert_with(|| room_of(star, &place.path));
+                    known.is_none_or(|room| size <= room)
+                })
             };
-            let fits = |size: u64| room.is_none_or(|room| size <= room);
             let (ready, parked): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut live.parked)
                 .into_iter()
-                .partition(|(item, queued)| is_of(item) && fits(queued.entry.size()));
+                .partition(|(item, queued)| fits(item, queued.entry.size()));
             live.parked = parked;
             for (item, mut queued) in ready {
                 queued.queued_at = now.monotonic;
@@ -107,10 +116,12 @@ impl Core {
     }
 }
 
-fn no_room(name: &StarId, star: &Star, size: u64) -> String {
-    let available = star.samples.back().map_or(0, |timed| timed.sample.disk_available_bytes);
+fn no_room(place: &Location, star: &Star, size: u64) -> String {
+    let available = available(star, &place.path).unwrap_or(0);
     let taken = star.guard.state().byte_size;
     format!(
-        "the disk of {name} has {available} bytes free, {taken} are on their way, and the item needs {size}"
+        "the disk of {} has {available} bytes free below {}, {taken} are on their way to this Star, and the item needs {size}",
+        place.star_id,
+        display_path(&place.path)
     )
 }

@@ -10,7 +10,7 @@ use orbit_shared::backpressure::{BackpressureConfig, BackpressureGuard, PauseRea
 use orbit_shared::health_monitor::HealthSample;
 use orbit_shared::lifecycle::{LifecycleEvent, LifecycleState, StarLifecycle};
 use orbit_shared::plant::{Bug, is_planted};
-use orbit_shared::session::{AdvisoryNotice, Hello, Root};
+use orbit_shared::session::{AdvisoryNotice, Hello, Root, RootSpace};
 use orbit_shared::time::{Monotonic, Now, WallTime};
 use orbit_shared::words::{AssignmentId, Epoch, ItemId, StarId};
 use serde::{Deserialize, Serialize};
@@ -130,6 +130,8 @@ pub struct Star {
     pub samples: VecDeque<TimedSample>,
     /// Bytes that it has stored since the last sample, which does not show them yet.
     pub bytes_since_sample: u64,
+    /// The room below its roots, as its last heartbeat said.
+    pub root_space: Vec<RootSpace>,
     /// What its health monitor says of the last one.
     pub advisories: Vec<AdvisoryNotice>,
     /// When any of what it holds last came on.
@@ -164,6 +166,7 @@ impl Star {
             served_pulls: 0,
             samples: VecDeque::new(),
             bytes_since_sample: 0,
+            root_space: Vec::new(),
             advisories: Vec::new(),
             progress_at: now.monotonic,
             held_at_end: Vec::new(),

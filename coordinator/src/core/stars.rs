@@ -193,6 +193,7 @@ impl Core {
             star.samples.push_back(TimedSample { time: now.wall, sample });
             star.bytes_since_sample = 0;
         }
+        star.root_space = heartbeat.root_space;
         let before = std::mem::replace(&mut star.advisories, heartbeat.advisories);
         let state = star.state();
         self.advisories_changed(now, name, &before, fx);

@@ -8,7 +8,8 @@ use orbit_shared::health_monitor::HealthSample;
 use orbit_shared::lifecycle::LifecycleState;
 use orbit_shared::session::{
     AdvisoryKind, AdvisoryNotice, AssignedItem, Assignment, CoordinatorMessage, Failure, FailureCause, Fault,
-    Heartbeat, Hello, ItemOutcome, ItemResult, Report, Root, ScanBatch, ScanRequest, StarMessage, limits,
+    Heartbeat, Hello, ItemOutcome, ItemResult, Report, Root, RootSpace, ScanBatch, ScanRequest, StarMessage,
+    limits,
 };
 use orbit_shared::time::WallTime;
 use orbit_shared::words::{AssignmentId, Epoch, JobId, StarId};
@@ -161,14 +162,18 @@ fn hellos() -> impl Strategy<Value = Hello> {
 fn heartbeats() -> impl Strategy<Value = Heartbeat> {
     let progress = vec((assignment_ids(), any::<u64>()), 0..9);
     let sample = proptest::option::of(samples());
-    (lifecycles(), any::<u32>(), any::<u32>(), sample, vec(advisories(), 0..6), progress).prop_map(
-        |(lifecycle, active_tasks, served_pulls, sample, advisories, progress)| Heartbeat {
+    let space = (absolute_paths(), any::<u64>())
+        .prop_map(|(path, available_bytes)| RootSpace { path, available_bytes });
+    let counts = any::<[u32; 2]>();
+    (lifecycles(), counts, sample, vec(advisories(), 0..6), progress, vec(space, 0..4)).prop_map(
+        |(lifecycle, [active_tasks, served_pulls], sample, advisories, progress, root_space)| Heartbeat {
             lifecycle,
             active_tasks,
             served_pulls,
             sample,
             advisories,
             progress,
+            root_space,
         },
     )
 }

@@ -5,11 +5,22 @@ use std::time::Duration;
 
 use orbit_shared::health_monitor::HealthSample;
 use orbit_shared::session::{
-    AdvisoryNotice, Assignment, CoordinatorMessage, Hello, ItemOutcome, Root, ScanBatch, ScanRequest,
-    StarMessage,
+    AdvisoryNotice, Assignment, CoordinatorMessage, Hello, ItemOutcome, Root, RootSpace, ScanBatch,
+    ScanRequest, StarMessage,
 };
 use orbit_shared::words::{AssignmentId, JobId, StarId};
 use uuid::Uuid;
+
+/// How the Star fares.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sampled {
+    /// The sample.
+    pub sample: HealthSample,
+    /// What the monitor says of it, worst first.
+    pub advisories: Vec<AdvisoryNotice>,
+    /// The room below each root that can be written to.
+    pub root_space: Vec<RootSpace>,
+}
 
 /// Who the Star is, and how it behaves.
 #[derive(Debug, Clone)]
@@ -96,12 +107,7 @@ pub enum Event {
         batch: ScanBatch,
     },
     /// The sample that was asked for.
-    HealthSampled {
-        /// The sample.
-        sample: HealthSample,
-        /// What the monitor says of it, worst first.
-        advisories: Vec<AdvisoryNotice>,
-    },
+    HealthSampled(Sampled),
     /// The process was asked to end.
     SignalReceived,
     /// The time of [`StarCore::next_deadline`](super::StarCore::next_deadline) has come.

@@ -19,14 +19,13 @@ mod work;
 
 use std::time::Duration;
 
-use orbit_shared::health_monitor::HealthSample;
 use orbit_shared::lifecycle::{LifecycleState, StarLifecycle};
 use orbit_shared::plant::{Bug, is_planted};
-use orbit_shared::session::{AdvisoryNotice, CoordinatorMessage, Heartbeat, Hello, StarMessage};
+use orbit_shared::session::{CoordinatorMessage, Heartbeat, Hello, StarMessage};
 use orbit_shared::time::{Monotonic, Now};
 use orbit_shared::words::AssignmentId;
 
-pub use self::event::{CoreConfig, Effect, Event, SessionEnd, Vitals};
+pub use self::event::{CoreConfig, Effect, Event, Sampled, SessionEnd, Vitals};
 use self::link::Link;
 use self::scans::Scans;
 #[cfg(test)]
@@ -49,7 +48,7 @@ pub struct StarCore {
     link: Link,
     work: Work,
     scans: Scans,
-    health: Option<(HealthSample, Vec<AdvisoryNotice>)>,
+    health: Option<Sampled>,
     /// When to leave although work is left; set by the first signal.
     stop_by: Option<Monotonic>,
     /// When another session took over last.
@@ -117,7 +116,7 @@ impl StarCore {
             Event::OutcomesProduced { assignment, outcomes } => self.work.record(assignment, outcomes),
             Event::WorkEnded { assignment } => self.work.end(assignment),
             Event::ScanBatchProduced { run, batch } => self.scans.send(run, batch, effects),
-            Event::HealthSampled { sample, advisories } => self.health = Some((sample, advisories)),
+            Event::HealthSampled(sampled) => self.health = Some(sampled),
             Event::SignalReceived => self.stop(now, effects),
             Event::DeadlineReached(vitals) => self.meet_deadlines(now, &vitals, effects),
         }
@@ -329,15 +328,18 @@ impl StarCore {
     }
 
     fn heartbeat(&self, vitals: &Vitals) -> StarMessage {
-        let (sample, advisories) = self.health.clone().unzip();
+        let health = self.health.clone();
+        let (advisories, root_space) =
+            health.map_or_else(Default::default, |health| (health.advisories, health.root_space));
         let progress = vitals.progress.iter().map(|(id, bytes)| (*id, *bytes));
         StarMessage::Heartbeat(Heartbeat {
             lifecycle: self.lifecycle.state(),
             active_tasks: u32::try_from(self.work.held().count()).unwrap_or(u32::MAX),
             served_pulls: vitals.served_pulls,
-            sample,
-            advisories: advisories.unwrap_or_default(),
+            sample: self.health.as_ref().map(|health| health.sample),
+            advisories,
             progress: progress.filter(|(id, _)| self.work.is_held(*id)).collect(),
+            root_space,
         })
     }
 

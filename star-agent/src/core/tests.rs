@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use orbit_shared::entry::{Entry, EntryKind};
+use orbit_shared::health_monitor::HealthSample;
 use orbit_shared::session::{
-    AssignedItem, Assignment, Failure, FailureCause, Fault, ItemOutcome, ItemResult, Report, ScanBatch,
-    ScanRequest, limits,
+    AssignedItem, Assignment, Failure, FailureCause, Fault, ItemOutcome, ItemResult, Report, RootSpace,
+    ScanBatch, ScanRequest, limits,
 };
 use orbit_shared::time::WallTime;
 use orbit_shared::words::{Epoch, JobId, StarId};
@@ -233,12 +234,15 @@ fn a_heartbeat_carries_the_last_sample_and_the_progress_of_what_is_held() {
     let mut bench = Bench::working();
     bench.hear(1, assign(5, 1));
     let sample = HealthSample { disk_total_bytes: 9, ..HealthSample::default() };
-    bench.step(Event::HealthSampled { sample, advisories: Vec::new() });
+    let root_space = vec![RootSpace { path: b"/data".to_vec(), available_bytes: 7 }];
+    let sampled = Sampled { sample, advisories: Vec::new(), root_space: root_space.clone() };
+    bench.step(Event::HealthSampled(sampled));
     bench.at_ms += 1000;
     let progress = BTreeMap::from([(AssignmentId(5), 42), (AssignmentId(6), 1)]);
     let effects = bench.step(Event::DeadlineReached(Vitals { served_pulls: 3, progress }));
     let heartbeat = heartbeats(&effects)[0];
     assert_eq!(heartbeat.sample, Some(sample));
+    assert_eq!(heartbeat.root_space, root_space);
     assert_eq!(heartbeat.progress, [(AssignmentId(5), 42)]);
     assert_eq!((heartbeat.active_tasks, heartbeat.served_pulls), (1, 3));
 }

@@ -299,11 +299,11 @@ impl Driver {
             let counts = plane.counts();
             let is_busy = has_work || counts.served_pulls > 0;
             let mut sampler = probe.probe.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let (sample, advisories) = sampler.sample(clock.now().monotonic, counts, is_busy, reserved_bytes);
+            let sampled = sampler.sample(clock.now().monotonic, counts, is_busy, reserved_bytes);
             drop(sampler);
             probe.is_busy.store(false, Ordering::Release);
             // Nobody is left to tell when the inbox is gone.
-            let _ = inbox.blocking_send(Event::HealthSampled { sample, advisories });
+            let _ = inbox.blocking_send(Event::HealthSampled(sampled));
         });
     }
 

@@ -7,7 +7,7 @@ use orbit_shared::health_monitor::{AdvisoryKind, HealthSample};
 use orbit_shared::session::{AdvisoryNotice, Assignment, CoordinatorMessage, Root, StarMessage};
 use orbit_shared::time::{Monotonic, Now};
 use orbit_shared::words::{AssignmentId, ItemId, StarId};
-use orbit_star::core::{CoreConfig, Effect, Event, StarCore, Vitals};
+use orbit_star::core::{CoreConfig, Effect, Event, Sampled, StarCore, Vitals};
 use uuid::Uuid;
 
 use super::World;
@@ -343,8 +343,8 @@ impl World {
             message: "as simulated".to_owned(),
             predicted_seconds: None,
         };
-        let (process, advisories) = (star.process, vec![advisory]);
-        self.post_to_star(index, process, Event::HealthSampled { sample, advisories });
+        let sampled = Sampled { sample, advisories: vec![advisory], root_space: Vec::new() };
+        self.post_to_star(index, star.process, Event::HealthSampled(sampled));
     }
 
     /// A Star leaves by itself: its last words are under way, and its work cleans up after itself.
@@ -386,6 +386,6 @@ fn summary(event: &Event) -> String {
         | Event::SignalReceived
         | Event::DeadlineReached(_) => format!("{event:?}"),
         Event::ScanBatchProduced { run, batch } => format!("scan run {run} batch {}", batch.number),
-        Event::HealthSampled { .. } => "sampled".to_owned(),
+        Event::HealthSampled(_) => "sampled".to_owned(),
     }
 }

@@ -119,6 +119,7 @@ impl SimulatedStar {
             sample: None,
             advisories: Vec::new(),
             progress: Vec::new(),
+            root_space: Vec::new(),
         }
     }
 }

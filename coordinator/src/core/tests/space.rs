@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use orbit_shared::health_monitor::HealthSample;
-use orbit_shared::session::{FailureCause, Fault, Heartbeat, ItemResult, StarMessage};
+use orbit_shared::session::{FailureCause, Fault, Heartbeat, ItemResult, RootSpace, StarMessage};
 use orbit_shared::words::ItemId;
 
 use super::world::{World, failed, file, spec, star_id, stored};
@@ -27,6 +27,7 @@ fn space(world: &mut World, available: u64) {
         sample: Some(sample),
         advisories: Vec::new(),
         progress: Vec::new(),
+        root_space: vec![RootSpace { path: b"/data".to_vec(), available_bytes: available }],
     };
     world.say("star-2", StarMessage::Heartbeat(heartbeat));
 }
@@ -131,14 +132,46 @@ fn what_waits_for_room_survives_a_restart_and_goes_with_a_cancelled_job() {
     world.assert_clean();
 }
 
+/// A heartbeat of star-2, whose roots lie on two disks, one of them small.
+fn two_disks(world: &mut World) {
+    let space = |path: &[u8], available_bytes| RootSpace { path: path.to_vec(), available_bytes };
+    let heartbeat = Heartbeat {
+        lifecycle: world.stars["star-2"].state,
+        active_tasks: 0,
+        served_pulls: 0,
+        sample: None,
+        advisories: Vec::new(),
+        progress: Vec::new(),
+        root_space: vec![space(b"/data", 100 * GIB), space(b"/small", GIB)],
+    };
+    world.say("star-2", StarMessage::Heartbeat(heartbeat));
+}
+
 #[test]
-fn of_several_disks_one_sample_says_nothing() {
+fn each_root_has_the_room_of_its_own_disk() {
     let mut world = World::of_three();
     world.tree = vec![file("a-huge", 2 * GIB)];
+    let written = behave(&mut world, &[]);
     world.stars.remove("star-2");
-    world.roots = vec!["/data", "/other"];
+    world.roots = vec!["/data", "/small"];
     world.connect("star-2", 2, &[]);
-    space(&mut world, GIB);
+    two_disks(&mut world);
+    let mut to_small = spec("star-1", &["star-2"]);
+    to_small.destinations[0].path = b"/small/tree".to_vec();
+    let small = world.create(to_small);
+    world.scan("star-1");
+    while world.work("star-2") {}
+    assert_eq!((written.borrow().len(), world.job(small).tally.open()), (0, 1), "it has no room there");
+    let large = world.create(spec("star-1", &["star-2"]));
+    world.scan("star-1");
+    while world.work("star-2") {}
+    assert_eq!(world.job(large).record.state(), JobState::Completed, "{}", world.job(large).reason);
+}
+
+#[test]
+fn before_the_first_heartbeat_nobody_knows_the_room() {
+    let mut world = World::of_three();
+    world.tree = vec![file("a-huge", 2 * GIB)];
     let id = world.create(spec("star-1", &["star-2"]));
     world.scan("star-1");
     while world.work("star-2") {}

@@ -28,6 +28,7 @@ fn beat(world: &mut World, seconds: u64, mut progress: impl FnMut(u64) -> Vec<(A
                 sample: None,
                 advisories: Vec::new(),
                 progress,
+                root_space: Vec::new(),
             };
             world.say(name, StarMessage::Heartbeat(heartbeat));
         }

@@ -391,6 +391,7 @@ impl World {
             sample: None,
             advisories: Vec::new(),
             progress: Vec::new(),
+            root_space: Vec::new(),
         };
         self.say(name, StarMessage::Heartbeat(heartbeat));
     }

@@ -3,7 +3,7 @@
 use orbit_shared::health_monitor::HealthSample;
 use orbit_shared::session::{
     AdvisoryKind, AdvisoryNotice, Failure, FailureCause, Fault, Heartbeat, Hello, ItemOutcome, ItemResult,
-    Report, Root, ScanBatch, StarMessage, limits,
+    Report, Root, RootSpace, ScanBatch, StarMessage, limits,
 };
 use orbit_shared::words::AssignmentId;
 
@@ -118,6 +118,10 @@ impl From<Heartbeat> for v1::SessionHeartbeat {
             assignment_id: id.0,
             bytes_moved,
         };
+        let space = |space: RootSpace| v1::RootSpace {
+            path: space.path.into(),
+            available_bytes: space.available_bytes,
+        };
         Self {
             lifecycle: lifecycle_to_wire(heartbeat.lifecycle).into(),
             active_tasks: heartbeat.active_tasks,
@@ -125,6 +129,7 @@ impl From<Heartbeat> for v1::SessionHeartbeat {
             sample: heartbeat.sample.map(Into::into),
             advisories: heartbeat.advisories.into_iter().map(Into::into).collect(),
             progress: heartbeat.progress.into_iter().map(progress).collect(),
+            root_space: heartbeat.root_space.into_iter().map(space).collect(),
         }
     }
 }
@@ -135,6 +140,7 @@ impl TryFrom<v1::SessionHeartbeat> for Heartbeat {
     fn try_from(wire: v1::SessionHeartbeat) -> Result<Self, ConvertError> {
         let advisories = bounded("advisories", wire.advisories, limits::ADVISORIES_MAX)?;
         let progress = bounded("progress", wire.progress, limits::HELD_MAX)?;
+        let root_space = bounded("root_space", wire.root_space, limits::ROOTS_PER_STAR_MAX)?;
         Ok(Self {
             lifecycle: lifecycle_from_wire("lifecycle", wire.lifecycle)?,
             active_tasks: wire.active_tasks,
@@ -145,7 +151,17 @@ impl TryFrom<v1::SessionHeartbeat> for Heartbeat {
                 .into_iter()
                 .map(|one| (AssignmentId(one.assignment_id), one.bytes_moved))
                 .collect(),
+            root_space: root_space.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
         })
+    }
+}
+
+impl TryFrom<v1::RootSpace> for RootSpace {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::RootSpace) -> Result<Self, ConvertError> {
+        let path = absolute_path("root_space.path", wire.path)?;
+        Ok(Self { path, available_bytes: wire.available_bytes })
     }
 }
 
