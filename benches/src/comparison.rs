@@ -41,7 +41,7 @@ pub(crate) fn run(plan: &Plan, programs: &Programs, directory: &Path) -> Result<
                 run_peer(peer, set, &trees, programs, directory, &mut report)?;
             }
             if plan.has_limits {
-                for (name, cost) in limits::measure(set, trees.size, directory)? {
+                for (name, cost) in limits::measure(set, trees.size, &source, directory)? {
                     report.add(&format!("{set:?}"), trees.size, name, cost);
                 }
             }

@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use crate::data_set::{DataSet, Size};
 use crate::measure::{Cost, now, sync};
+use crate::plane;
 
 /// Names of the limits in the report.
 pub(crate) const WRITE: &str = "(limit) write + fsync";
 pub(crate) const MEMCPY: &str = "(limit) memcpy";
 pub(crate) const CHUNK: &str = "(limit) chunk + hash";
+pub(crate) const PLANE: &str = "(limit) data plane";
 pub(crate) const TCP: &str = "(limit) loopback TCP";
 pub(crate) const CREATE: &str = "(limit) create, 1 thr.";
 pub(crate) const CREATE_TWICE: &str = "(limit) create, 2 thr.";
@@ -26,10 +28,11 @@ const SAMPLE_BYTES: u64 = 512 << 20;
 const CREATED_FILE_BYTES: usize = 4096;
 const FILES_PER_DIRECTORY: u64 = 250;
 
-/// The limits that a data set meets.
+/// The limits that a data set meets, which lies in `tree`.
 pub(crate) fn measure(
     set: DataSet,
     size: Size,
+    tree: &Path,
     directory: &Path,
 ) -> Result<Vec<(&'static str, Cost)>, String> {
     let failed = |error: io::Error| format!("limits: {error}");
@@ -40,6 +43,7 @@ pub(crate) fn measure(
             found.push((MEMCPY, timed(copy_memory(size.bytes))));
             found.push((CHUNK, timed(chunk_and_hash(size.bytes))));
             found.push((TCP, timed(loopback(size.bytes).map_err(failed)?)));
+            found.push((PLANE, timed(plane::measure(tree)?)));
             found.push((WRITE, timed(write(directory, size.bytes).map_err(failed)?)));
         }
         DataSet::S | DataSet::S1M => {
@@ -176,7 +180,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let size = Size { files: 10, bytes: 3 << 20 };
         let names = |set| -> Vec<&str> {
-            measure(set, size, directory.path()).unwrap().into_iter().map(|(name, _)| name).collect()
+            measure(set, size, directory.path(), directory.path())
+                .unwrap()
+                .into_iter()
+                .map(|(name, _)| name)
+                .collect()
         };
         assert_eq!(names(DataSet::S), [CREATE, CREATE_TWICE]);
         assert_eq!(loopback(size.bytes).unwrap().as_nanos().min(1), 1);

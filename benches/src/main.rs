@@ -13,6 +13,7 @@ mod isolation;
 mod limits;
 mod measure;
 mod peers;
+mod plane;
 mod programs;
 mod report;
 mod service;

@@ -21,8 +21,6 @@ const MEBIBYTE: f64 = 1_048_576.0;
 pub(crate) struct Report {
     pub(crate) cases: Vec<Case>,
     pub(crate) service: Option<Service>,
-    /// Content a second from a served tree into nothing.
-    pub(crate) plane_bytes_per_second: Vec<f64>,
     /// Whether the loopback interface carried nothing but what is measured.
     pub(crate) is_network_own: bool,
 }
@@ -73,7 +71,7 @@ impl Report {
             );
         }
         self.write_processes(&mut table);
-        self.write_others(&mut table);
+        self.write_service(&mut table);
         if has_targets {
             table.push_str(&targets::to_table(&targets::judge(self)));
         }
@@ -99,7 +97,7 @@ impl Report {
         }
     }
 
-    fn write_others(&self, table: &mut String) {
+    fn write_service(&self, table: &mut String) {
         if let Some(service) = &self.service {
             let idle = service.idle_star_bytes as f64 / MEBIBYTE;
             let first = service.first_byte_seconds() * 1e3;
@@ -107,10 +105,6 @@ impl Report {
                 table,
                 "\na Star without work: {idle:.1} MiB; a small job's first byte: {first:.1} ms"
             );
-        }
-        if !self.plane_bytes_per_second.is_empty() {
-            let rate = median(&self.plane_bytes_per_second) / MEGABYTE;
-            let _ = writeln!(table, "data plane alone, set L into nothing: {rate:.0} MB/s");
         }
     }
 
@@ -127,7 +121,6 @@ impl Report {
             "network_is_own": self.is_network_own,
             "cases": cases,
             "service": service,
-            "plane_bytes_per_second": self.plane_bytes_per_second,
             "targets": targets,
         });
         format!("{whole:#}\n")
