@@ -22,6 +22,7 @@ mod targets;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, ValueEnum as _};
 
@@ -59,6 +60,9 @@ struct Arguments {
     /// Directory of the programs of Orbit Grid; those of this build if not given, built when they are missing
     #[arg(long, value_name = "DIR")]
     programs: Option<PathBuf>,
+    /// Seconds for which the file system is left alone after the copies of a round were removed
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    rest: u64,
     /// Install the Debian packages of programs that are missing, as root
     #[arg(long)]
     install: bool,
@@ -121,6 +125,7 @@ fn run(arguments: Arguments) -> Result<String, String> {
         runs: arguments.runs,
         recipe: Recipe { scale: arguments.scale, keeps_times: arguments.keep_times, tree: arguments.tree },
         has_limits: !arguments.no_limits,
+        rest: Duration::from_secs(arguments.rest),
     };
     let mut report = comparison::run(&plan, &programs, directory.path())?;
     report.is_network_own = is_network_own;

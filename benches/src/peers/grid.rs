@@ -28,10 +28,7 @@ pub(crate) struct GridSession {
     programs: Programs,
     address: String,
     processes: [Service; 3],
-    /// What the destination exports; the place is in it.
-    exported: PathBuf,
     place: PathBuf,
-    state: PathBuf,
     directory: PathBuf,
 }
 
@@ -68,8 +65,6 @@ impl GridSession {
             address,
             processes: [coordinator, source, destination],
             place: exported.join("copy"),
-            exported,
-            state,
             directory: directory.to_owned(),
         };
         grid.wait_until_ready()?;
@@ -137,12 +132,8 @@ impl Session for GridSession {
         &self.place
     }
 
-    fn end(&mut self) -> Result<(), String> {
+    fn end(&mut self) {
         self.processes.iter_mut().for_each(Service::stop);
-        for path in [&self.exported, &self.state] {
-            std::fs::remove_dir_all(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        }
-        Ok(())
     }
 }
 

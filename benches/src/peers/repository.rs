@@ -99,11 +99,8 @@ impl Session for Repository {
     }
 
     fn restore(&mut self) -> Result<Option<Cost>, String> {
-        let failed = |error: std::io::Error| format!("{}: {error}", self.place.display());
-        if self.place.exists() {
-            std::fs::remove_dir_all(&self.place).map_err(failed)?;
-        }
-        std::fs::create_dir(&self.place).map_err(failed)?;
+        self.place = self.directory.join(format!("copy-{}", self.sent));
+        std::fs::create_dir(&self.place).map_err(|error| format!("{}: {error}", self.place.display()))?;
         let mut command = self.command();
         match self.kind {
             Kind::Restic => command.args(["restore", "latest", "--target"]).arg(&self.place),
@@ -122,14 +119,5 @@ impl Session for Repository {
         let permissions = tree.metadata().map_err(failed)?.permissions();
         std::fs::set_permissions(&self.place, permissions).map_err(failed)?;
         date_as(tree, &self.place).map_err(failed)
-    }
-
-    fn end(&mut self) -> Result<(), String> {
-        for path in [&self.repository, &self.state, &self.place] {
-            if path.exists() {
-                std::fs::remove_dir_all(path).map_err(|error| format!("{}: {error}", path.display()))?;
-            }
-        }
-        Ok(())
     }
 }
