@@ -1,15 +1,18 @@
-//! What a copy costs: time, processor time of all processes it ran, and the peak memory of each.
+//! What sending a tree costs: time, processor time of all processes that took part, the peak memory of each, and the bytes
+//! that crossed the loopback interface. What the costs are compared with is left to the report.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::process::{Child, ExitStatus};
+use std::process::Child;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// How often the memory of the processes is read. The kernel keeps the peak, so little is missed between.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
-/// The cost of one copy.
-#[derive(Debug, Clone, Copy)]
+/// The cost of sending one tree, or several one after the other.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Cost {
     /// From the start of the program to its end.
     pub(crate) wall: Duration,
@@ -17,8 +20,41 @@ pub(crate) struct Cost {
     pub(crate) synced: Duration,
     /// Processor time in user and kernel mode.
     pub(crate) cpu: Duration,
-    /// Peak of the resident memory of the process that used most.
-    pub(crate) peak_bytes: u64,
+    /// Processor time by role, where processes go on after the tree was sent.
+    pub(crate) cpu_by_role: BTreeMap<&'static str, Duration>,
+    /// Peak of the resident memory, by role; of processes in one role, that of the largest.
+    pub(crate) peaks: BTreeMap<&'static str, u64>,
+    /// Bytes that went over the loopback interface, headers included.
+    pub(crate) wire: u64,
+    /// Bytes that the program itself says it moved.
+    pub(crate) counted: Option<u64>,
+    /// What the result takes on the disk.
+    pub(crate) stored: u64,
+}
+
+impl Cost {
+    /// Adds what came after: times and traffic add up, of memory the most counts, and of what is stored the last.
+    pub(crate) fn add(&mut self, next: &Self) {
+        self.wall += next.wall;
+        self.synced += next.synced;
+        self.cpu += next.cpu;
+        self.wire += next.wire;
+        self.stored = next.stored;
+        if let Some(counted) = next.counted {
+            *self.counted.get_or_insert_default() += counted;
+        }
+        for (role, cpu) in &next.cpu_by_role {
+            *self.cpu_by_role.entry(role).or_default() += *cpu;
+        }
+        for (role, peak) in &next.peaks {
+            let known = self.peaks.entry(role).or_default();
+            *known = (*known).max(*peak);
+        }
+    }
+
+    pub(crate) fn peak_bytes(&self) -> u64 {
+        self.peaks.values().copied().max().unwrap_or_default()
+    }
 }
 
 /// Measures from its creation.
@@ -26,50 +62,83 @@ pub(crate) struct Cost {
 pub(crate) struct Meter {
     started: Instant,
     cpu_before: Duration,
-    peaks: BTreeMap<u32, u64>,
+    wire_before: u64,
+    peaks: BTreeMap<u32, (&'static str, u64)>,
 }
 
 impl Meter {
-    #[expect(clippy::disallowed_methods, reason = "measuring time is what this program is for")]
     pub(crate) fn start() -> Self {
-        Self { started: Instant::now(), cpu_before: children_cpu(), peaks: BTreeMap::new() }
-    }
-
-    /// Waits for a program, and meanwhile follows the memory of it, of `others`, and of all their children.
-    #[expect(clippy::disallowed_methods, reason = "memory has no event to wait for")]
-    pub(crate) fn follow(&mut self, child: &mut Child, others: &[u32]) -> std::io::Result<ExitStatus> {
-        loop {
-            if let Some(status) = child.try_wait()? {
-                return Ok(status);
-            }
-            for &root in others.iter().chain([&child.id()]) {
-                self.look(root);
-            }
-            std::thread::sleep(LOOK_INTERVAL);
+        Self {
+            cpu_before: children_cpu(),
+            wire_before: loopback_bytes(),
+            peaks: BTreeMap::new(),
+            started: now(),
         }
     }
 
-    fn look(&mut self, process: u32) {
-        if let Some(peak) = peak_bytes(process) {
-            let known = self.peaks.entry(process).or_default();
-            *known = peak.max(*known);
-        }
-        let children = std::fs::read_to_string(format!("/proc/{process}/task/{process}/children"));
-        for child in children.unwrap_or_default().split_whitespace().filter_map(|text| text.parse().ok()) {
-            self.look(child);
-        }
+    /// Waits for programs, and meanwhile follows the memory of them, of `others`, and of all their children.
+    pub(crate) fn follow(
+        &mut self,
+        children: &mut [(&'static str, Child)],
+        others: &[(&'static str, u32)],
+    ) -> std::io::Result<()> {
+        let watched: Vec<(&'static str, u32)> =
+            children.iter().map(|(role, child)| (*role, child.id())).chain(others.iter().copied()).collect();
+        let has_ended = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let watcher = scope.spawn(|| {
+                let mut peaks = BTreeMap::new();
+                while !has_ended.load(Ordering::Relaxed) {
+                    watched.iter().for_each(|&(role, process)| look(&mut peaks, role, process));
+                    std::thread::park_timeout(LOOK_INTERVAL);
+                }
+                peaks
+            });
+            let ended = children.iter_mut().try_for_each(|(_, child)| child.wait().map(|_| ()));
+            has_ended.store(true, Ordering::Relaxed);
+            watcher.thread().unpark();
+            self.peaks.append(&mut watcher.join().unwrap_or_default());
+            ended
+        })
     }
 
-    /// The time so far.
     pub(crate) fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
 
-    /// The cost, when every process has been waited for.
-    pub(crate) fn finish(self, wall: Duration, synced: Duration) -> Cost {
-        let cpu = children_cpu().saturating_sub(self.cpu_before);
-        Cost { wall, synced, cpu, peak_bytes: self.peaks.values().copied().max().unwrap_or_default() }
+    /// What it cost, and what `result` takes on the disk now.
+    pub(crate) fn finish(self, wall: Duration, synced: Duration, result: &Path) -> Cost {
+        let mut cost = Cost {
+            wall,
+            synced,
+            cpu: children_cpu().saturating_sub(self.cpu_before),
+            wire: loopback_bytes().saturating_sub(self.wire_before),
+            stored: disk_bytes(result),
+            ..Cost::default()
+        };
+        for (role, peak) in self.peaks.into_values() {
+            let known = cost.peaks.entry(role).or_default();
+            *known = peak.max(*known);
+        }
+        cost
     }
+}
+
+fn look(peaks: &mut BTreeMap<u32, (&'static str, u64)>, role: &'static str, process: u32) {
+    if let Some(peak) = peak_bytes(process) {
+        let (_, known) = peaks.entry(process).or_insert((role, 0));
+        *known = peak.max(*known);
+    }
+    let children = std::fs::read_to_string(format!("/proc/{process}/task/{process}/children"));
+    for child in children.unwrap_or_default().split_whitespace().filter_map(|text| text.parse().ok()) {
+        look(peaks, role, child);
+    }
+}
+
+/// The clock. Measuring time is what this program is for.
+#[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
 }
 
 /// Writes everything to the disk that `path` lies on.
@@ -77,18 +146,94 @@ pub(crate) fn sync(path: &Path) -> std::io::Result<()> {
     Ok(rustix::fs::syncfs(std::fs::File::open(path)?)?)
 }
 
+/// What a tree takes on the disk. What cannot be read counts nothing: a program may be clearing up.
+pub(crate) fn disk_bytes(path: &Path) -> u64 {
+    let Ok(metadata) = path.symlink_metadata() else { return 0 };
+    let below = match std::fs::read_dir(path) {
+        Ok(entries) if metadata.is_dir() => entries.flatten().map(|entry| disk_bytes(&entry.path())).sum(),
+        Ok(_) | Err(_) => 0,
+    };
+    below + metadata.blocks() * 512
+}
+
 /// Processor time of all children of this process that have ended and were waited for, and of theirs.
 fn children_cpu() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    ticks("/proc/self/stat", 13, 2)
+}
+
+/// Processor time of a process that goes on.
+pub(crate) fn process_cpu(process: u32) -> Duration {
+    ticks(&format!("/proc/{process}/stat"), 11, 2)
+}
+
+fn ticks(path: &str, first: usize, count: usize) -> Duration {
+    let stat = std::fs::read_to_string(path).unwrap_or_default();
     // The fields are counted after the name, which may contain anything but ends with the last parenthesis.
     let fields = stat.rsplit_once(") ").map(|(_, fields)| fields).unwrap_or_default();
-    let ticks: u64 = fields.split(' ').skip(13).take(2).filter_map(|text| text.parse::<u64>().ok()).sum();
+    let texts = fields.split(' ').skip(first).take(count);
+    let ticks: u64 = texts.filter_map(|text| text.parse::<u64>().ok()).sum();
     Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
-fn peak_bytes(process: u32) -> Option<u64> {
+/// Peak of the resident memory of a process.
+pub(crate) fn peak_bytes(process: u32) -> Option<u64> {
+    status_bytes(process, "VmHWM:")
+}
+
+/// Resident memory of a process now.
+pub(crate) fn resident_bytes(process: u32) -> Option<u64> {
+    status_bytes(process, "VmRSS:")
+}
+
+/// Lets the peak of a process begin anew, so that it is that of what comes next.
+pub(crate) fn forget_peak(process: u32) -> std::io::Result<()> {
+    std::fs::write(format!("/proc/{process}/clear_refs"), "5")
+}
+
+fn status_bytes(process: u32, key: &str) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(key))?;
     let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().ok()?;
     Some(kibibytes * 1024)
+}
+
+/// What the loopback interface has carried. Only its own traffic, when this program has a network of its own.
+fn loopback_bytes() -> u64 {
+    let interfaces = std::fs::read_to_string("/proc/self/net/dev").unwrap_or_default();
+    let counters = interfaces.lines().find_map(|line| line.trim().strip_prefix("lo:"));
+    counters.and_then(|counters| counters.split_whitespace().next()?.parse().ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn costs_add_up() {
+        let one = Cost {
+            wall: Duration::from_secs(1),
+            peaks: BTreeMap::from([("copy", 5)]),
+            wire: 10,
+            counted: Some(7),
+            stored: 100,
+            ..Cost::default()
+        };
+        let two = Cost { peaks: BTreeMap::from([("copy", 3), ("other", 4)]), stored: 90, ..one.clone() };
+        let mut sum = Cost::default();
+        sum.add(&one);
+        sum.add(&two);
+        assert_eq!((sum.wall.as_secs(), sum.wire, sum.counted, sum.stored), (2, 20, Some(14), 90));
+        assert_eq!((sum.peaks["copy"], sum.peaks["other"], sum.peak_bytes()), (5, 4, 5));
+    }
+
+    #[test]
+    fn the_kernel_tells_what_is_asked_of_it() {
+        let own = std::process::id();
+        assert!(peak_bytes(own) >= resident_bytes(own) && resident_bytes(own) > Some(0));
+        let mut meter = Meter::start();
+        let child = std::process::Command::new("sleep").arg("0.05").spawn().unwrap();
+        meter.follow(&mut [("sleep", child)], &[]).unwrap();
+        assert!(meter.elapsed() >= Duration::from_millis(50));
+        assert!(meter.peaks.values().any(|&(role, peak)| role == "sleep" && peak > 0));
+    }
 }

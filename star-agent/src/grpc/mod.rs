@@ -1,7 +1,7 @@
 //! The faces of a Star on the wire. Only the modules below name generated types.
 
 mod pull_body;
-mod pull_stream;
+pub mod pull_stream;
 pub mod session;
 pub mod transfer;
 pub mod transfer_client;

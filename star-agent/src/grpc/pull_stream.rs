@@ -21,7 +21,7 @@ use crate::limits::MESSAGE_BYTES_MAX;
 
 /// The messages that answer a pull.
 #[derive(Debug)]
-pub(super) struct PullStream {
+pub struct PullStream {
     body: Body,
     /// What has arrived and was not yet taken for a message.
     arrived: Content,
@@ -29,7 +29,10 @@ pub(super) struct PullStream {
 
 impl PullStream {
     /// Opens a pull that sends `requests` and answers when the source has taken it up.
-    pub(super) async fn open(
+    ///
+    /// # Errors
+    /// The source refuses it, or is not there.
+    pub async fn open(
         mut channel: Channel,
         requests: mpsc::Receiver<wire::PullRequest>,
     ) -> Result<Self, Status> {
@@ -56,8 +59,11 @@ impl PullStream {
         Ok(Self { body: response.into_body(), arrived: Content::default() })
     }
 
-    /// The next message; `None` after the last one.
-    pub(super) async fn message(&mut self) -> Result<Option<Content>, Status> {
+    /// The next message, without the prefix that gRPC puts before it; `None` after the last one.
+    ///
+    /// # Errors
+    /// The source ended the pull with this status, the connection broke, or what came is no message.
+    pub async fn message(&mut self) -> Result<Option<Content>, Status> {
         loop {
             if let Some(message) = self.take_message()? {
                 return Ok(Some(message));

@@ -1,0 +1,208 @@
+//! The order of a comparison: which program sends which tree when. Programs take turns, each copy is checked before its
+//! cost counts, and sources are read once before anybody has to. Copies are removed only when a round is over, and the file
+//! system is then left alone for a while: ext4 avoids inodes that were deleted lately, and looking past tens of thousands
+//! of them makes every new file several times as dear, for whoever comes next.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use crate::data_set::{DataSet, Recipe, Trees, read_through};
+use crate::limits;
+use crate::measure::{Cost, now};
+use crate::peers::{Peer, check};
+use crate::programs::Programs;
+use crate::report::Report;
+use crate::service;
+
+/// What is compared.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) sets: Vec<DataSet>,
+    pub(crate) peers: Vec<Peer>,
+    pub(crate) runs: u32,
+    pub(crate) recipe: Recipe,
+    pub(crate) has_limits: bool,
+    /// How long the file system is left alone after much was removed.
+    pub(crate) rest: Duration,
+}
+
+/// Runs everything, with all data below `directory`.
+pub(crate) fn run(plan: &Plan, programs: &Programs, directory: &Path) -> Result<Report, String> {
+    let failed = |error: std::io::Error| format!("{}: {error}", directory.display());
+    let mut report = Report::default();
+    for &set in &plan.sets {
+        progress(&format!("{set:?}: the data set is made and read"));
+        let source = directory.join(format!("{set:?}"));
+        let trees = set.provide(&source, &plan.recipe)?;
+        for tree in &trees.versions {
+            read_through(tree).map_err(failed)?;
+        }
+        for round in 0..plan.runs {
+            let mut copies = Copies::new(directory);
+            for &peer in &in_turn(&plan.peers, round) {
+                progress(&format!("{set:?}, run {} of {}: {}", round + 1, plan.runs, peer.name()));
+                run_peer(peer, set, &trees, programs, &copies.next()?, &mut report)?;
+            }
+            if plan.has_limits {
+                for (name, cost) in limits::measure(set, trees.size, &source, &copies.next()?)? {
+                    report.add(&format!("{set:?}"), trees.size, name, cost);
+                }
+            }
+            drop(copies);
+            rest(plan.rest);
+        }
+        if source.exists() {
+            std::fs::remove_dir_all(&source).map_err(failed)?;
+        }
+    }
+    if plan.peers.contains(&Peer::Grid) {
+        progress("a grid without work, and small jobs");
+        report.service = Some(service::measure(programs, &Copies::new(directory).next()?)?);
+    }
+    Ok(report)
+}
+
+/// The directories of one round. Dropping it removes them.
+struct Copies {
+    top: PathBuf,
+    count: u32,
+}
+
+impl Copies {
+    fn new(directory: &Path) -> Self {
+        Self { top: directory.join("copies"), count: 0 }
+    }
+
+    /// A new directory.
+    fn next(&mut self) -> Result<PathBuf, String> {
+        self.count += 1;
+        let path = self.top.join(self.count.to_string());
+        std::fs::create_dir_all(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(path)
+    }
+}
+
+impl Drop for Copies {
+    fn drop(&mut self) {
+        // What cannot be removed now goes with the directory of the whole comparison.
+        let _ = std::fs::remove_dir_all(&self.top);
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a file system does not say when it has forgotten")]
+fn rest(time: Duration) {
+    if !time.is_zero() {
+        progress(&format!("the file system rests for {} s", time.as_secs()));
+        std::thread::sleep(time);
+    }
+}
+
+/// Whoever goes later finds a warmer machine, so everybody has every place once.
+fn in_turn(peers: &[Peer], round: u32) -> Vec<Peer> {
+    let mut order = peers.to_vec();
+    if !order.is_empty() {
+        let first = round as usize % order.len();
+        order.rotate_left(first);
+    }
+    order
+}
+
+fn run_peer(
+    peer: Peer,
+    set: DataSet,
+    trees: &Trees,
+    programs: &Programs,
+    directory: &Path,
+    report: &mut Report,
+) -> Result<(), String> {
+    let case = format!("{set:?}");
+    let (Some(first), Some(last)) = (trees.versions.first(), trees.versions.last()) else {
+        return Err(format!("data set {case} is empty"));
+    };
+    let root = first.parent().unwrap_or(first);
+    let mut session = peer.begin(programs, root, directory)?;
+    let mut cost = session.send(first)?;
+    let restored = session.restore()?;
+    check(peer.name(), session.as_ref(), first)?;
+    if first != last {
+        // What counts is how versions follow each other; the first one only lays the ground.
+        cost = Cost::default();
+        for version in &trees.versions[1..] {
+            cost.add(&session.send(version)?);
+            // A repository would have to be taken out as a whole each time.
+            if !session.is_repository() || version == last {
+                session.restore()?;
+                check(peer.name(), session.as_ref(), version)?;
+            }
+        }
+    }
+    report.add(&case, trees.size, peer.name(), cost);
+    if let Some(restored) = restored.filter(|_| first == last) {
+        report.add(&case, trees.size, peer.restore_name(), restored);
+    }
+    if matches!(set, DataSet::S | DataSet::S1M) {
+        let again = session.send(first)?;
+        session.restore()?;
+        check(peer.name(), session.as_ref(), first)?;
+        report.add(&format!("{case} again"), trees.size, peer.name(), again);
+    }
+    session.end();
+    Ok(())
+}
+
+/// What goes on is told on standard error, so that standard output is the result alone.
+pub(crate) fn progress(text: &str) {
+    static START: OnceLock<Instant> = OnceLock::new();
+    let seconds = START.get_or_init(now).elapsed().as_secs();
+    let _ = writeln!(std::io::stderr(), "{seconds:>5} s  {text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everybody_is_first_once() {
+        let peers = [Peer::Orbit, Peer::Rsync, Peer::Cp];
+        let firsts: Vec<Peer> = (0..3).map(|round| in_turn(&peers, round)[0]).collect();
+        assert_eq!(firsts, peers);
+    }
+
+    #[test]
+    fn a_tiny_comparison_knows_everything_about_everybody() {
+        let directory = tempfile::tempdir().unwrap();
+        let peers = vec![Peer::Orbit, Peer::Grid, Peer::Rsync, Peer::Cp, Peer::Tar];
+        let tree = directory.path().join("real");
+        orbit_tests::tree::plant_files(&tree, 5, 1000, 1);
+        let plan = Plan {
+            sets: vec![DataSet::S, DataSet::L, DataSet::D, DataSet::M],
+            peers: peers.clone(),
+            runs: 1,
+            recipe: Recipe { scale: 0.001, keeps_times: false, tree: Some(tree) },
+            has_limits: true,
+            rest: Duration::ZERO,
+        };
+        let programs = Programs::find(None).unwrap();
+        let report = run(&plan, &programs, directory.path()).unwrap();
+        let cases: Vec<&str> = report.cases.iter().map(|case| case.name.as_str()).collect();
+        assert_eq!(cases, ["S", "S again", "L", "D", "M"]);
+        for case in &report.cases {
+            for peer in &peers {
+                assert!(case.runs(peer.name()).is_some(), "{} did not run {}", peer.name(), case.name);
+            }
+        }
+        let again = report.runs("S again", Peer::Grid.name()).unwrap();
+        assert_eq!(again.median(|cost| cost.counted.map_or(-1.0, |count| count as f64)), 0.0);
+        let changed = report.runs("D", Peer::Rsync.name()).unwrap();
+        assert!(changed.wire() > 0.0 && changed.median(|cost| cost.stored as f64) > 0.0);
+        let table = report.to_table(true);
+        assert!(
+            table.contains("orbit grid, by process") && table.contains("L: CPU seconds per GB"),
+            "{table}"
+        );
+        let left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().flatten().collect();
+        assert!(left.len() == 1 && left[0].file_name() == "real", "{left:?}");
+    }
+}

@@ -1,0 +1,162 @@
+//! The data plane alone: the large files of a served tree are pulled through the service that Stars use between each other,
+//! and what arrives is decoded and dropped. Reading, cutting, hashing, HTTP/2 and the loopback interface are in the figure;
+//! verifying and writing are not, nor is anything that a coordinator does.
+
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use orbit_shared::capability::{Capability, CapabilitySigner};
+use orbit_shared::session::Root;
+use orbit_shared::words::{JobId, StarId};
+use orbit_star::grpc::pull_stream::PullStream;
+use orbit_star::grpc::transfer::{decode_parcel, encode_fetches, encode_open};
+use orbit_star::limits::{
+    CONNECTION_WINDOW_BYTES, HTTP2_FRAME_BYTES, SEGMENT_BYTES, STREAM_WINDOW_BYTES,
+    STREAMS_PER_CONNECTION_MAX,
+};
+use orbit_star::meters::Meters;
+use orbit_star::roots::Roots;
+use orbit_star::source::{TransferServer, tune};
+use orbit_star::transfer::{Fetch, FrameEnd, Open, Range};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Channel, Endpoint, Server};
+
+use crate::measure::now;
+
+const JOB: JobId = JobId(1);
+const SOURCE: &str = "source";
+const SINK: &str = "sink";
+
+type Problem = Box<dyn std::error::Error + Send + Sync>;
+
+/// A tree that is served, and the right to pull from it.
+struct Served {
+    address: String,
+    token: String,
+    path: Vec<u8>,
+    shutdown: CancellationToken,
+}
+
+/// Pulls every file in `tree`, which has no directories, side by side, and says how long that takes.
+pub(crate) fn measure(tree: &Path) -> Result<Duration, String> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| error.to_string())?;
+    runtime.block_on(pull_all(tree)).map_err(|error| format!("data plane: {error}"))
+}
+
+async fn pull_all(tree: &Path) -> Result<Duration, Problem> {
+    let mut files: Vec<(PathBuf, u64)> = Vec::new();
+    for entry in std::fs::read_dir(tree)? {
+        let entry = entry?;
+        files.push((entry.file_name().into(), entry.metadata()?.len()));
+    }
+    let served = serve(tree).await?;
+    let start = now();
+    let (mut pulls, mut channel) = (JoinSet::new(), None);
+    for (index, (name, size)) in files.into_iter().enumerate() {
+        if index % STREAMS_PER_CONNECTION_MAX == 0 {
+            channel = Some(connect(&served.address).await?);
+        }
+        let Some(channel) = channel.clone() else { continue };
+        let open = Open {
+            token: served.token.clone(),
+            job: JOB,
+            source_path: served.path.clone(),
+            destination_star: star(SINK)?,
+        };
+        pulls.spawn(pull(channel, open, name.as_os_str().as_bytes().to_vec(), size));
+    }
+    while let Some(pulled) = pulls.join_next().await {
+        pulled??;
+    }
+    let taken = start.elapsed();
+    served.shutdown.cancel();
+    Ok(taken)
+}
+
+/// Serves a tree as a Star does.
+async fn serve(tree: &Path) -> Result<Served, Problem> {
+    let path = tree.as_os_str().as_bytes().to_vec();
+    let roots = Arc::new(Roots::open(&[Root { path: path.clone(), is_read_only: true }])?);
+    let signer = CapabilitySigner::generate()?;
+    let (_, keys) = watch::channel(vec![signer.verification_key()]);
+    let shutdown = CancellationToken::new();
+    let meters = Arc::new(Meters::default());
+    let server = TransferServer::new(star(SOURCE)?, roots, keys, meters, shutdown.clone());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?.to_string();
+    let router = tune(Server::builder()).add_service(server.into_service());
+    let stopped = shutdown.clone().cancelled_owned();
+    tokio::spawn(router.serve_with_incoming_shutdown(TcpListenerStream::new(listener), stopped));
+    let capability = Capability {
+        job: JOB,
+        source_star: star(SOURCE)?,
+        source_path: path.clone(),
+        destination_star: star(SINK)?,
+    };
+    Ok(Served { address, token: signer.sign(&capability)?, path, shutdown })
+}
+
+/// A connection as a destination makes it.
+async fn connect(address: &str) -> Result<Channel, Problem> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))?
+        .max_frame_size(HTTP2_FRAME_BYTES)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .tcp_nodelay(true);
+    Ok(endpoint.connect().await?)
+}
+
+/// Pulls one file in segments and drops its content.
+async fn pull(channel: Channel, open: Open, path: Vec<u8>, size: u64) -> Result<(), Problem> {
+    let fetches: Vec<Fetch> = (0..size.div_ceil(SEGMENT_BYTES))
+        .map(|id| Fetch {
+            id,
+            path: path.clone(),
+            ranges: vec![Range { offset: id * SEGMENT_BYTES, length: SEGMENT_BYTES }],
+            is_hashes_only: false,
+        })
+        .collect();
+    // Both requests fit.
+    let (requests, waiting) = mpsc::channel(2);
+    requests.send(encode_open(open)).await?;
+    requests.send(encode_fetches(fetches)).await?;
+    drop(requests);
+    let mut responses = PullStream::open(channel, waiting).await?;
+    let mut received = 0;
+    while let Some(response) = responses.message().await? {
+        let parcel = decode_parcel(response).map_err(|malformed| malformed.0)?;
+        for frame in &parcel.frames {
+            if let FrameEnd::Failed(failure) = &frame.end {
+                return Err(format!("a fetch failed: {failure:?}").into());
+            }
+        }
+        received += parcel.payload.len() as u64;
+    }
+    if received == size { Ok(()) } else { Err(format!("{received} bytes of {size} arrived").into()) }
+}
+
+fn star(name: &str) -> Result<StarId, Problem> {
+    StarId::new(name).map_err(|error| error.to_string().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_arrives_and_is_dropped() {
+        let tree = tempfile::tempdir().unwrap();
+        for (name, size) in [("empty", 0), ("small", 1000), ("large", SEGMENT_BYTES as usize + 5)] {
+            std::fs::write(tree.path().join(name), vec![7; size]).unwrap();
+        }
+        measure(tree.path()).unwrap();
+        std::fs::create_dir(tree.path().join("directory")).unwrap();
+        assert!(measure(tree.path()).is_err());
+    }
+}
