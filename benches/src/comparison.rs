@@ -1,7 +1,8 @@
 //! The order of a comparison: which program sends which tree when. Programs take turns, each copy is checked before its
-//! cost counts, and sources are read once before anybody has to. Copies are removed only when a round is over, and the file
-//! system is then left alone for a while: ext4 avoids inodes that were deleted lately, and looking past tens of thousands
-//! of them makes every new file several times as dear, for whoever comes next.
+//! cost counts, and sources are read once before anybody has to. Every copy goes to a disk of its own if there is one.
+//! Otherwise copies are removed only when a round is over, and the file system is then left alone for a while: ext4 avoids
+//! inodes that were deleted lately, and looking past tens of thousands of them makes every new file several times as dear,
+//! for whoever comes next.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use crate::data_set::{DataSet, Recipe, Trees, read_through};
+use crate::fresh_disk::FreshDisk;
 use crate::limits;
 use crate::measure::{Cost, now};
 use crate::peers::{Peer, check};
@@ -26,12 +28,16 @@ pub(crate) struct Plan {
     pub(crate) has_limits: bool,
     /// How long the file system is left alone after much was removed.
     pub(crate) rest: Duration,
+    /// Size of the disk that is made anew for every copy, in GiB; without one, copies lie beside each other.
+    pub(crate) disk_gibibytes: Option<u64>,
 }
 
 /// Runs everything, with all data below `directory`.
 pub(crate) fn run(plan: &Plan, programs: &Programs, directory: &Path) -> Result<Report, String> {
     let failed = |error: std::io::Error| format!("{}: {error}", directory.display());
     let mut report = Report::default();
+    let disk = plan.disk_gibibytes.map(|size| FreshDisk::create(directory, size)).transpose()?;
+    let mut copies = Copies::new(directory, disk);
     for &set in &plan.sets {
         progress(&format!("{set:?}: the data set is made and read"));
         let source = directory.join(format!("{set:?}"));
@@ -40,7 +46,6 @@ pub(crate) fn run(plan: &Plan, programs: &Programs, directory: &Path) -> Result<
             read_through(tree).map_err(failed)?;
         }
         for round in 0..plan.runs {
-            let mut copies = Copies::new(directory);
             for &peer in &in_turn(&plan.peers, round) {
                 progress(&format!("{set:?}, run {} of {}: {}", round + 1, plan.runs, peer.name()));
                 run_peer(peer, set, &trees, programs, &copies.next()?, &mut report)?;
@@ -50,8 +55,9 @@ pub(crate) fn run(plan: &Plan, programs: &Programs, directory: &Path) -> Result<
                     report.add(&format!("{set:?}"), trees.size, name, cost);
                 }
             }
-            drop(copies);
-            rest(plan.rest);
+            if copies.clear() {
+                rest(plan.rest);
+            }
         }
         if source.exists() {
             std::fs::remove_dir_all(&source).map_err(failed)?;
@@ -59,35 +65,39 @@ pub(crate) fn run(plan: &Plan, programs: &Programs, directory: &Path) -> Result<
     }
     if plan.peers.contains(&Peer::Grid) {
         progress("a grid without work, and small jobs");
-        report.service = Some(service::measure(programs, &Copies::new(directory).next()?)?);
+        report.service = Some(service::measure(programs, &copies.next()?)?);
     }
     Ok(report)
 }
 
-/// The directories of one round. Dropping it removes them.
+/// Where copies go.
 struct Copies {
     top: PathBuf,
     count: u32,
+    disk: Option<FreshDisk>,
 }
 
 impl Copies {
-    fn new(directory: &Path) -> Self {
-        Self { top: directory.join("copies"), count: 0 }
+    fn new(directory: &Path, disk: Option<FreshDisk>) -> Self {
+        Self { top: directory.join("copies"), count: 0, disk }
     }
 
-    /// A new directory.
+    /// A new directory; on a disk of its own, the only one.
     fn next(&mut self) -> Result<PathBuf, String> {
         self.count += 1;
-        let path = self.top.join(self.count.to_string());
+        let top = match &mut self.disk {
+            Some(disk) => disk.renew()?,
+            None => &self.top,
+        };
+        let path = top.join(self.count.to_string());
         std::fs::create_dir_all(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         Ok(path)
     }
-}
 
-impl Drop for Copies {
-    fn drop(&mut self) {
+    /// Removes what lies beside each other, at the end of a round. Whether there was anything.
+    fn clear(&mut self) -> bool {
         // What cannot be removed now goes with the directory of the whole comparison.
-        let _ = std::fs::remove_dir_all(&self.top);
+        self.disk.is_none() && std::fs::remove_dir_all(&self.top).is_ok()
     }
 }
 
@@ -183,6 +193,7 @@ mod tests {
             recipe: Recipe { scale: 0.001, keeps_times: false, tree: Some(tree) },
             has_limits: true,
             rest: Duration::ZERO,
+            disk_gibibytes: None,
         };
         let programs = Programs::find(None).unwrap();
         let report = run(&plan, &programs, directory.path()).unwrap();

@@ -1,6 +1,6 @@
-//! A loopback interface of its own, so that the bytes on it are those of the programs that are compared and of nobody else
-//! on this machine. The program starts itself again in a new network; its own process cannot be moved once it has threads,
-//! and the calls that could are not safe ones.
+//! A network and mounts of its own, so that the bytes on the loopback interface are those of the programs that are compared
+//! and of nobody else on this machine, and so that what was mounted ends with the comparison. The program starts itself
+//! again in them; its own process cannot be moved once it has threads, and the calls that could are not safe ones.
 
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -30,7 +30,7 @@ pub(crate) fn isolate(programs: &Path) -> String {
         Err(error) => return error.to_string(),
     };
     let mut command = Command::new("unshare");
-    command.args(["--net", "sh", "-c", BRING_UP]).arg(own).args(std::env::args_os().skip(1));
+    command.args(["--net", "--mount", "sh", "-c", BRING_UP]).arg(own).args(std::env::args_os().skip(1));
     // What was built is not built again: a build may need the network that is left behind.
     if !std::env::args().any(|argument| argument.starts_with("--programs")) {
         command.arg("--programs").arg(programs);

@@ -9,6 +9,7 @@
 mod chart;
 mod comparison;
 mod data_set;
+mod fresh_disk;
 mod isolation;
 mod limits;
 mod measure;
@@ -63,6 +64,10 @@ struct Arguments {
     /// Seconds for which the file system is left alone after the copies of a round were removed
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     rest: u64,
+    /// Make a disk of so many GiB anew for every copy, in a file in the directory, so that nobody pays for what was copied
+    /// before; as root
+    #[arg(long, value_name = "GIB", value_parser = clap::value_parser!(u64).range(1..=1024))]
+    fresh_disk: Option<u64>,
     /// Install the Debian packages of programs that are missing, as root
     #[arg(long)]
     install: bool,
@@ -126,6 +131,7 @@ fn run(arguments: Arguments) -> Result<String, String> {
         recipe: Recipe { scale: arguments.scale, keeps_times: arguments.keep_times, tree: arguments.tree },
         has_limits: !arguments.no_limits,
         rest: Duration::from_secs(arguments.rest),
+        disk_gibibytes: arguments.fresh_disk,
     };
     let mut report = comparison::run(&plan, &programs, directory.path())?;
     report.is_network_own = is_network_own;
