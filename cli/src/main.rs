@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// Every item of every job passes through a few dozen small allocations on several threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     orbit_cli::main()
 }

@@ -12,6 +12,10 @@ use tracing_subscriber::EnvFilter;
 
 const EXIT_USAGE: u8 = 2;
 
+/// Every item of every job passes through a few dozen small allocations on several threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let read_file = |path: &std::path::Path| std::fs::read_to_string(path);
     let layered = match parse_layered(CoordinatorFlags::command(), std::env::args_os(), read_file) {

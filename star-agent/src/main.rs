@@ -13,6 +13,10 @@ use tracing_subscriber::EnvFilter;
 
 const EXIT_USAGE: u8 = 2;
 
+/// Every item of every job passes through a few dozen small allocations on several threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     orbit_star::open_files::raise_limit();
     let read_file = |path: &std::path::Path| std::fs::read_to_string(path);

@@ -1,7 +1,8 @@
 //! The provenance log: one line of JSON for each event, each carrying a checksum of itself.
 //!
-//! The last member of every line is `"check"`, 16 hexadecimal digits of the BLAKE3 hash of the line as it would be
-//! without that member. JSON that a disk has changed is often still JSON; with the check it is found.
+//! The last member of every line is `"check"`, the CRC-32 (IEEE 802.3) of the line as it would be without that member, in
+//! 8 hexadecimal digits. JSON that a disk has changed is often still JSON; with the check it is found. Two events an item
+//! are written, so the check must cost next to nothing; it is no protection against somebody who wants to deceive.
 //!
 //! A line that lost its end in a crash is reported, never skipped in silence, and [`recover_tail`] says where to cut
 //! before appending, since otherwise the next event would be glued to it and both be lost.
@@ -16,7 +17,7 @@ pub const PROVENANCE_LINE_BYTES_MAX: usize = 256 * 1024;
 /// Lines are handed to the sink in pieces of about this size.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-const CHECK_DIGITS: usize = 16;
+const CHECK_DIGITS: usize = 8;
 const CHECK_PREFIX: &[u8] = b",\"check\":\"";
 const CHECK_SUFFIX: &[u8] = b"\"}";
 const CHECK_BYTES: usize = CHECK_PREFIX.len() + CHECK_DIGITS + CHECK_SUFFIX.len();
@@ -44,12 +45,15 @@ impl<W: Write> ProvenanceWriter<W> {
     /// The event was not taken: the sink fails and the buffer is full, or its line would be longer than
     /// [`PROVENANCE_LINE_BYTES_MAX`] (`InvalidInput`).
     pub fn log(&mut self, event: &ProvenanceEvent) -> io::Result<()> {
-        let line = to_line(event)?;
         if self.buffer.len() >= BUFFER_BYTES {
             self.flush_buffer()?;
         }
-        self.buffer.extend(line);
-        Ok(())
+        let start = self.buffer.len();
+        let pushed = push_line(&mut self.buffer, event);
+        if pushed.is_err() {
+            self.buffer.truncate(start);
+        }
+        pushed
     }
 
     /// Hands everything to the sink and flushes it. Making it durable is the business of the sink's owner.
@@ -97,28 +101,32 @@ impl<W: Write> Drop for ProvenanceWriter<W> {
     }
 }
 
-fn to_line(event: &ProvenanceEvent) -> io::Result<Vec<u8>> {
-    let mut line = serde_json::to_vec(event)?;
-    let check = check_digits(&line);
-    let brace = line.pop();
+/// Adds the line of an event; after an error, part of it.
+fn push_line(buffer: &mut Vec<u8>, event: &ProvenanceEvent) -> io::Result<()> {
+    let start = buffer.len();
+    serde_json::to_writer(&mut *buffer, event)?;
+    let check = check_digits(&buffer[start..]);
+    let brace = buffer.pop();
     assert_eq!(brace, Some(b'}'), "an event is a JSON object");
-    line.extend(CHECK_PREFIX);
-    line.extend(check);
-    line.extend(CHECK_SUFFIX);
-    if line.len() > PROVENANCE_LINE_BYTES_MAX {
-        let message =
-            format!("a provenance event of {} bytes, at most {PROVENANCE_LINE_BYTES_MAX}", line.len());
+    buffer.extend(CHECK_PREFIX);
+    buffer.extend(check);
+    buffer.extend(CHECK_SUFFIX);
+    let length = buffer.len() - start;
+    if length > PROVENANCE_LINE_BYTES_MAX {
+        let message = format!("a provenance event of {length} bytes, at most {PROVENANCE_LINE_BYTES_MAX}");
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
-    line.push(b'\n');
-    Ok(line)
+    buffer.push(b'\n');
+    Ok(())
 }
 
 fn check_digits(json: &[u8]) -> [u8; CHECK_DIGITS] {
-    let hex = blake3::hash(json).to_hex();
-    let mut digits = [0; CHECK_DIGITS];
-    digits.copy_from_slice(&hex.as_bytes()[..CHECK_DIGITS]);
-    digits
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let sum = crc32fast::hash(json).to_be_bytes();
+    std::array::from_fn(|index| {
+        let byte = usize::from(sum[index / 2]);
+        DIGITS[if index % 2 == 0 { byte >> 4 } else { byte & 15 }]
+    })
 }
 
 /// What is wrong with a line.

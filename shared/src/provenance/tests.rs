@@ -190,9 +190,9 @@ fn a_bad_line_is_reported_with_its_place_and_the_rest_is_read() {
 #[test]
 fn a_whole_line_of_another_version_is_told_from_damage() {
     let mut json = br#"{"event_type":"chunk_teleported","time":{"seconds":0,"nanos":0}}"#.to_vec();
-    let digits = blake3::hash(&json).to_hex();
+    let check = crc32fast::hash(&json);
     json.pop();
-    json.extend(format!(",\"check\":\"{}\"}}", &digits[..16]).into_bytes());
+    json.extend(format!(",\"check\":\"{check:08x}\"}}").into_bytes());
     assert!(matches!(parse_line(&json), Err(LineFault::NotAnEvent { .. })));
 }
 
