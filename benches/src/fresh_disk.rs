@@ -87,5 +87,8 @@ fn run(mut command: Command) -> Result<String, String> {
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
-    Err(format!("{name}: {}; --fresh-disk needs root and loop devices", String::from_utf8_lossy(&output.stderr).trim()))
+    Err(format!(
+        "{name}: {}; --fresh-disk needs root and loop devices",
+        String::from_utf8_lossy(&output.stderr).trim()
+    ))
 }

@@ -1,8 +1,8 @@
 //! The driver: the one task that owns the core and the only place where decisions meet the world.
 //!
 //! A turn: take what is in the inbox, step every event, let the core finish the turn, make all changes durable in one
-//! commit, and only then execute what the core wants done. While a commit runs, the inbox fills, so the next one
-//! carries more: group commit without a timer.
+//! commit, and only then execute what the core wants done. While a commit runs, the next turn is gathered and stepped,
+//! so that it carries more: group commit without a timer. What is stepped but not committed is told to nobody.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::core::limits::{INBOX_MAX, SESSION_OUTBOX_MAX, TURN_EVENTS_MAX};
 use crate::core::{
-    Action, Answer, CloseReason, Command, Core, CoreConfig, Effects, Event, QueueKey, Refusal, ReplyId,
-    SessionId,
+    Action, Answer, Change, CloseReason, Command, Core, CoreConfig, Effects, Event, Noted, QueueKey, Refusal,
+    ReplyId, SessionId,
 };
 use crate::provenance_log::{ProvenanceLog, ProvenanceLogError};
 use crate::store::{Store, StoreError};
@@ -168,26 +168,29 @@ impl Driver {
 
     /// Runs until it is told to stop or cannot make a change durable.
     pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), DriverError> {
+        let mut views = Vec::new();
+        // Of the turn that is being gathered; those that came while the turn before was committed are in it already.
+        let mut taken = 0;
         loop {
-            let mut views = Vec::new();
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => break,
-                request = self.requests.recv() => match request {
-                    Some(request) => self.take(request, &mut views),
-                    None => break,
-                },
-                () = wait_until(self.clock, self.core.next_deadline(self.clock.now())) => {}
+            if taken == 0 {
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => break,
+                    request = self.requests.recv() => match request {
+                        Some(request) => self.take(request, &mut views),
+                        None => break,
+                    },
+                    () = wait_until(self.clock, self.core.next_deadline(self.clock.now())) => {}
+                }
+                taken = 1;
+            } else if stop.is_cancelled() {
+                break;
             }
-            for _ in 1..TURN_EVENTS_MAX {
+            for _ in taken..TURN_EVENTS_MAX {
                 let Ok(request) = self.requests.try_recv() else { break };
                 self.take(request, &mut views);
             }
-            self.end_turn().await?;
-            let now = self.clock.now();
-            for view in views {
-                view(&self.core, now);
-            }
+            taken = self.end_turn(&mut views).await?;
         }
         tracing::debug!("the driver has stopped; every change that was told is durable");
         Ok(())
@@ -217,12 +220,24 @@ impl Driver {
         self.core.step(self.clock.now(), event, &mut self.effects);
     }
 
-    /// Finishes the turn: commits, executes, and feeds what the store had to say back until nothing is asked any more.
-    async fn end_turn(&mut self) -> Result<(), DriverError> {
+    /// Finishes the turn: commits, executes, feeds what the store had to say back until nothing is asked any more, and
+    /// then lets `views` look. Gives the number of requests of the next turn that were taken meanwhile, whose views are
+    /// in `views`.
+    async fn end_turn(&mut self, views: &mut Vec<View>) -> Result<usize, DriverError> {
+        let shown = std::mem::take(views);
+        let mut taken = 0;
         loop {
             self.core.finish_turn(self.clock.now(), &mut self.effects);
             let Effects { changes, provenance, actions } = std::mem::take(&mut self.effects);
-            self.make_durable(changes, provenance).await?;
+            let commit = make_durable(self.store.clone(), self.provenance.clone(), changes, provenance);
+            // What is read from the store belongs to the core as it is now, and a view must see nothing that is not
+            // durable; in all other cases the core goes on while the disk writes.
+            let is_still = !shown.is_empty() || actions.iter().any(is_load);
+            if is_still {
+                commit.await?;
+            } else {
+                taken = self.step_beside(commit, views).await?;
+            }
             let mut loads = Vec::new();
             for action in actions {
                 self.execute(action, &mut loads);
@@ -236,34 +251,29 @@ impl Driver {
             }
         }
         self.turns.send_modify(|turn| *turn += 1);
-        Ok(())
+        let now = self.clock.now();
+        shown.into_iter().for_each(|view| view(&self.core, now));
+        Ok(taken)
     }
 
-    /// The log first, then the store with the number of the last event: whatever the store has committed is in the log,
-    /// and what the log has beyond that never happened. Only the order of the two syncs matters, so the changes are
-    /// written down while the log is written.
-    async fn make_durable(
-        &self,
-        changes: Vec<crate::core::Change>,
-        events: Vec<orbit_shared::provenance::ProvenanceEvent>,
-    ) -> Result<(), DriverError> {
-        let (store, provenance) = (self.store.clone(), self.provenance.clone());
-        if events.is_empty() {
-            return match changes.is_empty() {
-                true => Ok(()),
-                false => off_thread(move || store.commit(&changes)).await,
-            };
+    /// Steps events of the next turn while a commit is under way. Their effects wait for a commit of their own.
+    async fn step_beside(
+        &mut self,
+        commit: impl Future<Output = Result<(), DriverError>>,
+        views: &mut Vec<View>,
+    ) -> Result<usize, DriverError> {
+        let mut commit = std::pin::pin!(commit);
+        let mut taken = 0;
+        loop {
+            tokio::select! {
+                biased;
+                committed = &mut commit => return committed.map(|()| taken),
+                Some(request) = self.requests.recv(), if taken < TURN_EVENTS_MAX => {
+                    self.take(request, views);
+                    taken += 1;
+                }
+            }
         }
-        let log = provenance.clone();
-        let logging = off_thread(move || log.append(events));
-        let writing = off_thread(move || store.begin(&changes));
-        let (last_event, transaction) = tokio::try_join!(logging, writing)?;
-        off_thread(move || {
-            transaction.commit(&[crate::core::Change::PutLastEvent(last_event)])?;
-            provenance.publish();
-            Ok::<_, StoreError>(())
-        })
-        .await
     }
 
     async fn load(&self, load: Load) -> Result<Event, DriverError> {
@@ -332,6 +342,37 @@ impl Driver {
             self.core.step(self.clock.now(), Event::SessionClosed { session }, &mut self.effects);
         }
     }
+}
+
+/// The log first, then the store with the number of the last event: whatever the store has committed is in the log, and
+/// what the log has beyond that never happened. Only the order of the two syncs matters, so the changes are written down
+/// while the log is written.
+async fn make_durable(
+    store: Arc<dyn Store>,
+    provenance: Arc<ProvenanceLog>,
+    changes: Vec<Change>,
+    events: Vec<Noted>,
+) -> Result<(), DriverError> {
+    if events.is_empty() {
+        return match changes.is_empty() {
+            true => Ok(()),
+            false => off_thread(move || store.commit(&changes)).await,
+        };
+    }
+    let log = provenance.clone();
+    let logging = off_thread(move || log.append(events.into_iter().map(Noted::into_event)));
+    let writing = off_thread(move || store.begin(&changes));
+    let (last_event, transaction) = tokio::try_join!(logging, writing)?;
+    off_thread(move || {
+        transaction.commit(&[Change::PutLastEvent(last_event)])?;
+        provenance.publish();
+        Ok::<_, StoreError>(())
+    })
+    .await
+}
+
+fn is_load(action: &Action) -> bool {
+    matches!(action, Action::LoadWindow { .. })
 }
 
 async fn wait_until(clock: Clock, deadline: Option<orbit_shared::time::Monotonic>) {

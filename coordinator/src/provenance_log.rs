@@ -128,13 +128,17 @@ impl ProvenanceLog {
 
     /// Gives the events their numbers, appends and syncs them. Returns the last number given. They are shown when they
     /// are published.
-    pub fn append(&self, events: Vec<ProvenanceEvent>) -> Result<u64, ProvenanceLogError> {
+    pub fn append(
+        &self,
+        events: impl IntoIterator<Item = ProvenanceEvent>,
+    ) -> Result<u64, ProvenanceLogError> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let failed = |path: &Path| {
             let path = path.to_path_buf();
             move |source| ProvenanceLogError { path, source }
         };
-        if events.is_empty() {
+        let mut events = events.into_iter().peekable();
+        if events.peek().is_none() {
             return Ok(open.next_id - 1);
         }
         if open.bytes >= self.file_bytes_max {
@@ -145,8 +149,8 @@ impl ProvenanceLog {
             sync_directory(&self.directory).map_err(failed(&self.directory))?;
             self.remove_oldest().map_err(failed(&self.directory))?;
         }
-        for event in events {
-            let event = event.with_event_id(open.next_id);
+        for mut event in events {
+            event.event_id = open.next_id;
             open.writer.log(&event).map_err(failed(&open.path))?;
             open.next_id += 1;
         }
@@ -303,7 +307,7 @@ mod tests {
     }
 
     fn append(log: &ProvenanceLog, jobs: &[u64]) -> u64 {
-        let last_id = log.append(jobs.iter().copied().map(event).collect()).expect("appends");
+        let last_id = log.append(jobs.iter().copied().map(event)).expect("appends");
         log.publish();
         last_id
     }

@@ -119,7 +119,7 @@ fn changes_of(sequence: u64) -> [Change; 2] {
     };
     let item = ItemId { job: JOB, destination: 0, sequence };
     let key = sequence.to_be_bytes().to_vec();
-    [Change::PutEntry { job: JOB, sequence, entry }, Change::Enqueue { item, key }]
+    [Change::PutEntry { job: JOB, sequence, entry: entry.into() }, Change::Enqueue { item, key }]
 }
 
 fn job(items: u64) -> Result<JobRecord, Problem> {

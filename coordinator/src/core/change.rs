@@ -1,5 +1,7 @@
 //! What a turn of the core makes durable. All changes of one turn are committed together or not at all.
 
+use std::sync::Arc;
+
 use orbit_shared::bulletin::Bulletin;
 use orbit_shared::entry::Entry;
 use orbit_shared::penalization::PenaltyRecord;
@@ -71,7 +73,7 @@ pub enum Change {
         /// Its sequence number.
         sequence: u64,
         /// The entry.
-        entry: Entry,
+        entry: Arc<Entry>,
     },
     /// An item waits in its lane's queue.
     Enqueue {

@@ -4,6 +4,7 @@
 //! withdrawing and losing an item all end in dropping it, so it comes back exactly once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use orbit_shared::backpressure::Permit;
 use orbit_shared::plant::{Bug, is_planted};
@@ -146,10 +147,9 @@ impl Core {
             let item = ItemId { job: job_id, destination, sequence: flight.queued.sequence };
             let before = self.in_flight.insert(item, id);
             assert!(before.is_none(), "{item} is dispatched while {before:?} holds it");
-            let event = self
-                .item_event(ProvenanceType::FileStarted, item, &flight.queued.entry.path)
-                .with_bytes(flight.queued.entry.size());
-            self.record(now, fx, event);
+            let entry = &flight.queued.entry;
+            let bytes = Some(entry.size());
+            self.record_step(now, fx, ProvenanceType::FileStarted, (item, entry), (bytes, None));
         }
         let record = AssignmentRecord {
             id,
@@ -259,7 +259,7 @@ impl Core {
         let session = session.expect("the gate has seen the destination's session");
         let items = batch.iter().map(|flight| AssignedItem {
             sequence: flight.queued.sequence,
-            entry: flight.queued.entry.clone(),
+            entry: orbit_shared::entry::Entry::clone(&flight.queued.entry),
         });
         let assignment = Assignment {
             id,
@@ -318,6 +318,7 @@ impl Core {
         let last_key = items.last().map(|(key, _, _)| key.clone());
         let waiting = items.into_iter().filter_map(|(key, sequence, entry)| {
             let item = ItemId { job: job_id, destination, sequence };
+            let entry = Arc::new(entry);
             let queued = Queued { sequence, entry, is_penalty: false, queued_at: now.monotonic };
             (!in_flight.contains_key(&item)).then_some((key, queued))
         });

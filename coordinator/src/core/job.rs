@@ -4,6 +4,7 @@
 //! is something left to do; it can be rebuilt from the record and the store at any time.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use orbit_shared::penalization::{PenaltyBox, PenaltyConfig};
@@ -13,6 +14,7 @@ use orbit_shared::words::{ItemId, JobId, StarId};
 use serde::{Deserialize, Serialize};
 
 use super::lane::{Lane, Queued, queue_key};
+use super::notices::Way;
 use super::rate::{Budget, Rate};
 
 /// A place on a Star.
@@ -224,6 +226,8 @@ pub struct Live {
     pub rate: Rate,
     /// The order of dispatch.
     pub order: ComposablePrioritizer,
+    /// The way to each destination.
+    pub ways: Vec<Arc<Way>>,
 }
 
 /// A job.
@@ -273,6 +277,7 @@ impl Live {
             budget: Budget::new(record.spec.max_bytes_per_second, now),
             rate: Rate::default(),
             order: ComposablePrioritizer::from_kinds(&record.spec.prioritizers),
+            ways: record.spec.destinations.iter().map(|to| Way::new(&record.spec.source, to)).collect(),
         }
     }
 }

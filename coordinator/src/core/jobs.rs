@@ -1,6 +1,7 @@
 //! Commands on jobs, and how jobs end.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use orbit_shared::bulletin::Severity;
@@ -175,7 +176,7 @@ impl Core {
         }
         // Not through `record`: a job's end has a bulletin of its own, whose severity tells a cancelled job from a
         // failed one.
-        fx.provenance.push(event);
+        fx.provenance.push(super::Noted::Event(Box::new(event)));
         let message = format!("job {id} has ended: {reason}");
         self.post(now, fx, (severity, super::COORDINATOR, "job"), Some(id), &message);
     }
@@ -295,8 +296,12 @@ impl Core {
             let Some(live) = &mut job.live else { continue };
             let tally = &mut job.record.tallies[item.destination as usize];
             tally.dead -= 1;
-            let queued =
-                Queued { sequence: item.sequence, entry, is_penalty: false, queued_at: now.monotonic };
+            let queued = Queued {
+                sequence: item.sequence,
+                entry: Arc::new(entry),
+                is_penalty: false,
+                queued_at: now.monotonic,
+            };
             *tally.open_mut(queued.is_directory()) += 1;
             let key = queue_key(&live.order, item.sequence, &queued.entry, 0);
             if !is_planted(Bug::RetryKeepsEnd) {
@@ -307,7 +312,7 @@ impl Core {
             fx.changes.push(Change::Enqueue { item, key: key.clone() });
             fx.changes.push(Change::PutDeadLetter(Box::new(super::DeadItem {
                 letter,
-                entry: queued.entry.clone(),
+                entry: Entry::clone(&queued.entry),
                 is_retrying: true,
             })));
             live.lanes[item.destination as usize].insert(key, queued);

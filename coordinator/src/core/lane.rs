@@ -6,6 +6,7 @@
 //! store. Items that come back from a penalty are a second, small map, because their durable place is another.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use orbit_shared::entry::{Entry, EntryKind};
 use orbit_shared::prioritizer::{
@@ -28,7 +29,7 @@ pub struct Queued {
     /// Its sequence number in the job.
     pub sequence: u64,
     /// What the scan found.
-    pub entry: Entry,
+    pub entry: Arc<Entry>,
     /// Whether it has failed before, and so stands among the penalties in the store instead of in the queue.
     pub is_penalty: bool,
     /// Since when it is in memory; what aging looks at.
@@ -55,7 +56,8 @@ pub(super) fn queue_key(
             _ => 1 + entry.path.iter().filter(|&&byte| byte == b'/').count(),
         };
         let depth = u16::try_from(depth).unwrap_or(u16::MAX);
-        let mut key = vec![DIRECTORIES_LAST];
+        let mut key = Vec::with_capacity(1 + 2 + 8);
+        key.push(DIRECTORIES_LAST);
         key.extend((u16::MAX - depth).to_be_bytes());
         key.extend(sequence.to_be_bytes());
         return key;
@@ -69,7 +71,8 @@ pub(super) fn queue_key(
         retry_count,
         sequence,
     };
-    let mut key = vec![FILES_FIRST];
+    let mut key = Vec::with_capacity(1 + order.key_bytes());
+    key.push(FILES_FIRST);
     order.write_key(&item, &mut key);
     key
 }

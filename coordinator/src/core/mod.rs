@@ -48,7 +48,6 @@ use orbit_shared::dead_letter::DeadLetterQueue;
 use orbit_shared::entry::Entry;
 use orbit_shared::penalization::StarYield;
 use orbit_shared::plant::{Bug, is_planted};
-use orbit_shared::provenance::ProvenanceEvent;
 use orbit_shared::session::StarMessage;
 use orbit_shared::time::{Monotonic, Now};
 use orbit_shared::words::{AssignmentId, ItemId, JobId, StarId};
@@ -59,7 +58,7 @@ pub use event::{Action, Answer, CloseReason, Command, DeadItem, Event, ReplyId, 
 pub use gate::{Gate, Held};
 pub use job::{Job, JobEnd, JobRecord, JobSpec, JobState, Location, ScanRecord, Tally};
 pub use lane::QueueKey;
-pub use notices::{COORDINATOR, display_location};
+pub use notices::{COORDINATOR, ItemNote, Noted, Way, display_location};
 pub use refusal::{Refusal, Violation};
 pub use star::{Liveness, Star, StarRecord, TimedSample};
 pub use views::{ItemPlace, ItemView, JobView, PenaltyView};
@@ -101,7 +100,7 @@ pub struct Effects {
     /// What the store must hold.
     pub changes: Vec<Change>,
     /// What the provenance log must hold; the event numbers are given by the log.
-    pub provenance: Vec<ProvenanceEvent>,
+    pub provenance: Vec<Noted>,
     /// What to do then.
     pub actions: Vec<Action>,
 }

@@ -1,10 +1,15 @@
 //! What the core tells people: bulletins and provenance, both durable with the state they speak of.
+//!
+//! Every item is recorded at least twice, so the core says only who and what ([`ItemNote`]); the texts are put together
+//! where the log is written, beside the core and not in it.
+
+use std::sync::Arc;
 
 use orbit_shared::bulletin::Severity;
-use orbit_shared::entry::push_path;
+use orbit_shared::entry::{Entry, push_path};
 use orbit_shared::integration::provenance_to_bulletin;
 use orbit_shared::provenance::{ProvenanceEvent, ProvenanceType};
-use orbit_shared::time::Now;
+use orbit_shared::time::{Now, WallTime};
 use orbit_shared::words::{ItemId, JobId, StarId};
 
 use super::change::Change;
@@ -13,6 +18,65 @@ use super::{Core, Effects};
 
 /// The source of bulletins that are about no Star.
 pub const COORDINATOR: &str = "coordinator";
+
+/// One thing to be recorded.
+#[derive(Debug)]
+pub enum Noted {
+    /// About anything.
+    Event(Box<ProvenanceEvent>),
+    /// About an item that goes its usual way.
+    Item(ItemNote),
+}
+
+/// A step of an item on its usual way. No such step is worth a bulletin.
+#[derive(Debug)]
+pub struct ItemNote {
+    event_type: ProvenanceType,
+    time: WallTime,
+    item: ItemId,
+    entry: Arc<Entry>,
+    way: Arc<Way>,
+    bytes: Option<u64>,
+    duration_ms: Option<u64>,
+}
+
+/// From where to where the items of one destination go.
+#[derive(Debug)]
+pub struct Way {
+    source: Location,
+    destination: Location,
+}
+
+impl Way {
+    /// From one place to the other.
+    pub(super) fn new(source: &Location, destination: &Location) -> Arc<Self> {
+        Arc::new(Self { source: source.clone(), destination: destination.clone() })
+    }
+}
+
+impl Noted {
+    /// The event that the log gets.
+    pub fn into_event(self) -> ProvenanceEvent {
+        match self {
+            Self::Event(event) => *event,
+            Self::Item(note) => note.into_event(),
+        }
+    }
+}
+
+impl ItemNote {
+    fn into_event(self) -> ProvenanceEvent {
+        let mut event = ProvenanceEvent::new(self.event_type, self.item.job);
+        event.time = self.time;
+        event.item = Some(self.item);
+        event.star_id = Some(self.way.destination.star_id.clone());
+        event.source = Some(display_location(&self.way.source, &self.entry.path));
+        event.destination = Some(display_location(&self.way.destination, &self.entry.path));
+        event.bytes = self.bytes;
+        event.duration_ms = self.duration_ms;
+        event
+    }
+}
 
 impl Core {
     /// Posts a bulletin.
@@ -45,7 +109,23 @@ impl Core {
                 &notice.message,
             );
         }
-        fx.provenance.push(event);
+        fx.provenance.push(Noted::Event(Box::new(event)));
+    }
+
+    /// Records a step of an item, with bytes and milliseconds where it has any.
+    pub(super) fn record_step(
+        &self,
+        now: Now,
+        fx: &mut Effects,
+        event_type: ProvenanceType,
+        (item, entry): (ItemId, &Arc<Entry>),
+        (bytes, duration_ms): (Option<u64>, Option<u64>),
+    ) {
+        let live = self.jobs.get(&item.job).and_then(|job| job.live.as_ref());
+        let Some(way) = live.and_then(|live| live.ways.get(item.destination as usize)) else { return };
+        let (entry, way) = (Arc::clone(entry), Arc::clone(way));
+        let time = now.wall;
+        fx.provenance.push(Noted::Item(ItemNote { event_type, time, item, entry, way, bytes, duration_ms }));
     }
 
     /// An event about an item, with the places it comes from and goes to.

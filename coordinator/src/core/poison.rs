@@ -5,6 +5,8 @@
 //! in the whole grid. An item whose third session dies is given up. Strikes end with a success, and with the coordinator's
 //! process: a restart forgets suspicion, never an item.
 
+use std::sync::Arc;
+
 use orbit_shared::bulletin::Severity;
 use orbit_shared::session::limits::ASSIGNMENT_ITEMS_MAX;
 use orbit_shared::session::{Failure, FailureCause, Fault};
@@ -95,7 +97,7 @@ impl Core {
                 "{STRIKES_MAX} times the agent of a Star died while this was being moved; see what is special about it, then retry it"
             ),
         };
-        self.give_up(now, item, queued.entry, &failure, STRIKES_MAX, fx);
+        self.give_up(now, item, Arc::unwrap_or_clone(queued.entry), &failure, STRIKES_MAX, fx);
         true
     }
 

@@ -1,6 +1,7 @@
 //! Making a core, from nothing or from what another left in the store.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use orbit_shared::bulletin::BulletinBoard;
 use orbit_shared::dead_letter::DeadLetterQueue;
@@ -61,7 +62,7 @@ impl Core {
             live.penalties.restore(now, item, penalized.record);
             let queued = Queued {
                 sequence: item.sequence,
-                entry: penalized.entry,
+                entry: Arc::new(penalized.entry),
                 is_penalty: true,
                 queued_at: now.monotonic,
             };
@@ -106,6 +107,7 @@ impl Core {
         for (&sequence, entry) in record.sequences.iter().zip(entries) {
             let item = ItemId { job: record.job, destination: record.destination, sequence };
             let is_penalty = live.penalized.remove(&item).is_some();
+            let entry = Arc::new(entry);
             let queued = Queued { sequence, entry, is_penalty, queued_at: now.monotonic };
             let permit = guard.take_over(1, queued.entry.size());
             self.in_flight.insert(item, record.id);

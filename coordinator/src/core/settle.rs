@@ -3,6 +3,8 @@
 //! A report counts only for items that are in flight under exactly that assignment and Star; everything else is late,
 //! changes nothing and is counted. So a report may be sent any number of times.
 
+use std::sync::Arc;
+
 use orbit_shared::bulletin::Severity;
 use orbit_shared::dead_letter::{DeadLetterEntry, FailureReason};
 use orbit_shared::entry::{Entry, join_path};
@@ -87,11 +89,9 @@ impl Core {
                 if let Some(star) = self.stars.get_mut(star) {
                     star.bytes_since_sample += size;
                 }
-                let event = self
-                    .item_event(ProvenanceType::FileCompleted, item, &flight.queued.entry.path)
-                    .with_bytes(size)
-                    .with_duration_ms(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
-                self.record(now, fx, event);
+                let spent_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+                let of = (item, &flight.queued.entry);
+                self.record_step(now, fx, ProvenanceType::FileCompleted, of, (Some(size), Some(spent_ms)));
                 if is_planted(Bug::PermitLeaked) {
                     std::mem::forget(flight);
                 }
@@ -102,8 +102,8 @@ impl Core {
                     tally.skipped += 1;
                     tally.bytes_stored += flight.queued.entry.size();
                 });
-                let event = self.item_event(ProvenanceType::FileSkipped, item, &flight.queued.entry.path);
-                self.record(now, fx, event);
+                let of = (item, &flight.queued.entry);
+                self.record_step(now, fx, ProvenanceType::FileSkipped, of, (None, None));
             }
             ItemResult::Failed(failure) if is_check_only && failure.fault == Fault::Destination => {
                 self.park(item, flight.queued);
@@ -215,7 +215,7 @@ impl Core {
             let InFlight { queued, permit } = flight;
             drop(permit);
             leave_queue(live, item, &queued, fx);
-            self.give_up(now, item, queued.entry, failure, attempts, fx);
+            self.give_up(now, item, Arc::unwrap_or_clone(queued.entry), failure, attempts, fx);
             return;
         }
         let mut queued = flight.queued;
@@ -225,7 +225,7 @@ impl Core {
             queued.is_penalty = true;
         }
         if let Some(record) = live.penalties.record(&item) {
-            let record = PenalizedRecord { record: record.clone(), entry: queued.entry.clone() };
+            let record = PenalizedRecord { record: record.clone(), entry: Entry::clone(&queued.entry) };
             fx.changes.push(Change::PutPenalty { item, record: Box::new(record) });
         }
         live.penalized.insert(item, queued);
@@ -323,7 +323,8 @@ impl Core {
         let Some(live) = &mut job.live else { return };
         let key = queue_key(&live.order, item.sequence, &entry, 0);
         fx.changes.push(Change::Enqueue { item, key: key.clone() });
-        let queued = Queued { sequence: item.sequence, entry, is_penalty: false, queued_at: now.monotonic };
+        let (sequence, entry) = (item.sequence, Arc::new(entry));
+        let queued = Queued { sequence, entry, is_penalty: false, queued_at: now.monotonic };
         live.lanes[item.destination as usize].insert(key, queued);
         job.is_dirty = true;
         if job.record.pause.is_some() {

@@ -6,7 +6,7 @@
 //! a few failures open them again, and those are refunded like the first.
 
 use orbit_shared::bulletin::Severity;
-use orbit_shared::entry::display_path;
+use orbit_shared::entry::{Entry, display_path};
 use orbit_shared::penalization::{StarYield, YieldConfig, YieldGate, YieldVerdict};
 use orbit_shared::session::{Failure, Fault};
 use orbit_shared::time::{Monotonic, Now};
@@ -141,7 +141,7 @@ impl Core {
         let key = queue_key(&live.order, item.sequence, &queued.entry, left);
         match live.penalties.record(&item) {
             Some(record) => {
-                let record = PenalizedRecord { record: record.clone(), entry: queued.entry.clone() };
+                let record = PenalizedRecord { record: record.clone(), entry: Entry::clone(&queued.entry) };
                 fx.changes.push(Change::PutPenalty { item, record: Box::new(record) });
             }
             None => {

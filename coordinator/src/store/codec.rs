@@ -21,7 +21,7 @@ pub(super) fn encode<T: Serialize>(record: &T) -> Vec<u8> {
 }
 
 /// Writes the header before a body that begins behind it.
-fn seal(bytes: &mut [u8]) {
+pub(super) fn seal(bytes: &mut [u8]) {
     bytes[0] = VERSION;
     let checksum = crc32fast::hash(&bytes[HEADER_BYTES..]);
     bytes[1..HEADER_BYTES].copy_from_slice(&checksum.to_le_bytes());
@@ -38,6 +38,12 @@ pub(super) fn sealed(body: &[u8]) -> Vec<u8> {
 /// Decodes a record of a table.
 pub(super) fn decode<T: DeserializeOwned>(table: &'static str, bytes: &[u8]) -> Result<T, StoreError> {
     let damaged = |problem: String| StoreError::Damaged { table, problem };
+    rmp_serde::from_slice(body(table, bytes)?).map_err(|error| damaged(error.to_string()))
+}
+
+/// What stands behind the header of a record, if it is as it was written.
+pub(super) fn body<'a>(table: &'static str, bytes: &'a [u8]) -> Result<&'a [u8], StoreError> {
+    let damaged = |problem: String| StoreError::Damaged { table, problem };
     let Some((&[version, a, b, c, d], body)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
         return Err(damaged(format!("it has {} bytes, at least {HEADER_BYTES} are needed", bytes.len())));
     };
@@ -48,5 +54,5 @@ pub(super) fn decode<T: DeserializeOwned>(table: &'static str, bytes: &[u8]) -> 
     if stored != actual {
         return Err(damaged(format!("its checksum is {actual:08x} and should be {stored:08x}")));
     }
-    rmp_serde::from_slice(body).map_err(|error| damaged(error.to_string()))
+    Ok(body)
 }

@@ -3,9 +3,8 @@
 use redb::{Database, Key, ReadTransaction, ReadableTable, TableDefinition, Value, WriteTransaction};
 
 use super::StoreError;
-use super::embedded::{
-    ASSIGNMENTS, BULLETINS, DEAD_LETTERS, ENDS, ENTRIES, JOBS, META, PENALTIES, QUEUE, STARS, engine,
-};
+use super::blocks::{ENDS, ENTRIES};
+use super::embedded::{ASSIGNMENTS, BULLETINS, DEAD_LETTERS, JOBS, META, PENALTIES, QUEUE, STARS, engine};
 
 /// Copies everything that a read transaction sees into an empty database, durably.
 pub(super) fn copy_all(from: &ReadTransaction, to: &Database) -> Result<(), StoreError> {

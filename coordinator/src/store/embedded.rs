@@ -9,17 +9,16 @@ use orbit_shared::entry::Entry;
 use orbit_shared::words::{AssignmentId, ItemId, JobId};
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
+use super::blocks::{self, BlockChanges, ENDS, ENTRIES};
 use super::codec::{decode, encode};
 use super::copy::copy_all;
 use super::{QueuePage, Store, StoreError, StoredItem, Transaction};
-use crate::core::{AssignmentRecord, Change, ItemEndRecord, Recovered};
+use crate::core::{AssignmentRecord, Change, Recovered};
 
 type ItemKey = (u64, u32, u64);
 
 pub(super) const JOBS: TableDefinition<u64, &[u8]> = TableDefinition::new("jobs");
-pub(super) const ENTRIES: TableDefinition<(u64, u64), &[u8]> = TableDefinition::new("entries");
 pub(super) const QUEUE: TableDefinition<(u64, u32, &[u8]), u64> = TableDefinition::new("queue");
-pub(super) const ENDS: TableDefinition<ItemKey, &[u8]> = TableDefinition::new("ends");
 pub(super) const PENALTIES: TableDefinition<ItemKey, &[u8]> = TableDefinition::new("penalties");
 pub(super) const DEAD_LETTERS: TableDefinition<u64, &[u8]> = TableDefinition::new("dead_letters");
 pub(super) const ASSIGNMENTS: TableDefinition<u64, &[u8]> = TableDefinition::new("assignments");
@@ -33,7 +32,7 @@ const COMMITTED: &str = "committed";
 const COUNTERS_KEY: &str = "counters";
 const LAST_EVENT_KEY: &str = "last_event";
 const FORMAT_KEY: &str = "format";
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Memory that redb may use for pages.
 const CACHE_BYTES: usize = 32 * 1024 * 1024;
@@ -206,12 +205,12 @@ impl Store for EmbeddedStore {
             let mut found = Vec::new();
             let mut open = Vec::new();
             for &sequence in &record.sequences {
-                let key = (record.job.0, record.destination, sequence);
-                if at!(doing, ends.get(key))?.is_some() {
+                let item = ItemId { job: record.job, destination: record.destination, sequence };
+                if blocks::end(&ends, item)?.is_some() {
                     continue;
                 }
-                if let Some(entry) = at!(doing, entries.get((record.job.0, sequence)))? {
-                    found.push(decode("entries", entry.value())?);
+                if let Some(entry) = blocks::entry(&entries, record.job, sequence)? {
+                    found.push(entry);
                     open.push(sequence);
                 }
             }
@@ -259,11 +258,11 @@ impl Store for EmbeddedStore {
                 break;
             }
             let sequence = sequence.value();
-            let entry = at!(doing, entries.get((job.0, sequence)))?.ok_or_else(|| StoreError::Damaged {
+            let entry = blocks::entry(&entries, job, sequence)?.ok_or_else(|| StoreError::Damaged {
                 table: "queue",
                 problem: format!("item {sequence} of job {job} has no entry"),
             })?;
-            page.items.push((key.to_vec(), sequence, decode("entries", entry.value())?));
+            page.items.push((key.to_vec(), sequence, entry));
         }
         Ok(page)
     }
@@ -273,10 +272,8 @@ impl Store for EmbeddedStore {
         let transaction = at!(doing, self.database.begin_read())?;
         let entries = at!(doing, transaction.open_table(ENTRIES))?;
         let ends = at!(doing, transaction.open_table(ENDS))?;
-        let Some(entry) = at!(doing, entries.get((id.job.0, id.sequence)))? else { return Ok(None) };
-        let end = at!(doing, ends.get(item_key(id)))?;
-        let end = end.map(|end| decode::<ItemEndRecord>("ends", end.value())).transpose()?;
-        Ok(Some(StoredItem { id, entry: decode("entries", entry.value())?, end }))
+        let Some(entry) = blocks::entry(&entries, id.job, id.sequence)? else { return Ok(None) };
+        Ok(Some(StoredItem { id, entry, end: blocks::end(&ends, id)? }))
     }
 
     fn items(
@@ -291,16 +288,11 @@ impl Store for EmbeddedStore {
         let entries = at!(doing, transaction.open_table(ENTRIES))?;
         let ends = at!(doing, transaction.open_table(ENDS))?;
         let mut found = Vec::new();
-        for row in at!(doing, entries.range((job.0, start)..=(job.0, u64::MAX)))?.take(limit) {
-            let (key, entry) = at!(doing, row)?;
-            let (_, sequence) = key.value();
-            let entry: Entry = decode("entries", entry.value())?;
+        for (sequence, entry) in blocks::entries_from(&entries, job, start, limit)? {
             let mut items = Vec::new();
             for destination in 0..destinations {
                 let id = ItemId { job, destination, sequence };
-                let end = at!(doing, ends.get(item_key(id)))?;
-                let end = end.map(|end| decode::<ItemEndRecord>("ends", end.value())).transpose()?;
-                items.push(StoredItem { id, entry: entry.clone(), end });
+                items.push(StoredItem { id, entry: entry.clone(), end: blocks::end(&ends, id)? });
             }
             found.push((entry, items));
         }
@@ -336,10 +328,12 @@ fn apply(transaction: &WriteTransaction, changes: &[Change]) -> Result<(), redb:
     let mut assignments = transaction.open_table(ASSIGNMENTS)?;
     let mut stars = transaction.open_table(STARS)?;
     let mut bulletins = transaction.open_table(BULLETINS)?;
+    let mut blocks = BlockChanges::default();
     for change in changes {
         match change {
             Change::PutJob(record) => drop(jobs.insert(record.id.0, encode(record).as_slice())?),
             Change::ForgetJob(job) => {
+                blocks.write(&mut entries, &mut ends)?;
                 jobs.remove(job.0)?;
                 entries.retain_in((job.0, 0)..=(job.0, u64::MAX), |_, _| false)?;
                 ends.retain_in((job.0, 0, 0)..=(job.0, u32::MAX, u64::MAX), |_, _| false)?;
@@ -348,19 +342,15 @@ fn apply(transaction: &WriteTransaction, changes: &[Change]) -> Result<(), redb:
             Change::ClearQueue(job) => {
                 queue.retain_in((job.0, 0, &[][..])..(job.0 + 1, 0, &[][..]), |_, _| false)?;
             }
-            Change::PutEntry { job, sequence, entry } => {
-                drop(entries.insert((job.0, *sequence), encode(entry).as_slice())?);
-            }
+            Change::PutEntry { job, sequence, entry } => blocks.put_entry(*job, *sequence, entry),
             Change::Enqueue { item, key } => {
                 queue.insert((item.job.0, item.destination, key.as_slice()), item.sequence)?;
             }
             Change::Dequeue { item, key } => {
                 queue.remove((item.job.0, item.destination, key.as_slice()))?;
             }
-            Change::PutEnd { item, record } => {
-                drop(ends.insert(item_key(*item), encode(record).as_slice())?);
-            }
-            Change::RemoveEnd(item) => drop(ends.remove(item_key(*item))?),
+            Change::PutEnd { item, record } => blocks.put_end(*item, Some(record)),
+            Change::RemoveEnd(item) => blocks.put_end(*item, None),
             Change::PutPenalty { item, record } => {
                 drop(penalties.insert(item_key(*item), encode(record).as_slice())?);
             }
@@ -391,5 +381,5 @@ fn apply(transaction: &WriteTransaction, changes: &[Change]) -> Result<(), redb:
             }
         }
     }
-    Ok(())
+    blocks.write(&mut entries, &mut ends)
 }

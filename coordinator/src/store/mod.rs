@@ -4,6 +4,7 @@
 //! [`embedded`] keeps it in one file beside the coordinator; the trait leaves room for an engine that several
 //! coordinators share.
 
+mod blocks;
 mod codec;
 mod copy;
 pub mod embedded;

@@ -1,5 +1,7 @@
 //! The embedded store gives back what was committed, in the order that was asked for, and refuses what is damaged.
 
+use std::sync::Arc;
+
 use orbit_shared::bulletin::Bulletin;
 use orbit_shared::entry::{Entry, EntryKind};
 use orbit_shared::penalization::PenaltyConfig;
@@ -57,7 +59,7 @@ fn filled() -> Vec<Change> {
     let mut changes = vec![Change::PutJob(Box::new(job()))];
     for (sequence, name) in ["c", "b", "a"].iter().enumerate() {
         let sequence = sequence as u64;
-        changes.push(Change::PutEntry { job: JOB, sequence, entry: entry(name) });
+        changes.push(Change::PutEntry { job: JOB, sequence, entry: Arc::new(entry(name)) });
         changes.push(Change::Enqueue { item: item(0, sequence), key: name.as_bytes().to_vec() });
     }
     changes
@@ -230,7 +232,7 @@ fn damage_is_found_or_harmless_and_never_believed() {
         let put = (0..50).map(|sequence| Change::PutEntry {
             job: JOB,
             sequence: round * 50 + sequence,
-            entry: entry(&format!("entry-{round}-{sequence}")),
+            entry: Arc::new(entry(&format!("entry-{round}-{sequence}"))),
         });
         changes.extend(put);
         store.commit(&changes).expect("commits");

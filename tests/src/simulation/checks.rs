@@ -262,7 +262,7 @@ impl World {
         let Some(job) = store.jobs.get(&item.job) else { return };
         let fresh = changes.into_iter().flatten().find_map(|change| match change {
             Change::PutEntry { job, sequence, entry } if (*job, *sequence) == (item.job, item.sequence) => {
-                Some(entry)
+                Some(&**entry)
             }
             _ => None,
         });

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use orbit_coordinator::core::{Change, Command, Core, Effects, Event, ReplyId, SessionId};
+use orbit_coordinator::core::{Action, Change, Command, Core, Effects, Event, Noted, ReplyId, SessionId};
 use orbit_shared::plant::{Bug, is_planted};
 use orbit_shared::provenance::ProvenanceEvent;
 use orbit_shared::session::{Hello, StarMessage};
@@ -319,12 +319,13 @@ impl World {
             let Some(core) = &mut self.coordinator.core else { return false };
             core.finish_turn(now, &mut self.coordinator.effects);
             let Effects { changes, provenance, actions } = std::mem::take(&mut self.coordinator.effects);
+            let provenance: Vec<_> = provenance.into_iter().map(Noted::into_event).collect();
             self.check_actions(&actions);
             self.check_withdrawals(&changes, &actions);
             self.check_bounds_of_coordinator();
             let is_quiet = changes.is_empty() && provenance.is_empty() && actions.is_empty();
             if !is_quiet && let Some(point) = self.coordinator.crash.take() {
-                self.crash_at(point, Effects { changes, provenance, actions });
+                self.crash_at(point, changes, provenance, actions);
                 return false;
             }
             let loads = if is_planted(Bug::ToldBeforeCommit) {
@@ -366,9 +367,14 @@ impl World {
     }
 
     /// The process ends within a turn.
-    fn crash_at(&mut self, point: CrashPoint, effects: Effects) {
+    fn crash_at(
+        &mut self,
+        point: CrashPoint,
+        changes: Vec<Change>,
+        mut provenance: Vec<ProvenanceEvent>,
+        mut actions: Vec<Action>,
+    ) {
         self.note(format_args!("crash {point:?}"));
-        let Effects { changes, mut provenance, mut actions } = effects;
         if is_planted(Bug::ToldBeforeCommit) {
             self.act(actions);
             return self.crash_coordinator();

@@ -4,6 +4,7 @@
 //! another. Its findings are panics with the item's name.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use orbit_coordinator::core::{
     AssignmentRecord, Change, Counters, DeadItem, Event, ItemEnd, ItemEndRecord, JobRecord, PenalizedRecord,
@@ -77,7 +78,7 @@ impl StoreModel {
                     "found once: {:?} of job {job} is {known:?} and {sequence}",
                     entry.path
                 );
-                self.entries.insert((job, sequence), entry);
+                self.entries.insert((job, sequence), Arc::unwrap_or_clone(entry));
                 return Some(job);
             }
             Change::Enqueue { item, key } => {

@@ -1,6 +1,7 @@
 //! The world around a core under test: a store in memory, Stars that do as they are told, and a clock that is moved.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use orbit_shared::entry::{Entry, EntryKind};
 use orbit_shared::lifecycle::LifecycleState;
@@ -46,7 +47,9 @@ impl FakeStore {
                 self.queue.retain(|(of, _, _), _| *of != job);
             }
             Change::ClearQueue(job) => self.queue.retain(|(of, _, _), _| *of != job),
-            Change::PutEntry { job, sequence, entry } => drop(self.entries.insert((job, sequence), entry)),
+            Change::PutEntry { job, sequence, entry } => {
+                drop(self.entries.insert((job, sequence), Arc::unwrap_or_clone(entry)))
+            }
             Change::Enqueue { item, key } => {
                 let before = self.queue.insert((item.job, item.destination, key), item.sequence);
                 assert_eq!(before, None, "{item} is queued twice");
