@@ -79,6 +79,44 @@ impl FromStr for ItemId {
     }
 }
 
+/// Names one snapshot in any vault of any grid. The coordinator chooses it, from the job, the destination and the time,
+/// so that a seal which is asked for again names the same snapshot.
+///
+/// Its text form is 16 hexadecimal digits.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SnapshotId(pub u64);
+
+impl fmt::Display for SnapshotId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// Why a text does not name a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a snapshot's name is 16 hexadecimal digits, for example 00c0ffee12345678; `orbit snapshot ls` shows them")]
+pub struct SnapshotIdError;
+
+impl FromStr for SnapshotId {
+    type Err = SnapshotIdError;
+
+    fn from_str(text: &str) -> Result<Self, SnapshotIdError> {
+        let is_plain = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let number = is_plain.then(|| u64::from_str_radix(text, 16).ok()).flatten();
+        number.map(Self).ok_or(SnapshotIdError)
+    }
+}
+
+/// In which form a destination keeps what it receives.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Layout {
+    /// Plain files at the destination path.
+    #[default]
+    Files,
+    /// Chunks in the destination's vault, which become a snapshot when the job ends.
+    Packed,
+}
+
 /// The longest name of a Star, in bytes.
 pub const STAR_ID_BYTES_MAX: usize = 64;
 
@@ -165,6 +203,16 @@ mod tests {
     fn a_malformed_item_key_is_refused() {
         for text in ["", "7", "7/1", "7/1/42/0", "a/b/c", "7//42", "-1/0/0", "7/99999999999/0"] {
             assert_eq!(text.parse::<ItemId>(), Err(ItemKeyError), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_snapshot_name_is_sixteen_digits_and_nothing_else() {
+        let id = SnapshotId(0x00c0_ffee);
+        assert_eq!(id.to_string(), "0000000000c0ffee");
+        assert_eq!(id.to_string().parse(), Ok(id));
+        for text in ["", "c0ffee", "+000000000c0ffee", "0000000000c0ffeg", "00000000000c0ffee"] {
+            assert_eq!(text.parse::<SnapshotId>(), Err(SnapshotIdError), "{text:?}");
         }
     }
 
