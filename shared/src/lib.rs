@@ -24,4 +24,5 @@ pub mod semantic;
 pub mod session;
 pub mod settings;
 pub mod time;
+pub mod vault_call;
 pub mod words;

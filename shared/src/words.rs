@@ -79,31 +79,50 @@ impl FromStr for ItemId {
     }
 }
 
-/// Names one snapshot in any vault of any grid. The coordinator chooses it, from the job, the destination and the time,
-/// so that a seal which is asked for again names the same snapshot.
-///
-/// Its text form is 16 hexadecimal digits.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct SnapshotId(pub u64);
+/// Names one snapshot in any vault of any grid. Its text form is 32 hexadecimal digits.
+#[derive(Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SnapshotId(pub [u8; 16]);
 
 impl fmt::Display for SnapshotId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
+        f.pad(&format!("{:032x}", u128::from_be_bytes(self.0)))
+    }
+}
+
+impl fmt::Debug for SnapshotId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SnapshotId({self})")
     }
 }
 
 /// Why a text does not name a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a snapshot's name is 16 hexadecimal digits, for example 00c0ffee12345678; `orbit snapshot ls` shows them")]
+#[error("a snapshot's name is 32 hexadecimal digits; `orbit snapshot ls` shows them")]
 pub struct SnapshotIdError;
 
 impl FromStr for SnapshotId {
     type Err = SnapshotIdError;
 
     fn from_str(text: &str) -> Result<Self, SnapshotIdError> {
-        let is_plain = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let number = is_plain.then(|| u64::from_str_radix(text, 16).ok()).flatten();
-        number.map(Self).ok_or(SnapshotIdError)
+        if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(SnapshotIdError);
+        }
+        u128::from_str_radix(text, 16).map(|id| Self(id.to_be_bytes())).map_err(|_| SnapshotIdError)
+    }
+}
+
+impl TryFrom<String> for SnapshotId {
+    type Error = SnapshotIdError;
+
+    fn try_from(text: String) -> Result<Self, SnapshotIdError> {
+        text.parse()
+    }
+}
+
+impl From<SnapshotId> for String {
+    fn from(id: SnapshotId) -> Self {
+        id.to_string()
     }
 }
 
@@ -207,11 +226,11 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_name_is_sixteen_digits_and_nothing_else() {
-        let id = SnapshotId(0x00c0_ffee);
-        assert_eq!(id.to_string(), "0000000000c0ffee");
+    fn a_snapshot_name_is_thirty_two_digits_and_nothing_else() {
+        let id = SnapshotId(0x00c0_ffee_u128.to_be_bytes());
+        assert_eq!(id.to_string(), "00000000000000000000000000c0ffee");
         assert_eq!(id.to_string().parse(), Ok(id));
-        for text in ["", "c0ffee", "+000000000c0ffee", "0000000000c0ffeg", "00000000000c0ffee"] {
+        for text in ["", "c0ffee", "+0000000000000000000000000c0ffee", "00000000000000000000000000c0ffeg"] {
             assert_eq!(text.parse::<SnapshotId>(), Err(SnapshotIdError), "{text:?}");
         }
     }

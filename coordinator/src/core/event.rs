@@ -5,6 +5,7 @@ use std::time::Duration;
 use orbit_shared::dead_letter::{DeadLetterEntry, DeadLetterFilter};
 use orbit_shared::entry::Entry;
 use orbit_shared::session::{Assignment, CoordinatorMessage, Hello, StarMessage};
+use orbit_shared::vault_call::{VaultCall, VaultReply};
 use orbit_shared::words::{JobId, StarId};
 
 use super::job::JobSpec;
@@ -47,6 +48,15 @@ pub enum Event {
         reply: ReplyId,
         /// What.
         command: Command,
+    },
+    /// Somebody wants something of a vault.
+    VaultAsked {
+        /// Who waits for the answer.
+        reply: ReplyId,
+        /// Whose vault.
+        star: StarId,
+        /// What.
+        call: VaultCall,
     },
     /// The store has answered a [`Action::LoadWindow`].
     WindowLoaded {
@@ -181,6 +191,8 @@ pub enum Answer {
     Star(StarId),
     /// It changed so many things.
     Count(u64),
+    /// A vault says this.
+    Vault(Box<VaultReply>),
     /// It is done.
     Done,
 }
