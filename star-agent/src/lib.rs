@@ -25,6 +25,7 @@ pub mod sink;
 pub mod source;
 pub mod transfer;
 pub mod vault;
+pub mod vault_calls;
 
 pub use config::{StarFlags, StarOptions};
 pub use driver::ExitReport;

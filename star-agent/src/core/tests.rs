@@ -52,6 +52,8 @@ pub(crate) fn assignment(id: u64, item_count: u64) -> Assignment {
         token: String::new(),
         items: (0..item_count).map(|sequence| AssignedItem { sequence, entry: entry.clone() }).collect(),
         is_check_only: false,
+        layout: Layout::Files,
+        source_snapshot: None,
     }
 }
 
