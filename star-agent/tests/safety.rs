@@ -223,6 +223,8 @@ async fn a_token_for_another_star_is_refused() {
         source_star: support::star("another"),
         source_path: support::bytes(&pair.from()),
         destination_star: support::star("destination"),
+        snapshot: None,
+        is_for_chunks: false,
     };
     let mut assignment = pair.assignment(&pair.from(), &pair.to(), vec![file("a", 1)]);
     assignment.token = pair.signer.sign(&capability).unwrap();

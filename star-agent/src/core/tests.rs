@@ -10,7 +10,7 @@ use orbit_shared::session::{
     ScanBatch, ScanRequest, limits,
 };
 use orbit_shared::time::WallTime;
-use orbit_shared::words::{Epoch, JobId, StarId};
+use orbit_shared::words::{Epoch, JobId, Layout, StarId};
 use uuid::Uuid;
 
 use super::*;
@@ -150,6 +150,7 @@ fn scan(id: u64) -> CoordinatorMessage {
         include: Vec::new(),
         exclude: Vec::new(),
         resume_after: None,
+        snapshot: None,
     })
 }
 

@@ -14,7 +14,7 @@ use orbit_shared::entry::Entry;
 use orbit_shared::session::{
     AssignedItem, Assignment, Failure, ItemOutcome, ItemResult, Root, ScanBatch, ScanRequest, limits,
 };
-use orbit_shared::words::{AssignmentId, JobId, StarId};
+use orbit_shared::words::{AssignmentId, JobId, Layout, StarId};
 use orbit_star::checkpoints::Checkpoints;
 use orbit_star::meters::Meters;
 use orbit_star::net::Tcp;
