@@ -5,9 +5,14 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::format::{CHUNK_BYTES_MAX, CONTAINER_ENTRY_COUNT_MAX, CONTAINER_HEADER_BYTES, check_header, encode_index, header};
+use super::format::{
+    CHUNK_BYTES_MAX, CONTAINER_ENTRY_COUNT_MAX, CONTAINER_HEADER_BYTES, check_header, encode_index, header,
+};
 use super::journal::{self, Journal, PendingRecords};
-use super::{ContainerEntry, ContainerError, PackedChunkRef, Stored, decompress, id_of_path, journal_path, parent_of, sync_dir};
+use super::{
+    ContainerEntry, ContainerError, PackedChunkRef, Stored, decompress, id_of_path, journal_path, parent_of,
+    sync_dir,
+};
 use crate::chunk_hash::ChunkHash;
 
 /// A sync that has begun.

@@ -184,12 +184,7 @@ impl GarbageCollector {
     }
 
     /// What [`GarbageCollector::collect`] would give now, without giving it.
-    pub fn plan<R: References>(
-        &self,
-        now: Monotonic,
-        refs: &R,
-        count_max: usize,
-    ) -> Vec<ChunkHash> {
+    pub fn plan<R: References>(&self, now: Monotonic, refs: &R, count_max: usize) -> Vec<ChunkHash> {
         let due = self.ready.iter().take_while(|(collectable_at, ..)| *collectable_at <= now);
         due.map(|(.., hash)| *hash).filter(|hash| refs.is_reclaimable(hash)).take(count_max).collect()
     }
@@ -206,11 +201,7 @@ impl GarbageCollector {
     }
 
     /// As [`GarbageCollector::collect`], but without waiting for the undo window: for a disk that is filling up.
-    pub fn collect_early<R: References>(
-        &mut self,
-        refs: &R,
-        count_max: usize,
-    ) -> Vec<CollectTicket> {
+    pub fn collect_early<R: References>(&mut self, refs: &R, count_max: usize) -> Vec<CollectTicket> {
         self.collect_due(Monotonic::NEVER, refs, count_max)
     }
 
