@@ -17,6 +17,7 @@ pub mod limits;
 pub mod meters;
 pub mod net;
 pub mod open_files;
+pub mod packed;
 pub mod plane;
 pub mod roots;
 pub mod scan;
