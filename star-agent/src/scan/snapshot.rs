@@ -105,7 +105,7 @@ impl SnapshotWalk {
         let (store, id, base) = (Arc::clone(&self.store), packed_id(self.id), self.base.clone());
         let reading = move || {
             let page = store.entries(&id, after.as_deref(), &base, PAGE_ENTRIES)?;
-            Ok::<_, PackedError>(page.entries.into_iter().map(|found| found.entry).collect())
+            Ok::<_, PackedError>(page.into_iter().map(|found| found.entry).collect())
         };
         let read = tokio::task::spawn_blocking(reading).await.map_err(|error| Failure {
             cause: FailureCause::Transient,

@@ -10,3 +10,4 @@ mod guards;
 mod refusals;
 mod settings;
 mod three_processes;
+mod vault;

@@ -131,8 +131,8 @@ impl Work {
     fn commit(&self, ready: Vec<Ready>) -> Vec<ItemOutcome> {
         let told: Vec<(usize, u64, u64)> =
             ready.iter().map(|ready| (ready.item, ready.entry.entry.size(), ready.bytes_transferred)).collect();
-        let entries = ready.into_iter().map(|ready| ready.entry).collect();
-        let committed = self.store.commit(self.stage, entries).map_err(|error| at_vault(&error, b""));
+        let entries: Vec<TreeEntry> = ready.into_iter().map(|ready| ready.entry).collect();
+        let committed = self.store.commit(self.stage, &entries).map_err(|error| at_vault(&error, b""));
         let duration = self.started.elapsed();
         let outcomes = told.into_iter().map(|(item, size, bytes_transferred)| {
             self.outcome(item, match &committed {
