@@ -225,6 +225,17 @@ impl Containers {
         Ok((number, writer))
     }
 
+    /// Seals the container that grows, if it is this one. All of it is durable.
+    pub(super) fn rotate(&self, number: u32) -> Result<bool> {
+        let mut appender = self.lock_appender();
+        let Some((_, writer)) = appender.active.take_if(|(active, _)| *active == number) else {
+            return Ok(false);
+        };
+        self.finish(number, writer)?;
+        appender.durable = appender.sequence;
+        Ok(true)
+    }
+
     /// Seals a container that [`Containers::create`] has begun.
     pub(super) fn finish(&self, number: u32, writer: ContainerWriter) -> Result<()> {
         writer.seal()?;
@@ -296,6 +307,12 @@ impl Containers {
         }
         readers.push((number, Arc::clone(&reader)));
         Ok(Some(reader))
+    }
+
+    /// As [`Containers::reader`], but looks at the file anew.
+    pub(super) fn reopen(&self, number: u32) -> Result<Option<Arc<ContainerReader>>> {
+        self.lock_readers().retain(|(other, _)| *other != number);
+        self.reader(number)
     }
 
     /// Reads a chunk and checks it. Nothing if its container is not there any more.

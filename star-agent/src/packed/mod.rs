@@ -15,12 +15,17 @@
 
 mod chunks;
 mod codec;
+mod collect;
 mod commit;
+mod compact;
 mod containers;
 mod error;
+mod heal;
 mod open;
+mod pace;
 mod pins;
 mod records;
+mod scrub;
 mod snapshots;
 mod sort;
 mod stage;
@@ -39,11 +44,13 @@ use std::time::Duration;
 use orbit_shared::container::CONTAINER_BYTES_MAX_DEFAULT;
 use orbit_shared::time::WallTime;
 
+pub use self::collect::{CollectOptions, CollectPhase, CollectProgress, CollectReport};
 use self::containers::Containers;
 pub use self::error::{PackedError, Result};
 pub use self::open::Opened;
 use self::pins::Memory;
 use self::records::Shelf;
+pub use self::scrub::{ScrubOptions, ScrubProgress, ScrubReport};
 pub use self::snapshots::{EntryPage, TreeGap};
 use self::stage::Stage;
 use self::tree::NodeCache;
@@ -113,6 +120,8 @@ pub struct PackedStore {
     snapshots: RwLock<Shelf>,
     /// Held while snapshots come and go.
     sealing: Mutex<()>,
+    collecting: Mutex<()>,
+    scrubbing: Mutex<()>,
     nodes: NodeCache,
     /// Whether no chunk was ever seen, so that nobody needs to ask.
     is_empty: AtomicBool,

@@ -81,6 +81,8 @@ impl PackedStore {
             stages: RwLock::new(stages),
             snapshots: RwLock::new(shelf),
             sealing: Mutex::new(()),
+            collecting: Mutex::new(()),
+            scrubbing: Mutex::new(()),
             nodes: NodeCache::default(),
             is_empty: AtomicBool::new(is_empty),
             opened,
@@ -89,6 +91,15 @@ impl PackedStore {
         store.reconcile()?;
         store.keep_reserve();
         Ok(store)
+    }
+
+    /// As [`PackedStore::open`], but builds the universe again whatever it looks like.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn rebuild(dir: &Path, config: PackedConfig) -> Result<Arc<Self>> {
+        Universe::remove(&dir.join(UNIVERSE))?;
+        Self::open(dir, config)
     }
 
     /// Makes the universe count each snapshot that there is, and no other.

@@ -55,10 +55,7 @@ impl Shelf {
     /// Reads the records of a directory.
     pub(super) fn read(dir: &Path) -> Result<Self> {
         let mut shelf = Self::default();
-        let failed = |error| PackedError::io(dir, "list the snapshots")(error);
-        for entry in fs::read_dir(dir).map_err(failed)? {
-            let name = entry.map_err(failed)?.file_name();
-            let Some(id) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
+        for id in ids(dir)? {
             match read(dir, &id)? {
                 Some(found) => shelf.insert(found.record),
                 None => {
@@ -68,6 +65,23 @@ impl Shelf {
         }
         Ok(shelf)
     }
+}
+
+/// The ids of all records in a directory.
+pub(super) fn ids(dir: &Path) -> Result<Vec<SnapshotId>> {
+    let failed = |error| PackedError::io(dir, "list the snapshots")(error);
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        found.extend(name.to_str().and_then(|name| name.parse::<SnapshotId>().ok()));
+    }
+    Ok(found)
+}
+
+/// Removes a record. Not synced: one that comes back is removed again.
+pub(super) fn remove(dir: &Path, id: &SnapshotId) -> Result<()> {
+    let path = dir.join(id.to_string());
+    fs::remove_file(&path).map_err(PackedError::io(&path, "remove the snapshot"))
 }
 
 /// A record as it was found.

@@ -54,7 +54,6 @@ pub(super) struct Log {
     end: u64,
     /// The frame that has the newest entry of each path, by the first bytes of the path's hash.
     frames: ByPath,
-    pub(super) is_sealed: bool,
 }
 
 impl Stage {
@@ -67,7 +66,7 @@ impl Stage {
             .map_err(PackedError::io(&path, "begin the stage"))?;
         let file = OpenOptions::new().read(true).write(true).open(&path);
         let file = file.map_err(PackedError::io(&path, "open the stage"))?;
-        let log = Log { file, end: HEADER_BYTES, frames: ByPath::default(), is_sealed: false };
+        let log = Log { file, end: HEADER_BYTES, frames: ByPath::default() };
         Ok(Self { id, uuid, path, log: Mutex::new(log) })
     }
 
@@ -76,7 +75,7 @@ impl Stage {
         let file = OpenOptions::new().read(true).write(true).open(path);
         let file = file.map_err(PackedError::io(path, "open the stage"))?;
         let uuid = read_header(&file, path)?;
-        let mut log = Log { file, end: HEADER_BYTES, frames: ByPath::default(), is_sealed: false };
+        let mut log = Log { file, end: HEADER_BYTES, frames: ByPath::default() };
         let mut end = HEADER_BYTES;
         let mut frames = ByPath::default();
         let mut reader = Frames::new(&log.file, path)?;

@@ -1,5 +1,8 @@
 //! The store as its users see it.
 
+mod damage;
+mod garbage;
+
 use orbit_shared::entry::{Entry, EntryKind};
 use orbit_shared::words::{JobId, StarId};
 

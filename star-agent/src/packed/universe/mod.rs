@@ -17,7 +17,7 @@ use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable as _, Readab
 use redb::{TableDefinition, WriteTransaction};
 
 pub(in crate::packed) use self::counts::{Children, Tables};
-use self::row::{CONTAINER_BYTES, NODE_BYTES, ROW_BYTES, bad_row};
+use self::row::{CONTAINER_BYTES, NODE_BYTES, ROW_BYTES};
 pub(in crate::packed) use self::row::{ContainerRow, Location, NOWHERE, Row};
 use super::error::{PackedError, Result};
 use super::types::SnapshotId;
@@ -102,7 +102,7 @@ impl Universe {
         })
     }
 
-    /// What a change would give, without making it.
+    /// What is known of a chunk.
     pub(in crate::packed) fn lookup(&self, hash: &ChunkHash) -> Result<Option<Row>> {
         let view = self.view();
         guarded(|| row_of(&view, hash))
@@ -141,19 +141,7 @@ impl Universe {
         guarded(|| view.chunks.len().map_err(PackedError::universe))
     }
 
-    /// Whether what the chunk holds as a node is counted.
-    pub(in crate::packed) fn is_expanded(&self, hash: &ChunkHash) -> Result<bool> {
-        let view = self.view();
-        guarded(|| {
-            let value = view.nodes.get(hash.as_bytes()).map_err(PackedError::universe)?;
-            Ok(value
-                .map(|value| row::NodeRow::decode(hash, value.value()))
-                .transpose()?
-                .is_some_and(|node| node.is_expanded))
-        })
-    }
-
-    /// How many nodes are held and could not be read when they were to be counted.
+    /// Which nodes are held and could not be read when they were to be counted.
     pub(in crate::packed) fn uncounted_nodes(&self) -> Result<Vec<ChunkHash>> {
         let view = self.view();
         guarded(|| {
@@ -185,7 +173,7 @@ impl Universe {
         self.read_all(DAMAGED, |key, (time, problem)| Ok((ChunkHash(*key), time, problem.to_owned())))
     }
 
-    /// Nodes whose children are to be released, at most `limit`.
+    /// Whether there are nodes whose children are to be released.
     pub(in crate::packed) fn has_releases(&self) -> Result<bool> {
         guarded(|| {
             let transaction = self.database.begin_read().map_err(PackedError::universe)?;

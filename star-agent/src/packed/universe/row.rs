@@ -165,7 +165,7 @@ fn checked<'a>(key: &[u8], bytes: &'a [u8]) -> Option<&'a [u8]> {
     (crc(key, value) == *check).then_some(value)
 }
 
-pub(super) fn bad_row() -> PackedError {
+fn bad_row() -> PackedError {
     PackedError::universe("a row is not as it was written")
 }
 
