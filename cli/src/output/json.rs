@@ -100,6 +100,7 @@ mod tests {
                     star_id: "s".into(),
                     path: "/a".into(),
                     raw_path: vec![0xff].into(),
+                    snapshot_id: String::new(),
                 }),
                 ..JobSpec::default()
             }),

@@ -211,7 +211,11 @@ impl StarCore {
             CoordinatorMessage::CancelScan { scan } => self.scans.cancel(scan, effects),
             CoordinatorMessage::ReportsAcknowledged { number } => self.work.acknowledge(number, effects),
             CoordinatorMessage::CallVault { request, call } => {
-                effects.extend(self.link.session().map(|session| Effect::CallVault { session, request, call }));
+                effects.extend(self.link.session().map(|session| Effect::CallVault {
+                    session,
+                    request,
+                    call,
+                }));
             }
         }
     }

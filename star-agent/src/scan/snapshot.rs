@@ -124,12 +124,16 @@ impl SnapshotWalk {
     /// Whether an entry is kept for its own sake or that of a directory above it.
     fn is_kept(&self, path: &[u8], is_directory: bool) -> bool {
         !self.is_excluded(path, is_directory)
-            && any_of_path(path, is_directory, |path, is_directory| self.filter.is_included(path, is_directory))
+            && any_of_path(path, is_directory, |path, is_directory| {
+                self.filter.is_included(path, is_directory)
+            })
     }
 
     fn is_excluded(&self, path: &[u8], is_directory: bool) -> bool {
         !path.is_empty()
-            && any_of_path(path, is_directory, |path, is_directory| self.filter.is_excluded(path, is_directory))
+            && any_of_path(path, is_directory, |path, is_directory| {
+                self.filter.is_excluded(path, is_directory)
+            })
     }
 }
 

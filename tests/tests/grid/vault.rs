@@ -59,7 +59,8 @@ async fn of_a_second_version_only_new_chunks_move_and_both_come_back() {
     let grid = Grid::start(&["star-1", "star-2"]).await;
     let tree = grid.root("star-1").join("tree");
     plant_files(&tree, 200, 20_000, 2);
-    let big: Vec<u8> = (0..3_000_000_u32).flat_map(|number| (number.wrapping_mul(2_654_435_761)).to_le_bytes()).collect();
+    let big: Vec<u8> =
+        (0..3_000_000_u32).flat_map(|number| (number.wrapping_mul(2_654_435_761)).to_le_bytes()).collect();
     std::fs::write(tree.join("big"), &big).expect("a file can be written");
     let first = pack(&grid, "tree", &["star-2"]).await;
     let total = progress(&first).bytes_total;

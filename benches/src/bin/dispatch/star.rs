@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use orbit_shared::lifecycle::LifecycleState;
 use orbit_shared::session::{CoordinatorMessage, Heartbeat, Hello, Root, StarMessage, limits};
+use orbit_shared::vault_call::VaultReply;
 use orbit_shared::words::StarId;
 use orbit_star::core::Event;
 use orbit_star::grpc::session::{Session, endpoint};
@@ -85,6 +86,12 @@ impl SimulatedStar {
                     let sequences = assignment.items.iter().map(|item| item.sequence);
                     let report = all_stored(self.reports, assignment.id, sequences);
                     self.say(StarMessage::Report(report));
+                }
+                CoordinatorMessage::CallVault { request, .. } => {
+                    // An empty vault.
+                    let answer =
+                        Ok(VaultReply::Snapshots { snapshots: Vec::new(), stages: Vec::new(), is_end: true });
+                    self.say(StarMessage::VaultAnswered { request, answer });
                 }
                 CoordinatorMessage::VerificationKeys(_)
                 | CoordinatorMessage::Withdraw { .. }

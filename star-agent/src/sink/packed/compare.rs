@@ -29,9 +29,10 @@ pub(super) struct Compared {
 pub(super) fn compare(work: &Arc<Work>, named: Vec<Named>) -> Result<Vec<Compared>, (Failure, Vec<usize>)> {
     let all = named.iter().flat_map(|part| &part.chunks);
     let hashes: Vec<ChunkHash> = all.map(|(_, chunk)| ChunkHash(chunk.hash)).collect();
-    let found = work.store.contains(work.stage, &hashes).map_err(|error| {
-        (at_vault(&error, b""), named.iter().map(|part| part.file).collect::<Vec<_>>())
-    })?;
+    let found = work
+        .store
+        .contains(work.stage, &hashes)
+        .map_err(|error| (at_vault(&error, b""), named.iter().map(|part| part.file).collect::<Vec<_>>()))?;
     let mut found = found.into_iter();
     Ok(named.into_iter().map(|part| split(part, &mut found)).collect())
 }
@@ -42,7 +43,9 @@ fn split(part: Named, found: &mut impl Iterator<Item = bool>) -> Compared {
         let length = u64::from(chunk.length);
         if found.next().unwrap_or(false) {
             compared.known.push((offset, chunk));
-        } else if let Some(last) = compared.missing.last_mut().filter(|last| last.offset + last.length == offset) {
+        } else if let Some(last) =
+            compared.missing.last_mut().filter(|last| last.offset + last.length == offset)
+        {
             last.length += length;
         } else {
             compared.missing.push(Range { offset, length });

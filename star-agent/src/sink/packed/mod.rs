@@ -101,10 +101,7 @@ impl PackedSink {
         let work = Arc::new(Work {
             store: Arc::clone(&self.store),
             stage: StageId { job: assignment.job, destination: assignment.destination },
-            source: SourceName {
-                star: assignment.source_star.clone(),
-                path: assignment.source_path.clone(),
-            },
+            source: SourceName { star: assignment.source_star.clone(), path: assignment.source_path.clone() },
             assignment,
             meters: Arc::clone(&self.meters),
             started: crate::clock::now(),
@@ -129,21 +126,26 @@ impl Work {
 
     /// Makes items durable and says how that went. Blocks.
     fn commit(&self, ready: Vec<Ready>) -> Vec<ItemOutcome> {
-        let told: Vec<(usize, u64, u64)> =
-            ready.iter().map(|ready| (ready.item, ready.entry.entry.size(), ready.bytes_transferred)).collect();
+        let told: Vec<(usize, u64, u64)> = ready
+            .iter()
+            .map(|ready| (ready.item, ready.entry.entry.size(), ready.bytes_transferred))
+            .collect();
         let entries: Vec<TreeEntry> = ready.into_iter().map(|ready| ready.entry).collect();
         let committed = self.store.commit(self.stage, &entries).map_err(|error| at_vault(&error, b""));
         let duration = self.started.elapsed();
         let outcomes = told.into_iter().map(|(item, size, bytes_transferred)| {
-            self.outcome(item, match &committed {
-                Ok(_) => ItemResult::Stored {
-                    size,
-                    bytes_transferred,
-                    bytes_deduplicated: size.saturating_sub(bytes_transferred),
-                    duration,
+            self.outcome(
+                item,
+                match &committed {
+                    Ok(_) => ItemResult::Stored {
+                        size,
+                        bytes_transferred,
+                        bytes_deduplicated: size.saturating_sub(bytes_transferred),
+                        duration,
+                    },
+                    Err(failure) => ItemResult::Failed(failure.clone()),
                 },
-                Err(failure) => ItemResult::Failed(failure.clone()),
-            })
+            )
         });
         outcomes.collect()
     }

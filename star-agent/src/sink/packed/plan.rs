@@ -79,7 +79,12 @@ fn plan_item(work: &Work, entry: &Entry) -> Result<Step, Failure> {
         return Ok(Step::Keep(TreeEntry { entry: entry.clone(), chunks: Vec::new() }));
     }
     let failed = |error| at_vault(&error, &entry.path);
-    if work.store.staged(work.stage, &entry.path).map_err(failed)?.is_some_and(|staged| staged.entry == *entry) {
+    if work
+        .store
+        .staged(work.stage, &entry.path)
+        .map_err(failed)?
+        .is_some_and(|staged| staged.entry == *entry)
+    {
         return Ok(Step::Skip);
     }
     // Its mode may have changed without its time; its content has not.

@@ -3,22 +3,24 @@
 //! Every call runs on a blocking thread of its own; how many there are at a time is bounded by the protocol. Collecting
 //! and scrubbing go on between calls: a call begins one or joins it, and says how far it is.
 
+mod heal;
+mod upkeep;
+
 use std::sync::Arc;
 
 use orbit_shared::chunk_hash::ChunkHash;
 use orbit_shared::entry::EntryKind;
-use orbit_shared::vault_call::limits::{PAGE_BYTES_MAX, PAGE_MAX, STAGES_MAX};
+use orbit_shared::vault_call::limits::{AFFECTED_MAX, DAMAGED_MAX, PAGE_BYTES_MAX, PAGE_MAX, STAGES_MAX};
 use orbit_shared::vault_call::{
-    ChunkPlace, ContainerInfo, SealRequest, SnapshotEntry, SnapshotInfo, VaultCall, VaultFailure,
-    VaultProblem, VaultReply,
+    ChunkPlace, CollectionInfo, ContainerInfo, DamagedInfo, ScrubInfo, SealRequest, SnapshotEntry,
+    SnapshotInfo, VaultCall, VaultFailure, VaultProblem, VaultReply,
 };
 use orbit_shared::words::{JobId, SnapshotId, StarId};
 
 use crate::net::Network;
-use crate::packed::{
-    PackedError, PackedStore, SnapshotMeta, SnapshotRecord, SourceName, StageId, TreeEntry,
-};
+use crate::packed::{PackedError, PackedStore, SnapshotMeta, SnapshotRecord, SourceName, StageId, TreeEntry};
 use crate::source::origin::packed_id;
+use crate::vault_calls::upkeep::Upkeep;
 
 /// See the module.
 #[derive(Debug)]
@@ -26,12 +28,15 @@ pub struct VaultCalls {
     star_id: StarId,
     store: Arc<PackedStore>,
     network: Arc<dyn Network>,
+    collecting: Arc<Upkeep<(bool, bool), CollectionInfo>>,
+    scrubbing: Arc<Upkeep<(u64, bool), ScrubInfo>>,
 }
 
 impl VaultCalls {
     /// Answers for one vault. `network` is the way to other vaults, from which this one heals itself.
     pub fn new(star_id: StarId, store: Arc<PackedStore>, network: Arc<dyn Network>) -> Arc<Self> {
-        Arc::new(Self { star_id, store, network })
+        let (collecting, scrubbing) = (Arc::default(), Arc::default());
+        Arc::new(Self { star_id, store, network, collecting, scrubbing })
     }
 
     /// The packed store that is spoken for.
@@ -41,6 +46,9 @@ impl VaultCalls {
 
     /// Does what is asked.
     pub async fn answer(self: Arc<Self>, call: VaultCall) -> Result<VaultReply, VaultProblem> {
+        if let VaultCall::Heal(request) = call {
+            return heal::heal(self, request).await;
+        }
         let answering = tokio::task::spawn_blocking(move || self.answer_now(call));
         answering.await.unwrap_or_else(|error| {
             let message = format!("the call ended abnormally, which is a defect of this Star: {error}");
@@ -72,10 +80,19 @@ impl VaultCalls {
             VaultCall::ListEntries { snapshot, path, after, count_max } => {
                 self.list_entries(snapshot, &path, after, count_max)
             }
-            VaultCall::ListContainers { after, count_max } => Ok(self.list_containers(after, count_max)),
+            VaultCall::ListContainers { after, count_max } => self.list_containers(after, count_max),
             VaultCall::LocateChunk(hash) => self.locate(&hash),
-            VaultCall::Collect { .. } | VaultCall::Scrub { .. } | VaultCall::ListDamaged | VaultCall::Heal(_) => {
-                let message = format!("the vault of {} cannot do that yet", self.star_id);
+            VaultCall::Collect { is_plan, ignores_undo_window } => {
+                upkeep::collect(&self.collecting, &self.store, is_plan, ignores_undo_window)
+                    .map(VaultReply::Collection)
+            }
+            VaultCall::Scrub { bytes_per_second, is_everything } => {
+                upkeep::scrub(&self.scrubbing, &self.store, bytes_per_second, is_everything)
+                    .map(VaultReply::Scrub)
+            }
+            VaultCall::ListDamaged => self.list_damaged(),
+            VaultCall::Heal(request) => {
+                let message = format!("healing {} is not done here", request.hash);
                 Err(VaultProblem { failure: VaultFailure::Failed, message })
             }
         }
@@ -99,7 +116,8 @@ impl VaultCalls {
     fn list_snapshots(&self, after: Option<SnapshotId>) -> VaultReply {
         let after = after.map(packed_id);
         let records = self.store.snapshots().into_iter();
-        let mut records: Vec<_> = records.filter(|record| after.is_none_or(|after| record.id > after)).collect();
+        let mut records: Vec<_> =
+            records.filter(|record| after.is_none_or(|after| record.id > after)).collect();
         let is_end = records.len() <= PAGE_MAX;
         records.truncate(PAGE_MAX);
         let stages = self.store.stages().into_iter().take(STAGES_MAX).filter(|_| is_end);
@@ -139,8 +157,8 @@ impl VaultCalls {
         }
     }
 
-    fn list_containers(&self, after: Option<String>, count_max: usize) -> VaultReply {
-        let mut containers: Vec<crate::packed::ContainerInfo> = Vec::new();
+    fn list_containers(&self, after: Option<String>, count_max: usize) -> Result<VaultReply, VaultProblem> {
+        let mut containers = self.store.containers().map_err(|error| problem(&error))?;
         containers.sort_by(|a, b| a.container_id.cmp(&b.container_id));
         containers.retain(|info| after.as_ref().is_none_or(|after| info.container_id > *after));
         let is_end = containers.len() <= count_max;
@@ -152,12 +170,25 @@ impl VaultCalls {
             is_damaged: info.is_damaged,
             check_time: info.checked,
         });
-        VaultReply::Containers { containers: containers.collect(), is_end }
+        Ok(VaultReply::Containers { containers: containers.collect(), is_end })
+    }
+
+    fn list_damaged(&self) -> Result<VaultReply, VaultProblem> {
+        let damaged = self.store.damaged().into_iter().take(DAMAGED_MAX).map(|damaged| {
+            let affected = self.store.affected(&damaged.hash).map_err(|error| problem(&error))?;
+            let affected = affected.into_iter().take(AFFECTED_MAX);
+            Ok(DamagedInfo {
+                hash: damaged.hash,
+                problem: damaged.problem,
+                affected: affected.map(|hit| (SnapshotId(hit.snapshot.0), hit.path)).collect(),
+            })
+        });
+        Ok(VaultReply::Damaged(damaged.collect::<Result<_, _>>()?))
     }
 
     fn locate(&self, hash: &ChunkHash) -> Result<VaultReply, VaultProblem> {
         let place = self.store.locate(hash).map_err(|error| problem(&error))?;
-        let is_damaged = false;
+        let is_damaged = self.store.damaged().iter().any(|damaged| damaged.hash == *hash);
         Ok(VaultReply::Located(place.map(|place| ChunkPlace {
             container: place.container_id,
             offset: place.offset,
@@ -171,8 +202,7 @@ impl VaultCalls {
 
 /// Whether a path is another one or lies below it.
 pub(crate) fn is_below(base: &[u8], path: &[u8]) -> bool {
-    base.is_empty()
-        || path.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+    base.is_empty() || path.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }
 
 fn snapshot_info(record: SnapshotRecord) -> SnapshotInfo {
