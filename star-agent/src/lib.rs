@@ -19,6 +19,7 @@ pub mod net;
 pub mod open_files;
 pub mod packed;
 pub mod plane;
+pub mod reader;
 pub mod roots;
 pub mod scan;
 pub mod server;

@@ -60,6 +60,11 @@ pub(super) async fn run(args: CreateArgs, client: &Client, output: Output) -> Re
         output.answer(&answer, |_| format!("job {job_id}\n`orbit job watch {job_id}` follows it."))?;
         return Ok(Outcome::Completed);
     }
+    wait_for(job_id, client, output).await
+}
+
+/// Follows a job that was just created to its end, and says how it went.
+pub(crate) async fn wait_for(job_id: u64, client: &Client, output: Output) -> Result<Outcome, CliError> {
     output.note(&format!("job {job_id}"));
     let Some(job) = watch::follow_with_progress(job_id, client, output).await? else {
         return Ok(Outcome::Interrupted);
