@@ -26,6 +26,7 @@ pub mod sink;
 pub mod source;
 pub mod transfer;
 pub mod vault;
+pub mod vault_tool;
 
 pub use config::{StarFlags, StarOptions};
 pub use driver::ExitReport;
