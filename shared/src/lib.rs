@@ -20,6 +20,7 @@ pub mod plant;
 pub mod prioritizer;
 pub mod provenance;
 pub mod ref_count;
+pub mod retention;
 pub mod semantic;
 pub mod session;
 pub mod settings;

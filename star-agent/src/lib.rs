@@ -28,6 +28,7 @@ pub mod source;
 pub mod transfer;
 pub mod vault;
 pub mod vault_calls;
+pub mod vault_tool;
 
 pub use config::{StarFlags, StarOptions};
 pub use driver::ExitReport;

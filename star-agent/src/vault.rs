@@ -60,7 +60,8 @@ const IDENTITY: &str = "identity";
 const LOCK: &str = "lock";
 const ASSIGNMENTS: &str = "assignments";
 const CHECKPOINTS: &str = "checkpoints";
-const PACKED: &str = "packed";
+/// The packed store, see [`packed`](crate::packed).
+pub(crate) const PACKED: &str = "packed";
 /// Ends the names of files that are not yet whole.
 const TEMPORARY_SUFFIX: &str = ".tmp";
 

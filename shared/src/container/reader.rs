@@ -34,6 +34,19 @@ impl ContainerReader {
         Ok(Self { path: path.to_owned(), container_id, file })
     }
 
+    /// As [`ContainerReader::open`], but whatever the header looks like: chunks whose places are known from elsewhere, and a
+    /// list that is whole, are as good as before.
+    ///
+    /// # Errors
+    ///
+    /// There is no such file.
+    pub fn open_damaged(path: impl AsRef<Path>) -> Result<Self, ContainerError> {
+        let path = path.as_ref();
+        let container_id = id_of_path(path)?;
+        let file = File::open(path).map_err(ContainerError::io(path, "open the container"))?;
+        Ok(Self { path: path.to_owned(), container_id, file })
+    }
+
     /// Its id.
     pub fn container_id(&self) -> &str {
         &self.container_id

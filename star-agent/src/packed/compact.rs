@@ -96,8 +96,8 @@ impl PackedStore {
                 None if known.is_sealed => 0,
                 None => continue,
             };
-            let Some(reader) = self.containers.reader(number)? else { continue };
-            let file_bytes = reader.file_bytes()?;
+            let Ok(metadata) = std::fs::metadata(self.containers.path(&known.id)) else { continue };
+            let file_bytes = metadata.len();
             let garbage = file_bytes.saturating_sub(live + FRAME_BYTES + ENTRY_BYTES);
             let is_worth_it =
                 garbage * 100 >= file_bytes * u64::from(options.garbage_percent_min) && garbage > 0;

@@ -300,7 +300,14 @@ impl Containers {
             Err(ContainerError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 return Ok(None);
             }
-            Err(error) => return Err(error.into()),
+            Err(error @ (ContainerError::Io { .. } | ContainerError::BadName { .. })) => {
+                return Err(error.into());
+            }
+            Err(_) => {
+                // Its chunks are as good as before.
+                self.set_damaged(number);
+                Arc::new(ContainerReader::open_damaged(&path)?)
+            }
         };
         if readers.len() >= CONTAINER_READERS_MAX {
             readers.remove(0);

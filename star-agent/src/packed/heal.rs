@@ -43,7 +43,7 @@ impl PackedStore {
         self.universe.write(|tables| tables.expand(hash, &|hash| self.children(hash))).map(|_| ())
     }
 
-    /// Which paths of which snapshots need a chunk. Reads all trees, and each part of them once.
+    /// Which paths of which snapshots need a chunk, in that order. Reads all trees, and each part of them once.
     ///
     /// # Errors
     /// The disk refuses. Parts that are damaged themselves are passed over.
@@ -54,6 +54,7 @@ impl PackedStore {
             let hits = self.hits(&record.root, &[], hash, &mut seen)?;
             found.extend(hits.iter().map(|(path, is_tree)| hit(record.id, path, *is_tree)));
         }
+        found.sort_unstable();
         Ok(found)
     }
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, RwLock};
 use orbit_shared::chunk_hash::ChunkHash;
 use orbit_shared::container::ContainerReader;
 
-use super::containers::{Containers, Known};
+use super::containers::Containers;
 use super::error::{PackedError, Result};
 use super::pins::Memory;
 use super::records::Shelf;
@@ -31,6 +31,10 @@ pub struct Opened {
     pub rebuilt: Option<String>,
     /// Chunks that were not in the universe and are now.
     pub chunks_indexed: u64,
+    /// Chunks that were durable and are not there any more, because a file is shorter than it was.
+    pub chunks_lost: u64,
+    /// Entries of stages whose content is not there any more. They are not staged, and must be stored again.
+    pub entries_lost: u64,
     /// Containers whose lists of chunks cannot be read. What the universe knows of them stays readable.
     pub damaged_containers: Vec<String>,
     /// Containers that the universe knows and that are gone.
@@ -70,7 +74,7 @@ impl PackedStore {
         }
         let stages = open_stages(dir, &mut shelf, &mut memory, &mut opened)?;
         let is_empty = universe.chunk_count()? == 0;
-        let store = Arc::new(Self {
+        let mut store = Self {
             dir: dir.to_owned(),
             containers,
             universe,
@@ -87,10 +91,11 @@ impl PackedStore {
             is_empty: AtomicBool::new(is_empty),
             opened,
             config,
-        });
+        };
         store.reconcile()?;
+        store.opened.entries_lost = store.check_stages()?;
         store.keep_reserve();
-        Ok(store)
+        Ok(Arc::new(store))
     }
 
     /// As [`PackedStore::open`], but builds the universe again whatever it looks like.
@@ -100,6 +105,19 @@ impl PackedStore {
     pub fn rebuild(dir: &Path, config: PackedConfig) -> Result<Arc<Self>> {
         Universe::remove(&dir.join(UNIVERSE))?;
         Self::open(dir, config)
+    }
+
+    /// How many entries of stages lack content.
+    fn check_stages(&self) -> Result<u64> {
+        let mut count = 0;
+        for id in self.stages() {
+            let Some(stage) = self.stage(id) else { continue };
+            stage.entries(|entry| {
+                count += u64::from(self.lacks(id, &entry)?.is_some());
+                Ok(())
+            })?;
+        }
+        Ok(count)
     }
 
     /// Makes the universe count each snapshot that there is, and no other.
@@ -198,8 +216,10 @@ fn index_containers(universe: &Universe, containers: &Containers, opened: &mut O
         if container.is_sealed && row.sealed_bytes == file_bytes {
             continue;
         }
-        let entries = ContainerReader::open(&path).and_then(|reader| reader.entries());
-        let Ok(entries) = entries else {
+        if ContainerReader::open(&path).is_err() {
+            containers.set_damaged(*number);
+        }
+        let Ok(entries) = ContainerReader::open_damaged(&path).and_then(|reader| reader.entries()) else {
             containers.set_damaged(*number);
             short.push((*number, file_bytes));
             continue;
@@ -209,14 +229,17 @@ fn index_containers(universe: &Universe, containers: &Containers, opened: &mut O
             short.push((*number, entries.last().map_or(0, |last| last.offset + u64::from(last.length))));
         }
         opened.chunks_indexed += entries.len().saturating_sub(indexed) as u64;
-        batch.extend(*number, container, &entries[indexed.min(entries.len())..]);
+        batch.extend(*number, &entries[indexed.min(entries.len())..]);
         batch.ends.push((*number, entries.len(), if container.is_sealed { file_bytes } else { 0 }));
         if batch.rows.len() >= INDEXED_PER_TRANSACTION {
             batch.write(universe)?;
         }
     }
     batch.write(universe)?;
-    if short.is_empty() { Ok(()) } else { forget_lost(universe, &short) }
+    if !short.is_empty() {
+        opened.chunks_lost = forget_lost(universe, &short)?;
+    }
+    Ok(())
 }
 
 #[derive(Default)]
@@ -227,7 +250,7 @@ struct Batch {
 }
 
 impl Batch {
-    fn extend(&mut self, number: u32, _: &Known, entries: &[orbit_shared::container::ContainerEntry]) {
+    fn extend(&mut self, number: u32, entries: &[orbit_shared::container::ContainerEntry]) {
         self.rows.extend(entries.iter().map(|entry| (entry.hash, Location::of(number, entry))));
     }
 
@@ -253,17 +276,18 @@ impl Batch {
 }
 
 /// Forgets where chunks lie that are behind the end of their container: they were cut off, and must be stored anew.
-fn forget_lost(universe: &Universe, short: &[(u32, u64)]) -> Result<()> {
-    let mut after = None;
+fn forget_lost(universe: &Universe, short: &[(u32, u64)]) -> Result<u64> {
+    let (mut after, mut count) = (None, 0);
     loop {
         let rows = universe.rows_after(after.as_ref(), ROWS_PER_READ)?;
-        let Some((last, _)) = rows.last() else { return Ok(()) };
+        let Some((last, _)) = rows.last() else { return Ok(count) };
         after = Some(*last);
         let is_lost = |location: &Location| {
             let end = location.offset.saturating_add(u64::from(location.stored));
             short.iter().any(|(number, file_end)| *number == location.container && end > *file_end)
         };
         let lost: Vec<_> = rows.iter().filter(|(_, row)| is_lost(&row.location)).collect();
+        count += lost.len() as u64;
         if !lost.is_empty() {
             universe.write(|tables| {
                 for (hash, row) in &lost {

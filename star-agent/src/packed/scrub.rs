@@ -125,18 +125,13 @@ impl PackedStore {
     fn scrub_container(&self, number: u32, cursor: usize, scrub: &mut Scrub<'_>) -> Result<()> {
         let Some(known) = self.containers.known(number) else { return Ok(()) };
         self.containers.flush(number)?;
-        let reader = match self.containers.reopen(number) {
-            Ok(Some(reader)) => reader,
-            Ok(None) => return Ok(()),
-            Err(error) => {
-                self.set_container_damaged(number, &known.id, scrub)?;
-                return self.scrub_by_rows(number, &error, scrub);
-            }
-        };
+        let Some(reader) = self.containers.reopen(number)? else { return Ok(()) };
         let row = self.universe.write(|tables| tables.container(number))?;
+        // Opening it has shown whether its header is whole.
+        let is_whole = !self.containers.known(number).is_none_or(|known| known.is_damaged);
         let entries = match reader.entries() {
             // Fewer than were written there: the journal is damaged.
-            Ok(entries) if entries.len() >= row.indexed as usize => entries,
+            Ok(entries) if is_whole && entries.len() >= row.indexed as usize => entries,
             Ok(_) | Err(_) => {
                 self.set_container_damaged(number, &known.id, scrub)?;
                 self.entries_by_rows(number)?
@@ -201,15 +196,6 @@ impl PackedStore {
             damaged_count: report.damaged_chunks.len() as u64,
         });
         scrub.pace.pass(bytes, scrub.is_cancelled);
-        Ok(())
-    }
-
-    /// A container that does not even open: everything in it is out of reach.
-    fn scrub_by_rows(&self, number: u32, error: &PackedError, scrub: &mut Scrub<'_>) -> Result<()> {
-        for entry in self.entries_by_rows(number)? {
-            self.note_damaged(&entry.hash, error);
-            scrub.report.damaged_chunks.push(entry.hash);
-        }
         Ok(())
     }
 

@@ -80,14 +80,16 @@ impl PackedStore {
     pub fn staged(&self, stage: StageId, path: &[u8]) -> Result<Option<TreeEntry>> {
         let Some(log) = self.stage(stage) else { return Ok(None) };
         match log.find(path)? {
-            Some(entry) if self.has_all(stage, &entry)? => Ok(Some(entry)),
+            Some(entry) if self.lacks(stage, &entry)?.is_none() => Ok(Some(entry)),
             Some(_) | None => Ok(None),
         }
     }
 
-    fn has_all(&self, stage: StageId, entry: &TreeEntry) -> Result<bool> {
+    /// The first chunk of the entry that is not stored. Those that are stay for the stage.
+    pub(super) fn lacks(&self, stage: StageId, entry: &TreeEntry) -> Result<Option<ChunkHash>> {
         let hashes: Vec<_> = entry.chunks.iter().map(|chunk| chunk.hash).collect();
-        Ok(self.contains(stage, &hashes)?.into_iter().all(|is_known| is_known))
+        let known = self.contains(stage, &hashes)?;
+        Ok(known.iter().position(|is_known| !is_known).map(|index| hashes[index]))
     }
 
     /// What the newest snapshot of the same source has under this path, if all of its content is still stored. The content
@@ -98,7 +100,7 @@ impl PackedStore {
     pub fn earlier(&self, stage: StageId, source: &SourceName, path: &[u8]) -> Result<Option<TreeEntry>> {
         let Some(root) = self.shelf().newest_of(source).map(|record| record.root) else { return Ok(None) };
         match self.find_entry(&root, path) {
-            Ok(Some(entry)) if self.has_all(stage, &entry)? => Ok(Some(entry)),
+            Ok(Some(entry)) if self.lacks(stage, &entry)?.is_none() => Ok(Some(entry)),
             Ok(_) | Err(PackedError::DamagedChunk { .. } | PackedError::UnknownChunk { .. }) => Ok(None),
             Err(error) => Err(error),
         }
@@ -107,7 +109,7 @@ impl PackedStore {
     /// Makes a snapshot of a stage, durably. Again gives the same record. A job that has stored nothing gives an empty one.
     ///
     /// # Errors
-    /// The stage has not as many entries as it should have; or the disk is full or refuses. Then the stage stays as it is.
+    /// The stage has not as many entries as it should have; content of one is lost, and must be stored again; or the disk is full or refuses. Then the stage stays as it is.
     pub fn seal(&self, stage: StageId, meta: &SnapshotMeta) -> Result<SnapshotRecord> {
         let _one_at_a_time = self.sealing.lock().unwrap_or_else(PoisonError::into_inner);
         let before = |record: &&SnapshotRecord| record.stage == stage && record.created == meta.created;
@@ -150,6 +152,8 @@ impl PackedStore {
     fn build_tree(&self, log: &Stage, meta: &SnapshotMeta) -> Result<(Built, Totals)> {
         let mut sorter = Sorter::new(&self.dir.join(STAGES), self.config.sort_bytes);
         log.entries(|entry| sorter.push(entry))?;
+        // Entries have had all they need when they were committed, and keep it unless something is lost.
+        let must_check = self.has_lost_chunks();
         let put = |bytes: &[u8]| {
             let hash = ChunkHash::of(bytes);
             self.put(log.id, hash, bytes)?;
@@ -163,12 +167,23 @@ impl PackedStore {
                 totals.files += 1;
                 totals.bytes = totals.bytes.saturating_add(size);
             }
+            if must_check && let Some(hash) = self.lacks(log.id, &entry)? {
+                return Err(PackedError::MissingChunk { path: entry.entry.path, hash });
+            }
             builder.push(&entry)
         })?;
         if let Some(expected) = meta.expected_entries.filter(|expected| *expected != found) {
             return Err(PackedError::StageIncomplete { stage: log.id, expected, found });
         }
         Ok((builder.finish()?, totals))
+    }
+
+    /// Whether any chunk that was stored may not be there.
+    fn has_lost_chunks(&self) -> bool {
+        let memory = self.memory();
+        self.opened.chunks_lost + self.opened.entries_lost + memory.losses() > 0
+            || !self.opened.missing_containers.is_empty()
+            || !memory.damaged.is_empty()
     }
 
     /// The snapshot is counted for this root from now on, or for none.
