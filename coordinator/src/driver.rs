@@ -337,6 +337,12 @@ impl Driver {
             Action::Assign { session, assignment, destination_star } => {
                 self.assign(session, assignment, destination_star);
             }
+            Action::Heal { session, request, mut heal, capability } => {
+                // A Star refuses an empty token, and the next vault is asked.
+                heal.token = self.signer.sign(&capability).unwrap_or_default();
+                let message = CoordinatorMessage::CallVault { request, call: VaultCall::Heal(heal) };
+                self.send(session, Outgoing::Message(message));
+            }
             Action::Close { session, reason } => {
                 tracing::info!(session = session.0, %reason, "closing a session");
                 self.send(session, Outgoing::Close(reason));

@@ -267,12 +267,13 @@ impl Core {
         fx: &mut Effects,
     ) -> Result<Answer, Refusal> {
         refuse_unfiltered(filter)?;
+        let mut count = self.retry_damage(now, filter, fx);
         let mut letters = Vec::new();
         for id in self.jobs_with_letters(filter) {
             let job = self.jobs.get(&id);
             let end = job.and_then(|job| job.record.end.as_ref()).map(|end| end.state);
             if end.is_some() && job.is_some_and(|job| job.record.spec.layout == Layout::Packed) {
-                if filter.job_id == Some(id) {
+                if filter.job_id == Some(id) && count == 0 {
                     return Err(Refusal::WrongState {
                         problem: format!(
                             "the snapshot of job {id} is sealed and stays as it is; create the job anew, only what is missing in the vault moves"
@@ -292,11 +293,13 @@ impl Core {
                 }
                 continue;
             }
+            if job.is_none() {
+                continue;
+            }
             let of_job = DeadLetterFilter { job_id: Some(id), ..filter.clone() };
             letters.extend(self.dead_letters.redrive(&of_job, usize::MAX));
         }
         let mut revived = Vec::new();
-        let mut count = 0;
         for letter in letters {
             let Ok(item) = letter.item_key.parse::<ItemId>() else { continue };
             let Some(entry) = self.dead_entries.get(&letter.dead_letter_id).cloned() else { continue };

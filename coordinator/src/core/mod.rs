@@ -16,6 +16,7 @@ mod dispatch;
 mod drain;
 mod event;
 mod gate;
+mod heals;
 mod health;
 mod job;
 mod jobs;
@@ -46,6 +47,7 @@ use std::time::Duration;
 
 use orbit_shared::backpressure::BackpressureConfig;
 use orbit_shared::bulletin::BulletinBoard;
+use orbit_shared::chunk_hash::ChunkHash;
 use orbit_shared::dead_letter::DeadLetterQueue;
 use orbit_shared::entry::Entry;
 use orbit_shared::penalization::StarYield;
@@ -68,6 +70,7 @@ pub use vaults::SnapshotRecord;
 pub use views::{ItemPlace, ItemView, JobView, PenaltyView};
 pub use yields::YieldPlace;
 
+use heals::Heal;
 use vaults::{Ask, Catalogued};
 
 /// How the core behaves.
@@ -133,6 +136,8 @@ pub struct Core {
     /// Calls of vaults that have no answer yet, and the number of the last one.
     asks: BTreeMap<u64, Ask>,
     next_ask: u64,
+    /// Damaged chunks that are being healed, by the Star whose vault has them.
+    heals: BTreeMap<(StarId, ChunkHash), Heal>,
     /// When it asked to be woken.
     wake_at: Option<Monotonic>,
     /// Reports and batches that came too late to count.

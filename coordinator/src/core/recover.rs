@@ -53,6 +53,7 @@ impl Core {
             snapshots: BTreeMap::new(),
             asks: BTreeMap::new(),
             next_ask: 0,
+            heals: BTreeMap::new(),
             wake_at: None,
             late_count: 0,
         };

@@ -57,6 +57,7 @@ impl Core {
         fx.actions.push(Action::Send { session, message: welcome });
         let state = star.state();
         self.ask_for_catalogue(now, session, &name, fx);
+        self.look_for_damage(now, &name, fx);
         if is_new_process {
             self.record_star(now, ProvenanceType::StarRegistered, &name, fx);
             if !self.config.is_manual_schedule {

@@ -8,6 +8,7 @@ use std::ops::Bound;
 
 use orbit_shared::bulletin::Severity;
 use orbit_shared::capability::Capability;
+use orbit_shared::chunk_hash::ChunkHash;
 use orbit_shared::time::{Monotonic, Now};
 use orbit_shared::vault_call::limits::{CALL_PATIENCE, CALLS_PER_STAR_MAX};
 use orbit_shared::vault_call::{SnapshotInfo, VaultCall, VaultFailure, VaultProblem, VaultReply};
@@ -61,6 +62,12 @@ pub(super) enum Purpose {
     Catalogue { after: Option<SnapshotId>, is_overtaken: bool },
     /// Nobody: it is made good by the next comparison if it fails.
     Abandon,
+    /// The healer, who wants to know what is damaged.
+    Damage,
+    /// The same, who looks for a good copy of a chunk of this Star.
+    HealLocate { star: StarId, hash: ChunkHash },
+    /// The same, who has told the Star where one is.
+    Heal { hash: ChunkHash, source: StarId },
 }
 
 impl Core {
@@ -157,18 +164,37 @@ impl Core {
         call: VaultCall,
         purpose: Purpose,
         fx: &mut Effects,
+    ) {
+        let request = self.expect_answer(now, session, star, purpose);
+        let message = CoordinatorMessage::CallVault { request, call };
+        fx.actions.push(Action::Send { session, message });
+    }
+
+    /// Numbers a call and remembers who wants to know.
+    pub(super) fn expect_answer(
+        &mut self,
+        now: Now,
+        session: SessionId,
+        star: &StarId,
+        purpose: Purpose,
     ) -> u64 {
         self.next_ask += 1;
         let until = match purpose {
             Purpose::Seal { .. } => None,
-            Purpose::Caller { .. } | Purpose::Catalogue { .. } | Purpose::Abandon => {
-                Some(now.monotonic + CALL_PATIENCE)
-            }
+            Purpose::Caller { .. }
+            | Purpose::Catalogue { .. }
+            | Purpose::Abandon
+            | Purpose::Damage
+            | Purpose::HealLocate { .. }
+            | Purpose::Heal { .. } => Some(now.monotonic + CALL_PATIENCE),
         };
         self.asks.insert(self.next_ask, Ask { session, star: star.clone(), purpose, until });
-        let message = CoordinatorMessage::CallVault { request: self.next_ask, call };
-        fx.actions.push(Action::Send { session, message });
         self.next_ask
+    }
+
+    /// Whether a vault is asked for such a purpose at the moment.
+    pub(super) fn is_asked(&self, star: &StarId, is_it: impl Fn(&Purpose) -> bool) -> bool {
+        self.asks.values().any(|ask| ask.star == *star && is_it(&ask.purpose))
     }
 
     /// Compares the catalogue with what a Star has that has just said hello.
@@ -203,6 +229,9 @@ impl Core {
                     self.forget_snapshot(id, fx);
                     self.overtake_lists(&star);
                 }
+                if matches!(&answer, Ok(VaultReply::Scrub(info)) if info.damaged_chunks > 0) {
+                    self.look_for_damage(now, &star, fx);
+                }
                 let answer = answer.map(|reply| Answer::Vault(Box::new(reply))).map_err(refusal);
                 fx.actions.push(Action::Reply { reply, answer });
             }
@@ -236,6 +265,11 @@ impl Core {
                 }
             },
             Purpose::Abandon => {}
+            Purpose::Damage => self.damage_listed(now, &star, answer, fx),
+            Purpose::HealLocate { star: damaged, hash } => {
+                self.heal_located(now, &star, &(damaged, hash), answer, fx);
+            }
+            Purpose::Heal { hash, source } => self.heal_ended(now, &star, (hash, source), answer, fx),
         }
     }
 
@@ -355,7 +389,9 @@ impl Core {
             }
             Purpose::Seal { job, destination } => self.seal_lost(job, destination),
             // The next hello asks again.
-            Purpose::Catalogue { .. } | Purpose::Abandon => {}
+            Purpose::Catalogue { .. } | Purpose::Abandon | Purpose::Damage => {}
+            Purpose::HealLocate { star, hash } => self.heal_lost(&star, hash),
+            Purpose::Heal { hash, source: _ } => self.heal_lost(&ask.star, hash),
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use orbit_shared::lifecycle::LifecycleState;
 use orbit_shared::session::{CoordinatorMessage, Heartbeat, Hello, Root, StarMessage, limits};
-use orbit_shared::vault_call::VaultReply;
+use orbit_shared::vault_call::{VaultCall, VaultReply};
 use orbit_shared::words::StarId;
 use orbit_star::core::Event;
 use orbit_star::grpc::session::{Session, endpoint};
@@ -87,11 +87,15 @@ impl SimulatedStar {
                     let report = all_stored(self.reports, assignment.id, sequences);
                     self.say(StarMessage::Report(report));
                 }
-                CoordinatorMessage::CallVault { request, .. } => {
+                CoordinatorMessage::CallVault { request, call } => {
                     // An empty vault.
-                    let answer =
-                        Ok(VaultReply::Snapshots { snapshots: Vec::new(), stages: Vec::new(), is_end: true });
-                    self.say(StarMessage::VaultAnswered { request, answer });
+                    let reply = match call {
+                        VaultCall::ListSnapshots { .. } => {
+                            VaultReply::Snapshots { snapshots: Vec::new(), stages: Vec::new(), is_end: true }
+                        }
+                        _ => VaultReply::Damaged(Vec::new()),
+                    };
+                    self.say(StarMessage::VaultAnswered { request, answer: Ok(reply) });
                 }
                 CoordinatorMessage::VerificationKeys(_)
                 | CoordinatorMessage::Withdraw { .. }

@@ -1,7 +1,9 @@
 //! Packed jobs end with their snapshots; the catalogue is what the vaults have; who asks a vault always hears.
 
+use orbit_shared::chunk_hash::ChunkHash;
+use orbit_shared::dead_letter::DeadLetterFilter;
 use orbit_shared::session::{FailureCause, Fault};
-use orbit_shared::vault_call::{VaultCall, VaultFailure, VaultProblem, VaultReply};
+use orbit_shared::vault_call::{DamagedInfo, VaultCall, VaultFailure, VaultProblem, VaultReply};
 use orbit_shared::words::{JobId, Layout, SnapshotId};
 
 use super::world::{World, failed, spec, stored};
@@ -49,7 +51,8 @@ fn a_crash_or_a_lost_session_at_any_point_of_sealing_makes_one_snapshot() {
         let mut world = World::of_three();
         let id = world.create(packed("star-1", &["star-2"]));
         while world.scan("star-1") | world.work("star-2") {}
-        // The first call is that for the catalogue.
+        // The first calls are those after the hello: for the catalogue, and for damage.
+        world.answer("star-2");
         world.answer("star-2");
         if calls_before == 1 {
             // The vault has sealed, and its answer is lost.
@@ -154,7 +157,7 @@ fn a_deletion_overtakes_a_list_that_is_on_its_way() {
     // The list was read before, and its answer comes after that of the deletion.
     let star = world.stars.get_mut("star-2").expect("connected");
     let (list, _) = star.calls.pop_front().expect("the catalogue is asked for");
-    assert!(world.answer("star-2"));
+    while world.answer("star-2") {}
     assert_eq!(world.answered(reply), Some(Ok(Answer::Vault(Box::new(VaultReply::Done)))));
     let answer = Ok(VaultReply::Snapshots { snapshots: before, stages: Vec::new(), is_end: true });
     world.say("star-2", orbit_shared::session::StarMessage::VaultAnswered { request: list, answer });
@@ -203,6 +206,38 @@ fn a_restore_reads_a_snapshot_that_is_known_and_keeps_it_from_being_deleted() {
     assert_eq!((assignment.source_snapshot, assignment.layout), (Some(id), Layout::Files));
     world.settle();
     assert_eq!(world.job(job).record.state(), JobState::Completed);
+}
+
+#[test]
+fn a_damaged_chunk_is_healed_from_a_vault_that_has_it_or_becomes_a_dead_letter_that_names_what_it_hits() {
+    let mut world = World::of_three();
+    let job = world.create(packed("star-1", &["star-2"]));
+    world.settle();
+    let id = world.core.snapshots()[0].info.id;
+    let hash = |byte| ChunkHash([byte; 32]);
+    let damaged = |byte: u8| DamagedInfo {
+        hash: hash(byte),
+        problem: "bits have changed".to_owned(),
+        affected: vec![(id, b"a/b".to_vec()), (id, b"c".to_vec())],
+    };
+    world.damaged.insert("star-2", vec![damaged(1), damaged(2)]);
+    world.copies.insert(("star-3", hash(1)));
+    world.connect("star-2", 1, &[]);
+    world.settle();
+    assert_eq!(world.damaged["star-2"], [damaged(2)], "one is healed");
+    let filter = DeadLetterFilter::for_job(job);
+    let letters = world.core.dead_letters().query(&filter, 10);
+    assert_eq!(letters.len(), 1, "{letters:?}");
+    let text = &letters[0].last_error;
+    assert!(text.contains(&id.to_string()) && text.contains("a/b") && text.contains(": c"), "{text}");
+    assert_eq!(world.store.dead_letters.len(), 1);
+
+    // Somebody brings a good copy, and asks to try again.
+    world.copies.insert(("star-1", hash(2)));
+    assert_eq!(world.command(Command::RetryDeadLetters(filter)), Ok(Answer::Count(1)));
+    world.settle();
+    assert!(world.damaged["star-2"].is_empty());
+    assert!(world.store.dead_letters.is_empty(), "what is healed is no dead letter any more");
 }
 
 #[test]

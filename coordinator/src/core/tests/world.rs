@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use orbit_shared::chunk_hash::ChunkHash;
 use orbit_shared::entry::{Entry, EntryKind};
 use orbit_shared::lifecycle::LifecycleState;
 use orbit_shared::penalization::PenaltyConfig;
@@ -11,7 +12,9 @@ use orbit_shared::session::{
     Report, Root, ScanBatch, ScanRequest, StarMessage,
 };
 use orbit_shared::time::{Now, WallTime};
-use orbit_shared::vault_call::{SealRequest, SnapshotInfo, VaultCall, VaultProblem, VaultReply};
+use orbit_shared::vault_call::{
+    ChunkPlace, DamagedInfo, SealRequest, SnapshotInfo, VaultCall, VaultProblem, VaultReply,
+};
 use orbit_shared::words::{AssignmentId, ItemId, JobId, SnapshotId, StarId};
 use uuid::Uuid;
 
@@ -155,6 +158,9 @@ pub(super) struct World {
     /// What the vault of each Star has, and what it could not seal for now.
     pub(super) vaults: BTreeMap<&'static str, Vec<SnapshotInfo>>,
     pub(super) seal_problem: Option<VaultProblem>,
+    /// What is damaged in which vault, and which vault has which chunk whole.
+    pub(super) damaged: BTreeMap<&'static str, Vec<DamagedInfo>>,
+    pub(super) copies: BTreeSet<(&'static str, ChunkHash)>,
     /// Jobs and destinations of which every vault says that it has something.
     pub(super) stages: Vec<(JobId, u32)>,
     /// What every Star exports, writable.
@@ -262,6 +268,8 @@ impl World {
             checked: None,
             vaults: BTreeMap::new(),
             seal_problem: None,
+            damaged: BTreeMap::new(),
+            copies: BTreeSet::new(),
             stages: Vec::new(),
             roots: vec!["/data"],
             given: Vec::new(),
@@ -356,6 +364,12 @@ impl World {
                 let star = star.expect("work goes to a session that is open");
                 assert_eq!(star.state, LifecycleState::Scheduled, "{destination_star} is given work");
                 star.held.insert(assignment.id, assignment);
+            }
+            Action::Heal { session, request, heal, capability } => {
+                assert_eq!(capability.source_star, heal.source_star);
+                if let Some(star) = self.stars.values_mut().find(|star| star.session == session) {
+                    star.calls.push_back((request, VaultCall::Heal(heal)));
+                }
             }
             Action::Close { session, reason } => {
                 if let Some(star) = self.stars.values_mut().find(|star| star.session == session) {
@@ -514,6 +528,26 @@ impl World {
             }
             VaultCall::Abandon { job, destination } => {
                 self.stages.retain(|stage| *stage != (job, destination));
+                Ok(VaultReply::Done)
+            }
+            VaultCall::ListDamaged => Ok(VaultReply::Damaged(match self.damaged.get(name) {
+                Some(damaged) => damaged.clone(),
+                None => Vec::new(),
+            })),
+            VaultCall::LocateChunk(hash) => {
+                let place = ChunkPlace {
+                    container: "c".to_owned(),
+                    offset: 16,
+                    stored_bytes: 5,
+                    raw_bytes: 5,
+                    reference_count: 1,
+                    is_damaged: false,
+                };
+                Ok(VaultReply::Located(self.copies.contains(&(name, hash)).then_some(place)))
+            }
+            VaultCall::Heal(heal) => {
+                let damaged = self.damaged.entry(name).or_default();
+                damaged.retain(|info| info.hash != heal.hash);
                 Ok(VaultReply::Done)
             }
             other => panic!("{other:?} is not for this fake"),
