@@ -85,7 +85,7 @@ impl World {
                 }
                 Action::LoadWindow { .. } => panic!("nothing is read back from a store"),
                 Action::Reply { answer, .. } => drop(answer.expect("the job is taken")),
-                Action::Send { .. } | Action::Close { .. } => {}
+                Action::Send { .. } | Action::Heal { .. } | Action::Close { .. } => {}
             }
         }
     }
