@@ -11,3 +11,4 @@ mod refusals;
 mod settings;
 mod three_processes;
 mod vault;
+mod vault_faults;
