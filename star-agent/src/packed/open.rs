@@ -192,7 +192,9 @@ fn open_universe(
     match attempt(opened) {
         Err(PackedError::Universe { problem }) => {
             Universe::remove(&path)?;
-            *opened = Opened { rebuilt: Some(problem), ..Opened::default() };
+            // Without containers there was nothing in it: the first start was killed.
+            let rebuilt = (!containers.snapshot().is_empty()).then_some(problem);
+            *opened = Opened { rebuilt, ..Opened::default() };
             attempt(opened)
         }
         result => result,
