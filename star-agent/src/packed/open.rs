@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, RwLock};
 
 use orbit_shared::chunk_hash::ChunkHash;
@@ -89,6 +89,9 @@ impl PackedStore {
             scrubbing: Mutex::new(()),
             nodes: NodeCache::default(),
             is_empty: AtomicBool::new(is_empty),
+            activity: AtomicU64::new(0),
+            #[cfg(test)]
+            windows: super::tests::Windows::default(),
             opened,
             config,
         };
