@@ -140,41 +140,86 @@ fn open(dir: &Path) -> Arc<PackedStore> {
     PackedStore::open(dir, PackedConfig::default()).expect("a store")
 }
 
-/// Half of the content is text of few words, and half is noise.
-fn content(random: &mut rand::rngs::SmallRng, bytes: &mut [u8]) {
-    for (index, block) in bytes.chunks_mut(4096).enumerate() {
-        random.fill(block);
-        if index % 2 == 0 {
-            block.iter_mut().for_each(|byte| *byte = b"etaoin shrdlu\n."[usize::from(*byte) % 15]);
+/// Lower-case words of a small vocabulary, as logs and sources have.
+fn text(random: &mut rand::rngs::SmallRng, length: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(length + 16);
+    while bytes.len() < length {
+        let word = ChunkHash::of(&random.random_range(0_u32..2000).to_le_bytes()).to_string();
+        bytes.extend_from_slice(&word.as_bytes()[..random.random_range(2..10)]);
+        bytes.push(b" \n"[usize::from(random.random_range(0..10) == 0)]);
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+/// 1,600 files of log-normal sizes, half of them text and half noise.
+fn tree(random: &mut rand::rngs::SmallRng) -> Vec<Vec<u8>> {
+    let texts: Vec<Vec<u8>> = (0..8).map(|_| text(random, 1 << 20)).collect();
+    let mut files = Vec::new();
+    for number in 0..1600 {
+        // Twelve uniform numbers are nearly a normal one.
+        let normal = (0..12).map(|_| random.random_range(0.0..1.0)).sum::<f64>() - 6.0;
+        let size = (40_000.0 * normal.exp()).clamp(512.0, 1_048_576.0) as usize;
+        let mut bytes = vec![0; size];
+        if number % 2 == 0 {
+            random.fill(&mut bytes[..]);
+        } else {
+            let text = &texts[random.random_range(0..texts.len())];
+            let start = random.random_range(0..text.len());
+            bytes = [&text[start..], &text[..start]].concat()[..size].to_vec();
+        }
+        files.push(bytes);
+    }
+    files
+}
+
+/// One to four edits in each of so many files that 2 % of the bytes are new.
+fn edit(random: &mut rand::rngs::SmallRng, files: &mut [Vec<u8>]) {
+    let todo = files.iter().map(Vec::len).sum::<usize>() / 50;
+    let mut done = 0;
+    while done < todo {
+        let index = random.random_range(0..files.len());
+        let bytes = &mut files[index];
+        for _ in 0..random.random_range(1..=4) {
+            let length = random.random_range(64..=4096);
+            let start = random.random_range(0..bytes.len());
+            let end = bytes.len().min(start + length);
+            let mut new = vec![0; length];
+            random.fill(&mut new[..]);
+            match random.random_range(0..100) {
+                0..60 => bytes[start..end].copy_from_slice(&new[..end - start]),
+                60..85 => drop(bytes.splice(start..start, new)),
+                _ => drop(bytes.drain(start..end)),
+            }
+            done += length;
         }
     }
 }
 
+/// `ORBIT_CHUNK_BYTES` is the average size of a chunk.
 fn versions(dir: &Path, count: u64) {
+    let average = std::env::var("ORBIT_CHUNK_BYTES").map_or(65536, |text| text.parse().expect("a number"));
     let mut random = rand::rngs::SmallRng::seed_from_u64(1);
-    let mut files: Vec<Vec<u8>> = vec![vec![0; 1 << 20]; 100];
-    files.iter_mut().for_each(|bytes| content(&mut random, bytes));
+    let mut files = tree(&mut random);
     let store = open(dir);
-    measured("all versions", || {
+    let mut edits = Duration::ZERO;
+    measured("all versions, and their edits", || {
         for version in 1..=count {
             let mut batch = Vec::new();
             for (number, bytes) in files.iter().enumerate() {
-                let cuts = orbit_star::chunker::cut(bytes, true);
+                let cuts = fastcdc::v2020::FastCDC::new(bytes, average / 4, average, average * 4);
                 let chunks =
-                    cuts.iter().map(|cut| put(&store, stage(version), &bytes[cut.clone()])).collect();
-                batch.push(file(format!("f{number}"), bytes.len() as u64, chunks));
+                    cuts.map(|cut| put(&store, stage(version), &bytes[cut.offset..cut.offset + cut.length]));
+                batch.push(file(format!("f{number}"), bytes.len() as u64, chunks.collect()));
             }
             store.commit(stage(version), &batch).expect("a commit");
             store.seal(stage(version), &meta(version)).expect("a snapshot");
-            // Two of a hundred blocks of 4 KiB.
-            for bytes in &mut files {
-                for _ in 0..bytes.len() / 4096 * 2 / 100 {
-                    let at = random.random_range(0..bytes.len() / 4096) * 4096;
-                    content(&mut random, &mut bytes[at..at + 4096]);
-                }
-            }
+            let before = cpu();
+            edit(&mut random, &mut files);
+            edits += cpu() - before;
         }
     });
+    say(&format!("the edits: {:.3} s cpu", edits.as_secs_f64()));
     say(&format!("{} bytes on disk, {}", stored_bytes(dir), peak_memory()));
 }
 

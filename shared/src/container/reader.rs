@@ -103,6 +103,16 @@ impl ContainerReader {
         }
     }
 
+    /// As [`ContainerReader::verify`] for who wants to keep the stored bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`ContainerReader::verify`].
+    pub fn check(&self, entry: &ContainerEntry, stored: &[u8]) -> Result<(), ContainerError> {
+        let is_raw_intact = entry.length == entry.raw_length && ChunkHash::of(stored) == entry.hash;
+        if is_raw_intact { Ok(()) } else { self.verify(entry, stored.to_vec()).map(|_| ()) }
+    }
+
     /// The bytes of a listed chunk as they lie in the file, unchecked.
     ///
     /// # Errors

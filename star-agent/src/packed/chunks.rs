@@ -44,6 +44,7 @@ impl PackedStore {
     /// # Errors
     /// The universe gives no answer.
     pub fn contains(&self, stage: StageId, hashes: &[ChunkHash]) -> Result<Vec<bool>> {
+        self.activity.fetch_add(1, Ordering::Relaxed);
         let mut known = vec![false; hashes.len()];
         let mut to_ask = Vec::new();
         {
@@ -146,6 +147,7 @@ impl PackedStore {
     /// # Errors
     /// It is not stored, or is damaged.
     pub fn read(&self, hash: &ChunkHash) -> Result<Vec<u8>> {
+        self.activity.fetch_add(1, Ordering::Relaxed);
         let read = self.read_chunk(hash);
         if let Err(PackedError::DamagedChunk { .. }) = read {
             self.record_damaged();

@@ -17,6 +17,7 @@ use orbit_shared::ref_count::{GarbageCollector, GcConfig, References};
 use orbit_shared::time::Monotonic;
 
 use super::error::{PackedError, Result};
+use super::pace::Courtesy;
 use super::pins::Memory;
 use super::universe::{Location, Row, Universe};
 use super::{DELETED, PackedStore, records};
@@ -26,7 +27,7 @@ const ROWS_PER_READ: usize = 4096;
 /// Chunks that are decided on at a time, while who asks for chunks waits.
 const DECIDED_AT_ONCE: usize = 256;
 /// Chunks that leave the universe in one transaction.
-const REMOVED_PER_TRANSACTION: usize = 16 * 1024;
+const REMOVED_PER_TRANSACTION: usize = 4096;
 const HOUR_SECONDS: u64 = 3600;
 
 /// What a collection is asked.
@@ -41,7 +42,8 @@ pub struct CollectOptions {
     pub free_bytes_min: Option<u64>,
     /// A container is written anew when at least so many hundredths of it are garbage.
     pub garbage_percent_min: u8,
-    /// Bytes that may be moved a second; absent: as fast as it goes.
+    /// Bytes that may be moved a second; absent: as fast as it goes. Either way those who read and write go first, unless
+    /// `free_bytes_min` says that there is no time for that.
     pub bytes_per_second: Option<u64>,
 }
 
@@ -158,7 +160,10 @@ impl PackedStore {
         self.flush()?;
         let now = self.now_seconds();
         let window = if options.ignore_undo_window { 0 } else { self.config.undo_window.as_secs() };
+        // On a disk that is filling up, collecting is what writers wait for.
+        let is_urgent = options.free_bytes_min.is_some();
         let mut survey = self.survey(now, window, options.plan_only, progress, is_cancelled)?;
+        self.pass_window("surveyed");
         let forced = self.forced_before(&survey, options);
         if let Some(before) = forced {
             survey.force(before);
@@ -166,7 +171,7 @@ impl PackedStore {
         let mut report = survey.report();
         if !options.plan_only {
             let is_early = options.ignore_undo_window || forced.is_some();
-            let due = Due { now, window, forced, is_early };
+            let due = Due { now, window, forced, is_early, is_urgent };
             report.chunks_removed =
                 self.remove_due(&due, report.chunks_reclaimable, progress, is_cancelled)?;
         }
@@ -266,6 +271,7 @@ impl PackedStore {
     ) -> Result<u64> {
         let (mut after, mut removed) = (None, 0);
         let mut batch = Vec::new();
+        let mut courtesy = Courtesy::new(&self.activity, due.is_urgent);
         loop {
             if is_cancelled() {
                 return Err(PackedError::Cancelled);
@@ -276,6 +282,7 @@ impl PackedStore {
             if batch.len() >= REMOVED_PER_TRANSACTION || after.is_none() {
                 removed += self.remove(due, &std::mem::take(&mut batch))?;
                 progress(&CollectProgress { phase: CollectPhase::Removing, done: removed, total });
+                courtesy.rest(is_cancelled);
             }
             if after.is_none() {
                 return Ok(removed);
@@ -309,10 +316,12 @@ impl PackedStore {
             }
             tickets.extend(given);
         }
+        self.pass_window("decided");
         let result = self.universe.write(|tables| {
             let forget = |hash: &ChunkHash| tables.forget(hash, places[hash]);
             tickets.iter().map(|ticket| &ticket.hash).map(forget).collect::<Result<Vec<_>>>()
         });
+        self.pass_window("removed");
         let mut memory = self.memory();
         for ticket in &tickets {
             memory.end_delete(&ticket.hash);
@@ -353,6 +362,7 @@ struct Due {
     window: u64,
     forced: Option<u64>,
     is_early: bool,
+    is_urgent: bool,
 }
 
 impl Due {

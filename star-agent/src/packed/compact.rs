@@ -14,15 +14,15 @@ use orbit_shared::container::{ContainerEntry, ContainerReader, ContainerWriter, 
 use super::PackedStore;
 use super::collect::{CollectOptions, CollectPhase, CollectProgress, CollectReport, Usage};
 use super::error::{PackedError, Result};
-use super::pace::Pace;
+use super::pace::{Courtesy, Pace};
 use super::universe::{Location, NOWHERE};
 
 /// Entries that are looked up at a time.
 const ENTRIES_AT_ONCE: usize = 512;
 const ROWS_PER_READ: usize = 4096;
 /// Chunks, and bytes, that are moved before the universe is told.
-const MOVED_PER_TRANSACTION: usize = 32 * 1024;
-const MOVED_BYTES_PER_TRANSACTION: u64 = 256 * 1024 * 1024;
+const MOVED_PER_TRANSACTION: usize = 8 * 1024;
+const MOVED_BYTES_PER_TRANSACTION: u64 = 16 * 1024 * 1024;
 /// What a container has besides chunks, for each of them and once, at least.
 const ENTRY_BYTES: u64 = 48;
 const FRAME_BYTES: u64 = 16 + 56;
@@ -64,10 +64,11 @@ impl PackedStore {
         }
         let total = candidates.len() as u64;
         let mut output = None;
-        let mut pace = Pace::new(options.bytes_per_second);
+        let is_urgent = options.free_bytes_min.is_some();
+        let mut rests = (Pace::new(options.bytes_per_second), Courtesy::new(&self.activity, is_urgent));
         for (done, candidate) in candidates.iter().enumerate() {
             progress(&CollectProgress { phase: CollectPhase::Compacting, done: done as u64, total });
-            match self.move_chunks(candidate, &mut output, &mut pace, is_cancelled) {
+            match self.move_chunks(candidate, &mut output, &mut rests, is_cancelled) {
                 Ok(moved) => {
                     report.bytes_copied += moved;
                     report.bytes_freed += candidate.file_bytes.saturating_sub(moved);
@@ -106,7 +107,7 @@ impl PackedStore {
             }
             if active == Some(number) {
                 // What grows is never moved from.
-                if options.plan_only || !self.rotate(number)? {
+                if !options.plan_only && !self.rotate(number)? {
                     continue;
                 }
             } else if !known.is_sealed && !known.is_damaged {
@@ -131,7 +132,7 @@ impl PackedStore {
         &self,
         from: &Candidate,
         output: &mut Option<Output>,
-        pace: &mut Pace,
+        (pace, courtesy): &mut (Pace, Courtesy<'_>),
         is_cancelled: &dyn Fn() -> bool,
     ) -> Result<u64> {
         let Some(reader) = self.containers.reader(from.number)? else { return Ok(0) };
@@ -165,6 +166,7 @@ impl PackedStore {
             }
             moved += bytes;
             pace.pass(bytes, is_cancelled);
+            courtesy.rest(is_cancelled);
         }
         if let Some(output) = output {
             self.switch(output)?;
@@ -175,6 +177,7 @@ impl PackedStore {
                 Err(error)
             }
             None => {
+                self.pass_window("switched");
                 self.universe.write(|tables| tables.remove_container(from.number))?;
                 self.containers.remove(from.number)?;
                 Ok(moved)
@@ -190,7 +193,7 @@ impl PackedStore {
         output: &mut Option<Output>,
     ) -> Result<()> {
         let stored = reader.read_stored(entry);
-        let checked = stored.and_then(|stored| reader.verify(entry, stored.clone()).map(|_| stored));
+        let checked = stored.and_then(|stored| reader.check(entry, &stored).map(|()| stored));
         let stored = checked.map_err(|error| self.note_damaged(&entry.hash, &error.into()))?;
         if output.as_ref().is_some_and(|output| !output.writer.has_capacity(stored.len() as u64)) {
             self.end_output(output.take())?;
@@ -245,6 +248,7 @@ impl PackedStore {
     /// Makes durable what was moved, and lets the universe point there.
     fn switch(&self, output: &mut Output) -> Result<()> {
         output.writer.sync()?;
+        self.pass_window("moved");
         let moves = std::mem::take(&mut output.moves);
         output.moved_bytes = 0;
         let indexed = u32::try_from(output.writer.chunks_written()).unwrap_or(u32::MAX);

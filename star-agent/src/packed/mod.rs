@@ -37,7 +37,7 @@ mod universe;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -125,6 +125,10 @@ pub struct PackedStore {
     nodes: NodeCache,
     /// Whether no chunk was ever seen, so that nobody needs to ask.
     is_empty: AtomicBool,
+    /// Counts calls of those that read and write, for work that goes on beside them.
+    activity: AtomicU64,
+    #[cfg(test)]
+    windows: tests::Windows,
     opened: Opened,
 }
 
@@ -148,6 +152,12 @@ impl PackedStore {
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A moment of a collection in which others may do anything; tests do.
+    fn pass_window(&self, _name: &'static str) {
+        #[cfg(test)]
+        self.windows.pass(_name);
     }
 
     fn now_seconds(&self) -> u64 {

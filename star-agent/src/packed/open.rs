@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, RwLock};
 
 use orbit_shared::chunk_hash::ChunkHash;
@@ -89,6 +89,9 @@ impl PackedStore {
             scrubbing: Mutex::new(()),
             nodes: NodeCache::default(),
             is_empty: AtomicBool::new(is_empty),
+            activity: AtomicU64::new(0),
+            #[cfg(test)]
+            windows: super::tests::Windows::default(),
             opened,
             config,
         };
@@ -192,7 +195,9 @@ fn open_universe(
     match attempt(opened) {
         Err(PackedError::Universe { problem }) => {
             Universe::remove(&path)?;
-            *opened = Opened { rebuilt: Some(problem), ..Opened::default() };
+            // Without containers there was nothing in it: the first start was killed.
+            let rebuilt = (!containers.snapshot().is_empty()).then_some(problem);
+            *opened = Opened { rebuilt, ..Opened::default() };
             attempt(opened)
         }
         result => result,

@@ -2,6 +2,9 @@
 
 mod damage;
 mod garbage;
+mod windows;
+
+pub(super) use windows::Windows;
 
 use orbit_shared::entry::{Entry, EntryKind};
 use orbit_shared::words::{JobId, StarId};

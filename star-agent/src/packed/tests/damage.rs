@@ -153,7 +153,8 @@ fn each_file_cut_at_any_64th_is_found_and_healed_and_never_read_wrong() {
         for part in (0..64).step_by(step) {
             let length = whole.len() * part / 64;
             survive(
-                dir.path(),
+                template.path(),
+                &second,
                 name,
                 &whole[..length],
                 &truth,
