@@ -289,7 +289,7 @@ fn garbage(dir: &Path, count: u64) {
     }
     say(&format!("{} bytes on disk, {}", stored_bytes(dir), peak_memory()));
     let options = CollectOptions { ignore_undo_window: true, ..CollectOptions::default() };
-    let plan = CollectOptions { plan_only: true, ..options.clone() };
+    let plan = CollectOptions { plan_only: true, ignore_undo_window: true, ..CollectOptions::default() };
     say(&format!("{:?}", measured("plan", || store.collect(&plan, &|_| {}, &|| false).expect("a plan"))));
     let alone = measured("writer alone", || write_for(&store, 10, 1 << 40, &AtomicBool::new(false)));
     let is_done = AtomicBool::new(false);

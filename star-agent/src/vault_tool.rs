@@ -133,7 +133,7 @@ mod tests {
     use super::*;
     use crate::packed::StageId;
 
-    fn run(command: VaultCommand) -> (bool, String) {
+    fn run(command: &VaultCommand) -> (bool, String) {
         let mut output = Vec::new();
         let is_well = command.run(&mut output).unwrap();
         (is_well, String::from_utf8(output).unwrap())
@@ -150,9 +150,9 @@ mod tests {
         store.put(stage, ChunkHash::of(b"x"), b"x").unwrap();
         store.commit(stage, &[]).unwrap();
         drop(store);
-        let (is_well, said) = run(VaultCommand::Rebuild { vault: vault.clone() });
+        let (is_well, said) = run(&VaultCommand::Rebuild { vault: vault.clone() });
         assert!(is_well && said.contains("rebuilt: 1 chunks in 1 containers"), "{said}");
-        let (is_well, said) = run(VaultCommand::Check { vault: vault.clone() });
+        let (is_well, said) = run(&VaultCommand::Check { vault: vault.clone() });
         assert!(is_well && said.contains("checked: 1 chunks, 1 bytes"), "{said}");
 
         let held = Vault::open(&vault, Uuid::from_u128(1)).unwrap();

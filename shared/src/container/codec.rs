@@ -1,4 +1,7 @@
 //! How the bytes of a chunk are stored: as they are, or as one zstd frame if that saves enough.
+//!
+//! Behind a frame stands its CRC-32. The hash of a chunk is that of its raw bytes, and a frame has bits that say nothing of
+//! them; with it every changed bit is noticed, and no damaged frame reaches the decoder.
 
 use std::borrow::Cow;
 
@@ -8,6 +11,8 @@ use super::format::CHUNK_BYTES_MAX;
 const SAMPLE_BYTES: usize = 4096;
 /// What is tried before all of a large chunk is compressed.
 const TRIAL_BYTES: usize = 64 * 1024;
+/// Length of what stands behind a frame.
+const CHECK_BYTES: usize = 4;
 /// Below this a frame's own header eats what it saves.
 const WORTHWHILE_BYTES_MIN: usize = 64;
 /// A chunk is stored compressed if that saves at least one part in so many.
@@ -38,16 +43,16 @@ impl<'a> Stored<'a> {
         }
         let pays = |part: &[u8], compressor: &mut zstd::bulk::Compressor<'_>| {
             let compressed = compressor.compress(part).ok()?;
-            (compressed.len() + part.len() / SAVING_PARTS < part.len()).then_some(compressed)
+            (compressed.len() + CHECK_BYTES + part.len() / SAVING_PARTS < part.len()).then_some(compressed)
         };
         // A large chunk whose beginning does not shrink is left alone.
         if bytes.len() > 2 * TRIAL_BYTES && pays(&bytes[..TRIAL_BYTES], compressor).is_none() {
             return raw;
         }
-        match pays(bytes, compressor) {
-            Some(compressed) => Self { bytes: Cow::Owned(compressed), raw_length: raw.raw_length },
-            None => raw,
-        }
+        let Some(mut stored) = pays(bytes, compressor) else { return raw };
+        let check = crc32fast::hash(&stored);
+        stored.extend_from_slice(&check.to_le_bytes());
+        Self { bytes: Cow::Owned(stored), raw_length: raw.raw_length }
     }
 
     /// How many bytes of the file it takes.
@@ -56,9 +61,10 @@ impl<'a> Stored<'a> {
     }
 }
 
-/// The raw bytes of a zstd frame, if it is one and has exactly this many. Never takes memory for more.
-pub fn decompress(frame: &[u8], raw_length: u32) -> Option<Vec<u8>> {
-    if raw_length > CHUNK_BYTES_MAX {
+/// The raw bytes of a compressed chunk, if it is whole and has exactly this many. Never takes memory for more.
+pub fn decompress(stored: &[u8], raw_length: u32) -> Option<Vec<u8>> {
+    let (frame, check) = stored.split_last_chunk::<CHECK_BYTES>()?;
+    if raw_length > CHUNK_BYTES_MAX || crc32fast::hash(frame).to_le_bytes() != *check {
         return None;
     }
     let raw = zstd::bulk::decompress(frame, raw_length as usize).ok()?;
@@ -108,6 +114,11 @@ mod tests {
         assert_eq!(decompress(&stored.bytes, stored.raw_length + 1), None);
         assert_eq!(decompress(&stored.bytes, u32::MAX), None);
         assert_eq!(decompress(&stored.bytes[1..], stored.raw_length), None);
+        for bit in 0..stored.bytes.len() * 8 {
+            let mut changed = stored.bytes.to_vec();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(decompress(&changed, stored.raw_length), None, "bit {bit}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! An entry is hash (32), offset u64, stored length u32, raw length u32; a chunk whose stored length is the smaller one is
-//! one zstd frame. The checksum is the BLAKE3 hash of everything of the index before it;
+//! one zstd frame and its CRC-32. The checksum is the BLAKE3 hash of everything of the index before it;
 //! the index length counts the whole index, so it is found from the end of the file.
 
 use std::fs::File;

@@ -9,7 +9,6 @@
 //! of a frame's length and payload. A frame that is not whole at the end is what a crash left and is cut; one in the middle
 //! is passed over, since the next can be found by its magic, and the stage then lacks what it held.
 
-use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -36,7 +35,7 @@ const FRAME_BYTES_MAX: usize = 256 * 1024 * 1024;
 const SEARCH_BYTES: usize = 64 * 1024;
 
 #[expect(clippy::disallowed_types, reason = "only looked up by key")]
-type ByPath = HashMap<u64, u64, std::hash::BuildHasherDefault<Identity>>;
+type ByPath = std::collections::HashMap<u64, u64, std::hash::BuildHasherDefault<Identity>>;
 
 /// An open stage.
 #[derive(Debug)]

@@ -106,8 +106,8 @@ fn what_is_committed_is_there_after_a_restart_and_sealed_into_a_snapshot() {
     drop(store);
 
     let store = PackedStore::open(dir.path(), config()).unwrap();
-    assert_eq!(store.snapshots(), [record.clone()]);
-    assert_eq!(store.entries(&record.id, None, b"", 10).unwrap(), [file.clone()]);
+    assert_eq!(store.snapshots(), std::slice::from_ref(&record));
+    assert_eq!(store.entries(&record.id, None, b"", 10).unwrap(), std::slice::from_ref(&file));
     assert_eq!(store.entry(&record.id, b"a/b").unwrap(), Some(file.clone()));
     assert_eq!(store.earlier(stage(8), &source(), b"a/b").unwrap(), Some(file));
     assert!(store.stages().is_empty());
@@ -170,7 +170,7 @@ fn a_deleted_snapshot_can_be_brought_back() {
     let (first, second) = (snapshot(&store, 1, 0..20), snapshot(&store, 2, 10..30));
     store.delete_snapshot(&first.id).unwrap();
     assert_eq!(store.snapshots(), [second]);
-    assert_eq!(store.deleted_snapshots().unwrap(), [first.clone()]);
+    assert_eq!(store.deleted_snapshots().unwrap(), std::slice::from_ref(&first));
     assert_eq!(store.undelete_snapshot(&first.id).unwrap(), first);
     assert_eq!(store.snapshots().len(), 2);
     for entry in store.entries(&first.id, None, b"", 100).unwrap() {

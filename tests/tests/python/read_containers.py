@@ -4,7 +4,7 @@ the `zstd` program if there is one. Prints a line for each chunk and for each pa
 
     read_containers.py VAULT/packed
 """
-import pathlib, shutil, struct, subprocess, sys
+import pathlib, shutil, struct, subprocess, sys, zlib
 
 IV = (0x6A09E667, 0xBB67AE85, 0x3C6EF372, 0xA54FF53A, 0x510E527F, 0x9B05688C, 0x1F83D9AB, 0x5BE0CD19)
 ORDER = (2, 6, 3, 10, 7, 0, 4, 13, 1, 11, 12, 5, 9, 14, 15, 8)
@@ -70,6 +70,8 @@ def container_entries(path):
 def chunk(name, offset, stored, size, data):
     content = data[offset:offset + stored]
     if stored < size:
+        content, check = content[:-4], content[-4:]
+        assert struct.pack("<I", zlib.crc32(content)) == check, f"frame of {name.hex()}"
         if not shutil.which("zstd"):
             return None
         content = subprocess.run(["zstd", "-dcq"], input=content, stdout=subprocess.PIPE, check=True).stdout

@@ -37,7 +37,7 @@ impl Windows {
     }
 }
 
-/// Every how many seeds; thousands take a minute.
+/// How many seeds; a thousand take a minute.
 fn seeds() -> u64 {
     std::env::var("ORBIT_TEST_GC_SEEDS").map_or(150, |text| text.parse().expect("a number of seeds"))
 }
