@@ -1,18 +1,21 @@
-//! What is said to vaults and by vaults.
+//! What is said to vaults and by vaults: the things that both directions name.
+
+mod answers;
+mod calls;
 
 use bytes::Bytes;
 use orbit_shared::chunk_hash::ChunkHash;
 use orbit_shared::vault_call::{
-    ChunkPlace, CollectionInfo, ContainerInfo, DamagedInfo, HealRequest, Progress, ScrubInfo, SealRequest,
-    SnapshotEntry, SnapshotInfo, VaultCall, VaultFailure, VaultProblem, VaultReply, limits,
+    ChunkPlace, CollectionInfo, ContainerInfo, Progress, ScrubInfo, SealRequest, SnapshotEntry, SnapshotInfo,
+    limits,
 };
 use orbit_shared::words::{JobId, Layout, SnapshotId, StarId};
 
-use super::entry::{absolute_path, confined_path};
+pub(super) use self::answers::{vault_answer_from_wire, vault_answer_to_wire};
+pub(super) use self::calls::{vault_call_from_wire, vault_call_to_wire};
+use super::entry::absolute_path;
 use super::{ConvertError, bounded, required, timestamp_from_wire, timestamp_to_wire, unknown_enum};
 use crate::v1;
-use crate::v1::session_vault_answer::Answer;
-use crate::v1::session_vault_call::Call;
 
 pub(super) fn layout_to_wire(layout: Layout) -> v1::Layout {
     match layout {
@@ -306,218 +309,6 @@ impl TryFrom<v1::SessionSnapshotEntry> for SnapshotEntry {
             content_hash: *content_hash.as_bytes(),
         })
     }
-}
-
-fn damaged_to_wire(info: DamagedInfo) -> v1::SessionDamagedChunk {
-    let affected = info
-        .affected
-        .into_iter()
-        .map(|(snapshot, path)| v1::SessionAffected { snapshot_id: snapshot.to_string(), path: path.into() });
-    v1::SessionDamagedChunk {
-        chunk_hash: hash_to_wire(info.hash),
-        affected: affected.collect(),
-        problem: info.problem,
-    }
-}
-
-fn damaged_from_wire(wire: v1::SessionDamagedChunk) -> Result<DamagedInfo, ConvertError> {
-    let affected = bounded("affected", wire.affected, limits::AFFECTED_MAX)?;
-    let affected = affected.into_iter().map(|one| {
-        let id = snapshot_id("affected.snapshot_id", &one.snapshot_id)?;
-        Ok((id, confined_path("affected.path", one.path)?))
-    });
-    Ok(DamagedInfo {
-        hash: chunk_hash("chunk_hash", &wire.chunk_hash)?,
-        problem: wire.problem,
-        affected: affected.collect::<Result<_, ConvertError>>()?,
-    })
-}
-
-/// A call as it goes to a Star.
-pub(super) fn vault_call_to_wire(request_id: u64, call: VaultCall) -> v1::SessionVaultCall {
-    let call = match call {
-        VaultCall::Seal(seal) => Call::Seal(seal.into()),
-        VaultCall::Abandon { job, destination } => {
-            Call::Abandon(v1::SessionStage { job_id: job.0, destination })
-        }
-        VaultCall::ListSnapshots { after } => {
-            Call::ListSnapshots(v1::SessionListSnapshots { after_id: snapshot_id_to_wire(after) })
-        }
-        VaultCall::DeleteSnapshot(id) => {
-            Call::DeleteSnapshot(v1::SessionDeleteSnapshot { snapshot_id: id.to_string() })
-        }
-        VaultCall::ListEntries { snapshot, path, after, count_max } => {
-            Call::ListEntries(v1::SessionListEntries {
-                snapshot_id: snapshot.to_string(),
-                path: path.into(),
-                after: after.map(Bytes::from),
-                count_max: count_to_wire(count_max),
-            })
-        }
-        VaultCall::ListContainers { after, count_max } => Call::ListContainers(v1::SessionListContainers {
-            after_id: after.unwrap_or_default(),
-            count_max: count_to_wire(count_max),
-        }),
-        VaultCall::LocateChunk(hash) => {
-            Call::LocateChunk(v1::SessionLocateChunk { chunk_hash: hash_to_wire(hash) })
-        }
-        VaultCall::Collect { is_plan, ignores_undo_window } => {
-            Call::Collect(v1::SessionCollect { is_plan, ignores_undo_window })
-        }
-        VaultCall::Scrub { bytes_per_second, is_everything } => {
-            Call::Scrub(v1::SessionScrub { bytes_per_second, is_everything })
-        }
-        VaultCall::ListDamaged => Call::ListDamaged(v1::SessionListDamaged {}),
-        VaultCall::Heal(heal) => Call::Heal(v1::SessionHeal {
-            chunk_hash: hash_to_wire(heal.hash),
-            source_star_id: heal.source_star.into(),
-            source_address: heal.source_address,
-            token: heal.token,
-        }),
-    };
-    v1::SessionVaultCall { request_id, call: Some(call) }
-}
-
-/// A call as it comes from the coordinator.
-pub(super) fn vault_call_from_wire(wire: v1::SessionVaultCall) -> Result<(u64, VaultCall), ConvertError> {
-    let call = match required("call", wire.call)? {
-        Call::Seal(seal) => VaultCall::Seal(seal.try_into()?),
-        Call::Abandon(stage) => {
-            VaultCall::Abandon { job: JobId(stage.job_id), destination: stage.destination }
-        }
-        Call::ListSnapshots(list) => {
-            VaultCall::ListSnapshots { after: optional_snapshot_id("after_id", &list.after_id)? }
-        }
-        Call::DeleteSnapshot(delete) => {
-            VaultCall::DeleteSnapshot(snapshot_id("snapshot_id", &delete.snapshot_id)?)
-        }
-        Call::ListEntries(list) => VaultCall::ListEntries {
-            snapshot: snapshot_id("snapshot_id", &list.snapshot_id)?,
-            path: confined_path("path", list.path)?,
-            after: list.after.map(|path| confined_path("after", path)).transpose()?,
-            count_max: page_size("count_max", list.count_max)?,
-        },
-        Call::ListContainers(list) => VaultCall::ListContainers {
-            after: (!list.after_id.is_empty()).then_some(list.after_id),
-            count_max: page_size("count_max", list.count_max)?,
-        },
-        Call::LocateChunk(locate) => VaultCall::LocateChunk(chunk_hash("chunk_hash", &locate.chunk_hash)?),
-        Call::Collect(collect) => {
-            VaultCall::Collect { is_plan: collect.is_plan, ignores_undo_window: collect.ignores_undo_window }
-        }
-        Call::Scrub(scrub) => {
-            VaultCall::Scrub { bytes_per_second: scrub.bytes_per_second, is_everything: scrub.is_everything }
-        }
-        Call::ListDamaged(v1::SessionListDamaged {}) => VaultCall::ListDamaged,
-        Call::Heal(heal) => VaultCall::Heal(HealRequest {
-            hash: chunk_hash("chunk_hash", &heal.chunk_hash)?,
-            source_star: star_id("source_star_id", heal.source_star_id)?,
-            source_address: heal.source_address,
-            token: heal.token,
-        }),
-    };
-    Ok((wire.request_id, call))
-}
-
-fn reply_to_wire(reply: VaultReply) -> Answer {
-    match reply {
-        VaultReply::Sealed(info) => Answer::Sealed(info.into()),
-        VaultReply::Done => Answer::Done(v1::SessionVaultDone {}),
-        VaultReply::Snapshots { snapshots, stages, is_end } => Answer::Snapshots(v1::SessionSnapshots {
-            snapshots: snapshots.into_iter().map(Into::into).collect(),
-            stages: stages
-                .into_iter()
-                .map(|(job, destination)| v1::SessionStage { job_id: job.0, destination })
-                .collect(),
-            is_end,
-        }),
-        VaultReply::Entries { entries, is_end } => {
-            let entries = entries.into_iter().map(Into::into).collect();
-            Answer::Entries(v1::SessionEntries { entries, is_end })
-        }
-        VaultReply::Containers { containers, is_end } => {
-            let containers = containers.into_iter().map(Into::into).collect();
-            Answer::Containers(v1::SessionContainers { containers, is_end })
-        }
-        VaultReply::Located(place) => Answer::Located(v1::SessionLocated { location: place.map(Into::into) }),
-        VaultReply::Collection(info) => Answer::Collection(info.into()),
-        VaultReply::Scrub(info) => Answer::Scrub(info.into()),
-        VaultReply::Damaged(chunks) => {
-            let chunks = chunks.into_iter().map(damaged_to_wire).collect();
-            Answer::Damaged(v1::SessionDamaged { chunks })
-        }
-    }
-}
-
-/// An answer as it goes to the coordinator.
-pub(super) fn vault_answer_to_wire(
-    request_id: u64,
-    answer: Result<VaultReply, VaultProblem>,
-) -> v1::SessionVaultAnswer {
-    let answer = match answer {
-        Ok(reply) => reply_to_wire(reply),
-        Err(problem) => {
-            let failure = match problem.failure {
-                VaultFailure::NotFound => v1::VaultFailure::NotFound,
-                VaultFailure::Busy => v1::VaultFailure::Busy,
-                VaultFailure::Full => v1::VaultFailure::Full,
-                VaultFailure::Damaged => v1::VaultFailure::Damaged,
-                VaultFailure::Failed => v1::VaultFailure::Failed,
-            };
-            Answer::Problem(v1::SessionVaultProblem { failure: failure.into(), message: problem.message })
-        }
-    };
-    v1::SessionVaultAnswer { request_id, answer: Some(answer) }
-}
-
-/// An answer as it comes from a Star.
-#[expect(clippy::type_complexity, reason = "a request and its answer")]
-pub(super) fn vault_answer_from_wire(
-    wire: v1::SessionVaultAnswer,
-) -> Result<(u64, Result<VaultReply, VaultProblem>), ConvertError> {
-    let reply = match required("answer", wire.answer)? {
-        Answer::Problem(problem) => {
-            let failure = match v1::VaultFailure::try_from(problem.failure) {
-                Ok(v1::VaultFailure::NotFound) => VaultFailure::NotFound,
-                Ok(v1::VaultFailure::Busy) => VaultFailure::Busy,
-                Ok(v1::VaultFailure::Full) => VaultFailure::Full,
-                Ok(v1::VaultFailure::Damaged) => VaultFailure::Damaged,
-                Ok(v1::VaultFailure::Failed) => VaultFailure::Failed,
-                Ok(v1::VaultFailure::Unspecified) | Err(_) => {
-                    return Err(unknown_enum("problem.failure", problem.failure));
-                }
-            };
-            return Ok((wire.request_id, Err(VaultProblem { failure, message: problem.message })));
-        }
-        Answer::Sealed(info) => VaultReply::Sealed(info.try_into()?),
-        Answer::Done(v1::SessionVaultDone {}) => VaultReply::Done,
-        Answer::Snapshots(page) => VaultReply::Snapshots {
-            snapshots: converted(bounded("snapshots", page.snapshots, limits::PAGE_MAX)?)?,
-            stages: bounded("stages", page.stages, limits::STAGES_MAX)?
-                .into_iter()
-                .map(|stage| (JobId(stage.job_id), stage.destination))
-                .collect(),
-            is_end: page.is_end,
-        },
-        Answer::Entries(page) => VaultReply::Entries {
-            entries: converted(bounded("entries", page.entries, limits::PAGE_MAX)?)?,
-            is_end: page.is_end,
-        },
-        Answer::Containers(page) => VaultReply::Containers {
-            containers: converted(bounded("containers", page.containers, limits::PAGE_MAX)?)?,
-            is_end: page.is_end,
-        },
-        Answer::Located(located) => VaultReply::Located(located.location.map(Into::into)),
-        Answer::Collection(info) => VaultReply::Collection(info.try_into()?),
-        Answer::Scrub(info) => VaultReply::Scrub(info.try_into()?),
-        Answer::Damaged(damaged) => VaultReply::Damaged(
-            bounded("chunks", damaged.chunks, limits::DAMAGED_MAX)?
-                .into_iter()
-                .map(damaged_from_wire)
-                .collect::<Result<_, _>>()?,
-        ),
-    };
-    Ok((wire.request_id, Ok(reply)))
 }
 
 fn converted<W, T: TryFrom<W, Error = ConvertError>>(list: Vec<W>) -> Result<Vec<T>, ConvertError> {
