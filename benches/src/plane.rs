@@ -68,6 +68,7 @@ async fn pull_all(tree: &Path) -> Result<Duration, Problem> {
             job: JOB,
             source_path: served.path.clone(),
             destination_star: star(SINK)?,
+            snapshot: None,
         };
         pulls.spawn(pull(channel, open, name.as_os_str().as_bytes().to_vec(), size));
     }
@@ -98,6 +99,8 @@ async fn serve(tree: &Path) -> Result<Served, Problem> {
         source_star: star(SOURCE)?,
         source_path: path.clone(),
         destination_star: star(SINK)?,
+        snapshot: None,
+        is_for_chunks: false,
     };
     Ok(Served { address, token: signer.sign(&capability)?, path, shutdown })
 }
@@ -120,6 +123,7 @@ async fn pull(channel: Channel, open: Open, path: Vec<u8>, size: u64) -> Result<
             path: path.clone(),
             ranges: vec![Range { offset: id * SEGMENT_BYTES, length: SEGMENT_BYTES }],
             is_hashes_only: false,
+            is_cut_by_content: false,
         })
         .collect();
     // Both requests fit.

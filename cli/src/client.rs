@@ -11,6 +11,7 @@ use orbit_proto::v1::job_service_client::JobServiceClient;
 use orbit_proto::v1::penalty_service_client::PenaltyServiceClient;
 use orbit_proto::v1::provenance_service_client::ProvenanceServiceClient;
 use orbit_proto::v1::star_service_client::StarServiceClient;
+use orbit_proto::v1::vault_service_client::VaultServiceClient;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::errors::CliError;
@@ -83,6 +84,10 @@ impl Client {
 
     pub(crate) fn provenance(&self) -> ProvenanceServiceClient<Channel> {
         ProvenanceServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    }
+
+    pub(crate) fn vaults(&self) -> VaultServiceClient<Channel> {
+        VaultServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
     pub(crate) fn backups(&self) -> BackupServiceClient<Channel> {

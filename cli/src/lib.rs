@@ -87,6 +87,9 @@ async fn run(command: Command, url: &str, output: Output) -> Result<Outcome, Cli
         | Command::Bulletins(_)
         | Command::DeadLetters(_)
         | Command::Provenance(_)
+        | Command::Snapshot(_)
+        | Command::Gc(_)
+        | Command::Scrub(_)
         | Command::Health(_)
         | Command::Backup(_)
         | Command::Status => {

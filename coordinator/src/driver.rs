@@ -10,7 +10,8 @@ use std::sync::Arc;
 use orbit_shared::capability::{Capability, CapabilitySigner};
 use orbit_shared::session::{Assignment, CoordinatorMessage, Hello};
 use orbit_shared::time::Now;
-use orbit_shared::words::{JobId, StarId};
+use orbit_shared::vault_call::{VaultCall, VaultReply};
+use orbit_shared::words::{JobId, SnapshotId, StarId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -38,7 +39,20 @@ enum Request {
     Event(Event),
     OpenSession { session: SessionId, hello: Hello, outbox: mpsc::Sender<Outgoing> },
     Command { command: Command, answer: oneshot::Sender<Result<Answer, Refusal>> },
+    Vault { star: StarId, call: VaultCall, answer: oneshot::Sender<Result<Answer, Refusal>> },
+    ReadGrant { snapshot: SnapshotId, answer: oneshot::Sender<Result<ReadGrant, Refusal>> },
     View(View),
+}
+
+/// The right to read a snapshot's tree from its Star.
+#[derive(Debug)]
+pub(crate) struct ReadGrant {
+    /// The Star's data plane, `host:port`.
+    pub(crate) address: String,
+    /// What is granted.
+    pub(crate) capability: Capability,
+    /// The same, signed.
+    pub(crate) token: String,
 }
 
 /// Why the driver had to stop. Nothing was told to anybody that is not durable.
@@ -81,6 +95,23 @@ impl Inbox {
     pub(crate) async fn command(&self, command: Command) -> Result<Answer, Refusal> {
         let (answer, answered) = oneshot::channel();
         self.send(Request::Command { command, answer }).await?;
+        answered.await.map_err(|_| stopping())?
+    }
+
+    /// Asks a vault for something; answered when the vault answers, or cannot.
+    pub(crate) async fn ask_vault(&self, star: StarId, call: VaultCall) -> Result<VaultReply, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Request::Vault { star, call, answer }).await?;
+        match answered.await.map_err(|_| stopping())?? {
+            Answer::Vault(reply) => Ok(*reply),
+            Answer::Job(_) | Answer::Star(_) | Answer::Count(_) | Answer::Done => Err(stopping()),
+        }
+    }
+
+    /// Lets an operator's program read a snapshot.
+    pub(crate) async fn read_grant(&self, snapshot: SnapshotId) -> Result<ReadGrant, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Request::ReadGrant { snapshot, answer }).await?;
         answered.await.map_err(|_| stopping())?
     }
 
@@ -204,13 +235,33 @@ impl Driver {
                 self.step(Event::SessionOpened { session, hello });
             }
             Request::Command { command, answer } => {
-                let reply = ReplyId(self.next_reply);
-                self.next_reply += 1;
-                self.answers.insert(reply, answer);
+                let reply = self.wait_for(answer);
                 self.step(Event::CommandReceived { reply, command });
+            }
+            Request::Vault { star, call, answer } => {
+                let reply = self.wait_for(answer);
+                self.step(Event::VaultAsked { reply, star, call });
+            }
+            Request::ReadGrant { snapshot, answer } => {
+                // A caller that has gone away wants no answer.
+                let _ = answer.send(self.grant(snapshot));
             }
             Request::View(view) => views.push(view),
         }
+    }
+
+    fn grant(&self, snapshot: SnapshotId) -> Result<ReadGrant, Refusal> {
+        let (address, capability) = self.core.readable_snapshot(snapshot)?;
+        let signed = self.signer.sign(&capability);
+        let token = signed.map_err(|error| Refusal::Unavailable { problem: error.to_string() })?;
+        Ok(ReadGrant { address, capability, token })
+    }
+
+    fn wait_for(&mut self, answer: oneshot::Sender<Result<Answer, Refusal>>) -> ReplyId {
+        let reply = ReplyId(self.next_reply);
+        self.next_reply += 1;
+        self.answers.insert(reply, answer);
+        reply
     }
 
     fn step(&mut self, event: Event) {
@@ -296,6 +347,12 @@ impl Driver {
             Action::Assign { session, assignment, destination_star } => {
                 self.assign(session, assignment, destination_star);
             }
+            Action::Heal { session, request, mut heal, capability } => {
+                // A Star refuses an empty token, and the next vault is asked.
+                heal.token = self.signer.sign(&capability).unwrap_or_default();
+                let message = CoordinatorMessage::CallVault { request, call: VaultCall::Heal(heal) };
+                self.send(session, Outgoing::Message(message));
+            }
             Action::Close { session, reason } => {
                 tracing::info!(session = session.0, %reason, "closing a session");
                 self.send(session, Outgoing::Close(reason));
@@ -319,6 +376,8 @@ impl Driver {
             source_star: assignment.source_star.clone(),
             source_path: assignment.source_path.clone(),
             destination_star,
+            snapshot: assignment.source_snapshot,
+            is_for_chunks: false,
         };
         match self.signer.sign(&capability) {
             Ok(token) => assignment.token = token,

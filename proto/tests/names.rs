@@ -21,6 +21,11 @@ const SERVICES: &[(&str, &str)] = &[
     ("BulletinService", "ListBulletins WatchBulletins:S AcknowledgeBulletins"),
     ("ProvenanceService", "ListEvents WatchEvents:S"),
     ("HealthService", "ListAdvisories GetHealthHistory"),
+    (
+        "VaultService",
+        "ListSnapshots GetSnapshot DeleteSnapshot RestoreSnapshot ListContainers LocateChunk CollectGarbage \
+         ScrubVault",
+    ),
     ("SessionService", "Connect:B"),
 ];
 
@@ -69,6 +74,12 @@ const MESSAGES: &[(&str, &str)] = &[
         "dead_letter_id:uint64 item_key:string job_id:uint64 failure_reason:FailureReason attempts \
          last_error:string first_fail_time:Timestamp last_fail_time:Timestamp source_path:string \
          dest_path:string",
+    ),
+    ("CollectGarbageRequest", "star_id:string plan_only:bool"),
+    (
+        "Snapshot",
+        "snapshot_id:string star_id:string job_id:uint64 source:Location create_time:Timestamp tags:string[] \
+         is_partial:bool entry_count:uint64 total_bytes:uint64",
     ),
     ("ListDeadLettersRequest", "job_id failure_reason:FailureReason star_id:string item_key:string"),
     ("RetryDeadLettersRequest", "job_id failure_reason:FailureReason star_id:string item_key:string"),

@@ -11,7 +11,7 @@ use pasetors::token::UntrustedToken;
 use pasetors::version4::{PublicToken, V4};
 use serde::{Deserialize, Serialize};
 
-use crate::words::{JobId, StarId};
+use crate::words::{JobId, SnapshotId, StarId};
 
 /// The longest token that is looked at, in bytes: a path of 4,096 bytes in hexadecimal and Base64, and room to spare.
 pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
@@ -30,6 +30,12 @@ pub struct Capability {
     pub source_path: Vec<u8>,
     /// The Star that may pull.
     pub destination_star: StarId,
+    /// The snapshot in the source Star's vault whose tree may be read; without it the tree is a directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<SnapshotId>,
+    /// Whether chunks may be asked for by their hashes, whatever tree they belong to: for a vault that heals itself.
+    #[serde(default)]
+    pub is_for_chunks: bool,
 }
 
 /// Why a capability could not be made or is not accepted.
@@ -136,6 +142,8 @@ mod tests {
             source_star: StarId::new("star-1").unwrap(),
             source_path: b"/data/\xff photos".to_vec(),
             destination_star: StarId::new("star-2").unwrap(),
+            snapshot: None,
+            is_for_chunks: false,
         }
     }
 

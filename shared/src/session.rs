@@ -13,7 +13,8 @@ use crate::entry::Entry;
 pub use crate::health_monitor::AdvisoryKind;
 use crate::health_monitor::HealthSample;
 use crate::lifecycle::LifecycleState;
-use crate::words::{AssignmentId, Epoch, JobId, StarId};
+use crate::vault_call::{VaultCall, VaultProblem, VaultReply};
+use crate::words::{AssignmentId, Epoch, JobId, Layout, SnapshotId, StarId};
 
 /// Bounds of the session protocol.
 pub mod limits {
@@ -256,6 +257,13 @@ pub enum StarMessage {
         /// Why.
         reason: String,
     },
+    /// The answer of its vault to a call.
+    VaultAnswered {
+        /// The call.
+        request: u64,
+        /// What the vault says.
+        answer: Result<VaultReply, VaultProblem>,
+    },
 }
 
 /// One item of an assignment.
@@ -293,6 +301,12 @@ pub struct Assignment {
     /// Whether nothing is to be written: items that are there already are skipped, all others fail for want of room.
     #[serde(default)]
     pub is_check_only: bool,
+    /// Whether the items become files at the destination path, or chunks in this Star's vault.
+    #[serde(default)]
+    pub layout: Layout,
+    /// The source is not a directory but this snapshot in the source Star's vault; the source path lies in its tree.
+    #[serde(default)]
+    pub source_snapshot: Option<SnapshotId>,
 }
 
 /// A tree to list.
@@ -310,6 +324,8 @@ pub struct ScanRequest {
     pub exclude: Vec<String>,
     /// Start after this path: it was the last one of an earlier scan of the same tree.
     pub resume_after: Option<Vec<u8>>,
+    /// List the tree of this snapshot in the Star's vault instead of a directory; the path lies in that tree.
+    pub snapshot: Option<SnapshotId>,
 }
 
 /// What the coordinator says.
@@ -367,5 +383,13 @@ pub enum CoordinatorMessage {
     ReportsAcknowledged {
         /// The last safe report.
         number: u64,
+    },
+    /// Ask the Star's vault for something. It may have as many calls unanswered as
+    /// [`CALLS_PER_STAR_MAX`](crate::vault_call::limits::CALLS_PER_STAR_MAX).
+    CallVault {
+        /// Names the call on this session.
+        request: u64,
+        /// What is asked.
+        call: VaultCall,
     },
 }

@@ -79,6 +79,63 @@ impl FromStr for ItemId {
     }
 }
 
+/// Names one snapshot in any vault of any grid. Its text form is 32 hexadecimal digits.
+#[derive(Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SnapshotId(pub [u8; 16]);
+
+impl fmt::Display for SnapshotId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{:032x}", u128::from_be_bytes(self.0)))
+    }
+}
+
+impl fmt::Debug for SnapshotId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SnapshotId({self})")
+    }
+}
+
+/// Why a text does not name a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a snapshot's name is 32 hexadecimal digits; `orbit snapshot ls` shows them")]
+pub struct SnapshotIdError;
+
+impl FromStr for SnapshotId {
+    type Err = SnapshotIdError;
+
+    fn from_str(text: &str) -> Result<Self, SnapshotIdError> {
+        if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(SnapshotIdError);
+        }
+        u128::from_str_radix(text, 16).map(|id| Self(id.to_be_bytes())).map_err(|_| SnapshotIdError)
+    }
+}
+
+impl TryFrom<String> for SnapshotId {
+    type Error = SnapshotIdError;
+
+    fn try_from(text: String) -> Result<Self, SnapshotIdError> {
+        text.parse()
+    }
+}
+
+impl From<SnapshotId> for String {
+    fn from(id: SnapshotId) -> Self {
+        id.to_string()
+    }
+}
+
+/// In which form a destination keeps what it receives.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Layout {
+    /// Plain files at the destination path.
+    #[default]
+    Files,
+    /// Chunks in the destination's vault, which become a snapshot when the job ends.
+    Packed,
+}
+
 /// The longest name of a Star, in bytes.
 pub const STAR_ID_BYTES_MAX: usize = 64;
 
@@ -165,6 +222,16 @@ mod tests {
     fn a_malformed_item_key_is_refused() {
         for text in ["", "7", "7/1", "7/1/42/0", "a/b/c", "7//42", "-1/0/0", "7/99999999999/0"] {
             assert_eq!(text.parse::<ItemId>(), Err(ItemKeyError), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_snapshot_name_is_thirty_two_digits_and_nothing_else() {
+        let id = SnapshotId(0x00c0_ffee_u128.to_be_bytes());
+        assert_eq!(id.to_string(), "00000000000000000000000000c0ffee");
+        assert_eq!(id.to_string().parse(), Ok(id));
+        for text in ["", "c0ffee", "+0000000000000000000000000c0ffee", "00000000000000000000000000c0ffeg"] {
+            assert_eq!(text.parse::<SnapshotId>(), Err(SnapshotIdError), "{text:?}");
         }
     }
 

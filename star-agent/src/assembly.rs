@@ -7,7 +7,8 @@ use futures::future::BoxFuture;
 use orbit_proto::FILE_DESCRIPTOR_SET;
 use orbit_shared::semantic::SemanticRegistry;
 use orbit_shared::session::{Assignment, ItemOutcome, ScanBatch, ScanRequest};
-use orbit_shared::words::JobId;
+use orbit_shared::vault_call::{VaultCall, VaultProblem, VaultReply};
+use orbit_shared::words::{JobId, Layout};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
@@ -15,13 +16,16 @@ use tonic::transport::server::Router;
 
 use crate::config::StarOptions;
 use crate::meters::Meters;
+use crate::packed::{PackedConfig, PackedStore};
 use crate::plane::{DataPlane, PlaneCounts};
 use crate::roots::Roots;
 use crate::scan::{self, Classify};
 use crate::server::StarError;
 use crate::sink::Sink;
+use crate::sink::packed::PackedSink;
 use crate::source::{TransferServer, tune};
 use crate::vault::Vault;
+use crate::vault_calls::VaultCalls;
 
 /// What serves, and what moves data.
 pub(crate) struct Parts {
@@ -40,8 +44,10 @@ pub(crate) async fn assemble(
     let roots = Arc::new(Roots::open(&options.roots)?);
     let meters = Arc::new(Meters::default());
     let star_id = || options.star_id.clone();
+    let store = open_packed(vault).await?;
     let transfers =
-        TransferServer::new(star_id(), Arc::clone(&roots), keys, Arc::clone(&meters), serving.clone());
+        TransferServer::new(star_id(), Arc::clone(&roots), keys, Arc::clone(&meters), serving.clone())
+            .with_vault(Arc::clone(&store));
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_service_status("orbit.v1.TransferService", tonic_health::ServingStatus::Serving).await;
     let damaged = |error: tonic_reflection::server::Error| StarError::Reflection(error.to_string());
@@ -63,10 +69,24 @@ pub(crate) async fn assemble(
     let (identity, checkpoints) = (vault.identity(), vault.checkpoints()?);
     let (reads, counts, network) = (Arc::clone(&roots), Arc::clone(&meters), Arc::clone(&options.network));
     let sink = Sink::new(star_id(), identity, reads, counts, checkpoints, network);
+    let (counts, network) = (Arc::clone(&meters), Arc::clone(&options.network));
+    let packed_sink = PackedSink::new(star_id(), Arc::clone(&store), counts, network);
+    let vault_calls = VaultCalls::new(star_id(), store, Arc::clone(&options.network));
     let registry = SemanticRegistry::built_in();
     // Only the path is looked at: reading the head of every file would make a scan as slow as a copy of small files.
     let classify: Classify = Arc::new(move |path| registry.classify(path, None).rank());
-    Ok(Parts { plane: Arc::new(LocalPlane { roots, meters, sink, classify }), router })
+    let plane = LocalPlane { roots, meters, sink, packed_sink, vault_calls, classify };
+    Ok(Parts { plane: Arc::new(plane), router })
+}
+
+/// Opens the packed store where it holds up nothing else: it may have to be built again from its containers.
+async fn open_packed(vault: &Vault) -> Result<Arc<PackedStore>, StarError> {
+    let path = vault.packed_path();
+    let opening = tokio::task::spawn_blocking(move || PackedStore::open(&path, PackedConfig::default()));
+    match opening.await {
+        Ok(opened) => Ok(opened?),
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
 }
 
 /// The data plane of this machine.
@@ -74,6 +94,8 @@ struct LocalPlane {
     roots: Arc<Roots>,
     meters: Arc<Meters>,
     sink: Arc<Sink>,
+    packed_sink: Arc<PackedSink>,
+    vault_calls: Arc<VaultCalls>,
     classify: Classify,
 }
 
@@ -85,8 +107,16 @@ impl DataPlane for LocalPlane {
         progress: Arc<AtomicU64>,
         cancel: CancellationToken,
     ) -> BoxFuture<'static, ()> {
-        let sink = Arc::clone(&self.sink);
-        Box::pin(async move { sink.execute(assignment, outcomes, progress, cancel).await })
+        match assignment.layout {
+            Layout::Files => {
+                let sink = Arc::clone(&self.sink);
+                Box::pin(async move { sink.execute(assignment, outcomes, progress, cancel).await })
+            }
+            Layout::Packed => {
+                let sink = Arc::clone(&self.packed_sink);
+                Box::pin(async move { sink.execute(assignment, outcomes, progress, cancel).await })
+            }
+        }
     }
 
     fn scan(
@@ -97,15 +127,30 @@ impl DataPlane for LocalPlane {
         cancel: CancellationToken,
     ) -> BoxFuture<'static, ()> {
         let (roots, classify) = (Arc::clone(&self.roots), Arc::clone(&self.classify));
-        Box::pin(scan::run(request, roots, classify, batches, credits, cancel))
+        match request.snapshot {
+            None => Box::pin(scan::run(request, roots, classify, batches, credits, cancel)),
+            Some(id) => {
+                let store = Some(self.vault_calls.store());
+                Box::pin(scan::run_snapshot(request, id, store, classify, (batches, credits), cancel))
+            }
+        }
     }
 
     fn clean_temporaries(&self, assignment: &Assignment) {
-        self.sink.clean_temporaries(assignment);
+        match assignment.layout {
+            Layout::Files => self.sink.clean_temporaries(assignment),
+            // What is stored of a stage serves the next attempt.
+            Layout::Packed => {}
+        }
     }
 
     fn end_job(&self, job: JobId) {
         self.sink.clean_checkpoints(Some(job));
+        self.vault_calls.abandon_job(job);
+    }
+
+    fn call_vault(&self, call: VaultCall) -> BoxFuture<'static, Result<VaultReply, VaultProblem>> {
+        Box::pin(Arc::clone(&self.vault_calls).answer(call))
     }
 
     fn clean_ended(&self) {

@@ -33,3 +33,9 @@ impl Clock {
 pub fn now() -> Instant {
     Instant::now()
 }
+
+/// The civil time, for records.
+#[expect(clippy::disallowed_methods, reason = "the shell reads the clock; the core gets time passed in")]
+pub fn wall() -> WallTime {
+    WallTime::from(SystemTime::now())
+}

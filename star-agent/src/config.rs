@@ -18,7 +18,12 @@ use crate::net::{Network, Tcp};
 
 /// The Star of Orbit Grid: moves data between the directories of this machine and those of others.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "orbit-star", version)]
+#[command(
+    name = "orbit-star",
+    version,
+    after_help = "While the Star is stopped, `orbit-star vault check --vault DIR` reads all that its vault holds and \
+                  `orbit-star vault rebuild --vault DIR` builds the index of chunks again."
+)]
 pub struct StarFlags {
     /// This Star's name in the grid: letters, digits, dots, underscores and dashes
     #[arg(long, value_name = "NAME", value_parser = parse_star_id)]

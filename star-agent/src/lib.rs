@@ -17,7 +17,9 @@ pub mod limits;
 pub mod meters;
 pub mod net;
 pub mod open_files;
+pub mod packed;
 pub mod plane;
+pub mod reader;
 pub mod roots;
 pub mod scan;
 pub mod server;
@@ -25,6 +27,8 @@ pub mod sink;
 pub mod source;
 pub mod transfer;
 pub mod vault;
+pub mod vault_calls;
+pub mod vault_tool;
 
 pub use config::{StarFlags, StarOptions};
 pub use driver::ExitReport;

@@ -3,8 +3,9 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, FromArgMatches as _};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser as _};
 use orbit_shared::settings::parse_layered;
+use orbit_star::vault_tool::VaultFlags;
 use orbit_star::{ExitReport, StarError, StarFlags, StarHandle, StarOptions, start};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -18,6 +19,10 @@ const EXIT_USAGE: u8 = 2;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // Apart from the flags of a Star, each of which may also stand in a file or in the environment.
+    if std::env::args_os().nth(1).is_some_and(|first| first == "vault") {
+        return look_after_vault();
+    }
     orbit_star::open_files::raise_limit();
     let read_file = |path: &std::path::Path| std::fs::read_to_string(path);
     let layered = match parse_layered(StarFlags::command(), std::env::args_os(), read_file) {
@@ -53,6 +58,18 @@ fn main() -> ExitCode {
             code
         }
         Err(error) => complain(&format!("cannot start threads: {error}"), 1),
+    }
+}
+
+fn look_after_vault() -> ExitCode {
+    let flags = match VaultFlags::try_parse_from(std::env::args_os().skip(1)) {
+        Ok(flags) => flags,
+        Err(error) => error.exit(),
+    };
+    match flags.command.run(&mut std::io::stdout()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => complain(&error.to_string(), EXIT_USAGE),
     }
 }
 

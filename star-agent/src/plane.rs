@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicU64;
 
 use futures::future::BoxFuture;
 use orbit_shared::session::{Assignment, ItemOutcome, ScanBatch, ScanRequest};
+use orbit_shared::vault_call::{VaultCall, VaultProblem, VaultReply};
 use orbit_shared::words::JobId;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -51,6 +52,9 @@ pub trait DataPlane: Send + Sync + 'static {
 
     /// Removes what nobody came back to for so long that its job must have ended. Blocks.
     fn clean_ended(&self);
+
+    /// Does what is asked of the vault.
+    fn call_vault(&self, call: VaultCall) -> BoxFuture<'static, Result<VaultReply, VaultProblem>>;
 
     /// What it counts.
     fn counts(&self) -> PlaneCounts;

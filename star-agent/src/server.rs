@@ -20,6 +20,7 @@ use crate::driver::{Driver, ExitReport, Surroundings};
 use crate::grpc::session::{AddressError, endpoint};
 use crate::health::HealthProbe;
 use crate::net::Listener;
+use crate::packed::PackedError;
 use crate::plane::DataPlane;
 use crate::roots::RootsError;
 use crate::vault::{Vault, VaultError};
@@ -44,6 +45,9 @@ pub enum StarError {
     /// The vault cannot be used.
     #[error(transparent)]
     Vault(#[from] VaultError),
+    /// Its packed store cannot be used.
+    #[error("--vault: {0}")]
+    Packed(#[from] PackedError),
     /// A root cannot be opened.
     #[error("--root: {0}")]
     Roots(#[from] RootsError),

@@ -3,7 +3,7 @@
 
 use orbit_shared::session::Failure;
 use orbit_shared::time::WallTime;
-use orbit_shared::words::{JobId, StarId};
+use orbit_shared::words::{JobId, SnapshotId, StarId};
 use rustix::fs::Stat;
 
 use crate::content::Content;
@@ -19,6 +19,8 @@ pub struct Open {
     pub source_path: Vec<u8>,
     /// The Star that pulls.
     pub destination_star: StarId,
+    /// The snapshot in the source's vault that is read; without it a directory is.
+    pub snapshot: Option<SnapshotId>,
 }
 
 /// A part of a file, in bytes.
@@ -52,6 +54,8 @@ pub struct Fetch {
     /// Whether only the names of chunks are wanted. Nobody compares names that come with their content, so that content
     /// is cut anywhere.
     pub is_hashes_only: bool,
+    /// Unless the destination keeps the chunks as they come: then content is cut as for names.
+    pub is_cut_by_content: bool,
 }
 
 /// One state of a file, to tell it from another.

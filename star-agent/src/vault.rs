@@ -2,7 +2,8 @@
 //!
 //! `identity` is made at the first start. `lock` is held for as long as the process lives. `assignments/` is a journal:
 //! one file for each assignment from before its work begins until all its outcomes are safe, so that a start after a
-//! kill knows where half-written files lie. `checkpoints/` says how far large files have come. Chunks and containers are not kept here in this version.
+//! kill knows where half-written files lie. `checkpoints/` says how far large files have come.
+//! `packed/` is the [packed store](crate::packed).
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
@@ -59,6 +60,8 @@ const IDENTITY: &str = "identity";
 const LOCK: &str = "lock";
 const ASSIGNMENTS: &str = "assignments";
 const CHECKPOINTS: &str = "checkpoints";
+/// The packed store, see [`packed`](crate::packed).
+pub(crate) const PACKED: &str = "packed";
 /// Ends the names of files that are not yet whole.
 const TEMPORARY_SUFFIX: &str = ".tmp";
 
@@ -100,6 +103,11 @@ impl Vault {
     /// Who this Star is.
     pub fn identity(&self) -> Uuid {
         self.identity
+    }
+
+    /// Where its packed store lies.
+    pub fn packed_path(&self) -> PathBuf {
+        self.path.join(PACKED)
     }
 
     /// How far large files have come.

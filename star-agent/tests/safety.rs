@@ -223,6 +223,8 @@ async fn a_token_for_another_star_is_refused() {
         source_star: support::star("another"),
         source_path: support::bytes(&pair.from()),
         destination_star: support::star("destination"),
+        snapshot: None,
+        is_for_chunks: false,
     };
     let mut assignment = pair.assignment(&pair.from(), &pair.to(), vec![file("a", 1)]);
     assignment.token = pair.signer.sign(&capability).unwrap();
@@ -318,6 +320,7 @@ async fn a_destination_that_cuts_chunks_differently_is_refused_in_words() {
         source_path: support::bytes(&pair.from()).into(),
         destination_star_id: "destination".to_owned(),
         chunker: Some(wire::ChunkerParameters { max_chunk_bytes: 1, ..Default::default() }),
+        snapshot_id: String::new(),
     };
     let open = wire::PullRequest { request: Some(wire::pull_request::Request::Open(open)) };
     let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", pair.address)).unwrap();

@@ -14,6 +14,7 @@ use orbit_proto::v1::dead_letter_service_client::DeadLetterServiceClient;
 use orbit_proto::v1::job_service_client::JobServiceClient;
 use orbit_proto::v1::provenance_service_client::ProvenanceServiceClient;
 use orbit_proto::v1::star_service_client::StarServiceClient;
+use orbit_proto::v1::vault_service_client::VaultServiceClient;
 use rustix::thread::LinkNameSpaceType;
 use tonic::codegen::http;
 use tonic::transport::{Channel, Endpoint};
@@ -83,6 +84,25 @@ impl Client {
     /// ProvenanceService.
     pub fn provenance(&self) -> ProvenanceServiceClient<Channel> {
         ProvenanceServiceClient::new(self.channel.clone())
+    }
+
+    /// VaultService.
+    pub fn vaults(&self) -> VaultServiceClient<Channel> {
+        VaultServiceClient::new(self.channel.clone())
+    }
+
+    /// The snapshots that are known, newest first.
+    pub async fn all_snapshots(&self) -> Vec<v1::Snapshot> {
+        let request = v1::ListSnapshotsRequest { page_size: PAGE_MAX, ..v1::ListSnapshotsRequest::default() };
+        let listed = within("ListSnapshots", self.vaults().list_snapshots(request)).await;
+        listed.unwrap_or_else(|status| panic!("ListSnapshots: {status}")).into_inner().snapshots
+    }
+
+    /// Restores a snapshot and waits for the end of the job that does it.
+    pub async fn restore(&self, request: v1::RestoreSnapshotRequest) -> v1::Job {
+        let made = within("RestoreSnapshot", self.vaults().restore_snapshot(request)).await;
+        let made = made.unwrap_or_else(|status| panic!("RestoreSnapshot: {status}")).into_inner();
+        self.wait_end(made.job.expect("a restore is a job").job_id).await
     }
 
     /// Creates a job and returns its number.

@@ -153,6 +153,17 @@ impl Grid {
         }
     }
 
+    /// A specification that stores `path` of one Star in the vaults of others.
+    pub fn packed_spec(&self, path: &str, source: &str, destinations: &[&str]) -> v1::JobSpec {
+        let vault = |star: &&str| v1::Location { star_id: (*star).to_owned(), ..v1::Location::default() };
+        v1::JobSpec {
+            source: Some(self.place(source, path)),
+            destinations: destinations.iter().map(vault).collect(),
+            layout: v1::Layout::Packed.into(),
+            ..v1::JobSpec::default()
+        }
+    }
+
     /// Where the coordinator serves gRPC, `host:port`.
     pub fn address(&self) -> &str {
         &self.address

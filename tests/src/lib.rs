@@ -18,3 +18,4 @@ pub mod settled;
 pub mod simulation;
 pub mod strace;
 pub mod tree;
+pub mod vault;

@@ -136,6 +136,9 @@ fn job(items: u64) -> Result<JobRecord, Problem> {
         penalty: PenaltyConfig::default(),
         max_bytes_per_second: 0,
         dead_letter_max: 10_000,
+        layout: orbit_shared::words::Layout::Files,
+        snapshot: None,
+        tags: Vec::new(),
     };
     Ok(JobRecord {
         id: JOB,
@@ -146,5 +149,6 @@ fn job(items: u64) -> Result<JobRecord, Problem> {
         scan: ScanRecord { is_done: true, cursor: None, next_sequence: items },
         tallies: vec![Tally { total: items, open_files: items, ..Tally::default() }],
         end: None,
+        snapshots: Vec::new(),
     })
 }

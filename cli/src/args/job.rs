@@ -47,6 +47,9 @@ pub(crate) struct CreateArgs {
     /// In which form the destinations keep it [default: files].
     #[arg(long, value_name = "LAYOUT", value_parser = vocabulary::parser("Layout"))]
     pub(crate) layout: Option<i32>,
+    /// A word for the snapshots that a packed job makes (repeatable).
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) tag: Vec<String>,
     /// What happens to what only a destination has [default: copy].
     #[arg(long, value_name = "MODE", value_parser = vocabulary::parser("Mode"))]
     pub(crate) mode: Option<i32>,

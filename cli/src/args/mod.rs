@@ -3,6 +3,7 @@
 mod job;
 mod records;
 mod star;
+mod vault;
 
 use std::path::PathBuf;
 
@@ -17,6 +18,7 @@ pub(crate) use self::records::{
 pub(crate) use self::star::{
     DrainArgs, GuardCommand, GuardLimitsArgs, ReasonArgs, ShutdownArgs, StarCommand, StarIdArgs,
 };
+pub(crate) use self::vault::{GcArgs, PruneArgs, RestoreArgs, ScrubArgs, SnapshotCommand, SnapshotFilter};
 use crate::outcome::EXIT_CODES_HELP;
 use crate::parse::quantity;
 use crate::vocabulary;
@@ -72,6 +74,13 @@ pub(crate) enum Command {
     DeadLetters(DeadLetterCommand),
     /// Show what happened to what, and when.
     Provenance(ProvenanceArgs),
+    /// Show, restore, compare and forget the snapshots in vaults.
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
+    /// Free what no snapshot in a vault needs any more.
+    Gc(GcArgs),
+    /// Compare what is in a vault with its hashes, and heal what is damaged.
+    Scrub(ScrubArgs),
     /// Show what the health monitor advises about each Star.
     Health(HealthArgs),
     /// Copy the coordinator's state, consistently, while it works.
@@ -212,6 +221,10 @@ mod tests {
             "orbit bulletins --min-severity loud",
             "orbit job explain 7/0",
             "orbit copy a b --bwlimit fast",
+            "orbit snapshot rm",
+            "orbit snapshot restore 12ab there",
+            "orbit snapshot prune --dry-run",
+            "orbit gc",
         ] {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
         }

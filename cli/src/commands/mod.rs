@@ -12,6 +12,7 @@ mod provenance;
 mod reconnect;
 mod star;
 mod status;
+mod vault;
 
 use crate::args::Command;
 use crate::client::Client;
@@ -33,6 +34,9 @@ pub(crate) async fn run(command: Command, client: &Client, output: Output) -> Re
         Command::Bulletins(args) => Box::pin(bulletins::run(args, client, output)).await,
         Command::DeadLetters(command) => Box::pin(dead_letters::run(command, client, output)).await,
         Command::Provenance(args) => Box::pin(provenance::run(args, client, output)).await,
+        Command::Snapshot(command) => Box::pin(vault::run(command, client, output)).await,
+        Command::Gc(args) => vault::collect(args, client, output).await,
+        Command::Scrub(args) => vault::scrub(args, client, output).await,
         Command::Health(args) => health::run(args, client, output).await,
         Command::Backup(args) => backup::run(args, client, output).await,
         Command::Status => status::run(client, output).await,

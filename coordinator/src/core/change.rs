@@ -5,13 +5,14 @@ use std::sync::Arc;
 use orbit_shared::bulletin::Bulletin;
 use orbit_shared::entry::Entry;
 use orbit_shared::penalization::PenaltyRecord;
-use orbit_shared::words::{AssignmentId, ItemId, JobId, StarId};
+use orbit_shared::words::{AssignmentId, ItemId, JobId, SnapshotId, StarId};
 use serde::{Deserialize, Serialize};
 
 use super::event::DeadItem;
 use super::job::JobRecord;
 use super::lane::QueueKey;
 use super::star::StarRecord;
+use super::vaults::SnapshotRecord;
 
 /// How an item ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,6 +124,10 @@ pub enum Change {
     PutBulletin(Bulletin),
     /// A bulletin had to make room.
     RemoveBulletin(u64),
+    /// A snapshot is new or its record is different.
+    PutSnapshot(Box<SnapshotRecord>),
+    /// A snapshot is forgotten.
+    RemoveSnapshot(SnapshotId),
     /// The next number of each kind.
     PutCounters(Counters),
     /// The number of the last event in the provenance log.
@@ -165,6 +170,8 @@ pub struct Recovered {
     pub dead_letters: Vec<DeadItem>,
     /// Bulletins.
     pub bulletins: Vec<Bulletin>,
+    /// The catalogue of snapshots.
+    pub snapshots: Vec<SnapshotRecord>,
     /// The next numbers.
     pub counters: Counters,
     /// The number of the last event whose turn was committed; `None` if there was none.

@@ -272,6 +272,8 @@ impl Core {
             token: String::new(),
             items: items.collect(),
             is_check_only: is_check_only(batch),
+            layout: spec.layout,
+            source_snapshot: spec.snapshot,
         };
         fx.actions.push(Action::Assign { session, assignment, destination_star: place.star_id.clone() });
     }
@@ -380,7 +382,8 @@ impl Core {
     /// Tells the destinations of a job that ended with items open that no other attempt will come. A Star that is not
     /// connected is not told, and finds out by itself when nobody comes back.
     pub(super) fn announce_end(&self, job: JobId, fx: &mut Effects) {
-        let Some(job) = self.jobs.get(&job).filter(|job| job.record.tally().open() > 0) else { return };
+        let is_of_use = |job: &&super::Job| job.record.tally().open() > 0 || !job.record.is_sealed();
+        let Some(job) = self.jobs.get(&job).filter(is_of_use) else { return };
         let stars: BTreeSet<&StarId> =
             job.record.spec.destinations.iter().map(|destination| &destination.star_id).collect();
         for session in stars.into_iter().filter_map(|star| self.stars.get(star)?.session) {

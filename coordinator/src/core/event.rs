@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use orbit_shared::capability::Capability;
 use orbit_shared::dead_letter::{DeadLetterEntry, DeadLetterFilter};
 use orbit_shared::entry::Entry;
 use orbit_shared::session::{Assignment, CoordinatorMessage, Hello, StarMessage};
+use orbit_shared::vault_call::{HealRequest, VaultCall, VaultReply};
 use orbit_shared::words::{JobId, StarId};
 
 use super::job::JobSpec;
@@ -47,6 +49,15 @@ pub enum Event {
         reply: ReplyId,
         /// What.
         command: Command,
+    },
+    /// Somebody wants something of a vault.
+    VaultAsked {
+        /// Who waits for the answer.
+        reply: ReplyId,
+        /// Whose vault.
+        star: StarId,
+        /// What.
+        call: VaultCall,
     },
     /// The store has answered a [`Action::LoadWindow`].
     WindowLoaded {
@@ -181,6 +192,8 @@ pub enum Answer {
     Star(StarId),
     /// It changed so many things.
     Count(u64),
+    /// A vault says this.
+    Vault(Box<VaultReply>),
     /// It is done.
     Done,
 }
@@ -240,6 +253,17 @@ pub enum Action {
         assignment: Assignment,
         /// Whom the token is for.
         destination_star: StarId,
+    },
+    /// Tell a vault where a good copy of a damaged chunk is; whoever executes this signs the capability.
+    Heal {
+        /// On which session.
+        session: SessionId,
+        /// The number of the call.
+        request: u64,
+        /// The chunk and where it is, with an empty token.
+        heal: HealRequest,
+        /// What the token must allow.
+        capability: Capability,
     },
     /// End a session.
     Close {

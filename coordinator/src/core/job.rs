@@ -10,12 +10,13 @@ use std::time::Duration;
 use orbit_shared::penalization::{PenaltyBox, PenaltyConfig};
 use orbit_shared::prioritizer::{ComposablePrioritizer, PrioritizerKind};
 use orbit_shared::time::{Monotonic, WallTime};
-use orbit_shared::words::{ItemId, JobId, StarId};
+use orbit_shared::words::{ItemId, JobId, Layout, SnapshotId, StarId};
 use serde::{Deserialize, Serialize};
 
 use super::lane::{Lane, Queued, queue_key};
 use super::notices::Way;
 use super::rate::{Budget, Rate};
+use super::seals::Seal;
 
 /// A place on a Star.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +47,15 @@ pub struct JobSpec {
     pub max_bytes_per_second: u64,
     /// The job pauses when it has so many dead letters.
     pub dead_letter_max: u64,
+    /// In which form the destinations keep it.
+    #[serde(default)]
+    pub layout: Layout,
+    /// The snapshot in the source Star's vault that is read; without it, the source is a directory.
+    #[serde(default)]
+    pub snapshot: Option<SnapshotId>,
+    /// Words for the snapshots that the job makes.
+    #[serde(default)]
+    pub tags: Vec<String>,
 }
 
 /// Where a job stands.
@@ -171,6 +181,9 @@ pub struct JobRecord {
     pub tallies: Vec<Tally>,
     /// How it ended, if it has.
     pub end: Option<JobEnd>,
+    /// The snapshots that are sealed, by destination.
+    #[serde(default)]
+    pub snapshots: Vec<Option<SnapshotId>>,
 }
 
 impl JobRecord {
@@ -220,6 +233,8 @@ pub struct Live {
     pub scan: Option<RunningScan>,
     /// When a listing that broke off may start again, and the wait that led there.
     pub scan_pause: Option<(Monotonic, Duration)>,
+    /// How far the seals are, by destination.
+    pub seals: BTreeMap<u32, Seal>,
     /// What of the bandwidth limit is left.
     pub budget: Budget,
     /// What moved lately.
@@ -274,6 +289,7 @@ impl Live {
             strikes: BTreeMap::new(),
             scan: None,
             scan_pause: None,
+            seals: BTreeMap::new(),
             budget: Budget::new(record.spec.max_bytes_per_second, now),
             rate: Rate::default(),
             order: ComposablePrioritizer::from_kinds(&record.spec.prioritizers),

@@ -10,7 +10,7 @@ use orbit_shared::entry::{Entry, EntryKind};
 use orbit_shared::plant::{Bug, is_planted};
 use orbit_shared::provenance::{ProvenanceEvent, ProvenanceType};
 use orbit_shared::time::{Monotonic, Now};
-use orbit_shared::words::{ItemId, JobId};
+use orbit_shared::words::{ItemId, JobId, Layout};
 
 use super::event::Answer;
 use super::job::{Job, JobEnd, JobRecord, JobSpec, JobState, ScanRecord, Tally};
@@ -54,6 +54,7 @@ impl Core {
             pause: None,
             scan: ScanRecord::default(),
             end: None,
+            snapshots: Vec::new(),
         };
         let mut job = Job::new(record, now.monotonic, self.config.seed);
         job.is_dirty = true;
@@ -119,8 +120,12 @@ impl Core {
 
     /// Ends every job that has nothing left to do.
     pub(super) fn end_finished_jobs(&mut self, now: Now, fx: &mut Effects) {
-        let is_finished =
-            |job: &&Job| job.live.is_some() && job.record.scan.is_done && job.record.tally().open() == 0;
+        let is_finished = |job: &&Job| {
+            job.live.is_some()
+                && job.record.scan.is_done
+                && job.record.tally().open() == 0
+                && job.record.is_sealed()
+        };
         let finished: Vec<JobId> = self.jobs.values().filter(is_finished).map(|job| job.record.id).collect();
         for id in finished {
             let tally = self.jobs.get(&id).map(|job| job.record.tally()).unwrap_or_default();
@@ -263,10 +268,21 @@ impl Core {
         fx: &mut Effects,
     ) -> Result<Answer, Refusal> {
         refuse_unfiltered(filter)?;
+        let mut count = self.retry_damage(now, filter, fx);
         let mut letters = Vec::new();
         for id in self.jobs_with_letters(filter) {
             let job = self.jobs.get(&id);
             let end = job.and_then(|job| job.record.end.as_ref()).map(|end| end.state);
+            if end.is_some() && job.is_some_and(|job| job.record.spec.layout == Layout::Packed) {
+                if filter.job_id == Some(id) && count == 0 {
+                    return Err(Refusal::WrongState {
+                        problem: format!(
+                            "the snapshot of job {id} is sealed and stays as it is; create the job anew, only what is missing in the vault moves"
+                        ),
+                    });
+                }
+                continue;
+            }
             // The rest of such a job was given up with it, so there is no whole that its dead letters could complete.
             if matches!(end, Some(JobState::Cancelled | JobState::Failed)) {
                 if filter.job_id == Some(id) {
@@ -278,11 +294,13 @@ impl Core {
                 }
                 continue;
             }
+            if job.is_none() {
+                continue;
+            }
             let of_job = DeadLetterFilter { job_id: Some(id), ..filter.clone() };
             letters.extend(self.dead_letters.redrive(&of_job, usize::MAX));
         }
         let mut revived = Vec::new();
-        let mut count = 0;
         for letter in letters {
             let Ok(item) = letter.item_key.parse::<ItemId>() else { continue };
             let Some(entry) = self.dead_entries.get(&letter.dead_letter_id).cloned() else { continue };

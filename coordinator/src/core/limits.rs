@@ -34,6 +34,8 @@ pub const BULLETINS_MAX: usize = 2000;
 pub const STAR_HISTORY_MAX: usize = 32;
 /// Health samples kept for each Star.
 pub const HEALTH_SAMPLES_MAX: usize = 60;
+/// Snapshots of all vaults together that are known.
+pub const SNAPSHOTS_MAX: usize = 100_000;
 /// Events of the driver that wait for their turn.
 pub const INBOX_MAX: usize = 4096;
 /// Events that one turn takes together, and commits together.

@@ -16,6 +16,7 @@ mod dispatch;
 mod drain;
 mod event;
 mod gate;
+mod heals;
 mod health;
 mod job;
 mod jobs;
@@ -27,6 +28,7 @@ mod rate;
 mod recover;
 mod refusal;
 mod scans;
+mod seals;
 mod settle;
 mod space;
 mod stalls;
@@ -36,6 +38,7 @@ mod stars;
 #[cfg(test)]
 mod tests;
 mod validate;
+mod vaults;
 mod views;
 mod yields;
 
@@ -44,13 +47,14 @@ use std::time::Duration;
 
 use orbit_shared::backpressure::BackpressureConfig;
 use orbit_shared::bulletin::BulletinBoard;
+use orbit_shared::chunk_hash::ChunkHash;
 use orbit_shared::dead_letter::DeadLetterQueue;
 use orbit_shared::entry::Entry;
 use orbit_shared::penalization::StarYield;
 use orbit_shared::plant::{Bug, is_planted};
-use orbit_shared::session::StarMessage;
+use orbit_shared::session::{CoordinatorMessage, StarMessage};
 use orbit_shared::time::{Monotonic, Now};
-use orbit_shared::words::{AssignmentId, ItemId, JobId, StarId};
+use orbit_shared::words::{AssignmentId, ItemId, JobId, SnapshotId, StarId};
 
 pub use change::{AssignmentRecord, Change, Counters, ItemEnd, ItemEndRecord, PenalizedRecord, Recovered};
 pub use dispatch::LiveAssignment;
@@ -61,8 +65,12 @@ pub use lane::QueueKey;
 pub use notices::{COORDINATOR, ItemNote, Noted, Way, display_location};
 pub use refusal::{Refusal, Violation};
 pub use star::{Liveness, Star, StarRecord, TimedSample};
+pub use vaults::SnapshotRecord;
 pub use views::{ItemPlace, ItemView, JobView, PenaltyView};
 pub use yields::YieldPlace;
+
+use heals::Heal;
+use vaults::{Ask, Catalogued};
 
 /// How the core behaves.
 #[derive(Debug, Clone, PartialEq)]
@@ -122,6 +130,13 @@ pub struct Core {
     board: BulletinBoard,
     /// Places that failed lately; those that yield among them.
     yields: BTreeMap<YieldPlace, StarYield<ItemId>>,
+    /// The catalogue of snapshots, those of Stars that are away among them.
+    snapshots: BTreeMap<SnapshotId, Catalogued>,
+    /// Calls of vaults that have no answer yet, and the number of the last one.
+    asks: BTreeMap<u64, Ask>,
+    next_ask: u64,
+    /// Damaged chunks that are being healed, by the Star whose vault has them.
+    heals: BTreeMap<(StarId, ChunkHash), Heal>,
     /// When it asked to be woken.
     wake_at: Option<Monotonic>,
     /// Reports and batches that came too late to count.
@@ -142,6 +157,7 @@ impl Core {
             Event::WindowLoaded { job, destination, items, is_end } => {
                 self.window_loaded(now, (job, destination), items, is_end);
             }
+            Event::VaultAsked { reply, star, call } => self.vault_asked(now, reply, &star, call, fx),
             Event::DeadlineReached => {}
         }
     }
@@ -151,7 +167,9 @@ impl Core {
         self.forgive_own_silence(now);
         self.expire_stars(now, fx);
         self.end_stalls(now, fx);
+        self.expire_asks(now, fx);
         self.release_penalties(now);
+        self.ask_for_seals(now, fx);
         self.end_finished_jobs(now, fx);
         self.start_scans(now, fx);
         self.dispatch(now, fx);
@@ -166,7 +184,8 @@ impl Core {
         let jobs = self.next_job_deadline(now.monotonic);
         let yields = self.next_yield_deadline(now.monotonic);
         let stalls = self.next_stall_deadline();
-        self.wake_at = [stars, jobs, yields, stalls].into_iter().flatten().min();
+        let (asks, seals) = (self.next_ask_deadline(), self.next_seal_deadline(now.monotonic));
+        self.wake_at = [stars, jobs, yields, stalls, asks, seals].into_iter().flatten().min();
         self.wake_at
     }
 
@@ -190,6 +209,9 @@ impl Core {
                 self.lifecycle_reported(now, &star, state, &reason, fx);
             }
             StarMessage::DrainRequested { reason } => self.drain_requested(now, &star, &reason, fx),
+            StarMessage::VaultAnswered { request, answer } => {
+                self.vault_answered(now, session, request, answer, fx);
+            }
         }
     }
 

@@ -51,9 +51,14 @@ impl Core {
             dead_letters,
             dead_entries,
             yields: BTreeMap::new(),
+            snapshots: BTreeMap::new(),
+            asks: BTreeMap::new(),
+            next_ask: 0,
+            heals: BTreeMap::new(),
             wake_at: None,
             late_count: 0,
         };
+        core.recover_snapshots(recovered.snapshots);
         for (item, penalized) in recovered.penalties {
             let Some(live) = core.jobs.get_mut(&item.job).and_then(|job| job.live.as_mut()) else { continue };
             if is_planted(Bug::PenaltyForgottenAtRestart) {

@@ -41,6 +41,11 @@ pub enum Refusal {
         /// When to try again.
         retry_after: Duration,
     },
+    /// What was asked for is there and damaged.
+    Damaged {
+        /// What, and how it shows.
+        problem: String,
+    },
     /// The coordinator cannot do it now.
     Unavailable {
         /// Why.
@@ -61,6 +66,7 @@ impl Refusal {
             Self::Invalid(_) => "INVALID_FIELD",
             Self::WrongState { .. } => "WRONG_STATE",
             Self::Full { .. } => "FULL",
+            Self::Damaged { .. } => "DATA_CORRUPTION",
             Self::Unavailable { .. } => "UNAVAILABLE",
         }
     }
@@ -77,9 +83,10 @@ impl fmt::Display for Refusal {
                 }
                 Ok(())
             }
-            Self::WrongState { problem } | Self::Full { problem, .. } | Self::Unavailable { problem } => {
-                f.write_str(problem)
-            }
+            Self::WrongState { problem }
+            | Self::Full { problem, .. }
+            | Self::Damaged { problem }
+            | Self::Unavailable { problem } => f.write_str(problem),
         }
     }
 }

@@ -51,6 +51,7 @@ impl Core {
                 include: job.record.spec.include.clone(),
                 exclude: job.record.spec.exclude.clone(),
                 resume_after: job.record.scan.cursor.clone().map(serde_bytes::ByteBuf::into_vec),
+                snapshot: job.record.spec.snapshot,
             };
             fx.actions.push(Action::Send { session, message: CoordinatorMessage::StartScan(request) });
         }

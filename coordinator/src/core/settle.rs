@@ -215,6 +215,7 @@ impl Core {
             let InFlight { queued, permit } = flight;
             drop(permit);
             leave_queue(live, item, &queued, fx);
+            self.note_corruption(now, item.job, failure, fx);
             self.give_up(now, item, Arc::unwrap_or_clone(queued.entry), failure, attempts, fx);
             return;
         }

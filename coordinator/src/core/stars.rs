@@ -56,6 +56,8 @@ impl Core {
         };
         fx.actions.push(Action::Send { session, message: welcome });
         let state = star.state();
+        self.ask_for_catalogue(now, session, &name, fx);
+        self.look_for_damage(now, &name, fx);
         if is_new_process {
             self.record_star(now, ProvenanceType::StarRegistered, &name, fx);
             if !self.config.is_manual_schedule {
@@ -111,6 +113,7 @@ impl Core {
 
     /// A session's stream has ended. The lease decides what becomes of the Star's work.
     pub(super) fn session_closed(&mut self, now: Now, session: SessionId, fx: &mut Effects) {
+        self.end_asks(session, fx);
         let Some(name) = self.sessions.remove(&session) else { return };
         let Some(star) = self.stars.get_mut(&name) else { return };
         if star.session != Some(session) {
@@ -159,6 +162,7 @@ impl Core {
             star.session = None;
             star.liveness = star.liveness.max(Liveness::Suspect);
         }
+        self.end_asks(session, fx);
         fx.actions.push(Action::Close { session, reason });
     }
 

@@ -2,7 +2,8 @@
 
 use orbit_shared::entry::{display_path, is_confined};
 use orbit_shared::filter::{glob_problem, globs_problem};
-use orbit_shared::words::StarId;
+use orbit_shared::vault_call::limits::{TAG_BYTES_MAX, TAGS_MAX};
+use orbit_shared::words::{Layout, SnapshotId, StarId};
 
 use super::Core;
 use super::job::{JobSpec, Location};
@@ -23,7 +24,11 @@ impl Core {
         if request_id.len() > REQUEST_ID_BYTES_MAX {
             add("request_id".into(), format!("is longer than {REQUEST_ID_BYTES_MAX} bytes"));
         }
-        self.check_location(&spec.source, "spec.source", false, &mut add);
+        match spec.snapshot {
+            Some(id) => self.check_snapshot_source(spec, id, &mut add),
+            None => self.check_location(&spec.source, "spec.source", false, &mut add),
+        }
+        check_tags(spec, &mut add);
         match spec.destinations.len() {
             0 => add("spec.destinations".into(), "is empty; name at least one place to copy to".into()),
             1..=DESTINATIONS_MAX => {}
@@ -36,7 +41,10 @@ impl Core {
         }
         for (index, place) in spec.destinations.iter().enumerate() {
             let field = format!("spec.destinations[{index}]");
-            self.check_location(place, &field, true, &mut add);
+            match spec.layout {
+                Layout::Files => self.check_location(place, &field, true, &mut add),
+                Layout::Packed => self.check_vault(place, &field, &mut add),
+            }
             if let Some(problem) = overlap(spec, index) {
                 add(format!("{field}.path"), problem);
             }
@@ -66,6 +74,63 @@ impl Core {
         }
     }
 
+    /// A vault is the place, so that a path has no meaning.
+    fn check_vault(&self, place: &Location, field: &str, add: &mut impl FnMut(String, String)) {
+        self.check_star(place, field, add);
+        if !place.path.is_empty() {
+            add(
+                format!("{field}.path"),
+                format!(
+                    "is {:?}; with LAYOUT_PACKED the vault of {} is the place, so leave the path empty",
+                    display_path(&place.path),
+                    place.star_id
+                ),
+            );
+        }
+    }
+
+    /// The snapshot must be in the vault that is read, and the path one that can be in its tree.
+    fn check_snapshot_source(&self, spec: &JobSpec, id: SnapshotId, add: &mut impl FnMut(String, String)) {
+        let star = &spec.source.star_id;
+        self.check_star(&spec.source, "spec.source", add);
+        match self.snapshot(id) {
+            Some(record) if record.star == *star => {}
+            Some(record) => add(
+                "spec.source.star_id".into(),
+                format!("is {star}, but snapshot {id} is in the vault of {}", record.star),
+            ),
+            None => add(
+                "spec.source.snapshot_id".into(),
+                format!(
+                    "names {id}, which is in no vault that is known; ListSnapshots shows those there are"
+                ),
+            ),
+        }
+        let path = &spec.source.path;
+        let is_good = path.len() <= TEXT_BYTES_MAX
+            && path
+                .strip_prefix(b"/")
+                .is_some_and(|rest| is_confined(rest.strip_suffix(b"/").unwrap_or(rest)));
+        if !is_good {
+            add(
+                "spec.source.path".into(),
+                format!(
+                    "is {:?}; a path in the snapshot's tree begins with a slash and has no `.`, `..`, empty parts or NUL",
+                    display_path(path)
+                ),
+            );
+        }
+    }
+
+    fn check_star(&self, place: &Location, field: &str, add: &mut impl FnMut(String, String)) {
+        if !self.stars.contains_key(&place.star_id) {
+            add(
+                format!("{field}.star_id"),
+                format!("names {}, which is no Star of this grid; {}", place.star_id, self.known_stars()),
+            );
+        }
+    }
+
     fn check_location(
         &self,
         place: &Location,
@@ -75,12 +140,7 @@ impl Core {
     ) {
         let path_field = format!("{field}.path");
         let star = self.stars.get(&place.star_id);
-        if star.is_none() {
-            add(
-                format!("{field}.star_id"),
-                format!("names {}, which is no Star of this grid; {}", place.star_id, self.known_stars()),
-            );
-        }
+        self.check_star(place, field, add);
         let shown = display_path(&place.path);
         if place.path.len() > TEXT_BYTES_MAX {
             return add(path_field, format!("is longer than {TEXT_BYTES_MAX} bytes"));
@@ -139,7 +199,15 @@ impl Core {
 /// A place that would be written while it is read, or written twice.
 fn overlap(spec: &JobSpec, index: usize) -> Option<String> {
     let place = &spec.destinations[index];
-    if place.star_id == spec.source.star_id && is_below(&place.path, &spec.source.path) {
+    if spec.layout == Layout::Packed {
+        let mut before = spec.destinations[..index].iter();
+        let twin = before.position(|other| other.star_id == place.star_id)?;
+        return Some(format!("is the same vault as spec.destinations[{twin}]; name each Star once"));
+    }
+    if spec.snapshot.is_none()
+        && place.star_id == spec.source.star_id
+        && is_below(&place.path, &spec.source.path)
+    {
         return Some("lies inside the source; a tree cannot be copied into itself".to_owned());
     }
     let twin = spec.destinations[..index].iter().position(|other| {
@@ -147,6 +215,21 @@ fn overlap(spec: &JobSpec, index: usize) -> Option<String> {
             && (is_below(&place.path, &other.path) || is_below(&other.path, &place.path))
     })?;
     Some(format!("overlaps with spec.destinations[{twin}].path on the same Star"))
+}
+
+fn check_tags(spec: &JobSpec, add: &mut impl FnMut(String, String)) {
+    if spec.tags.len() > TAGS_MAX {
+        add("spec.tags".into(), format!("has {} tags, at most {TAGS_MAX} are possible", spec.tags.len()));
+    }
+    for (index, tag) in spec.tags.iter().enumerate() {
+        if tag.is_empty() || tag.len() > TAG_BYTES_MAX || tag.chars().any(char::is_control) {
+            let problem = format!("must be 1 to {TAG_BYTES_MAX} bytes without control characters");
+            add(format!("spec.tags[{index}]"), problem);
+        }
+    }
+    if spec.layout == Layout::Files && !spec.tags.is_empty() {
+        add("spec.tags".into(), "are words for snapshots, which only LAYOUT_PACKED makes".into());
+    }
 }
 
 fn is_below(path: &[u8], base: &[u8]) -> bool {

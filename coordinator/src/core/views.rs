@@ -137,6 +137,7 @@ impl Core {
                 None => format!("waiting for {source} to list the source"),
             });
         }
+        reasons.extend(self.seal_reasons(job));
         for (index, tally) in job.record.tallies.iter().enumerate() {
             let destination = u32::try_from(index).unwrap_or(u32::MAX);
             if tally.open() == 0 {

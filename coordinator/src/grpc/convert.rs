@@ -9,7 +9,7 @@ use orbit_shared::entry::{Entry, EntryKind, display_path};
 use orbit_shared::prioritizer::PrioritizerKind;
 use orbit_shared::provenance::{ProvenanceEvent, ProvenanceType};
 use orbit_shared::time::Now;
-use orbit_shared::words::{ItemId, JobId, StarId};
+use orbit_shared::words::{ItemId, JobId, Layout, StarId};
 use tonic::Status;
 
 use super::status::refused;
@@ -66,15 +66,20 @@ pub(super) fn job(view: JobView) -> v1::Job {
         create_time: Some(timestamp_to_wire(record.create_time)),
         end_time: record.end.as_ref().map(|end| timestamp_to_wire(end.time)),
         state_reason: view.reason,
+        snapshot_ids: record.snapshots.iter().flatten().map(ToString::to_string).collect(),
         spec: Some(spec(record.spec)),
     }
 }
 
 fn spec(spec: JobSpec) -> v1::JobSpec {
+    let snapshot_id = spec.snapshot.map(|id| id.to_string()).unwrap_or_default();
     v1::JobSpec {
-        source: Some(location(spec.source)),
+        source: Some(v1::Location { snapshot_id, ..location(spec.source) }),
         destinations: spec.destinations.into_iter().map(location).collect(),
-        layout: v1::Layout::Files.into(),
+        layout: match spec.layout {
+            Layout::Files => v1::Layout::Files.into(),
+            Layout::Packed => v1::Layout::Packed.into(),
+        },
         mode: v1::Mode::Copy.into(),
         include: spec.include,
         exclude: spec.exclude,
@@ -87,10 +92,11 @@ fn spec(spec: JobSpec) -> v1::JobSpec {
         }),
         max_bytes_per_second: i64::try_from(spec.max_bytes_per_second).unwrap_or(i64::MAX),
         dead_letter_max: i64::try_from(spec.dead_letter_max).unwrap_or(i64::MAX),
+        tags: spec.tags,
     }
 }
 
-fn location(location: Location) -> v1::Location {
+pub(super) fn location(location: Location) -> v1::Location {
     let raw_path = match std::str::from_utf8(&location.path) {
         Ok(_) => Vec::new(),
         Err(_) => location.path.clone(),
@@ -99,6 +105,7 @@ fn location(location: Location) -> v1::Location {
         star_id: location.star_id.into(),
         path: display_path(&location.path),
         raw_path: raw_path.into(),
+        snapshot_id: String::new(),
     }
 }
 
@@ -174,7 +181,7 @@ fn item_state(stored: &StoredItem, view: Option<&ItemView>) -> (v1::ItemState, u
     }
 }
 
-fn entry_kind(kind: &EntryKind) -> v1::EntryKind {
+pub(super) fn entry_kind(kind: &EntryKind) -> v1::EntryKind {
     match kind {
         EntryKind::File { .. } => v1::EntryKind::File,
         EntryKind::Directory => v1::EntryKind::Directory,

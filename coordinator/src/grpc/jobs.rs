@@ -7,7 +7,7 @@ use orbit_proto::v1;
 use orbit_proto::v1::job_service_server::JobService;
 use orbit_shared::penalization::PenaltyConfig;
 use orbit_shared::prioritizer::PrioritizerKind;
-use orbit_shared::words::{ItemId, JobId, StarId};
+use orbit_shared::words::{ItemId, JobId, Layout, SnapshotId, StarId};
 use tonic::{Request, Response, Status};
 
 use super::status::{refused, store_failed};
@@ -33,8 +33,20 @@ impl Faces {
     async fn job_command(&self, command: Command) -> Result<v1::Job, Status> {
         match self.inbox.command(command).await.map_err(refused)? {
             Answer::Job(id) => self.one_job(id).await,
-            Answer::Star(_) | Answer::Count(_) | Answer::Done => Err(no_job(JobId(0))),
+            Answer::Star(_) | Answer::Count(_) | Answer::Vault(_) | Answer::Done => Err(no_job(JobId(0))),
         }
+    }
+
+    /// Checks a specification whole and creates its job.
+    pub(super) async fn create_job_as(
+        &self,
+        spec: Option<v1::JobSpec>,
+        request_id: String,
+    ) -> Result<v1::Job, Status> {
+        let mut violations = Vec::new();
+        let spec = read_spec(spec, &mut violations);
+        let Some(spec) = spec else { return Err(refused(Refusal::Invalid(violations))) };
+        self.job_command(Command::CreateJob { spec: Box::new(spec), request_id, violations }).await
     }
 
     async fn stored_item(&self, id: ItemId) -> Result<Option<StoredItem>, Status> {
@@ -59,11 +71,7 @@ impl JobService for Faces {
         request: Request<v1::CreateJobRequest>,
     ) -> Result<Response<v1::CreateJobResponse>, Status> {
         let request = request.into_inner();
-        let mut violations = Vec::new();
-        let spec = read_spec(request.spec, &mut violations);
-        let Some(spec) = spec else { return Err(refused(Refusal::Invalid(violations))) };
-        let command = Command::CreateJob { spec: Box::new(spec), request_id: request.request_id, violations };
-        let job = self.job_command(command).await?;
+        let job = self.create_job_as(request.spec, request.request_id).await?;
         Ok(Response::new(v1::CreateJobResponse { job: Some(job) }))
     }
 
@@ -233,16 +241,14 @@ fn read_spec(spec: Option<v1::JobSpec>, violations: &mut Vec<Violation>) -> Opti
         return None;
     };
     let mut add = |field: &str, problem: String| violations.push(Violation::new(field, problem));
-    match v1::Layout::try_from(spec.layout) {
-        Ok(v1::Layout::Unspecified | v1::Layout::Files) => {}
-        Ok(v1::Layout::Packed) => {
-            add(
-                "spec.layout",
-                "is LAYOUT_PACKED, which this version cannot do yet; use LAYOUT_FILES".to_owned(),
-            );
+    let layout = match v1::Layout::try_from(spec.layout) {
+        Ok(v1::Layout::Unspecified | v1::Layout::Files) => Layout::Files,
+        Ok(v1::Layout::Packed) => Layout::Packed,
+        Err(_) => {
+            add("spec.layout", format!("{} is no layout", spec.layout));
+            Layout::Files
         }
-        Err(_) => add("spec.layout", format!("{} is no layout", spec.layout)),
-    }
+    };
     match v1::Mode::try_from(spec.mode) {
         Ok(v1::Mode::Unspecified | v1::Mode::Copy) => {}
         Ok(v1::Mode::Mirror) => {
@@ -279,12 +285,29 @@ fn read_spec(spec: Option<v1::JobSpec>, violations: &mut Vec<Violation>) -> Opti
         prioritizers = PrioritizerKind::DEFAULT_CHAIN.to_vec();
     }
     let penalty = read_penalty(spec.penalty.unwrap_or_default(), violations);
-    let source = read_location(spec.source, "spec.source", violations);
+    let mut snapshot = None;
+    let mut source = spec.source;
+    if let Some(place) = source.as_mut().filter(|place| !place.snapshot_id.is_empty()) {
+        match place.snapshot_id.parse::<SnapshotId>() {
+            Ok(id) => snapshot = Some(id),
+            Err(error) => violations.push(Violation::new("spec.source.snapshot_id", error.to_string())),
+        }
+        if place.path.is_empty() && place.raw_path.is_empty() {
+            "/".clone_into(&mut place.path);
+        }
+    }
+    let source = read_location(source, "spec.source", violations);
     let destinations: Vec<_> = spec
         .destinations
         .into_iter()
         .enumerate()
-        .map(|(index, place)| read_location(Some(place), &format!("spec.destinations[{index}]"), violations))
+        .map(|(index, place)| {
+            let field = format!("spec.destinations[{index}]");
+            if !place.snapshot_id.is_empty() {
+                violations.push(Violation::new(format!("{field}.snapshot_id"), "is only for a source"));
+            }
+            read_location(Some(place), &field, violations)
+        })
         .collect();
     if destinations.is_empty() {
         violations.push(Violation::new("spec.destinations", "is empty; name at least one place to copy to"));
@@ -298,6 +321,9 @@ fn read_spec(spec: Option<v1::JobSpec>, violations: &mut Vec<Violation>) -> Opti
         penalty,
         max_bytes_per_second,
         dead_letter_max,
+        layout,
+        snapshot,
+        tags: spec.tags,
     })
 }
 

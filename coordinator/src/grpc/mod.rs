@@ -12,9 +12,11 @@ mod jobs;
 mod page;
 mod penalties;
 mod provenance;
+mod prune;
 mod sessions;
 mod stars;
 mod status;
+mod vaults;
 mod watch;
 
 use std::path::Path;
@@ -31,6 +33,7 @@ use orbit_proto::v1::penalty_service_server::PenaltyServiceServer;
 use orbit_proto::v1::provenance_service_server::ProvenanceServiceServer;
 use orbit_proto::v1::session_service_server::SessionServiceServer;
 use orbit_proto::v1::star_service_server::StarServiceServer;
+use orbit_proto::v1::vault_service_server::VaultServiceServer;
 use orbit_shared::session::limits::SESSION_MESSAGE_BYTES_MAX;
 use tokio_util::sync::CancellationToken;
 use tonic::server::NamedService;
@@ -109,6 +112,7 @@ async fn routes(faces: &Faces) -> Result<Routes, ServeError> {
         ProvenanceServiceServer,
         HealthServiceServer,
         BackupServiceServer,
+        VaultServiceServer,
     );
     let sessions = SessionServiceServer::new(faces.clone())
         .max_decoding_message_size(SESSION_MESSAGE_BYTES_MAX)

@@ -25,37 +25,44 @@ pub(super) fn page_size(field: &str, asked: i32) -> Result<usize, Status> {
 
 /// The token for the page after a key.
 pub(super) fn token(list: &str, key: &str) -> String {
-    let digits: String = key.bytes().map(|byte| format!("{byte:02x}")).collect();
-    format!("{list}-{digits}")
+    bytes_token(list, key.as_bytes())
 }
 
 /// The key in a token; `None` for the first page.
 pub(super) fn key(list: &str, token: &str) -> Result<Option<String>, Status> {
+    let Some(bytes) = bytes(list, token)? else { return Ok(None) };
+    String::from_utf8(bytes).map(Some).map_err(|_| bad())
+}
+
+fn bad() -> Status {
+    let problem = "is not a next_page_token of this list; leave it empty for the first page";
+    refused(Refusal::invalid("page_token", problem))
+}
+
+/// The same, of a key that need not be text.
+pub(super) fn bytes(list: &str, token: &str) -> Result<Option<Vec<u8>>, Status> {
     if token.is_empty() {
         return Ok(None);
     }
-    let bad = || {
-        let problem = "is not a next_page_token of this list; leave it empty for the first page";
-        refused(Refusal::invalid("page_token", problem))
-    };
     let digits = token.strip_prefix(list).and_then(|rest| rest.strip_prefix('-')).ok_or_else(bad)?;
     if digits.len() % 2 != 0 || !digits.is_ascii() {
         return Err(bad());
     }
     let byte = |index: usize| u8::from_str_radix(&digits[index..index + 2], 16);
     let bytes: Result<Vec<u8>, _> = (0..digits.len()).step_by(2).map(byte).collect();
-    bytes.ok().and_then(|bytes| String::from_utf8(bytes).ok()).map(Some).ok_or_else(bad)
+    bytes.map(Some).map_err(|_| bad())
+}
+
+/// The token for the page after a key that need not be text.
+pub(super) fn bytes_token(list: &str, key: &[u8]) -> String {
+    let digits: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{list}-{digits}")
 }
 
 /// The key in a token, parsed.
 pub(super) fn parsed_key<T: std::str::FromStr>(list: &str, token: &str) -> Result<Option<T>, Status> {
     let Some(text) = key(list, token)? else { return Ok(None) };
-    text.parse().map(Some).map_err(|_| {
-        refused(Refusal::invalid(
-            "page_token",
-            "is not a next_page_token of this list; leave it empty for the first page",
-        ))
-    })
+    text.parse().map(Some).map_err(|_| bad())
 }
 
 #[cfg(test)]

@@ -31,6 +31,7 @@ pub(super) fn refused(refusal: Refusal) -> Status {
             details.set_retry_info(Some(retry_after));
             Code::ResourceExhausted
         }
+        Refusal::Damaged { .. } => Code::DataLoss,
         Refusal::Unavailable { .. } => {
             details.set_retry_info(Some(std::time::Duration::from_secs(1)));
             Code::Unavailable

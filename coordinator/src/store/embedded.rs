@@ -24,6 +24,7 @@ pub(super) const DEAD_LETTERS: TableDefinition<u64, &[u8]> = TableDefinition::ne
 pub(super) const ASSIGNMENTS: TableDefinition<u64, &[u8]> = TableDefinition::new("assignments");
 pub(super) const STARS: TableDefinition<&str, &[u8]> = TableDefinition::new("stars");
 pub(super) const BULLETINS: TableDefinition<u64, &[u8]> = TableDefinition::new("bulletins");
+pub(super) const SNAPSHOTS: TableDefinition<[u8; 16], &[u8]> = TableDefinition::new("snapshots");
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 
 /// What an error of a transaction says it could not be.
@@ -136,6 +137,7 @@ impl EmbeddedStore {
             at!(doing, transaction.open_table(ASSIGNMENTS))?;
             at!(doing, transaction.open_table(STARS))?;
             at!(doing, transaction.open_table(BULLETINS))?;
+            at!(doing, transaction.open_table(SNAPSHOTS))?;
         }
         at!(doing, transaction.commit())
     }
@@ -193,6 +195,7 @@ impl Store for EmbeddedStore {
         recovered.stars = all!(STARS, "stars");
         recovered.dead_letters = all!(DEAD_LETTERS, "dead_letters");
         recovered.bulletins = all!(BULLETINS, "bulletins");
+        recovered.snapshots = all!(SNAPSHOTS, "snapshots");
         let assignments: Vec<AssignmentRecord> = all!(ASSIGNMENTS, "assignments");
         let penalties = at!(doing, transaction.open_table(PENALTIES))?;
         for row in at!(doing, penalties.iter())? {
@@ -371,6 +374,11 @@ fn apply(transaction: &WriteTransaction, changes: &[Change]) -> Result<(), redb:
                 drop(bulletins.insert(bulletin.id, encode(bulletin).as_slice())?);
             }
             Change::RemoveBulletin(id) => drop(bulletins.remove(*id)?),
+            Change::PutSnapshot(record) => {
+                let mut snapshots = transaction.open_table(SNAPSHOTS)?;
+                drop(snapshots.insert(record.info.id.0, encode(record).as_slice())?);
+            }
+            Change::RemoveSnapshot(id) => drop(transaction.open_table(SNAPSHOTS)?.remove(id.0)?),
             Change::PutCounters(counters) => {
                 let mut meta = transaction.open_table(META)?;
                 drop(meta.insert(COUNTERS_KEY, encode(counters).as_slice())?);

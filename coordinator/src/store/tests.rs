@@ -45,6 +45,9 @@ fn job() -> JobRecord {
             penalty: PenaltyConfig::default(),
             max_bytes_per_second: 0,
             dead_letter_max: 10,
+            layout: orbit_shared::words::Layout::Files,
+            snapshot: None,
+            tags: Vec::new(),
         },
         request_id: "r".to_owned(),
         create_time: WallTime::UNIX_EPOCH,
@@ -52,6 +55,7 @@ fn job() -> JobRecord {
         scan: ScanRecord { is_done: true, cursor: None, next_sequence: 3 },
         tallies: vec![Tally::default()],
         end: None,
+        snapshots: Vec::new(),
     }
 }
 

@@ -9,6 +9,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 mod time;
+mod vault;
 
 pub use self::session::{lifecycle_from_wire, lifecycle_to_wire};
 pub use self::time::{duration_from_wire, duration_to_wire, timestamp_from_wire, timestamp_to_wire};

@@ -1,5 +1,7 @@
 //! What is said arrives as it was said; what no honest peer says is refused, and nothing panics.
 
+mod vault;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -12,7 +14,7 @@ use orbit_shared::session::{
     limits,
 };
 use orbit_shared::time::WallTime;
-use orbit_shared::words::{AssignmentId, Epoch, JobId, StarId};
+use orbit_shared::words::{AssignmentId, Epoch, JobId, Layout, SnapshotId, StarId};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use prost::Message as _;
@@ -76,6 +78,10 @@ fn entries() -> impl Strategy<Value = Entry> {
             rank,
         },
     )
+}
+
+fn wall_times() -> impl Strategy<Value = WallTime> {
+    (any::<i64>(), 0..1_000_000_000_u32).prop_map(|(seconds, nanos)| WallTime { seconds, nanos })
 }
 
 fn failures() -> impl Strategy<Value = Failure> {
@@ -199,6 +205,8 @@ fn star_messages() -> impl Strategy<Value = StarMessage> {
         (lifecycles(), any::<String>())
             .prop_map(|(state, reason)| StarMessage::LifecycleChanged { state, reason }),
         any::<String>().prop_map(|reason| StarMessage::DrainRequested { reason }),
+        (any::<u64>(), vault::answers())
+            .prop_map(|(request, answer)| StarMessage::VaultAnswered { request, answer }),
     ]
 }
 
@@ -219,6 +227,8 @@ fn assignments() -> impl Strategy<Value = Assignment> {
                 token,
                 items,
                 is_check_only,
+                layout: if is_check_only { Layout::Packed } else { Layout::Files },
+                source_snapshot: is_check_only.then_some(SnapshotId([7; 16])),
             }
         },
     )
@@ -243,6 +253,7 @@ fn coordinator_messages() -> impl Strategy<Value = CoordinatorMessage> {
                 include,
                 exclude,
                 resume_after,
+                snapshot: (scan % 2 == 1).then_some(SnapshotId([9; 16])),
             });
     prop_oneof![
         welcomes,
@@ -257,6 +268,8 @@ fn coordinator_messages() -> impl Strategy<Value = CoordinatorMessage> {
         any::<[u64; 2]>().prop_map(|[scan, number]| CoordinatorMessage::ScanAcknowledged { scan, number }),
         any::<u64>().prop_map(|scan| CoordinatorMessage::CancelScan { scan }),
         any::<u64>().prop_map(|number| CoordinatorMessage::ReportsAcknowledged { number }),
+        (any::<u64>(), vault::calls())
+            .prop_map(|(request, call)| CoordinatorMessage::CallVault { request, call }),
     ]
 }
 

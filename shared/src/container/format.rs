@@ -3,10 +3,11 @@
 //! ```text
 //! 0    magic "ORBITPAK\0" (9)  version u32 (4)  zero (3)
 //! 16   chunk  chunk  chunk ...
-//! end  entry (44) ...  count u64  index length u64  checksum (32)  magic "ORBITEND" (8)
+//! end  entry (48) ...  count u64  index length u64  checksum (32)  magic "ORBITEND" (8)
 //! ```
 //!
-//! An entry is hash (32), offset u64, length u32. The checksum is the BLAKE3 hash of everything of the index before it;
+//! An entry is hash (32), offset u64, stored length u32, raw length u32; a chunk whose stored length is the smaller one is
+//! one zstd frame and its CRC-32. The checksum is the BLAKE3 hash of everything of the index before it;
 //! the index length counts the whole index, so it is found from the end of the file.
 
 use std::fs::File;
@@ -25,11 +26,14 @@ pub const CONTAINER_HEADER_BYTES: u64 = 16;
 /// The most chunks in one container. Bounds the index that must fit into memory, also when all chunks are tiny.
 pub const CONTAINER_ENTRY_COUNT_MAX: usize = 1 << 20;
 
+/// The most bytes of one chunk, so that a damaged length never asks for more memory.
+pub const CHUNK_BYTES_MAX: u32 = 16 * 1024 * 1024;
+
 const INDEX_MAGIC: &[u8; 8] = b"ORBITEND";
 const TRAILER_BYTES: usize = 8 + 8 + 32 + INDEX_MAGIC.len();
 
 /// Length of one entry.
-pub(super) const ENTRY_BYTES: usize = CHUNK_HASH_BYTES + 8 + 4;
+pub(super) const ENTRY_BYTES: usize = CHUNK_HASH_BYTES + 8 + 4 + 4;
 
 /// A container's first 16 bytes.
 pub(super) fn header() -> [u8; CONTAINER_HEADER_BYTES as usize] {
@@ -66,7 +70,8 @@ pub(super) fn encode_entry(entry: &ContainerEntry) -> [u8; ENTRY_BYTES] {
     let mut bytes = [0; ENTRY_BYTES];
     bytes[..32].copy_from_slice(entry.hash.as_bytes());
     bytes[32..40].copy_from_slice(&entry.offset.to_le_bytes());
-    bytes[40..].copy_from_slice(&entry.length.to_le_bytes());
+    bytes[40..44].copy_from_slice(&entry.length.to_le_bytes());
+    bytes[44..].copy_from_slice(&entry.raw_length.to_le_bytes());
     bytes
 }
 
@@ -74,10 +79,12 @@ pub(super) fn encode_entry(entry: &ContainerEntry) -> [u8; ENTRY_BYTES] {
 pub(super) fn decode_entry(bytes: &[u8], data_end: u64) -> Option<ContainerEntry> {
     let hash = ChunkHash(array(&bytes[..32]));
     let offset = u64::from_le_bytes(array(&bytes[32..40]));
-    let length = u32::from_le_bytes(array(&bytes[40..ENTRY_BYTES]));
+    let length = u32::from_le_bytes(array(&bytes[40..44]));
+    let raw_length = u32::from_le_bytes(array(&bytes[44..ENTRY_BYTES]));
     let end = offset.checked_add(u64::from(length))?;
     let is_inside = offset >= CONTAINER_HEADER_BYTES && end <= data_end;
-    is_inside.then_some(ContainerEntry { hash, offset, length })
+    let is_possible = length <= raw_length && raw_length <= CHUNK_BYTES_MAX;
+    (is_inside && is_possible).then_some(ContainerEntry { hash, offset, length, raw_length })
 }
 
 /// The index that seals a container.

@@ -2,16 +2,17 @@
 //!
 //! ```text
 //! 0    magic "ORBITJNL" (8)  version u32 (4)  zero (4)
-//! 16   record (52) ...
+//! 16   record (56) ...
 //! ```
 //!
-//! A record is an entry (44) and the first 8 bytes of its BLAKE3 hash. It is written after the chunk that it names was
+//! A record is an entry (48) and the first 8 bytes of its BLAKE3 hash. It is written after the chunk that it names was
 //! synced, so a record vouches for its chunk. Records have one length; a damaged one in the middle does not take those
 //! behind it along, and damaged ones at the end are what a crash left and are cut.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::format::{
     CONTAINER_ENTRY_COUNT_MAX, CONTAINER_HEADER_BYTES, ENTRY_BYTES, decode_entry, encode_entry,
@@ -28,9 +29,26 @@ const JOURNAL_BYTES_MAX: u64 = (JOURNAL_HEADER_BYTES + CONTAINER_ENTRY_COUNT_MAX
 /// An open journal.
 #[derive(Debug)]
 pub(super) struct Journal {
-    file: File,
+    file: Arc<File>,
     path: PathBuf,
     end: u64,
+}
+
+/// Records that are not in the journal yet.
+#[derive(Debug)]
+pub(super) struct PendingRecords {
+    file: Arc<File>,
+    path: PathBuf,
+    at: u64,
+    records: Vec<u8>,
+}
+
+impl PendingRecords {
+    /// Writes them and makes them durable. Doing so twice does no harm.
+    pub(super) fn write(&self) -> Result<(), ContainerError> {
+        let written = self.file.write_all_at(&self.records, self.at).and_then(|()| self.file.sync_data());
+        written.map_err(ContainerError::io(&self.path, "write the journal"))
+    }
 }
 
 /// What a journal says.
@@ -54,7 +72,7 @@ impl Journal {
         let file = options.map_err(ContainerError::io(&path, "create the journal"))?;
         let written = file.write_all_at(&journal_header(), 0).and_then(|()| file.sync_all());
         written.map_err(ContainerError::io(&path, "write the journal"))?;
-        Ok(Self { file, path, end: JOURNAL_HEADER_BYTES as u64 })
+        Ok(Self { file: Arc::new(file), path, end: JOURNAL_HEADER_BYTES as u64 })
     }
 
     /// Opens a journal for appending at its end.
@@ -63,21 +81,23 @@ impl Journal {
         let file = file.map_err(ContainerError::io(&path, "open the journal"))?;
         let cut = file.set_len(end).and_then(|()| file.sync_all());
         cut.map_err(ContainerError::io(&path, "cut the journal"))?;
-        Ok(Self { file, path, end })
+        Ok(Self { file: Arc::new(file), path, end })
     }
 
-    /// Appends records and makes them durable.
-    pub(super) fn append(&mut self, entries: &[ContainerEntry]) -> Result<(), ContainerError> {
+    /// What makes these entries durable behind those that are there. The end moves with [`Journal::advance`].
+    pub(super) fn pending(&self, entries: &[ContainerEntry]) -> PendingRecords {
         let mut records = Vec::with_capacity(entries.len() * RECORD_BYTES);
         for entry in entries {
             let bytes = encode_entry(entry);
             records.extend(bytes);
             records.extend(check(&bytes));
         }
-        let written = self.file.write_all_at(&records, self.end).and_then(|()| self.file.sync_data());
-        written.map_err(ContainerError::io(&self.path, "write the journal"))?;
-        self.end += records.len() as u64;
-        Ok(())
+        PendingRecords { file: Arc::clone(&self.file), path: self.path.clone(), at: self.end, records }
+    }
+
+    /// So many more records are durable.
+    pub(super) fn advance(&mut self, count: usize) {
+        self.end += (count * RECORD_BYTES) as u64;
     }
 
     /// Removes the journal: its container is sealed.

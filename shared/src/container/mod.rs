@@ -5,11 +5,15 @@
 //! index with its own checksum is appended and the journal is removed. Either way a lost Universe can be rebuilt from
 //! the containers alone.
 //!
+//! A chunk lies there as it is or compressed with zstd, which its entry tells by two lengths: stored and raw. Its hash
+//! is always that of the raw bytes.
+//!
 //! What a crash leaves behind is found and cut when a container is opened again, and every read is checked against the
 //! chunk's hash. Nothing is ever deleted inside a container: its chunks are copied elsewhere and the file is removed.
 //!
 //! One process may write to a directory of containers at a time; keeping others out is its owner's business.
 
+mod codec;
 mod format;
 mod journal;
 mod pool;
@@ -23,12 +27,13 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use self::codec::{Stored, decompress};
 pub use self::format::{
-    CONTAINER_ENTRY_COUNT_MAX, CONTAINER_HEADER_BYTES, CONTAINER_MAGIC, CONTAINER_VERSION,
+    CHUNK_BYTES_MAX, CONTAINER_ENTRY_COUNT_MAX, CONTAINER_HEADER_BYTES, CONTAINER_MAGIC, CONTAINER_VERSION,
 };
 pub use self::pool::{CONTAINER_READERS_MAX, ContainerPool, ContainerPoolStats, DamagedContainer};
 pub use self::reader::ContainerReader;
-pub use self::writer::{ContainerWriter, Recovery};
+pub use self::writer::{ContainerWriter, PendingSync, Recovery};
 use crate::chunk_hash::ChunkHash;
 
 /// How many bytes of chunks go into a container before the pool begins another: 4 GiB.
@@ -44,7 +49,7 @@ pub struct PackedChunkRef {
     pub container_id: String,
     /// Position of the chunk's first byte in the file; the first chunk of a container is at 16.
     pub offset: u64,
-    /// The chunk's length in bytes.
+    /// How many bytes of the file it takes.
     pub length: u32,
 }
 
@@ -55,8 +60,10 @@ pub struct ContainerEntry {
     pub hash: ChunkHash,
     /// Position of its first byte in the file.
     pub offset: u64,
-    /// Its length in bytes.
+    /// How many bytes of the file it takes.
     pub length: u32,
+    /// How many bytes it has; more than `length` if it is compressed.
+    pub raw_length: u32,
 }
 
 impl ContainerEntry {

@@ -5,8 +5,11 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::format::{CONTAINER_HEADER_BYTES, check_header, read_index};
-use super::{ContainerEntry, ContainerError, PackedChunkRef, id_of_path, journal, journal_path};
+use super::{ContainerEntry, ContainerError, PackedChunkRef, decompress, id_of_path, journal, journal_path};
 use crate::chunk_hash::ChunkHash;
+
+/// A chunk up to this size is read without asking for the file's length first.
+const TRUSTED_BYTES: u32 = 1024 * 1024;
 
 /// One container, open for reading. Reads are positional: many threads may share it.
 #[derive(Debug)]
@@ -31,12 +34,25 @@ impl ContainerReader {
         Ok(Self { path: path.to_owned(), container_id, file })
     }
 
+    /// As [`ContainerReader::open`], but whatever the header looks like: chunks whose places are known from elsewhere, and a
+    /// list that is whole, are as good as before.
+    ///
+    /// # Errors
+    ///
+    /// There is no such file.
+    pub fn open_damaged(path: impl AsRef<Path>) -> Result<Self, ContainerError> {
+        let path = path.as_ref();
+        let container_id = id_of_path(path)?;
+        let file = File::open(path).map_err(ContainerError::io(path, "open the container"))?;
+        Ok(Self { path: path.to_owned(), container_id, file })
+    }
+
     /// Its id.
     pub fn container_id(&self) -> &str {
         &self.container_id
     }
 
-    /// Reads a chunk and checks that it is the expected one.
+    /// Reads a chunk that is not compressed and checks that it is the expected one.
     ///
     /// # Errors
     ///
@@ -46,29 +62,83 @@ impl ContainerReader {
         chunk_ref: &PackedChunkRef,
         expected: &ChunkHash,
     ) -> Result<Vec<u8>, ContainerError> {
+        if chunk_ref.container_id != self.container_id {
+            return Err(ContainerError::OutOfBounds {
+                path: self.path.clone(),
+                chunk_ref: chunk_ref.clone(),
+            });
+        }
+        let PackedChunkRef { offset, length, .. } = *chunk_ref;
+        self.read_entry(&ContainerEntry { hash: *expected, offset, length, raw_length: length })
+    }
+
+    /// Reads the bytes of a listed chunk and checks that they are its own.
+    ///
+    /// # Errors
+    ///
+    /// It lies outside the container, cannot be decompressed, or has other bytes than its hash says.
+    pub fn read_entry(&self, entry: &ContainerEntry) -> Result<Vec<u8>, ContainerError> {
+        let stored = self.read_stored(entry)?;
+        self.verify(entry, stored)
+    }
+
+    /// The raw bytes of a listed chunk from its stored ones, checked.
+    ///
+    /// # Errors
+    ///
+    /// They cannot be decompressed, or are not those of the hash.
+    pub fn verify(&self, entry: &ContainerEntry, stored: Vec<u8>) -> Result<Vec<u8>, ContainerError> {
+        let raw = if entry.length == entry.raw_length {
+            Some(stored)
+        } else {
+            decompress(&stored, entry.raw_length)
+        };
+        match raw.filter(|raw| ChunkHash::of(raw) == entry.hash) {
+            Some(raw) => Ok(raw),
+            None => Err(ContainerError::HashMismatch {
+                path: self.path.clone(),
+                chunk_ref: self.chunk_ref(entry),
+                expected: entry.hash,
+            }),
+        }
+    }
+
+    /// As [`ContainerReader::verify`] for who wants to keep the stored bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`ContainerReader::verify`].
+    pub fn check(&self, entry: &ContainerEntry, stored: &[u8]) -> Result<(), ContainerError> {
+        let is_raw_intact = entry.length == entry.raw_length && ChunkHash::of(stored) == entry.hash;
+        if is_raw_intact { Ok(()) } else { self.verify(entry, stored.to_vec()).map(|_| ()) }
+    }
+
+    /// The bytes of a listed chunk as they lie in the file, unchecked.
+    ///
+    /// # Errors
+    ///
+    /// It lies outside the container, or cannot be read.
+    pub fn read_stored(&self, entry: &ContainerEntry) -> Result<Vec<u8>, ContainerError> {
         let out_of_bounds =
-            || ContainerError::OutOfBounds { path: self.path.clone(), chunk_ref: chunk_ref.clone() };
+            || ContainerError::OutOfBounds { path: self.path.clone(), chunk_ref: self.chunk_ref(entry) };
         let io = |error| ContainerError::io(&self.path, "read a chunk")(error);
-        let file_end = self.file.metadata().map_err(io)?.len();
-        let end = chunk_ref.offset.checked_add(u64::from(chunk_ref.length));
-        // Checked before memory is taken: a reference may come from a damaged index.
-        let is_inside = chunk_ref.container_id == self.container_id
-            && chunk_ref.offset >= CONTAINER_HEADER_BYTES
-            && end.is_some_and(|end| end <= file_end);
+        let end = entry.offset.checked_add(u64::from(entry.length));
+        // Checked before memory is taken: an entry may come from a damaged index. What is longer than a page or two is
+        // worth a look at the length of the file.
+        let mut is_inside = entry.offset >= CONTAINER_HEADER_BYTES && end.is_some();
+        if is_inside && (entry.length == 0 || entry.length > TRUSTED_BYTES) {
+            let file_end = self.file.metadata().map_err(io)?.len();
+            is_inside = end.is_some_and(|end| end <= file_end);
+        }
         if !is_inside {
             return Err(out_of_bounds());
         }
-        let mut bytes = vec![0; chunk_ref.length as usize];
-        match self.file.read_exact_at(&mut bytes, chunk_ref.offset) {
-            Ok(()) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Err(out_of_bounds()),
-            Err(error) => return Err(io(error)),
+        let mut bytes = vec![0; entry.length as usize];
+        match self.file.read_exact_at(&mut bytes, entry.offset) {
+            Ok(()) => Ok(bytes),
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Err(out_of_bounds()),
+            Err(error) => Err(io(error)),
         }
-        if ChunkHash::of(&bytes) != *expected {
-            let (path, chunk_ref) = (self.path.clone(), chunk_ref.clone());
-            return Err(ContainerError::HashMismatch { path, chunk_ref, expected: *expected });
-        }
-        Ok(bytes)
     }
 
     /// The chunks that are durable in it, from the journal of an open container or the index of a sealed one. Their bytes
@@ -83,6 +153,21 @@ impl ContainerReader {
             Some(replay) => Ok(replay.entries),
             None => read_index(&self.file, &self.path),
         }
+    }
+
+    /// Its file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Length of its file now.
+    ///
+    /// # Errors
+    ///
+    /// The file system refuses.
+    pub fn file_bytes(&self) -> Result<u64, ContainerError> {
+        let metadata = self.file.metadata();
+        Ok(metadata.map_err(ContainerError::io(&self.path, "look at the container"))?.len())
     }
 
     /// How an entry of this container is referred to.

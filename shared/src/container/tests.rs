@@ -305,14 +305,14 @@ fn a_changed_byte_of_the_journal_costs_at_most_its_record() {
     let path = container_in(&dir);
     drop(filled(&path));
     let (data, journal) = (fs::read(&path).unwrap(), fs::read(journal_path(&path)).unwrap());
-    assert_eq!(journal.len(), 16 + 4 * 52);
+    assert_eq!(journal.len(), 16 + 4 * 56);
     for index in 0..journal.len() {
         fs::write(&path, &data).unwrap();
         let mut changed = journal.clone();
         changed[index] ^= 0x10;
         fs::write(journal_path(&path), changed).unwrap();
         let opened = ContainerWriter::open_append(&path, LARGE);
-        let Some(record) = index.checked_sub(16).map(|offset| offset / 52) else {
+        let Some(record) = index.checked_sub(16).map(|offset| offset / 56) else {
             assert!(matches!(opened, Err(ContainerError::Damaged { .. })));
             continue;
         };
@@ -333,11 +333,11 @@ fn a_record_that_goes_back_is_not_believed() {
     let path = container_in(&dir);
     drop(filled(&path));
     let mut journal = fs::read(journal_path(&path)).unwrap();
-    let first = journal[16..16 + 52].to_vec();
+    let first = journal[16..16 + 56].to_vec();
     journal.extend(first);
     fs::write(journal_path(&path), journal).unwrap();
     let writer = ContainerWriter::open_append(&path, LARGE).unwrap();
-    assert_eq!((writer.chunks_written(), writer.recovery().journal_bytes_cut), (4, 52));
+    assert_eq!((writer.chunks_written(), writer.recovery().journal_bytes_cut), (4, 56));
     assert_eq!(writer.current_size(), CHUNKS.concat().len() as u64);
 }
 

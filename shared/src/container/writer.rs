@@ -3,11 +3,44 @@
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::format::{CONTAINER_ENTRY_COUNT_MAX, CONTAINER_HEADER_BYTES, check_header, encode_index, header};
-use super::journal::{self, Journal};
-use super::{ContainerEntry, ContainerError, PackedChunkRef, id_of_path, journal_path, parent_of, sync_dir};
+use super::format::{
+    CHUNK_BYTES_MAX, CONTAINER_ENTRY_COUNT_MAX, CONTAINER_HEADER_BYTES, check_header, encode_index, header,
+};
+use super::journal::{self, Journal, PendingRecords};
+use super::{
+    ContainerEntry, ContainerError, PackedChunkRef, Stored, decompress, id_of_path, journal_path, parent_of,
+    sync_dir,
+};
 use crate::chunk_hash::ChunkHash;
+
+/// A sync that has begun.
+#[derive(Debug)]
+pub struct PendingSync {
+    path: PathBuf,
+    file: Arc<File>,
+    records: PendingRecords,
+    first: usize,
+    end: usize,
+}
+
+impl PendingSync {
+    /// Makes the bytes durable and then the records that vouch for them.
+    ///
+    /// # Errors
+    ///
+    /// The file system refuses, and nobody can say what is durable.
+    pub fn run(&self) -> Result<(), ContainerError> {
+        self.file.sync_data().map_err(ContainerError::io(&self.path, "sync the container"))?;
+        self.records.write()
+    }
+
+    /// How many chunks it is about.
+    pub fn chunk_count(&self) -> usize {
+        self.end - self.first
+    }
+}
 
 /// What opening a container for appending found and cut.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -30,10 +63,13 @@ pub struct Recovery {
 pub struct ContainerWriter {
     path: PathBuf,
     container_id: String,
-    file: File,
+    file: Arc<File>,
     journal: Journal,
     max_bytes: u64,
     end: u64,
+    /// The last bytes before `end`, which are not in the file yet.
+    buffer: Vec<u8>,
+    buffer_bytes: usize,
     entries: Vec<ContainerEntry>,
     /// How many of `entries` are in the journal.
     durable_count: usize,
@@ -61,10 +97,12 @@ impl ContainerWriter {
         Ok(Self {
             path: path.to_owned(),
             container_id,
-            file,
+            file: Arc::new(file),
             journal,
             max_bytes,
             end: CONTAINER_HEADER_BYTES,
+            buffer: Vec::new(),
+            buffer_bytes: 0,
             entries: Vec::new(),
             durable_count: 0,
             has_failed: false,
@@ -109,15 +147,23 @@ impl ContainerWriter {
         Ok(Self {
             path: path.to_owned(),
             container_id,
-            file,
+            file: Arc::new(file),
             journal,
             max_bytes,
             end,
+            buffer: Vec::new(),
+            buffer_bytes: 0,
             durable_count: replay.entries.len(),
             entries: replay.entries,
             has_failed: false,
             recovery,
         })
+    }
+
+    /// Holds up to so many bytes of chunks back and writes them at once. They can be read after
+    /// [`ContainerWriter::flush`].
+    pub fn set_buffer_bytes(&mut self, bytes: usize) {
+        self.buffer_bytes = bytes;
     }
 
     /// Appends a chunk.
@@ -136,17 +182,77 @@ impl ContainerWriter {
     ///
     /// As [`ContainerWriter::append_chunk`].
     pub fn append_hashed(&mut self, hash: ChunkHash, bytes: &[u8]) -> Result<PackedChunkRef, ContainerError> {
+        chunk_length(bytes.len() as u64, self.max_bytes)?;
+        let entry = self.append_stored(hash, &Stored::raw(bytes))?;
+        let container_id = self.container_id.clone();
+        Ok(PackedChunkRef { container_id, offset: entry.offset, length: entry.length })
+    }
+
+    /// As [`ContainerWriter::append_hashed`] for bytes that may be compressed.
+    ///
+    /// # Errors
+    ///
+    /// As [`ContainerWriter::append_chunk`].
+    pub fn append_stored(
+        &mut self,
+        hash: ChunkHash,
+        stored: &Stored<'_>,
+    ) -> Result<ContainerEntry, ContainerError> {
         self.check_usable()?;
-        let length = chunk_length(bytes.len() as u64, self.max_bytes)?;
+        let length = chunk_length(stored.length(), self.max_bytes)?;
+        if stored.raw_length > CHUNK_BYTES_MAX {
+            let (length, max_bytes) = (u64::from(stored.raw_length), u64::from(CHUNK_BYTES_MAX));
+            return Err(ContainerError::ChunkTooLarge { length, max_bytes });
+        }
         if !self.has_capacity(u64::from(length)) {
             return Err(ContainerError::Full { path: self.path.clone() });
         }
-        let written = self.file.write_all_at(bytes, self.end);
-        written.map_err(ContainerError::io(&self.path, "write a chunk"))?;
-        let offset = self.end;
+        if self.buffer.len() + length as usize > self.buffer_bytes {
+            self.flush()?;
+        }
+        if length as usize > self.buffer_bytes {
+            let written = self.file.write_all_at(&stored.bytes, self.end);
+            written.map_err(ContainerError::io(&self.path, "write a chunk"))?;
+        } else {
+            self.buffer.extend_from_slice(&stored.bytes);
+        }
+        let entry = ContainerEntry { hash, offset: self.end, length, raw_length: stored.raw_length };
         self.end += u64::from(length);
-        self.entries.push(ContainerEntry { hash, offset, length });
-        Ok(PackedChunkRef { container_id: self.container_id.clone(), offset, length })
+        self.entries.push(entry);
+        Ok(entry)
+    }
+
+    /// Writes what is held back, so that it can be read.
+    ///
+    /// # Errors
+    ///
+    /// It stays held back, and may be written later.
+    pub fn flush(&mut self) -> Result<(), ContainerError> {
+        if !self.buffer.is_empty() {
+            let written = self.file.write_all_at(&self.buffer, self.flushed_end());
+            written.map_err(ContainerError::io(&self.path, "write chunks"))?;
+            self.buffer.clear();
+        }
+        Ok(())
+    }
+
+    /// The end of what was written to the file; what lies behind is held back.
+    pub fn flushed_end(&self) -> u64 {
+        self.end - self.buffer.len() as u64
+    }
+
+    /// Takes space on the disk for so many more bytes of chunks.
+    ///
+    /// # Errors
+    ///
+    /// There is none.
+    pub fn reserve(&self, bytes: u64) -> Result<(), ContainerError> {
+        let flags = rustix::fs::FallocateFlags::KEEP_SIZE;
+        match rustix::fs::fallocate(&*self.file, flags, self.end, bytes.max(1)) {
+            // A file system without it finds out by writing.
+            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(()),
+            Err(error) => Err(ContainerError::io(&self.path, "reserve space")(error.into())),
+        }
     }
 
     /// Makes every chunk appended so far durable: first the bytes, then the records that vouch for them.
@@ -156,16 +262,37 @@ impl ContainerWriter {
     /// Nothing appended since the last successful sync is durable, and the writer is of no use any more: after a failed
     /// sync, the next one may succeed without having written what the failed one dropped.
     pub fn sync(&mut self) -> Result<(), ContainerError> {
+        let Some(pending) = self.begin_sync()? else { return Ok(()) };
+        let result = pending.run();
+        self.finish_sync(&pending, result.is_ok());
+        result
+    }
+
+    /// The first half of [`ContainerWriter::sync`]: what must be done, by [`PendingSync::run`], while others go on to
+    /// append. Nothing if all is durable.
+    ///
+    /// # Errors
+    ///
+    /// What is held back cannot be written, and stays held back.
+    pub fn begin_sync(&mut self) -> Result<Option<PendingSync>, ContainerError> {
         self.check_usable()?;
+        self.flush()?;
         if self.durable_count == self.entries.len() {
-            return Ok(());
+            return Ok(None);
         }
-        self.has_failed = true;
-        self.file.sync_data().map_err(ContainerError::io(&self.path, "sync the container"))?;
-        self.journal.append(&self.entries[self.durable_count..])?;
-        self.has_failed = false;
-        self.durable_count = self.entries.len();
-        Ok(())
+        let records = self.journal.pending(&self.entries[self.durable_count..]);
+        let (path, file) = (self.path.clone(), Arc::clone(&self.file));
+        Ok(Some(PendingSync { path, file, records, first: self.durable_count, end: self.entries.len() }))
+    }
+
+    /// The second half. Of syncs that overlap, each counts for what it covers.
+    pub fn finish_sync(&mut self, pending: &PendingSync, is_done: bool) {
+        if !is_done {
+            self.has_failed = true;
+        } else if pending.end > self.durable_count {
+            self.journal.advance(pending.end - self.durable_count);
+            self.durable_count = pending.end;
+        }
     }
 
     /// Syncs, appends the index and removes the journal. Nothing can be appended afterwards.
@@ -236,5 +363,10 @@ pub(super) fn chunk_length(length: u64, max_bytes: u64) -> Result<u32, Container
 
 fn is_intact(file: &File, entry: &ContainerEntry) -> bool {
     let mut bytes = vec![0; entry.length as usize];
-    file.read_exact_at(&mut bytes, entry.offset).is_ok() && ChunkHash::of(&bytes) == entry.hash
+    if file.read_exact_at(&mut bytes, entry.offset).is_err() {
+        return false;
+    }
+    let raw =
+        if entry.length == entry.raw_length { Some(bytes) } else { decompress(&bytes, entry.raw_length) };
+    raw.is_some_and(|raw| ChunkHash::of(&raw) == entry.hash)
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::RefCountMap;
+use super::References;
 use crate::chunk_hash::ChunkHash;
 use crate::time::Monotonic;
 
@@ -184,40 +184,31 @@ impl GarbageCollector {
     }
 
     /// What [`GarbageCollector::collect`] would give now, without giving it.
-    pub fn plan<O: Ord + Clone>(
-        &self,
-        now: Monotonic,
-        refs: &RefCountMap<O>,
-        count_max: usize,
-    ) -> Vec<ChunkHash> {
+    pub fn plan<R: References>(&self, now: Monotonic, refs: &R, count_max: usize) -> Vec<ChunkHash> {
         let due = self.ready.iter().take_while(|(collectable_at, ..)| *collectable_at <= now);
         due.map(|(.., hash)| *hash).filter(|hash| refs.is_reclaimable(hash)).take(count_max).collect()
     }
 
     /// Leave to delete up to `count_max` chunks: marked, confirmed, past their undo window, and at this moment neither
     /// referenced nor pinned. A referenced one loses its mark here, a pinned one waits. Oldest first.
-    pub fn collect<O: Ord + Clone>(
+    pub fn collect<R: References>(
         &mut self,
         now: Monotonic,
-        refs: &RefCountMap<O>,
+        refs: &R,
         count_max: usize,
     ) -> Vec<CollectTicket> {
         self.collect_due(now, refs, count_max)
     }
 
     /// As [`GarbageCollector::collect`], but without waiting for the undo window: for a disk that is filling up.
-    pub fn collect_early<O: Ord + Clone>(
-        &mut self,
-        refs: &RefCountMap<O>,
-        count_max: usize,
-    ) -> Vec<CollectTicket> {
+    pub fn collect_early<R: References>(&mut self, refs: &R, count_max: usize) -> Vec<CollectTicket> {
         self.collect_due(Monotonic::NEVER, refs, count_max)
     }
 
-    fn collect_due<O: Ord + Clone>(
+    fn collect_due<R: References>(
         &mut self,
         due: Monotonic,
-        refs: &RefCountMap<O>,
+        refs: &R,
         count_max: usize,
     ) -> Vec<CollectTicket> {
         let mut tickets = Vec::new();

@@ -19,6 +19,31 @@ pub use self::collector::{
 };
 use crate::chunk_hash::{CHUNK_HASH_BYTES, ChunkHash};
 
+/// What the collector asks before it lets anything go. A [`RefCountMap`] answers from memory; the index of a vault, which
+/// may be far larger, from disk.
+pub trait References {
+    /// How many references the chunk has; 0 if it is not known.
+    fn count(&self, hash: &ChunkHash) -> u64;
+
+    /// Whether anyone holds a pin on the chunk.
+    fn is_pinned(&self, hash: &ChunkHash) -> bool;
+
+    /// Whether nobody references or pins the chunk.
+    fn is_reclaimable(&self, hash: &ChunkHash) -> bool {
+        self.count(hash) == 0 && !self.is_pinned(hash)
+    }
+}
+
+impl<O: Ord + Clone> References for RefCountMap<O> {
+    fn count(&self, hash: &ChunkHash) -> u64 {
+        Self::count(self, hash)
+    }
+
+    fn is_pinned(&self, hash: &ChunkHash) -> bool {
+        Self::is_pinned(self, hash)
+    }
+}
+
 /// Totals over a [`RefCountMap`].
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct RefCountStats {

@@ -8,6 +8,7 @@ use orbit_shared::session::{
     AdvisoryNotice, Assignment, CoordinatorMessage, Hello, ItemOutcome, Root, RootSpace, ScanBatch,
     ScanRequest, StarMessage,
 };
+use orbit_shared::vault_call::{VaultCall, VaultProblem, VaultReply};
 use orbit_shared::words::{AssignmentId, JobId, StarId};
 use uuid::Uuid;
 
@@ -108,6 +109,15 @@ pub enum Event {
     },
     /// The sample that was asked for.
     HealthSampled(Sampled),
+    /// The vault has answered a call.
+    VaultAnswered {
+        /// The session on which it was asked.
+        session: u64,
+        /// The call.
+        request: u64,
+        /// What the vault says.
+        answer: Result<VaultReply, VaultProblem>,
+    },
     /// The process was asked to end.
     SignalReceived,
     /// The time of [`StarCore::next_deadline`](super::StarCore::next_deadline) has come.
@@ -164,6 +174,15 @@ pub enum Effect {
     },
     /// Believe tokens under these keys, and no other.
     UpdateKeys(Vec<Vec<u8>>),
+    /// Ask the vault for something; its answer comes back as [`Event::VaultAnswered`].
+    CallVault {
+        /// The session on which it is asked.
+        session: u64,
+        /// The call.
+        request: u64,
+        /// What is asked.
+        call: VaultCall,
+    },
     /// Take a health sample, in its own time.
     SampleHealth,
     /// End the process. Nothing follows.

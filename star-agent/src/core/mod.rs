@@ -117,6 +117,12 @@ impl StarCore {
             Event::WorkEnded { assignment } => self.work.end(assignment),
             Event::ScanBatchProduced { run, batch } => self.scans.send(run, batch, effects),
             Event::HealthSampled(sampled) => self.health = Some(sampled),
+            Event::VaultAnswered { session, request, answer } => {
+                // Nobody waits any more for an answer on a session that has ended.
+                if self.link.is_current(session) && self.link.is_welcomed() {
+                    effects.push(Effect::Send(StarMessage::VaultAnswered { request, answer }));
+                }
+            }
             Event::SignalReceived => self.stop(now, effects),
             Event::DeadlineReached(vitals) => self.meet_deadlines(now, &vitals, effects),
         }
@@ -204,6 +210,13 @@ impl StarCore {
             }
             CoordinatorMessage::CancelScan { scan } => self.scans.cancel(scan, effects),
             CoordinatorMessage::ReportsAcknowledged { number } => self.work.acknowledge(number, effects),
+            CoordinatorMessage::CallVault { request, call } => {
+                effects.extend(self.link.session().map(|session| Effect::CallVault {
+                    session,
+                    request,
+                    call,
+                }));
+            }
         }
     }
 

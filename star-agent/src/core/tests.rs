@@ -10,7 +10,7 @@ use orbit_shared::session::{
     ScanBatch, ScanRequest, limits,
 };
 use orbit_shared::time::WallTime;
-use orbit_shared::words::{Epoch, JobId, StarId};
+use orbit_shared::words::{Epoch, JobId, Layout, StarId};
 use uuid::Uuid;
 
 use super::*;
@@ -52,6 +52,8 @@ pub(crate) fn assignment(id: u64, item_count: u64) -> Assignment {
         token: String::new(),
         items: (0..item_count).map(|sequence| AssignedItem { sequence, entry: entry.clone() }).collect(),
         is_check_only: false,
+        layout: Layout::Files,
+        source_snapshot: None,
     }
 }
 
@@ -148,6 +150,7 @@ fn scan(id: u64) -> CoordinatorMessage {
         include: Vec::new(),
         exclude: Vec::new(),
         resume_after: None,
+        snapshot: None,
     })
 }
 

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use orbit_shared::session::{Assignment, Hello, ItemOutcome, ScanRequest, limits};
+use orbit_shared::vault_call::VaultCall;
 use orbit_shared::words::AssignmentId;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -208,6 +209,7 @@ impl Driver {
             Effect::UpdateKeys(keys) => {
                 self.world.keys.send_replace(keys);
             }
+            Effect::CallVault { session, request, call } => self.call_vault(session, request, call),
             Effect::SampleHealth => self.sample_health(),
             Effect::Exit { code, reason } => self.exit = Some(ExitReport { code, reason }),
             Effect::Log { is_warning: true, text } => warn!("{text}"),
@@ -282,6 +284,16 @@ impl Driver {
                     return;
                 }
             }
+        });
+    }
+
+    fn call_vault(&self, session: u64, request: u64, call: VaultCall) {
+        let (answering, inbox) = (self.world.plane.call_vault(call), self.sender.clone());
+        // Not tracked: a vault that hangs must not hold up the departure, and a seal goes on when it is asked for again.
+        tokio::spawn(async move {
+            let answer = answering.await;
+            // Nobody is left to tell when the inbox is gone.
+            let _ = inbox.send(Event::VaultAnswered { session, request, answer }).await;
         });
     }
 

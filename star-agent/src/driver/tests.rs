@@ -9,6 +9,7 @@ use orbit_proto::v1::{ConnectRequest, ConnectResponse};
 use orbit_shared::health_monitor::HealthConfig;
 use orbit_shared::lifecycle::LifecycleState;
 use orbit_shared::session::{CoordinatorMessage, ItemResult, ScanBatch, StarMessage};
+use orbit_shared::vault_call::{VaultCall, VaultFailure, VaultProblem, VaultReply};
 use orbit_shared::words::{Epoch, JobId};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -144,6 +145,18 @@ impl DataPlane for FakePlane {
     }
 
     fn clean_ended(&self) {}
+
+    fn call_vault(&self, call: VaultCall) -> BoxFuture<'static, Result<VaultReply, VaultProblem>> {
+        Box::pin(async move {
+            match call {
+                VaultCall::DeleteSnapshot(_) => Ok(VaultReply::Done),
+                other => {
+                    let message = format!("{other:?} is not for this fake");
+                    Err(VaultProblem { failure: VaultFailure::Failed, message })
+                }
+            }
+        })
+    }
 
     fn counts(&self) -> PlaneCounts {
         PlaneCounts { served_pulls: 2, ..PlaneCounts::default() }
@@ -303,6 +316,7 @@ async fn a_scan_never_runs_ahead_of_its_acknowledgements() {
         include: Vec::new(),
         exclude: Vec::new(),
         resume_after: None,
+        snapshot: None,
     };
     session.say(CoordinatorMessage::StartScan(request)).await;
     let mut number = 0;

@@ -6,7 +6,7 @@ use orbit_proto::v1 as wire;
 use orbit_shared::entry::is_confined;
 use orbit_shared::session::{Failure, FailureCause, Fault};
 use orbit_shared::time::WallTime;
-use orbit_shared::words::{JobId, StarId};
+use orbit_shared::words::{JobId, SnapshotIdError, StarId};
 use prost::encoding::{
     DecodeContext, WireType, decode_key, decode_varint, encode_key, encode_varint, encoded_len_varint,
     key_len, skip_field,
@@ -55,6 +55,7 @@ pub fn encode_open(open: Open) -> wire::PullRequest {
         source_path: open.source_path.into(),
         destination_star_id: open.destination_star.into(),
         chunker: Some(chunker_parameters()),
+        snapshot_id: open.snapshot.map(|id| id.to_string()).unwrap_or_default(),
     }))
 }
 
@@ -66,6 +67,10 @@ pub fn decode_open(open: wire::PullOpen) -> Result<Open, Malformed> {
         source_path: open.source_path.into(),
         destination_star: StarId::new(open.destination_star_id)
             .map_err(|error| Malformed(error.to_string()))?,
+        snapshot: match open.snapshot_id.as_str() {
+            "" => None,
+            text => Some(text.parse().map_err(|error: SnapshotIdError| Malformed(error.to_string()))?),
+        },
     })
 }
 
@@ -80,6 +85,7 @@ pub fn encode_fetches(fetches: Vec<Fetch>) -> wire::PullRequest {
             .map(|range| wire::PullRange { offset_bytes: range.offset, length_bytes: range.length })
             .collect(),
         is_hashes_only: fetch.is_hashes_only,
+        is_cut_by_content: fetch.is_cut_by_content,
     });
     request(wire::pull_request::Request::Fetches(wire::PullFetches { fetches: fetches.collect() }))
 }
@@ -108,7 +114,13 @@ fn decode_fetch(fetch: wire::PullFetch) -> Result<Fetch, Malformed> {
         end = range.offset_bytes.saturating_add(range.length_bytes);
         ranges.push(Range { offset: range.offset_bytes, length: range.length_bytes });
     }
-    Ok(Fetch { id: fetch.fetch_id, path: fetch.path.into(), ranges, is_hashes_only: fetch.is_hashes_only })
+    Ok(Fetch {
+        id: fetch.fetch_id,
+        path: fetch.path.into(),
+        ranges,
+        is_hashes_only: fetch.is_hashes_only,
+        is_cut_by_content: fetch.is_cut_by_content,
+    })
 }
 
 fn request(request: wire::pull_request::Request) -> wire::PullRequest {
@@ -247,10 +259,10 @@ fn encode_failure(failure: Failure) -> wire::PullFailure {
     let cause = match failure.cause {
         FailureCause::SourceMissing => wire::PullFailureCause::SourceMissing,
         FailureCause::Permanent => wire::PullFailureCause::Permanent,
-        FailureCause::Transient
-        | FailureCause::ChecksumMismatch
-        | FailureCause::DestinationError
-        | FailureCause::DataCorruption => wire::PullFailureCause::Transient,
+        FailureCause::DataCorruption => wire::PullFailureCause::DataCorruption,
+        FailureCause::Transient | FailureCause::ChecksumMismatch | FailureCause::DestinationError => {
+            wire::PullFailureCause::Transient
+        }
     };
     wire::PullFailure {
         cause: cause.into(),
@@ -263,6 +275,7 @@ fn decode_failure(failure: &wire::PullFailure) -> Failure {
     let cause = match failure.cause() {
         wire::PullFailureCause::SourceMissing => FailureCause::SourceMissing,
         wire::PullFailureCause::Permanent => FailureCause::Permanent,
+        wire::PullFailureCause::DataCorruption => FailureCause::DataCorruption,
         wire::PullFailureCause::Transient | wire::PullFailureCause::Unspecified => FailureCause::Transient,
     };
     let fault = if failure.is_source_at_fault { Fault::Source } else { Fault::Item };
@@ -342,8 +355,13 @@ mod tests {
 
     #[test]
     fn fetches_come_back_from_the_wire_as_they_were() {
-        let fetch =
-            Fetch { id: 1, path: b"a/\xff".to_vec(), ranges: vec![Range::WHOLE], is_hashes_only: true };
+        let fetch = Fetch {
+            id: 1,
+            path: b"a/\xff".to_vec(),
+            ranges: vec![Range::WHOLE],
+            is_hashes_only: true,
+            is_cut_by_content: true,
+        };
         let Some(wire::pull_request::Request::Fetches(fetches)) = encode_fetches(vec![fetch.clone()]).request
         else {
             panic!("not fetches")

@@ -10,7 +10,7 @@ use futures::{Stream, StreamExt as _};
 use http::header::{CONTENT_TYPE, HeaderValue};
 use orbit_proto::v1 as wire;
 use orbit_shared::bulletin::truncate_visibly;
-use orbit_shared::capability;
+use orbit_shared::capability::{self, Capability};
 use orbit_shared::entry::display_path;
 use orbit_shared::words::StarId;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -33,7 +33,9 @@ use crate::limits::{
     SERVED_STREAMS_PER_CONNECTION_MAX,
 };
 use crate::meters::{Meters, ServedPull};
-use crate::roots::{Place, Roots};
+use crate::packed::PackedStore;
+use crate::roots::Roots;
+use crate::source::origin::{Origin, SnapshotTree};
 use crate::source::serve::{End, Serving, serve};
 use crate::transfer::{Open, Parcel};
 
@@ -49,6 +51,7 @@ pub struct TransferServer {
     meters: Arc<Meters>,
     jobs: Arc<Semaphore>,
     shutdown: CancellationToken,
+    vault: Option<Arc<PackedStore>>,
 }
 
 impl TransferServer {
@@ -60,7 +63,14 @@ impl TransferServer {
         meters: Arc<Meters>,
         shutdown: CancellationToken,
     ) -> Self {
-        Self { star_id, roots, keys, meters, jobs: Arc::new(Semaphore::new(READ_JOBS_MAX)), shutdown }
+        let jobs = Arc::new(Semaphore::new(READ_JOBS_MAX));
+        Self { star_id, roots, keys, meters, jobs, shutdown, vault: None }
+    }
+
+    /// Serves snapshots and chunks of a vault as well.
+    #[must_use]
+    pub fn with_vault(self, vault: Arc<PackedStore>) -> Self {
+        Self { vault: Some(vault), ..self }
     }
 
     /// The service to add to a server that went through [`tune`].
@@ -73,9 +83,9 @@ impl TransferServer {
         &self,
         mut requests: Streaming<wire::PullRequest>,
     ) -> Result<impl Stream<Item = Result<Parcel, Status>> + Send + use<>, Status> {
-        let (pull, place) = self.accept(&mut requests).await?;
+        let (pull, origin) = self.accept(&mut requests).await?;
         let serving = Serving {
-            place: Arc::new(place),
+            origin: Arc::new(origin),
             meters: Arc::clone(&self.meters),
             jobs: Arc::clone(&self.jobs),
             shutdown: self.shutdown.clone(),
@@ -91,7 +101,7 @@ impl TransferServer {
     async fn accept(
         &self,
         requests: &mut Streaming<wire::PullRequest>,
-    ) -> Result<(ServedPull, Place), Status> {
+    ) -> Result<(ServedPull, Origin), Status> {
         let first = tokio::time::timeout(CONNECT_TIMEOUT, requests.message())
             .await
             .map_err(|_| Status::deadline_exceeded("the first request of a pull did not come"))??;
@@ -107,22 +117,35 @@ impl TransferServer {
             )));
         }
         let open = decode_open(open).map_err(|malformed| Status::invalid_argument(malformed.0))?;
-        self.authorize(&open)?;
+        let granted = self.authorize(&open)?;
         let pull = self.meters.begin_pull(PULLS_SERVED_MAX).ok_or_else(|| {
             let details = ErrorDetails::with_retry_info(Some(CONNECT_TIMEOUT));
             let text = format!("Star {} serves {PULLS_SERVED_MAX} pulls already", self.star_id);
             Status::with_error_details(tonic::Code::ResourceExhausted, text, details)
         })?;
+        Ok((pull, self.origin(open, &granted).await?))
+    }
+
+    /// Opens what the capability is for.
+    async fn origin(&self, open: Open, granted: &Capability) -> Result<Origin, Status> {
+        if granted.is_for_chunks || granted.snapshot.is_some() {
+            let no_vault = || Status::failed_precondition(format!("Star {} has no vault", self.star_id));
+            let vault = Arc::clone(self.vault.as_ref().ok_or_else(no_vault)?);
+            return Ok(match granted.snapshot {
+                Some(id) => Origin::Snapshot(SnapshotTree::new(vault, id, &open.source_path)),
+                None => Origin::Chunks(vault),
+            });
+        }
         let roots = Arc::clone(&self.roots);
         let place = tokio::task::spawn_blocking(move || roots.open_source(&open.source_path))
             .await
             .map_err(|_| Status::internal("opening the source path did not end"))?
             .map_err(|error| Status::not_found(error.to_string()))?;
-        Ok((pull, place))
+        Ok(Origin::Directory(place))
     }
 
     /// A capability must have been signed by a key in force, and for exactly this pull.
-    fn authorize(&self, open: &Open) -> Result<(), Status> {
+    fn authorize(&self, open: &Open) -> Result<Capability, Status> {
         let granted = capability::verify(&open.token, &self.keys.borrow())
             .map_err(|error| Status::unauthenticated(error.to_string()))?;
         let refuse = |text: String| Err(Status::permission_denied(text));
@@ -139,6 +162,9 @@ impl TransferServer {
                 display_path(&open.source_path)
             ));
         }
+        if granted.snapshot != open.snapshot {
+            return refuse("the capability is for another snapshot, or for none".to_owned());
+        }
         if granted.job != open.job {
             return refuse(format!("the capability is for job {}, not for job {}", granted.job, open.job));
         }
@@ -148,7 +174,7 @@ impl TransferServer {
                 granted.destination_star, open.destination_star
             ));
         }
-        Ok(())
+        Ok(granted)
     }
 }
 

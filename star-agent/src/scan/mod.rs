@@ -9,17 +9,21 @@
 
 mod batch;
 mod listing;
+mod snapshot;
 mod walk;
 
 use std::sync::Arc;
 
 use orbit_shared::session::{Failure, FailureCause, Fault, ScanBatch, ScanRequest};
+use orbit_shared::words::SnapshotId;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::failures::permanent;
+use crate::packed::PackedStore;
 use crate::roots::{PathError, Place, Roots};
 use crate::scan::batch::{Batches, Interrupted};
+use crate::scan::snapshot::SnapshotWalk;
 use crate::scan::walk::Walk;
 use orbit_shared::filter::Filter;
 
@@ -50,10 +54,38 @@ pub async fn run(
         };
         batches.finish(failure).await
     };
+    until_cancelled(request.scan, scanning, &cancel).await;
+}
+
+/// The same for the tree of a snapshot in this Star's vault.
+pub async fn run_snapshot(
+    request: ScanRequest,
+    snapshot: SnapshotId,
+    store: Option<Arc<PackedStore>>,
+    classify: Classify,
+    (out, credits): (mpsc::Sender<ScanBatch>, Arc<Semaphore>),
+    cancel: CancellationToken,
+) {
+    let mut batches = Batches::new(request.scan, out, credits);
+    let scanning = async {
+        let failure = match SnapshotWalk::prepare(&request, snapshot, store, classify).await {
+            Ok(walk) => walk.run(request.resume_after.as_deref(), &mut batches).await?,
+            Err(failure) => Some(failure),
+        };
+        batches.finish(failure).await
+    };
+    until_cancelled(request.scan, scanning, &cancel).await;
+}
+
+async fn until_cancelled(
+    scan: u64,
+    scanning: impl Future<Output = Result<(), Interrupted>>,
+    cancel: &CancellationToken,
+) {
     tokio::select! {
-        () = cancel.cancelled() => tracing::debug!(scan = request.scan, "scan cancelled"),
+        () = cancel.cancelled() => tracing::debug!(scan, "scan cancelled"),
         ended = scanning => if let Err(Interrupted) = ended {
-            tracing::debug!(scan = request.scan, "nobody takes the batches of the scan any more");
+            tracing::debug!(scan, "nobody takes the batches of the scan any more");
         },
     }
 }

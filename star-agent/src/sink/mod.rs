@@ -12,6 +12,7 @@ mod claims;
 mod directories;
 mod fetching;
 mod files;
+pub mod packed;
 mod plan;
 mod publish;
 mod pull;

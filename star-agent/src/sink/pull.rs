@@ -132,6 +132,7 @@ impl<'run> Puller<'run> {
             job: assignment.job,
             source_path: assignment.source_path.clone(),
             destination_star: sink.star_id.clone(),
+            snapshot: assignment.source_snapshot,
         };
         self.pull = Some(sink.connections.pull(&assignment.source_address, open).await?);
         Ok(())
@@ -237,7 +238,7 @@ impl<'run> Puller<'run> {
         self.files[index].busy += 1;
         self.fetches.insert(id, Fetching::new(index, &ranges, is_hashes_only));
         let path = self.work.item(self.files[index].item).entry.path.clone();
-        self.to_send.push(Fetch { id, path, ranges, is_hashes_only });
+        self.to_send.push(Fetch { id, path, ranges, is_hashes_only, is_cut_by_content: false });
     }
 
     fn open_basis(&mut self, index: usize) {

@@ -1,21 +1,16 @@
-//! Answers one fetch: opens the file beneath the base, reads each range once, and makes sure that it held still.
+//! Answers one fetch: opens what it names, reads each range once, and makes sure that it held still.
 //!
 //! A file that changes while it is read would arrive as a mixture of two versions that nobody ever saw. Its size,
 //! modification and change times are compared before and after; if they differ, the fetch fails and the destination
 //! throws away what it got. All of this blocks, so it runs on blocking threads.
 
-use orbit_shared::entry::join_path;
 use orbit_shared::session::Failure;
-use rustix::fd::OwnedFd;
-use rustix::fs::{FileType, Mode, OFlags};
-use rustix::io::Errno;
 
 use crate::chunker;
-use crate::failures::{at_source, changed_while_read, permanent};
 use crate::limits::{
     CHUNK_MAX_BYTES, FRAMES_PER_SMALL_FILE_MAX, HASHES_PER_FRAME_MAX, PARCEL_BYTES, SMALL_FILE_BYTES_MAX,
 };
-use crate::roots::Place;
+use crate::source::origin::{Origin, Readable};
 use crate::source::packer::{Gone, Packer};
 use crate::transfer::{Chunk, Fetch, FileVersion, Frame, FrameEnd, Range};
 
@@ -34,9 +29,9 @@ impl From<Gone> for Stop {
 }
 
 /// Answers `fetch` with frames up to its end or failure.
-pub(crate) fn answer(place: &Place, fetch: &Fetch, packer: &mut Packer) -> Result<(), Gone> {
+pub(crate) fn answer(origin: &Origin, fetch: &Fetch, packer: &mut Packer) -> Result<(), Gone> {
     let start = packer.buffer.len();
-    match try_answer(place, fetch, packer) {
+    match try_answer(origin, fetch, packer) {
         Ok(()) => Ok(()),
         Err(Stop::Gone) => Err(Gone),
         Err(Stop::Failed(failure)) => {
@@ -53,9 +48,8 @@ pub(crate) fn answer(place: &Place, fetch: &Fetch, packer: &mut Packer) -> Resul
     }
 }
 
-fn try_answer(place: &Place, fetch: &Fetch, packer: &mut Packer) -> Result<(), Stop> {
-    let path = join_path(&place.path, &fetch.path);
-    let reading = Reading::open(place, fetch, path)?;
+fn try_answer(origin: &Origin, fetch: &Fetch, packer: &mut Packer) -> Result<(), Stop> {
+    let reading = Reading::open(origin, fetch)?;
     let wanted = reading.ranges.iter().map(|range| range.length).sum::<u64>();
     let is_small = wanted <= SMALL_FILE_BYTES_MAX as u64 && reading.ranges.len() <= FRAMES_PER_SMALL_FILE_MAX;
     if is_small && !fetch.is_hashes_only {
@@ -69,27 +63,21 @@ fn try_answer(place: &Place, fetch: &Fetch, packer: &mut Packer) -> Result<(), S
 struct Reading<'fetch> {
     fetch: &'fetch Fetch,
     path: Vec<u8>,
-    file: OwnedFd,
+    content: Readable,
     version: FileVersion,
     /// The fetch's ranges, ending at the end of the file.
     ranges: Vec<Range>,
 }
 
 impl<'fetch> Reading<'fetch> {
-    fn open(place: &Place, fetch: &'fetch Fetch, path: Vec<u8>) -> Result<Self, Stop> {
-        let failed = |errno| Stop::Failed(at_source(errno, "open", &path));
-        let file = open_file(place, &fetch.path).map_err(failed)?;
-        let stat = rustix::fs::fstat(&file).map_err(failed)?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            let shown = orbit_shared::entry::display_path(&path);
-            return Err(Stop::Failed(permanent(format!("{shown} is no longer a regular file"))));
-        }
-        let version = FileVersion::from(&stat);
+    fn open(origin: &Origin, fetch: &'fetch Fetch) -> Result<Self, Stop> {
+        let (content, version) = origin.open(&fetch.path).map_err(Stop::Failed)?;
         let ranges = fetch.ranges.iter().map(|range| Range {
             offset: range.offset,
             length: range.end(version.size).saturating_sub(range.offset),
         });
-        Ok(Self { fetch, file, version, ranges: ranges.collect(), path })
+        let path = origin.path(&fetch.path);
+        Ok(Self { fetch, content, version, ranges: ranges.collect(), path })
     }
 
     fn frame(&self, version: Option<FileVersion>, offset: u64, chunks: Vec<Chunk>, end: FrameEnd) -> Frame {
@@ -109,7 +97,10 @@ impl<'fetch> Reading<'fetch> {
             }
             packer.buffer.truncate(end);
             let content = &packer.buffer[start..end];
-            let cuts = chunker::cut_anywhere(content);
+            let cuts = match self.fetch.is_cut_by_content {
+                true => chunker::cut(content, true),
+                false => chunker::cut_anywhere(content),
+            };
             let chunks = cuts.iter().map(|cut| chunker::name(content, cut)).collect();
             frames.push(self.frame(None, range.offset, chunks, FrameEnd::More));
         }
@@ -133,6 +124,8 @@ impl<'fetch> Reading<'fetch> {
         for range in &self.ranges {
             if self.fetch.is_hashes_only {
                 self.send_names(packer, &mut version, range)?;
+            } else if self.fetch.is_cut_by_content {
+                self.send_chunks(packer, &mut version, range)?;
             } else {
                 self.send_content(packer, &mut version, range)?;
             }
@@ -158,6 +151,32 @@ impl<'fetch> Reading<'fetch> {
             let frame = self.frame(version.take(), offset, chunks, FrameEnd::More);
             offset += window.len() as u64;
             packer.push_with(frame, window)?;
+        }
+        Ok(())
+    }
+
+    /// Sends a range in the chunks that it has by its content; what is left uncut of a window goes on in the next.
+    fn send_chunks(
+        &self,
+        packer: &mut Packer,
+        version: &mut Option<FileVersion>,
+        range: &Range,
+    ) -> Result<(), Stop> {
+        let end = range.offset + range.length;
+        let mut offset = range.offset;
+        let mut window = Vec::with_capacity(window_bytes(range.length));
+        while offset < end {
+            self.fill(&mut window, offset, end)?;
+            let cuts = chunker::cut(&window, offset + window.len() as u64 == end);
+            let cut_to = cuts.last().map_or(0, |cut| cut.end);
+            assert!(cut_to > 0, "a window of {} bytes holds a whole chunk", window.len());
+            let chunks = cuts.iter().map(|cut| chunker::name(&window, cut)).collect();
+            let frame = self.frame(version.take(), offset, chunks, FrameEnd::More);
+            offset += cut_to as u64;
+            let mut next = Vec::with_capacity(window_bytes(end - offset));
+            next.extend_from_slice(&window[cut_to..]);
+            window.truncate(cut_to);
+            packer.push_with(frame, std::mem::replace(&mut window, next))?;
         }
         Ok(())
     }
@@ -205,41 +224,15 @@ impl<'fetch> Reading<'fetch> {
 
     /// Reads at least one byte at `offset` to the end of `buffer`, which has room. May read more than is wanted.
     fn read_some(&self, buffer: &mut Vec<u8>, offset: u64) -> Result<(), Stop> {
-        loop {
-            match rustix::io::pread(&self.file, rustix::buffer::spare_capacity(buffer), offset) {
-                Ok(0) => return Err(Stop::Failed(changed_while_read(&self.path))),
-                Ok(_) => return Ok(()),
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(Stop::Failed(at_source(errno, "read", &self.path))),
-            }
-        }
+        self.content.read_some(buffer, offset, &self.path).map_err(Stop::Failed)
     }
 
     fn check_unchanged(&self) -> Result<(), Stop> {
-        let stat = rustix::fs::fstat(&self.file)
-            .map_err(|errno| Stop::Failed(at_source(errno, "stat", &self.path)))?;
-        let after = FileVersion::from(&stat);
-        if after == self.version { Ok(()) } else { Err(Stop::Failed(changed_while_read(&self.path))) }
+        self.content.check_unchanged(&self.version, &self.path).map_err(Stop::Failed)
     }
 }
 
 /// Size of a window on content of which so many bytes are left.
 fn window_bytes(left: u64) -> usize {
     usize::try_from(left).unwrap_or(usize::MAX).min(PARCEL_BYTES)
-}
-
-/// Opens the file at `path` below the base. Never follows a link and never waits for the other end of a FIFO.
-fn open_file(place: &Place, path: &[u8]) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-    match (&place.single, path.is_empty()) {
-        (Some(name), true) => {
-            rustix::fs::openat(place.tree.open_dir(b"")?, name.as_slice(), flags, Mode::empty())
-        }
-        (None, true) => Err(Errno::ISDIR),
-        (Some(_), false) => Err(Errno::NOTDIR),
-        (None, false) => {
-            let (parent, name) = place.tree.open_parent(path)?;
-            rustix::fs::openat(parent, name, flags, Mode::empty())
-        }
-    }
 }

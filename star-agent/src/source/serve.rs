@@ -14,7 +14,7 @@ use crate::limits::{
     READ_JOBS_PER_PULL_MAX,
 };
 use crate::meters::Meters;
-use crate::roots::Place;
+use crate::source::origin::Origin;
 use crate::source::packer::{Gone, Packer};
 use crate::source::read::answer;
 use crate::transfer::{Fetch, Parcel, Range};
@@ -36,7 +36,7 @@ pub(crate) enum End {
 
 /// What serving needs beside the fetches themselves.
 pub(crate) struct Serving {
-    pub(crate) place: Arc<Place>,
+    pub(crate) origin: Arc<Origin>,
     pub(crate) meters: Arc<Meters>,
     /// Bounds the reading jobs of all pulls together.
     pub(crate) jobs: Arc<Semaphore>,
@@ -83,7 +83,7 @@ fn start_job(
     out: &mpsc::Sender<Parcel>,
     reading: &mut JoinSet<Result<(), Gone>>,
 ) {
-    let (place, meters, out) = (Arc::clone(&serving.place), Arc::clone(&serving.meters), out.clone());
+    let (origin, meters, out) = (Arc::clone(&serving.origin), Arc::clone(&serving.meters), out.clone());
     let jobs = Arc::clone(&serving.jobs);
     reading.spawn(async move {
         // The semaphore is never closed.
@@ -92,7 +92,7 @@ fn start_job(
         let job = tokio::task::spawn_blocking(move || {
             let _permit = permit;
             let mut packer = Packer::new(out, runtime, meters);
-            fetches.iter().try_for_each(|fetch| answer(&place, fetch, &mut packer))?;
+            fetches.iter().try_for_each(|fetch| answer(&origin, fetch, &mut packer))?;
             packer.flush()
         });
         job.await.unwrap_or(Err(Gone))
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     fn fetch(id: u64, ranges: Vec<Range>) -> Fetch {
-        Fetch { id, path: b"a".to_vec(), ranges, is_hashes_only: false }
+        Fetch { id, path: b"a".to_vec(), ranges, is_hashes_only: false, is_cut_by_content: false }
     }
 
     #[test]

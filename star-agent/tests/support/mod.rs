@@ -14,7 +14,7 @@ use orbit_shared::entry::Entry;
 use orbit_shared::session::{
     AssignedItem, Assignment, Failure, ItemOutcome, ItemResult, Root, ScanBatch, ScanRequest, limits,
 };
-use orbit_shared::words::{AssignmentId, JobId, StarId};
+use orbit_shared::words::{AssignmentId, JobId, Layout, StarId};
 use orbit_star::checkpoints::Checkpoints;
 use orbit_star::meters::Meters;
 use orbit_star::net::Tcp;
@@ -117,6 +117,8 @@ impl Pair {
             source_star: star("source"),
             source_path: bytes(path),
             destination_star: star("destination"),
+            snapshot: None,
+            is_for_chunks: false,
         };
         self.signer.sign(&capability).unwrap()
     }
@@ -134,6 +136,8 @@ impl Pair {
             token: self.token(from),
             items: entries.into_iter().enumerate().map(item).collect(),
             is_check_only: false,
+            layout: Layout::Files,
+            source_snapshot: None,
         }
     }
 
@@ -190,7 +194,15 @@ pub async fn execute(sink: &Arc<Sink>, assignment: Assignment) -> BTreeMap<Vec<u
 }
 
 pub fn request(path: &Path) -> ScanRequest {
-    ScanRequest { scan: 1, job: JOB, path: bytes(path), include: vec![], exclude: vec![], resume_after: None }
+    ScanRequest {
+        scan: 1,
+        job: JOB,
+        path: bytes(path),
+        include: vec![],
+        exclude: vec![],
+        resume_after: None,
+        snapshot: None,
+    }
 }
 
 pub async fn scan(roots: Arc<Roots>, path: &Path) -> (Vec<Entry>, Option<Failure>) {

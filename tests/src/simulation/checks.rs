@@ -52,6 +52,7 @@ impl Before {
             Event::SessionClosed { .. }
             | Event::CommandReceived { .. }
             | Event::WindowLoaded { .. }
+            | Event::VaultAsked { .. }
             | Event::DeadlineReached => return Self { changes, ..Self::default() },
         };
         let speaker = world.speaker(session);
@@ -75,6 +76,7 @@ impl Before {
             StarMessage::Hello(_)
             | StarMessage::Heartbeat(_)
             | StarMessage::LifecycleChanged { .. }
+            | StarMessage::VaultAnswered { .. }
             | StarMessage::DrainRequested { .. } => None,
         };
         before.late = why.map(|why| (why, world.counts()));

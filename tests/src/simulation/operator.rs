@@ -86,6 +86,9 @@ impl World {
                 penalty: self.scenario.penalty.clone(),
                 max_bytes_per_second: self.scenario.max_bytes_per_second,
                 dead_letter_max: self.scenario.dead_letter_max,
+                layout: orbit_shared::words::Layout::Files,
+                snapshot: None,
+                tags: Vec::new(),
             };
             self.operator.wishes.push(Wish { request: format!("wish-{index}"), spec, job: None });
         }

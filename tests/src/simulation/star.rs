@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use orbit_shared::health_monitor::{AdvisoryKind, HealthSample};
 use orbit_shared::session::{AdvisoryNotice, Assignment, CoordinatorMessage, Root, StarMessage};
 use orbit_shared::time::{Monotonic, Now};
+use orbit_shared::vault_call::{VaultCall, VaultReply};
 use orbit_shared::words::{AssignmentId, ItemId, StarId};
 use orbit_star::core::{CoreConfig, Effect, Event, Sampled, StarCore, Vitals};
 use uuid::Uuid;
@@ -305,6 +306,7 @@ impl World {
             Effect::StartScan { run, request } => self.start_scan(index, run, request),
             Effect::StopScan { run } => drop(self.stars[index].scans.remove(&run)),
             Effect::GrantScanCredit { run, count } => self.grant_credit(index, run, count),
+            Effect::CallVault { session, request, call } => self.call_vault(index, session, request, &call),
             Effect::SampleHealth => self.sample_health(index),
             // Files of the simulation are small: nothing is kept of them for a later attempt.
             Effect::UpdateKeys(_) | Effect::ForgetJob(_) => {}
@@ -317,6 +319,19 @@ impl World {
                 ));
             }
         }
+    }
+
+    /// The vaults of this world are empty: no job of it is packed.
+    fn call_vault(&mut self, index: usize, session: u64, request: u64, call: &VaultCall) {
+        let answer = match call {
+            VaultCall::ListSnapshots { .. } => {
+                Ok(VaultReply::Snapshots { snapshots: Vec::new(), stages: Vec::new(), is_end: true })
+            }
+            VaultCall::ListDamaged => Ok(VaultReply::Damaged(Vec::new())),
+            other => panic!("nobody asks this of a vault here: {other:?}"),
+        };
+        let process = self.stars[index].process;
+        self.post_to_star(index, process, Event::VaultAnswered { session, request, answer });
     }
 
     /// Opens a session; the hello is under way. Without a coordinator the attempt fails after a moment.
@@ -384,6 +399,7 @@ fn summary(event: &Event) -> String {
         | Event::OutcomesProduced { .. }
         | Event::WorkEnded { .. }
         | Event::SignalReceived
+        | Event::VaultAnswered { .. }
         | Event::DeadlineReached(_) => format!("{event:?}"),
         Event::ScanBatchProduced { run, batch } => format!("scan run {run} batch {}", batch.number),
         Event::HealthSampled(_) => "sampled".to_owned(),

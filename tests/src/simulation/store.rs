@@ -124,6 +124,8 @@ impl StoreModel {
             Change::RemoveStar(id) => drop(self.stars.remove(&id)),
             Change::PutBulletin(bulletin) => drop(self.bulletins.insert(bulletin.id, bulletin)),
             Change::RemoveBulletin(id) => drop(self.bulletins.remove(&id)),
+            Change::PutSnapshot(record) => panic!("no job is packed, and yet: {record:?}"),
+            Change::RemoveSnapshot(id) => panic!("there is no snapshot {id}"),
             Change::PutCounters(counters) => self.put_counters(counters),
             Change::PutLastEvent(number) => self.last_event = Some(number),
         }
@@ -302,6 +304,7 @@ impl StoreModel {
             penalties: self.penalties.iter().map(|(item, record)| (*item, record.clone())).collect(),
             dead_letters: self.dead_letters.values().cloned().collect(),
             bulletins: self.bulletins.values().cloned().collect(),
+            snapshots: Vec::new(),
             counters: self.counters,
             last_event: self.last_event,
         }

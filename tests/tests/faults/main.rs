@@ -10,6 +10,8 @@ mod kill_points;
 mod kills;
 mod partitions;
 mod resume;
+mod vault_jobs;
+mod vault_kills;
 
 use orbit_proto::v1;
 use orbit_tests::client::Client;

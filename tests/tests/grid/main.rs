@@ -10,3 +10,5 @@ mod guards;
 mod refusals;
 mod settings;
 mod three_processes;
+mod vault;
+mod vault_faults;

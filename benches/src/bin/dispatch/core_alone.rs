@@ -85,7 +85,7 @@ impl World {
                 }
                 Action::LoadWindow { .. } => panic!("nothing is read back from a store"),
                 Action::Reply { answer, .. } => drop(answer.expect("the job is taken")),
-                Action::Send { .. } | Action::Close { .. } => {}
+                Action::Send { .. } | Action::Heal { .. } | Action::Close { .. } => {}
             }
         }
     }
@@ -120,6 +120,9 @@ fn create_job() -> Command {
         penalty: PenaltyConfig::default(),
         max_bytes_per_second: 0,
         dead_letter_max: 10_000,
+        layout: orbit_shared::words::Layout::Files,
+        snapshot: None,
+        tags: Vec::new(),
     };
     Command::CreateJob { spec: Box::new(spec), request_id: String::new(), violations: Vec::new() }
 }

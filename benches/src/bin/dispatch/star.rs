@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use orbit_shared::lifecycle::LifecycleState;
 use orbit_shared::session::{CoordinatorMessage, Heartbeat, Hello, Root, StarMessage, limits};
+use orbit_shared::vault_call::{VaultCall, VaultReply};
 use orbit_shared::words::StarId;
 use orbit_star::core::Event;
 use orbit_star::grpc::session::{Session, endpoint};
@@ -85,6 +86,16 @@ impl SimulatedStar {
                     let sequences = assignment.items.iter().map(|item| item.sequence);
                     let report = all_stored(self.reports, assignment.id, sequences);
                     self.say(StarMessage::Report(report));
+                }
+                CoordinatorMessage::CallVault { request, call } => {
+                    // An empty vault.
+                    let reply = match call {
+                        VaultCall::ListSnapshots { .. } => {
+                            VaultReply::Snapshots { snapshots: Vec::new(), stages: Vec::new(), is_end: true }
+                        }
+                        _ => VaultReply::Damaged(Vec::new()),
+                    };
+                    self.say(StarMessage::VaultAnswered { request, answer: Ok(reply) });
                 }
                 CoordinatorMessage::VerificationKeys(_)
                 | CoordinatorMessage::Withdraw { .. }

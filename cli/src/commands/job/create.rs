@@ -42,6 +42,7 @@ pub(crate) fn spec(source: Location, destinations: Vec<Location>, selection: Sel
         penalty: has_penalty.then_some(penalty),
         max_bytes_per_second: bwlimit.unwrap_or_default(),
         dead_letter_max: 0,
+        tags: Vec::new(),
     }
 }
 
@@ -50,6 +51,7 @@ pub(super) async fn run(args: CreateArgs, client: &Client, output: Output) -> Re
     spec.layout = args.layout.unwrap_or(spec.layout);
     spec.mode = args.mode.unwrap_or(spec.mode);
     spec.dead_letter_max = args.dead_letter_max.unwrap_or_default();
+    spec.tags = args.tag;
     let request =
         CreateJobRequest { spec: Some(spec), request_id: args.request_id.unwrap_or_else(request_id) };
     let answer = client.jobs().create_job(request).await?.into_inner();
@@ -58,6 +60,11 @@ pub(super) async fn run(args: CreateArgs, client: &Client, output: Output) -> Re
         output.answer(&answer, |_| format!("job {job_id}\n`orbit job watch {job_id}` follows it."))?;
         return Ok(Outcome::Completed);
     }
+    wait_for(job_id, client, output).await
+}
+
+/// Follows a job that was just created to its end, and says how it went.
+pub(crate) async fn wait_for(job_id: u64, client: &Client, output: Output) -> Result<Outcome, CliError> {
     output.note(&format!("job {job_id}"));
     let Some(job) = watch::follow_with_progress(job_id, client, output).await? else {
         return Ok(Outcome::Interrupted);

@@ -9,7 +9,7 @@ use orbit_proto::v1::{
     CancelJobRequest, GetJobRequest, Job, ListJobsRequest, PauseJobRequest, ResumeJobRequest,
 };
 
-pub(crate) use self::create::spec;
+pub(crate) use self::create::{spec, wait_for};
 pub(crate) use self::view::{summary, table};
 pub(crate) use self::watch::follow;
 use crate::args::{JobCommand, JobIdArgs, ListJobsArgs, PauseJobArgs};

@@ -8,5 +8,6 @@ mod seeded;
 mod space;
 mod stalls;
 mod stars;
+mod vaults;
 mod world;
 mod yields;

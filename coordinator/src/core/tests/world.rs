@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use orbit_shared::chunk_hash::ChunkHash;
 use orbit_shared::entry::{Entry, EntryKind};
 use orbit_shared::lifecycle::LifecycleState;
 use orbit_shared::penalization::PenaltyConfig;
@@ -12,13 +13,16 @@ use orbit_shared::session::{
     Report, Root, ScanBatch, ScanRequest, StarMessage,
 };
 use orbit_shared::time::{Now, WallTime};
-use orbit_shared::words::{AssignmentId, ItemId, JobId, StarId};
+use orbit_shared::vault_call::{
+    ChunkPlace, DamagedInfo, SealRequest, SnapshotInfo, VaultCall, VaultProblem, VaultReply,
+};
+use orbit_shared::words::{AssignmentId, ItemId, JobId, SnapshotId, StarId};
 use uuid::Uuid;
 
 use crate::core::{
     Action, Answer, AssignmentRecord, Change, CloseReason, Command, Core, CoreConfig, Counters, DeadItem,
     Effects, Event, ItemEnd, ItemEndRecord, JobRecord, JobSpec, JobView, Location, PenalizedRecord, QueueKey,
-    Recovered, Refusal, ReplyId, SessionId, StarRecord,
+    Recovered, Refusal, ReplyId, SessionId, SnapshotRecord, StarRecord,
 };
 
 /// What a store would hold.
@@ -33,6 +37,7 @@ pub(super) struct FakeStore {
     pub(super) assignments: BTreeMap<AssignmentId, AssignmentRecord>,
     pub(super) stars: BTreeMap<StarId, StarRecord>,
     pub(super) bulletins: BTreeMap<u64, orbit_shared::bulletin::Bulletin>,
+    pub(super) snapshots: BTreeMap<SnapshotId, SnapshotRecord>,
     pub(super) counters: Counters,
 }
 
@@ -73,6 +78,8 @@ impl FakeStore {
             Change::RemoveStar(id) => drop(self.stars.remove(&id)),
             Change::PutBulletin(bulletin) => drop(self.bulletins.insert(bulletin.id, bulletin)),
             Change::RemoveBulletin(id) => drop(self.bulletins.remove(&id)),
+            Change::PutSnapshot(record) => drop(self.snapshots.insert(record.info.id, *record)),
+            Change::RemoveSnapshot(id) => drop(self.snapshots.remove(&id)),
             Change::PutCounters(counters) => self.counters = counters,
             Change::PutLastEvent(_) => unreachable!("the driver adds it, not the core"),
         }
@@ -110,6 +117,7 @@ impl FakeStore {
             penalties: self.penalties.iter().map(|(item, record)| (*item, record.clone())).collect(),
             dead_letters: self.dead_letters.values().cloned().collect(),
             bulletins: self.bulletins.values().cloned().collect(),
+            snapshots: self.snapshots.values().cloned().collect(),
             counters: self.counters,
             last_event: None,
         }
@@ -133,6 +141,8 @@ pub(super) struct FakeStar {
     /// Every job that it was told to forget.
     pub(super) ended_jobs: Vec<JobId>,
     pub(super) was_closed: Option<CloseReason>,
+    /// What its vault was asked and has not answered.
+    pub(super) calls: VecDeque<(u64, VaultCall)>,
     reports: u64,
 }
 
@@ -148,6 +158,14 @@ pub(super) struct World {
     pub(super) behaviour: Behaviour,
     /// Decides instead of `behaviour` where a test sets it; told whether nothing may be written.
     pub(super) checked: Option<Checked>,
+    /// What the vault of each Star has, and what it could not seal for now.
+    pub(super) vaults: BTreeMap<&'static str, Vec<SnapshotInfo>>,
+    pub(super) seal_problem: Option<VaultProblem>,
+    /// What is damaged in which vault, and which vault has which chunk whole.
+    pub(super) damaged: BTreeMap<&'static str, Vec<DamagedInfo>>,
+    pub(super) copies: BTreeSet<(&'static str, ChunkHash)>,
+    /// Jobs and destinations of which every vault says that it has something.
+    pub(super) stages: Vec<(JobId, u32)>,
     /// What every Star exports, writable.
     pub(super) roots: Vec<&'static str>,
     /// Items that a Star was given, in order.
@@ -201,7 +219,37 @@ pub(super) fn spec(source: &str, destinations: &[&str]) -> JobSpec {
         penalty: PenaltyConfig { jitter: 0.0, ..PenaltyConfig::default() },
         max_bytes_per_second: 0,
         dead_letter_max: 10_000,
+        layout: orbit_shared::words::Layout::Files,
+        snapshot: None,
+        tags: Vec::new(),
     }
+}
+
+/// What a vault does that is asked for a snapshot, for the first time or again.
+pub(super) fn seal_in(vault: &mut Vec<SnapshotInfo>, seal: &SealRequest) -> SnapshotInfo {
+    let is_it = |info: &&SnapshotInfo| (info.job, info.destination) == (seal.job, seal.destination);
+    if let Some(info) = vault.iter().find(is_it) {
+        return info.clone();
+    }
+    let mut name = [0; 16];
+    name[0] = u8::try_from(seal.job.0).expect("few jobs");
+    name[1] = u8::try_from(seal.destination).expect("few destinations");
+    let info = SnapshotInfo {
+        id: SnapshotId(name),
+        job: seal.job,
+        destination: seal.destination,
+        source_star: seal.source_star.clone(),
+        source_path: seal.source_path.clone(),
+        create_time: seal.create_time,
+        tags: seal.tags.clone(),
+        is_partial: seal.is_partial,
+        entry_count: seal.entry_count,
+        file_count: seal.entry_count,
+        total_bytes: 0,
+        added_bytes: 0,
+    };
+    vault.push(info.clone());
+    info
 }
 
 impl World {
@@ -221,6 +269,11 @@ impl World {
             tree: tree(10),
             behaviour: Box::new(stored),
             checked: None,
+            vaults: BTreeMap::new(),
+            seal_problem: None,
+            damaged: BTreeMap::new(),
+            copies: BTreeSet::new(),
+            stages: Vec::new(),
             roots: vec!["/data"],
             given: Vec::new(),
             answers: BTreeMap::new(),
@@ -294,6 +347,7 @@ impl World {
                     CoordinatorMessage::CancelScan { scan } => star.scans.retain(|known| known.scan != scan),
                     CoordinatorMessage::Welcome { kept, .. } => star.held.retain(|id, _| kept.contains(id)),
                     CoordinatorMessage::JobEnded { job } => star.ended_jobs.push(job),
+                    CoordinatorMessage::CallVault { request, call } => star.calls.push_back((request, call)),
                     CoordinatorMessage::Assign(_)
                     | CoordinatorMessage::VerificationKeys(_)
                     | CoordinatorMessage::ScanAcknowledged { .. }
@@ -313,6 +367,12 @@ impl World {
                 let star = star.expect("work goes to a session that is open");
                 assert_eq!(star.state, LifecycleState::Scheduled, "{destination_star} is given work");
                 star.held.insert(assignment.id, assignment);
+            }
+            Action::Heal { session, request, heal, capability } => {
+                assert_eq!(capability.source_star, heal.source_star);
+                if let Some(star) = self.stars.values_mut().find(|star| star.session == session) {
+                    star.calls.push_back((request, VaultCall::Heal(heal)));
+                }
             }
             Action::Close { session, reason } => {
                 if let Some(star) = self.stars.values_mut().find(|star| star.session == session) {
@@ -353,6 +413,7 @@ impl World {
             told: Vec::new(),
             ended_jobs: Vec::new(),
             was_closed: None,
+            calls: VecDeque::new(),
             reports,
         };
         self.stars.insert(name, star);
@@ -451,6 +512,65 @@ impl World {
         true
     }
 
+    /// Answers the oldest call of a Star's vault.
+    pub(super) fn answer(&mut self, name: &'static str) -> bool {
+        let star = self.stars.get_mut(name).expect("connected");
+        let Some((request, call)) = star.calls.pop_front() else { return false };
+        let vault = self.vaults.entry(name).or_default();
+        let answer = match call {
+            VaultCall::Seal(_) if self.seal_problem.is_some() => Err(self.seal_problem.take().expect("one")),
+            VaultCall::Seal(seal) => Ok(VaultReply::Sealed(seal_in(vault, &seal))),
+            VaultCall::ListSnapshots { .. } => Ok(VaultReply::Snapshots {
+                snapshots: vault.clone(),
+                stages: self.stages.clone(),
+                is_end: true,
+            }),
+            VaultCall::DeleteSnapshot(id) => {
+                vault.retain(|info| info.id != id);
+                Ok(VaultReply::Done)
+            }
+            VaultCall::Abandon { job, destination } => {
+                self.stages.retain(|stage| *stage != (job, destination));
+                Ok(VaultReply::Done)
+            }
+            VaultCall::ListDamaged => Ok(VaultReply::Damaged(match self.damaged.get(name) {
+                Some(damaged) => damaged.clone(),
+                None => Vec::new(),
+            })),
+            VaultCall::LocateChunk(hash) => {
+                let place = ChunkPlace {
+                    container: "c".to_owned(),
+                    offset: 16,
+                    stored_bytes: 5,
+                    raw_bytes: 5,
+                    reference_count: 1,
+                    is_damaged: false,
+                };
+                Ok(VaultReply::Located(self.copies.contains(&(name, hash)).then_some(place)))
+            }
+            VaultCall::Heal(heal) => {
+                let damaged = self.damaged.entry(name).or_default();
+                damaged.retain(|info| info.hash != heal.hash);
+                Ok(VaultReply::Done)
+            }
+            other => panic!("{other:?} is not for this fake"),
+        };
+        self.say(name, StarMessage::VaultAnswered { request, answer });
+        true
+    }
+
+    /// Asks a vault for something; the answer is there once the vault has answered.
+    pub(super) fn ask(&mut self, name: &str, call: VaultCall) -> ReplyId {
+        self.next_reply += 1;
+        let reply = ReplyId(self.next_reply);
+        self.turn(vec![Event::VaultAsked { reply, star: star_id(name), call }]);
+        reply
+    }
+
+    pub(super) fn answered(&mut self, reply: ReplyId) -> Option<Result<Answer, Refusal>> {
+        self.answers.remove(&reply)
+    }
+
     /// Reports every item of the oldest assignment that a Star holds.
     pub(super) fn work(&mut self, name: &str) -> bool {
         let Some((&id, _)) = self.stars[name].held.first_key_value() else { return false };
@@ -481,7 +601,7 @@ impl World {
             let mut is_any = false;
             for &name in &names {
                 if self.stars[name].was_closed.is_none() {
-                    is_any |= self.scan(name) | self.work(name);
+                    is_any |= self.scan(name) | self.work(name) | self.answer(name);
                 }
             }
             if is_any {
@@ -505,6 +625,7 @@ impl World {
         self.core = Core::recover(self.config.clone(), self.store.recovered(), self.now(), &mut fx);
         for star in self.stars.values_mut() {
             star.scans.clear();
+            star.calls.clear();
         }
         self.finish(fx);
     }

@@ -6,6 +6,10 @@ use orbit_shared::words::{AssignmentId, Epoch, JobId};
 
 use super::{assignment_ids_to_wire, lifecycle_from_wire, lifecycle_message, star_id_from_wire};
 use crate::convert::entry::{absolute_path, confined_path};
+use crate::convert::vault::{
+    layout_from_wire, layout_to_wire, optional_snapshot_id, snapshot_id_to_wire, vault_call_from_wire,
+    vault_call_to_wire,
+};
 use crate::convert::{ConvertError, bounded, duration_from_wire, duration_to_wire, required};
 use crate::v1;
 use crate::v1::connect_response::Message;
@@ -41,6 +45,9 @@ impl From<CoordinatorMessage> for v1::ConnectResponse {
             }
             CoordinatorMessage::ReportsAcknowledged { number } => {
                 Message::ReportsAcknowledged(v1::SessionReportAcknowledgement { number })
+            }
+            CoordinatorMessage::CallVault { request, call } => {
+                Message::CallVault(vault_call_to_wire(request, call))
             }
         };
         Self { message: Some(message) }
@@ -82,6 +89,11 @@ impl TryFrom<v1::ConnectResponse> for CoordinatorMessage {
             Message::ReportsAcknowledged(acknowledgement) => {
                 Self::ReportsAcknowledged { number: acknowledgement.number }
             }
+            Message::CallVault(called) => {
+                let (request, call) =
+                    vault_call_from_wire(called).map_err(|error| error.within("call_vault"))?;
+                Self::CallVault { request, call }
+            }
         })
     }
 }
@@ -118,6 +130,8 @@ impl From<Assignment> for v1::SessionAssignment {
             token: assignment.token,
             items: assignment.items.into_iter().map(Into::into).collect(),
             is_check_only: assignment.is_check_only,
+            layout: layout_to_wire(assignment.layout).into(),
+            source_snapshot_id: snapshot_id_to_wire(assignment.source_snapshot),
         }
     }
 }
@@ -146,6 +160,8 @@ impl TryFrom<v1::SessionAssignment> for Assignment {
             token: wire.token,
             items: items.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
             is_check_only: wire.is_check_only,
+            layout: layout_from_wire("layout", wire.layout)?,
+            source_snapshot: optional_snapshot_id("source_snapshot_id", &wire.source_snapshot_id)?,
         })
     }
 }
@@ -175,6 +191,7 @@ impl From<ScanRequest> for v1::SessionScan {
             include: scan.include,
             exclude: scan.exclude,
             resume_after: scan.resume_after.map(Bytes::from),
+            snapshot_id: snapshot_id_to_wire(scan.snapshot),
         }
     }
 }
@@ -190,6 +207,7 @@ impl TryFrom<v1::SessionScan> for ScanRequest {
             include: bounded("include", wire.include, limits::SCAN_GLOBS_MAX)?,
             exclude: bounded("exclude", wire.exclude, limits::SCAN_GLOBS_MAX)?,
             resume_after: wire.resume_after.map(|path| confined_path("resume_after", path)).transpose()?,
+            snapshot: optional_snapshot_id("snapshot_id", &wire.snapshot_id)?,
         })
     }
 }

@@ -12,6 +12,7 @@ use super::{
     star_id_from_wire, uuid_from_wire,
 };
 use crate::convert::entry::absolute_path;
+use crate::convert::vault::{vault_answer_from_wire, vault_answer_to_wire};
 use crate::convert::{ConvertError, bounded, duration_from_wire, duration_to_wire, required, unknown_enum};
 use crate::v1;
 use crate::v1::connect_request::Message;
@@ -28,6 +29,9 @@ impl From<StarMessage> for v1::ConnectRequest {
             }
             StarMessage::DrainRequested { reason } => {
                 Message::DrainRequested(v1::SessionDrainRequest { reason })
+            }
+            StarMessage::VaultAnswered { request, answer } => {
+                Message::VaultAnswered(vault_answer_to_wire(request, answer))
             }
         };
         Self { message: Some(message) }
@@ -50,6 +54,10 @@ impl TryFrom<v1::ConnectRequest> for StarMessage {
                 reason: changed.reason,
             },
             Message::DrainRequested(request) => Self::DrainRequested { reason: request.reason },
+            Message::VaultAnswered(answered) => {
+                let (request, answer) = vault_answer_from_wire(answered).map_err(within("vault_answered"))?;
+                Self::VaultAnswered { request, answer }
+            }
         })
     }
 }

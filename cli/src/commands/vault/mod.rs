@@ -1,0 +1,124 @@
+//! `orbit snapshot`, `orbit gc` and `orbit scrub`.
+
+mod cat;
+mod diff;
+mod prune;
+mod restore;
+mod tree;
+mod upkeep;
+
+use orbit_proto::v1::{DeleteSnapshotRequest, ListSnapshotsRequest, Snapshot};
+
+use crate::args::{SnapshotCommand, SnapshotFilter};
+use crate::client::{Client, request_id};
+use crate::commands::pages::Pages;
+use crate::errors::CliError;
+use crate::outcome::Outcome;
+use crate::output::table::Table;
+use crate::output::{Output, human};
+use crate::parse::location;
+
+pub(super) use self::upkeep::{collect, scrub};
+
+/// Digits of a snapshot's whole name.
+const ID_DIGITS: usize = 32;
+
+pub(super) async fn run(
+    command: SnapshotCommand,
+    client: &Client,
+    output: Output,
+) -> Result<Outcome, CliError> {
+    match command {
+        SnapshotCommand::Ls { filter, limit } => list(filter, limit, client, output).await?,
+        SnapshotCommand::Show { snapshot, path, limit } => {
+            tree::show(&snapshot, path, limit, client, output).await?;
+        }
+        SnapshotCommand::Restore(args) => return restore::run(*args, client, output).await,
+        SnapshotCommand::Rm { snapshots } => remove(&snapshots, client, output).await?,
+        SnapshotCommand::Diff { old, new } => diff::run(&old, &new, client, output).await?,
+        SnapshotCommand::Cat { snapshot, path } => cat::run(&snapshot, &path, client, output).await?,
+        SnapshotCommand::Prune(args) => return prune::run(args, client, output).await,
+    }
+    Ok(Outcome::Completed)
+}
+
+fn list_request(filter: &SnapshotFilter, page_size: i32, page_token: String) -> ListSnapshotsRequest {
+    let source = filter.source.clone().unwrap_or_default();
+    ListSnapshotsRequest {
+        page_size,
+        page_token,
+        star_id: filter.star.clone(),
+        job_id: None,
+        source_star_id: source.star_id,
+        source_path: source.path,
+        tags: filter.tag.clone(),
+    }
+}
+
+async fn list(filter: SnapshotFilter, limit: u64, client: &Client, output: Output) -> Result<(), CliError> {
+    let mut pages = Pages::new(limit);
+    while let Some((page_size, page_token)) = pages.next() {
+        let request = list_request(&filter, page_size, page_token);
+        let page = client.vaults().list_snapshots(request).await?.into_inner();
+        let has_headings = pages.took(page.snapshots.len(), &page.next_page_token);
+        output.answer(&page, |page| table(&page.snapshots, has_headings))?;
+    }
+    pages.note_end(&output, "There are no snapshots.");
+    Ok(())
+}
+
+fn table(snapshots: &[Snapshot], has_headings: bool) -> String {
+    let mut table =
+        Table::new(&["SNAPSHOT", "VAULT", "CREATED", ">ENTRIES", ">SIZE", ">NEW", "SOURCE", "TAGS"]);
+    for snapshot in snapshots {
+        let partial = if snapshot.is_partial { " (partial)" } else { "" };
+        table.row([
+            snapshot.snapshot_id.clone(),
+            snapshot.star_id.clone(),
+            human::time(snapshot.create_time.as_ref()),
+            human::count(snapshot.entry_count),
+            human::bytes(snapshot.total_bytes),
+            human::bytes(snapshot.added_bytes),
+            format!("{}{partial}", snapshot.source.as_ref().map(location::display).unwrap_or_default()),
+            snapshot.tags.join(","),
+        ]);
+    }
+    table.render(has_headings)
+}
+
+/// The whole name of a snapshot of which the beginning is given.
+pub(super) async fn resolve(text: &str, client: &Client) -> Result<String, CliError> {
+    if text.len() == ID_DIGITS {
+        return Ok(text.to_owned());
+    }
+    let mut found: Option<String> = None;
+    let mut pages = Pages::new(0);
+    while let Some((page_size, page_token)) = pages.next() {
+        let request = list_request(&SnapshotFilter::default(), page_size, page_token);
+        let page = client.vaults().list_snapshots(request).await?.into_inner();
+        pages.took(page.snapshots.len(), &page.next_page_token);
+        let names = page.snapshots.into_iter().map(|snapshot| snapshot.snapshot_id);
+        for name in names.filter(|name| !text.is_empty() && name.starts_with(text)) {
+            if let Some(other) = found.replace(name.clone()) {
+                let problem = format!("{text} begins both {other} and {name}; write more of it");
+                return Err(CliError::Usage(problem));
+            }
+        }
+    }
+    found.ok_or_else(|| {
+        CliError::Usage(format!("no snapshot's name begins with {text:?}; `orbit snapshot ls` lists them"))
+    })
+}
+
+async fn remove(snapshots: &[String], client: &Client, output: Output) -> Result<(), CliError> {
+    for text in snapshots {
+        let request =
+            DeleteSnapshotRequest { snapshot_id: resolve(text, client).await?, request_id: request_id() };
+        let answer = client.vaults().delete_snapshot(request).await?.into_inner();
+        output.answer(&answer, |answer| {
+            let id = answer.snapshot.as_ref().map(|snapshot| snapshot.snapshot_id.as_str());
+            format!("snapshot {} is forgotten", id.unwrap_or_default())
+        })?;
+    }
+    Ok(())
+}

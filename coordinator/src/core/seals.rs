@@ -1,0 +1,191 @@
+//! Sealing: the last step of a packed job. When every item has ended, each destination is asked to make a snapshot of
+//! what it has; the job ends when all of them are durable.
+//!
+//! A vault knows a job by its number and the moment of its creation, so a seal that is asked for again is the same one.
+//! It is asked for again whenever its answer can be lost: after the session has ended, on either side's account. A vault
+//! that cannot seal for now is asked again after a pause.
+
+use std::time::Duration;
+
+use orbit_shared::bulletin::Severity;
+use orbit_shared::time::{Monotonic, Now};
+use orbit_shared::vault_call::{
+    SealRequest, SnapshotInfo, VaultCall, VaultFailure, VaultProblem, seal_pause,
+};
+use orbit_shared::words::{JobId, Layout, SnapshotId, StarId};
+
+use super::job::{Job, JobRecord, JobState};
+use super::vaults::Purpose;
+use super::{Core, Effects};
+
+/// How far the seal of one destination is.
+#[derive(Debug, Default)]
+pub struct Seal {
+    /// Whether a vault is about it.
+    is_asked: bool,
+    /// When it may be asked for again, and how long the wait was.
+    pause: Option<(Monotonic, Duration)>,
+    /// Why the last attempt failed.
+    problem: String,
+}
+
+/// Whether everything of a job is done but for its snapshots.
+fn is_to_be_sealed(job: &Job) -> bool {
+    job.live.is_some()
+        && job.record.spec.layout == Layout::Packed
+        && job.record.scan.is_done
+        && job.record.tally().open() == 0
+}
+
+impl JobRecord {
+    /// Whether nothing is left to be sealed.
+    pub(super) fn is_sealed(&self) -> bool {
+        match self.spec.layout {
+            Layout::Files => true,
+            Layout::Packed => {
+                (0..self.spec.destinations.len()).all(|index| self.snapshot_at(index).is_some())
+            }
+        }
+    }
+
+    fn snapshot_at(&self, index: usize) -> Option<SnapshotId> {
+        self.snapshots.get(index).copied().flatten()
+    }
+}
+
+impl Core {
+    /// Asks for the snapshots of all jobs that are done but for them.
+    pub(super) fn ask_for_seals(&mut self, now: Now, fx: &mut Effects) {
+        let ready: Vec<JobId> =
+            self.jobs.values().filter(|job| is_to_be_sealed(job)).map(|job| job.record.id).collect();
+        for id in ready {
+            for destination in 0..self.destination_count(id) {
+                self.ask_for_seal(now, id, destination, fx);
+            }
+        }
+    }
+
+    fn destination_count(&self, job: JobId) -> u32 {
+        let count = self.jobs.get(&job).map_or(0, |job| job.record.spec.destinations.len());
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
+    fn ask_for_seal(&mut self, now: Now, id: JobId, destination: u32, fx: &mut Effects) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        if job.record.snapshot_at(destination as usize).is_some() {
+            return;
+        }
+        let Some(live) = &mut job.live else { return };
+        let star = job.record.spec.destinations[destination as usize].star_id.clone();
+        let Some(session) = self.stars.get(&star).and_then(|star| star.session) else { return };
+        let seal = live.seals.entry(destination).or_default();
+        if seal.is_asked || seal.pause.is_some_and(|(until, _)| now.monotonic < until) {
+            return;
+        }
+        seal.is_asked = true;
+        let tally = job.record.tallies[destination as usize];
+        let request = SealRequest {
+            job: id,
+            destination,
+            source_star: job.record.spec.source.star_id.clone(),
+            source_path: job.record.spec.source.path.clone(),
+            create_time: job.record.create_time,
+            tags: job.record.spec.tags.clone(),
+            is_partial: tally.dead > 0,
+            entry_count: tally.stored + tally.skipped,
+        };
+        self.ask(now, session, &star, VaultCall::Seal(request), Purpose::Seal { job: id, destination }, fx);
+    }
+
+    /// A snapshot of a job is durable.
+    pub(super) fn sealed(
+        &mut self,
+        now: Now,
+        id: JobId,
+        destination: u32,
+        info: &SnapshotInfo,
+        fx: &mut Effects,
+    ) {
+        let Some(job) = self.jobs.get_mut(&id).filter(|job| is_to_be_sealed(job)) else {
+            self.late_count += 1;
+            return;
+        };
+        let snapshots = &mut job.record.snapshots;
+        snapshots.resize(snapshots.len().max(destination as usize + 1), None);
+        snapshots[destination as usize] = Some(info.id);
+        job.is_dirty = true;
+        let star = job.record.spec.destinations[destination as usize].star_id.clone();
+        let message = format!(
+            "snapshot {} of job {id} is in the vault of {star}: {} entries, {} bytes, of which {} are new there",
+            info.id, info.entry_count, info.total_bytes, info.added_bytes
+        );
+        self.post(now, fx, (Severity::Info, star.as_str(), "vault"), Some(id), &message);
+    }
+
+    /// A vault could not seal: it is asked again later, unless it has not got what was stored.
+    pub(super) fn seal_failed(
+        &mut self,
+        now: Now,
+        id: JobId,
+        destination: u32,
+        star: &StarId,
+        problem: &VaultProblem,
+        fx: &mut Effects,
+    ) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let Some(live) = &mut job.live else { return };
+        let message = format!("the vault of {star} cannot seal job {id}: {}", problem.message);
+        match problem.failure {
+            VaultFailure::NotFound | VaultFailure::Damaged => {
+                self.end_job(now, id, JobState::Failed, &message, fx);
+            }
+            VaultFailure::Busy | VaultFailure::Full | VaultFailure::Failed => {
+                let seal = live.seals.entry(destination).or_default();
+                let wait = seal_pause(seal.pause.map(|(_, before)| before));
+                *seal = Seal {
+                    is_asked: false,
+                    pause: Some((now.monotonic + wait, wait)),
+                    problem: problem.message.clone(),
+                };
+                self.post(now, fx, (Severity::Warning, star.as_str(), "vault"), Some(id), &message);
+            }
+        }
+    }
+
+    /// The answer to a seal will not come: it is asked for again.
+    pub(super) fn seal_lost(&mut self, id: JobId, destination: u32) {
+        let live = self.jobs.get_mut(&id).and_then(|job| job.live.as_mut());
+        if let Some(seal) = live.and_then(|live| live.seals.get_mut(&destination)) {
+            seal.is_asked = false;
+        }
+    }
+
+    /// What the snapshots of a job wait for.
+    pub(super) fn seal_reasons(&self, job: &Job) -> Vec<String> {
+        if !is_to_be_sealed(job) {
+            return Vec::new();
+        }
+        let places = job.record.spec.destinations.iter().enumerate();
+        let open = places.filter(|(index, _)| job.record.snapshot_at(*index).is_none());
+        let reasons = open.map(|(index, place)| {
+            let star = &place.star_id;
+            let seals = job.live.as_ref().map(|live| &live.seals);
+            let seal = u32::try_from(index).ok().and_then(|index| seals?.get(&index));
+            match seal {
+                Some(seal) if seal.is_asked => format!("{star} makes the snapshot"),
+                Some(seal) if !seal.problem.is_empty() => {
+                    format!("{star} cannot make the snapshot yet, and is asked again: {}", seal.problem)
+                }
+                Some(_) | None => format!("{star} is to make the snapshot and is not connected"),
+            }
+        });
+        reasons.collect()
+    }
+
+    /// When a vault is asked for a seal again.
+    pub(super) fn next_seal_deadline(&self, now: Monotonic) -> Option<Monotonic> {
+        let lives = self.jobs.values().filter(|job| is_to_be_sealed(job)).filter_map(|job| job.live.as_ref());
+        let seals = lives.flat_map(|live| live.seals.values()).filter(|seal| !seal.is_asked);
+        seals.filter_map(|seal| seal.pause.map(|(until, _)| until)).filter(|until| *until > now).min()
+    }
+}

@@ -1,0 +1,419 @@
+//! What is asked of vaults, and what is known of them: calls on their way, and the catalogue of snapshots.
+//!
+//! A call belongs to one session. Its answer counts only on that session, and when the session ends whoever waits is
+//! told. The catalogue is durable, so that snapshots are listed while their Stars are away; with every hello it is
+//! compared with what the vault has, and the vault is right.
+
+use std::ops::Bound;
+
+use orbit_shared::bulletin::Severity;
+use orbit_shared::capability::Capability;
+use orbit_shared::chunk_hash::ChunkHash;
+use orbit_shared::time::{Monotonic, Now};
+use orbit_shared::vault_call::limits::{CALL_PATIENCE, CALLS_PER_STAR_MAX};
+use orbit_shared::vault_call::{SnapshotInfo, VaultCall, VaultFailure, VaultProblem, VaultReply};
+use orbit_shared::words::{JobId, SnapshotId, StarId};
+use serde::{Deserialize, Serialize};
+
+use super::event::{Action, Answer, ReplyId, SessionId};
+use super::limits::SNAPSHOTS_MAX;
+use super::refusal::Refusal;
+use super::stars::no_star;
+use super::{Change, CoordinatorMessage, Core, Effects};
+
+/// Whom a Star serves that is no Star: a program of an operator.
+const READER: &str = "operator";
+
+/// A snapshot and where it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotRecord {
+    /// The Star whose vault has it.
+    pub star: StarId,
+    /// What the vault says of it.
+    pub info: SnapshotInfo,
+}
+
+/// A snapshot in the catalogue.
+#[derive(Debug)]
+pub(super) struct Catalogued {
+    pub(super) record: SnapshotRecord,
+    /// Calls up to this number were made before it was known: a list that one of them brings may lack it.
+    since: u64,
+}
+
+/// A call that has no answer yet.
+#[derive(Debug)]
+pub(super) struct Ask {
+    session: SessionId,
+    star: StarId,
+    purpose: Purpose,
+    /// When it is given up; a seal takes as long as it takes.
+    until: Option<Monotonic>,
+}
+
+/// Who wants to know.
+#[derive(Debug)]
+pub(super) enum Purpose {
+    /// Somebody who waits for the answer, and the snapshot that it deletes.
+    Caller { reply: ReplyId, deletes: Option<SnapshotId> },
+    /// A job that is done but for this.
+    Seal { job: JobId, destination: u32 },
+    /// The catalogue. A list that was overtaken by a deletion is asked for again.
+    Catalogue { after: Option<SnapshotId>, is_overtaken: bool },
+    /// Nobody: it is made good by the next comparison if it fails.
+    Abandon,
+    /// The healer, who wants to know what is damaged.
+    Damage,
+    /// The same, who looks for a good copy of a chunk of this Star.
+    HealLocate { star: StarId, hash: ChunkHash },
+    /// The same, who has told the Star where one is.
+    Heal { hash: ChunkHash, source: StarId },
+}
+
+impl Core {
+    /// Snapshots, newest first.
+    pub fn snapshots(&self) -> Vec<&SnapshotRecord> {
+        let mut found: Vec<&SnapshotRecord> = self.snapshots.values().map(|known| &known.record).collect();
+        found.sort_by_key(|record| std::cmp::Reverse((record.info.create_time, record.info.id)));
+        found
+    }
+
+    /// The Stars whose vaults can be asked now.
+    pub fn connected_stars(&self) -> Vec<StarId> {
+        let connected = self.stars.values().filter(|star| star.session.is_some());
+        connected.map(|star| star.record.star_id.clone()).collect()
+    }
+
+    /// One snapshot.
+    pub fn snapshot(&self, id: SnapshotId) -> Option<&SnapshotRecord> {
+        self.snapshots.get(&id).map(|known| &known.record)
+    }
+
+    /// Where a snapshot can be read now, and what an operator's program may do there.
+    pub fn readable_snapshot(&self, id: SnapshotId) -> Result<(String, Capability), Refusal> {
+        let not_known =
+            || Refusal::NotFound { what: format!("snapshot {id}; ListSnapshots shows those there are") };
+        let record = self.snapshot(id).ok_or_else(not_known)?;
+        let star = self.stars.get(&record.star).filter(|star| star.session.is_some());
+        let star = star.ok_or_else(|| not_connected(&record.star))?;
+        let capability = Capability {
+            job: record.info.job,
+            source_star: record.star.clone(),
+            source_path: b"/".to_vec(),
+            destination_star: StarId::new(READER).expect("a name of letters"),
+            snapshot: Some(id),
+            is_for_chunks: false,
+        };
+        Ok((star.record.data_address.clone(), capability))
+    }
+
+    /// Takes the catalogue from the store.
+    pub(super) fn recover_snapshots(&mut self, records: Vec<SnapshotRecord>) {
+        let known = records.into_iter().map(|record| (record.info.id, Catalogued { record, since: 0 }));
+        self.snapshots = known.collect();
+    }
+
+    /// Somebody asks a vault for something; the answer comes when the vault gives it.
+    pub(super) fn vault_asked(
+        &mut self,
+        now: Now,
+        reply: ReplyId,
+        star: &StarId,
+        call: VaultCall,
+        fx: &mut Effects,
+    ) {
+        match self.may_ask(star, &call) {
+            Ok(session) => {
+                let deletes = match &call {
+                    VaultCall::DeleteSnapshot(id) => Some(*id),
+                    _ => None,
+                };
+                self.ask(now, session, star, call, Purpose::Caller { reply, deletes }, fx);
+            }
+            Err(refusal) => fx.actions.push(Action::Reply { reply, answer: Err(refusal) }),
+        }
+    }
+
+    /// The session on which a vault can be asked, or why it cannot.
+    fn may_ask(&self, name: &StarId, call: &VaultCall) -> Result<SessionId, Refusal> {
+        let star = self.stars.get(name).ok_or_else(|| no_star(name))?;
+        if let VaultCall::DeleteSnapshot(id) = call {
+            let reads_it = |job: &&super::Job| job.live.is_some() && job.record.spec.snapshot == Some(*id);
+            if let Some(job) = self.jobs.values().find(reads_it) {
+                let id = job.record.id;
+                let problem = format!("job {id} reads from it; wait for the job, or cancel it");
+                return Err(Refusal::WrongState { problem });
+            }
+        }
+        let Some(session) = star.session else {
+            return Err(not_connected(name));
+        };
+        if self.asks.values().filter(|ask| ask.session == session).count() >= CALLS_PER_STAR_MAX {
+            let problem = format!("the vault of {name} has {CALLS_PER_STAR_MAX} calls to answer already");
+            return Err(Refusal::Full { problem, retry_after: CALL_PATIENCE / 10 });
+        }
+        Ok(session)
+    }
+
+    /// Sends a call and remembers who wants to know.
+    pub(super) fn ask(
+        &mut self,
+        now: Now,
+        session: SessionId,
+        star: &StarId,
+        call: VaultCall,
+        purpose: Purpose,
+        fx: &mut Effects,
+    ) {
+        let request = self.expect_answer(now, session, star, purpose);
+        let message = CoordinatorMessage::CallVault { request, call };
+        fx.actions.push(Action::Send { session, message });
+    }
+
+    /// Numbers a call and remembers who wants to know.
+    pub(super) fn expect_answer(
+        &mut self,
+        now: Now,
+        session: SessionId,
+        star: &StarId,
+        purpose: Purpose,
+    ) -> u64 {
+        self.next_ask += 1;
+        let until = match purpose {
+            Purpose::Seal { .. } => None,
+            Purpose::Caller { .. }
+            | Purpose::Catalogue { .. }
+            | Purpose::Abandon
+            | Purpose::Damage
+            | Purpose::HealLocate { .. }
+            | Purpose::Heal { .. } => Some(now.monotonic + CALL_PATIENCE),
+        };
+        self.asks.insert(self.next_ask, Ask { session, star: star.clone(), purpose, until });
+        self.next_ask
+    }
+
+    /// Whether a vault is asked for such a purpose at the moment.
+    pub(super) fn is_asked(&self, star: &StarId, is_it: impl Fn(&Purpose) -> bool) -> bool {
+        self.asks.values().any(|ask| ask.star == *star && is_it(&ask.purpose))
+    }
+
+    /// Compares the catalogue with what a Star has that has just said hello.
+    pub(super) fn ask_for_catalogue(
+        &mut self,
+        now: Now,
+        session: SessionId,
+        star: &StarId,
+        fx: &mut Effects,
+    ) {
+        let purpose = Purpose::Catalogue { after: None, is_overtaken: false };
+        self.ask(now, session, star, VaultCall::ListSnapshots { after: None }, purpose, fx);
+    }
+
+    /// A vault has answered.
+    pub(super) fn vault_answered(
+        &mut self,
+        now: Now,
+        session: SessionId,
+        request: u64,
+        answer: Result<VaultReply, VaultProblem>,
+        fx: &mut Effects,
+    ) {
+        if self.asks.get(&request).is_none_or(|ask| ask.session != session) {
+            self.late_count += 1;
+            return;
+        }
+        let Some(Ask { star, purpose, .. }) = self.asks.remove(&request) else { return };
+        match purpose {
+            Purpose::Caller { reply, deletes } => {
+                if let (Ok(_), Some(id)) = (&answer, deletes) {
+                    self.forget_snapshot(id, fx);
+                    self.overtake_lists(&star);
+                }
+                if matches!(&answer, Ok(VaultReply::Scrub(info)) if info.damaged_chunks > 0) {
+                    self.look_for_damage(now, &star, fx);
+                }
+                let answer = answer.map(|reply| Answer::Vault(Box::new(reply))).map_err(refusal);
+                fx.actions.push(Action::Reply { reply, answer });
+            }
+            Purpose::Seal { job, destination } => match answer {
+                Ok(VaultReply::Sealed(info)) => {
+                    self.catalogue(&star, info.clone(), fx);
+                    self.sealed(now, job, destination, &info, fx);
+                }
+                Ok(_) => self.late_count += 1,
+                Err(problem) => self.seal_failed(now, job, destination, &star, &problem, fx),
+            },
+            Purpose::Catalogue { after, is_overtaken } => match answer {
+                Ok(VaultReply::Snapshots { snapshots, stages, is_end }) => {
+                    if is_overtaken {
+                        return self.ask_for_catalogue(now, session, &star, fx);
+                    }
+                    let last = snapshots.last().map(|info| info.id).filter(|_| !is_end);
+                    self.compare(now, request, &star, (after, last), snapshots, fx);
+                    self.abandon_stages(now, session, &star, &stages, fx);
+                    if let Some(after) = last {
+                        let call = VaultCall::ListSnapshots { after: Some(after) };
+                        let purpose = Purpose::Catalogue { after: Some(after), is_overtaken: false };
+                        self.ask(now, session, &star, call, purpose, fx);
+                    }
+                }
+                Ok(_) => self.late_count += 1,
+                Err(problem) => {
+                    let message =
+                        format!("the vault of {star} does not list its snapshots: {}", problem.message);
+                    self.post(now, fx, (Severity::Warning, star.as_str(), "vault"), None, &message);
+                }
+            },
+            Purpose::Abandon => {}
+            Purpose::Damage => self.damage_listed(now, &star, answer, fx),
+            Purpose::HealLocate { star: damaged, hash } => {
+                self.heal_located(now, &star, &(damaged, hash), answer, fx);
+            }
+            Purpose::Heal { hash, source } => self.heal_ended(now, &star, (hash, source), answer, fx),
+        }
+    }
+
+    /// Takes over a page of a vault's list: what lies between its ends and is not in it is there no more.
+    fn compare(
+        &mut self,
+        now: Now,
+        request: u64,
+        star: &StarId,
+        (after, last): (Option<SnapshotId>, Option<SnapshotId>),
+        page: Vec<SnapshotInfo>,
+        fx: &mut Effects,
+    ) {
+        let listed: std::collections::BTreeSet<SnapshotId> = page.iter().map(|info| info.id).collect();
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let to = last.map_or(Bound::Unbounded, Bound::Included);
+        let is_gone = |(id, known): &(&SnapshotId, &Catalogued)| {
+            known.record.star == *star && known.since < request && !listed.contains(id)
+        };
+        let gone: Vec<SnapshotId> =
+            self.snapshots.range((from, to)).filter(is_gone).map(|(&id, _)| id).collect();
+        for id in gone {
+            self.forget_snapshot(id, fx);
+            let message = format!("snapshot {id} is not in the vault of {star} any more");
+            self.post(now, fx, (Severity::Warning, star.as_str(), "vault"), None, &message);
+        }
+        for info in page {
+            self.catalogue(star, info, fx);
+        }
+    }
+
+    /// Notes a snapshot, if it is not known as it is.
+    fn catalogue(&mut self, star: &StarId, info: SnapshotInfo, fx: &mut Effects) {
+        let id = info.id;
+        let record = SnapshotRecord { star: star.clone(), info };
+        match self.snapshots.get(&id) {
+            Some(known) if known.record == record => return,
+            // Two vaults with one snapshot are one vault that was copied; the first one that spoke has it.
+            Some(known) if known.record.star != *star => return,
+            None if self.snapshots.len() >= SNAPSHOTS_MAX => return,
+            Some(_) | None => {}
+        }
+        fx.changes.push(Change::PutSnapshot(Box::new(record.clone())));
+        self.snapshots.insert(id, Catalogued { record, since: self.next_ask });
+    }
+
+    fn forget_snapshot(&mut self, id: SnapshotId, fx: &mut Effects) {
+        if self.snapshots.remove(&id).is_some() {
+            fx.changes.push(Change::RemoveSnapshot(id));
+        }
+    }
+
+    /// The snapshots of a Star that is removed from the grid are not known any more.
+    pub(super) fn forget_snapshots_of(&mut self, star: &StarId, fx: &mut Effects) {
+        let of_star = self.snapshots.iter().filter(|(_, known)| known.record.star == *star);
+        let ids: Vec<SnapshotId> = of_star.map(|(&id, _)| id).collect();
+        for id in ids {
+            self.forget_snapshot(id, fx);
+        }
+    }
+
+    /// A list that is on its way may still name what was deleted.
+    fn overtake_lists(&mut self, star: &StarId) {
+        for ask in self.asks.values_mut().filter(|ask| ask.star == *star) {
+            if let Purpose::Catalogue { is_overtaken, .. } = &mut ask.purpose {
+                *is_overtaken = true;
+            }
+        }
+    }
+
+    /// Gives up what a vault has of jobs that will not go on.
+    fn abandon_stages(
+        &mut self,
+        now: Now,
+        session: SessionId,
+        star: &StarId,
+        stages: &[(JobId, u32)],
+        fx: &mut Effects,
+    ) {
+        for &(job, destination) in stages {
+            let is_open = self.jobs.get(&job).is_some_and(|job| {
+                let place = job.record.spec.destinations.get(destination as usize);
+                job.live.is_some() && place.is_some_and(|place| place.star_id == *star)
+            });
+            if !is_open {
+                let call = VaultCall::Abandon { job, destination };
+                self.ask(now, session, star, call, Purpose::Abandon, fx);
+            }
+        }
+    }
+
+    /// A session has ended, and with it every call on it.
+    pub(super) fn end_asks(&mut self, session: SessionId, fx: &mut Effects) {
+        let ended: Vec<u64> =
+            self.asks.iter().filter(|(_, ask)| ask.session == session).map(|(&id, _)| id).collect();
+        for id in ended {
+            let Some(ask) = self.asks.remove(&id) else { continue };
+            self.end_ask(ask, "its session ended before its vault answered; try again", fx);
+        }
+    }
+
+    /// Gives up the calls that take too long.
+    pub(super) fn expire_asks(&mut self, now: Now, fx: &mut Effects) {
+        let is_over = |ask: &Ask| ask.until.is_some_and(|until| until <= now.monotonic);
+        let over: Vec<u64> = self.asks.iter().filter(|(_, ask)| is_over(ask)).map(|(&id, _)| id).collect();
+        for id in over {
+            let Some(ask) = self.asks.remove(&id) else { continue };
+            self.end_ask(ask, "its vault did not answer in time; try again", fx);
+        }
+    }
+
+    fn end_ask(&mut self, ask: Ask, why: &str, fx: &mut Effects) {
+        match ask.purpose {
+            Purpose::Caller { reply, deletes: _ } => {
+                let refusal = Refusal::Unavailable { problem: format!("{}: {why}", ask.star) };
+                fx.actions.push(Action::Reply { reply, answer: Err(refusal) });
+            }
+            Purpose::Seal { job, destination } => self.seal_lost(job, destination),
+            // The next hello asks again.
+            Purpose::Catalogue { .. } | Purpose::Abandon | Purpose::Damage => {}
+            Purpose::HealLocate { star, hash } => self.heal_lost(&star, hash),
+            Purpose::Heal { hash, source: _ } => self.heal_lost(&ask.star, hash),
+        }
+    }
+
+    /// When the next call takes too long.
+    pub(super) fn next_ask_deadline(&self) -> Option<Monotonic> {
+        self.asks.values().filter_map(|ask| ask.until).min()
+    }
+}
+
+fn not_connected(star: &StarId) -> Refusal {
+    let problem = format!("{star} is not connected, so its vault cannot be asked; start its agent");
+    Refusal::Unavailable { problem }
+}
+
+/// A vault's refusal as the caller's.
+fn refusal(problem: VaultProblem) -> Refusal {
+    let VaultProblem { failure, message } = problem;
+    match failure {
+        VaultFailure::NotFound => Refusal::NotFound { what: message },
+        VaultFailure::Busy => Refusal::WrongState { problem: message },
+        VaultFailure::Full => Refusal::Full { problem: message, retry_after: CALL_PATIENCE },
+        VaultFailure::Damaged => Refusal::Damaged { problem: message },
+        VaultFailure::Failed => Refusal::Unavailable { problem: message },
+    }
+}

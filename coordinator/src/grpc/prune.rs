@@ -1,0 +1,99 @@
+//! Retention: which snapshots a policy keeps, and the deletion of the others.
+//!
+//! Snapshots of one source in one vault stand in for each other; the newest there says nothing about another vault.
+
+use std::collections::BTreeMap;
+
+use orbit_proto::v1;
+use orbit_shared::retention::{Decision, Retained, RetentionPolicy, plan};
+use orbit_shared::words::SnapshotId;
+use tonic::Status;
+
+use super::status::refused;
+use super::vaults::{SnapshotFilter, path_filter, snapshot};
+use super::{Faces, convert};
+use crate::core::{Refusal, SnapshotRecord};
+
+impl Faces {
+    /// Decides on all snapshots that the request is about, and deletes those that go, unless only a plan is wanted.
+    pub(super) async fn prune(
+        &self,
+        request: v1::PruneSnapshotsRequest,
+    ) -> Result<Vec<v1::RetentionDecision>, Status> {
+        let policy = read_policy(request.policy)?;
+        let filter = SnapshotFilter {
+            star: convert::star_filter(request.star_id)?,
+            job: None,
+            source_star: match request.source_star_id {
+                text if text.is_empty() => None,
+                text => Some(convert::star_id("source_star_id", text)?),
+            },
+            source_path: path_filter(request.source_path),
+            tags: request.tags,
+        };
+        let records = self.snapshots_like(filter).await?;
+        let retained: Vec<_> = records.iter().map(retained).collect();
+        let mut records: BTreeMap<SnapshotId, SnapshotRecord> =
+            records.into_iter().map(|record| (record.info.id, record)).collect();
+        let mut decisions = Vec::new();
+        for decision in plan(&policy, &retained) {
+            let Some(record) = records.remove(&decision.key) else { continue };
+            decisions.push(self.carry_out(&decision, record, request.plan_only).await);
+        }
+        Ok(decisions)
+    }
+
+    async fn carry_out(
+        &self,
+        decision: &Decision<SnapshotId>,
+        record: SnapshotRecord,
+        is_plan: bool,
+    ) -> v1::RetentionDecision {
+        let is_kept = decision.is_kept();
+        let deleted = if is_kept || is_plan { None } else { Some(self.delete_one(&record).await) };
+        let reasons: Vec<String> = decision.reasons.iter().map(ToString::to_string).collect();
+        v1::RetentionDecision {
+            is_kept,
+            reason: match &decision.why_not {
+                Some(why_not) if !is_kept => why_not.clone(),
+                Some(_) | None => reasons.join(", "),
+            },
+            is_deleted: matches!(deleted, Some(Ok(()))),
+            problem: match deleted {
+                Some(Err(refusal)) => refusal.to_string(),
+                Some(Ok(())) | None => String::new(),
+            },
+            snapshot: Some(snapshot(record)),
+        }
+    }
+}
+
+type Group = (String, String, Vec<u8>);
+
+fn retained(record: &SnapshotRecord) -> Retained<SnapshotId, Group> {
+    let info = &record.info;
+    Retained {
+        key: info.id,
+        group: (record.star.to_string(), info.source_star.to_string(), info.source_path.clone()),
+        time: info.create_time,
+        tags: info.tags.clone(),
+    }
+}
+
+fn read_policy(policy: Option<v1::RetentionPolicy>) -> Result<RetentionPolicy, Status> {
+    let policy = policy.unwrap_or_default();
+    let policy = RetentionPolicy {
+        keep_last: policy.keep_last,
+        hourly: policy.keep_hourly,
+        daily: policy.keep_daily,
+        weekly: policy.keep_weekly,
+        monthly: policy.keep_monthly,
+        yearly: policy.keep_yearly,
+        tags: policy.keep_tags.into_iter().collect(),
+    };
+    if policy.is_empty() {
+        let problem = "has no rule; give at least one, such as keep_last, so that it is clear what stays";
+        return Err(refused(Refusal::invalid("policy", problem)));
+    }
+    Ok(policy)
+}

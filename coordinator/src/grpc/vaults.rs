@@ -1,0 +1,354 @@
+//! VaultService: snapshots from the catalogue, everything else from the vault in question.
+
+use orbit_proto::convert::timestamp_to_wire;
+use orbit_proto::v1;
+use orbit_proto::v1::vault_service_server::VaultService;
+use orbit_shared::chunk_hash::ChunkHash;
+use orbit_shared::entry::{EntryKind, display_path, is_confined};
+use orbit_shared::vault_call::{SnapshotEntry, VaultCall, VaultReply};
+use orbit_shared::words::{JobId, SnapshotId, StarId};
+use tonic::{Request, Response, Status};
+
+use super::status::refused;
+use super::{Faces, convert, page};
+use crate::core::{Core, Refusal, SnapshotRecord};
+
+const SNAPSHOTS_LIST: &str = "snapshots";
+const ENTRIES_LIST: &str = "snapshot-entries";
+const CONTAINERS_LIST: &str = "containers";
+/// Vaults that are asked at a time for a chunk.
+const LOCATED_AT_ONCE: usize = 16;
+
+/// Which snapshots are looked at.
+#[derive(Debug, Default, Clone)]
+pub(super) struct SnapshotFilter {
+    pub(super) star: Option<StarId>,
+    pub(super) job: Option<JobId>,
+    pub(super) source_star: Option<StarId>,
+    pub(super) source_path: Option<Vec<u8>>,
+    pub(super) tags: Vec<String>,
+}
+
+impl SnapshotFilter {
+    pub(super) fn is_match(&self, record: &SnapshotRecord) -> bool {
+        let info = &record.info;
+        self.star.as_ref().is_none_or(|star| record.star == *star)
+            && self.job.is_none_or(|job| info.job == job)
+            && self.source_star.as_ref().is_none_or(|star| info.source_star == *star)
+            && self.source_path.as_ref().is_none_or(|path| info.source_path == *path)
+            && self.tags.iter().all(|tag| info.tags.contains(tag))
+    }
+}
+
+/// The path of a filter, where empty means any.
+pub(super) fn path_filter(path: String) -> Option<Vec<u8>> {
+    (!path.is_empty()).then(|| path.into_bytes())
+}
+
+/// A snapshot's name from a request.
+pub(super) fn snapshot_id(text: &str) -> Result<SnapshotId, Status> {
+    text.parse().map_err(|error: orbit_shared::words::SnapshotIdError| {
+        refused(Refusal::invalid("snapshot_id", format!("is {text:?}; {error}")))
+    })
+}
+
+/// A path in a snapshot's tree, with a slash before it or without.
+fn tree_path(path: &str) -> Result<Vec<u8>, Status> {
+    let path = path.strip_prefix('/').unwrap_or(path);
+    let path = path.strip_suffix('/').unwrap_or(path).as_bytes();
+    if is_confined(path) {
+        return Ok(path.to_vec());
+    }
+    let problem =
+        format!("is {:?}; `.`, `..`, empty parts and NUL are not allowed in it", display_path(path));
+    Err(refused(Refusal::invalid("path", problem)))
+}
+
+/// A snapshot.
+pub(super) fn snapshot(record: SnapshotRecord) -> v1::Snapshot {
+    let info = record.info;
+    let source = crate::core::Location { star_id: info.source_star, path: info.source_path };
+    v1::Snapshot {
+        snapshot_id: info.id.to_string(),
+        star_id: record.star.to_string(),
+        job_id: info.job.0,
+        destination: info.destination,
+        source: Some(convert::location(source)),
+        create_time: Some(timestamp_to_wire(info.create_time)),
+        tags: info.tags,
+        is_partial: info.is_partial,
+        entry_count: info.entry_count,
+        file_count: info.file_count,
+        total_bytes: info.total_bytes,
+        added_bytes: info.added_bytes,
+    }
+}
+
+fn snapshot_entry(listed: SnapshotEntry) -> v1::SnapshotEntry {
+    let entry = listed.entry;
+    let (link_target, is_file) = match &entry.kind {
+        EntryKind::Symlink { target } => (display_path(target), false),
+        EntryKind::File { .. } => (String::new(), true),
+        EntryKind::Directory
+        | EntryKind::Fifo
+        | EntryKind::Socket
+        | EntryKind::CharacterDevice
+        | EntryKind::BlockDevice
+        | EntryKind::Unreadable { .. } => (String::new(), false),
+    };
+    let content_hash = if is_file { listed.content_hash.to_vec() } else { Vec::new() };
+    v1::SnapshotEntry {
+        path: display_path(&entry.path),
+        kind: convert::entry_kind(&entry.kind).into(),
+        size_bytes: entry.size(),
+        mode: entry.mode,
+        modify_time: Some(timestamp_to_wire(entry.modified)),
+        link_target,
+        chunk_count: listed.chunk_count,
+        content_hash: content_hash.into(),
+        raw_path: entry.path.into(),
+    }
+}
+
+/// A vault that answers something else than was asked is a vault that did not answer.
+fn unexpected(star: &StarId) -> Status {
+    let problem = format!("the vault of {star} answered something else; is its version another?");
+    refused(Refusal::Unavailable { problem })
+}
+
+impl Faces {
+    /// Snapshots that match, newest first.
+    pub(super) async fn snapshots_like(&self, filter: SnapshotFilter) -> Result<Vec<SnapshotRecord>, Status> {
+        let look = move |core: &Core, _| {
+            let records = core.snapshots().into_iter().filter(|record| filter.is_match(record));
+            records.cloned().collect::<Vec<_>>()
+        };
+        self.inbox.view(look).await.map_err(refused)
+    }
+
+    async fn one_snapshot(&self, id: SnapshotId) -> Result<SnapshotRecord, Status> {
+        let found = self.inbox.view(move |core, _| core.snapshot(id).cloned()).await.map_err(refused)?;
+        found.ok_or_else(|| {
+            let what = format!("snapshot {id}; ListSnapshots shows those there are");
+            refused(Refusal::NotFound { what })
+        })
+    }
+
+    /// Deletes one snapshot in its vault, and then in the catalogue.
+    pub(super) async fn delete_one(&self, record: &SnapshotRecord) -> Result<(), Refusal> {
+        let call = VaultCall::DeleteSnapshot(record.info.id);
+        self.inbox.ask_vault(record.star.clone(), call).await.map(drop)
+    }
+}
+
+#[tonic::async_trait]
+impl VaultService for Faces {
+    async fn list_snapshots(
+        &self,
+        request: Request<v1::ListSnapshotsRequest>,
+    ) -> Result<Response<v1::ListSnapshotsResponse>, Status> {
+        let request = request.into_inner();
+        let size = page::page_size("page_size", request.page_size)?;
+        let after = page::key(SNAPSHOTS_LIST, &request.page_token)?;
+        let after = after.map(|text| snapshot_id(&text)).transpose()?;
+        let filter = SnapshotFilter {
+            star: convert::star_filter(request.star_id)?,
+            job: convert::job_filter(request.job_id),
+            source_star: match request.source_star_id {
+                text if text.is_empty() => None,
+                text => Some(convert::star_id("source_star_id", text)?),
+            },
+            source_path: path_filter(request.source_path),
+            tags: request.tags,
+        };
+        let mut found = self.snapshots_like(filter).await?;
+        if let Some(after) = after {
+            // One that was deleted since the page before: the page begins anew rather than nowhere.
+            let start = found.iter().position(|record| record.info.id == after).map_or(0, |index| index + 1);
+            found.drain(..start);
+        }
+        let last =
+            found.get(size - 1).filter(|_| found.len() > size).map(|record| record.info.id.to_string());
+        found.truncate(size);
+        Ok(Response::new(v1::ListSnapshotsResponse {
+            snapshots: found.into_iter().map(snapshot).collect(),
+            next_page_token: last.map(|key| page::token(SNAPSHOTS_LIST, &key)).unwrap_or_default(),
+        }))
+    }
+
+    async fn get_snapshot(
+        &self,
+        request: Request<v1::GetSnapshotRequest>,
+    ) -> Result<Response<v1::GetSnapshotResponse>, Status> {
+        let record = self.one_snapshot(snapshot_id(&request.into_inner().snapshot_id)?).await?;
+        Ok(Response::new(v1::GetSnapshotResponse { snapshot: Some(snapshot(record)) }))
+    }
+
+    async fn delete_snapshot(
+        &self,
+        request: Request<v1::DeleteSnapshotRequest>,
+    ) -> Result<Response<v1::DeleteSnapshotResponse>, Status> {
+        let record = self.one_snapshot(snapshot_id(&request.into_inner().snapshot_id)?).await?;
+        self.delete_one(&record).await.map_err(refused)?;
+        Ok(Response::new(v1::DeleteSnapshotResponse { snapshot: Some(snapshot(record)) }))
+    }
+
+    async fn restore_snapshot(
+        &self,
+        request: Request<v1::RestoreSnapshotRequest>,
+    ) -> Result<Response<v1::RestoreSnapshotResponse>, Status> {
+        let request = request.into_inner();
+        let record = self.one_snapshot(snapshot_id(&request.snapshot_id)?).await?;
+        let path = tree_path(&request.path)?;
+        let source = v1::Location {
+            star_id: record.star.to_string(),
+            raw_path: [b"/".as_slice(), &path].concat().into(),
+            snapshot_id: record.info.id.to_string(),
+            ..v1::Location::default()
+        };
+        let spec = v1::JobSpec {
+            source: Some(source),
+            destinations: request.destination.into_iter().collect(),
+            include: request.include,
+            exclude: request.exclude,
+            max_bytes_per_second: request.max_bytes_per_second,
+            ..v1::JobSpec::default()
+        };
+        let job = self.create_job_as(Some(spec), request.request_id).await?;
+        Ok(Response::new(v1::RestoreSnapshotResponse { job: Some(job) }))
+    }
+
+    async fn list_snapshot_entries(
+        &self,
+        request: Request<v1::ListSnapshotEntriesRequest>,
+    ) -> Result<Response<v1::ListSnapshotEntriesResponse>, Status> {
+        let request = request.into_inner();
+        let record = self.one_snapshot(snapshot_id(&request.snapshot_id)?).await?;
+        let count_max = page::page_size("page_size", request.page_size)?;
+        let after = page::bytes(ENTRIES_LIST, &request.page_token)?;
+        let call = VaultCall::ListEntries {
+            snapshot: record.info.id,
+            path: tree_path(&request.path)?,
+            after,
+            count_max,
+        };
+        let reply = self.inbox.ask_vault(record.star.clone(), call).await.map_err(refused)?;
+        let VaultReply::Entries { entries, is_end } = reply else { return Err(unexpected(&record.star)) };
+        let last = entries.last().filter(|_| !is_end).map(|last| last.entry.path.clone());
+        Ok(Response::new(v1::ListSnapshotEntriesResponse {
+            entries: entries.into_iter().map(snapshot_entry).collect(),
+            next_page_token: last.map(|path| page::bytes_token(ENTRIES_LIST, &path)).unwrap_or_default(),
+        }))
+    }
+
+    async fn get_read_grant(
+        &self,
+        request: Request<v1::GetReadGrantRequest>,
+    ) -> Result<Response<v1::GetReadGrantResponse>, Status> {
+        let id = snapshot_id(&request.into_inner().snapshot_id)?;
+        self.one_snapshot(id).await?;
+        let grant = self.inbox.read_grant(id).await.map_err(refused)?;
+        Ok(Response::new(v1::GetReadGrantResponse {
+            data_address: grant.address,
+            token: grant.token,
+            job_id: grant.capability.job.0,
+            source_path: display_path(&grant.capability.source_path),
+            destination_star_id: grant.capability.destination_star.to_string(),
+        }))
+    }
+
+    async fn prune_snapshots(
+        &self,
+        request: Request<v1::PruneSnapshotsRequest>,
+    ) -> Result<Response<v1::PruneSnapshotsResponse>, Status> {
+        let decisions = self.prune(request.into_inner()).await?;
+        Ok(Response::new(v1::PruneSnapshotsResponse { decisions }))
+    }
+
+    async fn list_containers(
+        &self,
+        request: Request<v1::ListContainersRequest>,
+    ) -> Result<Response<v1::ListContainersResponse>, Status> {
+        let request = request.into_inner();
+        let count_max = page::page_size("page_size", request.page_size)?;
+        let after = page::key(CONTAINERS_LIST, &request.page_token)?;
+        let star = convert::star_id("star_id", request.star_id)?;
+        let call = VaultCall::ListContainers { after, count_max };
+        let reply = self.inbox.ask_vault(star.clone(), call).await.map_err(refused)?;
+        let VaultReply::Containers { containers, is_end } = reply else { return Err(unexpected(&star)) };
+        let last = containers.last().filter(|_| !is_end).map(|last| last.id.clone());
+        let containers = containers
+            .into_iter()
+            .map(|info| v1::Container { star_id: star.to_string(), ..v1::Container::from(info) });
+        Ok(Response::new(v1::ListContainersResponse {
+            containers: containers.collect(),
+            next_page_token: last.map(|key| page::token(CONTAINERS_LIST, &key)).unwrap_or_default(),
+        }))
+    }
+
+    async fn locate_chunk(
+        &self,
+        request: Request<v1::LocateChunkRequest>,
+    ) -> Result<Response<v1::LocateChunkResponse>, Status> {
+        let request = request.into_inner();
+        let hash: ChunkHash =
+            request.chunk_hash.parse().map_err(|error: orbit_shared::chunk_hash::ChunkHashError| {
+                refused(Refusal::invalid("chunk_hash", error.to_string()))
+            })?;
+        let stars = match convert::star_filter(request.star_id)? {
+            Some(star) => vec![star],
+            None => self.inbox.view(|core, _| core.connected_stars()).await.map_err(refused)?,
+        };
+        let is_one = stars.len() == 1;
+        let mut locations = Vec::new();
+        for group in stars.chunks(LOCATED_AT_ONCE) {
+            let asked = group.iter().map(|star| async move {
+                (star, self.inbox.ask_vault(star.clone(), VaultCall::LocateChunk(hash)).await)
+            });
+            for (star, answer) in futures::future::join_all(asked).await {
+                match answer {
+                    Ok(VaultReply::Located(Some(place))) => locations.push(v1::ChunkLocation {
+                        star_id: star.to_string(),
+                        ..v1::ChunkLocation::from(place)
+                    }),
+                    Ok(_) => {}
+                    Err(refusal) if is_one => return Err(refused(refusal)),
+                    // It left meanwhile; like those that are away it is not among the places.
+                    Err(_) => {}
+                }
+            }
+        }
+        Ok(Response::new(v1::LocateChunkResponse { locations }))
+    }
+
+    async fn collect_garbage(
+        &self,
+        request: Request<v1::CollectGarbageRequest>,
+    ) -> Result<Response<v1::CollectGarbageResponse>, Status> {
+        let request = request.into_inner();
+        let star = convert::star_id("star_id", request.star_id)?;
+        let call = VaultCall::Collect {
+            is_plan: request.plan_only,
+            ignores_undo_window: request.ignore_undo_window,
+        };
+        let reply = self.inbox.ask_vault(star.clone(), call).await.map_err(refused)?;
+        let VaultReply::Collection(info) = reply else { return Err(unexpected(&star)) };
+        Ok(Response::new(v1::CollectGarbageResponse { collection: Some(info.into()) }))
+    }
+
+    async fn scrub_vault(
+        &self,
+        request: Request<v1::ScrubVaultRequest>,
+    ) -> Result<Response<v1::ScrubVaultResponse>, Status> {
+        let request = request.into_inner();
+        let star = convert::star_id("star_id", request.star_id)?;
+        let bytes_per_second = u64::try_from(request.max_bytes_per_second).map_err(|_| {
+            let problem = format!("is {}, must be 0 (no limit) or more", request.max_bytes_per_second);
+            refused(Refusal::invalid("max_bytes_per_second", problem))
+        })?;
+        let call = VaultCall::Scrub { bytes_per_second, is_everything: request.check_all };
+        let reply = self.inbox.ask_vault(star.clone(), call).await.map_err(refused)?;
+        let VaultReply::Scrub(info) = reply else { return Err(unexpected(&star)) };
+        Ok(Response::new(v1::ScrubVaultResponse { scrub: Some(info.into()) }))
+    }
+}

@@ -1,0 +1,102 @@
+//! Calls of vaults.
+
+use bytes::Bytes;
+use orbit_shared::vault_call::{HealRequest, VaultCall};
+use orbit_shared::words::JobId;
+
+use super::{
+    chunk_hash, count_to_wire, hash_to_wire, optional_snapshot_id, page_size, snapshot_id,
+    snapshot_id_to_wire, star_id,
+};
+use crate::convert::entry::confined_path;
+use crate::convert::{ConvertError, required};
+use crate::v1;
+use crate::v1::session_vault_call::Call;
+
+/// A call as it goes to a Star.
+pub(in crate::convert) fn vault_call_to_wire(request_id: u64, call: VaultCall) -> v1::SessionVaultCall {
+    let call = match call {
+        VaultCall::Seal(seal) => Call::Seal(seal.into()),
+        VaultCall::Abandon { job, destination } => {
+            Call::Abandon(v1::SessionStage { job_id: job.0, destination })
+        }
+        VaultCall::ListSnapshots { after } => {
+            Call::ListSnapshots(v1::SessionListSnapshots { after_id: snapshot_id_to_wire(after) })
+        }
+        VaultCall::DeleteSnapshot(id) => {
+            Call::DeleteSnapshot(v1::SessionDeleteSnapshot { snapshot_id: id.to_string() })
+        }
+        VaultCall::ListEntries { snapshot, path, after, count_max } => {
+            Call::ListEntries(v1::SessionListEntries {
+                snapshot_id: snapshot.to_string(),
+                path: path.into(),
+                after: after.map(Bytes::from),
+                count_max: count_to_wire(count_max),
+            })
+        }
+        VaultCall::ListContainers { after, count_max } => Call::ListContainers(v1::SessionListContainers {
+            after_id: after.unwrap_or_default(),
+            count_max: count_to_wire(count_max),
+        }),
+        VaultCall::LocateChunk(hash) => {
+            Call::LocateChunk(v1::SessionLocateChunk { chunk_hash: hash_to_wire(hash) })
+        }
+        VaultCall::Collect { is_plan, ignores_undo_window } => {
+            Call::Collect(v1::SessionCollect { is_plan, ignores_undo_window })
+        }
+        VaultCall::Scrub { bytes_per_second, is_everything } => {
+            Call::Scrub(v1::SessionScrub { bytes_per_second, is_everything })
+        }
+        VaultCall::ListDamaged => Call::ListDamaged(v1::SessionListDamaged {}),
+        VaultCall::Heal(heal) => Call::Heal(v1::SessionHeal {
+            chunk_hash: hash_to_wire(heal.hash),
+            source_star_id: heal.source_star.into(),
+            source_address: heal.source_address,
+            token: heal.token,
+        }),
+    };
+    v1::SessionVaultCall { request_id, call: Some(call) }
+}
+
+/// A call as it comes from the coordinator.
+pub(in crate::convert) fn vault_call_from_wire(
+    wire: v1::SessionVaultCall,
+) -> Result<(u64, VaultCall), ConvertError> {
+    let call = match required("call", wire.call)? {
+        Call::Seal(seal) => VaultCall::Seal(seal.try_into()?),
+        Call::Abandon(stage) => {
+            VaultCall::Abandon { job: JobId(stage.job_id), destination: stage.destination }
+        }
+        Call::ListSnapshots(list) => {
+            VaultCall::ListSnapshots { after: optional_snapshot_id("after_id", &list.after_id)? }
+        }
+        Call::DeleteSnapshot(delete) => {
+            VaultCall::DeleteSnapshot(snapshot_id("snapshot_id", &delete.snapshot_id)?)
+        }
+        Call::ListEntries(list) => VaultCall::ListEntries {
+            snapshot: snapshot_id("snapshot_id", &list.snapshot_id)?,
+            path: confined_path("path", list.path)?,
+            after: list.after.map(|path| confined_path("after", path)).transpose()?,
+            count_max: page_size("count_max", list.count_max)?,
+        },
+        Call::ListContainers(list) => VaultCall::ListContainers {
+            after: (!list.after_id.is_empty()).then_some(list.after_id),
+            count_max: page_size("count_max", list.count_max)?,
+        },
+        Call::LocateChunk(locate) => VaultCall::LocateChunk(chunk_hash("chunk_hash", &locate.chunk_hash)?),
+        Call::Collect(collect) => {
+            VaultCall::Collect { is_plan: collect.is_plan, ignores_undo_window: collect.ignores_undo_window }
+        }
+        Call::Scrub(scrub) => {
+            VaultCall::Scrub { bytes_per_second: scrub.bytes_per_second, is_everything: scrub.is_everything }
+        }
+        Call::ListDamaged(v1::SessionListDamaged {}) => VaultCall::ListDamaged,
+        Call::Heal(heal) => VaultCall::Heal(HealRequest {
+            hash: chunk_hash("chunk_hash", &heal.chunk_hash)?,
+            source_star: star_id("source_star_id", heal.source_star_id)?,
+            source_address: heal.source_address,
+            token: heal.token,
+        }),
+    };
+    Ok((wire.request_id, call))
+}

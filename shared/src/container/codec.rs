@@ -1,0 +1,135 @@
+//! How the bytes of a chunk are stored: as they are, or as one zstd frame if that saves enough.
+//!
+//! Behind a frame stands its CRC-32. The hash of a chunk is that of its raw bytes, and a frame has bits that say nothing of
+//! them; with it every changed bit is noticed, and no damaged frame reaches the decoder.
+
+use std::borrow::Cow;
+
+use super::format::CHUNK_BYTES_MAX;
+
+/// What is looked at before a chunk is compressed.
+const SAMPLE_BYTES: usize = 4096;
+/// What is tried before all of a large chunk is compressed.
+const TRIAL_BYTES: usize = 64 * 1024;
+/// Length of what stands behind a frame.
+const CHECK_BYTES: usize = 4;
+/// Below this a frame's own header eats what it saves.
+const WORTHWHILE_BYTES_MIN: usize = 64;
+/// A chunk is stored compressed if that saves at least one part in so many.
+const SAVING_PARTS: usize = 16;
+
+/// The bytes of a chunk as they go into a container.
+#[derive(Debug, Clone)]
+pub struct Stored<'a> {
+    /// The bytes of the file.
+    pub bytes: Cow<'a, [u8]>,
+    /// How many bytes the chunk has.
+    pub raw_length: u32,
+}
+
+impl<'a> Stored<'a> {
+    /// As they are.
+    pub fn raw(bytes: &'a [u8]) -> Self {
+        // A chunk that is too large for its length to fit is refused when it is appended.
+        let raw_length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        Self { bytes: Cow::Borrowed(bytes), raw_length }
+    }
+
+    /// Compressed at this level of zstd if a sample promises that it pays and it does.
+    pub fn compressed(bytes: &'a [u8], compressor: &mut zstd::bulk::Compressor<'_>) -> Self {
+        let raw = Self::raw(bytes);
+        if bytes.len() < WORTHWHILE_BYTES_MIN || looks_random(bytes) {
+            return raw;
+        }
+        let pays = |part: &[u8], compressor: &mut zstd::bulk::Compressor<'_>| {
+            let compressed = compressor.compress(part).ok()?;
+            (compressed.len() + CHECK_BYTES + part.len() / SAVING_PARTS < part.len()).then_some(compressed)
+        };
+        // A large chunk whose beginning does not shrink is left alone.
+        if bytes.len() > 2 * TRIAL_BYTES && pays(&bytes[..TRIAL_BYTES], compressor).is_none() {
+            return raw;
+        }
+        let Some(mut stored) = pays(bytes, compressor) else { return raw };
+        let check = crc32fast::hash(&stored);
+        stored.extend_from_slice(&check.to_le_bytes());
+        Self { bytes: Cow::Owned(stored), raw_length: raw.raw_length }
+    }
+
+    /// How many bytes of the file it takes.
+    pub fn length(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+}
+
+/// The raw bytes of a compressed chunk, if it is whole and has exactly this many. Never takes memory for more.
+pub fn decompress(stored: &[u8], raw_length: u32) -> Option<Vec<u8>> {
+    let (frame, check) = stored.split_last_chunk::<CHECK_BYTES>()?;
+    if raw_length > CHUNK_BYTES_MAX || crc32fast::hash(frame).to_le_bytes() != *check {
+        return None;
+    }
+    let raw = zstd::bulk::decompress(frame, raw_length as usize).ok()?;
+    (raw.len() == raw_length as usize).then_some(raw)
+}
+
+/// Whether a sample uses all values of a byte nearly alike, as encrypted and compressed content does: counts how often
+/// two bytes of the sample are equal, which for random ones is once in 256 pairs.
+fn looks_random(bytes: &[u8]) -> bool {
+    let sample = if bytes.len() <= SAMPLE_BYTES {
+        bytes
+    } else {
+        let start = (bytes.len() - SAMPLE_BYTES) / 2;
+        &bytes[start..start + SAMPLE_BYTES]
+    };
+    if sample.len() < 512 {
+        return false;
+    }
+    let mut counts = [0_u64; 256];
+    for byte in sample {
+        counts[usize::from(*byte)] += 1;
+    }
+    let length = sample.len() as u64;
+    let pairs: u64 = counts.iter().map(|count| count * count.saturating_sub(1)).sum();
+    // Random content has length * (length - 1) / 256 of them; text has several times as many.
+    pairs * 256 * 10 < length * (length - 1) * 12
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noise(length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        blake3::Hasher::new().finalize_xof().fill(&mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn what_shrinks_is_compressed_and_comes_back() {
+        let text = b"the quick brown fox jumps over the lazy dog; ".repeat(5000);
+        let mut compressor = zstd::bulk::Compressor::new(3).unwrap();
+        let stored = Stored::compressed(&text, &mut compressor);
+        assert!(stored.length() < text.len() as u64 / 10);
+        assert_eq!(decompress(&stored.bytes, stored.raw_length).unwrap(), text);
+        assert_eq!(decompress(&stored.bytes, stored.raw_length - 1), None);
+        assert_eq!(decompress(&stored.bytes, stored.raw_length + 1), None);
+        assert_eq!(decompress(&stored.bytes, u32::MAX), None);
+        assert_eq!(decompress(&stored.bytes[1..], stored.raw_length), None);
+        for bit in 0..stored.bytes.len() * 8 {
+            let mut changed = stored.bytes.to_vec();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(decompress(&changed, stored.raw_length), None, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_shrink_stays_as_it_is() {
+        let mut compressor = zstd::bulk::Compressor::new(3).unwrap();
+        for length in [0, 1, 63, 600, 5000, 300_000] {
+            let bytes = noise(length);
+            let stored = Stored::compressed(&bytes, &mut compressor);
+            assert!(matches!(stored.bytes, Cow::Borrowed(_)), "{length}");
+            assert_eq!(stored.raw_length as usize, length);
+        }
+        assert!(looks_random(&noise(4096)) && !looks_random(&b"some text, ".repeat(100)));
+    }
+}

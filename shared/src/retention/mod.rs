@@ -1,0 +1,202 @@
+//! Which snapshots to keep: a policy, and a plan that says of each snapshot why it stays or goes.
+//!
+//! Rules add up: a snapshot that any rule wants is kept. A rule like `daily: 7` keeps the newest snapshot of each of the last
+//! seven days that have one; days without a snapshot do not count. Periods are those of UTC, weeks are those of ISO 8601.
+//! Snapshots of different groups, such as sources, do not stand in for each other. A policy without rules keeps everything,
+//! since nobody means to delete all backups by saying nothing.
+//!
+//! Nothing is deleted here: the plan is for people first.
+
+mod calendar;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::calendar::Period;
+use crate::time::WallTime;
+
+/// What to keep.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RetentionPolicy {
+    /// So many of the newest snapshots.
+    pub keep_last: u32,
+    /// The newest of each of so many hours.
+    pub hourly: u32,
+    /// The newest of each of so many days.
+    pub daily: u32,
+    /// The newest of each of so many weeks.
+    pub weekly: u32,
+    /// The newest of each of so many months.
+    pub monthly: u32,
+    /// The newest of each of so many years.
+    pub yearly: u32,
+    /// All snapshots that carry one of these tags.
+    pub tags: BTreeSet<String>,
+}
+
+impl RetentionPolicy {
+    /// Whether it has no rule, and so keeps everything.
+    pub fn is_empty(&self) -> bool {
+        self.keep_last == 0 && self.tags.is_empty() && self.periods().iter().all(|(_, count)| *count == 0)
+    }
+
+    fn periods(&self) -> [(Period, u32); 5] {
+        [
+            (Period::Hour, self.hourly),
+            (Period::Day, self.daily),
+            (Period::Week, self.weekly),
+            (Period::Month, self.monthly),
+            (Period::Year, self.yearly),
+        ]
+    }
+}
+
+/// A snapshot, as a policy sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retained<K, G> {
+    /// Names it; of two of the same time the greater is the newer.
+    pub key: K,
+    /// Snapshots of one group stand in for each other.
+    pub group: G,
+    /// When it was taken.
+    pub time: WallTime,
+    /// What an operator calls it.
+    pub tags: Vec<String>,
+}
+
+/// Why a snapshot is kept.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum KeepReason {
+    /// The policy has no rules.
+    NoPolicy,
+    /// It is one of the newest; the newest is 1.
+    Last(u32),
+    /// It is the newest of a period.
+    Newest {
+        /// What kind of period.
+        period: Period,
+        /// Which, as people write it: `2026-11-25`, `2026-W48`.
+        name: String,
+        /// The how manieth of those that are kept; the newest is 1.
+        rank: u32,
+    },
+    /// It carries a tag.
+    Tag(String),
+}
+
+impl fmt::Display for KeepReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoPolicy => f.write_str("the policy has no rules"),
+            Self::Last(rank) => write!(f, "number {rank} of the newest"),
+            Self::Newest { period, name, .. } => write!(f, "newest of {} {name}", period.as_str()),
+            Self::Tag(tag) => write!(f, "tagged {tag}"),
+        }
+    }
+}
+
+/// What becomes of one snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision<K> {
+    /// The snapshot.
+    pub key: K,
+    /// Why it is kept. It goes if there is no reason.
+    pub reasons: Vec<KeepReason>,
+    /// For one that goes, why no rule wants it.
+    pub why_not: Option<String>,
+}
+
+impl<K> Decision<K> {
+    /// Whether it stays.
+    pub fn is_kept(&self) -> bool {
+        !self.reasons.is_empty()
+    }
+}
+
+/// Decides on every snapshot. The decisions come by group, the newest snapshot first.
+pub fn plan<K: Ord + Clone, G: Ord + Clone>(
+    policy: &RetentionPolicy,
+    snapshots: &[Retained<K, G>],
+) -> Vec<Decision<K>> {
+    let mut groups: BTreeMap<&G, Vec<&Retained<K, G>>> = BTreeMap::new();
+    for snapshot in snapshots {
+        groups.entry(&snapshot.group).or_default().push(snapshot);
+    }
+    groups.into_values().flat_map(|group| plan_group(policy, group)).collect()
+}
+
+fn plan_group<K: Ord + Clone, G>(
+    policy: &RetentionPolicy,
+    mut group: Vec<&Retained<K, G>>,
+) -> Vec<Decision<K>> {
+    group.sort_by(|a, b| (b.time, &b.key).cmp(&(a.time, &a.key)));
+    let mut rules: Vec<_> =
+        policy.periods().into_iter().map(|(period, count)| PeriodRule::new(period, count)).collect();
+    let mut decisions = Vec::with_capacity(group.len());
+    for (index, snapshot) in group.into_iter().enumerate() {
+        let mut reasons = Vec::new();
+        if policy.is_empty() {
+            reasons.push(KeepReason::NoPolicy);
+        }
+        let rank = u32::try_from(index + 1).unwrap_or(u32::MAX);
+        if rank <= policy.keep_last {
+            reasons.push(KeepReason::Last(rank));
+        }
+        reasons.extend(rules.iter_mut().filter_map(|rule| rule.wants(snapshot.time)));
+        let tags = snapshot.tags.iter().filter(|tag| policy.tags.contains(*tag));
+        reasons.extend(tags.cloned().map(KeepReason::Tag));
+        let why_not = reasons.is_empty().then(|| why_not(policy, &rules, rank));
+        decisions.push(Decision { key: snapshot.key.clone(), reasons, why_not });
+    }
+    decisions
+}
+
+/// One rule on its way from the newest snapshot to the oldest.
+struct PeriodRule {
+    period: Period,
+    count: u32,
+    kept: u32,
+    /// The period of the snapshot before.
+    current: Option<String>,
+}
+
+impl PeriodRule {
+    fn new(period: Period, count: u32) -> Self {
+        Self { period, count, kept: 0, current: None }
+    }
+
+    /// Called for each snapshot, the newest first.
+    fn wants(&mut self, time: WallTime) -> Option<KeepReason> {
+        let name = self.period.name(time);
+        if self.current.as_ref() == Some(&name) {
+            return None;
+        }
+        self.current = Some(name.clone());
+        if self.kept == self.count {
+            return None;
+        }
+        self.kept += 1;
+        Some(KeepReason::Newest { period: self.period, name, rank: self.kept })
+    }
+}
+
+fn why_not(policy: &RetentionPolicy, rules: &[PeriodRule], rank: u32) -> String {
+    let mut parts = Vec::new();
+    if policy.keep_last > 0 {
+        parts.push(format!("number {rank} of the newest, {} are kept", policy.keep_last));
+    }
+    for rule in rules.iter().filter(|rule| rule.count > 0) {
+        let (period, name) = (rule.period.as_str(), rule.current.as_deref().unwrap_or_default());
+        // A rule that has kept all it may has passed its last period, unless that one is still going on.
+        parts.push(format!("{period} {name} has a newer one, or {} newer {period}s are kept", rule.count));
+    }
+    if !policy.tags.is_empty() {
+        parts.push("no tag that is kept".to_owned());
+    }
+    parts.join("; ")
+}

@@ -1,0 +1,232 @@
+//! Chunks: whether they are stored, storing them, and reading them back.
+
+use std::cell::RefCell;
+use std::sync::atomic::Ordering;
+
+use orbit_shared::chunk_hash::ChunkHash;
+use orbit_shared::container::{ContainerError, Stored};
+
+use super::PackedStore;
+use super::error::{PackedError, Result};
+use super::pins::Recall;
+use super::types::{ChunkPlace, DamagedChunk, StageId};
+use super::universe::Location;
+
+/// How often a chunk is looked for again that was moved while it was being read.
+const MOVES_MAX: usize = 4;
+
+thread_local! {
+    /// A compressor is worth keeping, and belongs to one thread at a time. With its level.
+    static COMPRESSOR: RefCell<Option<(i32, zstd::bulk::Compressor<'static>)>> = const { RefCell::new(None) };
+}
+
+const CONTAINER_GONE: &str = "its container is gone";
+
+/// Whether the chunk is to blame, and not the moment.
+fn is_damage(error: &PackedError) -> bool {
+    match error {
+        PackedError::Container(ContainerError::Io { source, .. }) => {
+            source.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+        }
+        PackedError::Container(_) => true,
+        _ => false,
+    }
+}
+
+impl PackedStore {
+    /// Whether no chunk is stored, so that hashes may travel with the bytes at once.
+    pub fn is_empty(&self) -> bool {
+        self.is_empty.load(Ordering::Relaxed)
+    }
+
+    /// Which of these chunks are stored. Those that are stay until the stage has become a snapshot or is abandoned.
+    ///
+    /// # Errors
+    /// The universe gives no answer.
+    pub fn contains(&self, stage: StageId, hashes: &[ChunkHash]) -> Result<Vec<bool>> {
+        self.activity.fetch_add(1, Ordering::Relaxed);
+        let mut known = vec![false; hashes.len()];
+        let mut to_ask = Vec::new();
+        {
+            let mut memory = self.memory();
+            for (index, hash) in hashes.iter().enumerate() {
+                // Before the question, so that no collection can come in between.
+                memory.pin(stage, hash);
+                match memory.recall(hash) {
+                    Recall::At(_) => known[index] = true,
+                    Recall::Going => {}
+                    Recall::Unknown if memory.damaged.contains_key(hash) => {}
+                    Recall::Unknown => to_ask.push(index),
+                }
+            }
+        }
+        if self.is_empty() {
+            return Ok(known);
+        }
+        // Neighbours in the universe are read together.
+        to_ask.sort_unstable_by_key(|index| hashes[*index]);
+        let asked: Vec<_> = to_ask.iter().map(|index| hashes[*index]).collect();
+        for (index, row) in to_ask.into_iter().zip(self.universe.lookup_many(&asked)?) {
+            known[index] = row.is_some_and(|row| self.containers.exists(row.location.container));
+        }
+        Ok(known)
+    }
+
+    /// Stores a chunk unless it is stored, and says whether it was new. The caller has verified the hash. It can be read at
+    /// once and is durable after [`PackedStore::commit`].
+    ///
+    /// # Errors
+    /// The disk is full or refuses.
+    pub fn put(&self, stage: StageId, hash: ChunkHash, bytes: &[u8]) -> Result<bool> {
+        if self.contains(stage, &[hash])?[0] {
+            return Ok(false);
+        }
+        self.append(Some(stage), hash, bytes, false)
+    }
+
+    /// Appends a chunk; unless `is_forced`, not if another thread has done so meanwhile.
+    pub(super) fn append(
+        &self,
+        stage: Option<StageId>,
+        hash: ChunkHash,
+        bytes: &[u8],
+        is_forced: bool,
+    ) -> Result<bool> {
+        let stored = self.compress(bytes)?;
+        let mut appender = self.containers.lock_appender();
+        if !is_forced && let Recall::At(_) = self.memory().recall(&hash) {
+            return Ok(false);
+        }
+        let appended = self.containers.append(&mut appender, hash, &stored);
+        if appender.has_lost() {
+            // The container that was full could not be sealed.
+            let lost = appender.give_up();
+            self.memory().lose(lost);
+        }
+        let appended = appended?;
+        let mut memory = self.memory();
+        memory.recent.insert(*hash.as_bytes(), appended);
+        if let Some(stage) = stage {
+            // A failed sync of another thread may have taken the pin.
+            memory.pin(stage, &hash);
+            memory.add_new_bytes(stage, stored.length());
+        }
+        if memory.damaged.remove(&hash).is_some() {
+            memory.healed.push(hash);
+        }
+        drop(memory);
+        self.is_empty.store(false, Ordering::Relaxed);
+        Ok(true)
+    }
+
+    fn compress<'a>(&self, bytes: &'a [u8]) -> Result<Stored<'a>> {
+        let level = self.config.compression_level;
+        COMPRESSOR.with_borrow_mut(|kept| {
+            if kept.as_ref().is_none_or(|(other, _)| *other != level) {
+                let compressor = zstd::bulk::Compressor::new(level);
+                *kept = Some((level, compressor.map_err(PackedError::io(&self.dir, "compress for"))?));
+            }
+            let compressor = kept.as_mut().map(|(_, compressor)| compressor);
+            Ok(compressor.map_or(Stored::raw(bytes), |compressor| Stored::compressed(bytes, compressor)))
+        })
+    }
+
+    /// Where a chunk lies.
+    pub(super) fn find(&self, hash: &ChunkHash) -> Result<Option<Location>> {
+        // In this order: what leaves memory is in the universe by then.
+        let recalled = self.memory().recall(hash);
+        if let Recall::At(location) = recalled {
+            return Ok(Some(location));
+        }
+        let row = self.universe.lookup(hash)?;
+        Ok(row.map(|row| row.location).filter(|location| self.containers.exists(location.container)))
+    }
+
+    /// Reads a chunk and checks that its bytes are those of its name. One that is bad is remembered for healing.
+    ///
+    /// # Errors
+    /// It is not stored, or is damaged.
+    pub fn read(&self, hash: &ChunkHash) -> Result<Vec<u8>> {
+        self.activity.fetch_add(1, Ordering::Relaxed);
+        let read = self.read_chunk(hash);
+        if let Err(PackedError::DamagedChunk { .. }) = read {
+            self.record_damaged();
+        }
+        read
+    }
+
+    /// As [`PackedStore::read`], but for the universe, which may be in the middle of a change.
+    pub(super) fn read_chunk(&self, hash: &ChunkHash) -> Result<Vec<u8>> {
+        let mut last: Option<(Location, PackedError)> = None;
+        for _ in 0..MOVES_MAX {
+            let Some(location) = self.find(hash)? else { break };
+            if let Some((_, error)) = last.take_if(|(tried, _)| *tried == location) {
+                return Err(self.note_damaged(hash, &error));
+            }
+            match self.containers.read(hash, location) {
+                Ok(Some(bytes)) => return Ok(bytes),
+                Ok(None) => last = Some((location, PackedError::universe(CONTAINER_GONE))),
+                Err(error) if is_damage(&error) => last = Some((location, error)),
+                Err(error) => return Err(error),
+            }
+        }
+        match last {
+            Some((_, error)) => Err(self.note_damaged(hash, &error)),
+            None if self.is_referenced(hash)? => {
+                Err(self.note_damaged(hash, &PackedError::universe(CONTAINER_GONE)))
+            }
+            None => Err(PackedError::UnknownChunk { hash: *hash }),
+        }
+    }
+
+    /// Whether a snapshot needs it, stored or lost.
+    pub(super) fn is_referenced(&self, hash: &ChunkHash) -> Result<bool> {
+        Ok(self.universe.lookup(hash)?.is_some_and(|row| row.references > 0))
+    }
+
+    pub(super) fn note_damaged(&self, hash: &ChunkHash, error: &PackedError) -> PackedError {
+        let problem = match error {
+            PackedError::Container(ContainerError::HashMismatch { path, .. }) => {
+                format!("its bytes in {} have changed", path.display())
+            }
+            PackedError::Container(ContainerError::OutOfBounds { path, .. }) => {
+                format!("{} is shorter than it was", path.display())
+            }
+            PackedError::Universe { problem } => problem.clone(),
+            other => other.to_string(),
+        };
+        let found = (self.config.now)();
+        let damaged = DamagedChunk { hash: *hash, found, problem: problem.clone() };
+        self.memory().damaged.entry(*hash).or_insert(damaged);
+        PackedError::DamagedChunk { hash: *hash, problem }
+    }
+
+    /// Writes down which chunks are damaged. Losing that costs finding them again.
+    pub(super) fn record_damaged(&self) {
+        let damaged: Vec<_> = self.memory().damaged.values().cloned().collect();
+        let _ = self.universe.write(|tables| {
+            for chunk in &damaged {
+                let found = u64::try_from(chunk.found.seconds).unwrap_or(0);
+                tables.put_damaged(&chunk.hash, found, &chunk.problem)?;
+            }
+            Ok(())
+        });
+    }
+
+    /// Where a chunk lies, for who asks about it.
+    ///
+    /// # Errors
+    /// The universe gives no answer.
+    pub fn locate(&self, hash: &ChunkHash) -> Result<Option<ChunkPlace>> {
+        let Some(location) = self.find(hash)? else { return Ok(None) };
+        let references = self.universe.lookup(hash)?.map_or(0, |row| row.references);
+        let Some(known) = self.containers.known(location.container) else { return Ok(None) };
+        Ok(Some(ChunkPlace {
+            container_id: known.id,
+            offset: location.offset,
+            stored_length: location.stored,
+            length: location.raw,
+            references,
+        }))
+    }
+}

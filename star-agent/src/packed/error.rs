@@ -1,0 +1,144 @@
+//! What can go wrong in the packed store.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use orbit_shared::chunk_hash::ChunkHash;
+use orbit_shared::container::ContainerError;
+use orbit_shared::entry::display_path;
+
+use super::types::{SnapshotId, StageId};
+
+/// Why the packed store did not do what it was asked. Each text says where and what helps.
+#[derive(Debug, thiserror::Error)]
+pub enum PackedError {
+    /// A container or its journal.
+    #[error("vault: {0}")]
+    Container(#[from] ContainerError),
+    /// Another file of the vault.
+    #[error("vault: cannot {action} {}: {source}", path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A file is not as it was written.
+    #[error("vault: {} is damaged: {what}", path.display())]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// Which part.
+        what: &'static str,
+    },
+    /// The universe gave no answer.
+    #[error(
+        "vault: the index of chunks failed: {problem}; it is rebuilt from the containers at the next start, or now by \
+         `orbit-star vault rebuild` while the Star is stopped"
+    )]
+    Universe {
+        /// What it says.
+        problem: String,
+    },
+    /// No such chunk is stored.
+    #[error("vault: chunk {hash} is not stored here")]
+    UnknownChunk {
+        /// Its name.
+        hash: ChunkHash,
+    },
+    /// The chunk is stored and cannot be read.
+    #[error("vault: chunk {hash} is damaged ({problem}); a copy from another vault or the source heals it")]
+    DamagedChunk {
+        /// Its name.
+        hash: ChunkHash,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// What is said to be a chunk is another one.
+    #[error("vault: the bytes given are not those of chunk {hash}")]
+    WrongBytes {
+        /// Its name.
+        hash: ChunkHash,
+    },
+    /// An entry names a chunk that was neither put nor found.
+    #[error("vault: {} needs chunk {hash}, which is not stored; it must be sent again", display_path(path))]
+    MissingChunk {
+        /// The entry.
+        path: Vec<u8>,
+        /// The chunk.
+        hash: ChunkHash,
+    },
+    /// There is no such snapshot.
+    #[error("vault: there is no snapshot {0}")]
+    UnknownSnapshot(SnapshotId),
+    /// A stage has not got what its snapshot must have.
+    #[error(
+        "vault: stage {stage} has {found} entries and should have {expected}; those that are missing must be stored again"
+    )]
+    StageIncomplete {
+        /// Which stage.
+        stage: StageId,
+        /// How many paths it must have.
+        expected: u64,
+        /// How many it has.
+        found: u64,
+    },
+    /// An entry is larger than any record.
+    #[error("vault: the entry {} is too large to be recorded", display_path(path))]
+    EntryTooLarge {
+        /// The entry.
+        path: Vec<u8>,
+    },
+    /// There is not enough room to move chunks, so nothing was moved.
+    #[error(
+        "vault: {needed} bytes must be free to rewrite a container and {available} are; make room on the disk, or delete \
+         snapshots so that whole containers go"
+    )]
+    NoSpace {
+        /// How many must be free.
+        needed: u64,
+        /// How many are.
+        available: u64,
+    },
+    /// A part of a tree cannot be read, so nobody can say which chunks are needed.
+    #[error(
+        "vault: {count} tree blocks of snapshots cannot be read, so nothing may be collected; heal them (`orbit scrub`) or \
+         delete the snapshots that they belong to"
+    )]
+    TreeDamaged {
+        /// How many.
+        count: u64,
+    },
+    /// Someone asked to stop.
+    #[error("vault: stopped before the end, as asked; it goes on where it was")]
+    Cancelled,
+}
+
+impl PackedError {
+    pub(crate) fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { path: path.to_owned(), action, source }
+    }
+
+    pub(crate) fn damaged(path: &Path, what: &'static str) -> Self {
+        Self::Damaged { path: path.to_owned(), what }
+    }
+
+    pub(crate) fn universe(problem: impl std::fmt::Display) -> Self {
+        Self::Universe { problem: problem.to_string() }
+    }
+
+    /// Whether the disk is full.
+    pub fn is_full(&self) -> bool {
+        let kind = match self {
+            Self::Io { source, .. } | Self::Container(ContainerError::Io { source, .. }) => source.kind(),
+            Self::NoSpace { .. } => return true,
+            _ => return false,
+        };
+        matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+}
+
+/// What the packed store answers with.
+pub type Result<T, E = PackedError> = std::result::Result<T, E>;

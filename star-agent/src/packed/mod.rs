@@ -1,0 +1,170 @@
+//! The packed store of a vault: chunks in containers, where they lie in the universe, stages and snapshots on top.
+//!
+//! ```text
+//! VAULT/packed/containers/*.orbitpak   chunks; everything else follows from them and the snapshots
+//!              universe.redb           where each chunk lies and how many need it; built again when it is lost
+//!              stages/JOB-DESTINATION  what a job has stored and is not a snapshot yet
+//!              snapshots/ID            a record that names the root of a tree; the tree is chunks
+//!              deleted/ID              snapshots that can be brought back within the undo window
+//!              reserve                 space that is given up on a full disk, so that garbage can be collected
+//! ```
+//!
+//! All calls block, and any number of threads may make them. A chunk is durable once [`PackedStore::commit`] has
+//! returned, and is not collected while a stage or a snapshot needs it. What is not here: who asks, the network, and
+//! files outside of the vault.
+
+mod chunks;
+mod codec;
+mod collect;
+mod commit;
+mod compact;
+mod containers;
+mod error;
+mod heal;
+mod open;
+mod pace;
+mod pins;
+mod records;
+mod scrub;
+mod snapshots;
+mod sort;
+mod stage;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod types;
+mod universe;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use orbit_shared::container::CONTAINER_BYTES_MAX_DEFAULT;
+use orbit_shared::time::WallTime;
+
+pub use self::collect::{CollectOptions, CollectPhase, CollectProgress, CollectReport};
+use self::containers::Containers;
+pub use self::error::{PackedError, Result};
+pub use self::open::Opened;
+use self::pins::Memory;
+use self::records::Shelf;
+pub use self::scrub::{ScrubOptions, ScrubProgress, ScrubReport};
+pub use self::snapshots::{EntryPage, TreeGap};
+use self::stage::Stage;
+use self::tree::NodeCache;
+pub use self::types::{
+    Affected, ChunkPlace, ChunkRef, ContainerInfo, DamagedChunk, PackedTotals, SnapshotId, SnapshotIdError,
+    SnapshotMeta, SnapshotRecord, SourceName, StageId, TreeEntry,
+};
+use self::universe::Universe;
+
+const CONTAINERS: &str = "containers";
+const UNIVERSE: &str = "universe.redb";
+const STAGES: &str = "stages";
+const SNAPSHOTS: &str = "snapshots";
+const DELETED: &str = "deleted";
+const RESERVE: &str = "reserve";
+
+/// How a packed store behaves.
+#[derive(Debug, Clone)]
+pub struct PackedConfig {
+    /// Bytes of chunks after which another container is begun.
+    pub container_bytes_max: u64,
+    /// Level of zstd; chunks that do not shrink are stored as they are at any.
+    pub compression_level: i32,
+    /// How long what no snapshot needs is kept, so that a deleted snapshot can be brought back.
+    pub undo_window: Duration,
+    /// Memory for pages of the universe.
+    pub universe_cache_bytes: usize,
+    /// How many chunks may be newer than the universe before they go into it.
+    pub recent_chunks_max: usize,
+    /// Memory for sorting the entries of a stage.
+    pub sort_bytes: usize,
+    /// Size of the reserve that is given up on a full disk.
+    pub reserve_bytes: u64,
+    /// The civil clock.
+    pub now: fn() -> WallTime,
+}
+
+impl Default for PackedConfig {
+    fn default() -> Self {
+        Self {
+            container_bytes_max: CONTAINER_BYTES_MAX_DEFAULT,
+            compression_level: 3,
+            undo_window: Duration::from_secs(24 * 60 * 60),
+            universe_cache_bytes: 64 * 1024 * 1024,
+            recent_chunks_max: 128 * 1024,
+            sort_bytes: 32 * 1024 * 1024,
+            reserve_bytes: 4 * 1024 * 1024,
+            now: crate::clock::wall,
+        }
+    }
+}
+
+/// The packed store of one vault, shared by all that use it.
+#[derive(Debug)]
+pub struct PackedStore {
+    dir: PathBuf,
+    config: PackedConfig,
+    containers: Containers,
+    universe: Universe,
+    /// Taken after the appender, never before it.
+    memory: Mutex<Memory>,
+    syncs: Mutex<Syncs>,
+    synced: Condvar,
+    /// Held while what is recent goes into the universe.
+    flushing: Mutex<()>,
+    stages: RwLock<BTreeMap<StageId, Arc<Stage>>>,
+    snapshots: RwLock<Shelf>,
+    /// Held while snapshots come and go.
+    sealing: Mutex<()>,
+    collecting: Mutex<()>,
+    scrubbing: Mutex<()>,
+    nodes: NodeCache,
+    /// Whether no chunk was ever seen, so that nobody needs to ask.
+    is_empty: AtomicBool,
+    /// Counts calls of those that read and write, for work that goes on beside them.
+    activity: AtomicU64,
+    #[cfg(test)]
+    windows: tests::Windows,
+    opened: Opened,
+}
+
+/// One thread syncs for all that wait.
+#[derive(Debug, Default)]
+struct Syncs {
+    is_running: bool,
+    durable: u64,
+}
+
+impl PackedStore {
+    /// What opening it found and did.
+    pub fn opened(&self) -> &Opened {
+        &self.opened
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.dir
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A moment of a collection in which others may do anything; tests do.
+    fn pass_window(&self, _name: &'static str) {
+        #[cfg(test)]
+        self.windows.pass(_name);
+    }
+
+    fn now_seconds(&self) -> u64 {
+        u64::try_from((self.config.now)().seconds).unwrap_or(0)
+    }
+
+    fn stage(&self, id: StageId) -> Option<Arc<Stage>> {
+        self.stages.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+}

@@ -1,0 +1,120 @@
+//! Keeps background work out of the way of others: to a number of bytes a second, and to its share of the time.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A wait is cut into parts of this length, so that a wish to stop is heard.
+const WAIT_MAX: Duration = Duration::from_millis(100);
+
+/// Counts bytes from its making on.
+#[derive(Debug)]
+pub(super) struct Pace {
+    bytes_per_second: Option<u64>,
+    started: Instant,
+    bytes: u64,
+}
+
+impl Pace {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a rate is measured against the clock, and decides nothing else"
+    )]
+    pub(super) fn new(bytes_per_second: Option<u64>) -> Self {
+        Self {
+            bytes_per_second: bytes_per_second.filter(|rate| *rate > 0),
+            started: Instant::now(),
+            bytes: 0,
+        }
+    }
+
+    /// So many bytes more; waits until they are due.
+    pub(super) fn pass(&mut self, bytes: u64, is_cancelled: &dyn Fn() -> bool) {
+        self.bytes += bytes;
+        let Some(rate) = self.bytes_per_second else { return };
+        let due = Duration::from_secs_f64(self.bytes as f64 / rate as f64);
+        wait(&|| due.checked_sub(self.started.elapsed()), is_cancelled);
+    }
+}
+
+/// How much longer than it works background work rests while others are at work.
+const REST_PARTS: u32 = 6;
+/// No rest is longer, so that the work ends some day.
+const REST_MAX: Duration = Duration::from_secs(2);
+
+/// Lets those who read and write go first: background work that sees others at work rests for longer than it works.
+#[derive(Debug)]
+pub(super) struct Courtesy<'a> {
+    /// Counts what others do.
+    activity: &'a AtomicU64,
+    seen: u64,
+    since: Instant,
+    is_urgent: bool,
+}
+
+impl<'a> Courtesy<'a> {
+    /// Urgent work does not rest.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "how long work took is measured, and decides only how long it rests"
+    )]
+    pub(super) fn new(activity: &'a AtomicU64, is_urgent: bool) -> Self {
+        Self { activity, seen: activity.load(Ordering::Relaxed), since: Instant::now(), is_urgent }
+    }
+
+    /// A part of the work is done.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "how long work took is measured, and decides only how long it rests"
+    )]
+    pub(super) fn rest(&mut self, is_cancelled: &dyn Fn() -> bool) {
+        if !self.is_urgent && self.activity.load(Ordering::Relaxed) != self.seen {
+            let rest = (self.since.elapsed() * REST_PARTS).min(REST_MAX);
+            wait(&|| rest.checked_sub(self.since.elapsed()), is_cancelled);
+        }
+        self.seen = self.activity.load(Ordering::Relaxed);
+        self.since = Instant::now();
+    }
+}
+
+/// Waits until nothing is left of a time. Nobody notifies: what is waited for is time itself.
+fn wait(rest: &dyn Fn() -> Option<Duration>, is_cancelled: &dyn Fn() -> bool) {
+    let (never, lock) = (Condvar::new(), Mutex::new(()));
+    while let Some(rest) = rest().filter(|rest| !rest.is_zero())
+        && !is_cancelled()
+    {
+        let held = lock.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(never.wait_timeout(held, rest.min(WAIT_MAX)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_take_their_time_unless_someone_wants_to_stop() {
+        let mut pace = Pace::new(Some(1_000_000));
+        pace.pass(50_000, &|| false);
+        assert!(pace.started.elapsed() >= Duration::from_millis(50));
+        let mut stopped = Pace::new(Some(1));
+        stopped.pass(1_000_000, &|| true);
+        Pace::new(None).pass(u64::MAX, &|| false);
+    }
+
+    #[test]
+    fn work_rests_while_others_are_at_work_unless_it_is_urgent() {
+        let activity = AtomicU64::new(0);
+        let took = |is_urgent, is_busy: bool| {
+            let mut courtesy = Courtesy::new(&activity, is_urgent);
+            courtesy.since -= Duration::from_millis(10);
+            activity.fetch_add(u64::from(is_busy), Ordering::Relaxed);
+            let before = courtesy.since;
+            courtesy.rest(&|| false);
+            courtesy.since - before
+        };
+        assert!(took(false, true) >= Duration::from_millis(60));
+        assert!(took(true, true) < Duration::from_millis(60));
+        assert!(took(false, false) < Duration::from_millis(60));
+    }
+}

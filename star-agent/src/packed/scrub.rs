@@ -1,0 +1,274 @@
+//! Checking everything that is stored, a part at a time: the containers first that were not checked for longest. How far it is
+//! is kept in the universe, so a restart does not begin anew.
+
+use std::sync::PoisonError;
+
+use orbit_shared::chunk_hash::ChunkHash;
+use orbit_shared::container::{ContainerEntry, ContainerReader};
+
+use super::error::{PackedError, Result};
+use super::pace::Pace;
+use super::universe::{ContainerRow, Location};
+use super::{DELETED, PackedStore, SNAPSHOTS, records};
+
+/// Entries that are checked before it is written down how far the check is.
+const ENTRIES_PER_STEP: usize = 4096;
+const ENTRIES_AT_ONCE: usize = 256;
+const ROWS_PER_READ: usize = 4096;
+
+/// What a scrub is asked.
+#[derive(Debug, Default, Clone)]
+pub struct ScrubOptions {
+    /// Check all containers. Otherwise it goes on where the last one was, for as many bytes as it may.
+    pub everything: bool,
+    /// How many bytes it may read; absent: until each container was checked once.
+    pub bytes_max: Option<u64>,
+    /// Bytes it may read a second; absent: as fast as it goes.
+    pub bytes_per_second: Option<u64>,
+}
+
+/// How far a scrub is.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct ScrubProgress {
+    /// Bytes read.
+    pub bytes_checked: u64,
+    /// Bytes of all containers that are looked at.
+    pub bytes_total: u64,
+    /// Chunks found damaged.
+    pub damaged_count: u64,
+}
+
+/// What a scrub found.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct ScrubReport {
+    /// Chunks read.
+    pub chunks_checked: u64,
+    /// Bytes read.
+    pub bytes_checked: u64,
+    /// Containers that were checked to their ends.
+    pub containers_checked: u64,
+    /// Chunks that cannot be read, and that someone may need.
+    pub damaged_chunks: Vec<ChunkHash>,
+    /// Bytes that have changed where nobody needs them.
+    pub damaged_garbage: u64,
+    /// Containers whose lists are damaged. The next collection writes them anew.
+    pub damaged_containers: Vec<String>,
+    /// Files of snapshots and stages that are damaged.
+    pub damaged_files: Vec<String>,
+    /// Those of them that were put right from what is left of them.
+    pub repaired_files: Vec<String>,
+}
+
+impl ScrubReport {
+    /// Whether everything that was looked at is as it was written.
+    pub fn is_clean(&self) -> bool {
+        self.damaged_chunks.is_empty()
+            && self.damaged_garbage == 0
+            && self.damaged_containers.is_empty()
+            && self.damaged_files.is_empty()
+    }
+}
+
+struct Scrub<'a> {
+    report: ScrubReport,
+    pace: Pace,
+    bytes_left: u64,
+    bytes_total: u64,
+    progress: &'a dyn Fn(&ScrubProgress),
+    is_cancelled: &'a dyn Fn() -> bool,
+}
+
+impl PackedStore {
+    /// Checks what is stored. What is damaged is remembered: see [`PackedStore::damaged`] and [`PackedStore::replace`].
+    ///
+    /// # Errors
+    /// The universe gives no answer, or the disk refuses.
+    pub fn scrub(
+        &self,
+        options: &ScrubOptions,
+        progress: &dyn Fn(&ScrubProgress),
+        is_cancelled: &dyn Fn() -> bool,
+    ) -> Result<ScrubReport> {
+        let _one_at_a_time = self.scrubbing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.make_durable()?;
+        self.flush()?;
+        let mut scrub = Scrub {
+            report: ScrubReport::default(),
+            pace: Pace::new(options.bytes_per_second),
+            bytes_left: options.bytes_max.unwrap_or(u64::MAX),
+            bytes_total: self.totals()?.container_bytes,
+            progress,
+            is_cancelled,
+        };
+        self.scrub_files(&mut scrub.report)?;
+        let rows: std::collections::BTreeMap<_, _> = self.universe.containers()?.into_iter().collect();
+        let row_of = |number: &u32| rows.get(number).copied().unwrap_or_default();
+        let mut numbers: Vec<u32> = self.containers.snapshot().into_keys().collect();
+        numbers.sort_by_key(|number| (row_of(number).checked, *number));
+        for number in numbers {
+            if scrub.bytes_left == 0 {
+                break;
+            }
+            let cursor = if options.everything { 0 } else { row_of(&number).cursor };
+            self.scrub_container(number, cursor as usize, &mut scrub)?;
+        }
+        self.scrub_rows(&mut scrub)?;
+        let mut report = scrub.report;
+        report.damaged_chunks.sort_unstable();
+        report.damaged_chunks.dedup();
+        if !report.damaged_chunks.is_empty() {
+            self.record_damaged();
+        }
+        Ok(report)
+    }
+
+    fn scrub_container(&self, number: u32, cursor: usize, scrub: &mut Scrub<'_>) -> Result<()> {
+        let Some(known) = self.containers.known(number) else { return Ok(()) };
+        self.containers.flush(number)?;
+        let Some(reader) = self.containers.reopen(number)? else { return Ok(()) };
+        let row = self.universe.write(|tables| tables.container(number))?;
+        // Opening it has shown whether its header is whole.
+        let is_whole = !self.containers.known(number).is_none_or(|known| known.is_damaged);
+        let entries = match reader.entries() {
+            // Fewer than were written there: the journal is damaged.
+            Ok(entries) if is_whole && entries.len() >= row.indexed as usize => entries,
+            Ok(_) | Err(_) => {
+                self.set_container_damaged(number, &known.id, scrub)?;
+                self.entries_by_rows(number)?
+            }
+        };
+        let mut at = cursor.min(entries.len());
+        while at < entries.len() && scrub.bytes_left > 0 {
+            let end = entries.len().min(at + ENTRIES_PER_STEP);
+            for part in entries[at..end].chunks(ENTRIES_AT_ONCE) {
+                if (scrub.is_cancelled)() {
+                    return Err(PackedError::Cancelled);
+                }
+                self.scrub_entries(number, &reader, part, scrub)?;
+            }
+            at = end;
+            self.note_checked(number, at, at == entries.len())?;
+        }
+        if at == entries.len() {
+            self.note_checked(number, at, true)?;
+            scrub.report.containers_checked += 1;
+        }
+        Ok(())
+    }
+
+    fn scrub_entries(
+        &self,
+        number: u32,
+        reader: &ContainerReader,
+        entries: &[ContainerEntry],
+        scrub: &mut Scrub<'_>,
+    ) -> Result<()> {
+        let mut bytes = 0;
+        let hashes: Vec<_> = entries.iter().map(|entry| entry.hash).collect();
+        let rows = self.universe.lookup_many(&hashes)?;
+        for (entry, row) in entries.iter().zip(rows) {
+            bytes += u64::from(entry.length);
+            let is_needed = row.is_some_and(|row| row.location == Location::of(number, entry));
+            match reader.read_entry(entry) {
+                Ok(_) if is_needed => {
+                    // It was only out of reach, or another copy has taken its place.
+                    let mut memory = self.memory();
+                    if memory.damaged.remove(&entry.hash).is_some() {
+                        memory.healed.push(entry.hash);
+                    }
+                }
+                Ok(_) => {}
+                // It may have been moved away since, and its container removed.
+                Err(error) if is_needed && self.find(&entry.hash)? == Some(Location::of(number, entry)) => {
+                    self.note_damaged(&entry.hash, &error.into());
+                    scrub.report.damaged_chunks.push(entry.hash);
+                }
+                Err(_) => scrub.report.damaged_garbage += u64::from(entry.length),
+            }
+        }
+        let report = &mut scrub.report;
+        report.chunks_checked += entries.len() as u64;
+        report.bytes_checked += bytes;
+        scrub.bytes_left = scrub.bytes_left.saturating_sub(bytes);
+        (scrub.progress)(&ScrubProgress {
+            bytes_checked: report.bytes_checked,
+            bytes_total: scrub.bytes_total,
+            damaged_count: report.damaged_chunks.len() as u64,
+        });
+        scrub.pace.pass(bytes, scrub.is_cancelled);
+        Ok(())
+    }
+
+    fn set_container_damaged(&self, number: u32, id: &str, scrub: &mut Scrub<'_>) -> Result<()> {
+        scrub.report.damaged_containers.push(id.to_owned());
+        self.containers.set_damaged(number);
+        self.universe.write(|tables| {
+            let row = tables.container(number)?;
+            tables.put_container(number, &ContainerRow { is_damaged: true, ..row })
+        })
+    }
+
+    fn note_checked(&self, number: u32, cursor: usize, is_done: bool) -> Result<()> {
+        let now = self.now_seconds();
+        self.universe.write(|tables| {
+            let mut row = tables.container(number)?;
+            row.cursor = if is_done { 0 } else { u32::try_from(cursor).unwrap_or(0) };
+            if is_done {
+                row.checked = now.max(1);
+            }
+            tables.put_container(number, &row)
+        })
+    }
+
+    /// Every chunk that is needed must lie somewhere.
+    fn scrub_rows(&self, scrub: &mut Scrub<'_>) -> Result<()> {
+        let mut after = None;
+        loop {
+            if (scrub.is_cancelled)() {
+                return Err(PackedError::Cancelled);
+            }
+            let rows = self.universe.rows_after(after.as_ref(), ROWS_PER_READ)?;
+            let Some((last, _)) = rows.last() else { return self.universe.check() };
+            after = Some(*last);
+            for (hash, row) in rows {
+                if row.references > 0
+                    && !self.containers.exists(row.location.container)
+                    && self.find(&hash)?.is_none()
+                {
+                    self.note_damaged(&hash, &PackedError::universe("its container is gone"));
+                    scrub.report.damaged_chunks.push(hash);
+                }
+            }
+        }
+    }
+
+    /// Records of snapshots, and the logs of stages.
+    fn scrub_files(&self, report: &mut ScrubReport) -> Result<()> {
+        for name in [SNAPSHOTS, DELETED] {
+            let _one_at_a_time = self.sealing.lock().unwrap_or_else(PoisonError::into_inner);
+            let dir = self.dir.join(name);
+            for id in records::ids(&dir)? {
+                let path = dir.join(id.to_string()).display().to_string();
+                match records::read(&dir, &id)? {
+                    Some(found) if found.is_whole => {}
+                    Some(found) => {
+                        records::write(&dir, &found.record)?;
+                        report.damaged_files.push(path.clone());
+                        report.repaired_files.push(path);
+                    }
+                    None => report.damaged_files.push(path),
+                }
+            }
+        }
+        for id in self.stages() {
+            if let Some(stage) = self.stage(id)
+                && !stage.is_whole()?
+                && self.stage(id).is_some()
+            {
+                report.damaged_files.push(stage.path.display().to_string());
+            }
+        }
+        report.damaged_files.extend(self.opened.damaged_stages.iter().map(|path| path.display().to_string()));
+        Ok(())
+    }
+}

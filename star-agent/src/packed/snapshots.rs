@@ -1,0 +1,420 @@
+//! Snapshots: a stage becomes one, they are read, deleted and brought back.
+
+use std::fs;
+use std::sync::{Arc, PoisonError, RwLockReadGuard};
+
+use orbit_shared::chunk_hash::ChunkHash;
+use orbit_shared::words::JobId;
+
+use super::containers::sync_dir;
+use super::error::{PackedError, Result};
+use super::records::{self, Shelf};
+use super::sort::Sorter;
+use super::stage::Stage;
+use super::tree::{Built, Node, NodeSource, Step, TreeBuilder, resolve, walk};
+use super::types::{ChunkRef, SnapshotId, SnapshotMeta, SnapshotRecord, SourceName, StageId, TreeEntry};
+use super::universe::Children;
+use super::{DELETED, PackedStore, SNAPSHOTS, STAGES};
+
+/// Chunks that change in one transaction when a snapshot is deleted.
+const RELEASED_PER_TRANSACTION: usize = 8192;
+/// Pins what is brought back meanwhile. No job has this number.
+const UNDELETE: StageId = StageId { job: JobId(u64::MAX), destination: u32::MAX };
+
+/// A part of a tree that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TreeGap {
+    /// The first path that it held; empty if all of the tree is meant.
+    pub first_path: Vec<u8>,
+    /// How many entries it held; 0 if that is not known.
+    pub entry_count: u64,
+    /// The chunk.
+    pub hash: ChunkHash,
+    /// Why.
+    pub problem: String,
+}
+
+/// Some entries of a snapshot.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct EntryPage {
+    /// The entries, in the order of their paths.
+    pub entries: Vec<TreeEntry>,
+    /// What cannot be read of the part of the tree that they come from.
+    pub gaps: Vec<TreeGap>,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Totals {
+    files: u64,
+    bytes: u64,
+}
+
+impl NodeSource for PackedStore {
+    fn node(&self, hash: &ChunkHash) -> Result<Arc<Node>> {
+        self.nodes.node(hash, || self.read_chunk(hash))
+    }
+}
+
+impl PackedStore {
+    pub(super) fn shelf(&self) -> RwLockReadGuard<'_, Shelf> {
+        self.snapshots.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn change_shelf(&self, change: impl FnOnce(&mut Shelf)) {
+        change(&mut self.snapshots.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// What a node holds, for the universe, which must not be asked for a change from here.
+    pub(super) fn children(&self, hash: &ChunkHash) -> Result<Option<Children>> {
+        match self.node(hash) {
+            Ok(node) => Ok(Some(node.children())),
+            Err(PackedError::DamagedChunk { .. } | PackedError::UnknownChunk { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What the stage has under this path, if all of its content is stored.
+    ///
+    /// # Errors
+    /// The stage cannot be read.
+    pub fn staged(&self, stage: StageId, path: &[u8]) -> Result<Option<TreeEntry>> {
+        let Some(log) = self.stage(stage) else { return Ok(None) };
+        match log.find(path)? {
+            Some(entry) if self.lacks(stage, &entry)?.is_none() => Ok(Some(entry)),
+            Some(_) | None => Ok(None),
+        }
+    }
+
+    /// The first chunk of the entry that is not stored. Those that are stay for the stage.
+    pub(super) fn lacks(&self, stage: StageId, entry: &TreeEntry) -> Result<Option<ChunkHash>> {
+        let hashes: Vec<_> = entry.chunks.iter().map(|chunk| chunk.hash).collect();
+        let known = self.contains(stage, &hashes)?;
+        Ok(known.iter().position(|is_known| !is_known).map(|index| hashes[index]))
+    }
+
+    /// What the newest snapshot of the same source has under this path, if all of its content is still stored. The content
+    /// stays for the stage, so an unchanged file can be committed again without being read.
+    ///
+    /// # Errors
+    /// The universe gives no answer, or the disk refuses. What is damaged is as if it were not there.
+    pub fn earlier(&self, stage: StageId, source: &SourceName, path: &[u8]) -> Result<Option<TreeEntry>> {
+        let Some(root) = self.shelf().newest_of(source).map(|record| record.root) else { return Ok(None) };
+        match self.find_entry(&root, path) {
+            Ok(Some(entry)) if self.lacks(stage, &entry)?.is_none() => Ok(Some(entry)),
+            Ok(_) | Err(PackedError::DamagedChunk { .. } | PackedError::UnknownChunk { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes a snapshot of a stage, durably. Again gives the same record. A job that has stored nothing gives an empty one.
+    ///
+    /// # Errors
+    /// The stage has not as many entries as it should have; content of one is lost, and must be stored again; or the disk is full or refuses. Then the stage stays as it is.
+    pub fn seal(&self, stage: StageId, meta: &SnapshotMeta) -> Result<SnapshotRecord> {
+        let _one_at_a_time = self.sealing.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = |record: &&SnapshotRecord| record.stage == stage && record.created == meta.created;
+        if self.stage(stage).is_none()
+            && let Some(record) = self.shelf().records().values().find(before)
+        {
+            return Ok(record.clone());
+        }
+        let log = self.open_stage(stage)?;
+        let losses = self.memory().losses();
+        let (built, totals) = self.build_tree(&log, meta)?;
+        self.make_durable()?;
+        if self.memory().losses() != losses {
+            return Err(PackedError::io(&self.dir, "store the tree in")(std::io::Error::other(
+                "a sync failed; try again",
+            )));
+        }
+        self.flush()?;
+        let record = SnapshotRecord {
+            id: SnapshotId(log.uuid),
+            stage,
+            source: meta.source.clone(),
+            created: meta.created,
+            sealed: (self.config.now)(),
+            tags: meta.tags.clone(),
+            is_partial: meta.is_partial,
+            entry_count: built.entry_count,
+            file_count: totals.files,
+            total_bytes: totals.bytes,
+            new_bytes: self.memory().new_bytes(stage),
+            root: built.root,
+        };
+        self.own(&record.id, Some(&record.root.hash))?;
+        records::write(&self.dir.join(SNAPSHOTS), &record)?;
+        self.change_shelf(|shelf| shelf.insert(record.clone()));
+        self.drop_stage(&log)?;
+        Ok(record)
+    }
+
+    fn build_tree(&self, log: &Stage, meta: &SnapshotMeta) -> Result<(Built, Totals)> {
+        let mut sorter = Sorter::new(&self.dir.join(STAGES), self.config.sort_bytes);
+        log.entries(|entry| sorter.push(entry))?;
+        // Entries have had all they need when they were committed, and keep it unless something is lost.
+        let must_check = self.has_lost_chunks();
+        let put = |bytes: &[u8]| {
+            let hash = ChunkHash::of(bytes);
+            self.put(log.id, hash, bytes)?;
+            // A node is far smaller than a chunk may be.
+            Ok(ChunkRef { hash, length: bytes.len() as u32 })
+        };
+        let mut builder = TreeBuilder::new(put);
+        let mut totals = Totals::default();
+        let found = sorter.finish(|entry| {
+            if let orbit_shared::entry::EntryKind::File { size } = entry.entry.kind {
+                totals.files += 1;
+                totals.bytes = totals.bytes.saturating_add(size);
+            }
+            if must_check && let Some(hash) = self.lacks(log.id, &entry)? {
+                return Err(PackedError::MissingChunk { path: entry.entry.path, hash });
+            }
+            builder.push(&entry)
+        })?;
+        if let Some(expected) = meta.expected_entries.filter(|expected| *expected != found) {
+            return Err(PackedError::StageIncomplete { stage: log.id, expected, found });
+        }
+        Ok((builder.finish()?, totals))
+    }
+
+    /// Whether any chunk that was stored may not be there.
+    fn has_lost_chunks(&self) -> bool {
+        let memory = self.memory();
+        self.opened.chunks_lost + self.opened.entries_lost + memory.losses() > 0
+            || !self.opened.missing_containers.is_empty()
+            || !memory.damaged.is_empty()
+    }
+
+    /// The snapshot is counted for this root from now on, or for none.
+    pub(super) fn own(&self, id: &SnapshotId, root: Option<&ChunkHash>) -> Result<()> {
+        let now = self.now_seconds();
+        self.universe.write(|tables| tables.own(id, root, now, &|hash| self.children(hash)))
+    }
+
+    /// The stage is needed no more.
+    fn drop_stage(&self, log: &Stage) -> Result<()> {
+        self.stages.write().unwrap_or_else(PoisonError::into_inner).remove(&log.id);
+        log.remove()?;
+        self.memory().unpin_all(log.id);
+        Ok(())
+    }
+
+    /// Forgets a stage; what only it needed is collected. One that is not there is no mistake.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn abandon(&self, stage: StageId) -> Result<()> {
+        let _one_at_a_time = self.sealing.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.stage(stage) {
+            Some(log) => self.drop_stage(&log),
+            None => {
+                self.memory().unpin_all(stage);
+                Ok(())
+            }
+        }
+    }
+
+    /// The stages that are not snapshots yet.
+    pub fn stages(&self) -> Vec<StageId> {
+        self.stages.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+    }
+
+    /// All snapshots, in the order of their ids.
+    pub fn snapshots(&self) -> Vec<SnapshotRecord> {
+        self.shelf().records().values().cloned().collect()
+    }
+
+    /// One snapshot.
+    pub fn snapshot(&self, id: &SnapshotId) -> Option<SnapshotRecord> {
+        self.shelf().records().get(id).cloned()
+    }
+
+    /// Up to `limit` entries of a snapshot whose paths begin with `prefix` and come behind `after`, in the order of their
+    /// paths, and what cannot be read among them.
+    ///
+    /// # Errors
+    /// There is no such snapshot, or the disk refuses.
+    pub fn page(
+        &self,
+        id: &SnapshotId,
+        after: Option<&[u8]>,
+        prefix: &[u8],
+        limit: usize,
+    ) -> Result<EntryPage> {
+        let root = self.snapshot(id).ok_or(PackedError::UnknownSnapshot(*id))?.root;
+        // The least path behind `after`.
+        let behind = after.map(|after| [after, &[0]].concat()).unwrap_or_default();
+        let from = behind.max(prefix.to_vec());
+        let mut page = EntryPage::default();
+        walk(self, &root, &from, &mut |step| {
+            match step {
+                Step::Entry(entry, _) if !entry.entry.path.starts_with(prefix) => return Ok(false),
+                Step::Entry(_, _) if page.entries.len() == limit => return Ok(false),
+                Step::Entry(entry, is_listed) => match resolve(self, entry, is_listed) {
+                    Ok(entry) => page.entries.push(entry),
+                    Err(error) => {
+                        let first_path = entry.entry.path.clone();
+                        page.gaps.push(gap(first_path, 1, error)?);
+                    }
+                },
+                Step::Gap(child, error) => {
+                    if !child.first_path.is_empty()
+                        && child.first_path.as_slice() > from.as_slice()
+                        && !child.first_path.starts_with(prefix)
+                    {
+                        return Ok(false);
+                    }
+                    page.gaps.push(gap(child.first_path.clone(), child.entry_count, error)?);
+                }
+            }
+            Ok(true)
+        })?;
+        if !page.gaps.is_empty() {
+            self.record_damaged();
+        }
+        Ok(page)
+    }
+
+    /// As [`PackedStore::page`], where a part that cannot be read is an error.
+    ///
+    /// # Errors
+    /// There is no such snapshot, or some of it cannot be read.
+    pub fn entries(
+        &self,
+        id: &SnapshotId,
+        after: Option<&[u8]>,
+        prefix: &[u8],
+        limit: usize,
+    ) -> Result<Vec<TreeEntry>> {
+        let page = self.page(id, after, prefix, limit)?;
+        match page.gaps.into_iter().next() {
+            None => Ok(page.entries),
+            Some(gap) => Err(PackedError::DamagedChunk { hash: gap.hash, problem: gap.problem }),
+        }
+    }
+
+    /// The entry of a snapshot with this path.
+    ///
+    /// # Errors
+    /// There is no such snapshot, or that part of it cannot be read.
+    pub fn entry(&self, id: &SnapshotId, path: &[u8]) -> Result<Option<TreeEntry>> {
+        let root = self.snapshot(id).ok_or(PackedError::UnknownSnapshot(*id))?.root;
+        self.find_entry(&root, path)
+    }
+
+    fn find_entry(&self, root: &ChunkRef, path: &[u8]) -> Result<Option<TreeEntry>> {
+        let mut found = None;
+        walk(self, root, path, &mut |step| match step {
+            Step::Entry(entry, is_listed) => {
+                if entry.entry.path == path {
+                    found = Some(resolve(self, entry, is_listed)?);
+                }
+                Ok(false)
+            }
+            Step::Gap(_, error) => Err(error),
+        })?;
+        Ok(found)
+    }
+
+    /// Deletes a snapshot. What only it needed is kept for the undo window, within which
+    /// [`PackedStore::undelete_snapshot`] brings it back.
+    ///
+    /// # Errors
+    /// There is no such snapshot, or the disk refuses.
+    pub fn delete_snapshot(&self, id: &SnapshotId) -> Result<()> {
+        let _one_at_a_time = self.sealing.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_known = {
+            let shelf = self.shelf();
+            shelf.records().contains_key(id) || shelf.damaged.contains(id)
+        };
+        if !is_known {
+            return Err(PackedError::UnknownSnapshot(*id));
+        }
+        let (from, to) = (self.dir.join(SNAPSHOTS), self.dir.join(DELETED));
+        let name = id.to_string();
+        fs::rename(from.join(&name), to.join(&name))
+            .map_err(PackedError::io(&from.join(&name), "delete the snapshot"))?;
+        sync_dir(&to)?;
+        sync_dir(&from)?;
+        self.change_shelf(|shelf| shelf.remove(id));
+        self.own(id, None)?;
+        self.release(&|| false)
+    }
+
+    /// Releases what deleted snapshots held, a part at a time, so that others can write in between.
+    pub(super) fn release(&self, is_cancelled: &dyn Fn() -> bool) -> Result<()> {
+        let part = || {
+            self.universe
+                .write(|tables| tables.release_some(RELEASED_PER_TRANSACTION, &|hash| self.children(hash)))
+        };
+        while self.universe.has_releases()? {
+            if is_cancelled() {
+                return Err(PackedError::Cancelled);
+            }
+            part()?;
+        }
+        Ok(())
+    }
+
+    /// Snapshots that were deleted and can be brought back.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn deleted_snapshots(&self) -> Result<Vec<SnapshotRecord>> {
+        let shelf = Shelf::read(&self.dir.join(DELETED))?;
+        Ok(shelf.records().values().cloned().collect())
+    }
+
+    /// Brings a deleted snapshot back.
+    ///
+    /// # Errors
+    /// It was never deleted, or some of it is collected already.
+    pub fn undelete_snapshot(&self, id: &SnapshotId) -> Result<SnapshotRecord> {
+        let _one_at_a_time = self.sealing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (from, to) = (self.dir.join(DELETED), self.dir.join(SNAPSHOTS));
+        let name = id.to_string();
+        if !from.join(&name).exists() {
+            return Err(PackedError::UnknownSnapshot(*id));
+        }
+        let found = records::read(&from, id)?;
+        let record = found.ok_or(PackedError::damaged(&from.join(&name), "the record"))?.record;
+        let whole = self.pin_tree(&record.root.hash).and_then(|()| self.own(id, Some(&record.root.hash)));
+        self.memory().unpin_all(UNDELETE);
+        whole?;
+        fs::rename(from.join(&name), to.join(&name))
+            .map_err(PackedError::io(&to.join(&name), "bring back the snapshot"))?;
+        sync_dir(&to)?;
+        sync_dir(&from)?;
+        self.change_shelf(|shelf| shelf.insert(record.clone()));
+        Ok(record)
+    }
+
+    /// Pins all of a tree, or says what is not there any more.
+    fn pin_tree(&self, root: &ChunkHash) -> Result<()> {
+        let mut pending = vec![*root];
+        while let Some(hash) = pending.pop() {
+            if !self.contains(UNDELETE, &[hash])?[0] {
+                return Err(PackedError::UnknownChunk { hash });
+            }
+            let children = self.node(&hash)?.children();
+            let known = self.contains(UNDELETE, &children.chunks)?;
+            if let Some(index) = known.iter().position(|is_known| !is_known) {
+                return Err(PackedError::UnknownChunk { hash: children.chunks[index] });
+            }
+            pending.extend(children.nodes);
+        }
+        Ok(())
+    }
+}
+
+/// What cannot be read of a tree; an error that is not about the tree is passed on.
+fn gap(first_path: Vec<u8>, entry_count: u64, error: PackedError) -> Result<TreeGap> {
+    match error {
+        PackedError::DamagedChunk { hash, problem } => Ok(TreeGap { first_path, entry_count, hash, problem }),
+        PackedError::UnknownChunk { hash } => {
+            Ok(TreeGap { first_path, entry_count, hash, problem: "it is not stored".to_owned() })
+        }
+        error => Err(error),
+    }
+}

@@ -1,0 +1,147 @@
+//! Collecting what nobody needs, beside those who need it again.
+
+use super::*;
+use crate::packed::{CollectOptions, CollectReport};
+
+fn collect(store: &PackedStore, options: &CollectOptions) -> CollectReport {
+    store.collect(options, &|_| {}, &|| false).unwrap()
+}
+
+fn at_once() -> CollectOptions {
+    CollectOptions { ignore_undo_window: true, garbage_percent_min: 1, ..CollectOptions::default() }
+}
+
+fn check(store: &PackedStore, record: &SnapshotRecord) {
+    let entries = store.entries(&record.id, None, b"", usize::MAX).unwrap();
+    assert_eq!(entries.len() as u64, record.entry_count);
+    for entry in entries {
+        assert_eq!(content(store, &entry).unwrap().len() as u64, entry.entry.size());
+    }
+}
+
+#[test]
+fn what_only_a_deleted_snapshot_needed_goes_and_its_space_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = PackedStore::open(dir.path(), config()).unwrap();
+    let (first, second) = (snapshot(&store, 1, 0..300), snapshot(&store, 2, 200..400));
+    let before = store.totals().unwrap();
+    assert_eq!(collect(&store, &at_once()).chunks_removed, 0, "all is needed");
+    store.delete_snapshot(&first.id).unwrap();
+    let plan = collect(&store, &CollectOptions { plan_only: true, ..at_once() });
+    assert_eq!(
+        store.totals().unwrap(),
+        PackedTotals { snapshot_count: 1, ..before },
+        "a plan changes nothing"
+    );
+    let report = collect(&store, &at_once());
+    assert!(report.chunks_removed >= 400, "{report:?}");
+    assert_eq!(
+        (plan.chunks_reclaimable, plan.bytes_reclaimable),
+        (report.chunks_reclaimable, report.bytes_reclaimable)
+    );
+    assert!(report.containers_kept.is_empty() && report.bytes_freed > 0, "{report:?}");
+    let after = store.totals().unwrap();
+    assert!(after.container_bytes * 10 < before.container_bytes * 7, "{before:?} {after:?}");
+    check(&store, &second);
+    assert!(store.deleted_snapshots().unwrap().is_empty());
+    drop(store);
+    let store = PackedStore::open(dir.path(), config()).unwrap();
+    check(&store, &second);
+    store.delete_snapshot(&second.id).unwrap();
+    collect(&store, &at_once());
+    assert_eq!(store.totals().unwrap().container_bytes, 0, "nothing is left");
+}
+
+#[test]
+fn nothing_goes_within_the_undo_window_unless_the_disk_needs_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = PackedStore::open(dir.path(), config()).unwrap();
+    let record = snapshot(&store, 1, 0..50);
+    store.delete_snapshot(&record.id).unwrap();
+    let report = collect(&store, &CollectOptions::default());
+    assert_eq!((report.chunks_removed, report.chunks_reclaimable), (0, 0));
+    assert!(report.chunks_waiting > 100 && report.bytes_waiting > 100_000, "{report:?}");
+    let pressed = CollectOptions { free_bytes_min: Some(u64::MAX), ..CollectOptions::default() };
+    let report = collect(&store, &pressed);
+    assert!(report.chunks_removed > 100 && report.chunks_waiting == 0, "{report:?}");
+}
+
+#[test]
+fn what_a_stage_needs_stays_whatever_is_deleted() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = PackedStore::open(dir.path(), config()).unwrap();
+    let record = snapshot(&store, 1, 0..50);
+    let entry = store.earlier(stage(2), &source(), b"dir/file-00007").unwrap().unwrap();
+    store.delete_snapshot(&record.id).unwrap();
+    collect(&store, &at_once());
+    store.commit(stage(2), std::slice::from_ref(&entry)).unwrap();
+    drop(store);
+    let store = PackedStore::open(dir.path(), config()).unwrap();
+    collect(&store, &at_once());
+    assert_eq!(content(&store, &entry).unwrap().len() as u64, entry.entry.size());
+    let again = store.seal(stage(2), &meta(2)).unwrap();
+    collect(&store, &at_once());
+    check(&store, &again);
+    let abandoned = put_file(&store, stage(3), "x", &[noise(1000, 5000)]);
+    store.commit(stage(3), &[abandoned]).unwrap();
+    store.abandon(stage(3)).unwrap();
+    assert_eq!(collect(&store, &at_once()).chunks_removed, 1);
+    check(&store, &again);
+}
+
+#[test]
+fn collections_beside_writers_and_readers_lose_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = PackedStore::open(dir.path(), config()).unwrap();
+    let kept = snapshot(&store, 1, 0..40);
+    let is_done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..2_u64)
+            .map(|writer| {
+                let store = &store;
+                scope.spawn(move || {
+                    for round in 0..15 {
+                        // Half of what the last round has stored, which is being collected meanwhile.
+                        let record = snapshot(store, 100 + writer * 100 + round, round * 20..round * 20 + 40);
+                        check(store, &record);
+                        store.delete_snapshot(&record.id).unwrap();
+                    }
+                })
+            })
+            .collect();
+        let collector = scope.spawn(|| {
+            let mut removed = 0;
+            while !is_done.load(std::sync::atomic::Ordering::Relaxed) {
+                removed += collect(&store, &at_once()).chunks_removed;
+                check(&store, &kept);
+            }
+            removed
+        });
+        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        is_done.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(collector.join().unwrap() > 0);
+    });
+    check(&store, &kept);
+    assert!(store.damaged().is_empty());
+}
+
+#[test]
+fn counts_are_those_of_a_new_count() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = PackedStore::open(dir.path(), config()).unwrap();
+    let records: Vec<_> = (0..6).map(|job| snapshot(&store, job, job * 10..job * 10 + 40)).collect();
+    for index in [1, 4] {
+        store.delete_snapshot(&records[index].id).unwrap();
+    }
+    store.undelete_snapshot(&records[4].id).unwrap();
+    let counts = |store: &PackedStore| {
+        store.flush().unwrap();
+        let rows = store.universe.rows_after(None, usize::MAX).unwrap();
+        rows.into_iter().map(|(hash, row)| (hash, row.references)).collect::<Vec<_>>()
+    };
+    let before = counts(&store);
+    drop(store);
+    std::fs::remove_file(dir.path().join(UNIVERSE)).unwrap();
+    let store = PackedStore::open(dir.path(), config()).unwrap();
+    assert_eq!(counts(&store), before);
+}

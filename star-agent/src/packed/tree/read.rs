@@ -1,0 +1,235 @@
+//! Reading trees: from a path on, in order, with the nodes that were read last kept.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use orbit_shared::chunk_hash::ChunkHash;
+
+use super::{Child, LEVELS_MAX, Node};
+use crate::packed::error::{PackedError, Result};
+use crate::packed::types::{ChunkRef, TreeEntry};
+
+/// How many nodes are kept.
+const NODES_KEPT_MAX: usize = 64;
+
+/// Where nodes come from.
+pub(in crate::packed) trait NodeSource {
+    /// The node with this name.
+    fn node(&self, hash: &ChunkHash) -> Result<Arc<Node>>;
+}
+
+/// Nodes that were read last.
+#[derive(Debug, Default)]
+pub(in crate::packed) struct NodeCache {
+    /// Most recently used last.
+    kept: Mutex<Vec<(ChunkHash, Arc<Node>)>>,
+}
+
+impl NodeCache {
+    /// The node, from the cache or by `load`.
+    pub(in crate::packed) fn node(
+        &self,
+        hash: &ChunkHash,
+        load: impl FnOnce() -> Result<Vec<u8>>,
+    ) -> Result<Arc<Node>> {
+        let lock = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = lock();
+        if let Some(index) = kept.iter().rposition(|(other, _)| other == hash) {
+            let found = kept.remove(index);
+            let node = Arc::clone(&found.1);
+            kept.push(found);
+            return Ok(node);
+        }
+        drop(kept);
+        let problem = "it is a chunk of a tree and does not read like one".to_owned();
+        let node = Node::decode(&load()?).ok_or(PackedError::DamagedChunk { hash: *hash, problem })?;
+        let node = Arc::new(node);
+        let mut kept = lock();
+        if kept.len() >= NODES_KEPT_MAX {
+            kept.remove(0);
+        }
+        kept.push((*hash, Arc::clone(&node)));
+        Ok(node)
+    }
+}
+
+/// What is met on a walk.
+pub(in crate::packed) enum Step<'a> {
+    /// An entry, and whether its chunks are lists.
+    Entry(&'a TreeEntry, bool),
+    /// A node that cannot be read: what stands there of it, and why.
+    Gap(&'a Child, PackedError),
+}
+
+/// Walks the entries whose paths are `from` or behind, until `visit` says that it is enough.
+pub(in crate::packed) fn walk(
+    source: &impl NodeSource,
+    root: &ChunkRef,
+    from: &[u8],
+    visit: &mut dyn FnMut(Step<'_>) -> Result<bool>,
+) -> Result<bool> {
+    let root = Child { first_path: Vec::new(), node: *root, entry_count: 0 };
+    walk_below(source, &root, from, visit, LEVELS_MAX)
+}
+
+fn walk_below(
+    source: &impl NodeSource,
+    child: &Child,
+    from: &[u8],
+    visit: &mut dyn FnMut(Step<'_>) -> Result<bool>,
+    levels_left: usize,
+) -> Result<bool> {
+    let node = match source.node(&child.node.hash) {
+        Ok(node) if levels_left > 0 => node,
+        Ok(_) => {
+            let problem = "the tree is deeper than any".to_owned();
+            return visit(Step::Gap(child, PackedError::DamagedChunk { hash: child.node.hash, problem }));
+        }
+        Err(error) => return visit(Step::Gap(child, error)),
+    };
+    match &*node {
+        Node::Leaf(entries) => {
+            let start = entries.partition_point(|(entry, _)| entry.entry.path.as_slice() < from);
+            for (entry, is_listed) in &entries[start..] {
+                if !visit(Step::Entry(entry, *is_listed))? {
+                    return Ok(false);
+                }
+            }
+        }
+        Node::Inner(children) => {
+            let behind = children.partition_point(|child| child.first_path.as_slice() <= from);
+            for child in &children[behind.saturating_sub(1)..] {
+                if !walk_below(source, child, from, visit, levels_left - 1)? {
+                    return Ok(false);
+                }
+            }
+        }
+        Node::List(_) => {
+            let problem = "it lists a file's content where entries should be".to_owned();
+            return visit(Step::Gap(child, PackedError::DamagedChunk { hash: child.node.hash, problem }));
+        }
+    }
+    Ok(true)
+}
+
+/// The entry with all of its chunks.
+pub(in crate::packed) fn resolve(
+    source: &impl NodeSource,
+    entry: &TreeEntry,
+    is_listed: bool,
+) -> Result<TreeEntry> {
+    if !is_listed {
+        return Ok(entry.clone());
+    }
+    let mut chunks = Vec::new();
+    for list in &entry.chunks {
+        match &*source.node(&list.hash)? {
+            Node::List(listed) => chunks.extend_from_slice(listed),
+            Node::Leaf(_) | Node::Inner(_) => {
+                let problem = "it should list a file's content".to_owned();
+                return Err(PackedError::DamagedChunk { hash: list.hash, problem });
+            }
+        }
+    }
+    Ok(TreeEntry { entry: entry.entry.clone(), chunks })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::collections::BTreeMap;
+
+    use orbit_shared::entry::{Entry, EntryKind};
+    use orbit_shared::time::WallTime;
+
+    use super::super::TreeBuilder;
+    use super::*;
+
+    #[derive(Default)]
+    struct Memory(RefCell<BTreeMap<ChunkHash, Vec<u8>>>);
+
+    impl NodeSource for Memory {
+        fn node(&self, hash: &ChunkHash) -> Result<Arc<Node>> {
+            let bytes = self.0.borrow();
+            let bytes = bytes.get(hash).ok_or(PackedError::UnknownChunk { hash: *hash })?;
+            Ok(Arc::new(Node::decode(bytes).expect("what was built can be read")))
+        }
+    }
+
+    impl Memory {
+        fn build(&self, entries: &[TreeEntry]) -> ChunkRef {
+            let mut builder = TreeBuilder::new(|bytes: &[u8]| {
+                let hash = ChunkHash::of(bytes);
+                self.0.borrow_mut().insert(hash, bytes.to_vec());
+                Ok(ChunkRef { hash, length: bytes.len() as u32 })
+            });
+            entries.iter().for_each(|entry| builder.push(entry).unwrap());
+            let built = builder.finish().unwrap();
+            assert_eq!(built.entry_count, entries.len() as u64);
+            built.root
+        }
+
+        fn read(&self, root: &ChunkRef, from: &[u8]) -> Vec<TreeEntry> {
+            let mut found = Vec::new();
+            walk(self, root, from, &mut |step| {
+                let Step::Entry(entry, is_listed) = step else { panic!("a gap") };
+                found.push(resolve(self, entry, is_listed)?);
+                Ok(true)
+            })
+            .unwrap();
+            found
+        }
+    }
+
+    fn file(number: usize, chunk_count: usize) -> TreeEntry {
+        let path = format!("directory-{}/file-{number:06}", number / 100).into_bytes();
+        let entry = Entry {
+            path,
+            kind: EntryKind::File { size: 1 },
+            mode: 0o644,
+            modified: WallTime::default(),
+            rank: 0,
+        };
+        let chunk = |index: usize| ChunkHash::of(&[number, index].map(usize::to_le_bytes).concat());
+        let chunks = (0..chunk_count).map(|index| ChunkRef { hash: chunk(index), length: 9 }).collect();
+        TreeEntry { entry, chunks }
+    }
+
+    #[test]
+    fn what_was_built_is_read_from_any_path_on() {
+        for count in [0, 1, 2, 500, 20_000] {
+            let memory = Memory::default();
+            let mut entries: Vec<_> = (0..count).map(|number| file(number, number % 3)).collect();
+            entries.sort_by(|a, b| a.entry.path.cmp(&b.entry.path));
+            let root = memory.build(&entries);
+            assert_eq!(memory.read(&root, b""), entries);
+            for at in [0, count / 3, count / 2, count.saturating_sub(1)] {
+                let Some(entry) = entries.get(at) else { continue };
+                assert_eq!(memory.read(&root, &entry.entry.path), entries[at..]);
+            }
+            assert!(memory.read(&root, b"z").is_empty());
+        }
+    }
+
+    #[test]
+    fn a_changed_entry_changes_few_nodes() {
+        let memory = Memory::default();
+        let mut entries: Vec<_> = (0..30_000).map(|number| file(number, 1)).collect();
+        entries.sort_by(|a, b| a.entry.path.cmp(&b.entry.path));
+        memory.build(&entries);
+        let before = memory.0.borrow().len();
+        entries.remove(15_000);
+        entries[7].entry.mode = 0o600;
+        memory.build(&entries);
+        let new = memory.0.borrow().len() - before;
+        assert!(before > 50 && new <= 8, "{new} new nodes beside {before}");
+    }
+
+    #[test]
+    fn the_content_of_a_large_file_is_listed_apart() {
+        let memory = Memory::default();
+        let entries = [file(1, 512), file(2, 513), file(3, 20_000)];
+        let root = memory.build(&entries);
+        assert_eq!(memory.read(&root, b""), entries);
+        assert!(memory.0.borrow().len() > 10);
+    }
+}

@@ -1,0 +1,267 @@
+//! Changes of the universe, within one transaction.
+//!
+//! References form a tree: a snapshot holds its root node, a node holds what it lists, and it does so once however many
+//! hold the node. So a snapshot that shares most of its nodes with an earlier one costs as much as what is new in it.
+//! `is_expanded` says whether the children of a node are counted; it changes in the transaction that counts them, so
+//! nothing is ever counted twice.
+
+use orbit_shared::chunk_hash::ChunkHash;
+use redb::{ReadableTable as _, Table, WriteTransaction};
+
+use super::row::{ContainerRow, Location, NodeRow, Row};
+use super::{
+    CHUNKS, CONTAINER_BYTES, CONTAINERS, DAMAGED, Hash, NODE_BYTES, NODES, OWNERS, RELEASES, ROW_BYTES,
+};
+use crate::packed::error::{PackedError, Result};
+use crate::packed::types::SnapshotId;
+
+/// What a node holds: other nodes, and chunks that are no nodes. Each once.
+#[derive(Debug, Default)]
+pub(in crate::packed) struct Children {
+    pub(in crate::packed) nodes: Vec<ChunkHash>,
+    pub(in crate::packed) chunks: Vec<ChunkHash>,
+}
+
+/// Reads what a node holds; `None` if the node cannot be read.
+pub(in crate::packed) type LoadChildren<'a> = dyn Fn(&ChunkHash) -> Result<Option<Children>> + 'a;
+
+/// The tables of one transaction.
+pub(in crate::packed) struct Tables<'a> {
+    chunks: Table<'a, &'static Hash, &'static [u8; ROW_BYTES]>,
+    nodes: Table<'a, &'static Hash, &'static [u8; NODE_BYTES]>,
+    owners: Table<'a, &'static [u8; 16], &'static Hash>,
+    releases: Table<'a, &'static Hash, u64>,
+    containers: Table<'a, u32, &'static [u8; CONTAINER_BYTES]>,
+    damaged: Table<'a, &'static Hash, (u64, &'static str)>,
+}
+
+impl<'a> Tables<'a> {
+    pub(super) fn open(transaction: &'a WriteTransaction) -> Result<Self> {
+        Ok(Self {
+            chunks: transaction.open_table(CHUNKS).map_err(PackedError::universe)?,
+            nodes: transaction.open_table(NODES).map_err(PackedError::universe)?,
+            owners: transaction.open_table(OWNERS).map_err(PackedError::universe)?,
+            releases: transaction.open_table(RELEASES).map_err(PackedError::universe)?,
+            containers: transaction.open_table(CONTAINERS).map_err(PackedError::universe)?,
+            damaged: transaction.open_table(DAMAGED).map_err(PackedError::universe)?,
+        })
+    }
+
+    pub(in crate::packed) fn row(&self, hash: &ChunkHash) -> Result<Option<Row>> {
+        let value = self.chunks.get(hash.as_bytes()).map_err(PackedError::universe)?;
+        value.map(|value| Row::decode(hash, value.value())).transpose()
+    }
+
+    pub(in crate::packed) fn put_row(&mut self, hash: &ChunkHash, row: &Row) -> Result<()> {
+        let bytes = row.encode(hash);
+        self.chunks.insert(hash.as_bytes(), &bytes).map(|_| ()).map_err(PackedError::universe)
+    }
+
+    /// The chunk lies here now; who holds it stays as it is.
+    pub(in crate::packed) fn place(&mut self, hash: &ChunkHash, location: Location) -> Result<()> {
+        let bytes = Row::new(location).encode(hash);
+        let before = self.chunks.insert(hash.as_bytes(), &bytes).map_err(PackedError::universe)?;
+        let before = before.map(|value| Row::decode(hash, value.value())).transpose()?;
+        match before.filter(|before| before.references > 0 || before.marked > 0) {
+            Some(before) => self.put_row(hash, &Row { location, ..before }),
+            None => Ok(()),
+        }
+    }
+
+    /// The chunk was moved; nothing happens if it lies elsewhere by now.
+    pub(in crate::packed) fn move_row(
+        &mut self,
+        hash: &ChunkHash,
+        from: Location,
+        to: Location,
+    ) -> Result<bool> {
+        match self.row(hash)? {
+            Some(row) if row.location == from => {
+                self.put_row(hash, &Row { location: to, ..row })?;
+                Ok(true)
+            }
+            Some(_) | None => Ok(false),
+        }
+    }
+
+    /// Marks a chunk that nobody holds.
+    pub(in crate::packed) fn mark(&mut self, hash: &ChunkHash, now: u64) -> Result<()> {
+        match self.row(hash)? {
+            Some(row) if row.references == 0 && row.marked == 0 => {
+                self.put_row(hash, &Row { marked: now.max(1), ..row })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Forgets a chunk that lies here and that nobody holds, and says whether it did.
+    pub(in crate::packed) fn forget(&mut self, hash: &ChunkHash, location: Location) -> Result<bool> {
+        let Some(row) = self.row(hash)? else { return Ok(false) };
+        let node = self.node(hash)?;
+        let is_held = row.references > 0 || node.references > 0 || node.is_expanded;
+        if is_held || row.location != location {
+            return Ok(false);
+        }
+        self.chunks.remove(hash.as_bytes()).map_err(PackedError::universe)?;
+        self.nodes.remove(hash.as_bytes()).map_err(PackedError::universe)?;
+        self.damaged.remove(hash.as_bytes()).map_err(PackedError::universe)?;
+        Ok(true)
+    }
+
+    pub(in crate::packed) fn container(&self, number: u32) -> Result<ContainerRow> {
+        let value = self.containers.get(number).map_err(PackedError::universe)?;
+        let row = value.map(|value| ContainerRow::decode(number, value.value())).transpose()?;
+        Ok(row.unwrap_or_default())
+    }
+
+    pub(in crate::packed) fn put_container(&mut self, number: u32, row: &ContainerRow) -> Result<()> {
+        let bytes = row.encode(number);
+        self.containers.insert(number, &bytes).map(|_| ()).map_err(PackedError::universe)
+    }
+
+    pub(in crate::packed) fn remove_container(&mut self, number: u32) -> Result<()> {
+        self.containers.remove(number).map(|_| ()).map_err(PackedError::universe)
+    }
+
+    pub(in crate::packed) fn put_damaged(
+        &mut self,
+        hash: &ChunkHash,
+        found: u64,
+        problem: &str,
+    ) -> Result<()> {
+        self.damaged.insert(hash.as_bytes(), (found, problem)).map(|_| ()).map_err(PackedError::universe)
+    }
+
+    pub(in crate::packed) fn remove_damaged(&mut self, hash: &ChunkHash) -> Result<()> {
+        self.damaged.remove(hash.as_bytes()).map(|_| ()).map_err(PackedError::universe)
+    }
+
+    fn node(&self, hash: &ChunkHash) -> Result<NodeRow> {
+        let value = self.nodes.get(hash.as_bytes()).map_err(PackedError::universe)?;
+        let node = value.map(|value| NodeRow::decode(hash, value.value())).transpose()?;
+        Ok(node.unwrap_or_default())
+    }
+
+    fn put_node(&mut self, hash: &ChunkHash, node: NodeRow) -> Result<()> {
+        let bytes = node.encode(hash);
+        self.nodes.insert(hash.as_bytes(), &bytes).map(|_| ()).map_err(PackedError::universe)
+    }
+
+    /// The snapshot is counted for this root from now on, or for none.
+    pub(in crate::packed) fn own(
+        &mut self,
+        id: &SnapshotId,
+        root: Option<&ChunkHash>,
+        now: u64,
+        load: &LoadChildren<'_>,
+    ) -> Result<()> {
+        let before = self.owners.get(&id.0).map_err(PackedError::universe)?;
+        let before = before.map(|value| ChunkHash(*value.value()));
+        if before.as_ref() == root {
+            return Ok(());
+        }
+        match root {
+            Some(root) => {
+                // What both roots hold must not touch zero in between.
+                self.retain(*root, load)?;
+                self.owners.insert(&id.0, root.as_bytes()).map_err(PackedError::universe)?;
+            }
+            None => {
+                self.owners.remove(&id.0).map_err(PackedError::universe)?;
+            }
+        }
+        before.map_or(Ok(()), |before| self.release_node(&before, now))
+    }
+
+    /// Counts one more holder of a node, and what it holds if that is not counted yet.
+    fn retain(&mut self, root: ChunkHash, load: &LoadChildren<'_>) -> Result<()> {
+        let mut pending = vec![root];
+        while let Some(hash) = pending.pop() {
+            self.add_reference(&hash)?;
+            let mut node = self.node(&hash)?;
+            node.references = node.references.saturating_add(1);
+            self.releases.remove(hash.as_bytes()).map_err(PackedError::universe)?;
+            if !node.is_expanded
+                && let Some(children) = load(&hash)?
+            {
+                node.is_expanded = true;
+                pending.extend(children.nodes);
+                for chunk in &children.chunks {
+                    self.add_reference(chunk)?;
+                }
+            }
+            self.put_node(&hash, node)?;
+        }
+        Ok(())
+    }
+
+    /// Counts what a held node holds that could not be read before.
+    pub(in crate::packed) fn expand(&mut self, hash: &ChunkHash, load: &LoadChildren<'_>) -> Result<bool> {
+        let mut node = self.node(hash)?;
+        if node.is_expanded || node.references == 0 {
+            return Ok(true);
+        }
+        let Some(children) = load(hash)? else { return Ok(false) };
+        node.is_expanded = true;
+        self.put_node(hash, node)?;
+        for child in children.nodes {
+            self.retain(child, load)?;
+        }
+        children.chunks.iter().try_for_each(|chunk| self.add_reference(chunk))?;
+        Ok(true)
+    }
+
+    fn add_reference(&mut self, hash: &ChunkHash) -> Result<()> {
+        // One that is lost is counted too, so that it is not collected once it is healed.
+        let row = self.row(hash)?.unwrap_or(Row::new(Location::NOWHERE));
+        let references = row.references.saturating_add(1);
+        self.put_row(hash, &Row { references, marked: 0, ..row })
+    }
+
+    fn drop_reference(&mut self, hash: &ChunkHash, now: u64) -> Result<()> {
+        let Some(row) = self.row(hash)? else { return Ok(()) };
+        let references = row.references.saturating_sub(1);
+        let marked = if references == 0 { now.max(1) } else { 0 };
+        self.put_row(hash, &Row { references, marked, ..row })
+    }
+
+    /// Counts one holder less of a node. What it holds follows with [`Tables::release_some`].
+    fn release_node(&mut self, hash: &ChunkHash, now: u64) -> Result<()> {
+        self.drop_reference(hash, now)?;
+        let mut node = self.node(hash)?;
+        node.references = node.references.saturating_sub(1);
+        self.put_node(hash, node)?;
+        if node.references == 0 && node.is_expanded {
+            self.releases.insert(hash.as_bytes(), now).map_err(PackedError::universe)?;
+        }
+        Ok(())
+    }
+
+    /// Releases what nodes hold that nobody holds any more, until `limit` chunks have changed or nothing is left, and says
+    /// whether something is left.
+    pub(in crate::packed) fn release_some(&mut self, limit: usize, load: &LoadChildren<'_>) -> Result<bool> {
+        let mut changed = 0;
+        while changed < limit {
+            let first = self.releases.pop_first().map_err(PackedError::universe)?;
+            let Some((hash, now)) = first.map(|(key, value)| (ChunkHash(*key.value()), value.value())) else {
+                return Ok(false);
+            };
+            let mut node = self.node(&hash)?;
+            if node.references > 0 || !node.is_expanded {
+                continue;
+            }
+            node.is_expanded = false;
+            self.put_node(&hash, node)?;
+            // The children of a node that cannot be read stay counted until the universe is built anew.
+            let children = load(&hash)?.unwrap_or_default();
+            changed += 1 + children.nodes.len() + children.chunks.len();
+            for child in &children.nodes {
+                self.release_node(child, now)?;
+            }
+            for chunk in &children.chunks {
+                self.drop_reference(chunk, now)?;
+            }
+        }
+        Ok(true)
+    }
+}

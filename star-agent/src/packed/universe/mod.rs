@@ -1,0 +1,243 @@
+//! The universe: where each chunk lies and how many need it, in one redb file.
+//!
+//! All of it follows from the containers and the snapshots, so it may be lost: it is then built again. Its transactions
+//! are durable. Rows carry their own checks; and because the engine may panic on a damaged file, every call of it is
+//! made where a panic is caught and becomes an error.
+
+mod counts;
+mod row;
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use orbit_shared::chunk_hash::ChunkHash;
+use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable as _, ReadableTableMetadata as _};
+use redb::{TableDefinition, WriteTransaction};
+
+pub(in crate::packed) use self::counts::{Children, Tables};
+use self::row::{CONTAINER_BYTES, NODE_BYTES, ROW_BYTES};
+pub(in crate::packed) use self::row::{ContainerRow, Location, NOWHERE, Row};
+use super::error::{PackedError, Result};
+use super::types::SnapshotId;
+
+type Hash = [u8; 32];
+
+const CHUNKS: TableDefinition<'_, &Hash, &[u8; ROW_BYTES]> = TableDefinition::new("chunks");
+const NODES: TableDefinition<'_, &Hash, &[u8; NODE_BYTES]> = TableDefinition::new("nodes");
+/// The root that each snapshot is counted for.
+const OWNERS: TableDefinition<'_, &[u8; 16], &Hash> = TableDefinition::new("owners");
+/// Nodes that nobody holds and whose children are still counted, with the time they were let go.
+const RELEASES: TableDefinition<'_, &Hash, u64> = TableDefinition::new("releases");
+const CONTAINERS: TableDefinition<'_, u32, &[u8; CONTAINER_BYTES]> = TableDefinition::new("containers");
+/// Chunks that cannot be read: when that was found, and why.
+const DAMAGED: TableDefinition<'_, &Hash, (u64, &str)> = TableDefinition::new("damaged");
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+
+const VERSION_KEY: &str = "version";
+const VERSION: u64 = 1;
+
+/// What is read, as of the last commit.
+#[derive(Debug)]
+struct View {
+    chunks: ReadOnlyTable<&'static Hash, &'static [u8; ROW_BYTES]>,
+    nodes: ReadOnlyTable<&'static Hash, &'static [u8; NODE_BYTES]>,
+}
+
+#[derive(Debug)]
+pub(in crate::packed) struct Universe {
+    database: Database,
+    view: RwLock<Arc<View>>,
+}
+
+/// Runs a call of the engine. It may panic on a damaged file.
+fn guarded<T>(call: impl FnOnce() -> Result<T>) -> Result<T> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(result) => result,
+        Err(_) => Err(PackedError::universe("its file is damaged")),
+    }
+}
+
+impl Universe {
+    /// Opens the file, or makes an empty one.
+    pub(in crate::packed) fn open(path: &Path, cache_bytes: usize) -> Result<Self> {
+        guarded(|| {
+            let database = Database::builder().set_cache_size(cache_bytes).create(path);
+            let database = database.map_err(PackedError::universe)?;
+            let transaction = database.begin_write().map_err(PackedError::universe)?;
+            create_tables(&transaction)?;
+            transaction.commit().map_err(PackedError::universe)?;
+            let view = RwLock::new(Arc::new(view(&database)?));
+            Ok(Self { database, view })
+        })
+    }
+
+    /// Removes the file.
+    pub(in crate::packed) fn remove(path: &Path) -> Result<()> {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(PackedError::io(path, "remove the index")(error))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes it in one durable transaction.
+    pub(in crate::packed) fn write<T>(&self, change: impl FnOnce(&mut Tables<'_>) -> Result<T>) -> Result<T> {
+        guarded(|| {
+            let transaction = self.database.begin_write().map_err(PackedError::universe)?;
+            let result = {
+                let mut tables = Tables::open(&transaction)?;
+                change(&mut tables)?
+            };
+            transaction.commit().map_err(PackedError::universe)?;
+            let view = Arc::new(view(&self.database)?);
+            *self.view.write().unwrap_or_else(PoisonError::into_inner) = view;
+            Ok(result)
+        })
+    }
+
+    /// What is known of a chunk.
+    pub(in crate::packed) fn lookup(&self, hash: &ChunkHash) -> Result<Option<Row>> {
+        let view = self.view();
+        guarded(|| row_of(&view, hash))
+    }
+
+    /// What is known of each of these chunks.
+    pub(in crate::packed) fn lookup_many(&self, hashes: &[ChunkHash]) -> Result<Vec<Option<Row>>> {
+        let view = self.view();
+        guarded(|| hashes.iter().map(|hash| row_of(&view, hash)).collect())
+    }
+
+    /// Up to `limit` chunks behind `after`, in the order of their hashes.
+    pub(in crate::packed) fn rows_after(
+        &self,
+        after: Option<&ChunkHash>,
+        limit: usize,
+    ) -> Result<Vec<(ChunkHash, Row)>> {
+        use std::ops::Bound;
+        let view = self.view();
+        guarded(|| {
+            let start = after.map_or(Bound::Unbounded, |hash| Bound::Excluded(hash.as_bytes()));
+            let range = view.chunks.range::<&Hash>((start, Bound::Unbounded));
+            let mut rows = Vec::with_capacity(limit.min(4096));
+            for item in range.map_err(PackedError::universe)?.take(limit) {
+                let (key, value) = item.map_err(PackedError::universe)?;
+                let hash = ChunkHash(*key.value());
+                rows.push((hash, Row::decode(&hash, value.value())?));
+            }
+            Ok(rows)
+        })
+    }
+
+    /// How many chunks are known.
+    pub(in crate::packed) fn chunk_count(&self) -> Result<u64> {
+        let view = self.view();
+        guarded(|| view.chunks.len().map_err(PackedError::universe))
+    }
+
+    /// Which nodes are held and could not be read when they were to be counted.
+    pub(in crate::packed) fn uncounted_nodes(&self) -> Result<Vec<ChunkHash>> {
+        let view = self.view();
+        guarded(|| {
+            let mut found = Vec::new();
+            for item in view.nodes.iter().map_err(PackedError::universe)? {
+                let (key, value) = item.map_err(PackedError::universe)?;
+                let hash = ChunkHash(*key.value());
+                let node = row::NodeRow::decode(&hash, value.value())?;
+                if node.references > 0 && !node.is_expanded {
+                    found.push(hash);
+                }
+            }
+            Ok(found)
+        })
+    }
+
+    /// The root that each snapshot is counted for.
+    pub(in crate::packed) fn owners(&self) -> Result<Vec<(SnapshotId, ChunkHash)>> {
+        self.read_all(OWNERS, |key, value| Ok((SnapshotId(*key), ChunkHash(*value))))
+    }
+
+    /// All containers.
+    pub(in crate::packed) fn containers(&self) -> Result<Vec<(u32, ContainerRow)>> {
+        self.read_all(CONTAINERS, |number, value| Ok((number, ContainerRow::decode(number, value)?)))
+    }
+
+    /// All chunks that cannot be read.
+    pub(in crate::packed) fn damaged(&self) -> Result<Vec<(ChunkHash, u64, String)>> {
+        self.read_all(DAMAGED, |key, (time, problem)| Ok((ChunkHash(*key), time, problem.to_owned())))
+    }
+
+    /// Whether there are nodes whose children are to be released.
+    pub(in crate::packed) fn has_releases(&self) -> Result<bool> {
+        guarded(|| {
+            let transaction = self.database.begin_read().map_err(PackedError::universe)?;
+            let table = transaction.open_table(RELEASES).map_err(PackedError::universe)?;
+            Ok(!table.is_empty().map_err(PackedError::universe)?)
+        })
+    }
+
+    fn read_all<K, V, T>(
+        &self,
+        definition: TableDefinition<'static, K, V>,
+        read: impl for<'a> Fn(K::SelfType<'a>, V::SelfType<'a>) -> Result<T>,
+    ) -> Result<Vec<T>>
+    where
+        K: redb::Key + 'static,
+        V: redb::Value + 'static,
+    {
+        guarded(|| {
+            let transaction = self.database.begin_read().map_err(PackedError::universe)?;
+            let table = transaction.open_table(definition).map_err(PackedError::universe)?;
+            let mut found = Vec::new();
+            for item in table.iter().map_err(PackedError::universe)? {
+                let (key, value) = item.map_err(PackedError::universe)?;
+                found.push(read(key.value(), value.value())?);
+            }
+            Ok(found)
+        })
+    }
+
+    /// Reads all of the file and checks what the engine can check.
+    pub(in crate::packed) fn check(&self) -> Result<()> {
+        let mut after = None;
+        loop {
+            let rows = self.rows_after(after.as_ref(), 4096)?;
+            let Some((last, _)) = rows.last() else { break };
+            after = Some(*last);
+        }
+        self.uncounted_nodes()?;
+        self.containers()?;
+        self.owners()?;
+        self.damaged().map(|_| ())
+    }
+}
+
+fn row_of(view: &View, hash: &ChunkHash) -> Result<Option<Row>> {
+    let value = view.chunks.get(hash.as_bytes()).map_err(PackedError::universe)?;
+    value.map(|value| Row::decode(hash, value.value())).transpose()
+}
+
+fn view(database: &Database) -> Result<View> {
+    let transaction = database.begin_read().map_err(PackedError::universe)?;
+    let chunks = transaction.open_table(CHUNKS).map_err(PackedError::universe)?;
+    let nodes = transaction.open_table(NODES).map_err(PackedError::universe)?;
+    Ok(View { chunks, nodes })
+}
+
+fn create_tables(transaction: &WriteTransaction) -> Result<()> {
+    let tables = Tables::open(transaction)?;
+    drop(tables);
+    let mut meta = transaction.open_table(META).map_err(PackedError::universe)?;
+    let version = meta.get(VERSION_KEY).map_err(PackedError::universe)?.map(|version| version.value());
+    match version {
+        Some(VERSION) => Ok(()),
+        Some(version) => Err(PackedError::universe(format!("version {version} is not supported"))),
+        None => meta.insert(VERSION_KEY, VERSION).map(|_| ()).map_err(PackedError::universe),
+    }
+}

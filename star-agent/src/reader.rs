@@ -1,0 +1,96 @@
+//! Reads one file of a snapshot from the Star that has it, for a program that is no Star.
+
+use std::sync::Arc;
+
+use orbit_shared::words::{JobId, SnapshotId, StarId};
+
+use crate::grpc::transfer_client::{Connections, PullError};
+use crate::limits::{SEGMENT_BYTES, STALL_TIMEOUT};
+use crate::net::Tcp;
+use crate::transfer::{Fetch, FrameEnd, Open, Range};
+
+/// The right to read a snapshot's tree, as the coordinator grants it.
+#[derive(Debug, Clone)]
+pub struct ReadGrant {
+    /// The data plane of the Star, `host:port`.
+    pub address: String,
+    /// Signed by the coordinator.
+    pub token: String,
+    /// As in the token.
+    pub job: JobId,
+    /// As in the token.
+    pub source_path: Vec<u8>,
+    /// Who reads, as in the token.
+    pub reader: StarId,
+    /// As in the token.
+    pub snapshot: SnapshotId,
+}
+
+/// Hands the content of a file to `write`, in order; nothing that is not what it is said to be gets there.
+///
+/// # Errors
+/// In words: the Star cannot be reached, refuses or breaks off, the file is not there or damaged, or `write` failed.
+pub async fn read_file(
+    grant: ReadGrant,
+    path: &[u8],
+    mut write: impl FnMut(&[u8]) -> Result<(), String>,
+) -> Result<(), String> {
+    let open = Open {
+        token: grant.token,
+        job: grant.job,
+        source_path: grant.source_path,
+        destination_star: grant.reader,
+        snapshot: Some(grant.snapshot),
+    };
+    let connections = Connections::new(Arc::new(Tcp));
+    let mut pull = connections.pull(&grant.address, open).await.map_err(words)?;
+    let (mut offset, mut size) = (0, u64::MAX);
+    let mut id = 0;
+    while offset < size {
+        id += 1;
+        let ranges = vec![Range { offset, length: SEGMENT_BYTES }];
+        let fetch =
+            Fetch { id, path: path.to_vec(), ranges, is_hashes_only: false, is_cut_by_content: false };
+        pull.fetch(vec![fetch]).await.map_err(words)?;
+        'segment: loop {
+            let next = tokio::time::timeout(STALL_TIMEOUT, pull.next()).await;
+            let parcel = next.map_err(|_| "nothing came".to_owned())?.map_err(words)?;
+            let mut parcel = parcel.ok_or_else(|| "it ended before it had answered".to_owned())?;
+            for frame in parcel.frames {
+                size = frame.version.map_or(size, |version| version.size);
+                for chunk in &frame.chunks {
+                    let length = chunk.length as usize;
+                    if parcel.payload.len() < length || size == u64::MAX {
+                        return Err("it sent less than it announced".to_owned());
+                    }
+                    let content = parcel.payload.split_to(length);
+                    if content.hash() != chunk.hash {
+                        return Err("what arrived is not what was sent".to_owned());
+                    }
+                    content.pieces().try_for_each(|piece| write(piece))?;
+                    offset += u64::from(chunk.length);
+                }
+                match frame.end {
+                    FrameEnd::More => {}
+                    FrameEnd::Complete if offset < size && frame_ended_early(offset, id) => {
+                        return Err("it ended too early".to_owned());
+                    }
+                    FrameEnd::Complete => break 'segment,
+                    FrameEnd::Failed(failure) => return Err(failure.message),
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a segment, numbered from 1, has ended before its end.
+fn frame_ended_early(offset: u64, segment: u64) -> bool {
+    offset < segment * SEGMENT_BYTES
+}
+
+fn words(error: PullError) -> String {
+    match error {
+        PullError::Incompatible(text) | PullError::Unavailable(text) => text,
+    }
+}

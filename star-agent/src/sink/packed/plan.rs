@@ -1,0 +1,99 @@
+//! Looks at every item before anything is asked for: what this job has stored already, what an earlier snapshot of the
+//! same source has unchanged, and what has no content at all, is not asked for.
+
+use std::sync::Arc;
+
+use orbit_shared::entry::{Entry, EntryKind, display_path, join_path};
+use orbit_shared::session::{Failure, ItemOutcome, ItemResult};
+use rustix::io::Errno;
+
+use super::{Ready, Work, at_vault};
+use crate::failures::{at_source, permanent};
+use crate::packed::TreeEntry;
+use crate::sink::Cancelled;
+
+/// What is to be done about the items.
+#[derive(Default)]
+pub(super) struct Plan {
+    /// Nothing more.
+    pub(super) finished: Vec<ItemOutcome>,
+    /// Make durable.
+    pub(super) ready: Vec<Ready>,
+    /// Ask the source; indices into the assignment's items, by path.
+    pub(super) wanted: Vec<usize>,
+}
+
+/// Plans all items.
+pub(super) async fn plan(work: &Arc<Work>) -> Result<Plan, Cancelled> {
+    let planned = Arc::clone(work);
+    let planning = tokio::task::spawn_blocking(move || plan_all(&planned));
+    // A planner can only fail to end when the process does.
+    let plan = planning.await.map_err(|_| Cancelled)?;
+    if work.cancel.is_cancelled() { Err(Cancelled) } else { Ok(plan) }
+}
+
+fn plan_all(work: &Work) -> Plan {
+    let items = &work.assignment.items;
+    let mut order: Vec<usize> = (0..items.len()).collect();
+    order.sort_by(|&a, &b| items[a].entry.path.cmp(&items[b].entry.path));
+    let mut plan = Plan::default();
+    for index in order {
+        if work.cancel.is_cancelled() {
+            break;
+        }
+        match plan_item(work, &items[index].entry) {
+            Ok(Step::Skip) => plan.finished.push(work.outcome(index, ItemResult::Skipped)),
+            Ok(Step::Keep(entry)) => {
+                plan.ready.push(Ready { item: index, entry, bytes_transferred: 0 });
+            }
+            Ok(Step::Fetch) => plan.wanted.push(index),
+            Err(failure) => plan.finished.push(work.outcome(index, ItemResult::Failed(failure))),
+        }
+    }
+    plan
+}
+
+enum Step {
+    /// This job has stored it.
+    Skip,
+    /// Its content is there.
+    Keep(TreeEntry),
+    Fetch,
+}
+
+fn plan_item(work: &Work, entry: &Entry) -> Result<Step, Failure> {
+    let shown = || join_path(&work.assignment.source_path, &entry.path);
+    let size = match &entry.kind {
+        EntryKind::File { size } => *size,
+        EntryKind::Directory | EntryKind::Symlink { .. } => 0,
+        EntryKind::Unreadable { errno } => {
+            return Err(at_source(Errno::from_raw_os_error(*errno), "list or stat", &shown()));
+        }
+        kind
+        @ (EntryKind::Fifo | EntryKind::Socket | EntryKind::CharacterDevice | EntryKind::BlockDevice) => {
+            let (path, kind) = (display_path(&shown()), kind.describe());
+            return Err(permanent(format!("{path} is {kind}, which is never copied: exclude it")));
+        }
+    };
+    if size == 0 && !matches!(entry.kind, EntryKind::File { .. }) {
+        return Ok(Step::Keep(TreeEntry { entry: entry.clone(), chunks: Vec::new() }));
+    }
+    let failed = |error| at_vault(&error, &entry.path);
+    if work
+        .store
+        .staged(work.stage, &entry.path)
+        .map_err(failed)?
+        .is_some_and(|staged| staged.entry == *entry)
+    {
+        return Ok(Step::Skip);
+    }
+    // Its mode may have changed without its time; its content has not.
+    let is_same = |known: &TreeEntry| {
+        known.entry.modified == entry.modified && known.entry.kind == EntryKind::File { size }
+    };
+    let earlier = work.store.earlier(work.stage, &work.source, &entry.path).map_err(failed)?;
+    Ok(match earlier.filter(is_same) {
+        Some(known) => Step::Keep(TreeEntry { entry: entry.clone(), chunks: known.chunks }),
+        None => Step::Fetch,
+    })
+}

@@ -1,0 +1,500 @@
+//! One pull into a vault. The loop owns all state; what blocks is done by jobs that get what they need and give back
+//! what they found, as in the pull of plain files.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use orbit_shared::entry::{display_path, join_path};
+use orbit_shared::session::{Failure, ItemOutcome, ItemResult};
+use tokio::task::{JoinError, JoinSet};
+
+use super::compare::{Compared, Named, compare};
+use super::file::File;
+use super::write::{Piece, Put, put_all};
+use super::{PackedSink, Ready, Work};
+use crate::failures::{changed_while_read, permanent, source_unavailable, source_unreachable};
+use crate::grpc::transfer_client::{Pull, PullError};
+use crate::limits::{
+    FETCHES_PER_REQUEST_MAX, PUBLISH_BYTES, PUBLISH_ITEMS, SEGMENTS_IN_FLIGHT_MAX, STALL_TIMEOUT,
+    WRITE_JOBS_MAX,
+};
+use crate::sink::fetching::Fetching;
+use crate::sink::{Cancelled, Reporter};
+use crate::transfer::{Fetch, Frame, FrameEnd, Open, Parcel, Range};
+
+/// Pulls what is `wanted` and makes it durable, with what is `ready` already.
+pub(super) async fn run(
+    sink: &PackedSink,
+    work: &Arc<Work>,
+    wanted: Vec<usize>,
+    ready: Vec<Ready>,
+    reporter: &Reporter,
+) -> Result<(), Cancelled> {
+    let mut puller = Puller::new(work, wanted, ready, reporter);
+    let result = puller.run(sink).await;
+    // Jobs outlive a dropped future; the next attempt at these items must not meet them.
+    puller.pull = None;
+    while puller.jobs.join_next().await.is_some() {}
+    while puller.rounds.join_next().await.is_some() {}
+    result
+}
+
+/// What a job found.
+enum Done {
+    Put(Vec<Put>),
+    Compared(Result<Vec<Compared>, (Failure, Vec<usize>)>),
+}
+
+struct Puller<'run> {
+    work: Arc<Work>,
+    reporter: &'run Reporter,
+    pull: Option<Pull>,
+    /// Why there is no pull any more.
+    broken: Option<Failure>,
+    /// Whether the vault may have what is wanted, so that hashes come before bytes.
+    asks_first: bool,
+    files: Vec<File>,
+    /// Files that have no end yet.
+    unsettled: usize,
+    /// Large files with segments that were not asked for.
+    large: VecDeque<usize>,
+    segments: usize,
+    fetches: BTreeMap<u64, Fetching>,
+    next_fetch: u64,
+    to_send: Vec<Fetch>,
+    jobs: JoinSet<Done>,
+    writers: usize,
+    ready: Vec<Ready>,
+    ready_bytes: u64,
+    rounds: JoinSet<Vec<ItemOutcome>>,
+    outcomes: Vec<ItemOutcome>,
+}
+
+impl<'run> Puller<'run> {
+    fn new(work: &Arc<Work>, wanted: Vec<usize>, ready: Vec<Ready>, reporter: &'run Reporter) -> Self {
+        let size = |item: usize| work.assignment.items[item].entry.size();
+        let files: Vec<File> = wanted.into_iter().map(|item| File::new(item, size(item))).collect();
+        Self {
+            work: Arc::clone(work),
+            reporter,
+            pull: None,
+            broken: None,
+            asks_first: !work.store.snapshots().is_empty(),
+            unsettled: files.len(),
+            files,
+            large: VecDeque::new(),
+            segments: 0,
+            fetches: BTreeMap::new(),
+            next_fetch: 1,
+            to_send: Vec::new(),
+            jobs: JoinSet::new(),
+            writers: 0,
+            ready,
+            ready_bytes: 0,
+            rounds: JoinSet::new(),
+            outcomes: Vec::new(),
+        }
+    }
+
+    async fn run(&mut self, sink: &PackedSink) -> Result<(), Cancelled> {
+        if !self.files.is_empty() {
+            // The semaphore is never closed.
+            let cancel = self.work.cancel.clone();
+            let _permit = tokio::select! {
+                () = cancel.cancelled() => return Err(Cancelled),
+                permit = sink.pulls.acquire() => permit.map_err(|_| Cancelled)?,
+            };
+            tokio::select! {
+                () = cancel.cancelled() => return Err(Cancelled),
+                opened = self.open(sink) => if let Err(error) = opened { self.break_off(&self.unopened(&error)) },
+            }
+            self.ask_for_all();
+            if self.pull_all().await? {
+                sink.connections.forget(&self.work.assignment.source_address);
+            }
+            self.pull = None;
+        }
+        self.commit_rest().await
+    }
+
+    async fn open(&mut self, sink: &PackedSink) -> Result<(), PullError> {
+        let assignment = &self.work.assignment;
+        let open = Open {
+            token: assignment.token.clone(),
+            job: assignment.job,
+            source_path: assignment.source_path.clone(),
+            destination_star: sink.star_id.clone(),
+            snapshot: assignment.source_snapshot,
+        };
+        self.pull = Some(sink.connections.pull(&assignment.source_address, open).await?);
+        Ok(())
+    }
+
+    /// Small files are all asked for at once; segments of the others wait for their turn.
+    fn ask_for_all(&mut self) {
+        for index in 0..self.files.len() {
+            if self.files[index].is_settled {
+                continue;
+            }
+            match self.files[index].is_small {
+                true => self.ask_for_next(index),
+                false => self.large.push_back(index),
+            }
+        }
+    }
+
+    fn ask_for_next(&mut self, index: usize) {
+        let range = self.files[index].next_range();
+        self.ask_for(index, vec![range], self.asks_first);
+    }
+
+    fn ask_for(&mut self, index: usize, ranges: Vec<Range>, is_hashes_only: bool) {
+        let id = self.next_fetch;
+        self.next_fetch += 1;
+        self.files[index].busy += 1;
+        self.fetches.insert(id, Fetching::new(index, &ranges, is_hashes_only));
+        let path = self.work.assignment.items[self.files[index].item].entry.path.clone();
+        self.to_send.push(Fetch { id, path, ranges, is_hashes_only, is_cut_by_content: true });
+    }
+
+    /// Returns whether the connection broke.
+    async fn pull_all(&mut self) -> Result<bool, Cancelled> {
+        let cancel = self.work.cancel.clone();
+        let mut is_broken = false;
+        while self.unsettled > 0 {
+            let asked = tokio::select! {
+                () = cancel.cancelled() => return Err(Cancelled),
+                asked = self.ask() => asked,
+            };
+            if let Err(error) = asked {
+                is_broken = true;
+                self.break_off(&self.broken_by(&error));
+            }
+            self.reporter.send(std::mem::take(&mut self.outcomes)).await?;
+            self.commit_if_due();
+            if self.unsettled == 0 {
+                break;
+            }
+            let can_read = !self.fetches.is_empty() && self.writers < WRITE_JOBS_MAX;
+            if !can_read && self.jobs.is_empty() && self.rounds.is_empty() {
+                self.end_stranded();
+            }
+            tokio::select! {
+                () = cancel.cancelled() => return Err(Cancelled),
+                Some(done) = self.jobs.join_next() => self.end_job(done)?,
+                Some(round) = self.rounds.join_next() => self.outcomes.extend(round.map_err(|_| Cancelled)?),
+                parcel = next_parcel(&mut self.pull), if can_read => {
+                    if let Err(error) = parcel.and_then(|parcel| self.receive(parcel)) {
+                        is_broken = true;
+                        self.break_off(&self.broken_by(&error));
+                    }
+                }
+            }
+        }
+        if let Some(pull) = &mut self.pull {
+            pull.finish();
+        }
+        Ok(is_broken)
+    }
+
+    /// Begins the segments that may begin, and sends the fetches that came up.
+    async fn ask(&mut self) -> Result<(), PullError> {
+        while self.segments < SEGMENTS_IN_FLIGHT_MAX {
+            let Some(index) = self.large.pop_front() else { break };
+            if !self.files[index].has_more() {
+                continue;
+            }
+            self.segments += 1;
+            self.ask_for_next(index);
+            self.large.push_front(index);
+        }
+        let mut fetches = std::mem::take(&mut self.to_send);
+        while !fetches.is_empty() {
+            let rest = fetches.split_off(fetches.len().min(FETCHES_PER_REQUEST_MAX));
+            let Some(pull) = &mut self.pull else { return Ok(()) };
+            tokio::time::timeout(STALL_TIMEOUT, pull.fetch(fetches)).await.map_err(|_| stalled())??;
+            fetches = rest;
+        }
+        Ok(())
+    }
+
+    /// Takes a message of the source apart. It is checked whole before anything of it counts.
+    fn receive(&mut self, parcel: Parcel) -> Result<(), PullError> {
+        let mut lengths = Vec::with_capacity(parcel.frames.len());
+        for frame in &parcel.frames {
+            let broken = || PullError::Unavailable("the source answered what nobody asked".to_owned());
+            let fetching = self.fetches.get(&frame.fetch).ok_or_else(broken)?;
+            lengths.push(if fetching.is_hashes_only { 0 } else { frame.length() });
+        }
+        let mut payload = parcel.payload;
+        let (received, announced) = (payload.len() as u64, lengths.iter().sum::<u64>());
+        if announced != received {
+            let text = format!("the source announced {announced} bytes and sent {received}");
+            return Err(PullError::Unavailable(text));
+        }
+        let (mut pieces, mut named) = (Vec::new(), Vec::new());
+        for (frame, length) in parcel.frames.into_iter().zip(lengths) {
+            let content = payload.split_to(length as usize);
+            self.take_frame(frame, content, &mut pieces, &mut named);
+        }
+        self.work.meters.add_bytes(received);
+        self.work.progress.fetch_add(received, Ordering::Relaxed);
+        if !pieces.is_empty() {
+            self.writers += 1;
+            let work = Arc::clone(&self.work);
+            self.jobs.spawn_blocking(move || Done::Put(put_all(&work, pieces)));
+        }
+        if !named.is_empty() {
+            let work = Arc::clone(&self.work);
+            self.jobs.spawn_blocking(move || Done::Compared(compare(&work, named)));
+        }
+        Ok(())
+    }
+
+    fn take_frame(
+        &mut self,
+        frame: Frame,
+        content: crate::content::Content,
+        pieces: &mut Vec<Piece>,
+        named: &mut Vec<Named>,
+    ) {
+        let Some(fetching) = self.fetches.get_mut(&frame.fetch) else { return };
+        let index = fetching.file;
+        let file = &mut self.files[index];
+        let is_end = match frame.end {
+            FrameEnd::Failed(ref failure) => {
+                file.fail(failure.clone());
+                true
+            }
+            FrameEnd::Complete => true,
+            FrameEnd::More => false,
+        };
+        if file.failure.is_none()
+            && let Err(failure) = check(fetching, file, &frame, &self.work)
+        {
+            file.fail(failure);
+        }
+        if file.failure.is_none() && !content.is_empty() {
+            file.busy += 1;
+            file.bytes_transferred += content.len() as u64;
+            let (offset, chunks, item) = (frame.offset, frame.chunks, file.item);
+            pieces.push(Piece { file: index, item, offset, chunks, content });
+        }
+        if is_end {
+            self.end_fetch(frame.fetch, named);
+        }
+    }
+
+    /// Closes a fetch; hashes that came go on to be compared with what the vault has.
+    fn end_fetch(&mut self, fetch: u64, named: &mut Vec<Named>) {
+        let Some(fetching) = self.fetches.remove(&fetch) else { return };
+        let file = &mut self.files[fetching.file];
+        if fetching.is_hashes_only && file.failure.is_none() && !fetching.named.is_empty() {
+            // It stays busy, and its segment open, until the missing part of it has come.
+            return named.push(Named { file: fetching.file, chunks: fetching.named });
+        }
+        self.end_part(fetching.file);
+    }
+
+    /// A part of a file has come, or will not come.
+    fn end_part(&mut self, index: usize) {
+        let file = &mut self.files[index];
+        file.busy -= 1;
+        if !file.is_small && self.pull.is_some() {
+            self.segments -= 1;
+        }
+        self.settle(index);
+    }
+
+    fn end_job(&mut self, done: Result<Done, JoinError>) -> Result<(), Cancelled> {
+        // A panic in a job is a bug of ours: the assignment is given up rather than half of it reported.
+        let done = done.map_err(|error| {
+            tracing::error!(assignment = %self.work.assignment.id, %error, "a job of an assignment panicked");
+            Cancelled
+        })?;
+        match done {
+            Done::Put(puts) => {
+                self.writers -= 1;
+                for put in puts {
+                    let file = &mut self.files[put.file];
+                    file.busy -= 1;
+                    let mut offset = put.offset;
+                    for chunk in &put.chunks {
+                        file.has(offset, chunk);
+                        offset += u64::from(chunk.length);
+                    }
+                    if let Err(failure) = put.result {
+                        file.fail(failure);
+                    }
+                    self.settle(put.file);
+                }
+            }
+            Done::Compared(Ok(all)) => all.into_iter().for_each(|compared| self.end_comparison(compared)),
+            Done::Compared(Err((failure, files))) => {
+                for index in files {
+                    self.files[index].fail(failure.clone());
+                    self.end_part(index);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn end_comparison(&mut self, compared: Compared) {
+        let file = &mut self.files[compared.file];
+        compared.known.iter().for_each(|(offset, chunk)| file.has(*offset, chunk));
+        match (&self.broken, compared.missing.is_empty()) {
+            (Some(broken), false) => file.fail(broken.clone()),
+            (None, false) if file.failure.is_none() => {
+                file.busy -= 1;
+                return self.ask_for(compared.file, compared.missing, false);
+            }
+            (None, false) | (_, true) => {}
+        }
+        self.end_part(compared.file);
+    }
+
+    /// If a file has nothing more to wait for, ends it.
+    fn settle(&mut self, index: usize) {
+        let file = &mut self.files[index];
+        if !file.is_done() {
+            // It turned out to be larger than it was when it was scanned.
+            if file.busy == 0 && file.has_more() && !file.is_small && !self.large.contains(&index) {
+                self.large.push_back(index);
+            }
+            return;
+        }
+        file.is_settled = true;
+        self.unsettled -= 1;
+        let item = file.item;
+        let entry = &self.work.assignment.items[item].entry;
+        let whole = match file.failure.take() {
+            Some(failure) => Err(failure),
+            None => file.tree_entry(entry).ok_or_else(|| {
+                let path = display_path(&join_path(&self.work.assignment.source_path, &entry.path));
+                source_unavailable(format!("of {path} not all has come that was asked for"))
+            }),
+        };
+        match whole {
+            Ok(entry) => {
+                self.ready_bytes += file.bytes_transferred;
+                self.ready.push(Ready { item, entry, bytes_transferred: file.bytes_transferred });
+            }
+            Err(failure) => self.outcomes.push(self.work.outcome(item, ItemResult::Failed(failure))),
+        }
+    }
+
+    fn source(&self) -> String {
+        let assignment = &self.work.assignment;
+        format!("Star {} at {}", assignment.source_star, assignment.source_address)
+    }
+
+    fn unopened(&self, error: &PullError) -> Failure {
+        let at = self.source();
+        source_unreachable(match error {
+            PullError::Incompatible(text) => format!("{at} cannot serve this Star: {text}"),
+            PullError::Unavailable(text) => format!("cannot pull from {at}: {text}"),
+        })
+    }
+
+    fn broken_by(&self, error: &PullError) -> Failure {
+        let at = self.source();
+        match error {
+            PullError::Incompatible(text) => permanent(format!("{at} cannot serve this Star: {text}")),
+            PullError::Unavailable(text) => source_unavailable(format!("the pull from {at} failed: {text}")),
+        }
+    }
+
+    /// The source gives nothing more: what is not complete fails.
+    fn break_off(&mut self, failure: &Failure) {
+        self.pull = None;
+        self.broken = Some(failure.clone());
+        self.large.clear();
+        self.to_send.clear();
+        for fetching in std::mem::take(&mut self.fetches).into_values() {
+            let file = &mut self.files[fetching.file];
+            file.busy -= 1;
+            file.fail(failure.clone());
+        }
+        for index in 0..self.files.len() {
+            let file = &mut self.files[index];
+            // What has come whole is still kept.
+            if !file.is_settled && (file.version.is_none() || file.has_more()) {
+                file.fail(failure.clone());
+            }
+            if !file.is_settled {
+                self.settle(index);
+            }
+        }
+    }
+
+    /// Files that wait for nothing would wait for ever: a bug of ours, which must not hold an assignment's lease.
+    fn end_stranded(&mut self) {
+        tracing::error!(assignment = %self.work.assignment.id, files = self.unsettled, "files wait for nothing");
+        for index in 0..self.files.len() {
+            let file = &mut self.files[index];
+            if !file.is_settled {
+                file.busy = 0;
+                file.fail(source_unavailable("the pull lost track of the file".to_owned()));
+                self.settle(index);
+            }
+        }
+    }
+
+    fn commit_if_due(&mut self) {
+        let is_due = self.ready.len() >= PUBLISH_ITEMS || self.ready_bytes >= PUBLISH_BYTES;
+        if is_due && self.rounds.is_empty() {
+            self.start_round();
+        }
+    }
+
+    fn start_round(&mut self) {
+        self.ready_bytes = 0;
+        let (work, ready) = (Arc::clone(&self.work), std::mem::take(&mut self.ready));
+        self.rounds.spawn_blocking(move || work.commit(ready));
+    }
+
+    async fn commit_rest(&mut self) -> Result<(), Cancelled> {
+        if !self.ready.is_empty() {
+            self.start_round();
+        }
+        while let Some(round) = self.rounds.join_next().await {
+            self.outcomes.extend(round.map_err(|_| Cancelled)?);
+            self.reporter.send(std::mem::take(&mut self.outcomes)).await?;
+        }
+        self.reporter.send(std::mem::take(&mut self.outcomes)).await
+    }
+}
+
+/// Checks a frame against its fetch and its file.
+fn check(fetching: &mut Fetching, file: &mut File, frame: &Frame, work: &Work) -> Result<(), Failure> {
+    let path = join_path(&work.assignment.source_path, &work.assignment.items[file.item].entry.path);
+    if !frame.version.is_none_or(|version| file.is_of_version(version)) {
+        return Err(changed_while_read(&path));
+    }
+    let broken = |text: String| {
+        let star = &work.assignment.source_star;
+        source_unavailable(format!("Star {star} sent {} wrongly: {text}", display_path(&path)))
+    };
+    let version = file.version.ok_or_else(|| broken("content came before its version".to_owned()))?;
+    fetching.accept(frame, version.size).map_err(broken)?;
+    if frame.end == FrameEnd::Complete && !fetching.is_complete(version.size) {
+        return Err(broken("it ended too early".to_owned()));
+    }
+    Ok(())
+}
+
+async fn next_parcel(pull: &mut Option<Pull>) -> Result<Parcel, PullError> {
+    let Some(pull) = pull else { return std::future::pending().await };
+    match tokio::time::timeout(STALL_TIMEOUT, pull.next()).await {
+        Ok(Ok(Some(parcel))) => Ok(parcel),
+        Ok(Ok(None)) => Err(PullError::Unavailable("the source ended it before it had answered".to_owned())),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(stalled()),
+    }
+}
+
+fn stalled() -> PullError {
+    PullError::Unavailable(format!("nothing moved for {} s", STALL_TIMEOUT.as_secs()))
+}

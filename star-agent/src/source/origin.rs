@@ -1,0 +1,224 @@
+//! What a pull reads: a directory, the tree of a snapshot in this Star's vault, or chunks by their hashes.
+//!
+//! All three give content at a position, so that cutting, naming and sending know no difference.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use orbit_shared::chunk_hash::ChunkHash;
+use orbit_shared::entry::{EntryKind, display_path, join_path};
+use orbit_shared::session::{Failure, FailureCause, Fault};
+use orbit_shared::time::WallTime;
+use orbit_shared::words::SnapshotId;
+use rustix::fd::OwnedFd;
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::failures::{at_source, changed_while_read, permanent};
+use crate::packed::{ChunkRef, PackedError, PackedStore};
+use crate::roots::Place;
+use crate::transfer::FileVersion;
+
+/// Where the paths of a pull's fetches begin.
+pub(crate) enum Origin {
+    /// In a directory, or at a single file.
+    Directory(Place),
+    /// In a snapshot's tree.
+    Snapshot(SnapshotTree),
+    /// At chunks: the path of a fetch is the hash of one.
+    Chunks(Arc<PackedStore>),
+}
+
+/// A part of a snapshot's tree.
+pub(crate) struct SnapshotTree {
+    store: Arc<PackedStore>,
+    id: SnapshotId,
+    /// Path in the tree where it begins; empty for all of it.
+    base: Vec<u8>,
+}
+
+impl SnapshotTree {
+    /// The tree from the source path of a job on, which begins with a slash.
+    pub(crate) fn new(store: Arc<PackedStore>, id: SnapshotId, source_path: &[u8]) -> Self {
+        Self { store, id, base: tree_path(source_path).to_vec() }
+    }
+}
+
+/// The path in a snapshot's tree that a job's source path names.
+pub(crate) fn tree_path(source_path: &[u8]) -> &[u8] {
+    let path = source_path.strip_prefix(b"/").unwrap_or(source_path);
+    path.strip_suffix(b"/").unwrap_or(path)
+}
+
+/// The path of an entry below a base, as the tree has it.
+pub(crate) fn below(base: &[u8], path: &[u8]) -> Vec<u8> {
+    if base.is_empty() { path.to_vec() } else { join_path(base, path) }
+}
+
+/// Content that is open for one fetch.
+pub(crate) enum Readable {
+    File(OwnedFd),
+    Packed(PackedFile),
+}
+
+/// Content in chunks.
+pub(crate) struct PackedFile {
+    store: Arc<PackedStore>,
+    /// Where each chunk begins, and which it is.
+    chunks: Vec<(u64, ChunkRef)>,
+    /// The chunk that was read last.
+    last: RefCell<Option<(usize, Vec<u8>)>>,
+}
+
+impl Origin {
+    /// The full path of a fetch, for messages.
+    pub(crate) fn path(&self, path: &[u8]) -> Vec<u8> {
+        match self {
+            Self::Directory(place) => join_path(&place.path, path),
+            Self::Snapshot(tree) => {
+                join_path(format!("snapshot {}", tree.id).as_bytes(), &below(&tree.base, path))
+            }
+            Self::Chunks(_) => path.to_vec(),
+        }
+    }
+
+    /// Opens what a fetch names, and says which version of it there is.
+    pub(crate) fn open(&self, path: &[u8]) -> Result<(Readable, FileVersion), Failure> {
+        match self {
+            Self::Directory(place) => open_in_directory(place, path, &self.path(path)),
+            Self::Snapshot(tree) => tree.open(path, &self.path(path)),
+            Self::Chunks(store) => open_chunk(store, path),
+        }
+    }
+}
+
+fn open_in_directory(place: &Place, path: &[u8], shown: &[u8]) -> Result<(Readable, FileVersion), Failure> {
+    let failed = |errno| at_source(errno, "open", shown);
+    let file = open_file(place, path).map_err(failed)?;
+    let stat = rustix::fs::fstat(&file).map_err(failed)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(permanent(format!("{} is no longer a regular file", display_path(shown))));
+    }
+    Ok((Readable::File(file), FileVersion::from(&stat)))
+}
+
+/// Opens the file at `path` below the base. Never follows a link and never waits for the other end of a FIFO.
+fn open_file(place: &Place, path: &[u8]) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+    match (&place.single, path.is_empty()) {
+        (Some(name), true) => {
+            rustix::fs::openat(place.tree.open_dir(b"")?, name.as_slice(), flags, Mode::empty())
+        }
+        (None, true) => Err(Errno::ISDIR),
+        (Some(_), false) => Err(Errno::NOTDIR),
+        (None, false) => {
+            let (parent, name) = place.tree.open_parent(path)?;
+            rustix::fs::openat(parent, name, flags, Mode::empty())
+        }
+    }
+}
+
+impl SnapshotTree {
+    fn open(&self, path: &[u8], shown: &[u8]) -> Result<(Readable, FileVersion), Failure> {
+        let found = self.store.entry(&packed_id(self.id), &below(&self.base, path));
+        let entry = found.map_err(|error| of_vault(&error, shown))?;
+        let Some(entry) = entry else { return Err(at_source(Errno::NOENT, "open", shown)) };
+        let EntryKind::File { size } = entry.entry.kind else {
+            return Err(permanent(format!("{} is no regular file", display_path(shown))));
+        };
+        let version = FileVersion {
+            size,
+            modified: entry.entry.modified,
+            changed: entry.entry.modified,
+            mode: entry.entry.mode,
+        };
+        Ok((Readable::Packed(PackedFile::new(Arc::clone(&self.store), entry.chunks)), version))
+    }
+}
+
+fn open_chunk(store: &Arc<PackedStore>, path: &[u8]) -> Result<(Readable, FileVersion), Failure> {
+    let text = display_path(path);
+    let hash: ChunkHash = text.parse().map_err(|_| permanent(format!("{text} is no chunk's hash")))?;
+    let bytes = store.read(&hash).map_err(|error| of_vault(&error, path))?;
+    let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    let file = PackedFile::new(Arc::clone(store), vec![ChunkRef { hash, length }]);
+    file.last.replace(Some((0, bytes)));
+    let time = WallTime::UNIX_EPOCH;
+    let version = FileVersion { size: length.into(), modified: time, changed: time, mode: 0 };
+    Ok((Readable::Packed(file), version))
+}
+
+impl PackedFile {
+    fn new(store: Arc<PackedStore>, chunks: Vec<ChunkRef>) -> Self {
+        let mut offset = 0;
+        let place = |chunk: ChunkRef| {
+            let start = offset;
+            offset += u64::from(chunk.length);
+            (start, chunk)
+        };
+        Self { store, chunks: chunks.into_iter().map(place).collect(), last: RefCell::default() }
+    }
+
+    fn read(&self, buffer: &mut Vec<u8>, offset: u64, shown: &[u8]) -> Result<(), Failure> {
+        let index = self.chunks.partition_point(|(start, _)| *start <= offset).saturating_sub(1);
+        let Some((start, chunk)) = self.chunks.get(index) else { return Err(changed_while_read(shown)) };
+        let mut last = self.last.borrow_mut();
+        if last.as_ref().is_none_or(|(loaded, _)| *loaded != index) {
+            let bytes = self.store.read(&chunk.hash).map_err(|error| of_vault(&error, shown))?;
+            *last = Some((index, bytes));
+        }
+        let Some((_, bytes)) = last.as_ref() else { return Err(changed_while_read(shown)) };
+        let rest = usize::try_from(offset - start).ok().and_then(|skipped| bytes.get(skipped..));
+        let rest = rest.unwrap_or_default();
+        let length = rest.len().min(buffer.capacity() - buffer.len());
+        if length == 0 {
+            return Err(changed_while_read(shown));
+        }
+        buffer.extend_from_slice(&rest[..length]);
+        Ok(())
+    }
+}
+
+impl Readable {
+    /// Reads at least one byte at `offset` to the end of `buffer`, which has room. May read more than is wanted.
+    pub(crate) fn read_some(&self, buffer: &mut Vec<u8>, offset: u64, shown: &[u8]) -> Result<(), Failure> {
+        let file = match self {
+            Self::File(file) => file,
+            Self::Packed(file) => return file.read(buffer, offset, shown),
+        };
+        loop {
+            match rustix::io::pread(file, rustix::buffer::spare_capacity(buffer), offset) {
+                Ok(0) => return Err(changed_while_read(shown)),
+                Ok(_) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(at_source(errno, "read", shown)),
+            }
+        }
+    }
+
+    /// A file that changed while it was read is a mixture of versions; what a snapshot has does not change.
+    pub(crate) fn check_unchanged(&self, version: &FileVersion, shown: &[u8]) -> Result<(), Failure> {
+        let Self::File(file) = self else { return Ok(()) };
+        let stat = rustix::fs::fstat(file).map_err(|errno| at_source(errno, "stat", shown))?;
+        if FileVersion::from(&stat) == *version { Ok(()) } else { Err(changed_while_read(shown)) }
+    }
+}
+
+/// A snapshot's name as the packed store has it.
+pub(crate) fn packed_id(id: SnapshotId) -> crate::packed::SnapshotId {
+    crate::packed::SnapshotId(id.0)
+}
+
+/// What an error of the vault means for a file that is read from it.
+pub(crate) fn of_vault(error: &PackedError, shown: &[u8]) -> Failure {
+    let message = format!("cannot read {}: {error}", display_path(shown));
+    match error {
+        PackedError::DamagedChunk { .. } | PackedError::UnknownChunk { .. } | PackedError::Damaged { .. } => {
+            Failure { cause: FailureCause::DataCorruption, fault: Fault::Item, message }
+        }
+        PackedError::UnknownSnapshot(_) => {
+            Failure { cause: FailureCause::SourceMissing, fault: Fault::Item, message }
+        }
+        _ => Failure { cause: FailureCause::Transient, fault: Fault::Source, message },
+    }
+}
