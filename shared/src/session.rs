@@ -307,6 +307,9 @@ pub struct Assignment {
     /// The source is not a directory but this snapshot in the source Star's vault; the source path lies in its tree.
     #[serde(default)]
     pub source_snapshot: Option<SnapshotId>,
+    /// The directories of the tree are done already and keep their modification times.
+    #[serde(default)]
+    pub keeps_directory_times: bool,
 }
 
 /// A tree to list.

@@ -229,6 +229,32 @@ async fn an_assignment_that_is_only_to_be_checked_skips_what_is_there_and_writes
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_comes_after_its_directories_leaves_their_times_alone() {
+    let pair = Pair::new().await;
+    let (from, to) = (pair.from(), pair.to());
+    std::fs::create_dir_all(from.join("inner")).unwrap();
+    std::fs::write(from.join("inner/first"), b"1").unwrap();
+    pair.copy(&from, &to).await;
+    let time_of = |path: &Path| std::fs::metadata(path).unwrap().modified().unwrap();
+    let before = (time_of(&to), time_of(&to.join("inner")));
+    std::fs::write(from.join("inner/late"), noise(100_000, 5)).unwrap();
+    symlink("inner/late", from.join("link")).unwrap();
+    let entries = support::scan(support::roots(&from, true), &from).await.0;
+    let mut assignment = pair.assignment(&from, &to, entries);
+    assignment.items.retain(|item| item.entry.path == b"inner/late" || item.entry.path == b"link");
+    assert_eq!(assignment.items.len(), 2);
+    assignment.keeps_directory_times = true;
+    pair.execute(assignment.clone()).await;
+    assert!(to.join("inner/late").exists() && to.join("link").is_symlink());
+    assert_eq!((time_of(&to), time_of(&to.join("inner"))), before);
+    // One that does not keep them moves them, or the test would prove nothing.
+    std::fs::remove_file(to.join("inner/late")).unwrap();
+    assignment.keeps_directory_times = false;
+    pair.execute(assignment).await;
+    assert_ne!(time_of(&to.join("inner")), before.1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn directories_that_forbid_their_owner_to_write_are_filled_all_the_same() {
     let pair = Pair::new().await;
     let (from, to) = (pair.from(), pair.to());

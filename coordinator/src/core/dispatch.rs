@@ -252,7 +252,8 @@ impl Core {
         batch: &[InFlight],
         fx: &mut Effects,
     ) {
-        let spec = &self.jobs.get(&job_id).expect("a lane belongs to a job").record.spec;
+        let record = &self.jobs.get(&job_id).expect("a lane belongs to a job").record;
+        let spec = &record.spec;
         let place = &spec.destinations[destination as usize];
         let source = self.stars.get(&spec.source.star_id).expect("the gate has seen the source");
         let session = self.stars.get(&place.star_id).and_then(|star| star.session);
@@ -274,6 +275,9 @@ impl Core {
             is_check_only: is_check_only(batch),
             layout: spec.layout,
             source_snapshot: spec.snapshot,
+            // Files go before the directories, unless they are tried again.
+            keeps_directory_times: record.scan.is_done
+                && record.tallies[destination as usize].open_directories == 0,
         };
         fx.actions.push(Action::Assign { session, assignment, destination_star: place.star_id.clone() });
     }

@@ -229,6 +229,7 @@ fn assignments() -> impl Strategy<Value = Assignment> {
                 is_check_only,
                 layout: if is_check_only { Layout::Packed } else { Layout::Files },
                 source_snapshot: is_check_only.then_some(SnapshotId([7; 16])),
+                keeps_directory_times: !is_check_only,
             }
         },
     )

@@ -54,6 +54,7 @@ pub(crate) fn assignment(id: u64, item_count: u64) -> Assignment {
         is_check_only: false,
         layout: Layout::Files,
         source_snapshot: None,
+        keeps_directory_times: false,
     }
 }
 

@@ -12,6 +12,7 @@ mod claims;
 mod directories;
 mod fetching;
 mod files;
+mod kept_times;
 pub mod packed;
 mod plan;
 mod publish;
@@ -39,6 +40,7 @@ use crate::meters::Meters;
 use crate::net::Network;
 use crate::roots::{PathError, Roots};
 use crate::sink::claims::Claims;
+use crate::sink::kept_times::{KeepsTimes, KeptTimes};
 use crate::sink::publish::Syncers;
 use crate::sink::work::{Work, temporary_prefix};
 
@@ -54,6 +56,7 @@ pub struct Sink {
     syncers: Arc<Syncers>,
     claims: Claims,
     checkpoints: Checkpoints,
+    kept_times: Arc<KeptTimes>,
 }
 
 impl fmt::Debug for Sink {
@@ -88,6 +91,7 @@ impl Sink {
             syncers: Arc::default(),
             claims: Claims::default(),
             checkpoints,
+            kept_times: Arc::default(),
         })
     }
 
@@ -182,6 +186,7 @@ impl Sink {
             started: crate::clock::now(),
             progress,
             cancel,
+            keeps_times: KeepsTimes::new(&self.kept_times, assignment.keeps_directory_times),
         })
     }
 

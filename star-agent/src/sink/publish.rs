@@ -224,6 +224,9 @@ fn rename_all(work: &Work, written: Vec<Written>) -> (Vec<Written>, Vec<ItemOutc
             }
         }
     }
+    if let Err(error) = work.keeps_times.restore() {
+        tracing::warn!(%error, "a directory that is written to has lost its modification time");
+    }
     (published, failed)
 }
 

@@ -19,6 +19,7 @@ use uuid::Uuid;
 use crate::checkpoints::{Checkpoint, Checkpoints};
 use crate::meters::Meters;
 use crate::roots::Place;
+use crate::sink::kept_times::KeepsTimes;
 use crate::sink::publish::Syncers;
 
 /// Permission bits that files get.
@@ -39,6 +40,7 @@ pub(super) struct Work {
     pub(super) started: Instant,
     pub(super) progress: Arc<AtomicU64>,
     pub(super) cancel: CancellationToken,
+    pub(super) keeps_times: KeepsTimes,
 }
 
 /// An item that is written and waits to be synced and published.
@@ -75,12 +77,14 @@ impl Work {
         }
     }
 
-    /// As [`Self::parent`], and creates the directories that are missing.
+    /// As [`Self::parent`], and creates the directories that are missing. To be called before anything is put there.
     pub(super) fn create_parent(&self, index: usize) -> Result<(Arc<OwnedFd>, &[u8]), Errno> {
-        match &self.place.single {
-            Some(name) => Ok((self.place.tree.open_dir(b"")?, name)),
-            None => self.place.tree.create_parent(&self.item(index).entry.path),
-        }
+        let (parent, name) = match &self.place.single {
+            Some(name) => (self.place.tree.open_dir(b"")?, name.as_slice()),
+            None => self.place.tree.create_parent(&self.item(index).entry.path)?,
+        };
+        self.keeps_times.note(&parent)?;
+        Ok((parent, name))
     }
 
     /// The name under which an item is written.

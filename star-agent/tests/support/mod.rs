@@ -138,6 +138,7 @@ impl Pair {
             is_check_only: false,
             layout: Layout::Files,
             source_snapshot: None,
+            keeps_directory_times: false,
         }
     }
 

@@ -132,6 +132,7 @@ impl From<Assignment> for v1::SessionAssignment {
             is_check_only: assignment.is_check_only,
             layout: layout_to_wire(assignment.layout).into(),
             source_snapshot_id: snapshot_id_to_wire(assignment.source_snapshot),
+            keeps_directory_times: assignment.keeps_directory_times,
         }
     }
 }
@@ -162,6 +163,7 @@ impl TryFrom<v1::SessionAssignment> for Assignment {
             is_check_only: wire.is_check_only,
             layout: layout_from_wire("layout", wire.layout)?,
             source_snapshot: optional_snapshot_id("source_snapshot_id", &wire.source_snapshot_id)?,
+            keeps_directory_times: wire.keeps_directory_times,
         })
     }
 }
