@@ -103,13 +103,16 @@ impl GridSession {
     }
 }
 
-impl Session for GridSession {
-    fn send(&mut self, tree: &Path) -> Result<Cost, String> {
+impl GridSession {
+    /// A call of the command line to this grid.
+    pub(super) fn command(&self) -> Command {
         let mut command = self.programs.command("orbit");
         command.args(["--json", "--coordinator", &format!("http://{}", self.address)]);
-        command.args(["job", "create", "--wait"]);
-        command.arg(format!("{SOURCE}:{}", tree.display()));
-        command.arg(format!("{DESTINATION}:{}", self.place.display()));
+        command
+    }
+
+    /// Runs a command that ends with its job, and gives its cost and what it said. `result` is where the job stores.
+    pub(super) fn measure(&self, command: Command, result: &Path) -> Result<(Cost, String), String> {
         let failed = |error: std::io::Error| format!("orbit grid: {error}");
         for (_, process) in self.roles() {
             forget_peak(process).map_err(failed)?;
@@ -118,14 +121,34 @@ impl Session for GridSession {
         let before = self.cpu();
         let mut meter = Meter::start();
         let done = run_one(&mut meter, "orbit job", command, &self.roles(), &self.directory)?;
-        let mut cost = meter.finish(done.wall, done.synced, &self.place);
+        let mut cost = meter.finish(done.wall, done.synced, result);
         for ((role, before), (_, after)) in before.into_iter().zip(self.cpu()) {
             let spent = after.saturating_sub(before);
             cost.cpu += spent;
             cost.cpu_by_role.insert(role, spent);
         }
         cost.counted = bytes_transferred(&done.output);
-        Ok(cost)
+        Ok((cost, done.output))
+    }
+
+    /// Where a process keeps its state.
+    pub(super) fn state_of(&self, role: &str) -> PathBuf {
+        self.directory.join("state").join(role)
+    }
+
+    /// A directory below what the destination exports.
+    pub(super) fn exported(&self, name: &str) -> PathBuf {
+        self.directory.join("exported").join(name)
+    }
+}
+
+impl Session for GridSession {
+    fn send(&mut self, tree: &Path) -> Result<Cost, String> {
+        let mut command = self.command();
+        command.args(["job", "create", "--wait"]);
+        command.arg(format!("{SOURCE}:{}", tree.display()));
+        command.arg(format!("{DESTINATION}:{}", self.place.display()));
+        Ok(self.measure(command, &self.place)?.0)
     }
 
     fn place(&self) -> &Path {

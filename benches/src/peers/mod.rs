@@ -6,6 +6,7 @@ mod grid;
 mod local;
 mod repository;
 mod rsync;
+mod vault;
 
 use std::path::{Path, PathBuf};
 
@@ -24,6 +25,8 @@ pub(crate) enum Peer {
     Orbit,
     /// A coordinator and two Stars, each a process.
     Grid,
+    /// The same, into the vault of the Star that writes.
+    Vault,
     /// rsync, pulling from a daemon on this machine.
     Rsync,
     /// rclone, from one local directory to another.
@@ -71,6 +74,7 @@ impl Peer {
         match self {
             Self::Orbit => "orbit copy",
             Self::Grid => "orbit grid",
+            Self::Vault => "orbit vault",
             Self::Rsync => "rsync daemon",
             Self::Rclone => "rclone copy",
             Self::Cp => "cp -a",
@@ -83,6 +87,7 @@ impl Peer {
     /// What taking a tree back out is called.
     pub(crate) fn restore_name(self) -> &'static str {
         match self {
+            Self::Vault => "vault restore",
             Self::Restic => "restic restore",
             _ => "borg extract",
         }
@@ -91,7 +96,7 @@ impl Peer {
     /// The program that must be there, and its Debian package; none for our own.
     pub(crate) fn requirement(self) -> Option<(&'static str, &'static str)> {
         match self {
-            Self::Orbit | Self::Grid => None,
+            Self::Orbit | Self::Grid | Self::Vault => None,
             Self::Rsync => Some(("rsync", "rsync")),
             Self::Rclone => Some(("rclone", "rclone")),
             Self::Cp => Some(("cp", "coreutils")),
@@ -113,6 +118,7 @@ impl Peer {
         Ok(match self {
             Self::Orbit => Box::new(local::OrbitCopy { programs: programs.clone(), place, directory }),
             Self::Grid => Box::new(GridSession::begin(programs, root, &directory)?),
+            Self::Vault => Box::new(vault::Vault::begin(programs, root, &directory)?),
             Self::Rsync => Box::new(rsync::Rsync { place, directory }),
             Self::Rclone => Box::new(local::Rclone { place, directory }),
             Self::Cp => Box::new(local::Cp { place, directory }),
