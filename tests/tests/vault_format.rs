@@ -57,7 +57,8 @@ fn a_stranger_reads_every_chunk_and_every_file_of_a_vault() {
         for number in files_of(record.stage.job.0) {
             let path: String = format!("f{number:04}").bytes().map(|byte| format!("{byte:02x}")).collect();
             let digest = ChunkHash::of(&chunks(number).concat()).to_string();
-            expected.insert([record.id.to_string(), path, "0".to_owned(), "0o644".to_owned(), digest].to_vec());
+            expected
+                .insert([record.id.to_string(), path, "0".to_owned(), "0o644".to_owned(), digest].to_vec());
         }
     }
     let found: BTreeSet<Vec<String>> = of_kind("path").into_iter().map(|line| line[1..].to_vec()).collect();

@@ -17,7 +17,7 @@ use super::universe::Children;
 use super::{DELETED, PackedStore, SNAPSHOTS, STAGES};
 
 /// Chunks that change in one transaction when a snapshot is deleted.
-const RELEASED_PER_TRANSACTION: usize = 8192;
+const RELEASED_PER_TRANSACTION: usize = 64 * 1024;
 /// Pins what is brought back meanwhile. No job has this number.
 const UNDELETE: StageId = StageId { job: JobId(u64::MAX), destination: u32::MAX };
 

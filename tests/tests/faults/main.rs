@@ -10,6 +10,7 @@ mod kill_points;
 mod kills;
 mod partitions;
 mod resume;
+mod vault_full_disk;
 mod vault_kills;
 
 use orbit_proto::v1;
