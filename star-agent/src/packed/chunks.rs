@@ -165,7 +165,7 @@ impl PackedStore {
             }
             match self.containers.read(hash, location) {
                 Ok(Some(bytes)) => return Ok(bytes),
-                Ok(None) => last = Some((location, PackedError::universe(CONTAINER_GONE))),
+                Ok(None) => last = Some((location, PackedError::bad_universe(CONTAINER_GONE))),
                 Err(error) if is_damage(&error) => last = Some((location, error)),
                 Err(error) => return Err(error),
             }
@@ -173,7 +173,7 @@ impl PackedStore {
         match last {
             Some((_, error)) => Err(self.note_damaged(hash, &error)),
             None if self.is_referenced(hash)? => {
-                Err(self.note_damaged(hash, &PackedError::universe(CONTAINER_GONE)))
+                Err(self.note_damaged(hash, &PackedError::bad_universe(CONTAINER_GONE)))
             }
             None => Err(PackedError::UnknownChunk { hash: *hash }),
         }

@@ -155,6 +155,21 @@ impl PackedStore {
     ) -> Result<CollectReport> {
         let _one_at_a_time = self.collecting.lock().unwrap_or_else(PoisonError::into_inner);
         self.make_room_to_collect(options.plan_only);
+        match self.collect_once(options, progress, is_cancelled) {
+            // The universe could not be told: once more, with the space that is kept for this.
+            Err(error) if error.is_full() && !options.plan_only && self.give_up_reserve() => {
+                self.collect_once(options, progress, is_cancelled)
+            }
+            result => result,
+        }
+    }
+
+    fn collect_once(
+        &self,
+        options: &CollectOptions,
+        progress: &dyn Fn(&CollectProgress),
+        is_cancelled: &dyn Fn() -> bool,
+    ) -> Result<CollectReport> {
         self.check_trees(is_cancelled)?;
         self.make_durable()?;
         self.flush()?;

@@ -235,7 +235,7 @@ impl PackedStore {
                     && !self.containers.exists(row.location.container)
                     && self.find(&hash)?.is_none()
                 {
-                    self.note_damaged(&hash, &PackedError::universe("its container is gone"));
+                    self.note_damaged(&hash, &PackedError::bad_universe("its container is gone"));
                     scrub.report.damaged_chunks.push(hash);
                 }
             }
