@@ -23,7 +23,7 @@ thread_local! {
 const CONTAINER_GONE: &str = "its container is gone";
 
 /// Whether the chunk is to blame, and not the moment.
-fn is_damage(error: &PackedError) -> bool {
+pub(super) fn is_damage(error: &PackedError) -> bool {
     match error {
         PackedError::Container(ContainerError::Io { source, .. }) => {
             source.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())

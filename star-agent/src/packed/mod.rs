@@ -19,6 +19,7 @@ mod collect;
 mod commit;
 mod compact;
 mod containers;
+mod deleted;
 mod error;
 mod heal;
 mod open;
@@ -29,6 +30,7 @@ mod scrub;
 mod snapshots;
 mod sort;
 mod stage;
+mod survey;
 #[cfg(test)]
 mod tests;
 mod tree;
