@@ -23,7 +23,7 @@ thread_local! {
 const CONTAINER_GONE: &str = "its container is gone";
 
 /// Whether the chunk is to blame, and not the moment.
-fn is_damage(error: &PackedError) -> bool {
+pub(super) fn is_damage(error: &PackedError) -> bool {
     match error {
         PackedError::Container(ContainerError::Io { source, .. }) => {
             source.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
@@ -165,7 +165,7 @@ impl PackedStore {
             }
             match self.containers.read(hash, location) {
                 Ok(Some(bytes)) => return Ok(bytes),
-                Ok(None) => last = Some((location, PackedError::universe(CONTAINER_GONE))),
+                Ok(None) => last = Some((location, PackedError::bad_universe(CONTAINER_GONE))),
                 Err(error) if is_damage(&error) => last = Some((location, error)),
                 Err(error) => return Err(error),
             }
@@ -173,7 +173,7 @@ impl PackedStore {
         match last {
             Some((_, error)) => Err(self.note_damaged(hash, &error)),
             None if self.is_referenced(hash)? => {
-                Err(self.note_damaged(hash, &PackedError::universe(CONTAINER_GONE)))
+                Err(self.note_damaged(hash, &PackedError::bad_universe(CONTAINER_GONE)))
             }
             None => Err(PackedError::UnknownChunk { hash: *hash }),
         }

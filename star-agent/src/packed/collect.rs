@@ -28,7 +28,6 @@ const ROWS_PER_READ: usize = 4096;
 const DECIDED_AT_ONCE: usize = 256;
 /// Chunks that leave the universe in one transaction.
 const REMOVED_PER_TRANSACTION: usize = 4096;
-const HOUR_SECONDS: u64 = 3600;
 
 /// What a collection is asked.
 #[derive(Debug, Clone)]
@@ -106,23 +105,6 @@ pub struct CollectReport {
     pub containers_kept: Vec<(String, String)>,
 }
 
-/// What lies in one container.
-#[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Usage {
-    /// Bytes of chunks that stay.
-    pub(super) live: u64,
-    /// Bytes of chunks that may go.
-    pub(super) due: u64,
-}
-
-/// What all rows say.
-#[derive(Default)]
-struct Survey {
-    usage: BTreeMap<u32, Usage>,
-    waiting: BTreeMap<u64, (u64, u64)>,
-    due: (u64, u64),
-}
-
 /// What the collector asks: pins are in memory, references in the universe. The memory is locked meanwhile, so no pin comes
 /// in between.
 struct Held<'a> {
@@ -155,6 +137,21 @@ impl PackedStore {
     ) -> Result<CollectReport> {
         let _one_at_a_time = self.collecting.lock().unwrap_or_else(PoisonError::into_inner);
         self.make_room_to_collect(options.plan_only);
+        match self.collect_once(options, progress, is_cancelled) {
+            // The universe could not be told: once more, with the space that is kept for this.
+            Err(error) if error.is_full() && !options.plan_only && self.give_up_reserve() => {
+                self.collect_once(options, progress, is_cancelled)
+            }
+            result => result,
+        }
+    }
+
+    fn collect_once(
+        &self,
+        options: &CollectOptions,
+        progress: &dyn Fn(&CollectProgress),
+        is_cancelled: &dyn Fn() -> bool,
+    ) -> Result<CollectReport> {
         self.check_trees(is_cancelled)?;
         self.make_durable()?;
         self.flush()?;
@@ -207,58 +204,6 @@ impl PackedStore {
             count += u64::from(!is_counted);
         }
         if count > 0 { Err(PackedError::TreeDamaged { count }) } else { Ok(()) }
-    }
-
-    /// Looks at all rows, and marks those that nobody holds and that were never held.
-    fn survey(
-        &self,
-        now: u64,
-        window: u64,
-        plan_only: bool,
-        progress: &dyn Fn(&CollectProgress),
-        is_cancelled: &dyn Fn() -> bool,
-    ) -> Result<Survey> {
-        let total = self.universe.chunk_count()?;
-        let (mut survey, mut after, mut done) = (Survey::default(), None, 0);
-        loop {
-            if is_cancelled() {
-                return Err(PackedError::Cancelled);
-            }
-            progress(&CollectProgress { phase: CollectPhase::Surveying, done, total });
-            let rows = self.universe.rows_after(after.as_ref(), ROWS_PER_READ)?;
-            let Some((last, _)) = rows.last() else { return Ok(survey) };
-            after = Some(*last);
-            done += rows.len() as u64;
-            let mut to_mark = Vec::new();
-            {
-                let memory = self.memory();
-                for (hash, row) in &rows {
-                    let is_free = row.references == 0 && !memory.is_pinned(hash);
-                    if is_free && row.marked == 0 {
-                        to_mark.push(*hash);
-                    }
-                    survey.add(row, is_free, now, window);
-                }
-            }
-            if !plan_only && !to_mark.is_empty() {
-                self.universe.write(|tables| to_mark.iter().try_for_each(|hash| tables.mark(hash, now)))?;
-            }
-        }
-    }
-
-    /// Up to which mark chunks go early, because the disk is filling up.
-    fn forced_before(&self, survey: &Survey, options: &CollectOptions) -> Option<u64> {
-        let available = self.available_bytes()?;
-        let mut missing = options.free_bytes_min?.checked_sub(available)?.checked_sub(survey.due.1)?;
-        let mut before = None;
-        for (hour, (_, bytes)) in &survey.waiting {
-            if missing == 0 {
-                break;
-            }
-            before = Some((hour + 1) * HOUR_SECONDS);
-            missing = missing.saturating_sub(*bytes);
-        }
-        before
     }
 
     /// Takes what is due out of the universe, and says how many chunks those were.
@@ -373,47 +318,4 @@ impl Due {
             && row.marked > 0
             && (is_past || is_forced || self.is_early && self.forced.is_none())
     }
-}
-
-impl Survey {
-    fn add(&mut self, row: &Row, is_free: bool, now: u64, window: u64) {
-        let stored = u64::from(row.location.stored);
-        let usage = self.usage.entry(row.location.container).or_default();
-        // One that is not marked yet is marked now.
-        let marked = if row.marked == 0 { now } else { row.marked };
-        if !is_free {
-            usage.live += stored;
-        } else if marked.saturating_add(window) <= now {
-            usage.due += stored;
-            add(&mut self.due, 1, stored);
-        } else {
-            usage.live += stored;
-            add(self.waiting.entry(marked / HOUR_SECONDS).or_default(), 1, stored);
-        }
-    }
-
-    /// What was marked before this goes too. In which containers it lies is not known, which makes a plan a little pessimistic.
-    fn force(&mut self, before: u64) {
-        let rest = self.waiting.split_off(&before.div_ceil(HOUR_SECONDS));
-        for (chunks, bytes) in std::mem::replace(&mut self.waiting, rest).into_values() {
-            add(&mut self.due, chunks, bytes);
-        }
-    }
-
-    fn report(&self) -> CollectReport {
-        let waiting =
-            self.waiting.values().fold((0, 0), |sum, (chunks, bytes)| (sum.0 + chunks, sum.1 + bytes));
-        CollectReport {
-            chunks_reclaimable: self.due.0,
-            bytes_reclaimable: self.due.1,
-            chunks_waiting: waiting.0,
-            bytes_waiting: waiting.1,
-            ..CollectReport::default()
-        }
-    }
-}
-
-fn add(sum: &mut (u64, u64), chunks: u64, bytes: u64) {
-    sum.0 += chunks;
-    sum.1 += bytes;
 }

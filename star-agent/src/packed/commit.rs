@@ -11,6 +11,11 @@ use super::types::{StageId, TreeEntry};
 use super::universe::Universe;
 use super::{PackedStore, STAGES, Syncs};
 
+/// A universe is told of new chunks when there is one for so many that it knows,
+const KNOWN_PER_RECENT: usize = 32;
+/// and at the latest when there are so many.
+const RECENT_CHUNKS_MAX: usize = 512 * 1024;
+
 impl PackedStore {
     fn lock_syncs(&self) -> MutexGuard<'_, Syncs> {
         self.syncs.lock().unwrap_or_else(PoisonError::into_inner)
@@ -102,10 +107,14 @@ impl PackedStore {
     }
 
     fn flush_if_behind(&self) -> Result<()> {
-        if self.memory().recent.len() < self.config.recent_chunks_max {
+        let recent = self.memory().recent.len();
+        if recent < self.config.recent_chunks_max {
             return Ok(());
         }
-        self.flush()
+        // Into a large universe each chunk costs a page, unless many come at once.
+        let known = usize::try_from(self.universe.chunk_count()?).unwrap_or(usize::MAX);
+        let worthwhile = (known / KNOWN_PER_RECENT).min(RECENT_CHUNKS_MAX);
+        if recent < worthwhile { Ok(()) } else { self.flush() }
     }
 
     /// Brings the universe up to what is durable.

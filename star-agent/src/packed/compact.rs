@@ -12,9 +12,11 @@ use orbit_shared::chunk_hash::ChunkHash;
 use orbit_shared::container::{ContainerEntry, ContainerReader, ContainerWriter, Stored};
 
 use super::PackedStore;
-use super::collect::{CollectOptions, CollectPhase, CollectProgress, CollectReport, Usage};
+use super::chunks::is_damage;
+use super::collect::{CollectOptions, CollectPhase, CollectProgress, CollectReport};
 use super::error::{PackedError, Result};
 use super::pace::{Courtesy, Pace};
+use super::survey::Usage;
 use super::universe::{Location, NOWHERE};
 
 /// Entries that are looked up at a time.
@@ -194,7 +196,9 @@ impl PackedStore {
     ) -> Result<()> {
         let stored = reader.read_stored(entry);
         let checked = stored.and_then(|stored| reader.check(entry, &stored).map(|()| stored));
-        let stored = checked.map_err(|error| self.note_damaged(&entry.hash, &error.into()))?;
+        let stored = checked.map_err(PackedError::from).map_err(|error| {
+            if is_damage(&error) { self.note_damaged(&entry.hash, &error) } else { error }
+        })?;
         if output.as_ref().is_some_and(|output| !output.writer.has_capacity(stored.len() as u64)) {
             self.end_output(output.take())?;
         }

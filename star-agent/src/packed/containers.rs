@@ -133,21 +133,14 @@ impl Containers {
                     }
                     self.set_sealed(number, false);
                     if let Some((older, writer)) = appender.active.replace((number, writer)) {
-                        self.seal(older, writer);
+                        // One that cannot be sealed stays readable, and the next start tries again.
+                        let _ = self.finish(older, writer);
                     }
                 }
                 Err(_) => self.set_damaged(number),
             }
         }
         Ok(())
-    }
-
-    fn seal(&self, number: u32, writer: ContainerWriter) {
-        match writer.seal() {
-            Ok(()) => self.set_sealed(number, true),
-            // It stays readable, and the next start tries again.
-            Err(_) => self.set_damaged(number),
-        }
     }
 
     /// All containers by number.
@@ -285,6 +278,12 @@ impl Containers {
         self.known(number).map(|known| self.path(&known.id))
     }
 
+    /// As [`Containers::reader`], but looks at the file anew.
+    pub(super) fn reopen(&self, number: u32) -> Result<Option<Arc<ContainerReader>>> {
+        self.lock_readers().retain(|(other, _)| *other != number);
+        self.reader(number)
+    }
+
     /// A container that is open for reading. Nothing if it is not there any more.
     pub(super) fn reader(&self, number: u32) -> Result<Option<Arc<ContainerReader>>> {
         let mut readers = self.lock_readers();
@@ -314,12 +313,6 @@ impl Containers {
         }
         readers.push((number, Arc::clone(&reader)));
         Ok(Some(reader))
-    }
-
-    /// As [`Containers::reader`], but looks at the file anew.
-    pub(super) fn reopen(&self, number: u32) -> Result<Option<Arc<ContainerReader>>> {
-        self.lock_readers().retain(|(other, _)| *other != number);
-        self.reader(number)
     }
 
     /// Reads a chunk and checks it. Nothing if its container is not there any more.

@@ -42,6 +42,14 @@ pub enum PackedError {
         /// What it says.
         problem: String,
     },
+    /// The universe cannot grow.
+    #[error(
+        "vault: the index of chunks cannot grow, because the disk is full; collect garbage, or make room"
+    )]
+    UniverseFull,
+    /// Someone else has it open.
+    #[error("vault: the index of chunks is in use; a vault has one process, which opens its store once")]
+    UniverseInUse,
     /// No such chunk is stored.
     #[error("vault: chunk {hash} is not stored here")]
     UnknownChunk {
@@ -125,7 +133,15 @@ impl PackedError {
         Self::Damaged { path: path.to_owned(), what }
     }
 
-    pub(crate) fn universe(problem: impl std::fmt::Display) -> Self {
+    pub(crate) fn universe(problem: impl Into<redb::Error>) -> Self {
+        match problem.into() {
+            redb::Error::DatabaseAlreadyOpen => Self::UniverseInUse,
+            redb::Error::Io(error) if is_full(error.kind()) => Self::UniverseFull,
+            problem => Self::bad_universe(problem),
+        }
+    }
+
+    pub(crate) fn bad_universe(problem: impl std::fmt::Display) -> Self {
         Self::Universe { problem: problem.to_string() }
     }
 
@@ -133,11 +149,15 @@ impl PackedError {
     pub fn is_full(&self) -> bool {
         let kind = match self {
             Self::Io { source, .. } | Self::Container(ContainerError::Io { source, .. }) => source.kind(),
-            Self::NoSpace { .. } => return true,
+            Self::NoSpace { .. } | Self::UniverseFull => return true,
             _ => return false,
         };
-        matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        is_full(kind)
     }
+}
+
+fn is_full(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// What the packed store answers with.

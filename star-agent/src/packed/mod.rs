@@ -19,6 +19,7 @@ mod collect;
 mod commit;
 mod compact;
 mod containers;
+mod deleted;
 mod error;
 mod heal;
 mod open;
@@ -29,6 +30,7 @@ mod scrub;
 mod snapshots;
 mod sort;
 mod stage;
+mod survey;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -78,7 +80,7 @@ pub struct PackedConfig {
     pub undo_window: Duration,
     /// Memory for pages of the universe.
     pub universe_cache_bytes: usize,
-    /// How many chunks may be newer than the universe before they go into it.
+    /// How many chunks may be newer than the universe before they go into it; more when it is large.
     pub recent_chunks_max: usize,
     /// Memory for sorting the entries of a stage.
     pub sort_bytes: usize,

@@ -6,6 +6,7 @@ use std::sync::PoisonError;
 use orbit_shared::chunk_hash::ChunkHash;
 use orbit_shared::container::{ContainerEntry, ContainerReader};
 
+use super::chunks::is_damage;
 use super::error::{PackedError, Result};
 use super::pace::Pace;
 use super::universe::{ContainerRow, Location};
@@ -169,7 +170,7 @@ impl PackedStore {
         for (entry, row) in entries.iter().zip(rows) {
             bytes += u64::from(entry.length);
             let is_needed = row.is_some_and(|row| row.location == Location::of(number, entry));
-            match reader.read_entry(entry) {
+            match reader.read_entry(entry).map_err(PackedError::from) {
                 Ok(_) if is_needed => {
                     // It was only out of reach, or another copy has taken its place.
                     let mut memory = self.memory();
@@ -178,9 +179,10 @@ impl PackedStore {
                     }
                 }
                 Ok(_) => {}
+                Err(error) if !is_damage(&error) => return Err(error),
                 // It may have been moved away since, and its container removed.
                 Err(error) if is_needed && self.find(&entry.hash)? == Some(Location::of(number, entry)) => {
-                    self.note_damaged(&entry.hash, &error.into());
+                    self.note_damaged(&entry.hash, &error);
                     scrub.report.damaged_chunks.push(entry.hash);
                 }
                 Err(_) => scrub.report.damaged_garbage += u64::from(entry.length),
@@ -235,7 +237,7 @@ impl PackedStore {
                     && !self.containers.exists(row.location.container)
                     && self.find(&hash)?.is_none()
                 {
-                    self.note_damaged(&hash, &PackedError::universe("its container is gone"));
+                    self.note_damaged(&hash, &PackedError::bad_universe("its container is gone"));
                     scrub.report.damaged_chunks.push(hash);
                 }
             }

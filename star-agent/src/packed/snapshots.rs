@@ -1,12 +1,9 @@
-//! Snapshots: a stage becomes one, they are read, deleted and brought back.
+//! Snapshots: a stage becomes one, and they are read.
 
-use std::fs;
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
 
 use orbit_shared::chunk_hash::ChunkHash;
-use orbit_shared::words::JobId;
 
-use super::containers::sync_dir;
 use super::error::{PackedError, Result};
 use super::records::{self, Shelf};
 use super::sort::Sorter;
@@ -14,12 +11,7 @@ use super::stage::Stage;
 use super::tree::{Built, Node, NodeSource, Step, TreeBuilder, resolve, walk};
 use super::types::{ChunkRef, SnapshotId, SnapshotMeta, SnapshotRecord, SourceName, StageId, TreeEntry};
 use super::universe::Children;
-use super::{DELETED, PackedStore, SNAPSHOTS, STAGES};
-
-/// Chunks that change in one transaction when a snapshot is deleted.
-const RELEASED_PER_TRANSACTION: usize = 8192;
-/// Pins what is brought back meanwhile. No job has this number.
-const UNDELETE: StageId = StageId { job: JobId(u64::MAX), destination: u32::MAX };
+use super::{PackedStore, SNAPSHOTS, STAGES};
 
 /// A part of a tree that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -315,96 +307,6 @@ impl PackedStore {
             Step::Gap(_, error) => Err(error),
         })?;
         Ok(found)
-    }
-
-    /// Deletes a snapshot. What only it needed is kept for the undo window, within which
-    /// [`PackedStore::undelete_snapshot`] brings it back.
-    ///
-    /// # Errors
-    /// There is no such snapshot, or the disk refuses.
-    pub fn delete_snapshot(&self, id: &SnapshotId) -> Result<()> {
-        let _one_at_a_time = self.sealing.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_known = {
-            let shelf = self.shelf();
-            shelf.records().contains_key(id) || shelf.damaged.contains(id)
-        };
-        if !is_known {
-            return Err(PackedError::UnknownSnapshot(*id));
-        }
-        let (from, to) = (self.dir.join(SNAPSHOTS), self.dir.join(DELETED));
-        let name = id.to_string();
-        fs::rename(from.join(&name), to.join(&name))
-            .map_err(PackedError::io(&from.join(&name), "delete the snapshot"))?;
-        sync_dir(&to)?;
-        sync_dir(&from)?;
-        self.change_shelf(|shelf| shelf.remove(id));
-        self.own(id, None)?;
-        self.release(&|| false)
-    }
-
-    /// Releases what deleted snapshots held, a part at a time, so that others can write in between.
-    pub(super) fn release(&self, is_cancelled: &dyn Fn() -> bool) -> Result<()> {
-        let part = || {
-            self.universe
-                .write(|tables| tables.release_some(RELEASED_PER_TRANSACTION, &|hash| self.children(hash)))
-        };
-        while self.universe.has_releases()? {
-            if is_cancelled() {
-                return Err(PackedError::Cancelled);
-            }
-            part()?;
-        }
-        Ok(())
-    }
-
-    /// Snapshots that were deleted and can be brought back.
-    ///
-    /// # Errors
-    /// The disk refuses.
-    pub fn deleted_snapshots(&self) -> Result<Vec<SnapshotRecord>> {
-        let shelf = Shelf::read(&self.dir.join(DELETED))?;
-        Ok(shelf.records().values().cloned().collect())
-    }
-
-    /// Brings a deleted snapshot back.
-    ///
-    /// # Errors
-    /// It was never deleted, or some of it is collected already.
-    pub fn undelete_snapshot(&self, id: &SnapshotId) -> Result<SnapshotRecord> {
-        let _one_at_a_time = self.sealing.lock().unwrap_or_else(PoisonError::into_inner);
-        let (from, to) = (self.dir.join(DELETED), self.dir.join(SNAPSHOTS));
-        let name = id.to_string();
-        if !from.join(&name).exists() {
-            return Err(PackedError::UnknownSnapshot(*id));
-        }
-        let found = records::read(&from, id)?;
-        let record = found.ok_or(PackedError::damaged(&from.join(&name), "the record"))?.record;
-        let whole = self.pin_tree(&record.root.hash).and_then(|()| self.own(id, Some(&record.root.hash)));
-        self.memory().unpin_all(UNDELETE);
-        whole?;
-        fs::rename(from.join(&name), to.join(&name))
-            .map_err(PackedError::io(&to.join(&name), "bring back the snapshot"))?;
-        sync_dir(&to)?;
-        sync_dir(&from)?;
-        self.change_shelf(|shelf| shelf.insert(record.clone()));
-        Ok(record)
-    }
-
-    /// Pins all of a tree, or says what is not there any more.
-    fn pin_tree(&self, root: &ChunkHash) -> Result<()> {
-        let mut pending = vec![*root];
-        while let Some(hash) = pending.pop() {
-            if !self.contains(UNDELETE, &[hash])?[0] {
-                return Err(PackedError::UnknownChunk { hash });
-            }
-            let children = self.node(&hash)?.children();
-            let known = self.contains(UNDELETE, &children.chunks)?;
-            if let Some(index) = known.iter().position(|is_known| !is_known) {
-                return Err(PackedError::UnknownChunk { hash: children.chunks[index] });
-            }
-            pending.extend(children.nodes);
-        }
-        Ok(())
     }
 }
 

@@ -53,6 +53,8 @@ pub(super) struct Log {
     end: u64,
     /// The frame that has the newest entry of each path, by the first bytes of the path's hash.
     frames: ByPath,
+    /// Whether a write has failed behind which something of it may stand.
+    is_torn: bool,
 }
 
 impl Stage {
@@ -65,7 +67,7 @@ impl Stage {
             .map_err(PackedError::io(&path, "begin the stage"))?;
         let file = OpenOptions::new().read(true).write(true).open(&path);
         let file = file.map_err(PackedError::io(&path, "open the stage"))?;
-        let log = Log { file, end: HEADER_BYTES, frames: ByPath::default() };
+        let log = Log { file, end: HEADER_BYTES, frames: ByPath::default(), is_torn: false };
         Ok(Self { id, uuid, path, log: Mutex::new(log) })
     }
 
@@ -74,7 +76,7 @@ impl Stage {
         let file = OpenOptions::new().read(true).write(true).open(path);
         let file = file.map_err(PackedError::io(path, "open the stage"))?;
         let uuid = read_header(&file, path)?;
-        let mut log = Log { file, end: HEADER_BYTES, frames: ByPath::default() };
+        let mut log = Log { file, end: HEADER_BYTES, frames: ByPath::default(), is_torn: false };
         let mut end = HEADER_BYTES;
         let mut frames = ByPath::default();
         let mut reader = Frames::new(&log.file, path)?;
@@ -117,9 +119,15 @@ impl Stage {
             push_frame(&mut frames, &encoder.0);
         }
         let mut log = self.lock();
+        if log.is_torn {
+            // Or a frame of it could be taken for one that was written after this.
+            log.file.set_len(log.end).map_err(PackedError::io(&self.path, "cut the stage"))?;
+        }
+        log.is_torn = true;
         let at = log.end;
         let written = log.file.write_all_at(&frames, at).and_then(|()| log.file.sync_data());
         written.map_err(PackedError::io(&self.path, "write the stage"))?;
+        log.is_torn = false;
         log.end += frames.len() as u64;
         log.frames.extend(placed.into_iter().map(|(key, offset)| (key, at + offset)));
         Ok(())
@@ -286,10 +294,7 @@ impl<'a> Frames<'a> {
                 self.at = at + (FRAME_HEADER_BYTES + payload.len()) as u64;
                 return Ok(Some((at, payload)));
             }
-            match self.search(at + 1).map_err(failed)? {
-                Some(next) => self.at = next,
-                None => self.at = self.end,
-            }
+            self.at = self.search(at + 1).map_err(failed)?.unwrap_or(self.end);
         }
         Ok(None)
     }

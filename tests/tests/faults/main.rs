@@ -10,6 +10,7 @@ mod kill_points;
 mod kills;
 mod partitions;
 mod resume;
+mod vault_full_disk;
 mod vault_jobs;
 mod vault_kills;
 

@@ -15,6 +15,9 @@ use super::{
 use crate::packed::error::{PackedError, Result};
 use crate::packed::types::SnapshotId;
 
+/// Chunks that are held to be counted in the order of the rows.
+const SORTED_MAX: usize = 256 * 1024;
+
 /// What a node holds: other nodes, and chunks that are no nodes. Each once.
 #[derive(Debug, Default)]
 pub(in crate::packed) struct Children {
@@ -175,9 +178,9 @@ impl<'a> Tables<'a> {
 
     /// Counts one more holder of a node, and what it holds if that is not counted yet.
     fn retain(&mut self, root: ChunkHash, load: &LoadChildren<'_>) -> Result<()> {
-        let mut pending = vec![root];
+        let (mut pending, mut chunks) = (vec![root], Vec::new());
         while let Some(hash) = pending.pop() {
-            self.add_reference(&hash)?;
+            self.add_references(&hash, 1)?;
             let mut node = self.node(&hash)?;
             node.references = node.references.saturating_add(1);
             self.releases.remove(hash.as_bytes()).map_err(PackedError::universe)?;
@@ -186,12 +189,23 @@ impl<'a> Tables<'a> {
             {
                 node.is_expanded = true;
                 pending.extend(children.nodes);
-                for chunk in &children.chunks {
-                    self.add_reference(chunk)?;
-                }
+                chunks.extend(children.chunks);
             }
             self.put_node(&hash, node)?;
+            if chunks.len() >= SORTED_MAX || pending.is_empty() {
+                self.add_all(&mut chunks)?;
+            }
         }
+        Ok(())
+    }
+
+    /// Counts one more holder of each chunk, in the order of the rows: that is many times faster than any other.
+    fn add_all(&mut self, chunks: &mut Vec<ChunkHash>) -> Result<()> {
+        chunks.sort_unstable();
+        for same in chunks.chunk_by(|a, b| a == b) {
+            self.add_references(&same[0], u32::try_from(same.len()).unwrap_or(u32::MAX))?;
+        }
+        chunks.clear();
         Ok(())
     }
 
@@ -207,14 +221,15 @@ impl<'a> Tables<'a> {
         for child in children.nodes {
             self.retain(child, load)?;
         }
-        children.chunks.iter().try_for_each(|chunk| self.add_reference(chunk))?;
+        let mut chunks = children.chunks;
+        self.add_all(&mut chunks)?;
         Ok(true)
     }
 
-    fn add_reference(&mut self, hash: &ChunkHash) -> Result<()> {
+    fn add_references(&mut self, hash: &ChunkHash, count: u32) -> Result<()> {
         // One that is lost is counted too, so that it is not collected once it is healed.
         let row = self.row(hash)?.unwrap_or(Row::new(Location::NOWHERE));
-        let references = row.references.saturating_add(1);
+        let references = row.references.saturating_add(count);
         self.put_row(hash, &Row { references, marked: 0, ..row })
     }
 
@@ -240,11 +255,15 @@ impl<'a> Tables<'a> {
     /// Releases what nodes hold that nobody holds any more, until `limit` chunks have changed or nothing is left, and says
     /// whether something is left.
     pub(in crate::packed) fn release_some(&mut self, limit: usize, load: &LoadChildren<'_>) -> Result<bool> {
-        let mut changed = 0;
-        while changed < limit {
+        let mut dropped: Vec<(ChunkHash, u64)> = Vec::new();
+        let mut node_count = 0;
+        let has_more = loop {
+            if node_count + dropped.len() >= limit {
+                break true;
+            }
             let first = self.releases.pop_first().map_err(PackedError::universe)?;
             let Some((hash, now)) = first.map(|(key, value)| (ChunkHash(*key.value()), value.value())) else {
-                return Ok(false);
+                break false;
             };
             let mut node = self.node(&hash)?;
             if node.references > 0 || !node.is_expanded {
@@ -254,14 +273,16 @@ impl<'a> Tables<'a> {
             self.put_node(&hash, node)?;
             // The children of a node that cannot be read stay counted until the universe is built anew.
             let children = load(&hash)?.unwrap_or_default();
-            changed += 1 + children.nodes.len() + children.chunks.len();
+            node_count += 1 + children.nodes.len();
             for child in &children.nodes {
                 self.release_node(child, now)?;
             }
-            for chunk in &children.chunks {
-                self.drop_reference(chunk, now)?;
-            }
+            dropped.extend(children.chunks.into_iter().map(|chunk| (chunk, now)));
+        };
+        dropped.sort_unstable();
+        for (chunk, now) in &dropped {
+            self.drop_reference(chunk, *now)?;
         }
-        Ok(true)
+        Ok(has_more)
     }
 }

@@ -9,7 +9,7 @@ mod row;
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use orbit_shared::chunk_hash::ChunkHash;
@@ -45,23 +45,31 @@ struct View {
     nodes: ReadOnlyTable<&'static Hash, &'static [u8; NODE_BYTES]>,
 }
 
+/// The open file.
 #[derive(Debug)]
-pub(in crate::packed) struct Universe {
+struct OpenFile {
     database: Database,
     view: RwLock<Arc<View>>,
+}
+
+#[derive(Debug)]
+pub(in crate::packed) struct Universe {
+    path: PathBuf,
+    cache_bytes: usize,
+    /// Nothing after a failure, behind which the engine takes no more calls until the file is opened again.
+    open: RwLock<Option<Arc<OpenFile>>>,
 }
 
 /// Runs a call of the engine. It may panic on a damaged file.
 fn guarded<T>(call: impl FnOnce() -> Result<T>) -> Result<T> {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(result) => result,
-        Err(_) => Err(PackedError::universe("its file is damaged")),
+        Err(_) => Err(PackedError::bad_universe("its file is damaged")),
     }
 }
 
-impl Universe {
-    /// Opens the file, or makes an empty one.
-    pub(in crate::packed) fn open(path: &Path, cache_bytes: usize) -> Result<Self> {
+impl OpenFile {
+    fn open(path: &Path, cache_bytes: usize) -> Result<Self> {
         guarded(|| {
             let database = Database::builder().set_cache_size(cache_bytes).create(path);
             let database = database.map_err(PackedError::universe)?;
@@ -71,6 +79,18 @@ impl Universe {
             let view = RwLock::new(Arc::new(view(&database)?));
             Ok(Self { database, view })
         })
+    }
+
+    fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Universe {
+    /// Opens the file, or makes an empty one.
+    pub(in crate::packed) fn open(path: &Path, cache_bytes: usize) -> Result<Self> {
+        let open = RwLock::new(Some(Arc::new(OpenFile::open(path, cache_bytes)?)));
+        Ok(Self { path: path.to_owned(), cache_bytes, open })
     }
 
     /// Removes the file.
@@ -83,34 +103,62 @@ impl Universe {
         }
     }
 
-    fn view(&self) -> Arc<View> {
-        Arc::clone(&self.view.read().unwrap_or_else(PoisonError::into_inner))
+    /// The open file, which is opened again after a failure. That fails while someone still uses what has failed.
+    fn opened(&self) -> Result<Arc<OpenFile>> {
+        if let Some(open) = &*self.open.read().unwrap_or_else(PoisonError::into_inner) {
+            return Ok(Arc::clone(open));
+        }
+        let mut slot = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        match &*slot {
+            Some(open) => Ok(Arc::clone(open)),
+            None => {
+                let open = Arc::new(OpenFile::open(&self.path, self.cache_bytes)?);
+                Ok(Arc::clone(slot.insert(open)))
+            }
+        }
+    }
+
+    /// The file must be opened again.
+    fn fail(&self, failed: &Arc<OpenFile>) {
+        let mut slot = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        if slot.as_ref().is_some_and(|open| Arc::ptr_eq(open, failed)) {
+            *slot = None;
+        }
+    }
+
+    fn view(&self) -> Result<Arc<View>> {
+        Ok(self.opened()?.view())
     }
 
     /// Changes it in one durable transaction.
     pub(in crate::packed) fn write<T>(&self, change: impl FnOnce(&mut Tables<'_>) -> Result<T>) -> Result<T> {
-        guarded(|| {
-            let transaction = self.database.begin_write().map_err(PackedError::universe)?;
+        let open = self.opened()?;
+        let result = guarded(|| {
+            let transaction = open.database.begin_write().map_err(PackedError::universe)?;
             let result = {
                 let mut tables = Tables::open(&transaction)?;
                 change(&mut tables)?
             };
             transaction.commit().map_err(PackedError::universe)?;
-            let view = Arc::new(view(&self.database)?);
-            *self.view.write().unwrap_or_else(PoisonError::into_inner) = view;
+            let view = Arc::new(view(&open.database)?);
+            *open.view.write().unwrap_or_else(PoisonError::into_inner) = view;
             Ok(result)
-        })
+        });
+        if let Err(PackedError::Universe { .. } | PackedError::UniverseFull) = result {
+            self.fail(&open);
+        }
+        result
     }
 
     /// What is known of a chunk.
     pub(in crate::packed) fn lookup(&self, hash: &ChunkHash) -> Result<Option<Row>> {
-        let view = self.view();
+        let view = self.view()?;
         guarded(|| row_of(&view, hash))
     }
 
     /// What is known of each of these chunks.
     pub(in crate::packed) fn lookup_many(&self, hashes: &[ChunkHash]) -> Result<Vec<Option<Row>>> {
-        let view = self.view();
+        let view = self.view()?;
         guarded(|| hashes.iter().map(|hash| row_of(&view, hash)).collect())
     }
 
@@ -121,7 +169,7 @@ impl Universe {
         limit: usize,
     ) -> Result<Vec<(ChunkHash, Row)>> {
         use std::ops::Bound;
-        let view = self.view();
+        let view = self.view()?;
         guarded(|| {
             let start = after.map_or(Bound::Unbounded, |hash| Bound::Excluded(hash.as_bytes()));
             let range = view.chunks.range::<&Hash>((start, Bound::Unbounded));
@@ -137,13 +185,13 @@ impl Universe {
 
     /// How many chunks are known.
     pub(in crate::packed) fn chunk_count(&self) -> Result<u64> {
-        let view = self.view();
+        let view = self.view()?;
         guarded(|| view.chunks.len().map_err(PackedError::universe))
     }
 
     /// Which nodes are held and could not be read when they were to be counted.
     pub(in crate::packed) fn uncounted_nodes(&self) -> Result<Vec<ChunkHash>> {
-        let view = self.view();
+        let view = self.view()?;
         guarded(|| {
             let mut found = Vec::new();
             for item in view.nodes.iter().map_err(PackedError::universe)? {
@@ -175,8 +223,9 @@ impl Universe {
 
     /// Whether there are nodes whose children are to be released.
     pub(in crate::packed) fn has_releases(&self) -> Result<bool> {
+        let open = self.opened()?;
         guarded(|| {
-            let transaction = self.database.begin_read().map_err(PackedError::universe)?;
+            let transaction = open.database.begin_read().map_err(PackedError::universe)?;
             let table = transaction.open_table(RELEASES).map_err(PackedError::universe)?;
             Ok(!table.is_empty().map_err(PackedError::universe)?)
         })
@@ -191,8 +240,9 @@ impl Universe {
         K: redb::Key + 'static,
         V: redb::Value + 'static,
     {
+        let open = self.opened()?;
         guarded(|| {
-            let transaction = self.database.begin_read().map_err(PackedError::universe)?;
+            let transaction = open.database.begin_read().map_err(PackedError::universe)?;
             let table = transaction.open_table(definition).map_err(PackedError::universe)?;
             let mut found = Vec::new();
             for item in table.iter().map_err(PackedError::universe)? {
@@ -237,7 +287,7 @@ fn create_tables(transaction: &WriteTransaction) -> Result<()> {
     let version = meta.get(VERSION_KEY).map_err(PackedError::universe)?.map(|version| version.value());
     match version {
         Some(VERSION) => Ok(()),
-        Some(version) => Err(PackedError::universe(format!("version {version} is not supported"))),
+        Some(version) => Err(PackedError::bad_universe(format!("version {version} is not supported"))),
         None => meta.insert(VERSION_KEY, VERSION).map(|_| ()).map_err(PackedError::universe),
     }
 }

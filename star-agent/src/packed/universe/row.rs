@@ -166,7 +166,7 @@ fn checked<'a>(key: &[u8], bytes: &'a [u8]) -> Option<&'a [u8]> {
 }
 
 fn bad_row() -> PackedError {
-    PackedError::universe("a row is not as it was written")
+    PackedError::bad_universe("a row is not as it was written")
 }
 
 #[cfg(test)]

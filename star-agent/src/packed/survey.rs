@@ -1,0 +1,126 @@
+//! Looking at all chunks before a collection: what is needed, what may go, and where it lies.
+
+use std::collections::BTreeMap;
+
+use super::PackedStore;
+use super::collect::{CollectOptions, CollectPhase, CollectProgress, CollectReport};
+use super::error::{PackedError, Result};
+use super::universe::Row;
+
+/// Rows that are read at a time.
+const ROWS_PER_READ: usize = 4096;
+const HOUR_SECONDS: u64 = 3600;
+
+/// What lies in one container.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Usage {
+    /// Bytes of chunks that stay.
+    pub(super) live: u64,
+    /// Bytes of chunks that may go.
+    pub(super) due: u64,
+}
+
+/// What all rows say.
+#[derive(Default)]
+pub(super) struct Survey {
+    pub(super) usage: BTreeMap<u32, Usage>,
+    waiting: BTreeMap<u64, (u64, u64)>,
+    due: (u64, u64),
+}
+
+impl PackedStore {
+    /// Looks at all rows, and marks those that nobody holds and that were never held.
+    pub(super) fn survey(
+        &self,
+        now: u64,
+        window: u64,
+        plan_only: bool,
+        progress: &dyn Fn(&CollectProgress),
+        is_cancelled: &dyn Fn() -> bool,
+    ) -> Result<Survey> {
+        let total = self.universe.chunk_count()?;
+        let (mut survey, mut after, mut done) = (Survey::default(), None, 0);
+        loop {
+            if is_cancelled() {
+                return Err(PackedError::Cancelled);
+            }
+            progress(&CollectProgress { phase: CollectPhase::Surveying, done, total });
+            let rows = self.universe.rows_after(after.as_ref(), ROWS_PER_READ)?;
+            let Some((last, _)) = rows.last() else { return Ok(survey) };
+            after = Some(*last);
+            done += rows.len() as u64;
+            let mut to_mark = Vec::new();
+            {
+                let memory = self.memory();
+                for (hash, row) in &rows {
+                    let is_free = row.references == 0 && !memory.is_pinned(hash);
+                    if is_free && row.marked == 0 {
+                        to_mark.push(*hash);
+                    }
+                    survey.add(row, is_free, now, window);
+                }
+            }
+            if !plan_only && !to_mark.is_empty() {
+                self.universe.write(|tables| to_mark.iter().try_for_each(|hash| tables.mark(hash, now)))?;
+            }
+        }
+    }
+
+    /// Up to which mark chunks go early, because the disk is filling up.
+    pub(super) fn forced_before(&self, survey: &Survey, options: &CollectOptions) -> Option<u64> {
+        let available = self.available_bytes()?;
+        let mut missing = options.free_bytes_min?.checked_sub(available)?.checked_sub(survey.due.1)?;
+        let mut before = None;
+        for (hour, (_, bytes)) in &survey.waiting {
+            if missing == 0 {
+                break;
+            }
+            before = Some((hour + 1) * HOUR_SECONDS);
+            missing = missing.saturating_sub(*bytes);
+        }
+        before
+    }
+}
+
+impl Survey {
+    fn add(&mut self, row: &Row, is_free: bool, now: u64, window: u64) {
+        let stored = u64::from(row.location.stored);
+        let usage = self.usage.entry(row.location.container).or_default();
+        // One that is not marked yet is marked now.
+        let marked = if row.marked == 0 { now } else { row.marked };
+        if !is_free {
+            usage.live += stored;
+        } else if marked.saturating_add(window) <= now {
+            usage.due += stored;
+            add(&mut self.due, 1, stored);
+        } else {
+            usage.live += stored;
+            add(self.waiting.entry(marked / HOUR_SECONDS).or_default(), 1, stored);
+        }
+    }
+
+    /// What was marked before this goes too. In which containers it lies is not known, which makes a plan a little pessimistic.
+    pub(super) fn force(&mut self, before: u64) {
+        let rest = self.waiting.split_off(&before.div_ceil(HOUR_SECONDS));
+        for (chunks, bytes) in std::mem::replace(&mut self.waiting, rest).into_values() {
+            add(&mut self.due, chunks, bytes);
+        }
+    }
+
+    pub(super) fn report(&self) -> CollectReport {
+        let waiting =
+            self.waiting.values().fold((0, 0), |sum, (chunks, bytes)| (sum.0 + chunks, sum.1 + bytes));
+        CollectReport {
+            chunks_reclaimable: self.due.0,
+            bytes_reclaimable: self.due.1,
+            chunks_waiting: waiting.0,
+            bytes_waiting: waiting.1,
+            ..CollectReport::default()
+        }
+    }
+}
+
+fn add(sum: &mut (u64, u64), chunks: u64, bytes: u64) {
+    sum.0 += chunks;
+    sum.1 += bytes;
+}
