@@ -8,11 +8,11 @@ use orbit_shared::penalization::PenaltyRecord;
 use orbit_shared::words::{AssignmentId, ItemId, JobId, SnapshotId, StarId};
 use serde::{Deserialize, Serialize};
 
+use super::catalogue::SnapshotRecord;
 use super::event::DeadItem;
 use super::job::JobRecord;
 use super::lane::QueueKey;
 use super::star::StarRecord;
-use super::vaults::SnapshotRecord;
 
 /// How an item ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,6 +10,7 @@
 //! - a Star's guard holds exactly what its live assignments hold;
 //! - a Star that is not scheduled, alive and uncordoned is given nothing.
 
+mod catalogue;
 mod change;
 mod check;
 mod dispatch;
@@ -56,6 +57,7 @@ use orbit_shared::session::{CoordinatorMessage, StarMessage};
 use orbit_shared::time::{Monotonic, Now};
 use orbit_shared::words::{AssignmentId, ItemId, JobId, SnapshotId, StarId};
 
+pub use catalogue::SnapshotRecord;
 pub use change::{AssignmentRecord, Change, Counters, ItemEnd, ItemEndRecord, PenalizedRecord, Recovered};
 pub use dispatch::LiveAssignment;
 pub use event::{Action, Answer, CloseReason, Command, DeadItem, Event, ReplyId, SessionId};
@@ -65,12 +67,12 @@ pub use lane::QueueKey;
 pub use notices::{COORDINATOR, ItemNote, Noted, Way, display_location};
 pub use refusal::{Refusal, Violation};
 pub use star::{Liveness, Star, StarRecord, TimedSample};
-pub use vaults::SnapshotRecord;
 pub use views::{ItemPlace, ItemView, JobView, PenaltyView};
 pub use yields::YieldPlace;
 
+use catalogue::Catalogued;
 use heals::Heal;
-use vaults::{Ask, Catalogued};
+use vaults::Ask;
 
 /// How the core behaves.
 #[derive(Debug, Clone, PartialEq)]

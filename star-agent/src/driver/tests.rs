@@ -10,6 +10,7 @@ use orbit_shared::health_monitor::HealthConfig;
 use orbit_shared::lifecycle::LifecycleState;
 use orbit_shared::session::{CoordinatorMessage, ItemResult, ScanBatch, StarMessage};
 use orbit_shared::vault_call::{VaultCall, VaultFailure, VaultProblem, VaultReply};
+use orbit_shared::words::SnapshotId;
 use orbit_shared::words::{Epoch, JobId};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -329,6 +330,21 @@ async fn a_scan_never_runs_ahead_of_its_acknowledgements() {
             assert!(silence.is_err(), "a batch came without credit");
             session.say(CoordinatorMessage::ScanAcknowledged { scan: 3, number }).await;
         }
+    }
+}
+
+#[tokio::test]
+async fn a_vault_answers_under_the_number_of_the_call() {
+    let mut stage = Stage::new(FakePlane::default()).await;
+    let mut session = stage.session().await;
+    session.welcome(Vec::new()).await;
+    let calls = [(7, VaultCall::DeleteSnapshot(SnapshotId([1; 16]))), (8, VaultCall::ListDamaged)];
+    for (request, call) in calls {
+        session.say(CoordinatorMessage::CallVault { request, call }).await;
+        let StarMessage::VaultAnswered { request: answered, answer } = session.hear().await else {
+            panic!("only answers are due")
+        };
+        assert_eq!((answered, answer.is_ok()), (request, request == 7), "{answer:?}");
     }
 }
 

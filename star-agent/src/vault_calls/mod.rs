@@ -80,7 +80,9 @@ impl VaultCalls {
             VaultCall::ListEntries { snapshot, path, after, count_max } => {
                 self.list_entries(snapshot, &path, after, count_max)
             }
-            VaultCall::ListContainers { after, count_max } => self.list_containers(after, count_max),
+            VaultCall::ListContainers { after, count_max } => {
+                self.list_containers(after.as_deref(), count_max)
+            }
             VaultCall::LocateChunk(hash) => self.locate(&hash),
             VaultCall::Collect { is_plan, ignores_undo_window } => {
                 upkeep::collect(&self.collecting, &self.store, is_plan, ignores_undo_window)
@@ -157,10 +159,10 @@ impl VaultCalls {
         }
     }
 
-    fn list_containers(&self, after: Option<String>, count_max: usize) -> Result<VaultReply, VaultProblem> {
+    fn list_containers(&self, after: Option<&str>, count_max: usize) -> Result<VaultReply, VaultProblem> {
         let mut containers = self.store.containers().map_err(|error| problem(&error))?;
         containers.sort_by(|a, b| a.container_id.cmp(&b.container_id));
-        containers.retain(|info| after.as_ref().is_none_or(|after| info.container_id > *after));
+        containers.retain(|info| after.is_none_or(|after| info.container_id.as_str() > after));
         let is_end = containers.len() <= count_max;
         containers.truncate(count_max);
         let containers = containers.into_iter().map(|info| ContainerInfo {

@@ -181,18 +181,18 @@ pub(super) fn scrub(
         damaged_chunks: 0,
         problem: String::new(),
     };
-    upkeep.call(&(bytes_per_second, is_everything), begun.clone(), move |upkeep| {
+    upkeep.call(&(bytes_per_second, is_everything), begun, move |upkeep| {
         let progress = |so_far: &crate::packed::ScrubProgress| {
             upkeep.note(|info| {
                 info.checked_bytes = so_far.bytes_checked;
                 info.damaged_chunks = so_far.damaged_count;
             });
         };
-        scrubbed(store.scrub(&options, &progress, &|| false), begun)
+        scrubbed(store.scrub(&options, &progress, &|| false))
     })
 }
 
-fn scrubbed(result: Result<ScrubReport, PackedError>, begun: ScrubInfo) -> ScrubInfo {
+fn scrubbed(result: Result<ScrubReport, PackedError>) -> ScrubInfo {
     match result {
         Ok(report) => ScrubInfo {
             progress: Progress::Done,
@@ -201,7 +201,13 @@ fn scrubbed(result: Result<ScrubReport, PackedError>, begun: ScrubInfo) -> Scrub
             damaged_chunks: report.damaged_chunks.len() as u64,
             problem: damaged_files(&report),
         },
-        Err(error) => ScrubInfo { progress: Progress::Failed, problem: error.to_string(), ..begun },
+        Err(error) => ScrubInfo {
+            progress: Progress::Failed,
+            checked_chunks: 0,
+            checked_bytes: 0,
+            damaged_chunks: 0,
+            problem: error.to_string(),
+        },
     }
 }
 

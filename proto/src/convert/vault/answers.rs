@@ -86,7 +86,6 @@ pub(in crate::convert) fn vault_answer_to_wire(
 }
 
 /// An answer as it comes from a Star.
-#[expect(clippy::type_complexity, reason = "a request and its answer")]
 pub(in crate::convert) fn vault_answer_from_wire(
     wire: v1::SessionVaultAnswer,
 ) -> Result<(u64, Result<VaultReply, VaultProblem>), ConvertError> {
