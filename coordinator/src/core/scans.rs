@@ -73,7 +73,7 @@ impl Core {
             return;
         };
         for entry in batch.entries {
-            self.add_entry(now, job_id, Arc::new(entry), fx);
+            self.add_entry(now, job_id, &Arc::new(entry), fx);
         }
         let Some(job) = self.jobs.get_mut(&job_id) else { return };
         job.is_dirty = true;
@@ -112,7 +112,7 @@ impl Core {
     }
 
     /// Makes one item for each destination.
-    fn add_entry(&mut self, now: Now, job_id: JobId, entry: Arc<Entry>, fx: &mut Effects) {
+    fn add_entry(&mut self, now: Now, job_id: JobId, entry: &Arc<Entry>, fx: &mut Effects) {
         let Some(job) = self.jobs.get_mut(&job_id) else { return };
         let Some(live) = &mut job.live else { return };
         let sequence = job.record.scan.next_sequence;
@@ -120,7 +120,7 @@ impl Core {
         if !is_planted(Bug::CursorForgotten) {
             job.record.scan.cursor = Some(serde_bytes::ByteBuf::from(entry.path.clone()));
         }
-        fx.changes.push(Change::PutEntry { job: job_id, sequence, entry: Arc::clone(&entry) });
+        fx.changes.push(Change::PutEntry { job: job_id, sequence, entry: Arc::clone(entry) });
         let is_directory = entry.kind == EntryKind::Directory;
         let source_path = job.record.spec.source.path.clone();
         let mut given_up = Vec::new();
@@ -134,15 +134,15 @@ impl Core {
                 given_up.push(item);
                 continue;
             }
-            let key = queue_key(&live.order, sequence, &entry, 0);
+            let key = queue_key(&live.order, sequence, entry, 0);
             fx.changes.push(Change::Enqueue { item, key: key.clone() });
             let queued =
-                Queued { sequence, entry: Arc::clone(&entry), is_penalty: false, queued_at: now.monotonic };
+                Queued { sequence, entry: Arc::clone(entry), is_penalty: false, queued_at: now.monotonic };
             live.lanes[index].insert(key, queued);
         }
         for item in given_up {
-            let failure = uncarried(&source_path, &entry);
-            self.give_up(now, item, Entry::clone(&entry), &failure, 1, fx);
+            let failure = uncarried(&source_path, entry);
+            self.give_up(now, item, Entry::clone(entry), &failure, 1, fx);
         }
     }
 

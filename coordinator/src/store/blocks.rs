@@ -67,16 +67,16 @@ impl BlockChanges {
             let block = {
                 let before = entries.get(key)?;
                 let before = before.as_ref().map(|block| body("entries", block.value())).transpose();
-                entry_block(before.map_err(corrupted)?, &changed)
+                entry_block(before.map_err(|error| corrupted(&error))?, &changed)
             };
             entries.insert(key, block.as_slice())?;
         }
         for (key, changed) in std::mem::take(&mut self.ends) {
             let mut block = vec![0; HEADER_BYTES + END_BLOCK_BYTES];
             if let Some(before) = ends.get(key)? {
-                let before = body("ends", before.value()).map_err(corrupted)?;
+                let before = body("ends", before.value()).map_err(|error| corrupted(&error))?;
                 if before.len() != END_BLOCK_BYTES {
-                    return Err(corrupted(damaged("ends", "it has another length")));
+                    return Err(corrupted(&damaged("ends", "it has another length")));
                 }
                 block[HEADER_BYTES..].copy_from_slice(before);
             }
@@ -214,7 +214,7 @@ fn decode_end(word: u32) -> Result<Option<ItemEndRecord>, StoreError> {
 }
 
 /// Damage that shows while a block is changed. The commit fails, so that nothing is built on it.
-fn corrupted(error: StoreError) -> redb::Error {
+fn corrupted(error: &StoreError) -> redb::Error {
     redb::Error::Corrupted(error.to_string())
 }
 

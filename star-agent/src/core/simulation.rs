@@ -91,7 +91,6 @@ impl World {
             Effect::StartScan { .. } | Effect::StopScan { .. } | Effect::GrantScanCredit { .. } => {}
             Effect::CallVault { request, .. } => panic!("nobody calls the vault: {request}"),
             Effect::ForgetJob(job) => panic!("no job has ended: {job}"),
-            Effect::CallVault { request, .. } => panic!("nobody asked the vault anything: {request}"),
             Effect::Exit { code, reason } => panic!("nobody asked it to leave: {code} {reason}"),
         }
     }

@@ -53,7 +53,7 @@ impl FakeStore {
             }
             Change::ClearQueue(job) => self.queue.retain(|(of, _, _), _| *of != job),
             Change::PutEntry { job, sequence, entry } => {
-                drop(self.entries.insert((job, sequence), Arc::unwrap_or_clone(entry)))
+                drop(self.entries.insert((job, sequence), Arc::unwrap_or_clone(entry)));
             }
             Change::Enqueue { item, key } => {
                 let before = self.queue.insert((item.job, item.destination, key), item.sequence);
