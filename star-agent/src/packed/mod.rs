@@ -78,7 +78,7 @@ pub struct PackedConfig {
     pub compression_level: i32,
     /// How long what no snapshot needs is kept, so that a deleted snapshot can be brought back.
     pub undo_window: Duration,
-    /// Memory for pages of the universe.
+    /// Memory for pages of the universe; one that is large when it is opened gets more.
     pub universe_cache_bytes: usize,
     /// How many chunks may be newer than the universe before they go into it; more when it is large.
     pub recent_chunks_max: usize,
