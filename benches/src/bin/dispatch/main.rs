@@ -3,8 +3,6 @@
 //!
 //! The Stars are simulated in this process and share the machine with the coordinator, so the figures are a lower bound.
 
-mod core_alone;
-mod entries;
 mod star;
 mod whole;
 
@@ -12,6 +10,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use orbit_benches::core_alone;
 
 /// Measures how fast a coordinator dispatches.
 #[derive(Debug, Parser)]
