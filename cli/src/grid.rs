@@ -58,7 +58,7 @@ impl Grid {
     /// # Errors
     /// When the directory cannot be made or used, for example because another process holds it.
     pub async fn start(state_dir: &Path) -> Result<Self, GridError> {
-        orbit_star::open_files::raise_limit();
+        orbit_shared::open_files::raise_limit();
         let data_dir = state_dir.join("coordinator");
         make_dir(&data_dir)?;
         let mut options = CoordinatorOptions::new(data_dir);

@@ -17,6 +17,7 @@ const EXIT_USAGE: u8 = 2;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    orbit_shared::open_files::raise_limit();
     let read_file = |path: &std::path::Path| std::fs::read_to_string(path);
     let layered = match parse_layered(CoordinatorFlags::command(), std::env::args_os(), read_file) {
         Ok(layered) => layered,

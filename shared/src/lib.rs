@@ -1,8 +1,9 @@
 //! The ten data-flow patterns of Orbit Grid, and the words that both sides of its wire use.
 //!
 //! Everything here is pure: no clock, no randomness, no network, no runtime. Time comes in as [`time::Now`]; whoever
-//! owns an instance of a pattern decides where it is kept and when its advice is acted on. The one exception is
-//! [`container`], which is a file format and therefore writes files.
+//! owns an instance of a pattern decides where it is kept and when its advice is acted on. The exceptions are
+//! [`container`], which is a file format and therefore writes files, and [`open_files`], which programs call at their
+//! start.
 
 pub mod backpressure;
 pub mod bulletin;
@@ -15,6 +16,7 @@ pub mod filter;
 pub mod health_monitor;
 pub mod integration;
 pub mod lifecycle;
+pub mod open_files;
 pub mod penalization;
 pub mod plant;
 pub mod prioritizer;

@@ -16,7 +16,6 @@ pub mod health;
 pub mod limits;
 pub mod meters;
 pub mod net;
-pub mod open_files;
 pub mod packed;
 pub mod plane;
 pub mod reader;

@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|first| first == "vault") {
         return look_after_vault();
     }
-    orbit_star::open_files::raise_limit();
+    orbit_shared::open_files::raise_limit();
     let read_file = |path: &std::path::Path| std::fs::read_to_string(path);
     let layered = match parse_layered(StarFlags::command(), std::env::args_os(), read_file) {
         Ok(layered) => layered,

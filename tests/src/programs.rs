@@ -17,6 +17,15 @@ pub fn program(name: &str) -> PathBuf {
     path
 }
 
+/// Path of a program of any package, built from this source as for a release, however this test was built.
+pub fn optimised_program(package: &str, name: &str) -> PathBuf {
+    let mut cargo = cargo();
+    cargo.args(["build", "--release", "--quiet", "--package", package, "--bin", name]);
+    let output = cargo.arg("--target-dir").arg(target_directory()).output().expect("cargo starts");
+    assert!(output.status.success(), "cargo build failed:\n{}", String::from_utf8_lossy(&output.stderr));
+    target_directory().join("release").join(name)
+}
+
 /// The directory of this build's target, such as `target/debug`: a benchmark is in it, a test in its `deps`.
 fn profile_directory() -> PathBuf {
     let own = std::env::current_exe().expect("a process knows its program");

@@ -14,7 +14,7 @@ use orbit_star::net::Tcp;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use crate::entries::{Scan, all_stored};
+use orbit_benches::tree::{Scan, all_stored};
 
 /// What the simulated Stars export.
 pub(crate) const ROOT: &str = "/";

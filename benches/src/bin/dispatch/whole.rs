@@ -3,13 +3,17 @@
 use std::time::{Duration, Instant};
 
 use orbit_proto::v1;
-use orbit_tests::grid::Grid;
+use orbit_tests::client::Client;
+use orbit_tests::deadline::eventually;
+use orbit_tests::grid::{Grid, is_ready};
 
 use crate::Cost;
 use crate::star::{ROOT, SimulatedStar, name};
 
 /// Time between two looks at whether Stars have registered or jobs have ended.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// Stars that connect at a time. A Star that is not answered soon gives up and comes back; those that are simulated do not.
+const CONNECTING_MAX: u64 = 100;
 
 /// How long it takes from the first job's creation until the last one's end: one job for each Star, `items` together.
 #[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
@@ -55,13 +59,29 @@ pub(crate) async fn watch_idle(stars: u64, time: Duration) -> Cost {
 
 /// Connects Stars and waits until all of them may receive work.
 async fn connect(grid: &Grid, stars: u64, entries: u64) {
-    for number in 0..stars {
-        tokio::spawn(SimulatedStar::connect(grid.address(), number, entries).run());
-    }
     let client = grid.client();
-    for number in 0..stars {
-        client.wait_star(&name(number), "receives work", orbit_tests::grid::is_ready).await;
+    let mut connected = 0;
+    while connected < stars {
+        let group = connected..stars.min(connected + CONNECTING_MAX);
+        for number in group.clone() {
+            tokio::spawn(SimulatedStar::connect(grid.address(), number, entries).run());
+        }
+        for number in group.clone() {
+            wait_ready(&client, name(number)).await;
+        }
+        connected = group.end;
     }
+}
+
+/// Asks for one Star alone: a watch shows all of them to whoever begins it, which for thousands takes minutes.
+async fn wait_ready(client: &Client, star_id: String) {
+    let what = format!("{star_id} to receive work");
+    eventually(&what, async || {
+        let asked = client.stars().get_star(v1::GetStarRequest { star_id: star_id.clone() }).await;
+        let star = asked.ok()?.into_inner().star?;
+        is_ready(&star).then_some(())
+    })
+    .await;
 }
 
 fn cost(grid: &mut Grid) -> Cost {

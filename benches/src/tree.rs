@@ -6,11 +6,11 @@ use orbit_shared::time::WallTime;
 use orbit_shared::words::AssignmentId;
 
 /// Size of each file, in bytes.
-const FILE_BYTES: u64 = 4096;
+pub const FILE_BYTES: u64 = 4096;
 
 /// Hands out batches of a scan.
 #[derive(Debug)]
-pub(crate) struct Scan {
+pub struct Scan {
     scan: u64,
     next: u64,
     end: u64,
@@ -18,17 +18,18 @@ pub(crate) struct Scan {
 }
 
 impl Scan {
-    pub(crate) fn new(scan: u64, entries: u64) -> Self {
+    /// A scan under a number of the coordinator's, of so many entries.
+    pub fn new(scan: u64, entries: u64) -> Self {
         Self { scan, next: 0, end: entries, number: 0 }
     }
 
     /// The number of the last batch.
-    pub(crate) fn number(&self) -> u64 {
+    pub fn number(&self) -> u64 {
         self.number
     }
 
     /// The next batch; `None` after the last one.
-    pub(crate) fn batch(&mut self) -> Option<ScanBatch> {
+    pub fn batch(&mut self) -> Option<ScanBatch> {
         if self.number > 0 && self.next == self.end {
             return None;
         }
@@ -41,7 +42,8 @@ impl Scan {
     }
 }
 
-fn entry(number: u64) -> Entry {
+/// One of the files, by its number.
+pub fn entry(number: u64) -> Entry {
     Entry {
         path: format!("archive/{:05}/photograph-{number:08}.jpg", number / 1000).into_bytes(),
         kind: EntryKind::File { size: FILE_BYTES },
@@ -52,11 +54,7 @@ fn entry(number: u64) -> Entry {
 }
 
 /// The report of an assignment of which every item was stored.
-pub(crate) fn all_stored(
-    number: u64,
-    assignment: AssignmentId,
-    sequences: impl Iterator<Item = u64>,
-) -> Report {
+pub fn all_stored(number: u64, assignment: AssignmentId, sequences: impl Iterator<Item = u64>) -> Report {
     let stored = |sequence| ItemOutcome {
         sequence,
         result: ItemResult::Stored {

@@ -1,7 +1,7 @@
 //! The process's limit on open files.
 //!
-//! A Star holds a few hundred files and directories open while it works; the customary soft limit of 1,024 is close to
-//! that when several Stars share a process.
+//! A Star holds a few hundred files and directories open while it works, and a coordinator a connection for each Star: the
+//! customary soft limit of 1,024 is too close to either.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -15,9 +15,8 @@ pub fn raise_limit() {
     let wanted = limit.maximum.map_or(OPEN_FILES, |maximum| maximum.min(OPEN_FILES));
     if limit.current.is_some_and(|current| current < wanted) {
         let raised = Rlimit { current: Some(wanted), maximum: limit.maximum };
-        if let Err(error) = setrlimit(Resource::Nofile, raised) {
-            tracing::debug!(%error, "the limit on open files stays as it is");
-        }
+        // Without it less can be open at a time, which shows where something cannot be opened.
+        let _ = setrlimit(Resource::Nofile, raised);
     }
 }
 
