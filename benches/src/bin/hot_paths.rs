@@ -143,6 +143,9 @@ fn assign(number: u64, entries: &[orbit_shared::entry::Entry]) -> Assignment {
         token: "token".to_owned(),
         items: items.collect(),
         is_check_only: false,
+        layout: orbit_shared::words::Layout::Files,
+        source_snapshot: None,
+        keeps_directory_times: false,
     }
 }
 
