@@ -57,8 +57,8 @@ pub use self::snapshots::{EntryPage, TreeGap};
 use self::stage::Stage;
 use self::tree::NodeCache;
 pub use self::types::{
-    Affected, ChunkPlace, ChunkRef, ContainerInfo, DamagedChunk, PackedTotals, SnapshotId, SnapshotIdError,
-    SnapshotMeta, SnapshotRecord, SourceName, StageId, TreeEntry,
+    Affected, ChunkPlace, ChunkRef, ContainerInfo, DamagedChunk, PackedTotals, SnapshotId, SnapshotMeta,
+    SnapshotRecord, SourceName, StageId, TreeEntry,
 };
 use self::universe::Universe;
 

@@ -1,11 +1,11 @@
 //! The words of the packed store: stages, entries, snapshots, and what it says about itself.
 
 use std::fmt;
-use std::str::FromStr;
 
 use orbit_shared::chunk_hash::ChunkHash;
 use orbit_shared::entry::Entry;
 use orbit_shared::time::WallTime;
+pub use orbit_shared::words::SnapshotId;
 use orbit_shared::words::{JobId, StarId};
 
 /// What one job has stored so far for one destination.
@@ -39,38 +39,6 @@ pub struct TreeEntry {
     pub entry: Entry,
     /// The content of a file, in order; empty for everything else.
     pub chunks: Vec<ChunkRef>,
-}
-
-/// Names a snapshot: 16 bytes, written as 32 hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SnapshotId(pub [u8; 16]);
-
-impl fmt::Display for SnapshotId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&format!("{:032x}", u128::from_be_bytes(self.0)))
-    }
-}
-
-impl fmt::Debug for SnapshotId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SnapshotId({self})")
-    }
-}
-
-/// Why a text does not name a snapshot.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a snapshot's id is 32 hexadecimal digits")]
-pub struct SnapshotIdError;
-
-impl FromStr for SnapshotId {
-    type Err = SnapshotIdError;
-
-    fn from_str(text: &str) -> Result<Self, SnapshotIdError> {
-        if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(SnapshotIdError);
-        }
-        u128::from_str_radix(text, 16).map(|id| Self(id.to_be_bytes())).map_err(|_| SnapshotIdError)
-    }
 }
 
 /// Where the entries of a snapshot came from.

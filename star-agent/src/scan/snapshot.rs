@@ -13,7 +13,7 @@ use crate::failures::permanent;
 use crate::packed::{PackedError, PackedStore};
 use crate::scan::Classify;
 use crate::scan::batch::{Batches, Interrupted};
-use crate::source::origin::{below, of_vault, packed_id, tree_path};
+use crate::source::origin::{below, of_vault, tree_path};
 
 /// Entries that are read at a time.
 const PAGE_ENTRIES: usize = 1024;
@@ -102,7 +102,7 @@ impl SnapshotWalk {
     }
 
     async fn page(&self, after: Option<Vec<u8>>) -> Result<Vec<Entry>, Failure> {
-        let (store, id, base) = (Arc::clone(&self.store), packed_id(self.id), self.base.clone());
+        let (store, id, base) = (Arc::clone(&self.store), self.id, self.base.clone());
         let reading = move || {
             let page = store.entries(&id, after.as_deref(), &base, PAGE_ENTRIES)?;
             Ok::<_, PackedError>(page.into_iter().map(|found| found.entry).collect())

@@ -120,7 +120,7 @@ fn open_file(place: &Place, path: &[u8]) -> Result<OwnedFd, Errno> {
 
 impl SnapshotTree {
     fn open(&self, path: &[u8], shown: &[u8]) -> Result<(Readable, FileVersion), Failure> {
-        let found = self.store.entry(&packed_id(self.id), &below(&self.base, path));
+        let found = self.store.entry(&self.id, &below(&self.base, path));
         let entry = found.map_err(|error| of_vault(&error, shown))?;
         let Some(entry) = entry else { return Err(at_source(Errno::NOENT, "open", shown)) };
         let EntryKind::File { size } = entry.entry.kind else {
@@ -202,11 +202,6 @@ impl Readable {
         let stat = rustix::fs::fstat(file).map_err(|errno| at_source(errno, "stat", shown))?;
         if FileVersion::from(&stat) == *version { Ok(()) } else { Err(changed_while_read(shown)) }
     }
-}
-
-/// A snapshot's name as the packed store has it.
-pub(crate) fn packed_id(id: SnapshotId) -> crate::packed::SnapshotId {
-    crate::packed::SnapshotId(id.0)
 }
 
 /// What an error of the vault means for a file that is read from it.

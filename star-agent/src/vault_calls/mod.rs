@@ -19,7 +19,6 @@ use orbit_shared::words::{JobId, SnapshotId, StarId};
 
 use crate::net::Network;
 use crate::packed::{PackedError, PackedStore, SnapshotMeta, SnapshotRecord, SourceName, StageId, TreeEntry};
-use crate::source::origin::packed_id;
 use crate::vault_calls::upkeep::Upkeep;
 
 /// See the module.
@@ -73,7 +72,7 @@ impl VaultCalls {
                 abandoned.map(|()| VaultReply::Done).map_err(|error| problem(&error))
             }
             VaultCall::ListSnapshots { after } => Ok(self.list_snapshots(after)),
-            VaultCall::DeleteSnapshot(id) => match self.store.delete_snapshot(&packed_id(id)) {
+            VaultCall::DeleteSnapshot(id) => match self.store.delete_snapshot(&id) {
                 Ok(()) | Err(PackedError::UnknownSnapshot(_)) => Ok(VaultReply::Done),
                 Err(error) => Err(problem(&error)),
             },
@@ -116,7 +115,6 @@ impl VaultCalls {
     }
 
     fn list_snapshots(&self, after: Option<SnapshotId>) -> VaultReply {
-        let after = after.map(packed_id);
         let records = self.store.snapshots().into_iter();
         let mut records: Vec<_> =
             records.filter(|record| after.is_none_or(|after| record.id > after)).collect();
@@ -143,7 +141,7 @@ impl VaultCalls {
         loop {
             let page = self
                 .store
-                .entries(&packed_id(snapshot), after.as_deref(), path, count_max)
+                .entries(&snapshot, after.as_deref(), path, count_max)
                 .map_err(|error| problem(&error))?;
             let Some(last) = page.last().map(|last| last.entry.path.clone()) else {
                 return Ok(VaultReply::Entries { entries, is_end: true });
@@ -182,7 +180,7 @@ impl VaultCalls {
             Ok(DamagedInfo {
                 hash: damaged.hash,
                 problem: damaged.problem,
-                affected: affected.map(|hit| (SnapshotId(hit.snapshot.0), hit.path)).collect(),
+                affected: affected.map(|hit| (hit.snapshot, hit.path)).collect(),
             })
         });
         Ok(VaultReply::Damaged(damaged.collect::<Result<_, _>>()?))
@@ -209,7 +207,7 @@ pub(crate) fn is_below(base: &[u8], path: &[u8]) -> bool {
 
 fn snapshot_info(record: SnapshotRecord) -> SnapshotInfo {
     SnapshotInfo {
-        id: SnapshotId(record.id.0),
+        id: record.id,
         job: record.stage.job,
         destination: record.stage.destination,
         source_star: record.source.star,

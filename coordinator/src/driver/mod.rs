@@ -4,56 +4,28 @@
 //! commit, and only then execute what the core wants done. While a commit runs, the next turn is gathered and stepped,
 //! so that it carries more: group commit without a timer. What is stepped but not committed is told to nobody.
 
+mod inbox;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use orbit_shared::capability::{Capability, CapabilitySigner};
-use orbit_shared::session::{Assignment, CoordinatorMessage, Hello};
-use orbit_shared::time::Now;
-use orbit_shared::vault_call::{VaultCall, VaultReply};
+use orbit_shared::session::{Assignment, CoordinatorMessage};
+use orbit_shared::vault_call::VaultCall;
 use orbit_shared::words::{JobId, SnapshotId, StarId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::core::limits::{INBOX_MAX, SESSION_OUTBOX_MAX, TURN_EVENTS_MAX};
+use crate::core::limits::TURN_EVENTS_MAX;
 use crate::core::{
-    Action, Answer, Change, CloseReason, Command, Core, CoreConfig, Effects, Event, Noted, QueueKey, Refusal,
-    ReplyId, SessionId,
+    Action, Answer, Change, Core, CoreConfig, Effects, Event, Noted, QueueKey, Refusal, ReplyId, SessionId,
 };
 use crate::provenance_log::{ProvenanceLog, ProvenanceLogError};
 use crate::store::{Store, StoreError};
 
-/// What leaves on a session.
-#[derive(Debug)]
-pub(crate) enum Outgoing {
-    /// A message.
-    Message(CoordinatorMessage),
-    /// The end.
-    Close(CloseReason),
-}
-
-type View = Box<dyn FnOnce(&Core, Now) + Send>;
-
-enum Request {
-    Event(Event),
-    OpenSession { session: SessionId, hello: Hello, outbox: mpsc::Sender<Outgoing> },
-    Command { command: Command, answer: oneshot::Sender<Result<Answer, Refusal>> },
-    Vault { star: StarId, call: VaultCall, answer: oneshot::Sender<Result<Answer, Refusal>> },
-    ReadGrant { snapshot: SnapshotId, answer: oneshot::Sender<Result<ReadGrant, Refusal>> },
-    View(View),
-}
-
-/// The right to read a snapshot's tree from its Star.
-#[derive(Debug)]
-pub(crate) struct ReadGrant {
-    /// The Star's data plane, `host:port`.
-    pub(crate) address: String,
-    /// What is granted.
-    pub(crate) capability: Capability,
-    /// The same, signed.
-    pub(crate) token: String,
-}
+pub(crate) use inbox::{Inbox, Outgoing, ReadGrant};
+use inbox::{Request, View};
 
 /// Why the driver had to stop. Nothing was told to anybody that is not durable.
 #[derive(Debug, thiserror::Error)]
@@ -64,83 +36,6 @@ pub enum DriverError {
     /// The provenance log failed.
     #[error(transparent)]
     Provenance(#[from] ProvenanceLogError),
-}
-
-/// How everything else reaches the driver.
-#[derive(Clone)]
-pub(crate) struct Inbox {
-    requests: mpsc::Sender<Request>,
-    turns: watch::Receiver<u64>,
-}
-
-impl Inbox {
-    /// Announces a session. What is to be said on it arrives in the returned channel; when that closes, the Star was
-    /// too slow to read.
-    pub(crate) async fn open_session(
-        &self,
-        session: SessionId,
-        hello: Hello,
-    ) -> Result<mpsc::Receiver<Outgoing>, Refusal> {
-        let (outbox, outgoing) = mpsc::channel(SESSION_OUTBOX_MAX);
-        self.send(Request::OpenSession { session, hello, outbox }).await?;
-        Ok(outgoing)
-    }
-
-    /// Hands an event to the core.
-    pub(crate) async fn event(&self, event: Event) -> Result<(), Refusal> {
-        self.send(Request::Event(event)).await
-    }
-
-    /// Executes a command; answered once its outcome is durable.
-    pub(crate) async fn command(&self, command: Command) -> Result<Answer, Refusal> {
-        let (answer, answered) = oneshot::channel();
-        self.send(Request::Command { command, answer }).await?;
-        answered.await.map_err(|_| stopping())?
-    }
-
-    /// Asks a vault for something; answered when the vault answers, or cannot.
-    pub(crate) async fn ask_vault(&self, star: StarId, call: VaultCall) -> Result<VaultReply, Refusal> {
-        let (answer, answered) = oneshot::channel();
-        self.send(Request::Vault { star, call, answer }).await?;
-        match answered.await.map_err(|_| stopping())?? {
-            Answer::Vault(reply) => Ok(*reply),
-            Answer::Job(_) | Answer::Star(_) | Answer::Count(_) | Answer::Done => Err(stopping()),
-        }
-    }
-
-    /// Lets an operator's program read a snapshot.
-    pub(crate) async fn read_grant(&self, snapshot: SnapshotId) -> Result<ReadGrant, Refusal> {
-        let (answer, answered) = oneshot::channel();
-        self.send(Request::ReadGrant { snapshot, answer }).await?;
-        answered.await.map_err(|_| stopping())?
-    }
-
-    /// Looks at the core between two turns.
-    pub(crate) async fn view<T: Send + 'static>(
-        &self,
-        look: impl FnOnce(&Core, Now) -> T + Send + 'static,
-    ) -> Result<T, Refusal> {
-        let (answer, answered) = oneshot::channel();
-        let view: View = Box::new(move |core, now| {
-            // A caller that has gone away wants no answer.
-            let _ = answer.send(look(core, now));
-        });
-        self.send(Request::View(view)).await?;
-        answered.await.map_err(|_| stopping())
-    }
-
-    /// Changes whenever a turn has ended.
-    pub(crate) fn turns(&self) -> watch::Receiver<u64> {
-        self.turns.clone()
-    }
-
-    async fn send(&self, request: Request) -> Result<(), Refusal> {
-        self.requests.send(request).await.map_err(|_| stopping())
-    }
-}
-
-fn stopping() -> Refusal {
-    Refusal::Unavailable { problem: "the coordinator is stopping; try again in a moment".to_owned() }
 }
 
 /// The driver, before it runs.
@@ -179,8 +74,7 @@ impl Driver {
         let recovered = store.recover()?;
         provenance.recover(recovered.last_event)?;
         let core = Core::recover(config, recovered, clock.now(), &mut effects);
-        let (sender, requests) = mpsc::channel(INBOX_MAX);
-        let (turns, turn) = watch::channel(0);
+        let (inbox, requests, turns) = Inbox::new();
         let driver = Self {
             core,
             clock,
@@ -194,7 +88,7 @@ impl Driver {
             next_reply: 0,
             effects,
         };
-        Ok((driver, Inbox { requests: sender, turns: turn }))
+        Ok((driver, inbox))
     }
 
     /// Runs until it is told to stop or cannot make a change durable.
@@ -203,6 +97,8 @@ impl Driver {
         // Of the turn that is being gathered; those that came while the turn before was committed are in it already.
         let mut taken = 0;
         loop {
+            // Asked for in every turn: a deadline that is long past tells the core that this process stood still.
+            let deadline = self.core.next_deadline(self.clock.now());
             if taken == 0 {
                 tokio::select! {
                     biased;
@@ -211,7 +107,7 @@ impl Driver {
                         Some(request) => self.take(request, &mut views),
                         None => break,
                     },
-                    () = wait_until(self.clock, self.core.next_deadline(self.clock.now())) => {}
+                    () = wait_until(self.clock, deadline) => {}
                 }
                 taken = 1;
             } else if stop.is_cancelled() {

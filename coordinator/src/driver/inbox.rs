@@ -1,0 +1,126 @@
+//! How everything else reaches the driver: events, commands and questions go through one bounded queue.
+
+use orbit_shared::capability::Capability;
+use orbit_shared::session::{CoordinatorMessage, Hello};
+use orbit_shared::time::Now;
+use orbit_shared::vault_call::{VaultCall, VaultReply};
+use orbit_shared::words::{SnapshotId, StarId};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::core::limits::{INBOX_MAX, SESSION_OUTBOX_MAX};
+use crate::core::{Answer, CloseReason, Command, Core, Event, Refusal, SessionId};
+
+/// What leaves on a session.
+#[derive(Debug)]
+pub(crate) enum Outgoing {
+    /// A message.
+    Message(CoordinatorMessage),
+    /// The end.
+    Close(CloseReason),
+}
+
+pub(super) type View = Box<dyn FnOnce(&Core, Now) + Send>;
+
+pub(super) enum Request {
+    Event(Event),
+    OpenSession { session: SessionId, hello: Hello, outbox: mpsc::Sender<Outgoing> },
+    Command { command: Command, answer: oneshot::Sender<Result<Answer, Refusal>> },
+    Vault { star: StarId, call: VaultCall, answer: oneshot::Sender<Result<Answer, Refusal>> },
+    ReadGrant { snapshot: SnapshotId, answer: oneshot::Sender<Result<ReadGrant, Refusal>> },
+    View(View),
+}
+
+/// The right to read a snapshot's tree from its Star.
+#[derive(Debug)]
+pub(crate) struct ReadGrant {
+    /// The Star's data plane, `host:port`.
+    pub(crate) address: String,
+    /// What is granted.
+    pub(crate) capability: Capability,
+    /// The same, signed.
+    pub(crate) token: String,
+}
+
+/// How everything else reaches the driver.
+#[derive(Clone)]
+pub(crate) struct Inbox {
+    requests: mpsc::Sender<Request>,
+    turns: watch::Receiver<u64>,
+}
+
+impl Inbox {
+    /// An inbox, what comes out of it, and what tells it that a turn has ended.
+    pub(super) fn new() -> (Self, mpsc::Receiver<Request>, watch::Sender<u64>) {
+        let (sender, requests) = mpsc::channel(INBOX_MAX);
+        let (turns, turn) = watch::channel(0);
+        (Self { requests: sender, turns: turn }, requests, turns)
+    }
+
+    /// Announces a session. What is to be said on it arrives in the returned channel; when that closes, the Star was
+    /// too slow to read.
+    pub(crate) async fn open_session(
+        &self,
+        session: SessionId,
+        hello: Hello,
+    ) -> Result<mpsc::Receiver<Outgoing>, Refusal> {
+        let (outbox, outgoing) = mpsc::channel(SESSION_OUTBOX_MAX);
+        self.send(Request::OpenSession { session, hello, outbox }).await?;
+        Ok(outgoing)
+    }
+
+    /// Hands an event to the core.
+    pub(crate) async fn event(&self, event: Event) -> Result<(), Refusal> {
+        self.send(Request::Event(event)).await
+    }
+
+    /// Executes a command; answered once its outcome is durable.
+    pub(crate) async fn command(&self, command: Command) -> Result<Answer, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Request::Command { command, answer }).await?;
+        answered.await.map_err(|_| stopping())?
+    }
+
+    /// Asks a vault for something; answered when the vault answers, or cannot.
+    pub(crate) async fn ask_vault(&self, star: StarId, call: VaultCall) -> Result<VaultReply, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Request::Vault { star, call, answer }).await?;
+        match answered.await.map_err(|_| stopping())?? {
+            Answer::Vault(reply) => Ok(*reply),
+            Answer::Job(_) | Answer::Star(_) | Answer::Count(_) | Answer::Done => Err(stopping()),
+        }
+    }
+
+    /// Lets an operator's program read a snapshot.
+    pub(crate) async fn read_grant(&self, snapshot: SnapshotId) -> Result<ReadGrant, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Request::ReadGrant { snapshot, answer }).await?;
+        answered.await.map_err(|_| stopping())?
+    }
+
+    /// Looks at the core between two turns.
+    pub(crate) async fn view<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Core, Now) -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        let view: View = Box::new(move |core, now| {
+            // A caller that has gone away wants no answer.
+            let _ = answer.send(look(core, now));
+        });
+        self.send(Request::View(view)).await?;
+        answered.await.map_err(|_| stopping())
+    }
+
+    /// Changes whenever a turn has ended.
+    pub(crate) fn turns(&self) -> watch::Receiver<u64> {
+        self.turns.clone()
+    }
+
+    async fn send(&self, request: Request) -> Result<(), Refusal> {
+        self.requests.send(request).await.map_err(|_| stopping())
+    }
+}
+
+fn stopping() -> Refusal {
+    Refusal::Unavailable { problem: "the coordinator is stopping; try again in a moment".to_owned() }
+}
