@@ -101,6 +101,12 @@ impl Copies {
     }
 }
 
+impl Drop for Copies {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
 #[expect(clippy::disallowed_methods, reason = "a file system does not say when it has forgotten")]
 fn rest(time: Duration) {
     if !time.is_zero() {
