@@ -57,6 +57,11 @@ impl Process {
         .await
     }
 
+    /// The number of the process.
+    pub fn id(&self) -> u32 {
+        self.child.id().unwrap_or_else(|| panic!("{} has ended:\n{}", self.name, self.errors()))
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         let pid = self.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
@@ -82,7 +87,7 @@ impl Process {
 
     /// The most memory that it has had resident, in KiB.
     pub fn memory_peak_kib(&self) -> u64 {
-        let id = self.child.id().unwrap_or_else(|| panic!("{} has ended:\n{}", self.name, self.errors()));
+        let id = self.id();
         let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("a process has a status");
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak of memory");
         line.trim().trim_end_matches(" kB").trim().parse().expect("a number of KiB")
@@ -90,7 +95,7 @@ impl Process {
 
     /// The processor time that it has used, in all its threads.
     pub fn processor_time(&self) -> std::time::Duration {
-        let id = self.child.id().unwrap_or_else(|| panic!("{} has ended:\n{}", self.name, self.errors()));
+        let id = self.id();
         let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).expect("a process has a status");
         // Behind the program's name, which stands in brackets: user and system time are the 12th and 13th fields.
         let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();

@@ -4,11 +4,24 @@ mod calls;
 mod session;
 
 use std::path::Path;
+use std::process::Stdio;
 
 use tokio::process::Command;
 
 pub use calls::{Call, calls};
 pub use session::reports_sent;
+
+use crate::deadline::eventually;
+
+/// Whether somebody traces every thread of a process.
+fn is_traced(process: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task")).expect("a process has threads");
+    threads.flatten().all(|thread| {
+        // A thread that has ended meanwhile has no status, and nothing to be traced.
+        let status = std::fs::read_to_string(thread.path().join("status")).unwrap_or_default();
+        status.is_empty() || !status.contains("TracerPid:\t0\n")
+    })
+}
 
 /// How a program is traced.
 #[derive(Debug, Clone)]
@@ -49,5 +62,14 @@ impl Strace {
         wrapped.args(["--daemonize", "--follow-forks", "--quiet=all"]).args(&self.arguments);
         wrapped.arg("--").arg(traced.get_program()).args(traced.get_args());
         wrapped
+    }
+
+    /// Follows a program that runs already, until it ends: calls count from now on, those of its start do not.
+    pub async fn attach(&self, process: u32) {
+        let mut command = Command::new("strace");
+        command.args(["--follow-forks", "--quiet=all"]).args(&self.arguments);
+        command.arg(format!("--attach={process}")).stdin(Stdio::null());
+        let _ends_with_the_program = command.spawn().expect("strace can be started");
+        eventually("strace to follow every thread", async || is_traced(process).then_some(())).await;
     }
 }
