@@ -262,7 +262,7 @@ impl Core {
 
 pub(super) fn not_connected(star: &StarId) -> Refusal {
     let problem = format!("{star} is not connected, so its vault cannot be asked; start its agent");
-    Refusal::Unavailable { problem }
+    Refusal::WrongState { problem }
 }
 
 /// A vault's refusal as the caller's.

@@ -175,7 +175,7 @@ fn who_asks_a_vault_hears_also_when_it_leaves_is_silent_or_is_not_there() {
     let answer = world.answered(lost);
     assert!(matches!(answer, Some(Err(Refusal::Unavailable { .. }))), "{answer:?}");
     let nobody = world.ask("star-2", call());
-    assert!(matches!(world.answered(nobody), Some(Err(Refusal::Unavailable { .. }))));
+    assert!(matches!(world.answered(nobody), Some(Err(Refusal::WrongState { .. }))));
     let unknown = world.ask("star-9", call());
     assert!(matches!(world.answered(unknown), Some(Err(Refusal::NotFound { .. }))));
     let silent = world.ask("star-3", call());
