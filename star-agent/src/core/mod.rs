@@ -143,7 +143,8 @@ impl StarCore {
                 // The coordinator should not have to wait for the next heartbeat to learn that nothing is left.
                 effects.push(Effect::Send(self.heartbeat(&Vitals::default())));
             }
-        } else if self.stop_by.is_some() && !self.work.is_running() {
+        } else if self.stop_by.is_some() && !self.work.is_running() && self.link.session().is_none() {
+            // While a hello is out, the coordinator may have put this Star to work: it is waited for, so that it is told.
             self.exit(now, 0, "stopped while no coordinator could be reached", effects);
         }
     }
@@ -279,13 +280,8 @@ impl StarCore {
             return self.exit(now, EXIT_FORCED, "told to stop a second time", effects);
         }
         self.stop_by = Some(now.monotonic + self.config.drain_timeout);
-        if self.link.is_welcomed()
-            && self.lifecycle.state() == LifecycleState::Registered
-            && self.work.is_idle()
-        {
-            // It was never given work, so there is nothing to drain and nobody to wait for.
-            self.exit(now, 0, "stopped before it was put to work", effects);
-        } else if self.link.is_welcomed() {
+        if self.link.is_welcomed() {
+            // Also before it was put to work: that may be on its way.
             effects.push(Effect::Send(drain_request()));
         } else {
             self.drain_alone(now);

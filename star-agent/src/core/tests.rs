@@ -588,10 +588,6 @@ fn a_star_that_leaves_by_itself_says_so_to_a_coordinator_that_listens() {
     let mut bench = Bench::working();
     bench.step(Event::SignalReceived);
     assert!(has_said(&bench.step(Event::SignalReceived)));
-    let mut bench = Bench::welcomed();
-    let effects = bench.step(Event::SignalReceived);
-    assert!(has_said(&effects));
-    assert_eq!(exit_code(&effects), Some(0));
     let mut bench = Bench::working();
     let end = SessionEnd::Refused("superseded".to_owned());
     assert!(!has_said(&bench.step(Event::Disconnected { session: 1, end })));
@@ -600,6 +596,7 @@ fn a_star_that_leaves_by_itself_says_so_to_a_coordinator_that_listens() {
 #[test]
 fn without_a_coordinator_a_signal_ends_the_process_when_its_work_is_done() {
     let mut bench = Bench::new();
+    bench.lose(1);
     assert_eq!(exit_code(&bench.step(Event::SignalReceived)), Some(0));
     let mut bench = Bench::working();
     bench.hear(1, assign(5, 2));
@@ -607,6 +604,22 @@ fn without_a_coordinator_a_signal_ends_the_process_when_its_work_is_done() {
     assert_eq!(exit_code(&bench.step(Event::SignalReceived)), None);
     assert_eq!(exit_code(&bench.produce(5, 0..1)), None);
     assert_eq!(exit_code(&bench.produce(5, 1..2)), Some(0));
+}
+
+#[test]
+fn a_signal_while_the_hello_is_out_waits_for_the_answer() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.step(Event::SignalReceived), []);
+    assert!(bench.hear(1, welcome(&[])).contains(&Effect::Send(drain_request())));
+    for state in [LifecycleState::Scheduled, LifecycleState::Draining] {
+        bench.hear(1, lifecycle(state));
+    }
+    assert_eq!(exit_code(&bench.hear(1, lifecycle(LifecycleState::Shutdown))), Some(0));
+    let mut bench = Bench::new();
+    bench.step(Event::SignalReceived);
+    assert_eq!(exit_code(&bench.wait()), Some(0), "no answer came in time");
+    let mut bench = Bench::welcomed();
+    assert_eq!(bench.step(Event::SignalReceived), [Effect::Send(drain_request())], "work may be on its way");
 }
 
 #[test]
