@@ -9,6 +9,7 @@ pub mod backpressure;
 pub mod bulletin;
 pub mod capability;
 pub mod chunk_hash;
+pub mod comparison;
 pub mod container;
 pub mod dead_letter;
 pub mod entry;

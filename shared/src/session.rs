@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use crate::comparison::{Comparison, Unchanged};
 use crate::entry::Entry;
 pub use crate::health_monitor::AdvisoryKind;
 use crate::health_monitor::HealthSample;
@@ -257,6 +258,13 @@ pub enum StarMessage {
         /// Why.
         reason: String,
     },
+    /// Which of the entries that it was asked about it has already.
+    Compared {
+        /// The question.
+        request: u64,
+        /// Those.
+        unchanged: Unchanged,
+    },
     /// The answer of its vault to a call.
     VaultAnswered {
         /// The call.
@@ -386,6 +394,13 @@ pub enum CoordinatorMessage {
     ReportsAcknowledged {
         /// The last safe report.
         number: u64,
+    },
+    /// Say which of these entries are at the destination already, unchanged.
+    Compare {
+        /// Names the question on this session.
+        request: u64,
+        /// The question.
+        comparison: Comparison,
     },
     /// Ask the Star's vault for something. It may have as many calls unanswered as
     /// [`CALLS_PER_STAR_MAX`](crate::vault_call::limits::CALLS_PER_STAR_MAX).

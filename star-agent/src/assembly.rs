@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicU64;
 
 use futures::future::BoxFuture;
 use orbit_proto::FILE_DESCRIPTOR_SET;
+use orbit_shared::comparison::{Comparison, Unchanged};
 use orbit_shared::semantic::SemanticRegistry;
 use orbit_shared::session::{Assignment, ItemOutcome, ScanBatch, ScanRequest};
 use orbit_shared::vault_call::{VaultCall, VaultProblem, VaultReply};
@@ -147,6 +148,11 @@ impl DataPlane for LocalPlane {
     fn end_job(&self, job: JobId) {
         self.sink.clean_checkpoints(Some(job));
         self.vault_calls.abandon_job(job);
+    }
+
+    fn compare(&self, comparison: Comparison) -> BoxFuture<'static, Unchanged> {
+        let sink = Arc::clone(&self.sink);
+        Box::pin(async move { sink.compare(comparison).await })
     }
 
     fn call_vault(&self, call: VaultCall) -> BoxFuture<'static, Result<VaultReply, VaultProblem>> {

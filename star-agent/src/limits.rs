@@ -70,6 +70,8 @@ pub const BASES_MAX: usize = 8;
 pub const BASES_IN_FLIGHT_MAX: usize = 64;
 /// Size up to which an old file is indexed whole; in a larger one chunks are looked for only near their place.
 pub const BASIS_BYTES_MAX: u64 = 2048 * MIB as u64;
+/// Listings that are compared with what is there at a time; further ones wait.
+pub const COMPARISONS_MAX: usize = 2;
 /// Written items after which a round of syncing and publishing begins.
 pub const PUBLISH_ITEMS: usize = 512;
 /// Written bytes after which a round of syncing and publishing begins.

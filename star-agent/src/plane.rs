@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use futures::future::BoxFuture;
+use orbit_shared::comparison::{Comparison, Unchanged};
 use orbit_shared::session::{Assignment, ItemOutcome, ScanBatch, ScanRequest};
 use orbit_shared::vault_call::{VaultCall, VaultProblem, VaultReply};
 use orbit_shared::words::JobId;
@@ -42,6 +43,9 @@ pub trait DataPlane: Send + Sync + 'static {
         credits: Arc<Semaphore>,
         cancel: CancellationToken,
     ) -> BoxFuture<'static, ()>;
+
+    /// Says which entries of a listing a destination has already.
+    fn compare(&self, comparison: Comparison) -> BoxFuture<'static, Unchanged>;
 
     /// Removes what an assignment that will not go on has left half written, except large files from which the next
     /// attempt can go on. Blocks.

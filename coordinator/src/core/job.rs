@@ -3,7 +3,7 @@
 //! [`JobRecord`] is the durable part and is all that is kept of a job that has ended. [`Job::live`] exists while there
 //! is something left to do; it can be rebuilt from the record and the store at any time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use orbit_shared::time::{Monotonic, WallTime};
 use orbit_shared::words::{ItemId, JobId, Layout, SnapshotId, StarId};
 use serde::{Deserialize, Serialize};
 
+use super::comparing::{Attention, Listed};
 use super::lane::{Lane, Queued, queue_key};
 use super::notices::Way;
 use super::rate::{Budget, Rate};
@@ -214,6 +215,8 @@ pub struct RunningScan {
     pub progress_at: Monotonic,
     /// Whether it was reported as stalled.
     pub is_stalled: bool,
+    /// Batches that came and are not taken, because the destinations are still to say what they have of them.
+    pub listed: VecDeque<Listed>,
 }
 
 /// What is in memory while a job has something to do.
@@ -235,6 +238,8 @@ pub struct Live {
     pub scan_pause: Option<(Monotonic, Duration)>,
     /// How far the seals are, by destination.
     pub seals: BTreeMap<u32, Seal>,
+    /// Which destinations are asked what they have already.
+    pub attention: Vec<Attention>,
     /// What of the bandwidth limit is left.
     pub budget: Budget,
     /// What moved lately.
@@ -290,6 +295,7 @@ impl Live {
             scan: None,
             scan_pause: None,
             seals: BTreeMap::new(),
+            attention: vec![Attention::default(); record.spec.destinations.len()],
             budget: Budget::new(record.spec.max_bytes_per_second, now),
             rate: Rate::default(),
             order: ComposablePrioritizer::from_kinds(&record.spec.prioritizers),

@@ -13,6 +13,7 @@
 mod catalogue;
 mod change;
 mod check;
+mod comparing;
 mod dispatch;
 mod drain;
 mod event;
@@ -170,6 +171,7 @@ impl Core {
         self.expire_stars(now, fx);
         self.end_stalls(now, fx);
         self.expire_asks(now, fx);
+        self.take_listed(now, fx);
         self.release_penalties(now);
         self.ask_for_seals(now, fx);
         self.end_finished_jobs(now, fx);
@@ -211,6 +213,7 @@ impl Core {
                 self.lifecycle_reported(now, &star, state, &reason, fx);
             }
             StarMessage::DrainRequested { reason } => self.drain_requested(now, &star, &reason, fx),
+            StarMessage::Compared { request, unchanged } => self.compared(session, request, unchanged),
             StarMessage::VaultAnswered { request, answer } => {
                 self.vault_answered(now, session, request, answer, fx);
             }

@@ -3,18 +3,22 @@
 //! A scan's order is fixed, so the path of the last entry in the store is all that is needed to go on: after a lost
 //! Star or a restart, a new scan starts behind it. A batch is acknowledged after its entries are durable.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use orbit_shared::bulletin::Severity;
 use orbit_shared::entry::{Entry, EntryKind, display_path, join_path};
 use orbit_shared::plant::{Bug, is_planted};
-use orbit_shared::session::limits::SCANS_PER_STAR_MAX;
+use orbit_shared::provenance::ProvenanceType;
+use orbit_shared::session::limits::{SCAN_BATCHES_UNACKED_MAX, SCANS_PER_STAR_MAX};
 use orbit_shared::session::{CoordinatorMessage, Failure, FailureCause, Fault, ScanBatch, ScanRequest};
 use orbit_shared::time::Now;
 use orbit_shared::words::{ItemId, JobId, StarId};
 
-use super::event::{Action, SessionId};
+use super::change::{ItemEnd, ItemEndRecord};
+use super::comparing::Listed;
+use super::event::{Action, CloseReason, SessionId};
 use super::job::{JobState, RunningScan};
 use super::lane::{Queued, queue_key};
 use super::{Change, Core, Effects};
@@ -42,8 +46,13 @@ impl Core {
             self.counters.scan += 1;
             self.is_counters_dirty = true;
             star.scans += 1;
-            live.scan =
-                Some(RunningScan { id, last_batch: 0, progress_at: now.monotonic, is_stalled: false });
+            live.scan = Some(RunningScan {
+                id,
+                last_batch: 0,
+                progress_at: now.monotonic,
+                is_stalled: false,
+                listed: VecDeque::new(),
+            });
             let request = ScanRequest {
                 scan: id,
                 job: job.record.id,
@@ -72,34 +81,47 @@ impl Core {
             fx.actions.push(Action::Send { session, message: cancel });
             return;
         };
-        for entry in batch.entries {
-            self.add_entry(now, job_id, &Arc::new(entry), fx);
+        let running = self.jobs.get_mut(&job_id).and_then(|job| job.live.as_mut()?.scan.as_mut());
+        let Some(scan) = running else { return };
+        if scan.listed.len() >= SCAN_BATCHES_UNACKED_MAX {
+            let problem = format!("more than {SCAN_BATCHES_UNACKED_MAX} batches of a scan without an acknowledgement");
+            return self.close_session(session, CloseReason::ProtocolViolated { problem }, fx);
+        }
+        scan.last_batch = batch.number;
+        scan.progress_at = now.monotonic;
+        scan.is_stalled = false;
+        self.list_batch(now, job_id, batch, fx);
+    }
+
+    /// Makes items of a batch about which the destinations have said what they have.
+    pub(super) fn take_batch_of_scan(&mut self, now: Now, job_id: JobId, batch: Listed, fx: &mut Effects) {
+        for (index, entry) in batch.entries.iter().enumerate() {
+            self.add_entry(now, job_id, entry, |destination| batch.is_unchanged(destination, index), fx);
         }
         let Some(job) = self.jobs.get_mut(&job_id) else { return };
         job.is_dirty = true;
+        let Some(live) = &mut job.live else { return };
         let is_over = batch.is_last || batch.failure.is_some();
-        if let Some(live) = &mut job.live {
-            match &mut live.scan {
-                Some(_) if is_over => live.scan = None,
-                Some(scan) => {
-                    live.scan_pause = None;
-                    scan.last_batch = batch.number;
-                    scan.progress_at = now.monotonic;
-                    scan.is_stalled = false;
-                }
-                None => {}
-            }
+        if !is_over {
+            live.scan_pause = None;
         }
-        if is_over && let Some(star) = self.stars.get_mut(star) {
-            star.scans = star.scans.saturating_sub(1);
+        // What was given up just now may have paused the job, and with it the scan.
+        let scan = live.scan.as_ref().map(|scan| scan.id);
+        if let (Some(scan), Some(star)) = (scan, self.stars.get_mut(&job.record.spec.source.star_id)) {
+            if is_over {
+                live.scan = None;
+                star.scans = star.scans.saturating_sub(1);
+            }
+            if let Some(session) = star.session {
+                let message = CoordinatorMessage::ScanAcknowledged { scan, number: batch.number };
+                fx.actions.push(Action::Send { session, message });
+            }
         }
         match batch.failure {
             Some(failure) => self.scan_failed(now, job_id, &failure, fx),
             None if batch.is_last => job.record.scan.is_done = true,
             None => {}
         }
-        let message = CoordinatorMessage::ScanAcknowledged { scan: batch.scan, number: batch.number };
-        fx.actions.push(Action::Send { session, message });
     }
 
     /// The job whose running scan expects exactly this batch from this Star.
@@ -111,8 +133,15 @@ impl Core {
         (job.record.spec.source.star_id == *star).then_some(job.record.id)
     }
 
-    /// Makes one item for each destination.
-    fn add_entry(&mut self, now: Now, job_id: JobId, entry: &Arc<Entry>, fx: &mut Effects) {
+    /// Makes one item for each destination; where it is there already, unchanged, the item has ended with that.
+    fn add_entry(
+        &mut self,
+        now: Now,
+        job_id: JobId,
+        entry: &Arc<Entry>,
+        is_unchanged: impl Fn(usize) -> bool,
+        fx: &mut Effects,
+    ) {
         let Some(job) = self.jobs.get_mut(&job_id) else { return };
         let Some(live) = &mut job.live else { return };
         let sequence = job.record.scan.next_sequence;
@@ -123,12 +152,20 @@ impl Core {
         fx.changes.push(Change::PutEntry { job: job_id, sequence, entry: Arc::clone(entry) });
         let is_directory = entry.kind == EntryKind::Directory;
         let source_path = job.record.spec.source.path.clone();
-        let mut given_up = Vec::new();
+        let (mut given_up, mut skipped) = (Vec::new(), Vec::new());
         for (index, tally) in job.record.tallies.iter_mut().enumerate() {
             let item =
                 ItemId { job: job_id, destination: u32::try_from(index).unwrap_or(u32::MAX), sequence };
             tally.total += 1;
             tally.bytes_total += entry.size();
+            if !is_directory && is_unchanged(index) {
+                tally.skipped += 1;
+                tally.bytes_stored += entry.size();
+                let record = ItemEndRecord { end: ItemEnd::Skipped, attempts: 0 };
+                fx.changes.push(Change::PutEnd { item, record });
+                skipped.push(item);
+                continue;
+            }
             *tally.open_mut(is_directory) += 1;
             if !entry.kind.is_carried() {
                 given_up.push(item);
@@ -139,6 +176,9 @@ impl Core {
             let queued =
                 Queued { sequence, entry: Arc::clone(entry), is_penalty: false, queued_at: now.monotonic };
             live.lanes[index].insert(key, queued);
+        }
+        for item in skipped {
+            self.record_step(now, fx, ProvenanceType::FileSkipped, (item, entry), (None, None));
         }
         for item in given_up {
             let failure = uncarried(&source_path, entry);

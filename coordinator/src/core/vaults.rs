@@ -10,6 +10,7 @@ use orbit_shared::vault_call::limits::{CALL_PATIENCE, CALLS_PER_STAR_MAX};
 use orbit_shared::vault_call::{VaultCall, VaultFailure, VaultProblem, VaultReply};
 use orbit_shared::words::{JobId, SnapshotId, StarId};
 
+use super::comparing::COMPARISON_PATIENCE;
 use super::event::{Action, Answer, ReplyId, SessionId};
 use super::refusal::Refusal;
 use super::stars::no_star;
@@ -30,6 +31,8 @@ pub(super) struct Ask {
 pub(super) enum Purpose {
     /// Somebody who waits for the answer, and the snapshot that it deletes.
     Caller { reply: ReplyId, deletes: Option<SnapshotId> },
+    /// A scan, of which a batch waits to become items.
+    Comparison { job: JobId, destination: usize },
     /// A job that is done but for this.
     Seal { job: JobId, destination: u32 },
     /// The catalogue. A list that was overtaken by a deletion is asked for again.
@@ -86,7 +89,8 @@ impl Core {
         let Some(session) = star.session else {
             return Err(not_connected(name));
         };
-        if self.asks.values().filter(|ask| ask.session == session).count() >= CALLS_PER_STAR_MAX {
+        let of_vault = |purpose: &Purpose| !matches!(purpose, Purpose::Comparison { .. });
+        if self.asks_of(name, of_vault) >= CALLS_PER_STAR_MAX {
             let problem = format!("the vault of {name} has {CALLS_PER_STAR_MAX} calls to answer already");
             return Err(Refusal::Full { problem, retry_after: CALL_PATIENCE / 10 });
         }
@@ -119,6 +123,7 @@ impl Core {
         self.next_ask += 1;
         let until = match purpose {
             Purpose::Seal { .. } => None,
+            Purpose::Comparison { .. } => Some(now.monotonic + COMPARISON_PATIENCE.min(self.config.lease)),
             Purpose::Caller { .. }
             | Purpose::Catalogue { .. }
             | Purpose::Abandon
@@ -133,6 +138,19 @@ impl Core {
     /// Whether a vault is asked for such a purpose at the moment.
     pub(super) fn is_asked(&self, star: &StarId, is_it: impl Fn(&Purpose) -> bool) -> bool {
         self.asks.values().any(|ask| ask.star == *star && is_it(&ask.purpose))
+    }
+
+    /// How many calls for such a purpose a Star has to answer.
+    pub(super) fn asks_of(&self, star: &StarId, is_it: impl Fn(&Purpose) -> bool) -> usize {
+        self.asks.values().filter(|ask| ask.star == *star && is_it(&ask.purpose)).count()
+    }
+
+    /// The job and destination of a comparison that is answered on this session; it waits no more.
+    pub(super) fn take_comparison(&mut self, session: SessionId, request: u64) -> Option<(JobId, usize)> {
+        let ask = self.asks.get(&request).filter(|ask| ask.session == session)?;
+        let Purpose::Comparison { job, destination } = ask.purpose else { return None };
+        self.asks.remove(&request);
+        Some((job, destination))
     }
 
     /// Compares the catalogue with what a Star has that has just said hello.
@@ -156,12 +174,15 @@ impl Core {
         answer: Result<VaultReply, VaultProblem>,
         fx: &mut Effects,
     ) {
-        if self.asks.get(&request).is_none_or(|ask| ask.session != session) {
+        let is_expected =
+            |ask: &Ask| ask.session == session && !matches!(ask.purpose, Purpose::Comparison { .. });
+        if !self.asks.get(&request).is_some_and(is_expected) {
             self.late_count += 1;
             return;
         }
         let Some(Ask { star, purpose, .. }) = self.asks.remove(&request) else { return };
         match purpose {
+            Purpose::Comparison { .. } => {}
             Purpose::Caller { reply, deletes } => {
                 if let (Ok(_), Some(id)) = (&answer, deletes) {
                     self.forget_snapshot(id, fx);
@@ -226,7 +247,7 @@ impl Core {
             self.asks.iter().filter(|(_, ask)| ask.session == session).map(|(&id, _)| id).collect();
         for id in ended {
             let Some(ask) = self.asks.remove(&id) else { continue };
-            self.end_ask(ask, "its session ended before its vault answered; try again", fx);
+            self.end_ask(id, ask, "its session ended before its vault answered; try again", fx);
         }
     }
 
@@ -236,15 +257,18 @@ impl Core {
         let over: Vec<u64> = self.asks.iter().filter(|(_, ask)| is_over(ask)).map(|(&id, _)| id).collect();
         for id in over {
             let Some(ask) = self.asks.remove(&id) else { continue };
-            self.end_ask(ask, "its vault did not answer in time; try again", fx);
+            self.end_ask(id, ask, "its vault did not answer in time; try again", fx);
         }
     }
 
-    fn end_ask(&mut self, ask: Ask, why: &str, fx: &mut Effects) {
+    fn end_ask(&mut self, request: u64, ask: Ask, why: &str, fx: &mut Effects) {
         match ask.purpose {
             Purpose::Caller { reply, deletes: _ } => {
                 let refusal = Refusal::Unavailable { problem: format!("{}: {why}", ask.star) };
                 fx.actions.push(Action::Reply { reply, answer: Err(refusal) });
+            }
+            Purpose::Comparison { job, destination } => {
+                self.settle_comparison(job, destination, request, None);
             }
             Purpose::Seal { job, destination } => self.seal_lost(job, destination),
             // The next hello asks again.

@@ -3,8 +3,10 @@
 mod vault;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use orbit_shared::comparison::{Comparison, Unchanged};
 use orbit_shared::entry::{Entry, EntryKind};
 use orbit_shared::health_monitor::HealthSample;
 use orbit_shared::lifecycle::LifecycleState;
@@ -205,6 +207,10 @@ fn star_messages() -> impl Strategy<Value = StarMessage> {
         (lifecycles(), any::<String>())
             .prop_map(|(state, reason)| StarMessage::LifecycleChanged { state, reason }),
         any::<String>().prop_map(|reason| StarMessage::DrainRequested { reason }),
+        (any::<u64>(), vec(any::<u8>(), 0..128)).prop_map(|(request, bytes)| StarMessage::Compared {
+            request,
+            unchanged: Unchanged::from_bytes(bytes),
+        }),
         (any::<u64>(), vault::answers())
             .prop_map(|(request, answer)| StarMessage::VaultAnswered { request, answer }),
     ]
@@ -269,6 +275,12 @@ fn coordinator_messages() -> impl Strategy<Value = CoordinatorMessage> {
         any::<[u64; 2]>().prop_map(|[scan, number]| CoordinatorMessage::ScanAcknowledged { scan, number }),
         any::<u64>().prop_map(|scan| CoordinatorMessage::CancelScan { scan }),
         any::<u64>().prop_map(|number| CoordinatorMessage::ReportsAcknowledged { number }),
+        (any::<u64>(), absolute_paths(), vec(entries().prop_map(Arc::new), 0..4)).prop_map(
+            |(request, path, entries)| CoordinatorMessage::Compare {
+                request,
+                comparison: Comparison { path, entries },
+            },
+        ),
         (any::<u64>(), vault::calls())
             .prop_map(|(request, call)| CoordinatorMessage::CallVault { request, call }),
     ]

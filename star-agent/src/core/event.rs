@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use orbit_shared::comparison::{Comparison, Unchanged};
 use orbit_shared::health_monitor::HealthSample;
 use orbit_shared::session::{
     AdvisoryNotice, Assignment, CoordinatorMessage, Hello, ItemOutcome, Root, RootSpace, ScanBatch,
@@ -109,6 +110,15 @@ pub enum Event {
     },
     /// The sample that was asked for.
     HealthSampled(Sampled),
+    /// The destination was compared with a listing.
+    Compared {
+        /// The session on which it was asked.
+        session: u64,
+        /// The question.
+        request: u64,
+        /// What is there already.
+        unchanged: Unchanged,
+    },
     /// The vault has answered a call.
     VaultAnswered {
         /// The session on which it was asked.
@@ -174,6 +184,15 @@ pub enum Effect {
     },
     /// Believe tokens under these keys, and no other.
     UpdateKeys(Vec<Vec<u8>>),
+    /// Compare a destination with a listing; the answer comes back as [`Event::Compared`].
+    Compare {
+        /// The session on which it is asked.
+        session: u64,
+        /// The question.
+        request: u64,
+        /// What to compare.
+        comparison: Comparison,
+    },
     /// Ask the vault for something; its answer comes back as [`Event::VaultAnswered`].
     CallVault {
         /// The session on which it is asked.

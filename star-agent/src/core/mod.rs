@@ -117,6 +117,11 @@ impl StarCore {
             Event::WorkEnded { assignment } => self.work.end(assignment),
             Event::ScanBatchProduced { run, batch } => self.scans.send(run, batch, effects),
             Event::HealthSampled(sampled) => self.health = Some(sampled),
+            Event::Compared { session, request, unchanged } => {
+                if self.link.is_current(session) && self.link.is_welcomed() {
+                    effects.push(Effect::Send(StarMessage::Compared { request, unchanged }));
+                }
+            }
             Event::VaultAnswered { session, request, answer } => {
                 // Nobody waits any more for an answer on a session that has ended.
                 if self.link.is_current(session) && self.link.is_welcomed() {
@@ -211,6 +216,13 @@ impl StarCore {
             }
             CoordinatorMessage::CancelScan { scan } => self.scans.cancel(scan, effects),
             CoordinatorMessage::ReportsAcknowledged { number } => self.work.acknowledge(number, effects),
+            CoordinatorMessage::Compare { request, comparison } => {
+                effects.extend(self.link.session().map(|session| Effect::Compare {
+                    session,
+                    request,
+                    comparison,
+                }));
+            }
             CoordinatorMessage::CallVault { request, call } => {
                 effects.extend(self.link.session().map(|session| Effect::CallVault {
                     session,

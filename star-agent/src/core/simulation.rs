@@ -89,6 +89,7 @@ impl World {
             }
             Effect::Send(_) | Effect::SampleHealth | Effect::Log { .. } | Effect::UpdateKeys(_) => {}
             Effect::StartScan { .. } | Effect::StopScan { .. } | Effect::GrantScanCredit { .. } => {}
+            Effect::Compare { request, .. } => panic!("nobody asks for a comparison: {request}"),
             Effect::CallVault { request, .. } => panic!("nobody calls the vault: {request}"),
             Effect::ForgetJob(job) => panic!("no job has ended: {job}"),
             Effect::Exit { code, reason } => panic!("nobody asked it to leave: {code} {reason}"),

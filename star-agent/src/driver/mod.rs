@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use orbit_shared::comparison::Comparison;
 use orbit_shared::session::{Assignment, Hello, ItemOutcome, ScanRequest, limits};
 use orbit_shared::vault_call::VaultCall;
 use orbit_shared::words::AssignmentId;
@@ -209,6 +210,7 @@ impl Driver {
             Effect::UpdateKeys(keys) => {
                 self.world.keys.send_replace(keys);
             }
+            Effect::Compare { session, request, comparison } => self.compare(session, request, comparison),
             Effect::CallVault { session, request, call } => self.call_vault(session, request, call),
             Effect::SampleHealth => self.sample_health(),
             Effect::Exit { code, reason } => self.exit = Some(ExitReport { code, reason }),
@@ -284,6 +286,16 @@ impl Driver {
                     return;
                 }
             }
+        });
+    }
+
+    fn compare(&self, session: u64, request: u64, comparison: Comparison) {
+        let (comparing, inbox) = (self.world.plane.compare(comparison), self.sender.clone());
+        // Not tracked: a file system that hangs must not hold up the departure.
+        tokio::spawn(async move {
+            let unchanged = comparing.await;
+            // Nobody is left to tell when the inbox is gone.
+            let _ = inbox.send(Event::Compared { session, request, unchanged }).await;
         });
     }
 

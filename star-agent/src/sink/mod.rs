@@ -9,6 +9,7 @@
 
 mod basis;
 mod claims;
+mod compare;
 mod directories;
 mod fetching;
 mod files;
@@ -35,7 +36,7 @@ use uuid::Uuid;
 use crate::checkpoints::Checkpoints;
 use crate::failures::{at_destination, permanent};
 use crate::grpc::transfer_client::Connections;
-use crate::limits::{BASES_MAX, PULLS_MAX};
+use crate::limits::{BASES_MAX, COMPARISONS_MAX, PULLS_MAX};
 use crate::meters::Meters;
 use crate::net::Network;
 use crate::roots::{PathError, Roots};
@@ -57,6 +58,7 @@ pub struct Sink {
     claims: Claims,
     checkpoints: Checkpoints,
     kept_times: Arc<KeptTimes>,
+    comparing: Arc<Semaphore>,
 }
 
 impl fmt::Debug for Sink {
@@ -92,6 +94,7 @@ impl Sink {
             claims: Claims::default(),
             checkpoints,
             kept_times: Arc::default(),
+            comparing: Arc::new(Semaphore::new(COMPARISONS_MAX)),
         })
     }
 

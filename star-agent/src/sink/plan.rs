@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use orbit_shared::entry::{EntryKind, display_path};
+use orbit_shared::entry::{Entry, EntryKind, display_path};
 use orbit_shared::session::{Failure, ItemOutcome, ItemResult};
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Dir, FileType, Stat};
@@ -148,20 +148,29 @@ fn plan_file(work: &Work, index: usize, size: u64) -> Result<Step, Failure> {
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return fetch(false);
     }
-    let entry = &work.item(index).entry;
-    let target_size = u64::try_from(stat.st_size).unwrap_or(0);
-    let is_same = target_size == size
-        && modified_time(&stat) == entry.modified
-        && stat.st_mode & 0o7777 == entry.mode & FILE_MODE_MASK;
-    if is_same {
+    if is_unchanged(&stat, size, &work.item(index).entry) {
         if size > SEGMENT_BYTES {
             resume::discard(work, index);
         }
         return Ok(Step::Skip);
     }
     // Two small files of different sizes cannot share a chunk, so asking for hashes first would only cost time.
+    let target_size = u64::try_from(stat.st_size).unwrap_or(0);
     let has_basis = size > 0 && target_size > 0 && (size == target_size || size > CHUNK_MIN_BYTES as u64);
     fetch(has_basis)
+}
+
+/// Whether a target is the file that an entry of a source stands for, as far as that can be told without reading it.
+pub(super) fn is_unchanged(target: &Stat, size: u64, entry: &Entry) -> bool {
+    FileType::from_raw_mode(target.st_mode) == FileType::RegularFile
+        && u64::try_from(target.st_size).is_ok_and(|target_size| target_size == size)
+        && modified_time(target) == entry.modified
+        && target.st_mode & 0o7777 == entry.mode & FILE_MODE_MASK
+}
+
+/// Whether a name is a symbolic link to just this.
+pub(super) fn is_link_to(parent: &OwnedFd, name: &[u8], target: &[u8]) -> bool {
+    rustix::fs::readlinkat(parent, name, Vec::new()).is_ok_and(|present| present.as_bytes() == target)
 }
 
 fn plan_symlink(work: &Work, index: usize, target: &[u8]) -> Result<Step, Failure> {
@@ -169,8 +178,7 @@ fn plan_symlink(work: &Work, index: usize, target: &[u8]) -> Result<Step, Failur
         && FileType::from_raw_mode(stat.st_mode) == FileType::Symlink
     {
         let (_, name) = name_of(work, index)?;
-        let present = rustix::fs::readlinkat(&parent, name, Vec::new());
-        if present.is_ok_and(|present| present.as_bytes() == target) {
+        if is_link_to(&parent, name, target) {
             return Ok(Step::Skip);
         }
     }

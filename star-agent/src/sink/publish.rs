@@ -24,6 +24,8 @@ use crate::sink::write::remove;
 pub(super) struct Syncers {
     known: Mutex<BTreeMap<u64, Arc<Syncer>>>,
     doubts: Mutex<Doubts>,
+    /// Held for reading while something has its final name and its directory is not synced.
+    publishing: tokio::sync::RwLock<()>,
 }
 
 /// File systems on which something has its final name, or its final mode and time, and was not synced after that: a sync
@@ -79,6 +81,7 @@ impl Syncers {
 
     /// Returns when nothing is in doubt that was so before the call. Usually nothing is.
     pub(super) async fn settle_doubts(&self) -> Result<(), Errno> {
+        drop(self.publishing.write().await);
         let devices = self.doubts.lock().unwrap_or_else(PoisonError::into_inner).devices.clone();
         for (device, raised) in devices {
             self.sync(device).await?;
@@ -138,6 +141,8 @@ pub(super) async fn publish(work: Arc<Work>, written: Vec<Written>) -> Vec<ItemO
             }
         }
     }
+    let syncers = Arc::clone(&work.syncers);
+    let _publishing = syncers.publishing.read().await;
     let renaming = Arc::clone(&work);
     let Some((published, failed)) = blocking(move || rename_all(&renaming, synced)).await else {
         return outcomes;

@@ -76,6 +76,7 @@ impl Before {
             StarMessage::Hello(_)
             | StarMessage::Heartbeat(_)
             | StarMessage::LifecycleChanged { .. }
+            | StarMessage::Compared { .. }
             | StarMessage::VaultAnswered { .. }
             | StarMessage::DrainRequested { .. } => None,
         };

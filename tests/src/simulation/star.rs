@@ -306,6 +306,9 @@ impl World {
             Effect::StartScan { run, request } => self.start_scan(index, run, request),
             Effect::StopScan { run } => drop(self.stars[index].scans.remove(&run)),
             Effect::GrantScanCredit { run, count } => self.grant_credit(index, run, count),
+            Effect::Compare { session, request, comparison } => {
+                self.compare(index, session, request, &comparison);
+            }
             Effect::CallVault { session, request, call } => self.call_vault(index, session, request, &call),
             Effect::SampleHealth => self.sample_health(index),
             // Files of the simulation are small: nothing is kept of them for a later attempt.
@@ -399,6 +402,7 @@ fn summary(event: &Event) -> String {
         | Event::OutcomesProduced { .. }
         | Event::WorkEnded { .. }
         | Event::SignalReceived
+        | Event::Compared { .. }
         | Event::VaultAnswered { .. }
         | Event::DeadlineReached(_) => format!("{event:?}"),
         Event::ScanBatchProduced { run, batch } => format!("scan run {run} batch {}", batch.number),

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use orbit_shared::comparison::{Comparison, Unchanged};
 use orbit_shared::entry::{EntryKind, join_path};
 use orbit_shared::plant::{Bug, is_planted};
 use orbit_shared::session::{Assignment, Failure, FailureCause, Fault, ItemOutcome, ItemResult};
@@ -14,7 +15,7 @@ use orbit_star::core::Event;
 
 use super::World;
 use super::agenda::Happening;
-use super::disk::{DiskTrouble, parent_of};
+use super::disk::{DiskTrouble, Node, parent_of};
 use super::star::Star;
 use super::tree::version_of;
 
@@ -291,6 +292,29 @@ impl World {
         running.bytes_moved += size;
         running.group.push(Written { index, temporary: Some(temporary), version, size, is_skipped: false });
         None
+    }
+
+    /// Says what of a listing a destination has, whole and durable, as far as its disk is asked in time.
+    pub(super) fn compare(&mut self, star: usize, session: u64, request: u64, comparison: &Comparison) {
+        let mut unchanged = Unchanged::default();
+        for (index, entry) in comparison.entries.iter().enumerate() {
+            let target = join_path(&comparison.path, &entry.path);
+            let (version, size) = (version_of(entry), entry.size());
+            let is_it = |node: &&Node| {
+                !node.is_directory && node.version == version && node.size == size && node.is_whole
+            };
+            let disk = &self.stars[star].disk;
+            if disk.node(&target).filter(is_it).and(disk.durable_node(&target).filter(is_it)).is_some() {
+                unchanged.insert(index);
+                let promised = self.promised.entry((star, target)).or_default();
+                *promised = (*promised).max(version);
+            }
+        }
+        let process = self.stars[star].process;
+        // Now and then a file system hangs for longer than anybody waits.
+        if self.chance.percent(95) {
+            self.post_to_star(star, process, Event::Compared { session, request, unchanged });
+        }
     }
 
     fn trouble_of_item(&mut self, _star: usize) -> Option<ItemResult> {

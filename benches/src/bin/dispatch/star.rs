@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use orbit_shared::comparison::Unchanged;
 use orbit_shared::lifecycle::LifecycleState;
 use orbit_shared::session::{CoordinatorMessage, Heartbeat, Hello, Root, StarMessage, limits};
 use orbit_shared::vault_call::{VaultCall, VaultReply};
@@ -86,6 +87,10 @@ impl SimulatedStar {
                     let sequences = assignment.items.iter().map(|item| item.sequence);
                     let report = all_stored(self.reports, assignment.id, sequences);
                     self.say(StarMessage::Report(report));
+                }
+                CoordinatorMessage::Compare { request, .. } => {
+                    let unchanged = Unchanged::default();
+                    self.say(StarMessage::Compared { request, unchanged });
                 }
                 CoordinatorMessage::CallVault { request, call } => {
                     // An empty vault.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use orbit_shared::chunk_hash::ChunkHash;
+use orbit_shared::comparison::{Comparison, Unchanged};
 use orbit_shared::entry::{Entry, EntryKind};
 use orbit_shared::lifecycle::LifecycleState;
 use orbit_shared::penalization::PenaltyConfig;
@@ -170,6 +171,11 @@ pub(super) struct World {
     pub(super) roots: Vec<&'static str>,
     /// Items that a Star was given, in order.
     pub(super) given: Vec<(StarId, ItemId)>,
+    /// Paths that every destination has already, unchanged; `None` while no destination answers.
+    pub(super) present: Option<BTreeSet<Vec<u8>>>,
+    /// How many comparisons were asked for.
+    pub(super) asked: usize,
+    questions: VecDeque<(SessionId, u64, Comparison)>,
     answers: BTreeMap<ReplyId, Result<Answer, Refusal>>,
     next_session: u64,
     next_reply: u64,
@@ -276,6 +282,9 @@ impl World {
             stages: Vec::new(),
             roots: vec!["/data"],
             given: Vec::new(),
+            present: Some(BTreeSet::new()),
+            asked: 0,
+            questions: VecDeque::new(),
             answers: BTreeMap::new(),
             next_session: 0,
             next_reply: 0,
@@ -303,6 +312,18 @@ impl World {
             self.core.step(now, event, &mut fx);
         }
         self.finish(fx);
+        self.answer_questions();
+    }
+
+    /// The destinations say what they have of what was listed, while they answer.
+    fn answer_questions(&mut self) {
+        let Some(present) = &self.present else { return };
+        let Some((session, request, comparison)) = self.questions.pop_front() else { return };
+        let mut unchanged = Unchanged::default();
+        let entries = comparison.entries.iter().enumerate();
+        entries.filter(|(_, entry)| present.contains(&entry.path)).for_each(|(index, _)| unchanged.insert(index));
+        let message = StarMessage::Compared { request, unchanged };
+        self.turn(vec![Event::MessageReceived { session, message }]);
     }
 
     fn finish(&mut self, mut fx: Effects) {
@@ -347,6 +368,10 @@ impl World {
                     CoordinatorMessage::CancelScan { scan } => star.scans.retain(|known| known.scan != scan),
                     CoordinatorMessage::Welcome { kept, .. } => star.held.retain(|id, _| kept.contains(id)),
                     CoordinatorMessage::JobEnded { job } => star.ended_jobs.push(job),
+                    CoordinatorMessage::Compare { request, comparison } => {
+                        self.asked += 1;
+                        self.questions.push_back((session, request, comparison));
+                    }
                     CoordinatorMessage::CallVault { request, call } => star.calls.push_back((request, call)),
                     CoordinatorMessage::Assign(_)
                     | CoordinatorMessage::VerificationKeys(_)

@@ -1,6 +1,9 @@
 //! What the coordinator says.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use orbit_shared::comparison::Comparison;
 use orbit_shared::session::{AssignedItem, Assignment, CoordinatorMessage, ScanRequest, limits};
 use orbit_shared::words::{AssignmentId, Epoch, JobId};
 
@@ -46,6 +49,14 @@ impl From<CoordinatorMessage> for v1::ConnectResponse {
             CoordinatorMessage::ReportsAcknowledged { number } => {
                 Message::ReportsAcknowledged(v1::SessionReportAcknowledgement { number })
             }
+            CoordinatorMessage::Compare { request, comparison } => {
+                let entries = comparison.entries.into_iter().map(|entry| Arc::unwrap_or_clone(entry).into());
+                Message::Compare(v1::SessionComparison {
+                    request_id: request,
+                    path: comparison.path.into(),
+                    entries: entries.collect(),
+                })
+            }
             CoordinatorMessage::CallVault { request, call } => {
                 Message::CallVault(vault_call_to_wire(request, call))
             }
@@ -89,6 +100,11 @@ impl TryFrom<v1::ConnectResponse> for CoordinatorMessage {
             Message::ReportsAcknowledged(acknowledgement) => {
                 Self::ReportsAcknowledged { number: acknowledgement.number }
             }
+            Message::Compare(asked) => {
+                let (request, comparison) =
+                    comparison_from_wire(asked).map_err(|error| error.within("compare"))?;
+                Self::Compare { request, comparison }
+            }
             Message::CallVault(called) => {
                 let (request, call) =
                     vault_call_from_wire(called).map_err(|error| error.within("call_vault"))?;
@@ -115,6 +131,13 @@ fn welcome_from_wire(wire: v1::SessionWelcome) -> Result<CoordinatorMessage, Con
         lease,
         kept: kept.into_iter().map(AssignmentId).collect(),
     })
+}
+
+fn comparison_from_wire(wire: v1::SessionComparison) -> Result<(u64, Comparison), ConvertError> {
+    let entries = bounded("entries", wire.entries, limits::SCAN_BATCH_ENTRIES_MAX)?;
+    let entries = entries.into_iter().map(|entry| Ok(Arc::new(entry.try_into()?)));
+    let entries = entries.collect::<Result<_, ConvertError>>().map_err(|error| error.within("entries"))?;
+    Ok((wire.request_id, Comparison { path: absolute_path("path", wire.path)?, entries }))
 }
 
 impl From<Assignment> for v1::SessionAssignment {

@@ -1,5 +1,6 @@
 //! What a Star says.
 
+use orbit_shared::comparison::Unchanged;
 use orbit_shared::health_monitor::HealthSample;
 use orbit_shared::session::{
     AdvisoryKind, AdvisoryNotice, Failure, FailureCause, Fault, Heartbeat, Hello, ItemOutcome, ItemResult,
@@ -30,6 +31,10 @@ impl From<StarMessage> for v1::ConnectRequest {
             StarMessage::DrainRequested { reason } => {
                 Message::DrainRequested(v1::SessionDrainRequest { reason })
             }
+            StarMessage::Compared { request, unchanged } => Message::Compared(v1::SessionCompared {
+                request_id: request,
+                unchanged: unchanged.into_bytes().into(),
+            }),
             StarMessage::VaultAnswered { request, answer } => {
                 Message::VaultAnswered(vault_answer_to_wire(request, answer))
             }
@@ -54,6 +59,13 @@ impl TryFrom<v1::ConnectRequest> for StarMessage {
                 reason: changed.reason,
             },
             Message::DrainRequested(request) => Self::DrainRequested { reason: request.reason },
+            Message::Compared(compared) => {
+                if compared.unchanged.len() > limits::SCAN_BATCH_ENTRIES_MAX.div_ceil(8) {
+                    return Err(ConvertError::new("compared.unchanged", "is about more entries than can be asked for"));
+                }
+                let unchanged = Unchanged::from_bytes(compared.unchanged.into());
+                Self::Compared { request: compared.request_id, unchanged }
+            }
             Message::VaultAnswered(answered) => {
                 let (request, answer) = vault_answer_from_wire(answered).map_err(within("vault_answered"))?;
                 Self::VaultAnswered { request, answer }
