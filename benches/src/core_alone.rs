@@ -178,6 +178,8 @@ fn create_job() -> Command {
         layout: orbit_shared::words::Layout::Files,
         snapshot: None,
         tags: Vec::new(),
+        limits: Default::default(),
+        bandwidth_windows: Vec::new(),
     };
     Command::CreateJob { spec: Box::new(spec), request_id: String::new(), violations: Vec::new() }
 }

@@ -28,6 +28,8 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     channel: Channel,
+    /// For answers that take as long as they take; connected when it is used.
+    patient: Channel,
 }
 
 /// An address without a scheme is meant as plain HTTP.
@@ -46,20 +48,23 @@ impl Client {
         let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| {
             CliError::Usage(format!("--coordinator {url}: write a URL such as http://127.0.0.1:7100"))
         })?;
-        let channel = endpoint
+        let endpoint = endpoint
             .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(ANSWER_TIMEOUT)
             .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-            .tcp_nodelay(true)
-            .connect()
-            .await
-            .map_err(|error| CliError::unreachable(&error))?;
-        Ok(Self { channel })
+            .tcp_nodelay(true);
+        let patient = endpoint.connect_lazy();
+        let channel = endpoint.timeout(ANSWER_TIMEOUT).connect().await;
+        Ok(Self { channel: channel.map_err(|error| CliError::unreachable(&error))?, patient })
     }
 
     pub(crate) fn jobs(&self) -> JobServiceClient<Channel> {
         JobServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    }
+
+    /// For what lists whole trees before it answers.
+    pub(crate) fn patient_jobs(&self) -> JobServiceClient<Channel> {
+        JobServiceClient::new(self.patient.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
     pub(crate) fn stars(&self) -> StarServiceClient<Channel> {

@@ -11,6 +11,7 @@ mod copy;
 mod demo;
 mod errors;
 pub mod grid;
+mod manual;
 mod outcome;
 mod output;
 mod parse;
@@ -80,6 +81,8 @@ async fn run(command: Command, url: &str, output: Output) -> Result<Outcome, Cli
     match command {
         Command::Copy(args) => Box::pin(copy::run(args, output)).await.map_err(CliError::within_this_process),
         Command::Demo(args) => Box::pin(demo::run(args, output)).await.map_err(CliError::within_this_process),
+        Command::Completions(args) => manual::completions(args.shell, output),
+        Command::Man(args) => manual::pages(&args.directory, output),
         Command::Job(_)
         | Command::Star(_)
         | Command::Guard(_)
@@ -92,6 +95,8 @@ async fn run(command: Command, url: &str, output: Output) -> Result<Outcome, Cli
         | Command::Scrub(_)
         | Command::Health(_)
         | Command::Backup(_)
+        | Command::Top(_)
+        | Command::Events(_)
         | Command::Status => {
             let client = client::Client::connect(url).await?;
             Box::pin(commands::run(command, &client, output)).await

@@ -6,6 +6,8 @@
 //!   except the directories above what is kept. A directory that neither matches nor leads to anything kept is
 //!   left out. The base itself never is.
 //!
+//! - Of what is kept so, regular files outside the limits of size and age are left out ([`FileLimits`]).
+//!
 //! The coordinator refuses a job whose globs do not compile here, and the Star that scans compiles the same globs.
 
 use std::ffi::OsStr;
@@ -14,15 +16,44 @@ use std::path::Path;
 
 use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
+use serde::{Deserialize, Serialize};
+
+use crate::entry::{Entry, EntryKind};
+use crate::time::WallTime;
 
 /// Bytes of one glob.
 pub const GLOB_BYTES_MAX: usize = 4096;
 
-/// The globs of one scan, compiled.
+/// Which regular files a job wants, by size and modification time. Both ends of each range belong to it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileLimits {
+    /// Bytes of the smallest.
+    pub min_size: u64,
+    /// Bytes of the largest; `None` for no limit.
+    pub max_size: Option<u64>,
+    /// The oldest; `None` for no limit.
+    pub modified_after: Option<WallTime>,
+    /// The newest; `None` for no limit.
+    pub modified_before: Option<WallTime>,
+}
+
+impl FileLimits {
+    /// Whether an entry is wanted; whatever is no regular file always is.
+    pub fn admit(&self, entry: &Entry) -> bool {
+        let EntryKind::File { size } = entry.kind else { return true };
+        size >= self.min_size
+            && self.max_size.is_none_or(|max| size <= max)
+            && self.modified_after.is_none_or(|after| entry.modified >= after)
+            && self.modified_before.is_none_or(|before| entry.modified <= before)
+    }
+}
+
+/// What one scan wants: its globs, compiled, and its limits.
 #[derive(Debug)]
 pub struct Filter {
     include: Option<Gitignore>,
     exclude: Gitignore,
+    limits: FileLimits,
 }
 
 impl Filter {
@@ -30,12 +61,17 @@ impl Filter {
     ///
     /// # Errors
     /// Says in words which glob is malformed, or that all of them together are too much.
-    pub fn new(include: &[String], exclude: &[String]) -> Result<Self, String> {
+    pub fn new(include: &[String], exclude: &[String], limits: FileLimits) -> Result<Self, String> {
         let compiled = |which: &str, globs: &[String]| {
             compile(globs).map_err(|problem| format!("of the {which} globs, {problem}"))
         };
         let include = if include.is_empty() { None } else { Some(compiled("include", include)?) };
-        Ok(Self { include, exclude: compiled("exclude", exclude)? })
+        Ok(Self { include, exclude: compiled("exclude", exclude)?, limits })
+    }
+
+    /// Whether an entry is within the limits of size and age.
+    pub fn admits(&self, entry: &Entry) -> bool {
+        self.limits.admit(entry)
     }
 
     /// Whether an entry, and all below it, is left out.
@@ -109,8 +145,39 @@ mod tests {
     }
 
     #[test]
+    fn limits_are_about_regular_files_and_include_their_ends() {
+        let file = |size, seconds| Entry {
+            path: b"f".to_vec(),
+            kind: EntryKind::File { size },
+            mode: 0o644,
+            modified: WallTime { seconds, nanos: 0 },
+            rank: 0,
+        };
+        let day = |seconds| Some(WallTime { seconds, nanos: 0 });
+        let limits = FileLimits {
+            min_size: 10,
+            max_size: Some(20),
+            modified_after: day(100),
+            modified_before: day(200),
+        };
+        for (size, seconds, is_wanted) in [
+            (10, 100, true),
+            (20, 200, true),
+            (9, 150, false),
+            (21, 150, false),
+            (15, 99, false),
+            (15, 201, false),
+        ] {
+            assert_eq!(limits.admit(&file(size, seconds)), is_wanted, "{size} {seconds}");
+        }
+        assert!(limits.admit(&Entry { kind: EntryKind::Directory, ..file(0, 0) }));
+        assert!(FileLimits::default().admit(&file(0, -5)));
+    }
+
+    #[test]
     fn excludes_match_like_a_gitignore() {
-        let filter = Filter::new(&[], &globs(&["*.tmp", "/build/", "!keep.tmp"])).unwrap();
+        let filter =
+            Filter::new(&[], &globs(&["*.tmp", "/build/", "!keep.tmp"]), FileLimits::default()).unwrap();
         assert!(filter.is_excluded(b"a/b.tmp", false) && !filter.is_excluded(b"a/keep.tmp", false));
         assert!(filter.is_excluded(b"build", true) && !filter.is_excluded(b"build", false));
         assert!(!filter.is_excluded(b"src/build", true));
@@ -119,14 +186,14 @@ mod tests {
 
     #[test]
     fn without_include_globs_everything_is_included() {
-        assert!(Filter::new(&[], &[]).unwrap().is_included(b"x", false));
-        let filter = Filter::new(&globs(&["*.jpg"]), &[]).unwrap();
+        assert!(Filter::new(&[], &[], FileLimits::default()).unwrap().is_included(b"x", false));
+        let filter = Filter::new(&globs(&["*.jpg"]), &[], FileLimits::default()).unwrap();
         assert!(filter.is_included(b"a/b.jpg", false) && !filter.is_included(b"a/b.png", false));
     }
 
     #[test]
     fn a_malformed_glob_is_named() {
-        let error = Filter::new(&globs(&["a[b"]), &[]).map(|_| ()).unwrap_err();
+        let error = Filter::new(&globs(&["a[b"]), &[], FileLimits::default()).map(|_| ()).unwrap_err();
         assert!(error.contains("a[b") && error.contains("include"), "{error}");
     }
 
@@ -135,7 +202,7 @@ mod tests {
         for glob in ["", "  ", "#recycle", "a\nb", "a\0"] {
             assert!(glob_problem(glob).is_some(), "{glob:?}");
         }
-        let filter = Filter::new(&[], &globs(&["\\#recycle"])).unwrap();
+        let filter = Filter::new(&[], &globs(&["\\#recycle"]), FileLimits::default()).unwrap();
         assert!(filter.is_excluded(b"a/#recycle", true));
     }
 
@@ -148,7 +215,7 @@ mod tests {
         ) {
             let sound: Vec<String> = texts.into_iter().filter(|glob| glob_problem(glob).is_none()).collect();
             prop_assert_eq!(globs_problem(&sound), None);
-            let filter = Filter::new(&sound, &sound).unwrap();
+            let filter = Filter::new(&sound, &sound, FileLimits::default()).unwrap();
             for is_directory in [false, true] {
                 let _ = filter.is_excluded(&path, is_directory) || filter.is_included(&path, is_directory);
             }

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::comparison::{Comparison, Unchanged};
 use crate::entry::Entry;
+use crate::filter::FileLimits;
 pub use crate::health_monitor::AdvisoryKind;
 use crate::health_monitor::HealthSample;
 use crate::lifecycle::LifecycleState;
@@ -337,6 +338,8 @@ pub struct ScanRequest {
     pub resume_after: Option<Vec<u8>>,
     /// List the tree of this snapshot in the Star's vault instead of a directory; the path lies in that tree.
     pub snapshot: Option<SnapshotId>,
+    /// Which regular files are listed.
+    pub limits: FileLimits,
 }
 
 /// What the coordinator says.

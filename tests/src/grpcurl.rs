@@ -60,7 +60,7 @@ impl Grpcurl {
 }
 
 /// Finds grpcurl, or builds it once below the target directory.
-fn program() -> PathBuf {
+pub fn program() -> PathBuf {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(find).clone()
 }

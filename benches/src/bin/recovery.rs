@@ -139,6 +139,8 @@ fn job(items: u64) -> Result<JobRecord, Problem> {
         layout: orbit_shared::words::Layout::Files,
         snapshot: None,
         tags: Vec::new(),
+        limits: Default::default(),
+        bandwidth_windows: Vec::new(),
     };
     Ok(JobRecord {
         id: JOB,

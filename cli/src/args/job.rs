@@ -13,6 +13,8 @@ use crate::vocabulary;
 pub(crate) enum JobCommand {
     /// Create a job that copies a tree from one Star to others.
     Create(Box<CreateArgs>),
+    /// Say what such a job would do, without doing it: what would move where, how long that takes, and whether it fits.
+    Plan(Box<SpecArgs>),
     /// List jobs, newest first.
     Ls(ListJobsArgs),
     /// Show one job.
@@ -32,10 +34,9 @@ pub(crate) enum JobCommand {
     Explain(ExplainArgs),
 }
 
-/// Arguments of `orbit job create`.
+/// What a job is to do.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXIT_CODES_HELP)]
-pub(crate) struct CreateArgs {
+pub(crate) struct SpecArgs {
     /// Where the tree or single file is read, for example star-1:/data/photos.
     #[arg(value_name = "SRC", value_parser = location::parser())]
     pub(crate) source: Location,
@@ -56,6 +57,14 @@ pub(crate) struct CreateArgs {
     /// Pause the job at this many dead letters [default: 10000].
     #[arg(long, value_name = "COUNT")]
     pub(crate) dead_letter_max: Option<i64>,
+}
+
+/// Arguments of `orbit job create`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXIT_CODES_HELP)]
+pub(crate) struct CreateArgs {
+    #[command(flatten)]
+    pub(crate) spec: SpecArgs,
     /// A name for this request: creating again with the same one answers with the same job.
     #[arg(long, value_name = "ID")]
     pub(crate) request_id: Option<String>,

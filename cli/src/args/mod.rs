@@ -8,9 +8,12 @@ mod vault;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use prost_types::Duration;
+use orbit_proto::v1::BandwidthWindow;
+use prost_types::{Duration, Timestamp};
 
-pub(crate) use self::job::{CreateArgs, ItemsArgs, JobCommand, JobIdArgs, ListJobsArgs, PauseJobArgs};
+pub(crate) use self::job::{
+    CreateArgs, ItemsArgs, JobCommand, JobIdArgs, ListJobsArgs, PauseJobArgs, SpecArgs,
+};
 pub(crate) use self::records::{
     BulletinCommand, BulletinsArgs, DeadLetterCommand, DeadLetterFilter, PenaltyCommand, PenaltyFilter,
     ProvenanceArgs,
@@ -20,7 +23,7 @@ pub(crate) use self::star::{
 };
 pub(crate) use self::vault::{GcArgs, PruneArgs, RestoreArgs, ScrubArgs, SnapshotCommand, SnapshotFilter};
 use crate::outcome::EXIT_CODES_HELP;
-use crate::parse::quantity;
+use crate::parse::{quantity, window};
 use crate::vocabulary;
 
 /// Moves bulk data between machines: copies trees, and shows and steers an Orbit grid.
@@ -87,6 +90,58 @@ pub(crate) enum Command {
     Backup(BackupArgs),
     /// Show the grid on one screen: Stars, jobs, guards and the newest warnings.
     Status,
+    /// Watch the grid live on the whole terminal.
+    Top(TopArgs),
+    /// Follow everything that happens: bulletins, and the events of jobs and Stars, as they come.
+    Events(EventsArgs),
+    /// Print a script that completes this command's words in a shell.
+    #[command(after_help = COMPLETIONS_HELP)]
+    Completions(CompletionsArgs),
+    /// Write the manual pages of this command and its subcommands into a directory.
+    Man(ManArgs),
+}
+
+const COMPLETIONS_HELP: &str = "\
+For bash: orbit completions bash > ~/.local/share/bash-completion/completions/orbit
+For zsh:  orbit completions zsh > a directory of $fpath, as _orbit
+For fish: orbit completions fish > ~/.config/fish/completions/orbit.fish";
+
+/// Arguments of `orbit completions`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell.
+    #[arg(value_name = "SHELL")]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// Arguments of `orbit man`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ManArgs {
+    /// Where the pages go; made if it is missing.
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+}
+
+/// Arguments of `orbit top`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct TopArgs {
+    /// How often to look.
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = quantity::duration)]
+    pub(crate) interval: std::time::Duration,
+}
+
+/// Arguments of `orbit events`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct EventsArgs {
+    /// Only about this job.
+    #[arg(long, value_name = "JOB")]
+    pub(crate) job: Option<u64>,
+    /// Only about this Star.
+    #[arg(long, value_name = "STAR", default_value = "")]
+    pub(crate) star: String,
+    /// The events of single items too, which are many.
+    #[arg(long)]
+    pub(crate) items: bool,
 }
 
 const BACKUP_HELP: &str = "\
@@ -111,9 +166,28 @@ pub(crate) struct SelectionArgs {
     /// Leave out what matches one of these gitignore-style globs (repeatable).
     #[arg(long, value_name = "GLOB")]
     pub(crate) exclude: Vec<String>,
+    /// Move only the files and directories that this file names, one path below the source a line; - for standard input.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) files_from: Option<PathBuf>,
+    /// Leave out files smaller than this: 512K, 10M, 1.5GiB, 20MB.
+    #[arg(long, value_name = "SIZE", value_parser = quantity::size)]
+    pub(crate) min_size: Option<u64>,
+    /// Leave out files larger than this.
+    #[arg(long, value_name = "SIZE", value_parser = quantity::size)]
+    pub(crate) max_size: Option<u64>,
+    /// Leave out files modified longer ago than this: 12h, 30d, or a time such as 2026-02-03T04:05:06Z.
+    #[arg(long, value_name = "AGE", value_parser = quantity::time)]
+    pub(crate) max_age: Option<Timestamp>,
+    /// Leave out files modified more recently than this.
+    #[arg(long, value_name = "AGE", value_parser = quantity::time)]
+    pub(crate) min_age: Option<Timestamp>,
     /// Move at most this much a second: 10M, 1.5GiB/s, 800kB/s, or off. K, M, G, T are powers of 1024.
     #[arg(long, value_name = "RATE", value_parser = quantity::rate)]
     pub(crate) bwlimit: Option<i64>,
+    /// Another limit at some time of every day, in UTC: 08:00-18:00=10M, 22:00-06:00=off (repeatable; the first that
+    /// fits decides).
+    #[arg(long, value_name = "FROM-TO=RATE", value_parser = window::parse)]
+    pub(crate) bwlimit_at: Vec<BandwidthWindow>,
     /// What goes first; the first one that tells two items apart decides (repeatable) [default: semantic,
     /// smallest-first, oldest-first].
     #[arg(long, value_name = "CRITERION", value_parser = vocabulary::parser("Prioritizer"))]
@@ -202,10 +276,10 @@ mod tests {
         let args =
             parse("orbit job create a:/s b:/d c:/d --prioritizer newest-first --bwlimit 10M --wait").unwrap();
         let Some(Command::Job(JobCommand::Create(create))) = args.command else { panic!("{args:?}") };
-        assert_eq!(create.source.star_id, "a");
-        assert_eq!(create.destinations.len(), 2);
-        assert_eq!(create.selection.prioritizer, [5]);
-        assert_eq!(create.selection.bwlimit, Some(10 << 20));
+        assert_eq!(create.spec.source.star_id, "a");
+        assert_eq!(create.spec.destinations.len(), 2);
+        assert_eq!(create.spec.selection.prioritizer, [5]);
+        assert_eq!(create.spec.selection.bwlimit, Some(10 << 20));
         assert!(create.wait);
     }
 

@@ -79,7 +79,8 @@ fn times(bulletin: &Bulletin) -> String {
     }
 }
 
-fn line(bulletin: &Bulletin) -> String {
+/// One bulletin as it is followed.
+pub(super) fn line(bulletin: &Bulletin) -> String {
     let job = if bulletin.job_id == 0 { String::new() } else { format!(" job {}", bulletin.job_id) };
     format!(
         "{} {:7} {}{job} [{}] {}",

@@ -3,6 +3,7 @@
 mod backup;
 mod bulletins;
 mod dead_letters;
+mod events;
 mod guard;
 mod health;
 pub(crate) mod job;
@@ -12,6 +13,7 @@ mod provenance;
 mod reconnect;
 mod star;
 mod status;
+mod top;
 mod vault;
 
 use crate::args::Command;
@@ -26,7 +28,9 @@ pub(crate) use self::star::state_line as star_line;
 /// Carries out a command that needs a coordinator.
 pub(crate) async fn run(command: Command, client: &Client, output: Output) -> Result<Outcome, CliError> {
     match command {
-        Command::Copy(_) | Command::Demo(_) => unreachable!("copy and demo bring their own coordinator"),
+        Command::Copy(_) | Command::Demo(_) | Command::Completions(_) | Command::Man(_) => {
+            unreachable!("these need no coordinator, or bring their own")
+        }
         Command::Job(command) => Box::pin(job::run(command, client, output)).await,
         Command::Star(command) => Box::pin(star::run(command, client, output)).await,
         Command::Guard(command) => guard::run(command, client, output).await,
@@ -39,6 +43,8 @@ pub(crate) async fn run(command: Command, client: &Client, output: Output) -> Re
         Command::Scrub(args) => vault::scrub(args, client, output).await,
         Command::Health(args) => health::run(args, client, output).await,
         Command::Backup(args) => backup::run(args, client, output).await,
+        Command::Top(args) => top::run(args, client, output).await,
+        Command::Events(args) => Box::pin(events::run(args, client, output)).await,
         Command::Status => status::run(client, output).await,
     }
 }

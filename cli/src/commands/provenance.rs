@@ -79,7 +79,6 @@ fn line(event: &ProvenanceEvent, types: &Vocabulary) -> String {
 }
 
 async fn follow(args: ProvenanceArgs, client: &Client, output: Output) -> Result<(), CliError> {
-    let types = Vocabulary::of("ProvenanceType");
     let after_event_id = Cell::new(args.after);
     let open = async || {
         let request = WatchEventsRequest {
@@ -93,14 +92,16 @@ async fn follow(args: ProvenanceArgs, client: &Client, output: Output) -> Result
     reconnect::watch(output, open, |message: WatchEventsResponse| {
         let id = message.event.as_ref().map(|event| event.event_id).unwrap_or_default();
         after_event_id.set(after_event_id.get().max(id));
-        output.answer(&message, |message| shown(message, &types))?;
+        output.answer(&message, shown)?;
         Ok(ControlFlow::Continue(()))
     })
     .await
 }
 
-fn shown(message: &WatchEventsResponse, types: &Vocabulary) -> String {
-    message.event.as_ref().map(|event| line(event, types)).unwrap_or_default()
+/// One event as it is followed.
+pub(super) fn shown(message: &WatchEventsResponse) -> String {
+    let types = Vocabulary::of("ProvenanceType");
+    message.event.as_ref().map(|event| line(event, &types)).unwrap_or_default()
 }
 
 #[cfg(test)]

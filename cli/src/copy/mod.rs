@@ -75,7 +75,7 @@ async fn copy(
 
     let source = location(SOURCE_STAR.to_owned(), paths.source().as_os_str().as_bytes());
     let destination = location(DESTINATION_STAR.to_owned(), paths.destination().as_os_str().as_bytes());
-    let spec = job::spec(source, vec![destination], selection);
+    let spec = job::spec(source, vec![destination], selection)?;
     let request = CreateJobRequest { spec: Some(spec), request_id: request_id() };
     let created = client.jobs().create_job(request).await?.into_inner();
     let job_id = created.job.map(|job| job.job_id).unwrap_or_default();

@@ -52,6 +52,7 @@ wire_messages!(
     ListStarsResponse,
     PauseGuardResponse,
     PauseJobResponse,
+    PlanJobResponse,
     PruneSnapshotsResponse,
     RemoveStarResponse,
     RestoreSnapshotResponse,

@@ -17,6 +17,7 @@ use orbit_shared::words::{JobId, Layout};
 
 use super::event::{Action, SessionId};
 use super::gate::star_gate;
+use super::job::Location;
 use super::vaults::Purpose;
 use super::{Core, Effects};
 
@@ -117,38 +118,62 @@ impl Core {
         entries: &[Arc<Entry>],
         fx: &mut Effects,
     ) -> Option<u64> {
-        let job = self.jobs.get(&id)?;
-        let place = job.record.spec.destinations.get(destination)?;
-        let star = self.stars.get(&place.star_id)?;
-        if entries.is_empty()
-            || job.record.spec.layout != Layout::Files
-            || star_gate(&place.star_id, "the destination", Some(star)).is_some()
-            || star.record.is_cordoned
-        {
+        let spec = &self.jobs.get(&id)?.record.spec;
+        if entries.is_empty() || spec.layout != Layout::Files {
             return None;
         }
-        let session = star.session?;
-        let asked = |purpose: &Purpose| matches!(purpose, Purpose::Comparison { .. });
-        if self.asks_of(&place.star_id, asked) >= COMPARISONS_PER_STAR_MAX {
-            return None;
-        }
-        let comparison = Comparison { path: place.path.clone(), entries: entries.to_vec() };
-        let star = place.star_id.clone();
+        let place = spec.destinations.get(destination)?.clone();
+        let session = self.may_compare(&place)?;
         if !self.jobs.get_mut(&id)?.live.as_mut()?.attention.get_mut(destination)?.is_due() {
             return None;
         }
         let purpose = Purpose::Comparison { job: id, destination };
-        let request = self.expect_answer(now, session, &star, purpose);
+        Some(self.send_comparison(now, session, &place, entries, purpose, fx))
+    }
+
+    /// The session on which a destination can be asked what it has, if it can.
+    pub(super) fn may_compare(&self, place: &Location) -> Option<SessionId> {
+        let star = self.stars.get(&place.star_id)?;
+        let is_held = star_gate(&place.star_id, "the destination", Some(star)).is_some();
+        let is_busy = self.asks_of(&place.star_id, Purpose::is_comparison) >= COMPARISONS_PER_STAR_MAX;
+        star.session.filter(|_| !is_held && !is_busy && !star.record.is_cordoned)
+    }
+
+    /// Asks a destination what it has; gives the question's number.
+    pub(super) fn send_comparison(
+        &mut self,
+        now: Now,
+        session: SessionId,
+        place: &Location,
+        entries: &[Arc<Entry>],
+        purpose: Purpose,
+        fx: &mut Effects,
+    ) -> u64 {
+        let request = self.expect_answer(now, session, &place.star_id, purpose);
+        let comparison = Comparison { path: place.path.clone(), entries: entries.to_vec() };
         let message = CoordinatorMessage::Compare { request, comparison };
         fx.actions.push(Action::Send { session, message });
-        Some(request)
+        request
     }
 
     /// A destination says what it has already.
-    pub(super) fn compared(&mut self, session: SessionId, request: u64, unchanged: Unchanged) {
+    pub(super) fn compared(
+        &mut self,
+        now: Now,
+        session: SessionId,
+        request: u64,
+        unchanged: Unchanged,
+        fx: &mut Effects,
+    ) {
         match self.take_comparison(session, request) {
-            Some((job, destination)) => self.settle_comparison(job, destination, request, Some(unchanged)),
-            None => self.late_count += 1,
+            Some(Purpose::Comparison { job, destination }) => {
+                self.settle_comparison(job, destination, request, Some(unchanged));
+            }
+            Some(Purpose::PlanComparison { scan }) => {
+                self.note_plan_progress(now, scan);
+                self.settle_plan_comparison(scan, request, Some(&unchanged), fx);
+            }
+            Some(_) | None => self.late_count += 1,
         }
     }
 

@@ -11,6 +11,7 @@ use orbit_shared::words::{JobId, StarId};
 
 use super::job::JobSpec;
 use super::lane::QueueKey;
+use super::plans::Planned;
 use super::refusal::{Refusal, Violation};
 
 /// Names one session for the driver.
@@ -49,6 +50,15 @@ pub enum Event {
         reply: ReplyId,
         /// What.
         command: Command,
+    },
+    /// Somebody wants to know what a job would do.
+    PlanAsked {
+        /// Who waits for the answer.
+        reply: ReplyId,
+        /// The job.
+        spec: Box<JobSpec>,
+        /// What was found wrong with the request before it came here.
+        violations: Vec<Violation>,
     },
     /// Somebody wants something of a vault.
     VaultAsked {
@@ -192,6 +202,8 @@ pub enum Answer {
     Star(StarId),
     /// It changed so many things.
     Count(u64),
+    /// This is what a job would do.
+    Plan(Box<Planned>),
     /// A vault says this.
     Vault(Box<VaultReply>),
     /// It is done.

@@ -152,7 +152,7 @@ pub(super) fn star_gate(name: &StarId, role: &str, star: Option<&Star>) -> Optio
     }
 }
 
-fn destination_gate(name: &StarId, star: &Star) -> Option<Held> {
+pub(super) fn destination_gate(name: &StarId, star: &Star) -> Option<Held> {
     if star.record.is_cordoned && !is_planted(Bug::CordonIgnored) {
         return Some(Held::new(Gate::Cordon, format!("{name} is cordoned")));
     }

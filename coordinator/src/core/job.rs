@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use orbit_shared::filter::FileLimits;
 use orbit_shared::penalization::{PenaltyBox, PenaltyConfig};
 use orbit_shared::prioritizer::{ComposablePrioritizer, PrioritizerKind};
 use orbit_shared::time::{Monotonic, WallTime};
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::comparing::{Attention, Listed};
 use super::lane::{Lane, Queued, queue_key};
 use super::notices::Way;
-use super::rate::{Budget, Rate};
+use super::rate::{BandwidthWindow, Budget, Rate};
 use super::seals::Seal;
 
 /// A place on a Star.
@@ -57,6 +58,20 @@ pub struct JobSpec {
     /// Words for the snapshots that the job makes.
     #[serde(default)]
     pub tags: Vec<String>,
+    /// Which regular files it wants.
+    #[serde(default)]
+    pub limits: FileLimits,
+    /// Other limits of bandwidth at some times of the day.
+    #[serde(default)]
+    pub bandwidth_windows: Vec<BandwidthWindow>,
+}
+
+impl JobSpec {
+    /// Bytes a second that may cross at a time; 0 for no limit.
+    pub fn bandwidth_at(&self, time: WallTime) -> u64 {
+        let window = self.bandwidth_windows.iter().find(|window| window.contains(time));
+        window.map_or(self.max_bytes_per_second, |window| window.max_bytes_per_second)
+    }
 }
 
 /// Where a job stands.

@@ -19,6 +19,9 @@ use super::limits::{ACTIVE_JOBS_MAX, ENDED_JOBS_MAX};
 use super::refusal::{Refusal, Violation};
 use super::{Change, Core, Effects};
 
+/// A job that waits for bandwidth looks at least this often whether the time of the day allows it more.
+const BANDWIDTH_LOOK: Duration = Duration::from_secs(30);
+
 impl Core {
     /// Checks a specification whole and starts the job.
     pub(super) fn create_job(
@@ -221,12 +224,24 @@ impl Core {
         let lives = self.jobs.values().filter_map(|job| job.live.as_ref());
         lives
             .filter_map(|live| {
-                let bandwidth =
-                    live.lanes.iter().any(|lane| !lane.is_empty()).then(|| live.budget.opens_at(now));
+                let is_waiting = live.lanes.iter().any(|lane| !lane.is_empty());
+                let bandwidth = is_waiting.then(|| live.budget.opens_at(now)).flatten();
+                // Another time of the day may bring another limit.
+                let bandwidth = bandwidth.map(|at| at.min(now + BANDWIDTH_LOOK));
                 let scan = live.scan_pause.map(|(until, _)| until).filter(|until| *until > now);
-                [live.penalties.next_eligible(), bandwidth.flatten(), scan].into_iter().flatten().min()
+                [live.penalties.next_eligible(), bandwidth, scan].into_iter().flatten().min()
             })
             .min()
+    }
+
+    /// Gives every job the bandwidth that it may have at this time of the day.
+    pub(super) fn follow_bandwidth_windows(&mut self, now: Now) {
+        for job in self.jobs.values_mut().filter(|job| !job.record.spec.bandwidth_windows.is_empty()) {
+            let rate = job.record.spec.bandwidth_at(now.wall);
+            if let Some(live) = &mut job.live {
+                live.budget.set_rate(rate, now.monotonic);
+            }
+        }
     }
 
     /// Forgives items: they wait no longer and their failures are forgotten.

@@ -25,6 +25,7 @@ mod jobs;
 mod lane;
 pub mod limits;
 mod notices;
+mod plans;
 mod poison;
 mod rate;
 mod recover;
@@ -66,6 +67,8 @@ pub use gate::{Gate, Held};
 pub use job::{Job, JobEnd, JobRecord, JobSpec, JobState, Location, ScanRecord, Tally};
 pub use lane::QueueKey;
 pub use notices::{COORDINATOR, ItemNote, Noted, Way, display_location};
+pub use plans::{Planned, PlannedPlace};
+pub use rate::{BandwidthWindow, DAY_MINUTES};
 pub use refusal::{Refusal, Violation};
 pub use star::{Liveness, Star, StarRecord, TimedSample};
 pub use views::{ItemPlace, ItemView, JobView, PenaltyView};
@@ -73,6 +76,7 @@ pub use yields::YieldPlace;
 
 use catalogue::Catalogued;
 use heals::Heal;
+use plans::Plan;
 use vaults::Ask;
 
 /// How the core behaves.
@@ -138,6 +142,8 @@ pub struct Core {
     /// Calls of vaults that have no answer yet, and the number of the last one.
     asks: BTreeMap<u64, Ask>,
     next_ask: u64,
+    /// Plans that are being made, by the number of their scan.
+    plans: BTreeMap<u64, Plan>,
     /// Damaged chunks that are being healed, by the Star whose vault has them.
     heals: BTreeMap<(StarId, ChunkHash), Heal>,
     /// When it asked to be woken.
@@ -160,6 +166,9 @@ impl Core {
             Event::WindowLoaded { job, destination, items, is_end } => {
                 self.window_loaded(now, (job, destination), items, is_end);
             }
+            Event::PlanAsked { reply, spec, violations } => {
+                self.plan_asked(now, reply, *spec, violations, fx);
+            }
             Event::VaultAsked { reply, star, call } => self.vault_asked(now, reply, &star, call, fx),
             Event::DeadlineReached => {}
         }
@@ -171,11 +180,13 @@ impl Core {
         self.expire_stars(now, fx);
         self.end_stalls(now, fx);
         self.expire_asks(now, fx);
+        self.expire_plans(now, fx);
         self.take_listed(now, fx);
         self.release_penalties(now);
         self.ask_for_seals(now, fx);
         self.end_finished_jobs(now, fx);
         self.start_scans(now, fx);
+        self.follow_bandwidth_windows(now);
         self.dispatch(now, fx);
         self.load_windows(fx);
         self.end_drained_stars(now, fx);
@@ -189,7 +200,8 @@ impl Core {
         let yields = self.next_yield_deadline(now.monotonic);
         let stalls = self.next_stall_deadline();
         let (asks, seals) = (self.next_ask_deadline(), self.next_seal_deadline(now.monotonic));
-        self.wake_at = [stars, jobs, yields, stalls, asks, seals].into_iter().flatten().min();
+        let plans = self.next_plan_deadline();
+        self.wake_at = [stars, jobs, yields, stalls, asks, seals, plans].into_iter().flatten().min();
         self.wake_at
     }
 
@@ -213,7 +225,9 @@ impl Core {
                 self.lifecycle_reported(now, &star, state, &reason, fx);
             }
             StarMessage::DrainRequested { reason } => self.drain_requested(now, &star, &reason, fx),
-            StarMessage::Compared { request, unchanged } => self.compared(session, request, unchanged),
+            StarMessage::Compared { request, unchanged } => {
+                self.compared(now, session, request, unchanged, fx);
+            }
             StarMessage::VaultAnswered { request, answer } => {
                 self.vault_answered(now, session, request, answer, fx);
             }

@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use orbit_shared::time::Monotonic;
+use orbit_shared::time::{Monotonic, WallTime};
+use serde::{Deserialize, Serialize};
 
 /// The span over which a rate is measured.
 const RATE_SPAN: Duration = Duration::from_secs(10);
@@ -40,6 +41,29 @@ impl Rate {
     }
 }
 
+/// Minutes of a day.
+pub const DAY_MINUTES: u16 = 24 * 60;
+
+/// A limit of bandwidth at some time of every day, in UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BandwidthWindow {
+    /// The minute of the day with which it begins.
+    pub start_minute: u16,
+    /// The minute of the day before which it ends. Not after the first: it goes on over midnight.
+    pub end_minute: u16,
+    /// Bytes a second; 0 for no limit.
+    pub max_bytes_per_second: u64,
+}
+
+impl BandwidthWindow {
+    /// Whether a time lies in it.
+    pub fn contains(&self, time: WallTime) -> bool {
+        let minute = u16::try_from(time.seconds.rem_euclid(86_400) / 60).unwrap_or(0);
+        let (start, end) = (self.start_minute, self.end_minute);
+        if start < end { (start..end).contains(&minute) } else { minute >= start || minute < end }
+    }
+}
+
 /// A token bucket: a second's worth of bytes may be taken at once, and one item may overdraw it.
 #[derive(Debug)]
 pub struct Budget {
@@ -52,6 +76,16 @@ impl Budget {
     /// A full bucket; a rate of 0 means no limit.
     pub fn new(bytes_per_second: u64, now: Monotonic) -> Self {
         Self { bytes_per_second, available: i128::from(bytes_per_second), filled_at: now }
+    }
+
+    /// Another rate from now on. What is in the bucket, or missing in it, stays, but no more than a second's worth.
+    pub fn set_rate(&mut self, bytes_per_second: u64, now: Monotonic) {
+        if bytes_per_second == self.bytes_per_second {
+            return;
+        }
+        let rate = i128::from(bytes_per_second);
+        let left = if self.bytes_per_second == 0 { rate } else { self.filled(now) };
+        *self = Self { bytes_per_second, available: left.clamp(-rate, rate), filled_at: now };
     }
 
     /// Whether an item may be dispatched now.
@@ -104,6 +138,30 @@ mod tests {
         assert_eq!(rate.bytes_per_second(at(10_000)), 200);
         assert_eq!(rate.bytes_per_second(at(12_000)), 100);
         assert_eq!(rate.bytes_per_second(at(60_000)), 0);
+    }
+
+    #[test]
+    fn a_window_may_go_over_midnight_or_last_all_day() {
+        let window =
+            |start_minute, end_minute| BandwidthWindow { start_minute, end_minute, max_bytes_per_second: 1 };
+        let time = |minute: i64| WallTime { seconds: 5 * 86_400 + minute * 60 + 59, nanos: 0 };
+        assert!(window(480, 1080).contains(time(480)) && !window(480, 1080).contains(time(1080)));
+        let night = window(1320, 360);
+        assert!(night.contains(time(1400)) && night.contains(time(359)) && !night.contains(time(360)));
+        assert!(window(60, 60).contains(time(59)) && window(60, 60).contains(time(60)));
+    }
+
+    #[test]
+    fn another_rate_forgives_a_debt_of_more_than_a_second_and_gives_no_more_than_one() {
+        let mut budget = Budget::new(10, at(0));
+        budget.take(at(0), 1_000_000);
+        budget.set_rate(1000, at(1));
+        assert!(!budget.is_open(at(500)) && budget.is_open(at(1100)));
+        budget.set_rate(0, at(1100));
+        assert!(budget.is_open(at(1100)));
+        budget.set_rate(5, at(1100));
+        budget.take(at(1100), 6);
+        assert!(!budget.is_open(at(1100)) && budget.is_open(at(1500)));
     }
 
     #[test]

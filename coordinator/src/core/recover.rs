@@ -56,6 +56,7 @@ impl Core {
             next_ask: 0,
             heals: BTreeMap::new(),
             wake_at: None,
+            plans: BTreeMap::new(),
             late_count: 0,
         };
         core.recover_snapshots(recovered.snapshots);

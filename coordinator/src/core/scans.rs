@@ -61,6 +61,7 @@ impl Core {
                 exclude: job.record.spec.exclude.clone(),
                 resume_after: job.record.scan.cursor.clone().map(serde_bytes::ByteBuf::into_vec),
                 snapshot: job.record.spec.snapshot,
+                limits: job.record.spec.limits,
             };
             fx.actions.push(Action::Send { session, message: CoordinatorMessage::StartScan(request) });
         }
@@ -75,6 +76,9 @@ impl Core {
         batch: ScanBatch,
         fx: &mut Effects,
     ) {
+        if self.plan_batch_received(now, session, &batch, fx) {
+            return;
+        }
         let Some(job_id) = self.job_of_scan(star, batch.scan, batch.number) else {
             self.late_count += 1;
             let cancel = CoordinatorMessage::CancelScan { scan: batch.scan };
@@ -84,7 +88,8 @@ impl Core {
         let running = self.jobs.get_mut(&job_id).and_then(|job| job.live.as_mut()?.scan.as_mut());
         let Some(scan) = running else { return };
         if scan.listed.len() >= SCAN_BATCHES_UNACKED_MAX {
-            let problem = format!("more than {SCAN_BATCHES_UNACKED_MAX} batches of a scan without an acknowledgement");
+            let problem =
+                format!("more than {SCAN_BATCHES_UNACKED_MAX} batches of a scan without an acknowledgement");
             return self.close_session(session, CloseReason::ProtocolViolated { problem }, fx);
         }
         scan.last_batch = batch.number;

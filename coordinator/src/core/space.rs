@@ -44,7 +44,7 @@ fn available(star: &Star, path: &[u8]) -> Option<u64> {
 }
 
 /// Bytes that may still be sent to a place on a Star; `None` if nobody knows.
-fn room_of(star: &Star, path: &[u8]) -> Option<u64> {
+pub(super) fn room_of(star: &Star, path: &[u8]) -> Option<u64> {
     let taken = star.guard.state().byte_size.saturating_add(star.bytes_since_sample);
     Some(available(star, path)?.saturating_sub(taken))
 }

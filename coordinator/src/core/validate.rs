@@ -8,7 +8,8 @@ use orbit_shared::words::{Layout, SnapshotId, StarId};
 use super::Core;
 use super::job::{JobSpec, Location};
 use super::limits::{
-    DEAD_LETTERS_PER_JOB_MAX, DESTINATIONS_MAX, GLOBS_MAX, REQUEST_ID_BYTES_MAX, TEXT_BYTES_MAX,
+    BANDWIDTH_WINDOWS_MAX, DEAD_LETTERS_PER_JOB_MAX, DESTINATIONS_MAX, GLOBS_MAX, REQUEST_ID_BYTES_MAX,
+    TEXT_BYTES_MAX,
 };
 use super::refusal::Violation;
 
@@ -62,6 +63,23 @@ impl Core {
             if let Some(problem) = globs_problem(globs).filter(|_| is_sound) {
                 add(name.into(), problem);
             }
+        }
+        if spec.limits.max_size.is_some_and(|max| max < spec.limits.min_size) {
+            add(
+                "spec.max_size_bytes".into(),
+                "is less than spec.min_size_bytes, so that no file is wanted".into(),
+            );
+        }
+        if let (Some(after), Some(before)) = (spec.limits.modified_after, spec.limits.modified_before)
+            && before < after
+        {
+            let problem = "is earlier than spec.modified_after, so that no file is wanted";
+            add("spec.modified_before".into(), problem.into());
+        }
+        if spec.bandwidth_windows.len() > BANDWIDTH_WINDOWS_MAX {
+            let count = spec.bandwidth_windows.len();
+            let problem = format!("has {count} windows, at most {BANDWIDTH_WINDOWS_MAX} are possible");
+            add("spec.bandwidth_windows".into(), problem);
         }
         for error in spec.penalty.validate().err().unwrap_or_default() {
             add("spec.penalty".into(), error.to_string());

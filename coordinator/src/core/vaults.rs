@@ -33,6 +33,8 @@ pub(super) enum Purpose {
     Caller { reply: ReplyId, deletes: Option<SnapshotId> },
     /// A scan, of which a batch waits to become items.
     Comparison { job: JobId, destination: usize },
+    /// A plan, which counts what is there.
+    PlanComparison { scan: u64 },
     /// A job that is done but for this.
     Seal { job: JobId, destination: u32 },
     /// The catalogue. A list that was overtaken by a deletion is asked for again.
@@ -45,6 +47,13 @@ pub(super) enum Purpose {
     HealLocate { star: StarId, hash: ChunkHash },
     /// The same, who has told the Star where one is.
     Heal { hash: ChunkHash, source: StarId },
+}
+
+impl Purpose {
+    /// Whether it is a question about files, not about the vault.
+    pub(super) fn is_comparison(&self) -> bool {
+        matches!(self, Self::Comparison { .. } | Self::PlanComparison { .. })
+    }
 }
 
 impl Core {
@@ -89,7 +98,7 @@ impl Core {
         let Some(session) = star.session else {
             return Err(not_connected(name));
         };
-        let of_vault = |purpose: &Purpose| !matches!(purpose, Purpose::Comparison { .. });
+        let of_vault = |purpose: &Purpose| !purpose.is_comparison();
         if self.asks_of(name, of_vault) >= CALLS_PER_STAR_MAX {
             let problem = format!("the vault of {name} has {CALLS_PER_STAR_MAX} calls to answer already");
             return Err(Refusal::Full { problem, retry_after: CALL_PATIENCE / 10 });
@@ -123,7 +132,9 @@ impl Core {
         self.next_ask += 1;
         let until = match purpose {
             Purpose::Seal { .. } => None,
-            Purpose::Comparison { .. } => Some(now.monotonic + COMPARISON_PATIENCE.min(self.config.lease)),
+            Purpose::Comparison { .. } | Purpose::PlanComparison { .. } => {
+                Some(now.monotonic + COMPARISON_PATIENCE.min(self.config.lease))
+            }
             Purpose::Caller { .. }
             | Purpose::Catalogue { .. }
             | Purpose::Abandon
@@ -145,12 +156,10 @@ impl Core {
         self.asks.values().filter(|ask| ask.star == *star && is_it(&ask.purpose)).count()
     }
 
-    /// The job and destination of a comparison that is answered on this session; it waits no more.
-    pub(super) fn take_comparison(&mut self, session: SessionId, request: u64) -> Option<(JobId, usize)> {
-        let ask = self.asks.get(&request).filter(|ask| ask.session == session)?;
-        let Purpose::Comparison { job, destination } = ask.purpose else { return None };
-        self.asks.remove(&request);
-        Some((job, destination))
+    /// Who wants to know of a comparison that is answered on this session; it waits no more.
+    pub(super) fn take_comparison(&mut self, session: SessionId, request: u64) -> Option<Purpose> {
+        self.asks.get(&request).filter(|ask| ask.session == session && ask.purpose.is_comparison())?;
+        self.asks.remove(&request).map(|ask| ask.purpose)
     }
 
     /// Compares the catalogue with what a Star has that has just said hello.
@@ -174,15 +183,14 @@ impl Core {
         answer: Result<VaultReply, VaultProblem>,
         fx: &mut Effects,
     ) {
-        let is_expected =
-            |ask: &Ask| ask.session == session && !matches!(ask.purpose, Purpose::Comparison { .. });
+        let is_expected = |ask: &Ask| ask.session == session && !ask.purpose.is_comparison();
         if !self.asks.get(&request).is_some_and(is_expected) {
             self.late_count += 1;
             return;
         }
         let Some(Ask { star, purpose, .. }) = self.asks.remove(&request) else { return };
         match purpose {
-            Purpose::Comparison { .. } => {}
+            Purpose::Comparison { .. } | Purpose::PlanComparison { .. } => {}
             Purpose::Caller { reply, deletes } => {
                 if let (Ok(_), Some(id)) = (&answer, deletes) {
                     self.forget_snapshot(id, fx);
@@ -241,8 +249,9 @@ impl Core {
         }
     }
 
-    /// A session has ended, and with it every call on it.
+    /// A session has ended, and with it every call and every plan on it.
     pub(super) fn end_asks(&mut self, session: SessionId, fx: &mut Effects) {
+        self.end_plans_of(session, fx);
         let ended: Vec<u64> =
             self.asks.iter().filter(|(_, ask)| ask.session == session).map(|(&id, _)| id).collect();
         for id in ended {
@@ -270,6 +279,7 @@ impl Core {
             Purpose::Comparison { job, destination } => {
                 self.settle_comparison(job, destination, request, None);
             }
+            Purpose::PlanComparison { scan } => self.settle_plan_comparison(scan, request, None, fx),
             Purpose::Seal { job, destination } => self.seal_lost(job, destination),
             // The next hello asks again.
             Purpose::Catalogue { .. } | Purpose::Abandon | Purpose::Damage => {}

@@ -8,7 +8,9 @@ use orbit_shared::words::{SnapshotId, StarId};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::core::limits::{INBOX_MAX, SESSION_OUTBOX_MAX};
-use crate::core::{Answer, CloseReason, Command, Core, Event, Refusal, SessionId};
+use crate::core::{
+    Answer, CloseReason, Command, Core, Event, JobSpec, Planned, Refusal, SessionId, Violation,
+};
 
 /// What leaves on a session.
 #[derive(Debug)]
@@ -25,6 +27,7 @@ pub(super) enum Request {
     Event(Event),
     OpenSession { session: SessionId, hello: Hello, outbox: mpsc::Sender<Outgoing> },
     Command { command: Command, answer: oneshot::Sender<Result<Answer, Refusal>> },
+    Plan { spec: Box<JobSpec>, violations: Vec<Violation>, answer: oneshot::Sender<Result<Answer, Refusal>> },
     Vault { star: StarId, call: VaultCall, answer: oneshot::Sender<Result<Answer, Refusal>> },
     ReadGrant { snapshot: SnapshotId, answer: oneshot::Sender<Result<ReadGrant, Refusal>> },
     View(View),
@@ -80,13 +83,27 @@ impl Inbox {
         answered.await.map_err(|_| stopping())?
     }
 
+    /// Asks what a job would do; answered when its source is listed.
+    pub(crate) async fn plan(&self, spec: JobSpec, violations: Vec<Violation>) -> Result<Planned, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Request::Plan { spec: Box::new(spec), violations, answer }).await?;
+        match answered.await.map_err(|_| stopping())?? {
+            Answer::Plan(planned) => Ok(*planned),
+            Answer::Job(_) | Answer::Star(_) | Answer::Count(_) | Answer::Vault(_) | Answer::Done => {
+                Err(stopping())
+            }
+        }
+    }
+
     /// Asks a vault for something; answered when the vault answers, or cannot.
     pub(crate) async fn ask_vault(&self, star: StarId, call: VaultCall) -> Result<VaultReply, Refusal> {
         let (answer, answered) = oneshot::channel();
         self.send(Request::Vault { star, call, answer }).await?;
         match answered.await.map_err(|_| stopping())?? {
             Answer::Vault(reply) => Ok(*reply),
-            Answer::Job(_) | Answer::Star(_) | Answer::Count(_) | Answer::Done => Err(stopping()),
+            Answer::Job(_) | Answer::Star(_) | Answer::Count(_) | Answer::Plan(_) | Answer::Done => {
+                Err(stopping())
+            }
         }
     }
 

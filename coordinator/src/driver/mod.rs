@@ -134,6 +134,10 @@ impl Driver {
                 let reply = self.wait_for(answer);
                 self.step(Event::CommandReceived { reply, command });
             }
+            Request::Plan { spec, violations, answer } => {
+                let reply = self.wait_for(answer);
+                self.step(Event::PlanAsked { reply, spec, violations });
+            }
             Request::Vault { star, call, answer } => {
                 let reply = self.wait_for(answer);
                 self.step(Event::VaultAsked { reply, star, call });

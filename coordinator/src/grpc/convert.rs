@@ -6,16 +6,16 @@ use orbit_shared::backpressure::BackpressureState;
 use orbit_shared::bulletin::{Bulletin, Severity};
 use orbit_shared::dead_letter::{DeadLetterEntry, FailureKind};
 use orbit_shared::entry::{Entry, EntryKind, display_path};
-use orbit_shared::prioritizer::PrioritizerKind;
 use orbit_shared::provenance::{ProvenanceEvent, ProvenanceType};
 use orbit_shared::time::Now;
-use orbit_shared::words::{ItemId, JobId, Layout, StarId};
+use orbit_shared::words::{ItemId, JobId, StarId};
 use tonic::Status;
 
+use super::job_spec;
 use super::status::refused;
 use crate::core::{
-    Core, Gate, ItemEnd, ItemPlace, ItemView, JobSpec, JobState, JobView, Liveness, Location, PenaltyView,
-    Refusal, Star, TimedSample,
+    Core, Gate, ItemEnd, ItemPlace, ItemView, JobState, JobView, Liveness, Location, PenaltyView, Refusal,
+    Star, TimedSample,
 };
 use crate::store::StoredItem;
 
@@ -67,32 +67,7 @@ pub(super) fn job(view: JobView) -> v1::Job {
         end_time: record.end.as_ref().map(|end| timestamp_to_wire(end.time)),
         state_reason: view.reason,
         snapshot_ids: record.snapshots.iter().flatten().map(ToString::to_string).collect(),
-        spec: Some(spec(record.spec)),
-    }
-}
-
-fn spec(spec: JobSpec) -> v1::JobSpec {
-    let snapshot_id = spec.snapshot.map(|id| id.to_string()).unwrap_or_default();
-    v1::JobSpec {
-        source: Some(v1::Location { snapshot_id, ..location(spec.source) }),
-        destinations: spec.destinations.into_iter().map(location).collect(),
-        layout: match spec.layout {
-            Layout::Files => v1::Layout::Files.into(),
-            Layout::Packed => v1::Layout::Packed.into(),
-        },
-        mode: v1::Mode::Copy.into(),
-        include: spec.include,
-        exclude: spec.exclude,
-        prioritizers: spec.prioritizers.into_iter().map(|kind| prioritizer(kind).into()).collect(),
-        penalty: Some(v1::PenaltyPolicy {
-            initial_delay: Some(duration_to_wire(spec.penalty.initial_delay)),
-            max_delay: Some(duration_to_wire(spec.penalty.max_delay)),
-            backoff_factor: spec.penalty.backoff_factor,
-            max_penalties: Some(spec.penalty.max_penalties),
-        }),
-        max_bytes_per_second: i64::try_from(spec.max_bytes_per_second).unwrap_or(i64::MAX),
-        dead_letter_max: i64::try_from(spec.dead_letter_max).unwrap_or(i64::MAX),
-        tags: spec.tags,
+        spec: Some(job_spec::to_wire(record.spec)),
     }
 }
 
@@ -106,17 +81,6 @@ pub(super) fn location(location: Location) -> v1::Location {
         path: display_path(&location.path),
         raw_path: raw_path.into(),
         snapshot_id: String::new(),
-    }
-}
-
-fn prioritizer(kind: PrioritizerKind) -> v1::Prioritizer {
-    match kind {
-        PrioritizerKind::Semantic => v1::Prioritizer::Semantic,
-        PrioritizerKind::SmallestFirst => v1::Prioritizer::SmallestFirst,
-        PrioritizerKind::LargestFirst => v1::Prioritizer::LargestFirst,
-        PrioritizerKind::OldestFirst => v1::Prioritizer::OldestFirst,
-        PrioritizerKind::NewestFirst => v1::Prioritizer::NewestFirst,
-        PrioritizerKind::FewestRetries => v1::Prioritizer::FewestRetries,
     }
 }
 

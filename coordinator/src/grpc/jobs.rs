@@ -2,19 +2,16 @@
 
 use std::time::Duration;
 
-use orbit_proto::convert::{duration_from_wire, timestamp_to_wire};
+use orbit_proto::convert::timestamp_to_wire;
 use orbit_proto::v1;
 use orbit_proto::v1::job_service_server::JobService;
-use orbit_shared::penalization::PenaltyConfig;
-use orbit_shared::prioritizer::PrioritizerKind;
-use orbit_shared::words::{ItemId, JobId, Layout, SnapshotId, StarId};
+use orbit_shared::words::{ItemId, JobId, StarId};
 use tonic::{Request, Response, Status};
 
 use super::status::{refused, store_failed};
 use super::watch::{Round, Watch, watch};
-use super::{Faces, convert, page};
-use crate::core::limits::DEAD_LETTERS_PER_JOB_MAX;
-use crate::core::{Answer, Command, JobSpec, Location, Refusal, Violation};
+use super::{Faces, convert, job_spec, page, plans};
+use crate::core::{Answer, Command, Refusal};
 use crate::store::StoredItem;
 
 /// The pace of a watch over one job.
@@ -33,7 +30,9 @@ impl Faces {
     async fn job_command(&self, command: Command) -> Result<v1::Job, Status> {
         match self.inbox.command(command).await.map_err(refused)? {
             Answer::Job(id) => self.one_job(id).await,
-            Answer::Star(_) | Answer::Count(_) | Answer::Vault(_) | Answer::Done => Err(no_job(JobId(0))),
+            Answer::Star(_) | Answer::Count(_) | Answer::Plan(_) | Answer::Vault(_) | Answer::Done => {
+                Err(no_job(JobId(0)))
+            }
         }
     }
 
@@ -44,7 +43,7 @@ impl Faces {
         request_id: String,
     ) -> Result<v1::Job, Status> {
         let mut violations = Vec::new();
-        let spec = read_spec(spec, &mut violations);
+        let spec = job_spec::read(spec, &mut violations);
         let Some(spec) = spec else { return Err(refused(Refusal::Invalid(violations))) };
         self.job_command(Command::CreateJob { spec: Box::new(spec), request_id, violations }).await
     }
@@ -101,6 +100,17 @@ impl JobService for Faces {
             jobs: found.into_iter().map(convert::job).collect(),
             next_page_token: last.map(|key| page::token(JOBS_LIST, &key)).unwrap_or_default(),
         }))
+    }
+
+    async fn plan_job(
+        &self,
+        request: Request<v1::PlanJobRequest>,
+    ) -> Result<Response<v1::PlanJobResponse>, Status> {
+        let mut violations = Vec::new();
+        let spec = job_spec::read(request.into_inner().spec, &mut violations);
+        let Some(spec) = spec else { return Err(refused(Refusal::Invalid(violations))) };
+        let planned = self.inbox.plan(spec, violations).await.map_err(refused)?;
+        Ok(Response::new(plans::planned(planned)))
     }
 
     type WatchJobStream = Watch<v1::WatchJobResponse>;
@@ -229,152 +239,5 @@ fn explain(state: v1::ItemState, star: &StarId, path: &str) -> String {
         v1::ItemState::Queued | v1::ItemState::Penalized | v1::ItemState::Unspecified => {
             format!("{path} goes to {star} next")
         }
-    }
-}
-
-/// Reads a specification, with defaults filled in. What is wrong is added to `violations`; `None` if there is too little
-/// to check the rest against the grid.
-fn read_spec(spec: Option<v1::JobSpec>, violations: &mut Vec<Violation>) -> Option<JobSpec> {
-    let Some(spec) = spec else {
-        violations
-            .push(Violation::new("spec", "is missing; give at least spec.source and spec.destinations"));
-        return None;
-    };
-    let mut add = |field: &str, problem: String| violations.push(Violation::new(field, problem));
-    let layout = match v1::Layout::try_from(spec.layout) {
-        Ok(v1::Layout::Unspecified | v1::Layout::Files) => Layout::Files,
-        Ok(v1::Layout::Packed) => Layout::Packed,
-        Err(_) => {
-            add("spec.layout", format!("{} is no layout", spec.layout));
-            Layout::Files
-        }
-    };
-    match v1::Mode::try_from(spec.mode) {
-        Ok(v1::Mode::Unspecified | v1::Mode::Copy) => {}
-        Ok(v1::Mode::Mirror) => {
-            add("spec.mode", "is MODE_MIRROR, which this version cannot do yet; use MODE_COPY".to_owned());
-        }
-        Err(_) => add("spec.mode", format!("{} is no mode", spec.mode)),
-    }
-    let max_bytes_per_second = u64::try_from(spec.max_bytes_per_second).unwrap_or_else(|_| {
-        add(
-            "spec.max_bytes_per_second",
-            format!("is {}, must be 0 (no limit) or more", spec.max_bytes_per_second),
-        );
-        0
-    });
-    let dead_letter_max = match u64::try_from(spec.dead_letter_max) {
-        Ok(0) => DEAD_LETTERS_PER_JOB_MAX,
-        Ok(max) => max,
-        Err(_) => {
-            add(
-                "spec.dead_letter_max",
-                format!("is {}, must be 0 (for the default) or more", spec.dead_letter_max),
-            );
-            DEAD_LETTERS_PER_JOB_MAX
-        }
-    };
-    let mut prioritizers = Vec::new();
-    for (index, &value) in spec.prioritizers.iter().enumerate() {
-        match prioritizer(value) {
-            Some(kind) => prioritizers.push(kind),
-            None => add(&format!("spec.prioritizers[{index}]"), format!("{value} is no prioritizer")),
-        }
-    }
-    if prioritizers.is_empty() {
-        prioritizers = PrioritizerKind::DEFAULT_CHAIN.to_vec();
-    }
-    let penalty = read_penalty(spec.penalty.unwrap_or_default(), violations);
-    let mut snapshot = None;
-    let mut source = spec.source;
-    if let Some(place) = source.as_mut().filter(|place| !place.snapshot_id.is_empty()) {
-        match place.snapshot_id.parse::<SnapshotId>() {
-            Ok(id) => snapshot = Some(id),
-            Err(error) => violations.push(Violation::new("spec.source.snapshot_id", error.to_string())),
-        }
-        if place.path.is_empty() && place.raw_path.is_empty() {
-            "/".clone_into(&mut place.path);
-        }
-    }
-    let source = read_location(source, "spec.source", violations);
-    let destinations: Vec<_> = spec
-        .destinations
-        .into_iter()
-        .enumerate()
-        .map(|(index, place)| {
-            let field = format!("spec.destinations[{index}]");
-            if !place.snapshot_id.is_empty() {
-                violations.push(Violation::new(format!("{field}.snapshot_id"), "is only for a source"));
-            }
-            read_location(Some(place), &field, violations)
-        })
-        .collect();
-    if destinations.is_empty() {
-        violations.push(Violation::new("spec.destinations", "is empty; name at least one place to copy to"));
-    }
-    Some(JobSpec {
-        source: source?,
-        destinations: destinations.into_iter().collect::<Option<_>>()?,
-        include: spec.include,
-        exclude: spec.exclude,
-        prioritizers,
-        penalty,
-        max_bytes_per_second,
-        dead_letter_max,
-        layout,
-        snapshot,
-        tags: spec.tags,
-    })
-}
-
-fn read_location(
-    place: Option<v1::Location>,
-    field: &str,
-    violations: &mut Vec<Violation>,
-) -> Option<Location> {
-    let Some(place) = place else {
-        violations.push(Violation::new(field, "is missing; give its star_id and path"));
-        return None;
-    };
-    let path = if place.raw_path.is_empty() { place.path.into_bytes() } else { place.raw_path.to_vec() };
-    match StarId::new(place.star_id) {
-        Ok(star_id) => Some(Location { star_id, path }),
-        Err(error) => {
-            violations.push(Violation::new(format!("{field}.star_id"), error.to_string()));
-            None
-        }
-    }
-}
-
-fn read_penalty(policy: v1::PenaltyPolicy, violations: &mut Vec<Violation>) -> PenaltyConfig {
-    let mut config = PenaltyConfig::default();
-    for (field, given, target) in [
-        ("spec.penalty.initial_delay", policy.initial_delay, &mut config.initial_delay),
-        ("spec.penalty.max_delay", policy.max_delay, &mut config.max_delay),
-    ] {
-        let Some(given) = given else { continue };
-        match duration_from_wire(field, &given) {
-            Ok(delay) => *target = delay,
-            Err(error) => violations.push(Violation::new(error.field, error.problem)),
-        }
-    }
-    if policy.backoff_factor != 0.0 {
-        config.backoff_factor = policy.backoff_factor;
-    }
-    if let Some(max) = policy.max_penalties {
-        config.max_penalties = max;
-    }
-    config
-}
-
-fn prioritizer(value: i32) -> Option<PrioritizerKind> {
-    match v1::Prioritizer::try_from(value) {
-        Ok(v1::Prioritizer::Semantic) => Some(PrioritizerKind::Semantic),
-        Ok(v1::Prioritizer::SmallestFirst) => Some(PrioritizerKind::SmallestFirst),
-        Ok(v1::Prioritizer::LargestFirst) => Some(PrioritizerKind::LargestFirst),
-        Ok(v1::Prioritizer::OldestFirst) => Some(PrioritizerKind::OldestFirst),
-        Ok(v1::Prioritizer::NewestFirst) => Some(PrioritizerKind::NewestFirst),
-        Ok(v1::Prioritizer::FewestRetries) => Some(PrioritizerKind::FewestRetries),
-        Ok(v1::Prioritizer::Unspecified) | Err(_) => None,
     }
 }

@@ -48,6 +48,8 @@ fn job() -> JobRecord {
             layout: orbit_shared::words::Layout::Files,
             snapshot: None,
             tags: Vec::new(),
+            limits: Default::default(),
+            bandwidth_windows: Vec::new(),
         },
         request_id: "r".to_owned(),
         create_time: WallTime::UNIX_EPOCH,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use orbit_shared::comparison::{Comparison, Unchanged};
 use orbit_shared::entry::{Entry, EntryKind};
+use orbit_shared::filter::FileLimits;
 use orbit_shared::health_monitor::HealthSample;
 use orbit_shared::lifecycle::LifecycleState;
 use orbit_shared::session::{
@@ -260,6 +261,12 @@ fn coordinator_messages() -> impl Strategy<Value = CoordinatorMessage> {
                 include,
                 exclude,
                 resume_after,
+                limits: FileLimits {
+                    min_size: scan / 2,
+                    max_size: (job % 3 == 0).then_some(job),
+                    modified_after: (job % 2 == 0).then_some(WallTime { seconds: -7, nanos: 3 }),
+                    modified_before: (job % 5 == 0).then_some(WallTime { seconds: 9, nanos: 0 }),
+                },
                 snapshot: (scan % 2 == 1).then_some(SnapshotId([9; 16])),
             });
     prop_oneof![

@@ -152,6 +152,7 @@ fn scan(id: u64) -> CoordinatorMessage {
         exclude: Vec::new(),
         resume_after: None,
         snapshot: None,
+        limits: Default::default(),
     })
 }
 

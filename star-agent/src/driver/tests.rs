@@ -325,6 +325,7 @@ async fn a_scan_never_runs_ahead_of_its_acknowledgements() {
         exclude: Vec::new(),
         resume_after: None,
         snapshot: None,
+        limits: Default::default(),
     };
     session.say(CoordinatorMessage::StartScan(request)).await;
     let mut number = 0;

@@ -92,7 +92,7 @@ async fn until_cancelled(
 
 /// Opens the base and compiles the globs; either failing ends the scan before it begins.
 async fn prepare(request: &ScanRequest, roots: Arc<Roots>) -> Result<(Place, Filter), Failure> {
-    let filter = Filter::new(&request.include, &request.exclude).map_err(permanent)?;
+    let filter = Filter::new(&request.include, &request.exclude, request.limits).map_err(permanent)?;
     let path = request.path.clone();
     match tokio::task::spawn_blocking(move || roots.open_source(&path)).await {
         Ok(opened) => opened.map(|place| (place, filter)).map_err(|error| base_failure(&error)),

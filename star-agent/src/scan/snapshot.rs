@@ -37,7 +37,7 @@ impl SnapshotWalk {
         store: Option<Arc<PackedStore>>,
         classify: Classify,
     ) -> Result<Self, Failure> {
-        let filter = Filter::new(&request.include, &request.exclude).map_err(permanent)?;
+        let filter = Filter::new(&request.include, &request.exclude, request.limits).map_err(permanent)?;
         let store = store.ok_or_else(|| permanent("this Star has no vault".to_owned()))?;
         let base = tree_path(&request.path).to_vec();
         let mut walk = Self { store, id, base, filter, classify, leading: None };
@@ -91,7 +91,7 @@ impl SnapshotWalk {
                 let is_leading =
                     is_directory && self.leading.as_ref().is_some_and(|leading| leading.contains(&path));
                 let is_wanted = path.is_empty() || is_leading || self.is_kept(&path, is_directory);
-                if is_wanted && !self.is_excluded(&path, is_directory) {
+                if is_wanted && !self.is_excluded(&path, is_directory) && self.filter.admits(&entry) {
                     let rank = (self.classify)(&path);
                     batches.push(Entry { path, rank, ..entry }).await?;
                 }

@@ -88,7 +88,7 @@ impl<'batches> Walk<'batches> {
         match tokio::task::spawn_blocking(look).await {
             Ok(Ok(Some(found))) => {
                 let entry = self.entry(Vec::new(), found.kind.clone(), &found);
-                self.batches.push(entry).await
+                self.emit(entry).await
             }
             Ok(Ok(None)) => self.emit_unreadable(Vec::new(), Errno::NOENT).await,
             Ok(Err(errno)) => self.emit_unreadable(Vec::new(), errno).await,
@@ -253,6 +253,9 @@ impl<'batches> Walk<'batches> {
 
     /// Emits an entry that is kept, after the directories above it that waited for one.
     async fn emit(&mut self, entry: Entry) -> Result<(), Interrupted> {
+        if !self.filter.admits(&entry) {
+            return Ok(());
+        }
         for level in &mut self.levels {
             if let Some(waiting) = level.waiting.take() {
                 self.batches.push(waiting).await?;

@@ -203,6 +203,7 @@ pub fn request(path: &Path) -> ScanRequest {
         exclude: vec![],
         resume_after: None,
         snapshot: None,
+        limits: Default::default(),
     }
 }
 

@@ -52,6 +52,7 @@ impl Before {
             Event::SessionClosed { .. }
             | Event::CommandReceived { .. }
             | Event::WindowLoaded { .. }
+            | Event::PlanAsked { .. }
             | Event::VaultAsked { .. }
             | Event::DeadlineReached => return Self { changes, ..Self::default() },
         };

@@ -89,6 +89,8 @@ impl World {
                 layout: orbit_shared::words::Layout::Files,
                 snapshot: None,
                 tags: Vec::new(),
+                limits: Default::default(),
+                bandwidth_windows: Vec::new(),
             };
             self.operator.wishes.push(Wish { request: format!("wish-{index}"), spec, job: None });
         }

@@ -1,12 +1,14 @@
 //! The grid as its operators meet it: real programs, real ports, real files, from outside only.
 
 mod backups;
+mod cookbook;
 mod copy;
 mod crash;
 mod dead_letters;
 mod departure;
 mod fuzz;
 mod guards;
+mod plans;
 mod refusals;
 mod settings;
 mod three_processes;

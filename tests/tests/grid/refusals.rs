@@ -31,6 +31,16 @@ async fn each_bad_field_of_a_job_is_named() {
     let root = grid.root("star-2").to_str().expect("text").to_owned();
     let with_destination = |place: v1::Location| v1::JobSpec { destinations: vec![place], ..good() };
     let penalty = |penalty: v1::PenaltyPolicy| v1::JobSpec { penalty: Some(penalty), ..good() };
+    let second = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
+    let malformed = Some(prost_types::Timestamp { seconds: 0, nanos: -1 });
+    let window = |start: &str, end: &str, max_bytes_per_second| v1::JobSpec {
+        bandwidth_windows: vec![v1::BandwidthWindow {
+            start: start.to_owned(),
+            end: end.to_owned(),
+            max_bytes_per_second,
+        }],
+        ..good()
+    };
     let negative = Some(prost_types::Duration { seconds: -1, nanos: 0 });
     let cases: Vec<(&str, v1::JobSpec)> = vec![
         ("spec.source", v1::JobSpec { source: None, ..good() }),
@@ -49,6 +59,15 @@ async fn each_bad_field_of_a_job_is_named() {
         ("spec.prioritizers[0]", v1::JobSpec { prioritizers: vec![0], ..good() }),
         ("spec.layout", v1::JobSpec { layout: 77, ..good() }),
         ("spec.mode", v1::JobSpec { mode: 77, ..good() }),
+        ("spec.max_size_bytes", v1::JobSpec { min_size_bytes: 9, max_size_bytes: Some(8), ..good() }),
+        (
+            "spec.modified_before",
+            v1::JobSpec { modified_after: second(9), modified_before: second(8), ..good() },
+        ),
+        ("spec.modified_after", v1::JobSpec { modified_after: malformed, ..good() }),
+        ("spec.bandwidth_windows[0].start", window("24:00", "06:00", 1)),
+        ("spec.bandwidth_windows[0].end", window("08:00", "6:00", 1)),
+        ("spec.bandwidth_windows[0].max_bytes_per_second", window("08:00", "09:00", -1)),
         ("spec.include[0]", v1::JobSpec { include: vec!["a{b".to_owned()], ..good() }),
         (
             "spec.penalty",

@@ -3,26 +3,40 @@
 use orbit_proto::v1::{CreateJobRequest, GetJobResponse, JobSpec, Layout, Location, Mode, PenaltyPolicy};
 
 use super::{view, watch};
-use crate::args::{CreateArgs, SelectionArgs};
+use crate::args::{CreateArgs, SelectionArgs, SpecArgs};
 use crate::client::{Client, request_id};
 use crate::commands::{Places, note_dead_letters};
 use crate::errors::CliError;
 use crate::outcome::Outcome;
 use crate::output::Output;
+use crate::parse::paths::globs_of_list;
 
 /// The specification of a copy with what the command line selects; everything else is left to the coordinator's
 /// defaults.
-pub(crate) fn spec(source: Location, destinations: Vec<Location>, selection: SelectionArgs) -> JobSpec {
+pub(crate) fn spec(
+    source: Location,
+    destinations: Vec<Location>,
+    selection: SelectionArgs,
+) -> Result<JobSpec, CliError> {
     let SelectionArgs {
-        include,
+        mut include,
         exclude,
+        files_from,
+        min_size,
+        max_size,
+        max_age,
+        min_age,
         bwlimit,
+        bwlimit_at,
         prioritizer,
         max_penalties,
         initial_delay,
         max_delay,
         backoff_factor,
     } = selection;
+    if let Some(list) = files_from {
+        include.extend(globs_of_list(&list)?);
+    }
     let has_penalty =
         max_penalties.is_some() || initial_delay.is_some() || max_delay.is_some() || backoff_factor.is_some();
     let penalty = PenaltyPolicy {
@@ -31,7 +45,7 @@ pub(crate) fn spec(source: Location, destinations: Vec<Location>, selection: Sel
         backoff_factor: backoff_factor.unwrap_or_default(),
         max_penalties,
     };
-    JobSpec {
+    Ok(JobSpec {
         source: Some(source),
         destinations,
         layout: Layout::Files.into(),
@@ -43,17 +57,29 @@ pub(crate) fn spec(source: Location, destinations: Vec<Location>, selection: Sel
         max_bytes_per_second: bwlimit.unwrap_or_default(),
         dead_letter_max: 0,
         tags: Vec::new(),
-    }
+        min_size_bytes: min_size.unwrap_or_default(),
+        max_size_bytes: max_size,
+        modified_after: max_age,
+        modified_before: min_age,
+        bandwidth_windows: bwlimit_at,
+    })
+}
+
+/// What a command line asks for.
+pub(super) fn spec_of(args: SpecArgs) -> Result<JobSpec, CliError> {
+    let spec = spec(args.source, args.destinations, args.selection)?;
+    Ok(JobSpec {
+        layout: args.layout.unwrap_or(spec.layout),
+        mode: args.mode.unwrap_or(spec.mode),
+        dead_letter_max: args.dead_letter_max.unwrap_or_default(),
+        tags: args.tag,
+        ..spec
+    })
 }
 
 pub(super) async fn run(args: CreateArgs, client: &Client, output: Output) -> Result<Outcome, CliError> {
-    let mut spec = spec(args.source, args.destinations, args.selection);
-    spec.layout = args.layout.unwrap_or(spec.layout);
-    spec.mode = args.mode.unwrap_or(spec.mode);
-    spec.dead_letter_max = args.dead_letter_max.unwrap_or_default();
-    spec.tags = args.tag;
-    let request =
-        CreateJobRequest { spec: Some(spec), request_id: args.request_id.unwrap_or_else(request_id) };
+    let spec = Some(spec_of(args.spec)?);
+    let request = CreateJobRequest { spec, request_id: args.request_id.unwrap_or_else(request_id) };
     let answer = client.jobs().create_job(request).await?.into_inner();
     let job_id = answer.job.as_ref().map(|job| job.job_id).unwrap_or_default();
     if !args.wait {
@@ -83,14 +109,14 @@ mod tests {
 
     #[test]
     fn a_specification_leaves_to_the_coordinator_what_was_not_asked_for() {
-        let spec = spec(Location::default(), vec![Location::default()], SelectionArgs::default());
+        let spec = spec(Location::default(), vec![Location::default()], SelectionArgs::default()).unwrap();
         assert_eq!((spec.penalty, spec.max_bytes_per_second, spec.prioritizers.len()), (None, 0, 0));
     }
 
     #[test]
     fn one_setting_of_the_penalties_does_not_set_the_others() {
         let selection = SelectionArgs { max_penalties: Some(2), ..SelectionArgs::default() };
-        let penalty = spec(Location::default(), Vec::new(), selection).penalty.unwrap();
+        let penalty = spec(Location::default(), Vec::new(), selection).unwrap().penalty.unwrap();
         assert_eq!(
             (penalty.max_penalties, penalty.initial_delay, penalty.backoff_factor),
             (Some(2), None, 0.0)

@@ -2,6 +2,7 @@
 
 mod create;
 mod items;
+mod plan;
 mod view;
 mod watch;
 
@@ -22,6 +23,7 @@ use crate::output::Output;
 pub(crate) async fn run(command: JobCommand, client: &Client, output: Output) -> Result<Outcome, CliError> {
     match command {
         JobCommand::Create(args) => return Box::pin(create::run(*args, client, output)).await,
+        JobCommand::Plan(args) => plan::run(*args, client, output).await?,
         JobCommand::Watch(args) => return watch::run(args.job_id, client, output).await,
         JobCommand::Ls(args) => list(args, client, output).await?,
         JobCommand::Show(args) => show(&args, client, output).await?,

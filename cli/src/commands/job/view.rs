@@ -1,6 +1,6 @@
 //! Jobs as text.
 
-use orbit_proto::v1::{Job, JobProgress, JobSpec, JobState};
+use orbit_proto::v1::{BandwidthWindow, Job, JobProgress, JobSpec, JobState};
 
 use crate::output::human;
 use crate::output::table::{self, Table};
@@ -68,6 +68,8 @@ fn spec_pairs(spec: &JobSpec) -> Vec<(&'static str, String)> {
     vec![
         ("include", spec.include.join(" ")),
         ("exclude", spec.exclude.join(" ")),
+        ("files", limits_line(spec)),
+        ("bandwidth", windows_line(spec)),
         ("order", order.join(", ")),
         ("bandwidth limit", if limit == 0 { String::new() } else { human::rate(limit) }),
     ]
@@ -109,6 +111,35 @@ fn bytes_line(progress: &JobProgress) -> String {
         human::bytes(progress.bytes_transferred),
         human::bytes(progress.bytes_deduplicated)
     )
+}
+
+/// Which files a job wants by size and age; nothing when it wants all.
+fn limits_line(spec: &JobSpec) -> String {
+    let mut parts = Vec::new();
+    if spec.min_size_bytes > 0 {
+        parts.push(format!("of at least {}", human::bytes(spec.min_size_bytes)));
+    }
+    if let Some(max) = spec.max_size_bytes {
+        parts.push(format!("of at most {}", human::bytes(max)));
+    }
+    if spec.modified_after.is_some() {
+        parts.push(format!("modified since {}", human::time(spec.modified_after.as_ref())));
+    }
+    if spec.modified_before.is_some() {
+        parts.push(format!("not modified since {}", human::time(spec.modified_before.as_ref())));
+    }
+    parts.join(", ")
+}
+
+fn windows_line(spec: &JobSpec) -> String {
+    let window = |window: &BandwidthWindow| {
+        let rate = match u64::try_from(window.max_bytes_per_second) {
+            Ok(0) | Err(_) => "off".to_owned(),
+            Ok(rate) => human::rate(rate),
+        };
+        format!("{}-{} UTC: {rate}", window.start, window.end)
+    };
+    spec.bandwidth_windows.iter().map(window).collect::<Vec<_>>().join(", ")
 }
 
 /// The source and the destinations as they are written.
@@ -219,10 +250,17 @@ mod tests {
             source: Some(place("a", "/s")),
             destinations: vec![place("b", "/d"), place("c", "/d")],
             max_bytes_per_second: 10 << 20,
+            min_size_bytes: 2048,
+            bandwidth_windows: vec![BandwidthWindow {
+                start: "22:00".into(),
+                end: "06:00".into(),
+                max_bytes_per_second: 0,
+            }],
             ..JobSpec::default()
         };
         let text = details(&Job { spec: Some(spec), ..job(JobState::Completed) });
         assert!(text.contains("b:/d c:/d") && text.contains("10.0 MiB/s"), "{text}");
+        assert!(text.contains("of at least 2.0 KiB") && text.contains("22:00-06:00 UTC: off"), "{text}");
         assert!(text.contains("1,248 (1,234 stored, 12 skipped unchanged, 2 dead)"), "{text}");
     }
 }

@@ -92,7 +92,8 @@ fn a_place_that_has_nothing_is_asked_ever_more_seldom_and_one_that_has_is_asked_
         world.tree = tree(40);
         world.present = paths(&present);
         let job = world.create(spec("star-1", &["star-2"]));
-        let scan = world.stars.get_mut("star-1").and_then(|star| star.scans.pop_front()).expect("a scan").scan;
+        let scan =
+            world.stars.get_mut("star-1").and_then(|star| star.scans.pop_front()).expect("a scan").scan;
         for number in 1..=40 {
             // Each batch lists what is there, if anything is.
             let entries = vec![file(if present.is_empty() { "new" } else { "f000000" }, number)];

@@ -4,6 +4,7 @@ mod comparing;
 mod failures;
 mod grid;
 mod jobs;
+mod plans;
 mod recovery;
 mod seeded;
 mod space;

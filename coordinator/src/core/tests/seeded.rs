@@ -14,7 +14,7 @@ fn run(seed: u64) {
     let mut world = World::of_three();
     world.tree = tree(rng.random_range(1..400));
     // In some worlds the destinations have something already.
-    let present = world.tree.iter().filter(|_| seed % 3 == 0 && rng.random_range(0..2) == 0);
+    let present = world.tree.iter().filter(|_| seed.is_multiple_of(3) && rng.random_range(0..2) == 0);
     world.present = Some(present.map(|entry| entry.path.clone()).collect());
     let mut chance = StdRng::seed_from_u64(seed + 1);
     world.behaviour = Box::new(move |entry| match chance.random_range(0..20) {

@@ -228,6 +228,8 @@ pub(super) fn spec(source: &str, destinations: &[&str]) -> JobSpec {
         layout: orbit_shared::words::Layout::Files,
         snapshot: None,
         tags: Vec::new(),
+        limits: Default::default(),
+        bandwidth_windows: Vec::new(),
     }
 }
 
@@ -321,7 +323,9 @@ impl World {
         let Some((session, request, comparison)) = self.questions.pop_front() else { return };
         let mut unchanged = Unchanged::default();
         let entries = comparison.entries.iter().enumerate();
-        entries.filter(|(_, entry)| present.contains(&entry.path)).for_each(|(index, _)| unchanged.insert(index));
+        entries
+            .filter(|(_, entry)| present.contains(&entry.path))
+            .for_each(|(index, _)| unchanged.insert(index));
         let message = StarMessage::Compared { request, unchanged };
         self.turn(vec![Event::MessageReceived { session, message }]);
     }
@@ -590,6 +594,12 @@ impl World {
         let reply = ReplyId(self.next_reply);
         self.turn(vec![Event::VaultAsked { reply, star: star_id(name), call }]);
         reply
+    }
+
+    /// Names one more caller.
+    pub(super) fn new_reply(&mut self) -> ReplyId {
+        self.next_reply += 1;
+        ReplyId(self.next_reply)
     }
 
     pub(super) fn answered(&mut self, reply: ReplyId) -> Option<Result<Answer, Refusal>> {

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use orbit_shared::comparison::Comparison;
+use orbit_shared::filter::FileLimits;
 use orbit_shared::session::{AssignedItem, Assignment, CoordinatorMessage, ScanRequest, limits};
+use orbit_shared::time::WallTime;
 use orbit_shared::words::{AssignmentId, Epoch, JobId};
 
 use super::{assignment_ids_to_wire, lifecycle_from_wire, lifecycle_message, star_id_from_wire};
@@ -13,7 +15,10 @@ use crate::convert::vault::{
     layout_from_wire, layout_to_wire, optional_snapshot_id, snapshot_id_to_wire, vault_call_from_wire,
     vault_call_to_wire,
 };
-use crate::convert::{ConvertError, bounded, duration_from_wire, duration_to_wire, required};
+use crate::convert::{
+    ConvertError, bounded, duration_from_wire, duration_to_wire, required, timestamp_from_wire,
+    timestamp_to_wire,
+};
 use crate::v1;
 use crate::v1::connect_response::Message;
 
@@ -133,6 +138,13 @@ fn welcome_from_wire(wire: v1::SessionWelcome) -> Result<CoordinatorMessage, Con
     })
 }
 
+fn optional_time(
+    field: &str,
+    time: Option<prost_types::Timestamp>,
+) -> Result<Option<WallTime>, ConvertError> {
+    time.map(|time| timestamp_from_wire(field, &time)).transpose()
+}
+
 fn comparison_from_wire(wire: v1::SessionComparison) -> Result<(u64, Comparison), ConvertError> {
     let entries = bounded("entries", wire.entries, limits::SCAN_BATCH_ENTRIES_MAX)?;
     let entries = entries.into_iter().map(|entry| Ok(Arc::new(entry.try_into()?)));
@@ -217,6 +229,10 @@ impl From<ScanRequest> for v1::SessionScan {
             exclude: scan.exclude,
             resume_after: scan.resume_after.map(Bytes::from),
             snapshot_id: snapshot_id_to_wire(scan.snapshot),
+            min_size_bytes: scan.limits.min_size,
+            max_size_bytes: scan.limits.max_size,
+            modified_after: scan.limits.modified_after.map(timestamp_to_wire),
+            modified_before: scan.limits.modified_before.map(timestamp_to_wire),
         }
     }
 }
@@ -233,6 +249,12 @@ impl TryFrom<v1::SessionScan> for ScanRequest {
             exclude: bounded("exclude", wire.exclude, limits::SCAN_GLOBS_MAX)?,
             resume_after: wire.resume_after.map(|path| confined_path("resume_after", path)).transpose()?,
             snapshot: optional_snapshot_id("snapshot_id", &wire.snapshot_id)?,
+            limits: FileLimits {
+                min_size: wire.min_size_bytes,
+                max_size: wire.max_size_bytes,
+                modified_after: optional_time("modified_after", wire.modified_after)?,
+                modified_before: optional_time("modified_before", wire.modified_before)?,
+            },
         })
     }
 }

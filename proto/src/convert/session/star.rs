@@ -61,7 +61,10 @@ impl TryFrom<v1::ConnectRequest> for StarMessage {
             Message::DrainRequested(request) => Self::DrainRequested { reason: request.reason },
             Message::Compared(compared) => {
                 if compared.unchanged.len() > limits::SCAN_BATCH_ENTRIES_MAX.div_ceil(8) {
-                    return Err(ConvertError::new("compared.unchanged", "is about more entries than can be asked for"));
+                    return Err(ConvertError::new(
+                        "compared.unchanged",
+                        "is about more entries than can be asked for",
+                    ));
                 }
                 let unchanged = Unchanged::from_bytes(compared.unchanged.into());
                 Self::Compared { request: compared.request_id, unchanged }

@@ -1,0 +1,272 @@
+//! Specifications of jobs: read from the wire with defaults filled in, and written to it.
+//!
+//! Only what cannot be said in the core's words is refused here; whether it makes sense for this grid, the core checks.
+
+use orbit_proto::convert::{duration_from_wire, duration_to_wire, timestamp_from_wire, timestamp_to_wire};
+use orbit_proto::v1;
+use orbit_shared::filter::FileLimits;
+use orbit_shared::penalization::PenaltyConfig;
+use orbit_shared::prioritizer::PrioritizerKind;
+use orbit_shared::time::WallTime;
+use orbit_shared::words::{Layout, SnapshotId, StarId};
+
+use super::convert::location;
+use crate::core::limits::DEAD_LETTERS_PER_JOB_MAX;
+use crate::core::{BandwidthWindow, DAY_MINUTES, JobSpec, Location, Violation};
+
+/// As an operator sees it.
+pub(super) fn to_wire(spec: JobSpec) -> v1::JobSpec {
+    let snapshot_id = spec.snapshot.map(|id| id.to_string()).unwrap_or_default();
+    v1::JobSpec {
+        source: Some(v1::Location { snapshot_id, ..location(spec.source) }),
+        destinations: spec.destinations.into_iter().map(location).collect(),
+        layout: match spec.layout {
+            Layout::Files => v1::Layout::Files.into(),
+            Layout::Packed => v1::Layout::Packed.into(),
+        },
+        mode: v1::Mode::Copy.into(),
+        include: spec.include,
+        exclude: spec.exclude,
+        prioritizers: spec.prioritizers.into_iter().map(|kind| prioritizer(kind).into()).collect(),
+        penalty: Some(v1::PenaltyPolicy {
+            initial_delay: Some(duration_to_wire(spec.penalty.initial_delay)),
+            max_delay: Some(duration_to_wire(spec.penalty.max_delay)),
+            backoff_factor: spec.penalty.backoff_factor,
+            max_penalties: Some(spec.penalty.max_penalties),
+        }),
+        max_bytes_per_second: i64::try_from(spec.max_bytes_per_second).unwrap_or(i64::MAX),
+        dead_letter_max: i64::try_from(spec.dead_letter_max).unwrap_or(i64::MAX),
+        tags: spec.tags,
+        min_size_bytes: spec.limits.min_size,
+        max_size_bytes: spec.limits.max_size,
+        modified_after: spec.limits.modified_after.map(timestamp_to_wire),
+        modified_before: spec.limits.modified_before.map(timestamp_to_wire),
+        bandwidth_windows: spec.bandwidth_windows.into_iter().map(window).collect(),
+    }
+}
+
+fn window(window: BandwidthWindow) -> v1::BandwidthWindow {
+    let clock = |minute: u16| format!("{:02}:{:02}", minute / 60, minute % 60);
+    v1::BandwidthWindow {
+        start: clock(window.start_minute),
+        end: clock(window.end_minute),
+        max_bytes_per_second: i64::try_from(window.max_bytes_per_second).unwrap_or(i64::MAX),
+    }
+}
+
+fn prioritizer(kind: PrioritizerKind) -> v1::Prioritizer {
+    match kind {
+        PrioritizerKind::Semantic => v1::Prioritizer::Semantic,
+        PrioritizerKind::SmallestFirst => v1::Prioritizer::SmallestFirst,
+        PrioritizerKind::LargestFirst => v1::Prioritizer::LargestFirst,
+        PrioritizerKind::OldestFirst => v1::Prioritizer::OldestFirst,
+        PrioritizerKind::NewestFirst => v1::Prioritizer::NewestFirst,
+        PrioritizerKind::FewestRetries => v1::Prioritizer::FewestRetries,
+    }
+}
+
+/// Reads a specification, with defaults filled in. What is wrong is added to `violations`; `None` if there is too little
+/// to check the rest against the grid.
+pub(super) fn read(spec: Option<v1::JobSpec>, violations: &mut Vec<Violation>) -> Option<JobSpec> {
+    let Some(spec) = spec else {
+        violations
+            .push(Violation::new("spec", "is missing; give at least spec.source and spec.destinations"));
+        return None;
+    };
+    let mut add = |field: &str, problem: String| violations.push(Violation::new(field, problem));
+    let layout = match v1::Layout::try_from(spec.layout) {
+        Ok(v1::Layout::Unspecified | v1::Layout::Files) => Layout::Files,
+        Ok(v1::Layout::Packed) => Layout::Packed,
+        Err(_) => {
+            add("spec.layout", format!("{} is no layout", spec.layout));
+            Layout::Files
+        }
+    };
+    match v1::Mode::try_from(spec.mode) {
+        Ok(v1::Mode::Unspecified | v1::Mode::Copy) => {}
+        Ok(v1::Mode::Mirror) => {
+            add("spec.mode", "is MODE_MIRROR, which this version cannot do yet; use MODE_COPY".to_owned());
+        }
+        Err(_) => add("spec.mode", format!("{} is no mode", spec.mode)),
+    }
+    let max_bytes_per_second = u64::try_from(spec.max_bytes_per_second).unwrap_or_else(|_| {
+        add(
+            "spec.max_bytes_per_second",
+            format!("is {}, must be 0 (no limit) or more", spec.max_bytes_per_second),
+        );
+        0
+    });
+    let dead_letter_max = match u64::try_from(spec.dead_letter_max) {
+        Ok(0) => DEAD_LETTERS_PER_JOB_MAX,
+        Ok(max) => max,
+        Err(_) => {
+            add(
+                "spec.dead_letter_max",
+                format!("is {}, must be 0 (for the default) or more", spec.dead_letter_max),
+            );
+            DEAD_LETTERS_PER_JOB_MAX
+        }
+    };
+    let mut prioritizers = Vec::new();
+    for (index, &value) in spec.prioritizers.iter().enumerate() {
+        match prioritizer_from_wire(value) {
+            Some(kind) => prioritizers.push(kind),
+            None => add(&format!("spec.prioritizers[{index}]"), format!("{value} is no prioritizer")),
+        }
+    }
+    if prioritizers.is_empty() {
+        prioritizers = PrioritizerKind::DEFAULT_CHAIN.to_vec();
+    }
+    let limits = FileLimits {
+        min_size: spec.min_size_bytes,
+        max_size: spec.max_size_bytes,
+        modified_after: read_time("spec.modified_after", spec.modified_after, violations),
+        modified_before: read_time("spec.modified_before", spec.modified_before, violations),
+    };
+    let windows = spec.bandwidth_windows.iter().enumerate();
+    let bandwidth_windows =
+        windows.filter_map(|(index, window)| read_window(index, window, violations)).collect();
+    let penalty = read_penalty(spec.penalty.unwrap_or_default(), violations);
+    let mut snapshot = None;
+    let mut source = spec.source;
+    if let Some(place) = source.as_mut().filter(|place| !place.snapshot_id.is_empty()) {
+        match place.snapshot_id.parse::<SnapshotId>() {
+            Ok(id) => snapshot = Some(id),
+            Err(error) => violations.push(Violation::new("spec.source.snapshot_id", error.to_string())),
+        }
+        if place.path.is_empty() && place.raw_path.is_empty() {
+            "/".clone_into(&mut place.path);
+        }
+    }
+    let source = read_location(source, "spec.source", violations);
+    let destinations: Vec<_> = spec
+        .destinations
+        .into_iter()
+        .enumerate()
+        .map(|(index, place)| {
+            let field = format!("spec.destinations[{index}]");
+            if !place.snapshot_id.is_empty() {
+                violations.push(Violation::new(format!("{field}.snapshot_id"), "is only for a source"));
+            }
+            read_location(Some(place), &field, violations)
+        })
+        .collect();
+    if destinations.is_empty() {
+        violations.push(Violation::new("spec.destinations", "is empty; name at least one place to copy to"));
+    }
+    Some(JobSpec {
+        source: source?,
+        destinations: destinations.into_iter().collect::<Option<_>>()?,
+        include: spec.include,
+        exclude: spec.exclude,
+        prioritizers,
+        penalty,
+        max_bytes_per_second,
+        dead_letter_max,
+        layout,
+        snapshot,
+        tags: spec.tags,
+        limits,
+        bandwidth_windows,
+    })
+}
+
+fn read_location(
+    place: Option<v1::Location>,
+    field: &str,
+    violations: &mut Vec<Violation>,
+) -> Option<Location> {
+    let Some(place) = place else {
+        violations.push(Violation::new(field, "is missing; give its star_id and path"));
+        return None;
+    };
+    let path = if place.raw_path.is_empty() { place.path.into_bytes() } else { place.raw_path.to_vec() };
+    match StarId::new(place.star_id) {
+        Ok(star_id) => Some(Location { star_id, path }),
+        Err(error) => {
+            violations.push(Violation::new(format!("{field}.star_id"), error.to_string()));
+            None
+        }
+    }
+}
+
+fn read_penalty(policy: v1::PenaltyPolicy, violations: &mut Vec<Violation>) -> PenaltyConfig {
+    let mut config = PenaltyConfig::default();
+    for (field, given, target) in [
+        ("spec.penalty.initial_delay", policy.initial_delay, &mut config.initial_delay),
+        ("spec.penalty.max_delay", policy.max_delay, &mut config.max_delay),
+    ] {
+        let Some(given) = given else { continue };
+        match duration_from_wire(field, &given) {
+            Ok(delay) => *target = delay,
+            Err(error) => violations.push(Violation::new(error.field, error.problem)),
+        }
+    }
+    if policy.backoff_factor != 0.0 {
+        config.backoff_factor = policy.backoff_factor;
+    }
+    if let Some(max) = policy.max_penalties {
+        config.max_penalties = max;
+    }
+    config
+}
+
+fn prioritizer_from_wire(value: i32) -> Option<PrioritizerKind> {
+    match v1::Prioritizer::try_from(value) {
+        Ok(v1::Prioritizer::Semantic) => Some(PrioritizerKind::Semantic),
+        Ok(v1::Prioritizer::SmallestFirst) => Some(PrioritizerKind::SmallestFirst),
+        Ok(v1::Prioritizer::LargestFirst) => Some(PrioritizerKind::LargestFirst),
+        Ok(v1::Prioritizer::OldestFirst) => Some(PrioritizerKind::OldestFirst),
+        Ok(v1::Prioritizer::NewestFirst) => Some(PrioritizerKind::NewestFirst),
+        Ok(v1::Prioritizer::FewestRetries) => Some(PrioritizerKind::FewestRetries),
+        Ok(v1::Prioritizer::Unspecified) | Err(_) => None,
+    }
+}
+
+fn read_time(
+    field: &str,
+    time: Option<prost_types::Timestamp>,
+    violations: &mut Vec<Violation>,
+) -> Option<WallTime> {
+    match timestamp_from_wire(field, &time?) {
+        Ok(time) => Some(time),
+        Err(error) => {
+            violations.push(Violation::new(error.field, error.problem));
+            None
+        }
+    }
+}
+
+fn read_window(
+    index: usize,
+    window: &v1::BandwidthWindow,
+    violations: &mut Vec<Violation>,
+) -> Option<BandwidthWindow> {
+    let field = format!("spec.bandwidth_windows[{index}]");
+    let mut minute = |name: &str, text: &str| {
+        let minute = clock(text);
+        if minute.is_none() {
+            let problem = format!("is {text:?}; write a time of the day in UTC as HH:MM, such as 08:30");
+            violations.push(Violation::new(format!("{field}.{name}"), problem));
+        }
+        minute
+    };
+    let (start_minute, end_minute) = (minute("start", &window.start), minute("end", &window.end));
+    let Ok(max_bytes_per_second) = u64::try_from(window.max_bytes_per_second) else {
+        let problem = format!("is {}, must be 0 (no limit) or more", window.max_bytes_per_second);
+        violations.push(Violation::new(format!("{field}.max_bytes_per_second"), problem));
+        return None;
+    };
+    Some(BandwidthWindow { start_minute: start_minute?, end_minute: end_minute?, max_bytes_per_second })
+}
+
+/// A time of the day in minutes.
+fn clock(text: &str) -> Option<u16> {
+    let (hour, minute) = text.split_once(':')?;
+    let is_number = |part: &str| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_number(hour) || !is_number(minute) {
+        return None;
+    }
+    let (hour, minute): (u16, u16) = (hour.parse().ok()?, minute.parse().ok()?);
+    Some(hour * 60 + minute).filter(|at| minute < 60 && *at < DAY_MINUTES)
+}
