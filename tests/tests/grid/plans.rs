@@ -100,7 +100,7 @@ async fn orbit_plans_and_chooses_by_size_age_and_list() {
     let grid = Grid::start(&["star-1", "star-2"]).await;
     let source = grid.root("star-1").join("tree");
     std::fs::create_dir_all(source.join("a b")).expect("a directory");
-    let old = SystemTime::now() - Duration::from_secs(40 * 86_400);
+    let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
     for (name, size, is_old) in [("small", 10, false), ("a b/big*", 9000, false), ("aged", 500, true)] {
         std::fs::write(source.join(name), vec![7; size]).expect("a file");
         if is_old {
