@@ -38,6 +38,7 @@ mod star_commands;
 mod stars;
 #[cfg(test)]
 mod tests;
+mod totals;
 mod validate;
 mod vaults;
 mod views;
@@ -67,6 +68,7 @@ pub use lane::QueueKey;
 pub use notices::{COORDINATOR, ItemNote, Noted, Way, display_location};
 pub use refusal::{Refusal, Violation};
 pub use star::{Liveness, Star, StarRecord, TimedSample};
+pub use totals::Totals;
 pub use views::{ItemPlace, ItemView, JobView, PenaltyView};
 pub use yields::YieldPlace;
 
@@ -143,6 +145,8 @@ pub struct Core {
     wake_at: Option<Monotonic>,
     /// Reports and batches that came too late to count.
     late_count: u64,
+    /// What was done since the start.
+    totals: Totals,
 }
 
 impl Core {

@@ -57,6 +57,7 @@ impl Core {
             heals: BTreeMap::new(),
             wake_at: None,
             late_count: 0,
+            totals: super::Totals::default(),
         };
         core.recover_snapshots(recovered.snapshots);
         for (item, penalized) in recovered.penalties {
