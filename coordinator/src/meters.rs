@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use orbit_proto::json;
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts};
+use prometheus::{Histogram, HistogramOpts, IntCounterVec, Opts};
 
 /// From a tenth of a millisecond to ten seconds: what a disk or a busy machine may take.
 const SECONDS: [f64; 11] = [0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.0, 10.0];
@@ -24,13 +24,11 @@ pub(crate) struct Meters {
     pub(crate) runtime_lag: Histogram,
     /// Answered HTTP requests.
     pub(crate) http: IntCounterVec,
-    /// Ended gRPC calls by path, `other` for what is no method; codes inside.
-    grpc: BTreeMap<String, [IntCounter; CODES]>,
-    grpc_vector: IntCounterVec,
+    /// Ended gRPC calls by method and code; those that never came have no line.
+    pub(crate) grpc: IntCounterVec,
+    /// The label of each method by its path.
+    methods: BTreeMap<String, String>,
 }
-
-/// Codes of gRPC, 0 to 16.
-const CODES: usize = 17;
 
 impl Meters {
     /// Meters that have counted nothing.
@@ -43,27 +41,12 @@ impl Meters {
             let made = IntCounterVec::new(Opts::new(name, help), labels);
             made.expect("the name and the labels of a counter are well formed")
         };
-        let grpc_vector = counters(
-            "orbit_grpc_calls_total",
-            "gRPC calls that have ended, by method and code.",
-            &["method", "code"],
-        );
         let methods = json::descriptors().services().flat_map(|service| {
-            let methods: Vec<String> = service
-                .methods()
-                .map(|method| format!("/{}/{}", service.full_name(), method.name()))
-                .collect();
-            methods
+            let named = |name: &str| {
+                (format!("/{}/{name}", service.full_name()), format!("{}/{name}", service.name()))
+            };
+            service.methods().map(|method| named(method.name())).collect::<Vec<_>>()
         });
-        let grpc = methods.chain([OTHER.to_owned()]).map(|path| {
-            let label = path.trim_start_matches("/orbit.v1.").to_owned();
-            let codes = std::array::from_fn(|code| {
-                let code = tonic::Code::from_i32(i32::try_from(code).unwrap_or_default());
-                grpc_vector.with_label_values(&[label.as_str(), code_name(code)])
-            });
-            (path, codes)
-        });
-        let grpc = grpc.collect();
         Self {
             commit: histogram(
                 "orbit_store_commit_seconds",
@@ -82,22 +65,20 @@ impl Meters {
                 "HTTP requests that were answered, by method, route and status.",
                 &["method", "route", "status"],
             ),
-            grpc,
-            grpc_vector,
+            grpc: counters(
+                "orbit_grpc_calls_total",
+                "gRPC calls that have ended, by method and code.",
+                &["method", "code"],
+            ),
+            methods: methods.collect(),
         }
     }
 
     /// Counts a gRPC call that has ended.
     pub(crate) fn count_call(&self, path: &str, code: tonic::Code) {
-        let codes = self.grpc.get(path).or_else(|| self.grpc.get(OTHER));
-        if let Some(counter) = codes.and_then(|codes| codes.get(code as usize)) {
-            counter.inc();
-        }
-    }
-
-    /// The calls that were counted; methods that were never called are left out.
-    pub(crate) fn calls(&self) -> &IntCounterVec {
-        &self.grpc_vector
+        // What is no method of ours may be called anything, and a label may not.
+        let method = self.methods.get(path).map_or(OTHER, String::as_str);
+        self.grpc.with_label_values(&[method, code_name(code)]).inc();
     }
 }
 

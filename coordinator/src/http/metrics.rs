@@ -56,7 +56,7 @@ pub(super) async fn page(State(http): State<Http>) -> Response {
     };
     let meters = &http.faces.meters;
     families.extend(meters.http.collect());
-    families.extend(meters.calls().collect());
+    families.extend(meters.grpc.collect());
     for histogram in [&meters.commit, &meters.driver_wait, &meters.runtime_lag] {
         families.extend(histogram.collect());
     }
