@@ -60,6 +60,8 @@ pub(super) async fn page(State(http): State<Http>) -> Response {
     for histogram in [&meters.commit, &meters.driver_wait, &meters.runtime_lag] {
         families.extend(histogram.collect());
     }
+    // What was never counted has no line, and a family without a line has no text.
+    families.retain(|family| !family.get_metric().is_empty());
     let mut text = Vec::new();
     match TextEncoder::new().encode(&families, &mut text) {
         Ok(()) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
@@ -113,16 +115,11 @@ impl Page {
             }
             metric
         });
-        let metrics: Vec<Metric> = metrics.collect();
-        // A family without a member has no text.
-        if metrics.is_empty() {
-            return;
-        }
         let mut family = MetricFamily::default();
         family.set_name(name.to_owned());
         family.set_help(help.to_owned());
         family.set_field_type(kind);
-        family.set_metric(metrics);
+        family.set_metric(metrics.collect());
         self.families.push(family);
     }
 

@@ -54,7 +54,7 @@ async fn a_running_job_moves_on_the_page_and_ends_there() {
     page.wait("document.querySelector('.page-head .badge').textContent === 'completed'").await;
     client.wait_end(job_id).await;
     page.wait_text("every item is at its destination").await;
-    page.wait("document.querySelectorAll('[data-key^=\"item-\"]').length >= 60").await;
+    page.wait("document.querySelectorAll('[data-key^=\"item-\"]').length >= 50").await;
     page.picture(&picture("job-ended")).await;
     assert_clean(&page);
 }

@@ -1,6 +1,7 @@
 //! `/api`: filters and pages of gRPC, canonical JSON, refusals with code, reason and advice, and the fence around it.
 
 use orbit_proto::{json, v1};
+use orbit_tests::deadline::eventually;
 use orbit_tests::grid::Grid;
 use orbit_tests::http::Http;
 use orbit_tests::tree::plant_files;
@@ -32,13 +33,18 @@ async fn http_shows_what_grpc_shows() {
     assert_eq!(guards["guards"].as_array().expect("guards").len(), 2);
     assert_eq!(http.json("/api/penalties?job_id=1").await, json!({}));
     assert_eq!(http.json("/api/dead-letters?failure_reason=source-missing").await, json!({}));
-    assert!(http.json("/api/stars/star-2/health").await["samples"].is_array());
+    eventually("a health sample", async || {
+        let history = http.json("/api/stars/star-2/health").await;
+        history["samples"].is_array().then_some(())
+    })
+    .await;
     assert!(http.json("/api/advisories").await["stars"].is_array());
 
     let events =
         http.json(&format!("/api/provenance?job_id={job_id}&type=file_completed&page_size=1000")).await;
     let events = events["events"].as_array().expect("events").clone();
-    assert_eq!(events.len(), 30, "{events:#?}");
+    let all = client.events_of(job_id, v1::ProvenanceType::FileCompleted).await;
+    assert!(events.len() == all.len() && all.len() >= 30, "{events:#?}");
     let item = events[0]["itemKey"].as_str().expect("an item").to_owned();
     let lineage = http.json(&format!("/api/provenance?item_key={item}")).await;
     assert!(lineage["events"].as_array().expect("events").iter().all(|event| event["itemKey"] == item[..]));

@@ -3,9 +3,8 @@
 import { s } from "./dom.js";
 import { number, rate } from "./format.js";
 
-const WIDTH = 720;
 const HEIGHT = 190;
-const LEFT = 66;
+const LEFT = 70;
 const RIGHT = 8;
 const TOP = 10;
 const BOTTOM = 24;
@@ -20,8 +19,24 @@ function ceiling(value) {
   return 1024 * unit;
 }
 
+/// What is shown when little was measured yet; more, as it comes.
+const SPANS = [120, 300, 600, 1800];
+
+/// The shortest of the usual spans that holds all samples, in seconds.
+export function spanOf(samples) {
+  const first = samples.length > 0 ? Date.parse(samples[0].time) : Date.now();
+  const needed = (Date.now() - first) / 1000;
+  return SPANS.find((span) => span >= needed) ?? SPANS[SPANS.length - 1];
+}
+
+function past(seconds) {
+  return seconds < 120 ? `${Math.round(seconds)} s ago` : `${Math.round(seconds / 60)} min ago`;
+}
+
 /// A chart of [{time, value}], oldest first, over the last `span` seconds.
 export function areaChart({ samples, span, label, format = rate }) {
+  // Drawn for the width that there is, so that letters have their size on a phone too.
+  const WIDTH = window.innerWidth < 640 ? 400 : 720;
   const end = Date.now();
   const start = end - span * 1000;
   const points = samples.map(({ time, value }) => [Date.parse(time), number(value)]).filter(([time]) => time >= start);
@@ -32,7 +47,7 @@ export function areaChart({ samples, span, label, format = rate }) {
   const line = points.map(([time, value]) => `${x(time).toFixed(1)},${y(value).toFixed(1)}`);
   const now = points.length > 0 ? points[points.length - 1][1] : 0;
   const words = points.length > 0
-    ? `${label}: ${format(now)} now, ${format(highest)} at most in the last ${Math.round(span / 60)} minutes`
+    ? `${label}: ${format(now)} now, ${format(highest)} at most of the last ${Math.round(span / 60)} minutes`
     : `${label}: nothing was measured yet`;
   const rows = [0, 0.5, 1].map((share) => [
     s("line.chart-grid", { x1: LEFT, x2: WIDTH - RIGHT, y1: y(top * share), y2: y(top * share) }),
@@ -41,7 +56,7 @@ export function areaChart({ samples, span, label, format = rate }) {
   const marks = [0, 1, 2, 3].map((index) => {
     const time = start + ((end - start) * index) / 3;
     const anchor = index === 0 ? "start" : index === 3 ? "end" : "middle";
-    const text = index === 3 ? "now" : `${Math.round((end - time) / 60000)} min ago`;
+    const text = index === 3 ? "now" : past((end - time) / 1000);
     return s("text.chart-label", { x: x(time), y: HEIGHT - 6, "text-anchor": anchor }, text);
   });
   const area = line.length > 1
@@ -50,14 +65,5 @@ export function areaChart({ samples, span, label, format = rate }) {
       s("path.chart-line", { d: `M${line.join(" L")}` }),
     ]
     : [];
-  return s("svg.chart", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": words, preserveAspectRatio: "none" }, rows, area, marks);
-}
-
-/// A small line without axes, for a table's cell.
-export function sparkline(values, label) {
-  const highest = Math.max(1, ...values);
-  const step = values.length > 1 ? 100 / (values.length - 1) : 0;
-  const points = values.map((value, index) => `${(index * step).toFixed(1)},${(23 - (value / highest) * 21).toFixed(1)}`);
-  return s("svg.spark", { viewBox: "0 0 100 24", role: "img", "aria-label": label, preserveAspectRatio: "none" },
-    points.length > 1 ? s("polyline.chart-line", { points: points.join(" ") }) : null);
+  return s("svg.chart", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": words }, rows, area, marks);
 }

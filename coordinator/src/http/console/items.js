@@ -47,7 +47,7 @@ export function itemPage({ key }) {
       return [
         h("div.page-head", h("h1.item-title", path(item.path || "(the source itself)")), itemState(item.state), h("div.grow"),
           h("div.buttons", deadLetter ? button("retry", key, "Retry", { kind: "primary" }) : null)),
-        panel("Where it is", null, h("p.reason", name(explanation)), facts([
+        h("div.pair", panel("Where it is", null, h("p.reason", name(explanation)), facts([
           ["Job", jobLink(item.itemKey.split("/")[0])],
           ["Goes to", starLink(item.starId)],
           ["Held by", gate ? badge("warn", words(gate, "GATE_")) : "nothing"],
@@ -63,7 +63,7 @@ export function itemPage({ key }) {
           ["Retried before", countOf(deadLetter.redriveCount ?? 0, "time")],
           ["Read from", path(deadLetter.sourcePath)],
           ["Meant for", path(deadLetter.destPath)],
-        ])) : null,
+        ])) : null),
         panel("Lineage", "oldest first",
           lineage.state.rows.length === 0 ? empty(lineage.isLoading() ? "Loading…" : "Nothing is recorded about this item.")
             : h("ol.lineage", lineage.state.rows.map(step)),

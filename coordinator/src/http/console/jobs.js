@@ -34,7 +34,7 @@ export function itemState(state) {
 export function jobPage({ id, query }) {
   let missing = null;
   const wanted = query.get("states") ?? "";
-  const items = pages(`/api/jobs/${id}/items`, "items", { states: wanted });
+  const items = pages(`/api/jobs/${id}/items`, "items", { states: wanted, page_size: 50 });
   let lastShare = -1;
   const command = (verb, body, done) => act(done, async () => {
     const { job } = await post(`/api/jobs/${id}/${verb}`, body);

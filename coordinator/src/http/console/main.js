@@ -103,7 +103,7 @@ function drawLink() {
   const lost = document.getElementById("lost");
   lost.hidden = !isLost;
   if (isLost) {
-    const text = `The connection to the coordinator was lost ${ago(grid.lostAt)}. What is shown is old; trying again.`;
+    const text = `The connection to the coordinator was lost ${ago(grid.lostAt) === "now" ? "just now" : ago(grid.lostAt)}. What is shown is old; trying again.`;
     if (lost.textContent !== text) lost.textContent = text;
   }
 }

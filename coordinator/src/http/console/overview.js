@@ -1,6 +1,6 @@
 // The first page: what is wrong, what runs, and how it goes.
 
-import { areaChart } from "./chart.js";
+import { areaChart, spanOf } from "./chart.js";
 import { h } from "./dom.js";
 import { ago, count, countOf, name, number, rate, words } from "./format.js";
 import { grid, isEnded } from "./live.js";
@@ -9,7 +9,6 @@ import {
   table, time,
 } from "./parts.js";
 
-const SPAN_SECONDS = 1800;
 const ENDED_RECENTLY_MS = 24 * 3600 * 1000;
 const BULLETINS_SHOWN = 6;
 
@@ -43,6 +42,7 @@ export function concerns() {
 
 /// The headline.
 function headline(found) {
+  if (grid.link === "lost") return ["off", "Not connected"];
   const bad = found.filter((concern) => concern.kind === "bad").length;
   if (found.length === 0) {
     const running = [...grid.jobs.values()].filter((job) => !isEnded(job)).length;
@@ -75,9 +75,11 @@ function tiles() {
     tile("Bulletins", count(open), "not acknowledged", "#/bulletins", ""));
 }
 
-export function throughputChart() {
+function throughput() {
   const samples = grid.samples.map((sample) => ({ time: sample.time, value: sample.bytesPerSecond }));
-  return areaChart({ samples, span: SPAN_SECONDS, label: "Throughput between Stars" });
+  const span = spanOf(samples);
+  const words = `last ${Math.round(span / 60)} minutes`;
+  return panel("Throughput", words, areaChart({ samples, span, label: "Throughput between Stars" }));
 }
 
 function starRows() {
@@ -94,16 +96,24 @@ function starRows() {
   });
 }
 
+/// The last piece of a path; where there is more, it is told to those who point at it.
+function tail(text) {
+  const shown = name(text);
+  const end = shown.slice(shown.lastIndexOf("/", shown.length - 2) + 1);
+  return h("span.tail", { title: shown }, end);
+}
+
 /// What happened to what, in a line.
-export function eventLine(event) {
+function eventLine(event) {
   const kind = words(event.type, "PROVENANCE_TYPE_");
+  const short = kind.replace("chunk ", "").replace("dead lettered", "given up");
   const isBad = event.type === "PROVENANCE_TYPE_CHUNK_DEAD_LETTERED" || event.type === "PROVENANCE_TYPE_JOB_FAILED";
   const tone = isBad ? "bad" : event.type === "PROVENANCE_TYPE_CHUNK_PENALIZED" ? "warn" : "off";
   const what = event.destination || event.source;
   return h("li.event", { "data-key": `event-${event.eventId}` },
     h("span.muted.when", time(event.time)),
-    badge(tone, kind),
-    event.itemKey ? itemLink(event.itemKey, what ? path(what) : event.itemKey) : what ? path(what) : null,
+    badge(tone, short),
+    event.itemKey ? itemLink(event.itemKey, what ? tail(what) : event.itemKey) : what ? tail(what) : null,
     !what && event.starId ? starLink(event.starId) : null,
     !event.itemKey && event.jobId ? jobLink(event.jobId) : null,
     event.error ? h("span.bad-text.event-error", name(event.error)) : null);
@@ -117,6 +127,8 @@ export const overview = {
     const jobs = [...grid.jobs.values()].sort((a, b) => number(b.jobId) - number(a.jobId));
     const active = jobs.filter((job) => !isEnded(job));
     const shown = active.length > 0 ? active.slice(0, 10) : jobs.slice(0, 4);
+    // That a file was begun is told by its end soon after.
+    const told = grid.events.filter((event) => event.type !== "PROVENANCE_TYPE_FILE_STARTED");
     const open = [...grid.bulletins.values()]
       .filter((bulletin) => !bulletin.isAcknowledged && bulletin.severity !== "SEVERITY_INFO")
       .sort((a, b) => number(b.bulletinId) - number(a.bulletinId));
@@ -129,15 +141,15 @@ export const overview = {
         h("div.column.main-column",
           panel(active.length > 0 ? "Running jobs" : "Last jobs", h("a", { href: "#/jobs" }, "all jobs"),
             table("Jobs", JOB_HEAD, shown.map(jobRow), "No job was created yet. Make one with: orbit job create star-1:/from star-2:/to")),
-          panel("Throughput", "last 30 minutes", throughputChart()),
+          throughput(),
           panel("Stars", h("a", { href: "#/stars" }, "all Stars"),
             table("Stars", ["Star", "State", "Disk", "Guard", "#Moves"], starRows(), "No Star has registered yet. Start one with: orbit-star --coordinator http://HOST:7100"))),
         h("div.column.side-column",
           panel("Bulletins", h("a", { href: "#/bulletins" }, "all bulletins"),
             open.length === 0 ? empty("No warning or error waits to be acknowledged.")
               : h("ul.notices", open.slice(0, BULLETINS_SHOWN).map((bulletin) => bulletinRow(bulletin)))),
-          panel("Activity", grid.events.length > 0 ? ago(grid.events[0].time) : null,
-            grid.events.length === 0 ? empty("Nothing has happened lately.") : h("ul.events", grid.events.slice(0, 14).map(eventLine))))),
+          panel("Activity", told.length > 0 ? ago(told[0].time) : null,
+            told.length === 0 ? empty("Nothing has happened lately.") : h("ul.events", told.slice(0, 12).map(eventLine))))),
     ];
   },
 };

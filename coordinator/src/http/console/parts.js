@@ -63,6 +63,8 @@ export function facts(pairs) {
 
 export function table(label, head, rows, note) {
   if (rows.length === 0) return empty(note);
+  const labels = head.map((text) => text.replace("#", ""));
+  for (const row of rows) [...row.children].forEach((cell, index) => cell.setAttribute("data-label", labels[index]));
   return h("div.scroll", { tabindex: 0, role: "region", "aria-label": label },
     h("table", h("thead", h("tr", head.map((text) => {
       const isNumber = text.startsWith("#");
@@ -111,9 +113,10 @@ export function jobRate(job) {
 
 export function jobRemaining(job) {
   if (isEnded(job)) return job.endTime ? ago(job.endTime) : "—";
+  if (job.state === "JOB_STATE_PAUSED") return "paused";
   const left = seconds(job.progress?.estimatedRemaining);
   if (left !== null) return `${duration(left)} left`;
-  return job.state === "JOB_STATE_SCANNING" ? "listing" : job.state === "JOB_STATE_PAUSED" ? "paused" : "—";
+  return job.state === "JOB_STATE_SCANNING" ? "listing" : "—";
 }
 
 export function jobRow(job) {
@@ -191,11 +194,11 @@ export function bulletinRow(bulletin, canAcknowledge = true) {
     h("div.notice-head", severity(bulletin), h("span.muted", name(bulletin.category)), starLink(bulletin.starId),
       bulletin.jobId ? jobLink(bulletin.jobId) : null,
       repeats > 0 ? h("span.muted", `${countOf(repeats + 1, "time")}`) : null,
-      h("span.grow"), h("span.muted", time(bulletin.time)),
+      h("span.grow"), isSeen ? h("span.muted", "acknowledged") : null, h("span.muted", time(bulletin.time))),
+    h("div.notice-body", h("p.notice-text", name(bulletin.message)),
       canAcknowledge && !isSeen
         ? button("acknowledge", bulletin.bulletinId, "Acknowledge", { kind: "small", "aria-label": `acknowledge bulletin ${bulletin.bulletinId}` })
-        : isSeen ? h("span.muted", "acknowledged") : null),
-    h("p.notice-text", name(bulletin.message)));
+        : null));
 }
 
 export async function acknowledge(ids) {
@@ -225,7 +228,7 @@ export async function act(done, work) {
 }
 
 export function toast(kind, ...texts) {
-  const element = h(`div.toast.${kind}`, texts.filter(Boolean).map((text) => h("p", text)));
+  const element = h(`div.toast.${kind}`, h("div", texts.filter(Boolean).map((text) => h("p", text))));
   const close = h("button.small", { type: "button", "aria-label": "dismiss", onclick: () => element.remove() }, "×");
   element.append(close);
   document.getElementById("toasts").append(element);

@@ -1,7 +1,7 @@
 // Stars: the list, and one Star with what can be done to it.
 
 import { get, part, post } from "./api.js";
-import { areaChart } from "./chart.js";
+import { areaChart, spanOf } from "./chart.js";
 import { h } from "./dom.js";
 import { bytes, count, countOf, name, number, percent, rate, words } from "./format.js";
 import { changed, grid } from "./live.js";
@@ -120,7 +120,7 @@ function body(star, history) {
   ];
   const samples = history.map(({ time: at, sample }) => ({ time: at, value: sample?.throughputBytesPerSec ?? 0 }));
   const free = history.map(({ time: at, sample }) => ({ time: at, value: sample?.diskAvailableBytes ?? 0 }));
-  const span = history.length > 1 ? Math.max(60, (Date.now() - Date.parse(history[0].time)) / 1000) : 60;
+  const span = spanOf(history);
   const bulletins = [...grid.bulletins.values()].filter((bulletin) => bulletin.starId === star.starId)
     .sort((a, b) => number(b.bulletinId) - number(a.bulletinId)).slice(0, 10);
   return [
