@@ -150,6 +150,22 @@ impl Events {
     }
 }
 
+impl Events {
+    /// Waits for a line that says nothing, and for no event before it.
+    pub async fn wait_comment(&mut self) {
+        within("a sign of life", async {
+            loop {
+                let frame =
+                    self.body.frame().await.expect("the stream goes on").expect("the stream is whole");
+                let Ok(bytes) = frame.into_data() else { continue };
+                assert!(bytes.starts_with(b":"), "{:?}", String::from_utf8_lossy(&bytes));
+                return;
+            }
+        })
+        .await;
+    }
+}
+
 fn parse(text: &str) -> Option<SentEvent> {
     let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
     let data = serde_json::from_str(field("data:")?).expect("an event carries JSON");

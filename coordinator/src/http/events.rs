@@ -18,6 +18,7 @@ use orbit_shared::bulletin::BulletinFilter;
 use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Instant;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -173,9 +174,12 @@ impl Reader {
         }
         // After this, what a reader that comes back has seen is known.
         self.send(Frame::new(Topic::Summary, "live", joined.cursor, &json!({})).bytes).await?;
+        let mut quiet_until = Instant::now() + KEEPALIVE;
         loop {
-            match tokio::time::timeout(KEEPALIVE, joined.live.recv()).await {
-                Ok(Ok(frame)) => self.send_wanted(frame).await?,
+            match tokio::time::timeout_at(quiet_until, joined.live.recv()).await {
+                // What others want does not keep this one awake.
+                Ok(Ok(frame)) if !self.asked.topics.contains(&frame.topic) => continue,
+                Ok(Ok(frame)) => self.send(frame.bytes).await?,
                 Ok(Err(RecvError::Lagged(frames))) => {
                     tracing::info!(frames, "a reader of /api/events is too slow and is cut off");
                     self.cut.0.cancel();
@@ -184,6 +188,7 @@ impl Reader {
                 Ok(Err(RecvError::Closed)) => return Ok(()),
                 Err(_) => self.send(Bytes::from_static(b": still here\n\n")).await?,
             }
+            quiet_until = Instant::now() + KEEPALIVE;
         }
     }
 

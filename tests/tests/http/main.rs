@@ -2,6 +2,7 @@
 //! that are documented, and a document of the API that tells the truth.
 
 mod api;
+mod document;
 mod events;
 mod metrics;
 mod openapi;

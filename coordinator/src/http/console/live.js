@@ -69,10 +69,15 @@ export function connect() {
     heard();
     for (const id of grid.stars.keys()) if (!incoming.has(id)) grid.stars.delete(id);
     incoming = null;
-    grid.link = "live";
-    grid.lostAt = null;
-    changed();
-    readLists();
+    // What the lists say belongs to the present as well: a page without them would say that all is well.
+    readLists().then(() => {
+      grid.link = "live";
+      grid.lostAt = null;
+      changed();
+    }, () => {
+      lose();
+      setTimeout(connect, 3000);
+    });
   });
   on("star", (star) => {
     grid.stars.set(star.starId, star);
@@ -106,7 +111,7 @@ export function connect() {
   source.onerror = () => {
     lose();
     // Refused for good, for instance because too many watch: the browser gives up, and we ask again later.
-    if (source.readyState === EventSource.CLOSED) setTimeout(connect, 3000);
+    if (source?.readyState === EventSource.CLOSED) setTimeout(connect, 3000);
   };
 }
 
@@ -159,36 +164,48 @@ export function putBulletin(bulletin) {
 
 /// What the stream does not begin with.
 async function readLists() {
-  try {
-    const [jobs, bulletins, throughput] = await Promise.all([
-      get("/api/jobs", { page_size: 100 }),
-      get("/api/bulletins", { limit: 200 }),
-      get("/api/throughput"),
-    ]);
-    // What the stream has said since it began stands; all else is as the list says.
-    const listed = (jobs.jobs ?? []).map((job) => [job.jobId, job]);
-    grid.jobs = new Map([...listed, ...streamed]);
-    grid.hasMoreJobs = Boolean(jobs.nextPageToken);
-    for (const bulletin of bulletins.bulletins ?? []) grid.bulletins.set(bulletin.bulletinId, bulletin);
-    grid.samples = throughput.samples ?? [];
-    await readGuards();
-  } catch {
-    // The link itself tells when it is lost.
-  }
-  changed();
+  const [jobs, bulletins, throughput] = await Promise.all([
+    get("/api/jobs", { page_size: 100 }),
+    get("/api/bulletins", { limit: 200 }),
+    get("/api/throughput"),
+    readGuards(),
+  ]);
+  // What the stream has said since it began stands; all else is as the list says.
+  const listed = (jobs.jobs ?? []).map((job) => [job.jobId, job]);
+  grid.jobs = new Map([...listed, ...streamed]);
+  grid.hasMoreJobs = Boolean(jobs.nextPageToken);
+  for (const bulletin of bulletins.bulletins ?? []) grid.bulletins.set(bulletin.bulletinId, bulletin);
+  grid.samples = throughput.samples ?? [];
 }
+
+/// A browser has few connections to one server, and a stream holds one; a page that nobody sees gives its own back.
+const ASLEEP_MS = 20000;
+let sleeping = null;
+
+document.addEventListener("visibilitychange", () => {
+  clearTimeout(sleeping);
+  if (!document.hidden) {
+    if (source === null) connect();
+    return;
+  }
+  sleeping = setTimeout(() => {
+    source?.close();
+    source = null;
+    grid.link = "connecting";
+  }, ASLEEP_MS);
+});
 
 let isReadingGuards = false;
 
 async function readGuards() {
-  if (isReadingGuards || document.hidden) return;
+  if (isReadingGuards) return;
   isReadingGuards = true;
   try {
     const { guards } = await get("/api/guards", { page_size: 1000 });
     grid.guards = new Map((guards ?? []).map((guard) => [guard.starId, guard]));
     changed();
   } catch {
-    // As above.
+    // The link itself tells when it is lost.
   } finally {
     isReadingGuards = false;
   }

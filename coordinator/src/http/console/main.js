@@ -64,6 +64,7 @@ function go() {
   shownPath = path;
   page.start?.();
   draw();
+  document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
 }
 
 const PAGES = [
