@@ -19,9 +19,12 @@ pub struct CoordinatorFlags {
     /// Where to serve Stars and operators over gRPC; port 0 picks a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7100")]
     pub listen: SocketAddr,
-    /// Where to serve health checks and the bulletin board over HTTP; port 0 picks a free one
+    /// Where to serve the console, the API as JSON, metrics and health checks over HTTP; port 0 picks a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7180")]
     pub http_listen: SocketAddr,
+    /// Name under which browsers and scripts ask over HTTP; addresses and names without a dot need not be given (repeatable)
+    #[arg(long = "http-host", value_name = "NAME")]
+    pub http_hosts: Vec<String>,
     /// Directory for the store and the provenance log; made if it is missing
     #[arg(long, value_name = "DIR")]
     pub data_dir: PathBuf,
@@ -50,6 +53,7 @@ impl From<CoordinatorFlags> for CoordinatorOptions {
         Self {
             listen: flags.listen,
             http_listen: Some(flags.http_listen),
+            http_hosts: flags.http_hosts,
             data_dir: flags.data_dir,
             backup_dir: flags.backup_dir,
             core: CoreConfig {

@@ -1,7 +1,7 @@
 //! The coordinator of Orbit Grid: plans, dispatches and records. Data never passes through it.
 //!
 //! [`core`] decides and does nothing else; [`store`] makes durable; `driver` is the one task in which the two meet;
-//! `grpc` is how Stars and operators reach it. [`start`] puts them together in this process.
+//! `grpc` is how Stars and operators reach it, and `http` shows operators the same. [`start`] puts them together in this process.
 
 mod backup;
 mod clock;
@@ -10,6 +10,7 @@ pub mod core;
 mod driver;
 mod grpc;
 mod http;
+mod meters;
 pub mod net;
 pub mod provenance_log;
 mod server;

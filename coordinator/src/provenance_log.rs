@@ -5,6 +5,7 @@
 //! number of its last event. A crash between the two leaves events whose changes never happened: they were shown to
 //! nobody, and the next start cuts them off, because what caused them is reported again.
 
+use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -20,6 +21,9 @@ const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 const FILES_MAX: usize = 64;
 /// Events that one query looks at, so that a filter that matches nothing still answers soon.
 const EVENTS_SCANNED_MAX: usize = 200_000;
+
+/// Events kept in memory for those who watch what is new.
+const RECENT_MAX: usize = 1024;
 
 /// Why the log could not be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +44,15 @@ pub struct EventPage {
     pub resume_after: Option<u64>,
 }
 
+/// The newest events.
+#[derive(Debug, Default)]
+pub struct RecentEvents {
+    /// By number. Where the first is not the one that was asked after, older ones are left out.
+    pub events: Vec<ProvenanceEvent>,
+    /// The number of the last event that is shown, whether it is among them or not.
+    pub last_id: u64,
+}
+
 #[derive(Debug)]
 struct Open {
     writer: ProvenanceWriter<File>,
@@ -56,6 +69,8 @@ pub struct ProvenanceLog {
     directory: PathBuf,
     file_bytes_max: u64,
     open: Mutex<Open>,
+    /// The last events of this process, by number, those that are not shown yet among them.
+    recent: Mutex<VecDeque<ProvenanceEvent>>,
 }
 
 impl ProvenanceLog {
@@ -76,7 +91,8 @@ impl ProvenanceLog {
         let first_id = files.last().map_or(1, |&(first_id, _)| first_id);
         let open = open_file(&path, first_id).map_err(failed(&path))?;
         sync_directory(directory).map_err(failed(directory))?;
-        Ok(Self { directory: directory.to_path_buf(), file_bytes_max, open: Mutex::new(open) })
+        let recent = Mutex::new(VecDeque::with_capacity(RECENT_MAX));
+        Ok(Self { directory: directory.to_path_buf(), file_bytes_max, open: Mutex::new(open), recent })
     }
 
     /// Goes on behind the last event whose turn the store has committed; what follows it is cut off. `None` says that
@@ -149,11 +165,17 @@ impl ProvenanceLog {
             sync_directory(&self.directory).map_err(failed(&self.directory))?;
             self.remove_oldest().map_err(failed(&self.directory))?;
         }
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         for mut event in events {
             event.event_id = open.next_id;
             open.writer.log(&event).map_err(failed(&open.path))?;
             open.next_id += 1;
+            if recent.len() == RECENT_MAX {
+                recent.pop_front();
+            }
+            recent.push_back(event);
         }
+        drop(recent);
         let path = open.path.clone();
         open.writer.flush().map_err(failed(&path))?;
         open.writer.sink().sync_data().map_err(failed(&path))?;
@@ -177,6 +199,18 @@ impl ProvenanceLog {
     /// The number of the last event that is shown.
     pub fn last_id(&self) -> u64 {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).committed_id
+    }
+
+    /// The newest events behind `after`, at most `limit` of them: those that were recorded lately, without a look at the
+    /// disk.
+    pub fn recent_after(&self, after: u64, limit: usize) -> RecentEvents {
+        let last_id = self.last_id();
+        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_wanted = |event: &&ProvenanceEvent| event.event_id > after && event.event_id <= last_id;
+        let newest = recent.iter().rev().skip_while(|event| event.event_id > last_id);
+        let mut events: Vec<_> = newest.take_while(is_wanted).take(limit).cloned().collect();
+        events.reverse();
+        RecentEvents { events, last_id }
     }
 
     /// At most `limit` events that match, by number, after the filter's `after_event_id`.
@@ -385,6 +419,30 @@ mod tests {
         let log = open(directory.path(), Some(3));
         assert_eq!(append(&log, &[4]), 4);
         assert_eq!(jobs(&log), [4]);
+    }
+
+    #[test]
+    fn the_newest_events_are_at_hand_once_they_are_shown() {
+        let directory = tempfile::tempdir().expect("a directory");
+        append(&open(directory.path(), None), &[1, 2]);
+        let log = open(directory.path(), Some(2));
+        assert_eq!((log.recent_after(0, 10).events.len(), log.recent_after(0, 10).last_id), (0, 2));
+        append(&log, &[3, 4, 5]);
+        log.append(vec![event(6)]).expect("appends");
+        let recent = |after, limit| {
+            let found = log.recent_after(after, limit);
+            found.events.iter().map(|event| event.event_id).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            (recent(0, 10), recent(4, 10), recent(0, 2), recent(5, 2)),
+            (vec![3, 4, 5], vec![5], vec![4, 5], vec![])
+        );
+        log.publish();
+        assert_eq!(recent(0, 2), [5, 6]);
+        let many: Vec<u64> = (0..RECENT_MAX as u64 + 7).collect();
+        let last = append(&log, &many);
+        let all = recent(0, usize::MAX);
+        assert_eq!((all.len(), all.last()), (RECENT_MAX, Some(&last)));
     }
 
     #[test]

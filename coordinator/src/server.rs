@@ -13,8 +13,9 @@ use tokio_util::sync::CancellationToken;
 use crate::backup::{PROVENANCE_DIRECTORY, STORE_FILE};
 use crate::core::CoreConfig;
 use crate::driver::{Driver, DriverError};
-use crate::grpc::{self, Faces};
+use crate::grpc::{self, Faces, ServeError};
 use crate::http;
+use crate::meters::Meters;
 use crate::net::{Network, Tcp};
 use crate::provenance_log::{ProvenanceLog, ProvenanceLogError};
 use crate::store::{EmbeddedStore, StoreError};
@@ -29,6 +30,8 @@ pub struct CoordinatorOptions {
     pub listen: SocketAddr,
     /// Where to serve HTTP, if at all; port 0 picks a free one.
     pub http_listen: Option<SocketAddr>,
+    /// Names under which HTTP may be asked, beside addresses and names without a dot.
+    pub http_hosts: Vec<String>,
     /// Where the store and the provenance log are kept.
     pub data_dir: PathBuf,
     /// Where backups go; `backups` in the data directory unless it says otherwise.
@@ -47,6 +50,7 @@ impl CoordinatorOptions {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             http_listen: None,
+            http_hosts: Vec::new(),
             data_dir,
             backup_dir: None,
             core: CoreConfig::default(),
@@ -89,6 +93,9 @@ pub enum StartError {
         /// What the system says.
         error: std::io::Error,
     },
+    /// What is served cannot be put together.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
     /// No key for capability tokens can be made.
     #[error(transparent)]
     Capability(#[from] CapabilityError),
@@ -166,17 +173,26 @@ pub async fn start(options: CoordinatorOptions) -> Result<CoordinatorHandle, Sta
     let store = Arc::new(EmbeddedStore::open(&options.data_dir.join(STORE_FILE))?);
     let provenance = Arc::new(ProvenanceLog::open(&options.data_dir.join(PROVENANCE_DIRECTORY))?);
     let signer = CapabilitySigner::generate()?;
-    let (driver, inbox) = Driver::recover(options.core, store.clone(), provenance.clone(), signer)?;
+    let meters = Arc::new(Meters::new());
+    let recovered = Driver::recover(options.core, store.clone(), provenance.clone(), signer, meters.clone());
+    let (driver, inbox) = recovered?;
     let (stop, driver_stop) = (CancellationToken::new(), CancellationToken::new());
     let backups = options.backup_dir.unwrap_or_else(|| options.data_dir.join("backups"));
-    let faces = Faces { inbox, store, provenance, backups: backups.into(), stop: stop.clone() };
+    let backups = backups.into();
+    let faces = Faces { inbox, store, provenance, backups, meters, stop: stop.clone() };
     let local_addr = listener.local_addr().unwrap_or(options.listen);
     let http_addr = http_listener
         .as_ref()
         .zip(options.http_listen)
         .map(|(socket, asked)| socket.local_addr().unwrap_or(asked));
     let driver = tokio::spawn(driver.run(driver_stop.clone()));
-    let http = http_listener.map(|listener| tokio::spawn(http::serve(listener, faces.clone())));
+    let http = match http_listener {
+        Some(listener) => {
+            let serving = http::serve(listener, faces.clone(), &options.http_hosts).await?;
+            Some(tokio::spawn(serving))
+        }
+        None => None,
+    };
     let serving = tokio::spawn(async move {
         if let Err(error) = grpc::serve(listener, faces).await {
             tracing::error!(%error, "serving has ended");

@@ -11,6 +11,11 @@ static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
         .expect("the descriptors were written by the compiler of this build")
 });
 
+/// The descriptors of every file of `orbit.v1` and its imports, comments included.
+pub fn descriptors() -> &'static DescriptorPool {
+    &POOL
+}
+
 /// A message as JSON. Fields with their default value are left out, 64-bit numbers are strings.
 ///
 /// # Panics
@@ -20,10 +25,16 @@ pub fn of_message(name: &str, message: &impl Message) -> Value {
     let descriptor = POOL.get_message_by_name(name).expect("the name of a message of orbit.v1");
     let dynamic = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice())
         .expect("a message decodes as its own type");
-    let options = SerializeOptions::new();
-    dynamic
-        .serialize_with_options(serde_json::value::Serializer, &options)
-        .expect("every message has a JSON form")
+    of_dynamic(&dynamic).expect("every message that this process made has a JSON form")
+}
+
+/// The same of a message whose type is known only while the program runs.
+///
+/// # Errors
+///
+/// When it holds a time or a duration beyond what JSON can say.
+pub fn of_dynamic(message: &DynamicMessage) -> Result<Value, serde_json::Error> {
+    message.serialize_with_options(serde_json::value::Serializer, &SerializeOptions::new())
 }
 
 #[cfg(test)]

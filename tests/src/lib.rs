@@ -4,11 +4,13 @@
 //! Nothing here waits for time to pass where there is an event to wait for; every wait has a deadline and says what it
 //! waited for.
 
+pub mod browser;
 pub mod client;
 pub mod deadline;
 pub mod fuzz;
 pub mod grid;
 pub mod grpcurl;
+pub mod http;
 pub mod mount;
 pub mod network;
 pub mod process;

@@ -94,6 +94,17 @@ pub enum JobState {
 }
 
 impl JobState {
+    /// Every state.
+    pub const ALL: [Self; 7] = [
+        Self::Scanning,
+        Self::Running,
+        Self::Paused,
+        Self::Completed,
+        Self::PartiallyCompleted,
+        Self::Failed,
+        Self::Cancelled,
+    ];
+
     /// Whether a job in this state has ended.
     pub fn is_end(self) -> bool {
         match self {

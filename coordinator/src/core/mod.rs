@@ -40,6 +40,7 @@ mod star_commands;
 mod stars;
 #[cfg(test)]
 mod tests;
+mod totals;
 mod validate;
 mod vaults;
 mod views;
@@ -71,6 +72,7 @@ pub use plans::{Planned, PlannedPlace};
 pub use rate::{BandwidthWindow, DAY_MINUTES};
 pub use refusal::{Refusal, Violation};
 pub use star::{Liveness, Star, StarRecord, TimedSample};
+pub use totals::Totals;
 pub use views::{ItemPlace, ItemView, JobView, PenaltyView};
 pub use yields::YieldPlace;
 
@@ -150,6 +152,8 @@ pub struct Core {
     wake_at: Option<Monotonic>,
     /// Reports and batches that came too late to count.
     late_count: u64,
+    /// What was done since the start.
+    totals: Totals,
 }
 
 impl Core {

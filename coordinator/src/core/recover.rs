@@ -58,6 +58,7 @@ impl Core {
             wake_at: None,
             plans: BTreeMap::new(),
             late_count: 0,
+            totals: super::Totals::default(),
         };
         core.recover_snapshots(recovered.snapshots);
         for (item, penalized) in recovered.penalties {

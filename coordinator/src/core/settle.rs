@@ -185,7 +185,10 @@ impl Core {
     fn tally(&mut self, item: ItemId, change: impl FnOnce(&mut super::Tally)) {
         let Some(job) = self.jobs.get_mut(&item.job) else { return };
         job.is_dirty = true;
-        change(&mut job.record.tallies[item.destination as usize]);
+        let tally = &mut job.record.tallies[item.destination as usize];
+        let before = *tally;
+        change(tally);
+        self.totals.grow(&before, tally);
     }
 
     /// An attempt failed: the item waits, is given up, or goes back if it was no fault of its own.
@@ -230,6 +233,7 @@ impl Core {
             fx.changes.push(Change::PutPenalty { item, record: Box::new(record) });
         }
         live.penalized.insert(item, queued);
+        self.totals.penalized += 1;
         let event =
             self.item_event(ProvenanceType::ChunkPenalized, item, &path).with_error(failure.message.clone());
         self.record(now, fx, event);

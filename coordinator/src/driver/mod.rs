@@ -21,6 +21,7 @@ use crate::core::limits::TURN_EVENTS_MAX;
 use crate::core::{
     Action, Answer, Change, Core, CoreConfig, Effects, Event, Noted, QueueKey, Refusal, ReplyId, SessionId,
 };
+use crate::meters::Meters;
 use crate::provenance_log::{ProvenanceLog, ProvenanceLogError};
 use crate::store::{Store, StoreError};
 
@@ -45,6 +46,7 @@ pub(crate) struct Driver {
     store: Arc<dyn Store>,
     provenance: Arc<ProvenanceLog>,
     signer: CapabilitySigner,
+    meters: Arc<Meters>,
     requests: mpsc::Receiver<Request>,
     turns: watch::Sender<u64>,
     outboxes: BTreeMap<SessionId, mpsc::Sender<Outgoing>>,
@@ -68,6 +70,7 @@ impl Driver {
         store: Arc<dyn Store>,
         provenance: Arc<ProvenanceLog>,
         signer: CapabilitySigner,
+        meters: Arc<Meters>,
     ) -> Result<(Self, Inbox), DriverError> {
         let clock = Clock::start();
         let mut effects = Effects::default();
@@ -81,6 +84,7 @@ impl Driver {
             store,
             provenance,
             signer,
+            meters,
             requests,
             turns,
             outboxes: BTreeMap::new(),
@@ -180,7 +184,11 @@ impl Driver {
         loop {
             self.core.finish_turn(self.clock.now(), &mut self.effects);
             let Effects { changes, provenance, actions } = std::mem::take(&mut self.effects);
-            let commit = make_durable(self.store.clone(), self.provenance.clone(), changes, provenance);
+            let commit = timed(
+                self.meters.clone(),
+                !changes.is_empty() || !provenance.is_empty(),
+                make_durable(self.store.clone(), self.provenance.clone(), changes, provenance),
+            );
             // What is read from the store belongs to the core as it is now, and a view must see nothing that is not
             // durable; in all other cases the core goes on while the disk writes.
             let is_still = !shown.is_empty() || actions.iter().any(is_load);
@@ -328,6 +336,16 @@ async fn make_durable(
         Ok::<_, StoreError>(())
     })
     .await
+}
+
+/// Measures a commit, unless there is nothing to be committed.
+async fn timed<T>(meters: Arc<Meters>, is_measured: bool, commit: impl Future<Output = T>) -> T {
+    let began = tokio::time::Instant::now();
+    let outcome = commit.await;
+    if is_measured {
+        meters.commit.observe(began.elapsed().as_secs_f64());
+    }
+    outcome
 }
 
 fn is_load(action: &Action) -> bool {

@@ -42,7 +42,7 @@ pub(super) fn item_id(text: &str) -> Result<ItemId, Status> {
 }
 
 /// A job.
-pub(super) fn job(view: JobView) -> v1::Job {
+pub(crate) fn job(view: JobView) -> v1::Job {
     let record = view.record;
     let state = record.state();
     let bytes_stored = view.tally.bytes_stored + view.bytes_in_flight;
@@ -174,7 +174,7 @@ pub(super) fn gate(gate: Gate) -> v1::Gate {
 }
 
 /// A Star.
-pub(super) fn star(core: &Core, now: Now, star: &Star) -> v1::Star {
+pub(crate) fn star(core: &Core, now: Now, star: &Star) -> v1::Star {
     let record = &star.record;
     let history = record.history.iter().map(|event| v1::StarTransition {
         time: Some(timestamp_to_wire(event.at)),
@@ -238,7 +238,7 @@ pub(super) fn guard(core: &Core, star: &Star) -> v1::Guard {
 }
 
 /// A bulletin.
-pub(super) fn bulletin(bulletin: &Bulletin) -> v1::Bulletin {
+pub(crate) fn bulletin(bulletin: &Bulletin) -> v1::Bulletin {
     let severity = match bulletin.severity {
         Severity::Info => v1::Severity::Info,
         Severity::Warning => v1::Severity::Warning,
@@ -328,7 +328,7 @@ pub(super) fn penalty(view: PenaltyView) -> v1::Penalty {
 }
 
 /// An event.
-pub(super) fn event(event: ProvenanceEvent) -> v1::ProvenanceEvent {
+pub(crate) fn event(event: ProvenanceEvent) -> v1::ProvenanceEvent {
     v1::ProvenanceEvent {
         event_id: event.event_id,
         time: Some(timestamp_to_wire(event.time)),

@@ -4,7 +4,8 @@
 
 mod backups;
 mod bulletins;
-mod convert;
+pub(crate) mod convert;
+mod counted;
 mod dead_letters;
 mod guards;
 mod health;
@@ -17,7 +18,7 @@ mod provenance;
 mod prune;
 mod sessions;
 mod stars;
-mod status;
+pub(crate) mod status;
 mod vaults;
 mod watch;
 
@@ -43,6 +44,7 @@ use tonic::service::{Routes, RoutesBuilder};
 use tonic::transport::Server;
 
 use crate::driver::Inbox;
+use crate::meters::Meters;
 use crate::net::Listener;
 use crate::provenance_log::ProvenanceLog;
 use crate::store::Store;
@@ -66,6 +68,8 @@ pub(crate) struct Faces {
     pub(crate) provenance: Arc<ProvenanceLog>,
     /// Where backups go.
     pub(crate) backups: Arc<Path>,
+    /// What this process measures of itself.
+    pub(crate) meters: Arc<Meters>,
     /// Ends every stream.
     pub(crate) stop: CancellationToken,
 }
@@ -73,11 +77,13 @@ pub(crate) struct Faces {
 /// Serves until `stop`, then lets calls in progress end.
 pub(crate) async fn serve(listener: Box<dyn Listener>, faces: Faces) -> Result<(), ServeError> {
     let stop = faces.stop.clone();
+    let counted = axum::middleware::from_fn_with_state(faces.meters.clone(), counted::count);
+    let routes = Routes::from(routes(&faces).await?.into_axum_router().layer(counted));
     let router = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
-        .add_routes(routes(&faces).await?);
+        .add_routes(routes);
     listener.serve(router, stop).await.map_err(ServeError::Transport)
 }
 
@@ -92,8 +98,9 @@ pub enum ServeError {
     Reflection(tonic_reflection::server::Error),
 }
 
-/// Every service of `orbit.v1` on the coordinator, health, and reflection in both versions that clients ask for.
-async fn routes(faces: &Faces) -> Result<Routes, ServeError> {
+/// Every service of `orbit.v1` on the coordinator, health, and reflection in both versions that clients ask for. The HTTP
+/// face calls the same within the process.
+pub(crate) async fn routes(faces: &Faces) -> Result<Routes, ServeError> {
     let (reporter, health) = tonic_health::server::health_reporter();
     let mut routes = RoutesBuilder::default();
     let mut names = Vec::new();

@@ -16,7 +16,7 @@ const VIOLATION_BYTES_MAX: usize = 512;
 const VIOLATIONS_BYTES_MAX: usize = 4096;
 
 /// The status of a refusal.
-pub(super) fn refused(refusal: Refusal) -> Status {
+pub(crate) fn refused(refusal: Refusal) -> Status {
     let message = refusal.to_string();
     let mut details = ErrorDetails::new();
     details.set_error_info(refusal.reason(), DOMAIN, []);
@@ -67,7 +67,7 @@ pub(super) fn store_failed(error: &StoreError) -> Status {
 }
 
 /// A fault of the coordinator itself.
-pub(super) fn internal(reason: &str, message: &str) -> Status {
+pub(crate) fn internal(reason: &str, message: &str) -> Status {
     let mut details = ErrorDetails::new();
     details.set_error_info(reason, DOMAIN, []);
     Status::with_error_details(Code::Internal, truncate_visibly(message, MESSAGE_BYTES_MAX), details)
@@ -88,7 +88,7 @@ pub(super) fn closed(reason: &CloseReason) -> Status {
 }
 
 /// The status with which streams end when the coordinator stops.
-pub(super) fn stopping() -> Status {
+pub(crate) fn stopping() -> Status {
     refused(Refusal::Unavailable { problem: "the coordinator is stopping".to_owned() })
 }
 

@@ -1,0 +1,109 @@
+//! Counts over everything, for metrics: what this process has seen done, and what stands where now.
+//!
+//! The counts of what was done only grow, from 0 at the start of the process, whatever becomes of the jobs.
+
+use std::collections::BTreeMap;
+
+use orbit_shared::session::limits::ASSIGNMENTS_PER_STAR_MAX;
+use orbit_shared::time::{Now, WallTime};
+use orbit_shared::words::JobId;
+
+use super::job::{JobState, Tally};
+use super::{Core, limits};
+
+/// What was done since the start of the process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Items stored.
+    pub stored: u64,
+    /// Items that were there already.
+    pub skipped: u64,
+    /// Items given up.
+    pub dead: u64,
+    /// Attempts that failed and are tried again.
+    pub penalized: u64,
+    /// Bytes of the files that are stored or were there already.
+    pub bytes_stored: u64,
+    /// Bytes that crossed from Star to Star.
+    pub bytes_transferred: u64,
+    /// Bytes that did not have to.
+    pub bytes_deduplicated: u64,
+}
+
+impl Totals {
+    /// Counts what a tally has grown by. What shrinks, because dead letters are retried, was done all the same.
+    pub(super) fn grow(&mut self, before: &Tally, after: &Tally) {
+        let grown = |read: fn(&Tally) -> u64| read(after).saturating_sub(read(before));
+        self.stored += grown(|tally| tally.stored);
+        self.skipped += grown(|tally| tally.skipped);
+        self.dead += grown(|tally| tally.dead);
+        self.bytes_stored += grown(|tally| tally.bytes_stored);
+        self.bytes_transferred += grown(|tally| tally.bytes_transferred);
+        self.bytes_deduplicated += grown(|tally| tally.bytes_deduplicated);
+    }
+}
+
+impl Core {
+    /// What was done since the start of the process.
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// Bytes a second that cross between Stars lately, of all jobs together.
+    pub fn bytes_per_second(&self, now: Now) -> u64 {
+        let lives = self.jobs.values().filter_map(|job| job.live.as_ref());
+        lives.map(|live| live.rate.bytes_per_second(now.monotonic)).sum()
+    }
+
+    /// Jobs by state; every state is there.
+    pub fn jobs_by_state(&self) -> BTreeMap<JobState, u64> {
+        let mut counts: BTreeMap<_, u64> = JobState::ALL.iter().map(|state| (*state, 0)).collect();
+        for job in self.jobs.values() {
+            *counts.entry(job.record.state()).or_default() += 1;
+        }
+        counts
+    }
+
+    /// The jobs that have ended, and when.
+    pub fn ended_jobs(&self) -> impl Iterator<Item = (JobId, WallTime)> {
+        let ended = self.jobs.iter().filter_map(|(id, job)| Some((*id, job.record.end.as_ref()?.time)));
+        ended.take(limits::ENDED_JOBS_MAX)
+    }
+
+    /// Items of all jobs that have not ended: those that wait, those that are penalized and those in flight.
+    pub fn open_count(&self) -> u64 {
+        let live = self.jobs.values().filter(|job| job.live.is_some());
+        live.map(|job| job.record.tally().open()).sum()
+    }
+
+    /// Items that Stars work on.
+    pub fn in_flight_count(&self) -> usize {
+        debug_assert!(self.assignments.len() <= limits::STARS_MAX * ASSIGNMENTS_PER_STAR_MAX);
+        self.in_flight.len()
+    }
+
+    /// Items that wait out a penalty.
+    pub fn penalized_count(&self) -> usize {
+        self.jobs.values().filter_map(|job| job.live.as_ref()).map(|live| live.penalized.len()).sum()
+    }
+
+    /// Sessions that are open.
+    pub fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_done_is_not_undone_by_a_retry() {
+        let mut totals = Totals::default();
+        let (none, one) = (Tally::default(), Tally { dead: 1, bytes_stored: 5, ..Tally::default() });
+        totals.grow(&none, &one);
+        totals.grow(&one, &none);
+        totals.grow(&none, &one);
+        assert_eq!(totals, Totals { dead: 2, bytes_stored: 10, ..Totals::default() });
+    }
+}

@@ -1,0 +1,328 @@
+//! `/metrics`: the state of the grid and what this process measures of itself, in the text format of Prometheus.
+//!
+//! The state is read when it is asked for, in one look between two turns; nothing is kept for it. Labels are closed sets,
+//! and the names of Stars, of which there are as many as `limits` says; jobs and items are no labels. What each metric
+//! means stands in `docs/metrics.md`, which a test compares with what is served.
+
+use std::sync::Arc;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::header;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use orbit_shared::dead_letter::{DeadLetterFilter, FailureKind};
+use orbit_shared::health_monitor::{AdvisoryKind, HealthSample};
+use orbit_shared::lifecycle::LifecycleState;
+use orbit_shared::time::Now;
+use prometheus::core::Collector as _;
+use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::{Encoder as _, TextEncoder};
+
+use super::Http;
+use super::events::STREAMS_MAX;
+use super::problem::of_status;
+use crate::core::{Core, JobState, Liveness, Star};
+use crate::grpc::status::{internal, refused};
+use crate::meters::{Meters, OTHER};
+
+/// Counts an HTTP request that was answered.
+pub(super) async fn count(State(meters): State<Arc<Meters>>, request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let method = match request.method().as_str() {
+        known @ ("GET" | "HEAD" | "POST") => known,
+        _ => OTHER,
+    }
+    .to_owned();
+    let response = next.run(request).await;
+    let route = route.unwrap_or_else(|| OTHER.to_owned());
+    meters.http.with_label_values(&[&*method, &*route, response.status().as_str()]).inc();
+    response
+}
+
+/// All metrics.
+pub(super) async fn page(State(http): State<Http>) -> Response {
+    let watching = STREAMS_MAX - http.streams.available_permits();
+    let looked = http.faces.inbox.view(move |core, now| {
+        let mut page = Page::default();
+        page.jobs(core, now);
+        page.stars(core);
+        page.trouble(core);
+        page.gauge("orbit_watchers", "Readers of /api/events.", [(vec![], watching as f64)]);
+        page.families
+    });
+    let mut families = match looked.await {
+        Ok(families) => families,
+        Err(refusal) => return of_status(&refused(refusal)),
+    };
+    let meters = &http.faces.meters;
+    families.extend(meters.http.collect());
+    families.extend(meters.grpc.collect());
+    for histogram in [&meters.commit, &meters.driver_wait, &meters.runtime_lag] {
+        families.extend(histogram.collect());
+    }
+    // What was never counted has no line, and a family without a line has no text.
+    families.retain(|family| !family.get_metric().is_empty());
+    let mut text = Vec::new();
+    match TextEncoder::new().encode(&families, &mut text) {
+        Ok(()) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
+        Err(error) => {
+            of_status(&internal("METRICS_FAILED", &format!("the metrics cannot be written: {error}")))
+        }
+    }
+}
+
+/// Labels of one sample, and its value.
+type Sample<'a> = (Vec<(&'static str, &'a str)>, f64);
+
+#[derive(Default)]
+struct Page {
+    families: Vec<MetricFamily>,
+}
+
+impl Page {
+    fn gauge<'a>(&mut self, name: &str, help: &str, samples: impl IntoIterator<Item = Sample<'a>>) {
+        self.family(MetricType::GAUGE, name, help, samples);
+    }
+
+    fn counter<'a>(&mut self, name: &str, help: &str, samples: impl IntoIterator<Item = Sample<'a>>) {
+        self.family(MetricType::COUNTER, name, help, samples);
+    }
+
+    fn family<'a>(
+        &mut self,
+        kind: MetricType,
+        name: &str,
+        help: &str,
+        samples: impl IntoIterator<Item = Sample<'a>>,
+    ) {
+        let metrics = samples.into_iter().map(|(labels, value)| {
+            let labels = labels.into_iter().map(|(name, value)| {
+                let mut pair = LabelPair::default();
+                pair.set_name(name.to_owned());
+                pair.set_value(value.to_owned());
+                pair
+            });
+            let mut metric = Metric::default();
+            metric.set_label(labels.collect());
+            if kind == MetricType::COUNTER {
+                let mut counter = Counter::default();
+                counter.set_value(value);
+                metric.set_counter(counter);
+            } else {
+                let mut gauge = Gauge::default();
+                gauge.set_value(value);
+                metric.set_gauge(gauge);
+            }
+            metric
+        });
+        let mut family = MetricFamily::default();
+        family.set_name(name.to_owned());
+        family.set_help(help.to_owned());
+        family.set_field_type(kind);
+        family.set_metric(metrics.collect());
+        self.families.push(family);
+    }
+
+    fn jobs(&mut self, core: &Core, now: Now) {
+        let jobs = core.jobs_by_state();
+        let jobs = jobs.iter().map(|(state, count)| (vec![("state", state_name(*state))], *count as f64));
+        self.gauge("orbit_jobs", "Jobs that are remembered, by state.", jobs);
+        let totals = core.totals();
+        self.counter(
+            "orbit_items_total",
+            "Items that were settled since the start, by outcome; penalized counts attempts that failed and are tried again.",
+            [
+                ("stored", totals.stored),
+                ("skipped", totals.skipped),
+                ("dead", totals.dead),
+                ("penalized", totals.penalized),
+            ]
+            .map(|(outcome, count)| (vec![("outcome", outcome)], count as f64)),
+        );
+        for (name, help, bytes) in [
+            (
+                "orbit_stored_bytes_total",
+                "Bytes of files that were stored, or found unchanged, since the start.",
+                totals.bytes_stored,
+            ),
+            (
+                "orbit_transferred_bytes_total",
+                "Bytes of settled files that crossed from Star to Star since the start.",
+                totals.bytes_transferred,
+            ),
+            (
+                "orbit_deduplicated_bytes_total",
+                "Bytes of settled files that did not have to cross because the destination had them, since the start.",
+                totals.bytes_deduplicated,
+            ),
+        ] {
+            self.counter(name, help, [(vec![], bytes as f64)]);
+        }
+        let in_flight = core.in_flight_count() as u64;
+        let waiting = core.open_count().saturating_sub(in_flight + core.penalized_count() as u64);
+        for (name, help, value) in [
+            ("orbit_items_queued", "Items that wait for their turn.", waiting),
+            ("orbit_items_in_flight", "Items that Stars work on.", in_flight),
+            (
+                "orbit_items_penalized",
+                "Items that failed and wait for another attempt.",
+                core.penalized_count() as u64,
+            ),
+            (
+                "orbit_bytes_per_second",
+                "Bytes of file content that cross between Stars in a second, over the last ten seconds.",
+                core.bytes_per_second(now),
+            ),
+            ("orbit_sessions", "Sessions of Stars that are open.", core.session_count() as u64),
+        ] {
+            self.gauge(name, help, [(vec![], value as f64)]);
+        }
+        self.counter(
+            "orbit_late_reports_total",
+            "Reports and batches of scans that came too late to count and changed nothing, since the start.",
+            [(vec![], core.late_count() as f64)],
+        );
+    }
+
+    fn stars(&mut self, core: &Core) {
+        let stars: Vec<&Star> = core.stars().collect();
+        let name = |star: &&'_ Star| star.record.star_id.to_string();
+        let names: Vec<String> = stars.iter().map(name).collect();
+        let each = |read: fn(&Star) -> f64| -> Vec<Sample<'_>> {
+            let values = stars.iter().map(|star| read(star));
+            names.iter().zip(values).map(|(name, value)| (vec![("star_id", name.as_str())], value)).collect()
+        };
+        for (metric, help, read) in [
+            (
+                "orbit_star_cordoned",
+                "1 for a Star that an operator keeps work away from.",
+                (|star| f64::from(star.record.is_cordoned)) as fn(&Star) -> f64,
+            ),
+            ("orbit_star_assignments", "Assignments that a Star holds.", |star| {
+                star.assignments.len() as f64
+            }),
+            (
+                "orbit_star_advisories",
+                "Advisories of a Star's health monitor that hold, healthy apart.",
+                |star| {
+                    star.advisories.iter().filter(|notice| notice.kind != AdvisoryKind::Healthy).count()
+                        as f64
+                },
+            ),
+            ("orbit_guard_objects", "Items that a Star holds.", |star| {
+                star.guard.state().object_count as f64
+            }),
+            ("orbit_guard_objects_max", "Items that a Star may hold.", |star| {
+                star.guard.state().max_object_count as f64
+            }),
+            ("orbit_guard_bytes", "Bytes of the items that a Star holds.", |star| {
+                star.guard.state().byte_size as f64
+            }),
+            ("orbit_guard_bytes_max", "Bytes of the items that a Star may hold.", |star| {
+                star.guard.state().max_byte_size as f64
+            }),
+            ("orbit_guard_accepting", "1 for a Star that would be sent another item.", |star| {
+                f64::from(!star.guard.state().is_backpressured)
+            }),
+            (
+                "orbit_guard_paused",
+                "1 for a Star whose guard is paused, by an operator or by its health.",
+                |star| f64::from(star.guard.is_paused()),
+            ),
+        ] {
+            self.gauge(metric, help, each(read));
+        }
+        let states = names.iter().zip(&stars).flat_map(|(name, star)| {
+            LIFECYCLES.map(|(state, label)| {
+                (vec![("star_id", name.as_str()), ("state", label)], f64::from(star.state() == state))
+            })
+        });
+        self.gauge("orbit_star_state", "1 for the lifecycle state that a Star is in.", states);
+        let livenesses = names.iter().zip(&stars).flat_map(|(name, star)| {
+            LIVENESSES.map(|(liveness, label)| {
+                (vec![("star_id", name.as_str()), ("liveness", label)], f64::from(star.liveness == liveness))
+            })
+        });
+        self.gauge("orbit_star_liveness", "1 for the liveness that a Star is in.", livenesses);
+        let sampled: Vec<(&str, HealthSample)> = names
+            .iter()
+            .zip(&stars)
+            .filter_map(|(name, star)| Some((name.as_str(), star.samples.back()?.sample)))
+            .collect();
+        self.samples(&sampled);
+    }
+
+    /// The last health sample of each Star that has sent one.
+    fn samples(&mut self, sampled: &[(&str, HealthSample)]) {
+        let each = |read: fn(&HealthSample) -> f64| {
+            sampled.iter().map(move |(name, sample)| (vec![("star_id", *name)], read(sample)))
+        };
+        self.gauge(
+            "orbit_star_disk_available_bytes",
+            "Bytes that can still be written, on the fullest of a Star's writable roots.",
+            each(|sample| sample.disk_available_bytes as f64),
+        );
+        self.gauge(
+            "orbit_star_disk_bytes",
+            "Size of that file system; 0 if it is not known.",
+            each(|sample| sample.disk_total_bytes as f64),
+        );
+        self.gauge(
+            "orbit_star_throughput_bytes_per_second",
+            "File content that a Star moved in a second, sent and received.",
+            each(|sample| sample.throughput_bytes_per_sec as f64),
+        );
+        self.counter(
+            "orbit_star_errors_total",
+            "Operations of a Star that failed since its process started.",
+            each(|sample| sample.error_count as f64),
+        );
+        self.counter(
+            "orbit_star_operations_total",
+            "Operations of a Star since its process started.",
+            each(|sample| sample.total_operations as f64),
+        );
+    }
+
+    fn trouble(&mut self, core: &Core) {
+        let letters = FailureKind::ALL.map(|kind| {
+            let filter = DeadLetterFilter { reason: Some(kind), ..DeadLetterFilter::default() };
+            (vec![("reason", kind.as_str())], core.dead_letters().query(&filter, usize::MAX).len() as f64)
+        });
+        self.gauge("orbit_dead_letters", "Items that were given up and are kept, by reason.", letters);
+        let counts = core.board().counts();
+        let bulletins = [("info", counts.info), ("warning", counts.warnings), ("error", counts.errors)];
+        self.gauge(
+            "orbit_bulletins",
+            "Bulletins on the board, by severity.",
+            bulletins.map(|(severity, count)| (vec![("severity", severity)], count as f64)),
+        );
+        self.counter(
+            "orbit_bulletins_posted_total",
+            "Bulletins that were posted since the start, repeats included.",
+            [(vec![], counts.posted as f64)],
+        );
+    }
+}
+
+const LIFECYCLES: [(LifecycleState, &str); 4] = [
+    (LifecycleState::Registered, "registered"),
+    (LifecycleState::Scheduled, "scheduled"),
+    (LifecycleState::Draining, "draining"),
+    (LifecycleState::Shutdown, "shutdown"),
+];
+
+const LIVENESSES: [(Liveness, &str); 3] =
+    [(Liveness::Alive, "alive"), (Liveness::Suspect, "suspect"), (Liveness::Lost, "lost")];
+
+fn state_name(state: JobState) -> &'static str {
+    match state {
+        JobState::Scanning => "scanning",
+        JobState::Running => "running",
+        JobState::Paused => "paused",
+        JobState::Completed => "completed",
+        JobState::PartiallyCompleted => "partially_completed",
+        JobState::Failed => "failed",
+        JobState::Cancelled => "cancelled",
+    }
+}

@@ -1,0 +1,166 @@
+//! The HTTP face: the API as JSON, what changes as a stream of events, metrics, health checks, and the console.
+//!
+//! On a port of its own, since gRPC needs keepalive settings that a shared one would lose. Nothing is decided here: a
+//! route is an RPC ([`routes`]) that is called within the process by its descriptor ([`call`]), so that filters, checks
+//! and refusals are those of gRPC, and what is added there is here by itself.
+
+mod call;
+mod console;
+mod events;
+mod fence;
+mod hub;
+mod listen;
+mod metrics;
+mod openapi;
+mod problem;
+mod query;
+mod routes;
+
+use std::sync::Arc;
+
+use axum::extract::{RawPathParams, RawQuery, Request, State};
+use axum::http::StatusCode;
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get, post};
+use axum::{Json, Router};
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use orbit_proto::json;
+use prost_reflect::DynamicMessage;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tonic::service::Routes;
+
+use crate::core::{Refusal, Violation};
+use crate::grpc::status::refused;
+use crate::grpc::{self, Faces, ServeError};
+use call::Rpc;
+use fence::Fence;
+use hub::Hub;
+use routes::{ROUTES, Verb};
+
+/// Size of a request's body.
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// What every handler needs.
+#[derive(Clone)]
+struct Http {
+    faces: Faces,
+    services: Routes,
+    hub: Hub,
+    streams: Arc<Semaphore>,
+}
+
+/// Puts together what is served, and gives the task that serves it until the coordinator stops.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    faces: Faces,
+    hosts: &[String],
+) -> Result<BoxFuture<'static, ()>, ServeError> {
+    let stop = faces.stop.clone();
+    let services = grpc::routes(&faces).await?;
+    let hub = Hub::start(faces.clone(), faces.meters.clone());
+    let http = Http { faces, services, hub, streams: events::places() };
+    let router = router(http, Fence::new(hosts));
+    Ok(Box::pin(listen::serve(listener, router, stop)))
+}
+
+fn router(http: Http, fence: Fence) -> Router {
+    let mut router = Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics::page))
+        .route("/api/events", get(events::stream))
+        .route("/api/throughput", get(throughput))
+        .route("/api/openapi.json", get(async || Json(openapi::document())));
+    for route in ROUTES {
+        router = router.route(route.path, handler(route));
+    }
+    for (path, asset) in console::assets() {
+        router = router.route(path, get(async move |request: Request| asset.serve(request.headers())));
+    }
+    router
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(fence, fence::stand))
+        .layer(from_fn_with_state(http.faces.meters.clone(), metrics::count))
+        .layer(axum::extract::DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(http)
+}
+
+/// The handler of one route.
+fn handler(route: &'static routes::Route) -> MethodRouter<Http> {
+    let rpc = Rpc::of(route);
+    match route.verb {
+        Verb::Get => {
+            get(async move |State(http): State<Http>, path: RawPathParams, RawQuery(query): RawQuery| {
+                let asked = query::from_query(&rpc.input(), &fields(&path), &pairs(query.as_deref()));
+                answer(&rpc, http, asked).await
+            })
+        }
+        Verb::Post => post(
+            async move |State(http): State<Http>,
+                        path: RawPathParams,
+                        RawQuery(query): RawQuery,
+                        body: Bytes| {
+                let mut asked = query::from_body(&rpc.input(), &fields(&path), &body);
+                if query.is_some_and(|query| !query.is_empty()) {
+                    let problem = "a request that changes something has its fields in its body";
+                    asked = Err(vec![Violation::new("query", problem)]);
+                }
+                answer(&rpc, http, asked).await
+            },
+        ),
+    }
+}
+
+async fn answer(rpc: &Rpc, http: Http, asked: Result<DynamicMessage, Vec<Violation>>) -> Response {
+    let request = match asked {
+        Ok(request) => request,
+        Err(violations) => return problem::of_status(&refused(Refusal::Invalid(violations))),
+    };
+    let answered = rpc.call(http.services, request).await;
+    let shown = answered.and_then(|message| {
+        json::of_dynamic(&message)
+            .map_err(|error| tonic::Status::internal(format!("an answer has no JSON form: {error}")))
+    });
+    match shown {
+        Ok(value) => Json(value).into_response(),
+        Err(status) => problem::of_status(&status),
+    }
+}
+
+fn fields(path: &RawPathParams) -> Vec<(String, String)> {
+    path.iter().map(|(name, text)| (name.to_owned(), text.to_owned())).collect()
+}
+
+/// The parameters of a query, decoded.
+fn pairs(query: Option<&str>) -> Vec<(String, String)> {
+    form_urlencoded::parse(query.unwrap_or_default().as_bytes()).into_owned().collect()
+}
+
+/// Ready is a coordinator whose driver answers.
+async fn ready(State(http): State<Http>) -> Response {
+    match http.faces.inbox.view(|_, _| ()).await {
+        Ok(()) => "ready\n".into_response(),
+        Err(refusal) => (StatusCode::SERVICE_UNAVAILABLE, format!("{refusal}\n")).into_response(),
+    }
+}
+
+async fn throughput(State(http): State<Http>) -> Response {
+    Json(http.hub.throughput()).into_response()
+}
+
+async fn nothing_here(request: Request) -> Response {
+    let path = request.uri().path();
+    let advice = "/api/openapi.json lists every route; the console is at /";
+    problem::refuse(StatusCode::NOT_FOUND, "NO_ROUTE", &format!("nothing is served at {path}"), advice)
+}
+
+async fn wrong_method(request: Request) -> Response {
+    let (method, path) = (request.method(), request.uri().path());
+    let message = format!("{path} does not take {method}");
+    let advice = "reading is GET, changing something is POST; /api/openapi.json lists every route";
+    problem::refuse(StatusCode::METHOD_NOT_ALLOWED, "WRONG_METHOD", &message, advice)
+}

@@ -1,0 +1,96 @@
+//! The table of `/api`: which route is which RPC. Everything else about a route (its parameters, its answer, its entry in
+//! the OpenAPI document) follows from the descriptors, so that a field added to a request works over HTTP by itself.
+
+/// What a route does to the grid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verb {
+    /// Reads. The request's fields are parameters of the query.
+    Get,
+    /// Changes something. The request is the body, as JSON.
+    Post,
+}
+
+/// One route.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Route {
+    /// What it does.
+    pub(crate) verb: Verb,
+    /// Its path; names in braces are fields of the request, one with an asterisk takes the rest of the path.
+    pub(crate) path: &'static str,
+    /// The service of `orbit.v1`.
+    pub(crate) service: &'static str,
+    /// The method.
+    pub(crate) method: &'static str,
+}
+
+const fn get(path: &'static str, service: &'static str, method: &'static str) -> Route {
+    Route { verb: Verb::Get, path, service, method }
+}
+
+const fn post(path: &'static str, service: &'static str, method: &'static str) -> Route {
+    Route { verb: Verb::Post, path, service, method }
+}
+
+/// Every route that is an RPC.
+pub(crate) const ROUTES: &[Route] = &[
+    get("/api/jobs", "JobService", "ListJobs"),
+    post("/api/jobs", "JobService", "CreateJob"),
+    get("/api/jobs/{job_id}", "JobService", "GetJob"),
+    get("/api/jobs/{job_id}/items", "JobService", "ListItems"),
+    post("/api/jobs/{job_id}/pause", "JobService", "PauseJob"),
+    post("/api/jobs/{job_id}/resume", "JobService", "ResumeJob"),
+    post("/api/jobs/{job_id}/cancel", "JobService", "CancelJob"),
+    get("/api/items/{*item_key}", "JobService", "ExplainItem"),
+    get("/api/stars", "StarService", "ListStars"),
+    get("/api/stars/{star_id}", "StarService", "GetStar"),
+    get("/api/stars/{star_id}/health", "HealthService", "GetHealthHistory"),
+    get("/api/stars/{star_id}/containers", "VaultService", "ListContainers"),
+    post("/api/stars/{star_id}/schedule", "StarService", "ScheduleStar"),
+    post("/api/stars/{star_id}/drain", "StarService", "DrainStar"),
+    post("/api/stars/{star_id}/cordon", "StarService", "CordonStar"),
+    post("/api/stars/{star_id}/uncordon", "StarService", "UncordonStar"),
+    get("/api/advisories", "HealthService", "ListAdvisories"),
+    get("/api/guards", "BackpressureService", "ListGuards"),
+    post("/api/guards/{star_id}/limits", "BackpressureService", "SetGuardLimits"),
+    post("/api/guards/{star_id}/pause", "BackpressureService", "PauseGuard"),
+    post("/api/guards/{star_id}/resume", "BackpressureService", "ResumeGuard"),
+    get("/api/penalties", "PenaltyService", "ListPenalties"),
+    post("/api/penalties/clear", "PenaltyService", "ClearPenalties"),
+    get("/api/dead-letters", "DeadLetterService", "ListDeadLetters"),
+    get("/api/dead-letters/{dead_letter_id}", "DeadLetterService", "GetDeadLetter"),
+    post("/api/dead-letters/retry", "DeadLetterService", "RetryDeadLetters"),
+    post("/api/dead-letters/discard", "DeadLetterService", "DiscardDeadLetters"),
+    get("/api/bulletins", "BulletinService", "ListBulletins"),
+    post("/api/bulletins/acknowledge", "BulletinService", "AcknowledgeBulletins"),
+    get("/api/provenance", "ProvenanceService", "ListEvents"),
+    get("/api/snapshots", "VaultService", "ListSnapshots"),
+    get("/api/snapshots/{snapshot_id}", "VaultService", "GetSnapshot"),
+    get("/api/snapshots/{snapshot_id}/entries", "VaultService", "ListSnapshotEntries"),
+    get("/api/chunks/{chunk_hash}", "VaultService", "LocateChunk"),
+];
+
+/// The names in braces.
+pub(crate) fn path_fields(path: &str) -> impl Iterator<Item = &str> {
+    let parts = path.split('{').skip(1);
+    parts.filter_map(|part| part.split_once('}')).map(|(name, _)| name.trim_start_matches('*'))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::http::call::Rpc;
+
+    #[test]
+    fn every_route_is_an_rpc_and_its_path_names_fields_of_the_request() {
+        let mut seen = BTreeSet::new();
+        for route in ROUTES {
+            let rpc = Rpc::of(route);
+            for name in path_fields(route.path) {
+                assert!(rpc.input().get_field_by_name(name).is_some(), "{route:?} has no field {name}");
+            }
+            assert!(seen.insert((route.verb == Verb::Get, route.path)), "{route:?} is there twice");
+        }
+    }
+}
