@@ -80,6 +80,7 @@ async fn run(command: Command, url: &str, output: Output) -> Result<Outcome, Cli
     match command {
         Command::Copy(args) => Box::pin(copy::run(args, output)).await.map_err(CliError::within_this_process),
         Command::Demo(args) => Box::pin(demo::run(args, output)).await.map_err(CliError::within_this_process),
+        Command::Ping(args) => commands::ping(args.url.as_deref().unwrap_or(url), output).await,
         Command::Job(_)
         | Command::Star(_)
         | Command::Guard(_)

@@ -5,6 +5,7 @@
 //! waited for.
 
 pub mod client;
+pub mod cluster;
 pub mod deadline;
 pub mod fuzz;
 pub mod grid;

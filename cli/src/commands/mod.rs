@@ -8,6 +8,7 @@ mod health;
 pub(crate) mod job;
 mod pages;
 mod penalties;
+mod ping;
 mod provenance;
 mod reconnect;
 mod star;
@@ -21,12 +22,14 @@ use crate::outcome::Outcome;
 use crate::output::Output;
 
 pub(crate) use self::dead_letters::{Places, note_all as note_dead_letters};
+pub(crate) use self::ping::ping;
 pub(crate) use self::star::state_line as star_line;
 
 /// Carries out a command that needs a coordinator.
 pub(crate) async fn run(command: Command, client: &Client, output: Output) -> Result<Outcome, CliError> {
     match command {
         Command::Copy(_) | Command::Demo(_) => unreachable!("copy and demo bring their own coordinator"),
+        Command::Ping(_) => unreachable!("ping may ask somebody else"),
         Command::Job(command) => Box::pin(job::run(command, client, output)).await,
         Command::Star(command) => Box::pin(star::run(command, client, output)).await,
         Command::Guard(command) => guard::run(command, client, output).await,
