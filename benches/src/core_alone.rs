@@ -178,6 +178,7 @@ fn create_job() -> Command {
         layout: orbit_shared::words::Layout::Files,
         snapshot: None,
         tags: Vec::new(),
+        caller: None,
     };
     Command::CreateJob { spec: Box::new(spec), request_id: String::new(), violations: Vec::new() }
 }

@@ -13,6 +13,7 @@ use crate::entry::Entry;
 pub use crate::health_monitor::AdvisoryKind;
 use crate::health_monitor::HealthSample;
 use crate::lifecycle::LifecycleState;
+use crate::trace_context::TraceContext;
 use crate::vault_call::{VaultCall, VaultProblem, VaultReply};
 use crate::words::{AssignmentId, Epoch, JobId, Layout, SnapshotId, StarId};
 
@@ -310,6 +311,9 @@ pub struct Assignment {
     /// The directories of the tree are done already and keep their modification times.
     #[serde(default)]
     pub keeps_directory_times: bool,
+    /// The span that the work on it is part of.
+    #[serde(default)]
+    pub trace: Option<TraceContext>,
 }
 
 /// A tree to list.
@@ -329,6 +333,8 @@ pub struct ScanRequest {
     pub resume_after: Option<Vec<u8>>,
     /// List the tree of this snapshot in the Star's vault instead of a directory; the path lies in that tree.
     pub snapshot: Option<SnapshotId>,
+    /// The span that the scan is part of.
+    pub trace: Option<TraceContext>,
 }
 
 /// What the coordinator says.

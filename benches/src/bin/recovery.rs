@@ -139,6 +139,7 @@ fn job(items: u64) -> Result<JobRecord, Problem> {
         layout: orbit_shared::words::Layout::Files,
         snapshot: None,
         tags: Vec::new(),
+        caller: None,
     };
     Ok(JobRecord {
         id: JOB,

@@ -52,6 +52,7 @@ impl Core {
                 exclude: job.record.spec.exclude.clone(),
                 resume_after: job.record.scan.cursor.clone().map(serde_bytes::ByteBuf::into_vec),
                 snapshot: job.record.spec.snapshot,
+                trace: Some(job.record.trace()),
             };
             fx.actions.push(Action::Send { session, message: CoordinatorMessage::StartScan(request) });
         }

@@ -7,7 +7,9 @@ use orbit_proto::v1;
 use orbit_proto::v1::job_service_server::JobService;
 use orbit_shared::penalization::PenaltyConfig;
 use orbit_shared::prioritizer::PrioritizerKind;
+use orbit_shared::trace_context::{TRACEPARENT, TraceContext};
 use orbit_shared::words::{ItemId, JobId, Layout, SnapshotId, StarId};
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 use super::status::{refused, store_failed};
@@ -42,10 +44,12 @@ impl Faces {
         &self,
         spec: Option<v1::JobSpec>,
         request_id: String,
+        caller: Option<TraceContext>,
     ) -> Result<v1::Job, Status> {
         let mut violations = Vec::new();
         let spec = read_spec(spec, &mut violations);
         let Some(spec) = spec else { return Err(refused(Refusal::Invalid(violations))) };
+        let spec = JobSpec { caller, ..spec };
         self.job_command(Command::CreateJob { spec: Box::new(spec), request_id, violations }).await
     }
 
@@ -54,6 +58,11 @@ impl Faces {
         let read = tokio::task::spawn_blocking(move || store.item(id)).await;
         read.map_err(|_| refused(stopping()))?.map_err(|error| store_failed(&error))
     }
+}
+
+/// The span of whoever calls. One that cannot be read is none, as the recommendation says.
+pub(super) fn caller(metadata: &MetadataMap) -> Option<TraceContext> {
+    TraceContext::parse(metadata.get(TRACEPARENT)?.to_str().ok()?).ok()
 }
 
 fn stopping() -> Refusal {
@@ -70,8 +79,9 @@ impl JobService for Faces {
         &self,
         request: Request<v1::CreateJobRequest>,
     ) -> Result<Response<v1::CreateJobResponse>, Status> {
+        let caller = caller(request.metadata());
         let request = request.into_inner();
-        let job = self.create_job_as(request.spec, request.request_id).await?;
+        let job = self.create_job_as(request.spec, request.request_id, caller).await?;
         Ok(Response::new(v1::CreateJobResponse { job: Some(job) }))
     }
 
@@ -324,6 +334,7 @@ fn read_spec(spec: Option<v1::JobSpec>, violations: &mut Vec<Violation>) -> Opti
         layout,
         snapshot,
         tags: spec.tags,
+        caller: None,
     })
 }
 

@@ -48,6 +48,7 @@ fn job() -> JobRecord {
             layout: orbit_shared::words::Layout::Files,
             snapshot: None,
             tags: Vec::new(),
+            caller: None,
         },
         request_id: "r".to_owned(),
         create_time: WallTime::UNIX_EPOCH,

@@ -55,6 +55,7 @@ pub(crate) fn assignment(id: u64, item_count: u64) -> Assignment {
         layout: Layout::Files,
         source_snapshot: None,
         keeps_directory_times: false,
+        trace: None,
     }
 }
 
@@ -152,6 +153,7 @@ fn scan(id: u64) -> CoordinatorMessage {
         exclude: Vec::new(),
         resume_after: None,
         snapshot: None,
+        trace: None,
     })
 }
 

@@ -89,6 +89,7 @@ impl World {
                 layout: orbit_shared::words::Layout::Files,
                 snapshot: None,
                 tags: Vec::new(),
+                caller: None,
             };
             self.operator.wishes.push(Wish { request: format!("wish-{index}"), spec, job: None });
         }

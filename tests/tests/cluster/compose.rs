@@ -155,7 +155,7 @@ async fn the_documented_command_runs_a_job(cluster: &Cluster, source: &Path) {
 
 /// The coordinator's ports are open on this machine's loopback address and nowhere else.
 async fn the_published_ports_answer(cluster: &Cluster) {
-    let answers = Grpcurl::new(&cluster.address()).call("orbit.v1.StarService/ListStars", &json!({})).await;
+    let answers = Grpcurl::new(&cluster.address()).call("StarService/ListStars", &json!({})).await;
     let answers = answers.unwrap_or_else(|problem| panic!("{problem}"));
     let names: Vec<_> =
         answers[0]["stars"].as_array().expect("Stars").iter().map(|star| &star["starId"]).collect();

@@ -9,6 +9,7 @@ mod fuzz;
 mod guards;
 mod refusals;
 mod settings;
+mod telemetry;
 mod three_processes;
 mod vault;
 mod vault_faults;

@@ -222,6 +222,7 @@ pub(super) fn spec(source: &str, destinations: &[&str]) -> JobSpec {
         layout: orbit_shared::words::Layout::Files,
         snapshot: None,
         tags: Vec::new(),
+        caller: None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use orbit_shared::session::{AssignedItem, Assignment, CoordinatorMessage, ScanRequest, limits};
+use orbit_shared::trace_context::TraceContext;
 use orbit_shared::words::{AssignmentId, Epoch, JobId};
 
 use super::{assignment_ids_to_wire, lifecycle_from_wire, lifecycle_message, star_id_from_wire};
@@ -133,6 +134,7 @@ impl From<Assignment> for v1::SessionAssignment {
             layout: layout_to_wire(assignment.layout).into(),
             source_snapshot_id: snapshot_id_to_wire(assignment.source_snapshot),
             keeps_directory_times: assignment.keeps_directory_times,
+            trace_parent: trace_to_wire(assignment.trace),
         }
     }
 }
@@ -164,6 +166,7 @@ impl TryFrom<v1::SessionAssignment> for Assignment {
             layout: layout_from_wire("layout", wire.layout)?,
             source_snapshot: optional_snapshot_id("source_snapshot_id", &wire.source_snapshot_id)?,
             keeps_directory_times: wire.keeps_directory_times,
+            trace: trace_from_wire(&wire.trace_parent),
         })
     }
 }
@@ -194,6 +197,7 @@ impl From<ScanRequest> for v1::SessionScan {
             exclude: scan.exclude,
             resume_after: scan.resume_after.map(Bytes::from),
             snapshot_id: snapshot_id_to_wire(scan.snapshot),
+            trace_parent: trace_to_wire(scan.trace),
         }
     }
 }
@@ -210,6 +214,16 @@ impl TryFrom<v1::SessionScan> for ScanRequest {
             exclude: bounded("exclude", wire.exclude, limits::SCAN_GLOBS_MAX)?,
             resume_after: wire.resume_after.map(|path| confined_path("resume_after", path)).transpose()?,
             snapshot: optional_snapshot_id("snapshot_id", &wire.snapshot_id)?,
+            trace: trace_from_wire(&wire.trace_parent),
         })
     }
+}
+
+fn trace_to_wire(trace: Option<TraceContext>) -> String {
+    trace.map(|trace| trace.to_string()).unwrap_or_default()
+}
+
+/// One that cannot be read is none: no work fails because of how it is watched.
+fn trace_from_wire(text: &str) -> Option<TraceContext> {
+    TraceContext::parse(text).ok()
 }
