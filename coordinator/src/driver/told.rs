@@ -72,7 +72,7 @@ impl Told {
                 }
                 Change::RemoveAssignment(id) => {
                     let given = self.assignments.remove(id);
-                    telling.spans.extend(given.map(|given| assignment_span(*id, given, now)));
+                    telling.spans.extend(given.map(|given| assignment_span(*id, &given, now)));
                 }
                 Change::PutBulletin(bulletin) if bulletin.id > self.last_bulletin => {
                     self.last_bulletin = bulletin.id;
@@ -222,7 +222,7 @@ fn job_span(record: &JobRecord) -> Option<EndedSpan> {
     })
 }
 
-fn assignment_span(id: AssignmentId, given: Given, now: WallTime) -> EndedSpan {
+fn assignment_span(id: AssignmentId, given: &Given, now: WallTime) -> EndedSpan {
     EndedSpan {
         name: "assignment",
         kind: Kind::Internal,

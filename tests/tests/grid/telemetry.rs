@@ -173,6 +173,32 @@ async fn a_job_of_nobody_in_particular_has_a_trace_of_its_own() {
 }
 
 #[tokio::test]
+async fn the_command_line_passes_the_trace_of_its_caller_on() {
+    let (endpoint, mut arrived) = collector().await;
+    let grid = traced_grid(&endpoint).await;
+    plant_files(&grid.root("star-1").join("tree"), 3, 2000, 5);
+    let caller = TraceContext::root(b"a script");
+    let place = |star: &str| format!("{star}:{}", grid.root(star).join("tree").display());
+    let mut command = tokio::process::Command::new(orbit_tests::programs::program("orbit"));
+    command.args(["job", "create", &place("star-1"), &place("star-2"), "--wait"]);
+    command.args(["--coordinator", &format!("http://{}", grid.address())]);
+    command.env("TRACEPARENT", caller.to_string());
+    let output = within("orbit job create", command.output()).await.expect("it starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let spans = within("the span of the job", async {
+        let mut spans = Vec::new();
+        while spans.iter().all(|span: &Span| span.name != "job") {
+            spans.push(arrived.recv().await.expect("the collector runs").1);
+        }
+        spans
+    })
+    .await;
+    let job = spans.iter().find(|span| span.name == "job").expect("it was waited for");
+    assert_eq!(job.trace_id, caller.trace_id().to_be_bytes());
+    assert_eq!(job.parent_span_id, caller.span_id().to_be_bytes());
+}
+
+#[tokio::test]
 async fn a_collector_that_is_not_there_holds_nothing_up_and_is_told_once() {
     // Bound and dropped: nobody listens there now.
     let nobody =
