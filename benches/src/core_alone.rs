@@ -180,6 +180,7 @@ fn create_job() -> Command {
         tags: Vec::new(),
         limits: Default::default(),
         bandwidth_windows: Vec::new(),
+        caller: None,
     };
     Command::CreateJob { spec: Box::new(spec), request_id: String::new(), violations: Vec::new() }
 }

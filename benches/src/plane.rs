@@ -131,7 +131,7 @@ async fn pull(channel: Channel, open: Open, path: Vec<u8>, size: u64) -> Result<
     requests.send(encode_open(open)).await?;
     requests.send(encode_fetches(fetches)).await?;
     drop(requests);
-    let mut responses = PullStream::open(channel, waiting).await?;
+    let mut responses = PullStream::open(channel, waiting, None).await?;
     let mut received = 0;
     while let Some(response) = responses.message().await? {
         let parcel = decode_parcel(response).map_err(|malformed| malformed.0)?;

@@ -13,6 +13,7 @@ use orbit_proto::v1::provenance_service_client::ProvenanceServiceClient;
 use orbit_proto::v1::star_service_client::StarServiceClient;
 use orbit_proto::v1::vault_service_client::VaultServiceClient;
 use tonic::transport::{Channel, Endpoint};
+use tonic_health::pb::health_client::HealthClient;
 
 use crate::errors::CliError;
 
@@ -97,6 +98,11 @@ impl Client {
 
     pub(crate) fn backups(&self) -> BackupServiceClient<Channel> {
         BackupServiceClient::new(self.channel.clone())
+    }
+
+    /// Asks a server of any kind whether it serves, by the protocol that all of gRPC shares.
+    pub(crate) fn serving(&self) -> HealthClient<Channel> {
+        HealthClient::new(self.channel.clone())
     }
 
     pub(crate) fn health(&self) -> HealthServiceClient<Channel> {

@@ -83,6 +83,7 @@ async fn run(command: Command, url: &str, output: Output) -> Result<Outcome, Cli
         Command::Demo(args) => Box::pin(demo::run(args, output)).await.map_err(CliError::within_this_process),
         Command::Completions(args) => manual::completions(args.shell, output),
         Command::Man(args) => manual::pages(&args.directory, output),
+        Command::Ping(args) => commands::ping(args.url.as_deref().unwrap_or(url), output).await,
         Command::Job(_)
         | Command::Star(_)
         | Command::Guard(_)

@@ -216,3 +216,20 @@ fn help_and_version_name_what_they_should() {
         text(&["--print-config"]).contains("coordinator = \"http://127.0.0.1:1\"  # env ORBIT_COORDINATOR")
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_probe_learns_whether_a_coordinator_or_a_star_serves_from_the_exit_code_alone() {
+    let grid = TestGrid::start().await;
+    assert_eq!(grid.text(&["ping"]).await, format!("{} serves\n", grid.url));
+    let stars = grid.json(&["star", "ls"]).await;
+    let star = stars["stars"][0]["dataAddress"].as_str().unwrap().to_owned();
+    assert_eq!(grid.json(&["ping", &star]).await["status"], "SERVING");
+    let url = grid.url.clone();
+    grid.stop().await;
+
+    // Probes of containers take 0 for well and 1 for ill; all else means something of its own to them.
+    let output = command(&url, &["ping"]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains(&format!("nobody serves at {url}")), "{text}");
+}

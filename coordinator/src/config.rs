@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use orbit_shared::settings::parse_duration;
+use orbit_telemetry::{LogFormat, Spans};
 
 use crate::core::CoreConfig;
 use crate::net::Tcp;
@@ -46,6 +47,12 @@ pub struct CoordinatorFlags {
     /// Listen on an address that other machines can reach although nothing is encrypted
     #[arg(long)]
     pub insecure_plaintext: bool,
+    /// Send spans of jobs and assignments to this OTLP collector over gRPC, for example http://127.0.0.1:4317
+    #[arg(long, value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
+    /// Form of the log lines on standard error; RUST_LOG says which lines
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub log_format: LogFormat,
 }
 
 impl From<CoordinatorFlags> for CoordinatorOptions {
@@ -66,6 +73,8 @@ impl From<CoordinatorFlags> for CoordinatorOptions {
             },
             is_plaintext_allowed: flags.insecure_plaintext,
             network: Arc::new(Tcp),
+            // Whoever has a runtime makes them of `otlp_endpoint`.
+            spans: Spans::default(),
         }
     }
 }

@@ -1,14 +1,14 @@
 //! The `orbit-coordinator` program: settings, log lines on standard error, signals; everything else is the library.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
 use orbit_coordinator::config::CoordinatorFlags;
 use orbit_coordinator::{CoordinatorHandle, CoordinatorOptions, StartError, start};
 use orbit_shared::settings::parse_layered;
+use orbit_telemetry::{Exporting, Identity, Spans, start_log};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 const EXIT_USAGE: u8 = 2;
 
@@ -35,17 +35,10 @@ fn main() -> ExitCode {
         Ok(flags) => flags,
         Err(error) => error.exit(),
     };
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")))
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
-    // One line for the operator instead of a stack.
-    std::panic::set_hook(Box::new(|panic| tracing::error!("a bug: {panic}")));
+    start_log(flags.log_format);
     match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => {
-            let code = runtime.block_on(run(flags.into()));
+            let code = runtime.block_on(run(flags));
             // A disk that hangs may hold a blocking thread for ever.
             runtime.shutdown_background();
             code
@@ -54,7 +47,27 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(options: CoordinatorOptions) -> ExitCode {
+async fn run(flags: CoordinatorFlags) -> ExitCode {
+    let spans = match flags.otlp_endpoint.as_deref().map(|endpoint| Exporting::start(endpoint, identity())) {
+        None => Spans::default(),
+        Some(Ok(exporting)) => Spans::to(exporting),
+        Some(Err(error)) => return complain(&error.to_string(), EXIT_USAGE),
+    };
+    let code = serve(CoordinatorOptions { spans: spans.clone(), ..flags.into() }).await;
+    spans.close().await;
+    code
+}
+
+/// Under which name a collector shows what this program did.
+fn identity() -> Identity {
+    Identity {
+        service: "orbit-coordinator",
+        version: env!("CARGO_PKG_VERSION"),
+        instance: "coordinator".to_owned(),
+    }
+}
+
+async fn serve(options: CoordinatorOptions) -> ExitCode {
     let handle = match start(options).await {
         Ok(handle) => handle,
         Err(error @ StartError::Options(_)) => return complain(&error.to_string(), EXIT_USAGE),

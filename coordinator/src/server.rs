@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use orbit_shared::capability::{CapabilityError, CapabilitySigner};
+use orbit_telemetry::Spans;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -42,6 +43,8 @@ pub struct CoordinatorOptions {
     pub is_plaintext_allowed: bool,
     /// What gRPC is served on.
     pub network: Arc<dyn Network>,
+    /// Where spans of jobs and assignments go, if anywhere.
+    pub spans: Spans,
 }
 
 impl CoordinatorOptions {
@@ -56,6 +59,7 @@ impl CoordinatorOptions {
             core: CoreConfig::default(),
             is_plaintext_allowed: false,
             network: Arc::new(Tcp),
+            spans: Spans::default(),
         }
     }
 }
@@ -174,7 +178,14 @@ pub async fn start(options: CoordinatorOptions) -> Result<CoordinatorHandle, Sta
     let provenance = Arc::new(ProvenanceLog::open(&options.data_dir.join(PROVENANCE_DIRECTORY))?);
     let signer = CapabilitySigner::generate()?;
     let meters = Arc::new(Meters::new());
-    let recovered = Driver::recover(options.core, store.clone(), provenance.clone(), signer, meters.clone());
+    let recovered = Driver::recover(
+        options.core,
+        store.clone(),
+        provenance.clone(),
+        signer,
+        meters.clone(),
+        options.spans,
+    );
     let (driver, inbox) = recovered?;
     let (stop, driver_stop) = (CancellationToken::new(), CancellationToken::new());
     let backups = options.backup_dir.unwrap_or_else(|| options.data_dir.join("backups"));

@@ -15,7 +15,8 @@ fn baseline() -> PathBuf {
 
 /// What must not change, an element a line.
 fn elements() -> BTreeSet<String> {
-    let pool = DescriptorPool::decode(orbit_proto::FILE_DESCRIPTOR_SET).expect("the build compiled the descriptors");
+    let pool =
+        DescriptorPool::decode(orbit_proto::FILE_DESCRIPTOR_SET).expect("the build compiled the descriptors");
     let mut elements = BTreeSet::new();
     let is_ours = |package: &str| package == "orbit.v1";
     for message in pool.all_messages().filter(|message| is_ours(message.package_name())) {
@@ -23,7 +24,12 @@ fn elements() -> BTreeSet<String> {
     }
     for enumeration in pool.all_enums().filter(|enumeration| is_ours(enumeration.package_name())) {
         for value in enumeration.values() {
-            elements.insert(format!("value {}.{} = {}", enumeration.full_name(), value.name(), value.number()));
+            elements.insert(format!(
+                "value {}.{} = {}",
+                enumeration.full_name(),
+                value.name(),
+                value.number()
+            ));
         }
     }
     for service in pool.services().filter(|service| is_ours(service.package_name())) {

@@ -28,5 +28,6 @@ pub mod semantic;
 pub mod session;
 pub mod settings;
 pub mod time;
+pub mod trace_context;
 pub mod vault_call;
 pub mod words;

@@ -15,6 +15,7 @@ use crate::filter::FileLimits;
 pub use crate::health_monitor::AdvisoryKind;
 use crate::health_monitor::HealthSample;
 use crate::lifecycle::LifecycleState;
+use crate::trace_context::TraceContext;
 use crate::vault_call::{VaultCall, VaultProblem, VaultReply};
 use crate::words::{AssignmentId, Epoch, JobId, Layout, SnapshotId, StarId};
 
@@ -319,6 +320,9 @@ pub struct Assignment {
     /// The directories of the tree are done already and keep their modification times.
     #[serde(default)]
     pub keeps_directory_times: bool,
+    /// The span that the work on it is part of.
+    #[serde(default)]
+    pub trace: Option<TraceContext>,
 }
 
 /// A tree to list.
@@ -340,6 +344,8 @@ pub struct ScanRequest {
     pub snapshot: Option<SnapshotId>,
     /// Which regular files are listed.
     pub limits: FileLimits,
+    /// The span that the scan is part of.
+    pub trace: Option<TraceContext>,
 }
 
 /// What the coordinator says.

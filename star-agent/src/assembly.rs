@@ -48,7 +48,8 @@ pub(crate) async fn assemble(
     let store = open_packed(vault).await?;
     let transfers =
         TransferServer::new(star_id(), Arc::clone(&roots), keys, Arc::clone(&meters), serving.clone())
-            .with_vault(Arc::clone(&store));
+            .with_vault(Arc::clone(&store))
+            .with_spans(options.spans.clone());
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_service_status("orbit.v1.TransferService", tonic_health::ServingStatus::Serving).await;
     let damaged = |error: tonic_reflection::server::Error| StarError::Reflection(error.to_string());
@@ -69,9 +70,9 @@ pub(crate) async fn assemble(
         .add_service(reflection().build_v1alpha().map_err(damaged)?);
     let (identity, checkpoints) = (vault.identity(), vault.checkpoints()?);
     let (reads, counts, network) = (Arc::clone(&roots), Arc::clone(&meters), Arc::clone(&options.network));
-    let sink = Sink::new(star_id(), identity, reads, counts, checkpoints, network);
+    let sink = Sink::new(star_id(), identity, reads, counts, checkpoints, network, options.spans.clone());
     let (counts, network) = (Arc::clone(&meters), Arc::clone(&options.network));
-    let packed_sink = PackedSink::new(star_id(), Arc::clone(&store), counts, network);
+    let packed_sink = PackedSink::new(star_id(), Arc::clone(&store), counts, network, options.spans.clone());
     let vault_calls = VaultCalls::new(star_id(), store, Arc::clone(&options.network));
     let registry = SemanticRegistry::built_in();
     // Only the path is looked at: reading the head of every file would make a scan as slow as a copy of small files.

@@ -13,6 +13,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use orbit_shared::session::{Root, limits};
 use orbit_shared::settings::parse_duration;
 use orbit_shared::words::StarId;
+use orbit_telemetry::{LogFormat, Spans};
 
 use crate::net::{Network, Tcp};
 
@@ -52,6 +53,12 @@ pub struct StarFlags {
     /// Listen on an address that other machines can reach although nothing is encrypted
     #[arg(long)]
     pub insecure_plaintext: bool,
+    /// Send spans of scans, assignments and pulls to this OTLP collector over gRPC, for example http://127.0.0.1:4317
+    #[arg(long, value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
+    /// Form of the log lines on standard error; RUST_LOG says which lines
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub log_format: LogFormat,
 }
 
 /// A root as a flag.
@@ -81,6 +88,8 @@ pub struct StarOptions {
     pub is_plaintext_allowed: bool,
     /// What it is reached by, and reaches others by.
     pub network: Arc<dyn Network>,
+    /// Where spans of scans, assignments and pulls go, if anywhere.
+    pub spans: Spans,
 }
 
 impl StarOptions {
@@ -97,6 +106,7 @@ impl StarOptions {
             drain_timeout: Duration::from_secs(30),
             is_plaintext_allowed: false,
             network: Arc::new(Tcp),
+            spans: Spans::default(),
         }
     }
 }
@@ -114,6 +124,8 @@ impl From<StarFlags> for StarOptions {
             drain_timeout: flags.drain_timeout,
             is_plaintext_allowed: flags.insecure_plaintext,
             network: Arc::new(Tcp),
+            // Whoever has a runtime makes them of `otlp_endpoint`.
+            spans: Spans::default(),
         }
     }
 }

@@ -1,16 +1,16 @@
 //! The `orbit-star` program: settings, log lines on standard error, signals; everything else is the library.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser as _};
 use orbit_shared::settings::parse_layered;
 use orbit_star::vault_tool::VaultFlags;
 use orbit_star::{ExitReport, StarError, StarFlags, StarHandle, StarOptions, start};
+use orbit_telemetry::{Exporting, Identity, Spans, start_log};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
-use tracing_subscriber::EnvFilter;
 
 const EXIT_USAGE: u8 = 2;
 
@@ -41,18 +41,11 @@ fn main() -> ExitCode {
         Ok(flags) => flags,
         Err(error) => error.exit(),
     };
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")))
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
-    // One line for the operator instead of a stack.
-    std::panic::set_hook(Box::new(|panic| tracing::error!("a bug: {panic}")));
+    start_log(flags.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     match runtime {
         Ok(runtime) => {
-            let code = runtime.block_on(run(flags.into()));
+            let code = runtime.block_on(run(flags));
             // A file system that hangs may hold a blocking thread for ever.
             runtime.shutdown_background();
             code
@@ -73,7 +66,23 @@ fn look_after_vault() -> ExitCode {
     }
 }
 
-async fn run(options: StarOptions) -> ExitCode {
+async fn run(flags: StarFlags) -> ExitCode {
+    let identity = Identity {
+        service: "orbit-star",
+        version: env!("CARGO_PKG_VERSION"),
+        instance: flags.star_id.to_string(),
+    };
+    let spans = match flags.otlp_endpoint.as_deref().map(|endpoint| Exporting::start(endpoint, identity)) {
+        None => Spans::default(),
+        Some(Ok(exporting)) => Spans::to(exporting),
+        Some(Err(error)) => return complain(&error.to_string(), EXIT_USAGE),
+    };
+    let code = shine(StarOptions { spans: spans.clone(), ..flags.into() }).await;
+    spans.close().await;
+    code
+}
+
+async fn shine(options: StarOptions) -> ExitCode {
     let mut handle = match start(options, CancellationToken::new()).await {
         Ok(handle) => handle,
         Err(error @ (StarError::Options(_) | StarError::Coordinator(_))) => {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use orbit_shared::words::{JobId, SnapshotId, StarId};
+use orbit_telemetry::Spans;
 
 use crate::grpc::transfer_client::{Connections, PullError};
 use crate::limits::{SEGMENT_BYTES, STALL_TIMEOUT};
@@ -42,8 +43,8 @@ pub async fn read_file(
         destination_star: grant.reader,
         snapshot: Some(grant.snapshot),
     };
-    let connections = Connections::new(Arc::new(Tcp));
-    let mut pull = connections.pull(&grant.address, open).await.map_err(words)?;
+    let connections = Connections::new(Arc::new(Tcp), Spans::default());
+    let mut pull = connections.pull(&grant.address, open, None).await.map_err(words)?;
     let (mut offset, mut size) = (0, u64::MAX);
     let mut id = 0;
     while offset < size {

@@ -138,7 +138,9 @@ pub async fn start(options: StarOptions, shutdown: CancellationToken) -> Result<
     let core = StarCore::new(core_config(&options, &vault, local_addr), clock.now());
     let probe = HealthProbe::new(&options.roots, health_config());
     let network = options.network;
-    let world = Surroundings { clock, plane: parts.plane, vault, network, coordinators, keys };
+    let spans = options.spans;
+    let star = options.star_id;
+    let world = Surroundings { star, clock, plane: parts.plane, vault, network, coordinators, keys, spans };
     let (driver, inbox) = Driver::new(core, world, probe);
     let stop = shutdown.child_token();
     let task = tokio::spawn(run(driver, parts.router, listener, serving, stop.clone()));
@@ -210,7 +212,8 @@ async fn clean_leftovers(vault: &Arc<Vault>, plane: Arc<dyn DataPlane>) {
     let vault = Arc::clone(vault);
     let cleaning = tokio::task::spawn_blocking(move || {
         for assignment in vault.leftovers()? {
-            info!("cleaning up after assignment {}, which an earlier process left", assignment.id);
+            let (id, job) = (assignment.id.0, assignment.job.0);
+            info!(assignment = id, job, "cleaning up after work that an earlier process left");
             plane.clean_temporaries(&assignment);
             vault.forget(assignment.id)?;
         }

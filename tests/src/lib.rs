@@ -6,6 +6,7 @@
 
 pub mod browser;
 pub mod client;
+pub mod cluster;
 pub mod deadline;
 pub mod fuzz;
 pub mod grid;

@@ -81,7 +81,7 @@ fn every_crate_keeps_the_lints_of_the_workspace() {
 
 #[test]
 fn scripts_are_bash_that_parses() {
-    for script in ["scripts/test", ".ci/run"] {
+    for script in ["scripts/test", "scripts/base-image", "scripts/image", "scripts/deb", ".ci/run"] {
         let status = std::process::Command::new("bash").arg("-n").arg(root().join(script)).status();
         assert!(status.expect("bash starts").success(), "{script}");
     }

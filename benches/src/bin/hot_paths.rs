@@ -146,6 +146,7 @@ fn assign(number: u64, entries: &[orbit_shared::entry::Entry]) -> Assignment {
         layout: orbit_shared::words::Layout::Files,
         source_snapshot: None,
         keeps_directory_times: false,
+        trace: None,
     }
 }
 

@@ -141,6 +141,7 @@ fn job(items: u64) -> Result<JobRecord, Problem> {
         tags: Vec::new(),
         limits: Default::default(),
         bandwidth_windows: Vec::new(),
+        caller: None,
     };
     Ok(JobRecord {
         id: JOB,

@@ -142,6 +142,8 @@ pub(crate) struct EventsArgs {
     /// The events of single items too, which are many.
     #[arg(long)]
     pub(crate) items: bool,
+    /// Ask whether a coordinator or a Star serves, as health probes do: exits 0, or 1 with the reason.
+    Ping(PingArgs),
 }
 
 const BACKUP_HELP: &str = "\
@@ -155,6 +157,14 @@ pub(crate) struct BackupArgs {
     /// Name of the backup's directory [default: made from the time].
     #[arg(value_name = "NAME", default_value = "", hide_default_value = true)]
     pub(crate) name: String,
+}
+
+/// Arguments of `orbit ping`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct PingArgs {
+    /// Whom to ask, a coordinator or a Star, for example http://127.0.0.1:7200 [default: the coordinator].
+    #[arg(value_name = "URL")]
+    pub(crate) url: Option<String>,
 }
 
 /// What to move and how, for `copy` as for `job create`.

@@ -9,6 +9,7 @@ mod health;
 pub(crate) mod job;
 mod pages;
 mod penalties;
+mod ping;
 mod provenance;
 mod reconnect;
 mod star;
@@ -23,13 +24,14 @@ use crate::outcome::Outcome;
 use crate::output::Output;
 
 pub(crate) use self::dead_letters::{Places, note_all as note_dead_letters};
+pub(crate) use self::ping::ping;
 pub(crate) use self::star::state_line as star_line;
 
 /// Carries out a command that needs a coordinator.
 pub(crate) async fn run(command: Command, client: &Client, output: Output) -> Result<Outcome, CliError> {
     match command {
-        Command::Copy(_) | Command::Demo(_) | Command::Completions(_) | Command::Man(_) => {
-            unreachable!("these need no coordinator, or bring their own")
+        Command::Copy(_) | Command::Demo(_) | Command::Completions(_) | Command::Man(_) | Command::Ping(_) => {
+            unreachable!("these need no coordinator, bring their own, or may ask somebody else")
         }
         Command::Job(command) => Box::pin(job::run(command, client, output)).await,
         Command::Star(command) => Box::pin(star::run(command, client, output)).await,

@@ -278,6 +278,7 @@ impl Core {
             // Files go before the directories, unless they are tried again.
             keeps_directory_times: record.scan.is_done
                 && record.tallies[destination as usize].open_directories == 0,
+            trace: Some(record.trace().child("assignment", id.0)),
         };
         fx.actions.push(Action::Assign { session, assignment, destination_star: place.star_id.clone() });
     }

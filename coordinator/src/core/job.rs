@@ -11,6 +11,7 @@ use orbit_shared::filter::FileLimits;
 use orbit_shared::penalization::{PenaltyBox, PenaltyConfig};
 use orbit_shared::prioritizer::{ComposablePrioritizer, PrioritizerKind};
 use orbit_shared::time::{Monotonic, WallTime};
+use orbit_shared::trace_context::TraceContext;
 use orbit_shared::words::{ItemId, JobId, Layout, SnapshotId, StarId};
 use serde::{Deserialize, Serialize};
 
@@ -64,6 +65,9 @@ pub struct JobSpec {
     /// Other limits of bandwidth at some times of the day.
     #[serde(default)]
     pub bandwidth_windows: Vec<BandwidthWindow>,
+    /// The span of whoever asked, of which the job's is a part.
+    #[serde(default)]
+    pub caller: Option<TraceContext>,
 }
 
 impl JobSpec {
@@ -221,6 +225,15 @@ impl JobRecord {
             (None, Some(_), _) => JobState::Paused,
             (None, None, false) => JobState::Scanning,
             (None, None, true) => JobState::Running,
+        }
+    }
+
+    /// The span of the whole job: part of its caller's, or the first one of a trace that no other job has.
+    pub fn trace(&self) -> TraceContext {
+        let number = self.id.0;
+        match self.spec.caller {
+            Some(caller) => caller.child("job", number),
+            None => TraceContext::root(format!("job {number} {}", self.create_time.as_nanos()).as_bytes()),
         }
     }
 

@@ -141,6 +141,7 @@ impl Core {
             resume_after: None,
             snapshot: spec.snapshot,
             limits: spec.limits,
+            trace: None,
         };
         let plan = Plan {
             reply,

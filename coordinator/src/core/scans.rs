@@ -62,6 +62,7 @@ impl Core {
                 resume_after: job.record.scan.cursor.clone().map(serde_bytes::ByteBuf::into_vec),
                 snapshot: job.record.spec.snapshot,
                 limits: job.record.spec.limits,
+                trace: Some(job.record.trace()),
             };
             fx.actions.push(Action::Send { session, message: CoordinatorMessage::StartScan(request) });
         }

@@ -5,6 +5,7 @@
 //! so that it carries more: group commit without a timer. What is stepped but not committed is told to nobody.
 
 mod inbox;
+mod told;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use orbit_shared::capability::{Capability, CapabilitySigner};
 use orbit_shared::session::{Assignment, CoordinatorMessage};
 use orbit_shared::vault_call::VaultCall;
 use orbit_shared::words::{JobId, SnapshotId, StarId};
+use orbit_telemetry::Spans;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +29,7 @@ use crate::store::{Store, StoreError};
 
 pub(crate) use inbox::{Inbox, Outgoing, ReadGrant};
 use inbox::{Request, View};
+use told::Told;
 
 /// Why the driver had to stop. Nothing was told to anybody that is not durable.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +56,7 @@ pub(crate) struct Driver {
     answers: BTreeMap<ReplyId, oneshot::Sender<Result<Answer, Refusal>>>,
     next_reply: u64,
     effects: Effects,
+    told: Told,
 }
 
 /// A stretch of a queue to be read.
@@ -71,11 +75,13 @@ impl Driver {
         provenance: Arc<ProvenanceLog>,
         signer: CapabilitySigner,
         meters: Arc<Meters>,
+        spans: Spans,
     ) -> Result<(Self, Inbox), DriverError> {
         let clock = Clock::start();
         let mut effects = Effects::default();
         let recovered = store.recover()?;
         provenance.recover(recovered.last_event)?;
+        let told = Told::new(spans, &recovered);
         let core = Core::recover(config, recovered, clock.now(), &mut effects);
         let (inbox, requests, turns) = Inbox::new();
         let driver = Self {
@@ -91,6 +97,7 @@ impl Driver {
             answers: BTreeMap::new(),
             next_reply: 0,
             effects,
+            told,
         };
         Ok((driver, inbox))
     }
@@ -184,6 +191,7 @@ impl Driver {
         loop {
             self.core.finish_turn(self.clock.now(), &mut self.effects);
             let Effects { changes, provenance, actions } = std::mem::take(&mut self.effects);
+            let telling = self.told.look(&changes, self.clock.now().wall);
             let commit = timed(
                 self.meters.clone(),
                 !changes.is_empty() || !provenance.is_empty(),
@@ -197,6 +205,7 @@ impl Driver {
             } else {
                 taken = self.step_beside(commit, views).await?;
             }
+            self.told.tell(telling);
             let mut loads = Vec::new();
             for action in actions {
                 self.execute(action, &mut loads);
@@ -279,6 +288,7 @@ impl Driver {
     }
 
     fn assign(&mut self, session: SessionId, mut assignment: Assignment, destination_star: StarId) {
+        self.told.given(&assignment, &destination_star, self.clock.now().wall);
         let capability = Capability {
             job: assignment.job,
             source_star: assignment.source_star.clone(),

@@ -168,6 +168,7 @@ pub(super) fn read(spec: Option<v1::JobSpec>, violations: &mut Vec<Violation>) -
         tags: spec.tags,
         limits,
         bandwidth_windows,
+        caller: None,
     })
 }
 

@@ -5,13 +5,15 @@ use std::time::Duration;
 use orbit_proto::convert::timestamp_to_wire;
 use orbit_proto::v1;
 use orbit_proto::v1::job_service_server::JobService;
+use orbit_shared::trace_context::{TRACEPARENT, TraceContext};
 use orbit_shared::words::{ItemId, JobId, StarId};
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 use super::status::{refused, store_failed};
 use super::watch::{Round, Watch, watch};
 use super::{Faces, convert, job_spec, page, plans};
-use crate::core::{Answer, Command, Refusal};
+use crate::core::{Answer, Command, JobSpec, Refusal};
 use crate::store::StoredItem;
 
 /// The pace of a watch over one job.
@@ -41,10 +43,12 @@ impl Faces {
         &self,
         spec: Option<v1::JobSpec>,
         request_id: String,
+        caller: Option<TraceContext>,
     ) -> Result<v1::Job, Status> {
         let mut violations = Vec::new();
         let spec = job_spec::read(spec, &mut violations);
         let Some(spec) = spec else { return Err(refused(Refusal::Invalid(violations))) };
+        let spec = JobSpec { caller, ..spec };
         self.job_command(Command::CreateJob { spec: Box::new(spec), request_id, violations }).await
     }
 
@@ -53,6 +57,11 @@ impl Faces {
         let read = tokio::task::spawn_blocking(move || store.item(id)).await;
         read.map_err(|_| refused(stopping()))?.map_err(|error| store_failed(&error))
     }
+}
+
+/// The span of whoever calls. One that cannot be read is none, as the recommendation says.
+pub(super) fn caller(metadata: &MetadataMap) -> Option<TraceContext> {
+    TraceContext::parse(metadata.get(TRACEPARENT)?.to_str().ok()?).ok()
 }
 
 fn stopping() -> Refusal {
@@ -69,8 +78,9 @@ impl JobService for Faces {
         &self,
         request: Request<v1::CreateJobRequest>,
     ) -> Result<Response<v1::CreateJobResponse>, Status> {
+        let caller = caller(request.metadata());
         let request = request.into_inner();
-        let job = self.create_job_as(request.spec, request.request_id).await?;
+        let job = self.create_job_as(request.spec, request.request_id, caller).await?;
         Ok(Response::new(v1::CreateJobResponse { job: Some(job) }))
     }
 

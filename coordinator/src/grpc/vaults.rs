@@ -9,6 +9,7 @@ use orbit_shared::vault_call::{SnapshotEntry, VaultCall, VaultReply};
 use orbit_shared::words::{JobId, SnapshotId, StarId};
 use tonic::{Request, Response, Status};
 
+use super::jobs::caller;
 use super::status::refused;
 use super::{Faces, convert, page};
 use crate::core::{Core, Refusal, SnapshotRecord};
@@ -197,6 +198,7 @@ impl VaultService for Faces {
         &self,
         request: Request<v1::RestoreSnapshotRequest>,
     ) -> Result<Response<v1::RestoreSnapshotResponse>, Status> {
+        let caller = caller(request.metadata());
         let request = request.into_inner();
         let record = self.one_snapshot(snapshot_id(&request.snapshot_id)?).await?;
         let path = tree_path(&request.path)?;
@@ -214,7 +216,7 @@ impl VaultService for Faces {
             max_bytes_per_second: request.max_bytes_per_second,
             ..v1::JobSpec::default()
         };
-        let job = self.create_job_as(Some(spec), request.request_id).await?;
+        let job = self.create_job_as(Some(spec), request.request_id, caller).await?;
         Ok(Response::new(v1::RestoreSnapshotResponse { job: Some(job) }))
     }
 

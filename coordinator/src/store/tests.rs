@@ -50,6 +50,7 @@ fn job() -> JobRecord {
             tags: Vec::new(),
             limits: Default::default(),
             bandwidth_windows: Vec::new(),
+            caller: None,
         },
         request_id: "r".to_owned(),
         create_time: WallTime::UNIX_EPOCH,

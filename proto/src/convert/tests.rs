@@ -17,6 +17,7 @@ use orbit_shared::session::{
     limits,
 };
 use orbit_shared::time::WallTime;
+use orbit_shared::trace_context::TraceContext;
 use orbit_shared::words::{AssignmentId, Epoch, JobId, Layout, SnapshotId, StarId};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
@@ -237,6 +238,7 @@ fn assignments() -> impl Strategy<Value = Assignment> {
                 layout: if is_check_only { Layout::Packed } else { Layout::Files },
                 source_snapshot: is_check_only.then_some(SnapshotId([7; 16])),
                 keeps_directory_times: !is_check_only,
+                trace: TraceContext::new(u128::from(id), job, is_check_only),
             }
         },
     )
@@ -268,6 +270,7 @@ fn coordinator_messages() -> impl Strategy<Value = CoordinatorMessage> {
                     modified_before: (job % 5 == 0).then_some(WallTime { seconds: 9, nanos: 0 }),
                 },
                 snapshot: (scan % 2 == 1).then_some(SnapshotId([9; 16])),
+                trace: TraceContext::new(u128::from(job), scan, scan % 2 == 1),
             });
     prop_oneof![
         welcomes,

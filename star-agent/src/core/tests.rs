@@ -55,6 +55,7 @@ pub(crate) fn assignment(id: u64, item_count: u64) -> Assignment {
         layout: Layout::Files,
         source_snapshot: None,
         keeps_directory_times: false,
+        trace: None,
     }
 }
 
@@ -153,6 +154,7 @@ fn scan(id: u64) -> CoordinatorMessage {
         resume_after: None,
         snapshot: None,
         limits: Default::default(),
+        trace: None,
     })
 }
 

@@ -14,7 +14,8 @@ use std::time::Duration;
 use orbit_shared::comparison::Comparison;
 use orbit_shared::session::{Assignment, Hello, ItemOutcome, ScanRequest, limits};
 use orbit_shared::vault_call::VaultCall;
-use orbit_shared::words::AssignmentId;
+use orbit_shared::words::{AssignmentId, StarId};
+use orbit_telemetry::{Kind, Spans};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -51,12 +52,14 @@ pub struct ExitReport {
 
 /// What the driver needs of the world.
 pub(crate) struct Surroundings {
+    pub(crate) star: StarId,
     pub(crate) clock: Clock,
     pub(crate) plane: Arc<dyn DataPlane>,
     pub(crate) vault: Arc<Vault>,
     pub(crate) network: Arc<dyn Network>,
     pub(crate) coordinators: Vec<Endpoint>,
     pub(crate) keys: watch::Sender<Vec<Vec<u8>>>,
+    pub(crate) spans: Spans,
 }
 
 /// See the module.
@@ -214,14 +217,14 @@ impl Driver {
             Effect::CallVault { session, request, call } => self.call_vault(session, request, call),
             Effect::SampleHealth => self.sample_health(),
             Effect::Exit { code, reason } => self.exit = Some(ExitReport { code, reason }),
-            Effect::Log { is_warning: true, text } => warn!("{text}"),
-            Effect::Log { is_warning: false, text } => info!("{text}"),
+            Effect::Log { is_warning: true, text } => warn!(star = self.world.star.as_str(), "{text}"),
+            Effect::Log { is_warning: false, text } => info!(star = self.world.star.as_str(), "{text}"),
         }
     }
 
     fn connect(&mut self, session: u64, coordinator: usize, hello: Hello) {
         let endpoint = self.world.coordinators[coordinator].clone();
-        info!("connecting to {}", endpoint.uri());
+        info!(star = self.world.star.as_str(), coordinator = %endpoint.uri(), "connecting");
         let network = Arc::clone(&self.world.network);
         self.session = Some(Session::open(network, endpoint, session, hello, self.sender.clone()));
     }
@@ -262,6 +265,7 @@ impl Driver {
             cancel,
             safe,
             is_over,
+            spans: self.world.spans.clone(),
         };
         self.tracker.spawn(task.run(assignment));
     }
@@ -278,14 +282,23 @@ impl Driver {
         self.scans.insert(run, RunningScan { credits: Arc::clone(&credits), cancel: cancel.clone() });
         let (sender, mut batches) = mpsc::channel(1);
         let inbox = self.sender.clone();
+        let mut span = self.world.spans.begin("scan", Kind::Internal, request.trace);
+        span.note("orbit.job", request.job.0);
+        span.note("orbit.scan", request.scan);
         let scanning = self.world.plane.scan(request, sender, credits, cancel.clone());
         self.tracker.spawn(scanning);
         self.tracker.spawn(async move {
+            let mut entries = 0;
             while let Some(Some(batch)) = cancel.run_until_cancelled(batches.recv()).await {
+                entries += batch.entries.len() as u64;
+                if let Some(failure) = &batch.failure {
+                    span.fail(failure.message.as_str());
+                }
                 if inbox.send(Event::ScanBatchProduced { run, batch }).await.is_err() {
-                    return;
+                    break;
                 }
             }
+            span.note("orbit.entries", entries);
         });
     }
 
@@ -353,7 +366,8 @@ impl Driver {
         // From here on nothing is heard; tasks that still report must not wait for it.
         self.inbox.close();
         if tokio::time::timeout(CLEANUP_TIMEOUT, self.tracker.wait()).await.is_err() {
-            warn!("some work did not end in time; the next start cleans up after it");
+            let star = self.world.star.as_str();
+            warn!(star, "some work did not end in time; the next start cleans up after it");
         }
     }
 }
@@ -374,6 +388,7 @@ struct Work {
     cancel: CancellationToken,
     safe: CancellationToken,
     is_over: Arc<AtomicBool>,
+    spans: Spans,
 }
 
 impl Work {
@@ -403,7 +418,7 @@ impl Work {
             forget(&vault, id);
         });
         if ending.await.is_err() {
-            warn!("assignment {id}: cleaning up panicked");
+            warn!(assignment = id.0, "cleaning up after an assignment panicked; the next start does it");
         }
     }
 
@@ -412,7 +427,7 @@ impl Work {
         match tokio::task::spawn_blocking(move || vault.record(&assignment)).await {
             Ok(Ok(())) => true,
             Ok(Err(error)) => {
-                warn!("assignment {id} cannot be written to the vault's journal: {error}");
+                warn!(assignment = id.0, %error, "an assignment cannot be written to the vault's journal: is its disk full?");
                 false
             }
             Err(_) => false,
@@ -420,15 +435,24 @@ impl Work {
     }
 
     /// Executes in a task of its own, so that a panic in it ends this assignment and nothing else.
-    async fn execute(&self, assignment: Assignment) {
-        let id = assignment.id;
+    async fn execute(&self, mut assignment: Assignment) {
+        let (id, job) = (assignment.id, assignment.job.0);
+        let mut span = self.spans.begin("work", Kind::Internal, assignment.trace);
+        span.note("orbit.job", assignment.job.0);
+        span.note("orbit.assignment", id.0);
+        span.note("orbit.source", assignment.source_star.as_str());
+        span.note("orbit.items", assignment.items.len() as u64);
+        // The pulls of this work are part of it.
+        assignment.trace = span.context();
         let (sender, outcomes) = mpsc::channel(OUTCOMES_READY_MAX);
         let executing =
             self.plane.execute(assignment, sender, Arc::clone(&self.progress), self.cancel.clone());
         let task = tokio::spawn(executing);
         self.pass_on(id, outcomes).await;
+        span.note("orbit.bytes", self.progress.load(Ordering::Relaxed));
         if task.await.is_err() {
-            warn!("assignment {id}: the work on it panicked");
+            span.fail("the work panicked");
+            warn!(assignment = id.0, job, "the work on an assignment panicked; its items are tried again");
         }
     }
 
@@ -442,6 +466,6 @@ impl Work {
 
 fn forget(vault: &Vault, id: AssignmentId) {
     if let Err(error) = vault.forget(id) {
-        warn!("assignment {id} stays in the vault's journal: {error}");
+        warn!(assignment = id.0, %error, "an assignment stays in the vault's journal; the next start removes it");
     }
 }

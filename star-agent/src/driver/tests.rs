@@ -196,6 +196,7 @@ impl Stage {
         let clock = Clock::start();
         let core = StarCore::new(test_config(), clock.now());
         let world = Surroundings {
+            star: orbit_shared::words::StarId::new("star-1").unwrap(),
             clock,
             plane: Arc::clone(&plane) as Arc<dyn DataPlane>,
             vault,
@@ -203,6 +204,7 @@ impl Stage {
             // The first of the three is nobody: the driver must come to the next by itself.
             coordinators: ["http://127.0.0.1:1", &address, &address].map(|it| endpoint(it).unwrap()).to_vec(),
             keys: keys_sender,
+            spans: orbit_telemetry::Spans::default(),
         };
         let (driver, inbox) = Driver::new(core, world, HealthProbe::new(&[], HealthConfig::default()));
         let driver = tokio::spawn(driver.run(CancellationToken::new()));
@@ -326,6 +328,7 @@ async fn a_scan_never_runs_ahead_of_its_acknowledgements() {
         resume_after: None,
         snapshot: None,
         limits: Default::default(),
+        trace: None,
     };
     session.say(CoordinatorMessage::StartScan(request)).await;
     let mut number = 0;

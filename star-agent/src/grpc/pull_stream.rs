@@ -5,6 +5,7 @@ use http::header::{CONTENT_TYPE, HeaderValue, TE};
 use http::{Method, Request, StatusCode, Uri, Version};
 use http_body_util::BodyExt as _;
 use orbit_proto::v1 as wire;
+use orbit_shared::trace_context::{TRACEPARENT, TraceContext};
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
@@ -28,13 +29,14 @@ pub struct PullStream {
 }
 
 impl PullStream {
-    /// Opens a pull that sends `requests` and answers when the source has taken it up.
+    /// Opens a pull that sends `requests` and answers when the source has taken it up. `trace` is the span it is part of.
     ///
     /// # Errors
     /// The source refuses it, or is not there.
     pub async fn open(
         mut channel: Channel,
         requests: mpsc::Receiver<wire::PullRequest>,
+        trace: Option<TraceContext>,
     ) -> Result<Self, Status> {
         let requests = ReceiverStream::new(requests).map(Ok);
         let encoder = ProstEncoder::<wire::PullRequest>::new(BufferSettings::default());
@@ -45,6 +47,9 @@ impl PullStream {
         *request.uri_mut() = Uri::from_static(PULL_PATH);
         request.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        if let Some(value) = trace.and_then(|trace| HeaderValue::from_str(&trace.to_string()).ok()) {
+            request.headers_mut().insert(TRACEPARENT, value);
+        }
         let broken = |error: tonic::transport::Error| Status::from_error(Box::new(error));
         std::future::poll_fn(|context| channel.poll_ready(context)).await.map_err(broken)?;
         let response = channel.call(request).await.map_err(broken)?;

@@ -5,6 +5,8 @@ use std::error::Error as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use orbit_proto::v1 as wire;
+use orbit_shared::trace_context::TraceContext;
+use orbit_telemetry::{Kind, Span, Spans};
 use tokio::sync::mpsc;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
@@ -31,10 +33,19 @@ pub(crate) enum PullError {
     Unavailable(String),
 }
 
+impl PullError {
+    fn text(&self) -> &str {
+        match self {
+            Self::Incompatible(text) | Self::Unavailable(text) => text,
+        }
+    }
+}
+
 /// Connections to sources, kept for the next pull.
 #[derive(Debug)]
 pub(crate) struct Connections {
     network: Arc<dyn Network>,
+    spans: Spans,
     kept: Mutex<BTreeMap<String, Vec<Connection>>>,
 }
 
@@ -49,19 +60,45 @@ struct Connection {
 pub(crate) struct Pull {
     requests: Option<mpsc::Sender<wire::PullRequest>>,
     responses: PullStream,
+    span: Span,
     _user: Arc<()>,
 }
 
 impl Connections {
     /// None yet.
-    pub(crate) fn new(network: Arc<dyn Network>) -> Self {
-        Self { network, kept: Mutex::default() }
+    pub(crate) fn new(network: Arc<dyn Network>, spans: Spans) -> Self {
+        Self { network, spans, kept: Mutex::default() }
     }
 
-    /// Opens a pull from the Star at `address`.
-    pub(crate) async fn pull(&self, address: &str, open: Open) -> Result<Pull, PullError> {
+    /// Opens a pull from the Star at `address`, as part of the span `trace`.
+    pub(crate) async fn pull(
+        &self,
+        address: &str,
+        open: Open,
+        trace: Option<TraceContext>,
+    ) -> Result<Pull, PullError> {
+        let mut span = self.spans.begin("pull", Kind::Client, trace);
+        span.note("orbit.job", open.job.0);
+        span.note("server.address", address);
+        match self.open(address, open, span.context()).await {
+            Ok((requests, responses, user)) => {
+                Ok(Pull { requests: Some(requests), responses, span, _user: user })
+            }
+            Err(error) => {
+                span.fail(error.text());
+                Err(error)
+            }
+        }
+    }
+
+    async fn open(
+        &self,
+        address: &str,
+        open: Open,
+        trace: Option<TraceContext>,
+    ) -> Result<Opened, PullError> {
         let connection = self.connection(address).await?;
-        let opening = begin(connection, open);
+        let opening = begin(connection, open, trace);
         let result = tokio::time::timeout(CONNECT_TIMEOUT, opening).await.unwrap_or_else(|_| {
             Err(PullError::Unavailable(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs())))
         });
@@ -118,12 +155,16 @@ async fn connect(network: &dyn Network, address: &str) -> Result<Channel, PullEr
     network.connect(endpoint).await.map_err(|error| PullError::Unavailable(chain(&error)))
 }
 
-async fn begin(connection: Connection, open: Open) -> Result<Pull, PullError> {
+/// What a pull is made of: the way of its requests, its answers, and its place on the connection.
+type Opened = (mpsc::Sender<wire::PullRequest>, PullStream, Arc<()>);
+
+async fn begin(connection: Connection, open: Open, trace: Option<TraceContext>) -> Result<Opened, PullError> {
     let (requests, waiting) = mpsc::channel(REQUESTS_WAITING_MAX);
     // There is room for the first one.
     let _ = requests.try_send(encode_open(open));
-    let responses = PullStream::open(connection.channel, waiting).await.map_err(|status| refused(&status))?;
-    Ok(Pull { requests: Some(requests), responses, _user: connection.users })
+    let opened = PullStream::open(connection.channel, waiting, trace).await;
+    let responses = opened.map_err(|status| refused(&status))?;
+    Ok((requests, responses, connection.users))
 }
 
 impl Pull {
@@ -141,6 +182,14 @@ impl Pull {
 
     /// The next message of the source; `None` after the last one.
     pub(crate) async fn next(&mut self) -> Result<Option<Parcel>, PullError> {
+        let next = self.read().await;
+        if let Err(error) = &next {
+            self.span.fail(error.text());
+        }
+        next
+    }
+
+    async fn read(&mut self) -> Result<Option<Parcel>, PullError> {
         match self.responses.message().await {
             Ok(Some(response)) => decode_parcel(response)
                 .map(Some)

@@ -12,7 +12,9 @@ use orbit_proto::v1 as wire;
 use orbit_shared::bulletin::truncate_visibly;
 use orbit_shared::capability::{self, Capability};
 use orbit_shared::entry::display_path;
+use orbit_shared::trace_context::{TRACEPARENT, TraceContext};
 use orbit_shared::words::StarId;
+use orbit_telemetry::{Kind, Span, Spans};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -52,6 +54,7 @@ pub struct TransferServer {
     jobs: Arc<Semaphore>,
     shutdown: CancellationToken,
     vault: Option<Arc<PackedStore>>,
+    spans: Spans,
 }
 
 impl TransferServer {
@@ -64,13 +67,19 @@ impl TransferServer {
         shutdown: CancellationToken,
     ) -> Self {
         let jobs = Arc::new(Semaphore::new(READ_JOBS_MAX));
-        Self { star_id, roots, keys, meters, jobs, shutdown, vault: None }
+        Self { star_id, roots, keys, meters, jobs, shutdown, vault: None, spans: Spans::default() }
     }
 
     /// Serves snapshots and chunks of a vault as well.
     #[must_use]
     pub fn with_vault(self, vault: Arc<PackedStore>) -> Self {
         Self { vault: Some(vault), ..self }
+    }
+
+    /// Tells which pulls it served.
+    #[must_use]
+    pub fn with_spans(self, spans: Spans) -> Self {
+        Self { spans, ..self }
     }
 
     /// The service to add to a server that went through [`tune`].
@@ -82,8 +91,11 @@ impl TransferServer {
     async fn pull(
         &self,
         mut requests: Streaming<wire::PullRequest>,
+        caller: Option<TraceContext>,
     ) -> Result<impl Stream<Item = Result<Parcel, Status>> + Send + use<>, Status> {
-        let (pull, origin) = self.accept(&mut requests).await?;
+        let mut span = self.spans.begin("serve", Kind::Server, caller);
+        let accepted = self.accept(&mut requests, &mut span).await;
+        let (pull, origin) = accepted.inspect_err(|status| span.fail(status.message()))?;
         let serving = Serving {
             origin: Arc::new(origin),
             meters: Arc::clone(&self.meters),
@@ -93,7 +105,7 @@ impl TransferServer {
         let (parcels, ready) = mpsc::channel::<Parcel>(PARCELS_READY_MAX);
         // One slot, filled once: how the pull ended badly, told after the last parcel.
         let (refusals, refusal) = mpsc::channel::<Status>(1);
-        tokio::spawn(run(pull, serving, requests, parcels, refusals));
+        tokio::spawn(run((pull, span), serving, requests, parcels, refusals));
         Ok(ReceiverStream::new(ready).map(Ok).chain(ReceiverStream::new(refusal).map(Err)))
     }
 
@@ -101,6 +113,7 @@ impl TransferServer {
     async fn accept(
         &self,
         requests: &mut Streaming<wire::PullRequest>,
+        span: &mut Span,
     ) -> Result<(ServedPull, Origin), Status> {
         let first = tokio::time::timeout(CONNECT_TIMEOUT, requests.message())
             .await
@@ -117,6 +130,8 @@ impl TransferServer {
             )));
         }
         let open = decode_open(open).map_err(|malformed| Status::invalid_argument(malformed.0))?;
+        span.note("orbit.job", open.job.0);
+        span.note("orbit.destination", open.destination_star.as_str());
         let granted = self.authorize(&open)?;
         let pull = self.meters.begin_pull(PULLS_SERVED_MAX).ok_or_else(|| {
             let details = ErrorDetails::with_retry_info(Some(CONNECT_TIMEOUT));
@@ -213,10 +228,12 @@ impl Service<http::Request<Body>> for PullService {
                 let text = format!("this service has no method {}", request.uri().path());
                 return Ok(within_headers(Status::unimplemented(text)).into_http());
             }
+            let caller = request.headers().get(TRACEPARENT).and_then(|value| value.to_str().ok());
+            let caller = caller.and_then(|text| TraceContext::parse(text).ok());
             let decoder = ProstDecoder::<wire::PullRequest>::new(BufferSettings::default());
             let requests =
                 Streaming::new_request(decoder, request.into_body(), None, Some(MESSAGE_BYTES_MAX));
-            Ok(match server.pull(requests).await {
+            Ok(match server.pull(requests, caller).await {
                 Ok(parcels) => {
                     let mut response = http::Response::new(Body::new(PullBody::new(parcels)));
                     let grpc = HeaderValue::from_static("application/grpc");
@@ -231,7 +248,7 @@ impl Service<http::Request<Body>> for PullService {
 
 /// Serves one pull in a task of its own, which ends when the response stream is dropped.
 async fn run(
-    pull: ServedPull,
+    (pull, mut span): (ServedPull, Span),
     serving: Serving,
     requests: Streaming<wire::PullRequest>,
     parcels: mpsc::Sender<Parcel>,
@@ -263,6 +280,7 @@ async fn run(
             Status::with_error_details(tonic::Code::Unavailable, "this Star stops", details)
         }
     };
+    span.fail(status.message());
     // Full when a bad request was refused already; that one is told.
     let _ = refusals.try_send(status);
 }

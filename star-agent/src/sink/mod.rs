@@ -28,6 +28,7 @@ use std::sync::atomic::AtomicU64;
 
 use orbit_shared::session::{Assignment, Failure, Fault, ItemOutcome, ItemResult};
 use orbit_shared::words::{JobId, StarId};
+use orbit_telemetry::Spans;
 use rustix::io::Errno;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -81,13 +82,14 @@ impl Sink {
         meters: Arc<Meters>,
         checkpoints: Checkpoints,
         network: Arc<dyn Network>,
+        spans: Spans,
     ) -> Arc<Self> {
         Arc::new(Self {
             star_id,
             identity,
             roots,
             meters,
-            connections: Connections::new(network),
+            connections: Connections::new(network, spans),
             pulls: Semaphore::new(PULLS_MAX),
             bases: Arc::new(Semaphore::new(BASES_MAX)),
             syncers: Arc::default(),

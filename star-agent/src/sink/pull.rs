@@ -134,7 +134,8 @@ impl<'run> Puller<'run> {
             destination_star: sink.star_id.clone(),
             snapshot: assignment.source_snapshot,
         };
-        self.pull = Some(sink.connections.pull(&assignment.source_address, open).await?);
+        let opening = sink.connections.pull(&assignment.source_address, open, assignment.trace);
+        self.pull = Some(opening.await?);
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use orbit_shared::chunk_hash::ChunkHash;
 use orbit_shared::vault_call::{HealRequest, VaultFailure, VaultProblem, VaultReply};
 use orbit_shared::words::JobId;
+use orbit_telemetry::Spans;
 
 use super::{VaultCalls, problem};
 use crate::content::Content;
@@ -43,8 +44,8 @@ async fn fetch(calls: &VaultCalls, request: HealRequest) -> Result<Vec<u8>, Stri
         destination_star: calls.star_id.clone(),
         snapshot: None,
     };
-    let connections = Connections::new(Arc::clone(&calls.network));
-    let mut pull = connections.pull(&source_address, open).await.map_err(words)?;
+    let connections = Connections::new(Arc::clone(&calls.network), Spans::default());
+    let mut pull = connections.pull(&source_address, open, None).await.map_err(words)?;
     let path = hash.to_string().into_bytes();
     let fetch =
         Fetch { id: 1, path, ranges: vec![Range::WHOLE], is_hashes_only: false, is_cut_by_content: false };

@@ -59,7 +59,7 @@ impl VaultCalls {
     pub fn abandon_job(&self, job: JobId) {
         for stage in self.store.stages().into_iter().filter(|stage| stage.job == job) {
             if let Err(error) = self.store.abandon(stage) {
-                tracing::warn!("what is stored of job {job} stays until the next start: {error}");
+                tracing::warn!(job = job.0, %error, "what is stored of a job that has ended stays until the next start");
             }
         }
     }

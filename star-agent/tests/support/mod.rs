@@ -21,6 +21,7 @@ use orbit_star::net::Tcp;
 use orbit_star::roots::Roots;
 use orbit_star::sink::Sink;
 use orbit_star::source::{TransferServer, tune};
+use orbit_telemetry::Spans;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
@@ -87,7 +88,15 @@ impl Pair {
         let checkpoints = Checkpoints::open(vault.path()).unwrap();
         let meters = Arc::clone(&sink_meters);
         let network = Arc::new(Tcp);
-        let sink = Sink::new(star("destination"), IDENTITY, written, meters, checkpoints.clone(), network);
+        let sink = Sink::new(
+            star("destination"),
+            IDENTITY,
+            written,
+            meters,
+            checkpoints.clone(),
+            network,
+            Spans::default(),
+        );
         Self {
             source,
             destination,
@@ -139,6 +148,7 @@ impl Pair {
             layout: Layout::Files,
             source_snapshot: None,
             keeps_directory_times: false,
+            trace: None,
         }
     }
 
@@ -204,6 +214,7 @@ pub fn request(path: &Path) -> ScanRequest {
         resume_after: None,
         snapshot: None,
         limits: Default::default(),
+        trace: None,
     }
 }
 

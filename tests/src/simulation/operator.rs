@@ -91,6 +91,7 @@ impl World {
                 tags: Vec::new(),
                 limits: Default::default(),
                 bandwidth_windows: Vec::new(),
+                caller: None,
             };
             self.operator.wishes.push(Wish { request: format!("wish-{index}"), spec, job: None });
         }

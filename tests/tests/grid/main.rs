@@ -11,6 +11,7 @@ mod guards;
 mod plans;
 mod refusals;
 mod settings;
+mod telemetry;
 mod three_processes;
 mod vault;
 mod vault_faults;

@@ -1,6 +1,8 @@
 //! `orbit job create`, and the specification that `copy` makes in the same way.
 
 use orbit_proto::v1::{CreateJobRequest, GetJobResponse, JobSpec, Layout, Location, Mode, PenaltyPolicy};
+use orbit_shared::trace_context::{TRACEPARENT, TraceContext};
+use tonic::Request;
 
 use super::{view, watch};
 use crate::args::{CreateArgs, SelectionArgs, SpecArgs};
@@ -80,13 +82,24 @@ pub(super) fn spec_of(args: SpecArgs) -> Result<JobSpec, CliError> {
 pub(super) async fn run(args: CreateArgs, client: &Client, output: Output) -> Result<Outcome, CliError> {
     let spec = Some(spec_of(args.spec)?);
     let request = CreateJobRequest { spec, request_id: args.request_id.unwrap_or_else(request_id) };
-    let answer = client.jobs().create_job(request).await?.into_inner();
+    let answer = client.jobs().create_job(within_trace(request)).await?.into_inner();
     let job_id = answer.job.as_ref().map(|job| job.job_id).unwrap_or_default();
     if !args.wait {
         output.answer(&answer, |_| format!("job {job_id}\n`orbit job watch {job_id}` follows it."))?;
         return Ok(Outcome::Completed);
     }
     wait_for(job_id, client, output).await
+}
+
+/// The request as part of the trace that the caller of this program is in, which `TRACEPARENT` names as it does for other
+/// programs. One that cannot be read is none.
+fn within_trace(request: CreateJobRequest) -> Request<CreateJobRequest> {
+    let mut request = Request::new(request);
+    let caller = std::env::var("TRACEPARENT").ok().and_then(|text| TraceContext::parse(&text).ok());
+    if let Some(value) = caller.and_then(|caller| caller.to_string().parse().ok()) {
+        request.metadata_mut().insert(TRACEPARENT, value);
+    }
+    request
 }
 
 /// Follows a job that was just created to its end, and says how it went.

@@ -230,6 +230,7 @@ pub(super) fn spec(source: &str, destinations: &[&str]) -> JobSpec {
         tags: Vec::new(),
         limits: Default::default(),
         bandwidth_windows: Vec::new(),
+        caller: None,
     }
 }
 

@@ -7,6 +7,7 @@ use orbit_shared::comparison::Comparison;
 use orbit_shared::filter::FileLimits;
 use orbit_shared::session::{AssignedItem, Assignment, CoordinatorMessage, ScanRequest, limits};
 use orbit_shared::time::WallTime;
+use orbit_shared::trace_context::TraceContext;
 use orbit_shared::words::{AssignmentId, Epoch, JobId};
 
 use super::{assignment_ids_to_wire, lifecycle_from_wire, lifecycle_message, star_id_from_wire};
@@ -168,6 +169,7 @@ impl From<Assignment> for v1::SessionAssignment {
             layout: layout_to_wire(assignment.layout).into(),
             source_snapshot_id: snapshot_id_to_wire(assignment.source_snapshot),
             keeps_directory_times: assignment.keeps_directory_times,
+            trace_parent: trace_to_wire(assignment.trace),
         }
     }
 }
@@ -199,6 +201,7 @@ impl TryFrom<v1::SessionAssignment> for Assignment {
             layout: layout_from_wire("layout", wire.layout)?,
             source_snapshot: optional_snapshot_id("source_snapshot_id", &wire.source_snapshot_id)?,
             keeps_directory_times: wire.keeps_directory_times,
+            trace: trace_from_wire(&wire.trace_parent),
         })
     }
 }
@@ -233,6 +236,7 @@ impl From<ScanRequest> for v1::SessionScan {
             max_size_bytes: scan.limits.max_size,
             modified_after: scan.limits.modified_after.map(timestamp_to_wire),
             modified_before: scan.limits.modified_before.map(timestamp_to_wire),
+            trace_parent: trace_to_wire(scan.trace),
         }
     }
 }
@@ -255,6 +259,16 @@ impl TryFrom<v1::SessionScan> for ScanRequest {
                 modified_after: optional_time("modified_after", wire.modified_after)?,
                 modified_before: optional_time("modified_before", wire.modified_before)?,
             },
+            trace: trace_from_wire(&wire.trace_parent),
         })
     }
+}
+
+fn trace_to_wire(trace: Option<TraceContext>) -> String {
+    trace.map(|trace| trace.to_string()).unwrap_or_default()
+}
+
+/// One that cannot be read is none: no work fails because of how it is watched.
+fn trace_from_wire(text: &str) -> Option<TraceContext> {
+    TraceContext::parse(text).ok()
 }

@@ -17,6 +17,7 @@ use std::sync::atomic::AtomicU64;
 use orbit_shared::entry::display_path;
 use orbit_shared::session::{Assignment, Failure, FailureCause, Fault, ItemOutcome, ItemResult};
 use orbit_shared::words::StarId;
+use orbit_telemetry::Spans;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -73,12 +74,13 @@ impl PackedSink {
         store: Arc<PackedStore>,
         meters: Arc<Meters>,
         network: Arc<dyn Network>,
+        spans: Spans,
     ) -> Arc<Self> {
         Arc::new(Self {
             star_id,
             store,
             meters,
-            connections: Connections::new(network),
+            connections: Connections::new(network, spans),
             pulls: Semaphore::new(PULLS_MAX),
             claims: Claims::default(),
         })
