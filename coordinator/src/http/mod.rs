@@ -18,6 +18,7 @@ mod routes;
 
 use std::sync::Arc;
 
+use axum::extract::rejection::{BytesRejection, RawPathParamsRejection};
 use axum::extract::{RawPathParams, RawQuery, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
@@ -93,26 +94,50 @@ fn router(http: Http, fence: Fence) -> Router {
 fn handler(route: &'static routes::Route) -> MethodRouter<Http> {
     let rpc = Rpc::of(route);
     match route.verb {
-        Verb::Get => {
-            get(async move |State(http): State<Http>, path: RawPathParams, RawQuery(query): RawQuery| {
-                let asked = query::from_query(&rpc.input(), &fields(&path), &pairs(query.as_deref()));
-                answer(&rpc, http, asked).await
-            })
-        }
-        Verb::Post => post(
-            async move |State(http): State<Http>,
-                        path: RawPathParams,
-                        RawQuery(query): RawQuery,
-                        body: Bytes| {
-                let mut asked = query::from_body(&rpc.input(), &fields(&path), &body);
+        Verb::Get => get(async move |State(http): State<Http>, path: Path, RawQuery(query): RawQuery| {
+            let path = match fields(path) {
+                Ok(path) => path,
+                Err(refusal) => return *refusal,
+            };
+            let asked = query::from_query(&rpc.input(), &path, &pairs(query.as_deref()));
+            answer(&rpc, http, asked).await
+        }),
+        Verb::Post => {
+            post(async move |State(http): State<Http>, path: Path, RawQuery(query): RawQuery, body: Body| {
+                let (path, body) = match fields(path).and_then(|path| Ok((path, content(body)?))) {
+                    Ok(read) => read,
+                    Err(refusal) => return *refusal,
+                };
+                let mut asked = query::from_body(&rpc.input(), &path, &body);
                 if query.is_some_and(|query| !query.is_empty()) {
                     let problem = "a request that changes something has its fields in its body";
                     asked = Err(vec![Violation::new("query", problem)]);
                 }
                 answer(&rpc, http, asked).await
-            },
-        ),
+            })
+        }
     }
+}
+
+type Path = Result<RawPathParams, RawPathParamsRejection>;
+type Body = Result<Bytes, BytesRejection>;
+
+/// The fields that a path names.
+fn fields(path: Path) -> Result<Vec<(String, String)>, Box<Response>> {
+    let read = path.map_err(|rejection| {
+        let advice = "write what is no letter or digit of a name as %XX, in UTF-8";
+        let message = rejection.body_text();
+        Box::new(problem::refuse(StatusCode::BAD_REQUEST, "PATH_UNREADABLE", &message, advice))
+    })?;
+    Ok(read.iter().map(|(name, text)| (name.to_owned(), text.to_owned())).collect())
+}
+
+fn content(body: Body) -> Result<Bytes, Box<Response>> {
+    body.map_err(|rejection| {
+        let advice = format!("send one JSON object of at most {BODY_BYTES_MAX} bytes");
+        let message = rejection.body_text();
+        Box::new(problem::refuse(rejection.status(), "BODY_UNREADABLE", &message, &advice))
+    })
 }
 
 async fn answer(rpc: &Rpc, http: Http, asked: Result<DynamicMessage, Vec<Violation>>) -> Response {
@@ -129,10 +154,6 @@ async fn answer(rpc: &Rpc, http: Http, asked: Result<DynamicMessage, Vec<Violati
         Ok(value) => Json(value).into_response(),
         Err(status) => problem::of_status(&status),
     }
-}
-
-fn fields(path: &RawPathParams) -> Vec<(String, String)> {
-    path.iter().map(|(name, text)| (name.to_owned(), text.to_owned())).collect()
 }
 
 /// The parameters of a query, decoded.
