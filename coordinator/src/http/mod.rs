@@ -8,6 +8,7 @@ mod call;
 mod console;
 mod events;
 mod fence;
+mod frame;
 mod hub;
 mod listen;
 mod metrics;
