@@ -90,6 +90,8 @@ pub(crate) enum Command {
     Backup(BackupArgs),
     /// Show the grid on one screen: Stars, jobs, guards and the newest warnings.
     Status,
+    /// Ask whether a coordinator or a Star serves, as health probes do: exits 0, or 1 with the reason.
+    Ping(PingArgs),
     /// Watch the grid live on the whole terminal.
     Top(TopArgs),
     /// Follow everything that happens: bulletins, and the events of jobs and Stars, as they come.
@@ -142,8 +144,6 @@ pub(crate) struct EventsArgs {
     /// The events of single items too, which are many.
     #[arg(long)]
     pub(crate) items: bool,
-    /// Ask whether a coordinator or a Star serves, as health probes do: exits 0, or 1 with the reason.
-    Ping(PingArgs),
 }
 
 const BACKUP_HELP: &str = "\

@@ -30,7 +30,11 @@ pub(crate) use self::star::state_line as star_line;
 /// Carries out a command that needs a coordinator.
 pub(crate) async fn run(command: Command, client: &Client, output: Output) -> Result<Outcome, CliError> {
     match command {
-        Command::Copy(_) | Command::Demo(_) | Command::Completions(_) | Command::Man(_) | Command::Ping(_) => {
+        Command::Copy(_)
+        | Command::Demo(_)
+        | Command::Completions(_)
+        | Command::Man(_)
+        | Command::Ping(_) => {
             unreachable!("these need no coordinator, bring their own, or may ask somebody else")
         }
         Command::Job(command) => Box::pin(job::run(command, client, output)).await,
