@@ -23,8 +23,8 @@ RUN if [ ! -d programs ]; then \
 
 FROM ${BASE}
 # A number of its own, so that no person of the machine owns what the volumes hold.
-RUN groupadd --system --gid 7100 orbit && \
-    useradd --system --uid 7100 --gid orbit --home-dir /var/lib/orbit --no-create-home --shell /usr/sbin/nologin orbit && \
+RUN groupadd --gid 7100 orbit && \
+    useradd --uid 7100 --gid orbit --home-dir /var/lib/orbit --no-create-home --shell /usr/sbin/nologin orbit && \
     install -d -o orbit -g orbit -m 0750 /var/lib/orbit && \
     install -d -o orbit -g orbit -m 0755 /data
 COPY --from=programs /source/programs/ /usr/bin/

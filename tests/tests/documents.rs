@@ -111,4 +111,24 @@ fn the_operators_guide_has_every_setting() {
         }
         assert!(rows.is_empty(), "{name} has no such settings: {rows:?}");
     }
+/// Every metric of `packaging/grafana/orbit-grid.json` stands in `docs/metrics.md`, which a test compares with `/metrics`.
+#[test]
+fn every_metric_of_the_dashboard_is_documented() {
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).expect("it is text");
+    let dashboard = read("packaging/grafana/orbit-grid.json");
+    let parsed: serde_json::Value = serde_json::from_str(&dashboard).expect("a dashboard is JSON");
+    assert_eq!(parsed["uid"], "orbit-grid");
+    let documented: BTreeSet<String> =
+        between(&read("docs/metrics.md"), "`orbit_", '`').map(|name| format!("orbit_{name}")).collect();
+    let mut asked = BTreeSet::new();
+    for start in dashboard.match_indices("orbit_").map(|(start, _)| start) {
+        let name = dashboard[start..].split(|c: char| !c.is_ascii_lowercase() && c != '_').next();
+        let name = name.unwrap_or_default();
+        // What a histogram is served as.
+        let base = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
+        asked.insert(base.unwrap_or(name).to_owned());
+    }
+    assert!(asked.len() > 10, "{asked:?}");
+    let unknown: Vec<_> = asked.difference(&documented).collect();
+    assert!(unknown.is_empty(), "the dashboard asks for what nobody serves: {unknown:?}");
 }

@@ -9,7 +9,7 @@ use orbit_tests::programs::program;
 use tempfile::TempDir;
 
 /// What the package must have: where, with which permissions.
-const CONTENTS: [(&str, &str); 10] = [
+const CONTENTS: [(&str, &str); 15] = [
     ("-rwxr-xr-x", "./usr/bin/orbit"),
     ("-rwxr-xr-x", "./usr/bin/orbit-coordinator"),
     ("-rwxr-xr-x", "./usr/bin/orbit-star"),
@@ -20,6 +20,11 @@ const CONTENTS: [(&str, &str); 10] = [
     ("-rw-r--r--", "./usr/share/doc/orbit-grid/copyright"),
     ("-rw-r--r--", "./usr/share/doc/orbit-grid/README.md"),
     ("-rw-r--r--", "./usr/share/doc/orbit-grid/changelog.gz"),
+    ("-rw-r--r--", "./usr/share/man/man1/orbit.1.gz"),
+    ("-rw-r--r--", "./usr/share/man/man1/orbit-job.1.gz"),
+    ("-rw-r--r--", "./usr/share/bash-completion/completions/orbit"),
+    ("-rw-r--r--", "./usr/share/zsh/vendor-completions/_orbit"),
+    ("-rw-r--r--", "./usr/share/fish/vendor_completions.d/orbit.fish"),
 ];
 /// Bounds what a unit's program could do if it were taken over; `systemd-analyze security` counts in tenths.
 const EXPOSURE_MAX: &str = "20";
