@@ -141,7 +141,9 @@ pub async fn start(options: StarOptions, shutdown: CancellationToken) -> Result<
     let world = Surroundings { clock, plane: parts.plane, vault, network, coordinators, keys };
     let (driver, inbox) = Driver::new(core, world, probe);
     let stop = shutdown.child_token();
-    let task = tokio::spawn(run(driver, parts.router, listener, serving, stop.clone()));
+    let scrubbing =
+        parts.sentinel.map(|sentinel| tokio::spawn(sentinel.run(inbox.clone(), serving.child_token())));
+    let task = tokio::spawn(run(driver, parts.router, listener, (serving, scrubbing), stop.clone()));
     Ok(StarHandle { local_addr, inbox, stop, task })
 }
 
@@ -150,7 +152,7 @@ async fn run(
     driver: Driver,
     router: Router,
     listener: Box<dyn Listener>,
-    serving: CancellationToken,
+    (serving, scrubbing): (CancellationToken, Option<JoinHandle<()>>),
     stop: CancellationToken,
 ) -> ExitReport {
     let server = tokio::spawn(listener.serve(router, serving.clone()));
@@ -162,6 +164,12 @@ async fn run(
         Ok(Ok(Err(error))) => warn!("the port was not served to the end: {error}"),
         Ok(Err(error)) => warn!("serving ended abnormally: {error}"),
         Err(_) => aborting.abort(),
+    }
+    // Whoever waits for this Star may open the vault next.
+    if let Some(scrubbing) = scrubbing
+        && tokio::time::timeout(SERVE_GRACE, scrubbing).await.is_err()
+    {
+        warn!("the rolling check of the vault did not stop in time");
     }
     report
 }

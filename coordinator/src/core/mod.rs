@@ -23,6 +23,7 @@ mod job;
 mod jobs;
 mod lane;
 pub mod limits;
+mod losses;
 mod notices;
 mod poison;
 mod rate;
@@ -43,12 +44,11 @@ mod vaults;
 mod views;
 mod yields;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use orbit_shared::backpressure::BackpressureConfig;
 use orbit_shared::bulletin::BulletinBoard;
-use orbit_shared::chunk_hash::ChunkHash;
 use orbit_shared::dead_letter::DeadLetterQueue;
 use orbit_shared::entry::Entry;
 use orbit_shared::penalization::StarYield;
@@ -71,7 +71,7 @@ pub use views::{ItemPlace, ItemView, JobView, PenaltyView};
 pub use yields::YieldPlace;
 
 use catalogue::Catalogued;
-use heals::Heal;
+use heals::Healing;
 use vaults::Ask;
 
 /// How the core behaves.
@@ -137,8 +137,10 @@ pub struct Core {
     /// Calls of vaults that have no answer yet, and the number of the last one.
     asks: BTreeMap<u64, Ask>,
     next_ask: u64,
-    /// Damaged chunks that are being healed, by the Star whose vault has them.
-    heals: BTreeMap<(StarId, ChunkHash), Heal>,
+    /// Vaults that are being healed.
+    heals: BTreeMap<StarId, Healing>,
+    /// Vaults with damage that nobody could heal when it was looked for last.
+    unhealed: BTreeSet<StarId>,
     /// When it asked to be woken.
     wake_at: Option<Monotonic>,
     /// Reports and batches that came too late to count.
@@ -170,6 +172,7 @@ impl Core {
         self.expire_stars(now, fx);
         self.end_stalls(now, fx);
         self.expire_asks(now, fx);
+        self.go_on_healing(now, fx);
         self.release_penalties(now);
         self.ask_for_seals(now, fx);
         self.end_finished_jobs(now, fx);
@@ -213,6 +216,9 @@ impl Core {
             StarMessage::DrainRequested { reason } => self.drain_requested(now, &star, &reason, fx),
             StarMessage::VaultAnswered { request, answer } => {
                 self.vault_answered(now, session, request, answer, fx);
+            }
+            StarMessage::DamageFound { chunks, problem } => {
+                self.damage_found(now, &star, (chunks, &problem), fx);
             }
         }
     }

@@ -207,6 +207,7 @@ fn star_messages() -> impl Strategy<Value = StarMessage> {
         any::<String>().prop_map(|reason| StarMessage::DrainRequested { reason }),
         (any::<u64>(), vault::answers())
             .prop_map(|(request, answer)| StarMessage::VaultAnswered { request, answer }),
+        any::<(u64, String)>().prop_map(|(chunks, problem)| StarMessage::DamageFound { chunks, problem }),
     ]
 }
 

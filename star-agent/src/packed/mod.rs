@@ -124,6 +124,8 @@ pub struct PackedStore {
     sealing: Mutex<()>,
     collecting: Mutex<()>,
     scrubbing: Mutex<()>,
+    /// Scrubs that are under way or wait, those apart that give way to them.
+    scrubs_wanted: AtomicU64,
     nodes: NodeCache,
     /// Whether no chunk was ever seen, so that nobody needs to ask.
     is_empty: AtomicBool,

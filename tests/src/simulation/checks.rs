@@ -77,6 +77,7 @@ impl Before {
             | StarMessage::Heartbeat(_)
             | StarMessage::LifecycleChanged { .. }
             | StarMessage::VaultAnswered { .. }
+            | StarMessage::DamageFound { .. }
             | StarMessage::DrainRequested { .. } => None,
         };
         before.late = why.map(|why| (why, world.counts()));

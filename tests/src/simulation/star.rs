@@ -327,7 +327,7 @@ impl World {
             VaultCall::ListSnapshots { .. } => {
                 Ok(VaultReply::Snapshots { snapshots: Vec::new(), stages: Vec::new(), is_end: true })
             }
-            VaultCall::ListDamaged => Ok(VaultReply::Damaged(Vec::new())),
+            VaultCall::ListDamaged { .. } => Ok(VaultReply::Damaged(Vec::new())),
             other => panic!("nobody asks this of a vault here: {other:?}"),
         };
         let process = self.stars[index].process;
@@ -400,6 +400,7 @@ fn summary(event: &Event) -> String {
         | Event::WorkEnded { .. }
         | Event::SignalReceived
         | Event::VaultAnswered { .. }
+        | Event::DamageFound { .. }
         | Event::DeadlineReached(_) => format!("{event:?}"),
         Event::ScanBatchProduced { run, batch } => format!("scan run {run} batch {}", batch.number),
         Event::HealthSampled(_) => "sampled".to_owned(),
