@@ -88,7 +88,8 @@ async fn open_packed(vault: &Vault) -> Result<Arc<PackedStore>, StarError> {
     let path = vault.packed_path();
     let opening = tokio::task::spawn_blocking(move || PackedStore::open(&path, PackedConfig::default()));
     match opening.await {
-        Ok(opened) => Ok(opened?),
+        Ok(Ok(opened)) => Ok(opened),
+        Ok(Err(error)) => Err(StarError::Packed { path: vault.path().to_owned(), error }),
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }

@@ -164,6 +164,15 @@ impl PackedStore {
         self.windows.pass(_name);
     }
 
+    /// Whether a test has put this mistake into a collection, to show that it would be found.
+    fn is_planted(&self, _mistake: &'static str) -> bool {
+        #[cfg(test)]
+        let is_planted = self.windows.has(_mistake);
+        #[cfg(not(test))]
+        let is_planted = false;
+        is_planted
+    }
+
     fn now_seconds(&self) -> u64 {
         u64::try_from((self.config.now)().seconds).unwrap_or(0)
     }

@@ -62,7 +62,7 @@ pub struct SnapshotMeta {
     pub tags: Vec<String>,
     /// Whether some entries of the source are missing in it.
     pub is_partial: bool,
-    /// How many different paths must be in the stage; fewer or more is an error. Absent: whatever is there.
+    /// How many different paths must be in the stage; fewer is an error. Absent: whatever is there.
     pub expected_entries: Option<u64>,
 }
 

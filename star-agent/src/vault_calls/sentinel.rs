@@ -193,7 +193,8 @@ mod tests {
         // A byte a second, so that it is in the middle of its pass.
         let sentinel = Sentinel::new(Arc::clone(&held), 1, Duration::ZERO);
         let running = tokio::spawn(sentinel.run(sender, stop.clone()));
-        while Arc::strong_count(&held) < 3 {
+        let other = ScrubOptions { gives_way: true, ..ScrubOptions::default() };
+        while held.scrub(&other, &|_| {}, &|| false).is_ok() {
             tokio::task::yield_now().await;
         }
         stop.cancel();
