@@ -244,6 +244,7 @@ impl PackedStore {
         if candidates.is_empty() {
             return Ok(0);
         }
+        self.pass_window("chosen");
         let places: BTreeMap<ChunkHash, Location> =
             candidates.iter().map(|(hash, row)| (*hash, row.location)).collect();
         let mut collector = GarbageCollector::new(GcConfig { undo_window: Duration::from_secs(due.window) });
@@ -269,6 +270,10 @@ impl PackedStore {
         }
         self.pass_window("decided");
         let result = self.universe.write(|tables| {
+            #[cfg(test)]
+            if self.is_planted("references unseen") {
+                tickets.iter().try_for_each(|ticket| tables.forget_blindly(&ticket.hash))?;
+            }
             let forget = |hash: &ChunkHash| tables.forget(hash, places[hash]);
             tickets.iter().map(|ticket| &ticket.hash).map(forget).collect::<Result<Vec<_>>>()
         });
