@@ -88,6 +88,15 @@ struct Scrub<'a> {
     is_cancelled: &'a dyn Fn() -> bool,
 }
 
+impl Scrub<'_> {
+    /// A part of the work is done.
+    fn rest(&mut self) {
+        if let Some(courtesy) = &mut self.courtesy {
+            courtesy.rest(self.is_cancelled);
+        }
+    }
+}
+
 impl PackedStore {
     /// Checks what is stored. What is damaged is remembered: see [`PackedStore::damaged`] and [`PackedStore::replace`].
     ///
@@ -231,9 +240,7 @@ impl PackedStore {
             damaged_count: report.damaged_chunks.len() as u64,
         });
         scrub.pace.pass(bytes, scrub.is_cancelled);
-        if let Some(courtesy) = &mut scrub.courtesy {
-            courtesy.rest(scrub.is_cancelled);
-        }
+        scrub.rest();
         Ok(())
     }
 
@@ -268,6 +275,7 @@ impl PackedStore {
             let rows = self.universe.rows_after(after.as_ref(), ROWS_PER_READ)?;
             let Some((last, _)) = rows.last() else { return self.universe.check() };
             after = Some(*last);
+            scrub.rest();
             for (hash, row) in rows {
                 if row.references > 0
                     && !self.containers.exists(row.location.container)

@@ -27,7 +27,7 @@ const LOOKS_PER_INTERVAL: u32 = 24;
 /// How long it waits when it has given way.
 const GIVE_WAY_PAUSE: Duration = Duration::from_secs(1);
 /// How long it waits after a failure.
-const FAILURE_PAUSE: Duration = Duration::from_secs(60);
+const FAILURE_PAUSE: Duration = Duration::from_secs(10 * 60);
 /// Much damage is told in parts, no sooner than so after the last one.
 const TELL_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -110,7 +110,8 @@ impl Sentinel {
                 info!("the vault's rolling check has read {} bytes", report.bytes_checked);
                 damaged_files(report)
             }
-            Err(_) => String::new(),
+            Err(PackedError::Cancelled) => String::new(),
+            Err(error) => error.to_string(),
         };
         if findings.found.get() > findings.told.get() || !problem.is_empty() {
             tell(inbox, &findings, problem);
