@@ -20,9 +20,11 @@ use crate::clock;
 use crate::core::Event;
 use crate::packed::{PackedError, PackedStore, ScrubOptions, ScrubProgress};
 
-/// It is looked for containers whose turn has come at least so often.
+/// It is looked for containers whose turn has come at least so often,
 const LOOK_INTERVAL_MAX: Duration = Duration::from_secs(60 * 60);
-/// And at least so many times in an interval between two checks of a container.
+/// no more often than this,
+const LOOK_INTERVAL_MIN: Duration = Duration::from_millis(100);
+/// and in between so many times in an interval between two checks of a container.
 const LOOKS_PER_INTERVAL: u32 = 24;
 /// How long it waits when it has given way.
 const GIVE_WAY_PAUSE: Duration = Duration::from_secs(1);
@@ -67,7 +69,9 @@ impl Sentinel {
             let (this, inbox, stopping) = (Arc::clone(&sentinel), inbox.clone(), stop.clone());
             let pass = tokio::task::spawn_blocking(move || this.pass(&inbox, &|| stopping.is_cancelled()));
             let pause = match pass.await {
-                Ok(Ok(())) => (sentinel.interval / LOOKS_PER_INTERVAL).min(LOOK_INTERVAL_MAX),
+                Ok(Ok(())) => {
+                    (sentinel.interval / LOOKS_PER_INTERVAL).clamp(LOOK_INTERVAL_MIN, LOOK_INTERVAL_MAX)
+                }
                 Ok(Err(PackedError::Cancelled)) => GIVE_WAY_PAUSE,
                 Ok(Err(error)) => {
                     warn!("the vault's rolling check broke off; it goes on in {FAILURE_PAUSE:?}: {error}");
