@@ -59,6 +59,7 @@ impl Grid {
     /// When the directory cannot be made or used, for example because another process holds it.
     pub async fn start(state_dir: &Path) -> Result<Self, GridError> {
         orbit_shared::open_files::raise_limit();
+        orbit_shared::huge_pages::do_without();
         let data_dir = state_dir.join("coordinator");
         make_dir(&data_dir)?;
         let mut options = CoordinatorOptions::new(data_dir);

@@ -18,6 +18,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     orbit_shared::open_files::raise_limit();
+    orbit_shared::huge_pages::do_without();
     let read_file = |path: &std::path::Path| std::fs::read_to_string(path);
     let layered = match parse_layered(CoordinatorFlags::command(), std::env::args_os(), read_file) {
         Ok(layered) => layered,

@@ -2,8 +2,8 @@
 //!
 //! Everything here is pure: no clock, no randomness, no network, no runtime. Time comes in as [`time::Now`]; whoever
 //! owns an instance of a pattern decides where it is kept and when its advice is acted on. The exceptions are
-//! [`container`], which is a file format and therefore writes files, and [`open_files`], which programs call at their
-//! start.
+//! [`container`], which is a file format and therefore writes files, and [`open_files`] and [`huge_pages`], which programs
+//! call at their start.
 
 pub mod backpressure;
 pub mod bulletin;
@@ -15,6 +15,7 @@ pub mod dead_letter;
 pub mod entry;
 pub mod filter;
 pub mod health_monitor;
+pub mod huge_pages;
 pub mod integration;
 pub mod lifecycle;
 pub mod open_files;

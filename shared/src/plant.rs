@@ -43,6 +43,14 @@ pub enum Bug {
     DirectoriesTooEarly,
     /// Coordinator: a cancelled job's work is not withdrawn.
     WithdrawForgotten,
+    /// Coordinator: a packed job ends when one of its vaults has its snapshot.
+    SealedByOne,
+    /// Coordinator: a seal whose answer was lost is not asked for again.
+    SealNotAskedAgain,
+    /// Coordinator: dead letters are tried again while their snapshot is made.
+    RetriedWhileSealed,
+    /// Coordinator: what a vault has of jobs that have ended is left there.
+    StagesNotAbandoned,
     /// Star: unacknowledged reports are not sent again after a reconnect.
     ReportsNotSentAgain,
     /// Star: work that the coordinator did not keep goes on.
@@ -69,7 +77,7 @@ pub enum Bug {
 
 impl Bug {
     /// Every mistake.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 33] = [
         Self::StaleReportAccepted,
         Self::StaleSessionHeard,
         Self::PermitLeaked,
@@ -88,6 +96,10 @@ impl Bug {
         Self::CounterForgotten,
         Self::DirectoriesTooEarly,
         Self::WithdrawForgotten,
+        Self::SealedByOne,
+        Self::SealNotAskedAgain,
+        Self::RetriedWhileSealed,
+        Self::StagesNotAbandoned,
         Self::ReportsNotSentAgain,
         Self::DroppedWorkGoesOn,
         Self::WorkAcceptedWhileDraining,

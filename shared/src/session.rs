@@ -274,6 +274,13 @@ pub enum StarMessage {
         /// What the vault says.
         answer: Result<VaultReply, VaultProblem>,
     },
+    /// Its vault has found damage by itself. Said again by the next check if it is lost.
+    DamageFound {
+        /// Damaged chunks; the vault names them when it is asked.
+        chunks: u64,
+        /// What else is damaged, in words; empty if nothing is.
+        problem: String,
+    },
 }
 
 /// One item of an assignment.

@@ -34,6 +34,8 @@ pub mod limits {
     pub const DAMAGED_MAX: usize = 64;
     /// Files that are named for one damaged chunk.
     pub const AFFECTED_MAX: usize = 100;
+    /// Files at their sources that are named for one damaged chunk, because they may still have its content.
+    pub const ORIGINS_MAX: usize = 8;
     /// Tags of one snapshot.
     pub const TAGS_MAX: usize = 32;
     /// Bytes of one tag.
@@ -182,6 +184,34 @@ pub struct DamagedInfo {
     pub problem: String,
     /// Snapshots and paths that need it, at most [`limits::AFFECTED_MAX`].
     pub affected: Vec<(SnapshotId, Vec<u8>)>,
+    /// Whether there may be more of them than are named.
+    pub is_partial: bool,
+    /// Where its content came from, the newest snapshots first, at most [`limits::ORIGINS_MAX`].
+    pub origins: Vec<ChunkOrigin>,
+}
+
+/// A part of a file as a snapshot has it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FilePart {
+    /// Path below the source path; empty for the source path itself.
+    pub path: Vec<u8>,
+    /// First byte of the part.
+    pub offset: u64,
+    /// Bytes of the part.
+    pub length: u32,
+    /// Bytes of the whole file when it was stored.
+    pub size: u64,
+    /// When the file had been modified last, when it was stored.
+    pub modified: WallTime,
+}
+
+/// The file that a chunk was read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChunkOrigin {
+    /// The snapshot that has it; where that was read is known of it.
+    pub snapshot: SnapshotId,
+    /// Which part of which file the chunk is.
+    pub part: FilePart,
 }
 
 /// What a scrub has come to.
@@ -253,9 +283,12 @@ pub enum VaultCall {
         /// Everything, and not only what was not checked for long.
         is_everything: bool,
     },
-    /// Name damaged chunks.
-    ListDamaged,
-    /// Fetch a good copy of a damaged chunk from another vault.
+    /// Name damaged chunks, in the order of their hashes.
+    ListDamaged {
+        /// Exclusive.
+        after: Option<ChunkHash>,
+    },
+    /// Fetch a good copy of a damaged chunk from another vault, or from the file that it was.
     Heal(HealRequest),
 }
 
@@ -270,6 +303,17 @@ pub struct HealRequest {
     pub source_address: String,
     /// Signed by the coordinator.
     pub token: String,
+    /// The file to read it from; absent: that Star's vault has it.
+    pub origin: Option<HealOrigin>,
+}
+
+/// A file at its source that may still have the content of a damaged chunk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealOrigin {
+    /// The path that was read when it was stored.
+    pub source_path: Vec<u8>,
+    /// Which part of which file below it.
+    pub part: FilePart,
 }
 
 /// What a vault answers.
@@ -308,7 +352,7 @@ pub enum VaultReply {
     Collection(CollectionInfo),
     /// How far a scrub is.
     Scrub(ScrubInfo),
-    /// Damaged chunks, at most [`limits::DAMAGED_MAX`].
+    /// Damaged chunks, in the order of their hashes; there may be more if it is [`limits::DAMAGED_MAX`] of them.
     Damaged(Vec<DamagedInfo>),
 }
 

@@ -26,12 +26,14 @@ use crate::sink::Sink;
 use crate::sink::packed::PackedSink;
 use crate::source::{TransferServer, tune};
 use crate::vault::Vault;
-use crate::vault_calls::VaultCalls;
+use crate::vault_calls::{Sentinel, VaultCalls};
 
 /// What serves, and what moves data.
 pub(crate) struct Parts {
     pub(crate) plane: Arc<dyn DataPlane>,
     pub(crate) router: Router,
+    /// Nothing if it is turned off.
+    pub(crate) sentinel: Option<Sentinel>,
 }
 
 /// The data plane of a Star and its services: transfers, health, and reflection in the two versions that clients speak.
@@ -73,12 +75,14 @@ pub(crate) async fn assemble(
     let sink = Sink::new(star_id(), identity, reads, counts, checkpoints, network, options.spans.clone());
     let (counts, network) = (Arc::clone(&meters), Arc::clone(&options.network));
     let packed_sink = PackedSink::new(star_id(), Arc::clone(&store), counts, network, options.spans.clone());
+    let sentinel = (options.scrub_bytes_per_second > 0)
+        .then(|| Sentinel::new(Arc::clone(&store), options.scrub_bytes_per_second, options.scrub_interval));
     let vault_calls = VaultCalls::new(star_id(), store, Arc::clone(&options.network));
     let registry = SemanticRegistry::built_in();
     // Only the path is looked at: reading the head of every file would make a scan as slow as a copy of small files.
     let classify: Classify = Arc::new(move |path| registry.classify(path, None).rank());
     let plane = LocalPlane { roots, meters, sink, packed_sink, vault_calls, classify };
-    Ok(Parts { plane: Arc::new(plane), router })
+    Ok(Parts { plane: Arc::new(plane), router, sentinel })
 }
 
 /// Opens the packed store where it holds up nothing else: it may have to be built again from its containers.
@@ -86,7 +90,8 @@ async fn open_packed(vault: &Vault) -> Result<Arc<PackedStore>, StarError> {
     let path = vault.packed_path();
     let opening = tokio::task::spawn_blocking(move || PackedStore::open(&path, PackedConfig::default()));
     match opening.await {
-        Ok(opened) => Ok(opened?),
+        Ok(Ok(opened)) => Ok(opened),
+        Ok(Err(error)) => Err(StarError::Packed { path: vault.path().to_owned(), error }),
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }

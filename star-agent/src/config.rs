@@ -50,6 +50,12 @@ pub struct StarFlags {
     /// How long a drain may take after SIGTERM, for example 30s or 5m
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
     pub drain_timeout: Duration,
+    /// Bytes a second that the rolling check of the vault may read; 0 turns it off
+    #[arg(long, value_name = "BYTES", default_value_t = SCRUB_BYTES_PER_SECOND_DEFAULT)]
+    pub scrub_bytes_per_second: u64,
+    /// How long what the rolling check of the vault has read is left alone, for example 12h or 168h
+    #[arg(long, value_name = "TIME", default_value = "168h", value_parser = parse_duration)]
+    pub scrub_interval: Duration,
     /// Listen on an address that other machines can reach although nothing is encrypted
     #[arg(long)]
     pub insecure_plaintext: bool,
@@ -60,6 +66,11 @@ pub struct StarFlags {
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     pub log_format: LogFormat,
 }
+
+/// What the rolling check of a vault reads a second: 2.4 TB in a week.
+pub const SCRUB_BYTES_PER_SECOND_DEFAULT: u64 = 4 * 1024 * 1024;
+/// How long it leaves alone what it has read.
+pub const SCRUB_INTERVAL_DEFAULT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// A root as a flag.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,6 +95,10 @@ pub struct StarOptions {
     pub advertise: Option<String>,
     /// How long a drain may take.
     pub drain_timeout: Duration,
+    /// Bytes a second that the rolling check of its vault may read; 0: there is none.
+    pub scrub_bytes_per_second: u64,
+    /// How long what that has read is left alone.
+    pub scrub_interval: Duration,
     /// Whether it may listen beyond this machine without encryption.
     pub is_plaintext_allowed: bool,
     /// What it is reached by, and reaches others by.
@@ -104,6 +119,8 @@ impl StarOptions {
             labels: BTreeMap::new(),
             advertise: None,
             drain_timeout: Duration::from_secs(30),
+            scrub_bytes_per_second: SCRUB_BYTES_PER_SECOND_DEFAULT,
+            scrub_interval: SCRUB_INTERVAL_DEFAULT,
             is_plaintext_allowed: false,
             network: Arc::new(Tcp),
             spans: Spans::default(),
@@ -122,6 +139,8 @@ impl From<StarFlags> for StarOptions {
             labels: flags.label.into_iter().collect(),
             advertise: flags.advertise,
             drain_timeout: flags.drain_timeout,
+            scrub_bytes_per_second: flags.scrub_bytes_per_second,
+            scrub_interval: flags.scrub_interval,
             is_plaintext_allowed: flags.insecure_plaintext,
             network: Arc::new(Tcp),
             // Whoever has a runtime makes them of `otlp_endpoint`.
@@ -273,6 +292,15 @@ mod tests {
             StarOptions { listen: "0.0.0.0:7200".parse().unwrap(), is_plaintext_allowed: true, ..exposed };
         assert!(matches!(any.check(), Err(OptionsError::Unreachable { .. })));
         assert_eq!(StarOptions { advertise: Some("a:7200".to_owned()), ..any }.check(), Ok(()));
+    }
+
+    #[test]
+    fn what_is_not_said_is_as_the_flags_default() {
+        let (new, flags) =
+            (StarOptions::new("s".parse().unwrap(), "http://c:1", vec![], "/v".into()), options());
+        assert_eq!(new.drain_timeout, flags.drain_timeout);
+        assert_eq!(new.scrub_bytes_per_second, flags.scrub_bytes_per_second);
+        assert_eq!(new.scrub_interval, flags.scrub_interval);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Starts a Star inside a process, and serves its port.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,8 +47,13 @@ pub enum StarError {
     #[error(transparent)]
     Vault(#[from] VaultError),
     /// Its packed store cannot be used.
-    #[error("--vault: {0}")]
-    Packed(#[from] PackedError),
+    #[error("--vault {}: what is packed in it cannot be opened: {error}; {}", path.display(), advice(error))]
+    Packed {
+        /// The vault.
+        path: PathBuf,
+        /// Why not.
+        error: PackedError,
+    },
     /// A root cannot be opened.
     #[error("--root: {0}")]
     Roots(#[from] RootsError),
@@ -62,6 +68,22 @@ pub enum StarError {
     /// The descriptors of the API are damaged; a defect of the build.
     #[error("the reflection service cannot be made: {0}")]
     Reflection(String),
+}
+
+/// What helps when a packed store cannot be opened. An index that is damaged has been built again already by then.
+fn advice(error: &PackedError) -> &'static str {
+    match error {
+        error if error.is_full() => "make room on the disk and start the Star again",
+        PackedError::UniverseInUse => "stop whatever else has opened it and start the Star again",
+        PackedError::Universe { .. } => {
+            "building the index again has failed too, so look for errors of the disk in the system's log; the containers and \
+             snapshots are as they were, and `orbit-star vault rebuild` tries once more"
+        }
+        _ => {
+            "the Star's user must be able to read and write everything in there, and the disk must be well; then \
+             `orbit-star vault check` says what is damaged"
+        }
+    }
 }
 
 /// A Star that runs in this process. Dropping it does not end the Star.
@@ -143,7 +165,9 @@ pub async fn start(options: StarOptions, shutdown: CancellationToken) -> Result<
     let world = Surroundings { star, clock, plane: parts.plane, vault, network, coordinators, keys, spans };
     let (driver, inbox) = Driver::new(core, world, probe);
     let stop = shutdown.child_token();
-    let task = tokio::spawn(run(driver, parts.router, listener, serving, stop.clone()));
+    let scrubbing =
+        parts.sentinel.map(|sentinel| tokio::spawn(sentinel.run(inbox.clone(), serving.child_token())));
+    let task = tokio::spawn(run(driver, parts.router, listener, (serving, scrubbing), stop.clone()));
     Ok(StarHandle { local_addr, inbox, stop, task })
 }
 
@@ -152,7 +176,7 @@ async fn run(
     driver: Driver,
     router: Router,
     listener: Box<dyn Listener>,
-    serving: CancellationToken,
+    (serving, scrubbing): (CancellationToken, Option<JoinHandle<()>>),
     stop: CancellationToken,
 ) -> ExitReport {
     let server = tokio::spawn(listener.serve(router, serving.clone()));
@@ -164,6 +188,12 @@ async fn run(
         Ok(Ok(Err(error))) => warn!("the port was not served to the end: {error}"),
         Ok(Err(error)) => warn!("serving ended abnormally: {error}"),
         Err(_) => aborting.abort(),
+    }
+    // Whoever waits for this Star may open the vault next.
+    if let Some(scrubbing) = scrubbing
+        && tokio::time::timeout(SERVE_GRACE, scrubbing).await.is_err()
+    {
+        warn!("the rolling check of the vault did not stop in time");
     }
     report
 }

@@ -105,6 +105,11 @@ impl Vault {
         self.identity
     }
 
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Where its packed store lies.
     pub fn packed_path(&self) -> PathBuf {
         self.path.join(PACKED)

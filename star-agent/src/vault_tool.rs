@@ -86,11 +86,14 @@ fn check(store: &PackedStore, output: &mut dyn Write) -> Result<bool, VaultToolE
     let is_well = tell_opened(store.opened(), output)?;
     let options = ScrubOptions { everything: true, ..ScrubOptions::default() };
     let report = store.scrub(&options, &|_| {}, &|| false)?;
-    for chunk in store.damaged() {
+    let damaged = store.damaged();
+    let hashes = damaged.iter().map(|chunk| chunk.hash).collect();
+    let (affected, _) = store.affected(&hashes, usize::MAX, &|| false)?;
+    for chunk in damaged {
         writeln!(output, "damaged: chunk {}: {}", chunk.hash, chunk.problem)?;
-        for affected in store.affected(&chunk.hash)? {
+        for affected in affected.get(&chunk.hash).into_iter().flatten() {
             let path = orbit_shared::entry::display_path(&affected.path);
-            let what = if affected.is_tree { "what stands from there on:" } else { "file" };
+            let what = if affected.part.is_none() { "what stands from there on:" } else { "file" };
             writeln!(output, "  snapshot {}: {what} {path}", affected.snapshot)?;
         }
     }

@@ -6,6 +6,7 @@ use std::ops::Bound;
 
 use orbit_shared::bulletin::Severity;
 use orbit_shared::capability::Capability;
+use orbit_shared::plant::{Bug, is_planted};
 use orbit_shared::time::Now;
 use orbit_shared::vault_call::{SnapshotInfo, VaultCall};
 use orbit_shared::words::{JobId, SnapshotId, StarId};
@@ -146,7 +147,7 @@ impl Core {
                 let place = job.record.spec.destinations.get(destination as usize);
                 job.live.is_some() && place.is_some_and(|place| place.star_id == *star)
             });
-            if !is_open {
+            if !is_open && !is_planted(Bug::StagesNotAbandoned) {
                 let call = VaultCall::Abandon { job, destination };
                 self.ask(now, session, star, call, Purpose::Abandon, fx);
             }

@@ -1,59 +1,103 @@
 //! Healing: damaged chunks of one vault are looked for in the others, one vault after the other, and fetched from the
-//! first that has them whole.
+//! first that has them whole. What no vault has is fetched from the file that it was, if that still has it.
 //!
-//! A vault says itself what is damaged in it, when it is asked: after its hello, after a scrub that found something, and
-//! when a file could not be read from it. What no other vault has is a dead letter that names every snapshot and path it
-//! hits; trying that again looks again.
+//! A vault says itself what is damaged in it, page by page, when it is asked: after its hello, when it or somebody else
+//! has found something, and when a file could not be read from it. Whoever does not answer is passed over; a vault that
+//! is away itself is asked again after its next hello. What nobody has is lost for the time being (`losses.rs`), and is
+//! looked for again when another Star comes, and when it is tried again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use orbit_shared::bulletin::{Severity, truncate_visibly};
+use orbit_shared::bulletin::Severity;
 use orbit_shared::capability::Capability;
 use orbit_shared::chunk_hash::ChunkHash;
-use orbit_shared::dead_letter::{DeadLetterEntry, DeadLetterFilter, FailureReason};
-use orbit_shared::entry::{Entry, EntryKind, display_path, join_path};
+use orbit_shared::dead_letter::DeadLetterFilter;
+use orbit_shared::entry::{display_path, join_path};
 use orbit_shared::provenance::{ProvenanceEvent, ProvenanceType};
 use orbit_shared::session::{Failure, FailureCause};
-use orbit_shared::time::{Now, WallTime};
+use orbit_shared::time::Now;
 use orbit_shared::vault_call::limits::DAMAGED_MAX;
-use orbit_shared::vault_call::{DamagedInfo, HealRequest, VaultCall, VaultProblem, VaultReply};
+use orbit_shared::vault_call::{DamagedInfo, HealOrigin, HealRequest, VaultCall, VaultProblem, VaultReply};
 use orbit_shared::words::{JobId, StarId};
 
-use super::event::{Action, DeadItem};
+use super::event::Action;
+use super::losses::star_of_key;
 use super::vaults::Purpose;
-use super::{Change, Core, Effects};
+use super::{Core, Effects};
 
-/// Heals of one vault that go on at a time; further damage is looked at when those have ended.
-const HEALS_PER_STAR_MAX: usize = DAMAGED_MAX;
-/// Bytes of a dead letter's text; it may have many paths to name.
-const TEXT_BYTES_MAX: usize = 4096;
-/// How a dead letter of a vault begins that belongs to no item: `vault/STAR/HASH`.
-const KEY_PREFIX: &str = "vault/";
+/// Chunks of one vault that are healed at a time. Each is a pull, of which a Star serves only so many.
+const HEALS_AT_ONCE: usize = 4;
+
+/// The healing of one vault, from its first list of what is damaged to the end of the last.
+#[derive(Debug, Default)]
+pub(super) struct Healing {
+    /// The vault is asked for a list.
+    is_listing: bool,
+    /// What the list at hand has that is not begun.
+    waiting: VecDeque<DamagedInfo>,
+    open: BTreeMap<ChunkHash, Heal>,
+    /// The last chunk of the list at hand, if there may be more behind it.
+    after: Option<ChunkHash>,
+    /// More may be damaged, or more may be healed, than when it began.
+    is_again: bool,
+    /// Something could not be healed.
+    has_lost: bool,
+}
 
 /// One damaged chunk that is being healed.
 #[derive(Debug)]
-pub(super) struct Heal {
+struct Heal {
     info: DamagedInfo,
-    /// Vaults that were not asked yet.
-    candidates: Vec<StarId>,
+    /// Where it was not looked for yet; the last one is next.
+    places: Vec<Place>,
+    /// The call whose answer it waits for; without one it is to go on with its next place.
+    asked: Option<u64>,
+    /// Why files that it came from could not give it.
+    failures: Vec<String>,
 }
 
-/// The name of a dead letter that stands for a chunk.
-fn key(star: &StarId, hash: &ChunkHash) -> String {
-    format!("{KEY_PREFIX}{star}/{hash}")
-}
-
-/// The Star of such a name.
-pub(super) fn star_of_key(key: &str) -> Option<StarId> {
-    key.strip_prefix(KEY_PREFIX)?.split_once('/')?.0.parse().ok()
+/// Where a good copy may be.
+#[derive(Debug)]
+enum Place {
+    Vault(StarId),
+    /// The file that it was: which of its origins.
+    Origin(usize),
 }
 
 impl Core {
-    /// Asks a vault what is damaged in it, if it can be asked and is not asked already.
+    /// Asks a vault what is damaged in it, if it can be asked. One that is being healed is asked again afterwards.
     pub(super) fn look_for_damage(&mut self, now: Now, star: &StarId, fx: &mut Effects) {
-        let Some(session) = self.stars.get(star).and_then(|star| star.session) else { return };
-        if !self.is_asked(star, |purpose| matches!(purpose, Purpose::Damage)) {
-            self.ask(now, session, star, VaultCall::ListDamaged, Purpose::Damage, fx);
+        if self.stars.get(star).is_none_or(|star| star.session.is_none()) {
+            return;
+        }
+        match self.heals.get_mut(star) {
+            Some(healing) => healing.is_again = true,
+            None => self.list_damage(now, star, Healing::default(), fx),
+        }
+    }
+
+    /// Another Star has come: it may have what others lack.
+    pub(super) fn look_for_damage_again(&mut self, now: Now, come: &StarId, fx: &mut Effects) {
+        for star in self.unhealed.clone().iter().filter(|star| *star != come) {
+            self.look_for_damage(now, star, fx);
+        }
+    }
+
+    /// A vault has found damage without having been asked to look.
+    pub(super) fn damage_found(
+        &mut self,
+        now: Now,
+        star: &StarId,
+        (chunks, problem): (u64, &str),
+        fx: &mut Effects,
+    ) {
+        if !problem.is_empty() {
+            let message =
+                format!("a check of the vault of {star} has found more than damaged chunks: {problem}");
+            self.post(now, fx, (Severity::Error, star.as_str(), "vault"), None, &message);
+        }
+        if chunks > 0 {
+            self.look_for_damage(now, star, fx);
         }
     }
 
@@ -77,6 +121,14 @@ impl Core {
         stars.len() as u64
     }
 
+    /// Asks for a list: the one behind the list at hand, or the first one.
+    fn list_damage(&mut self, now: Now, star: &StarId, healing: Healing, fx: &mut Effects) {
+        let Some(session) = self.stars.get(star).and_then(|star| star.session) else { return };
+        let call = VaultCall::ListDamaged { after: healing.after };
+        self.ask(now, session, star, call, Purpose::Damage, fx);
+        self.heals.insert(star.clone(), Healing { is_listing: true, ..healing });
+    }
+
     /// A vault has said what is damaged in it.
     pub(super) fn damage_listed(
         &mut self,
@@ -85,169 +137,232 @@ impl Core {
         answer: Result<VaultReply, VaultProblem>,
         fx: &mut Effects,
     ) {
-        let damaged = match answer {
-            Ok(VaultReply::Damaged(damaged)) => damaged,
-            Ok(_) => return self.late_count += 1,
-            Err(problem) => {
-                let message =
-                    format!("the vault of {star} does not say what is damaged: {}", problem.message);
-                return self.post(now, fx, (Severity::Warning, star.as_str(), "vault"), None, &message);
+        let Some(healing) = self.heals.get_mut(star) else { return self.late_count += 1 };
+        let problem = match answer {
+            Ok(VaultReply::Damaged(damaged)) => {
+                healing.is_listing = false;
+                let last = damaged.last().map(|info| info.hash).filter(|_| damaged.len() >= DAMAGED_MAX);
+                // A list that does not go on behind the one before would never end.
+                healing.after = last.filter(|last| healing.after.is_none_or(|before| *last > before));
+                let count = damaged.len();
+                healing.waiting.extend(damaged);
+                if count > 0 {
+                    let message = format!("{count} chunks in the vault of {star} are damaged");
+                    self.post(now, fx, (Severity::Error, star.as_str(), "vault"), None, &message);
+                }
+                return;
             }
+            Ok(_) => {
+                self.late_count += 1;
+                "it answers something else".to_owned()
+            }
+            Err(problem) => problem.message,
         };
-        if !damaged.is_empty() {
-            let message = format!("{} chunks in the vault of {star} are damaged", damaged.len());
-            self.post(now, fx, (Severity::Error, star.as_str(), "vault"), None, &message);
-        }
-        let others: Vec<StarId> = self.connected_stars().into_iter().filter(|other| other != star).collect();
-        for info in damaged {
-            let place = (star.clone(), info.hash);
-            let of_star = self.heals.range((star.clone(), ChunkHash::default())..);
-            let under_way = of_star.take_while(|((of, _), _)| of == star).count();
-            if under_way < HEALS_PER_STAR_MAX && !self.heals.contains_key(&place) {
-                self.heals.insert(place.clone(), Heal { info, candidates: others.clone() });
-                self.heal_on(now, &place, fx);
+        self.heals.remove(star);
+        let message = format!("the vault of {star} does not say what is damaged: {problem}");
+        self.post(now, fx, (Severity::Warning, star.as_str(), "vault"), None, &message);
+    }
+
+    /// Goes on wherever nothing is waited for.
+    pub(super) fn go_on_healing(&mut self, now: Now, fx: &mut Effects) {
+        let stars: Vec<StarId> = self.heals.keys().cloned().collect();
+        for star in stars {
+            if self.stars.get(&star).is_none_or(|star| star.session.is_none()) {
+                // Its next hello begins anew.
+                self.heals.remove(&star);
+                continue;
             }
+            while let Some(hash) = self.next_to_heal(&star) {
+                self.heal_on(now, &star, hash, fx);
+            }
+            self.end_list(now, &star, fx);
         }
     }
 
-    /// Asks the next vault for a chunk, or gives it up.
-    fn heal_on(&mut self, now: Now, place: &(StarId, ChunkHash), fx: &mut Effects) {
-        let Some(heal) = self.heals.get_mut(place) else { return };
-        while let Some(candidate) = heal.candidates.pop() {
-            let session = self.stars.get(&candidate).and_then(|star| star.session);
-            if let Some(session) = session {
-                let (star, hash) = place.clone();
-                let purpose = Purpose::HealLocate { star, hash };
-                self.ask(now, session, &candidate, VaultCall::LocateChunk(hash), purpose, fx);
+    /// A chunk that waits for nothing: one that is begun, or the next that may begin.
+    fn next_to_heal(&mut self, star: &StarId) -> Option<ChunkHash> {
+        let vaults: Vec<Place> =
+            self.connected_stars().into_iter().filter(|other| other != star).map(Place::Vault).collect();
+        let healing = self.heals.get_mut(star)?;
+        if let Some((hash, _)) = healing.open.iter().find(|(_, heal)| heal.asked.is_none()) {
+            return Some(*hash);
+        }
+        if healing.open.len() >= HEALS_AT_ONCE {
+            return None;
+        }
+        let info = healing.waiting.pop_front()?;
+        let hash = info.hash;
+        // Files come last, so they are first in the list.
+        let places = (0..info.origins.len()).rev().map(Place::Origin).chain(vaults).collect();
+        healing.open.insert(hash, Heal { info, places, asked: None, failures: Vec::new() });
+        Some(hash)
+    }
+
+    /// Where all of a list is done, the next one is asked for, if there is any.
+    fn end_list(&mut self, now: Now, star: &StarId, fx: &mut Effects) {
+        let is_done =
+            |healing: &Healing| !healing.is_listing && healing.open.is_empty() && healing.waiting.is_empty();
+        if !self.heals.get(star).is_some_and(is_done) {
+            return;
+        }
+        let Some(healing) = self.heals.remove(star) else { return };
+        if healing.after.is_some() {
+            self.list_damage(now, star, healing, fx);
+        } else if healing.is_again {
+            self.list_damage(now, star, Healing::default(), fx);
+        } else if healing.has_lost {
+            self.unhealed.insert(star.clone());
+        } else {
+            self.unhealed.remove(star);
+        }
+    }
+
+    /// Looks for a chunk at its next place, or gives it up.
+    fn heal_on(&mut self, now: Now, star: &StarId, hash: ChunkHash, fx: &mut Effects) {
+        while let Some(place) = self.heal_mut(star, &hash).and_then(|heal| heal.places.pop()) {
+            let asked = match place {
+                Place::Vault(candidate) => {
+                    let session = self.stars.get(&candidate).and_then(|star| star.session);
+                    let purpose = Purpose::HealLocate { star: star.clone(), hash };
+                    let call = VaultCall::LocateChunk(hash);
+                    session.map(|session| self.ask(now, session, &candidate, call, purpose, fx))
+                }
+                Place::Origin(index) => self.fetch_from_file(now, star, hash, index, fx),
+            };
+            if asked.is_some()
+                && let Some(heal) = self.heal_mut(star, &hash)
+            {
+                heal.asked = asked;
                 return;
             }
         }
-        if let Some(heal) = self.heals.remove(place) {
-            self.unhealable(now, &place.0, &heal.info, fx);
+        let Some(healing) = self.heals.get_mut(star) else { return };
+        if let Some(heal) = healing.open.remove(&hash) {
+            healing.has_lost = true;
+            self.unhealable(now, star, &heal.info, &heal.failures, fx);
         }
+    }
+
+    fn heal_mut(&mut self, star: &StarId, hash: &ChunkHash) -> Option<&mut Heal> {
+        self.heals.get_mut(star)?.open.get_mut(hash)
     }
 
     /// A vault has said whether it has a chunk that another one lacks.
     pub(super) fn heal_located(
         &mut self,
         now: Now,
-        candidate: &StarId,
-        place: &(StarId, ChunkHash),
-        answer: Result<VaultReply, VaultProblem>,
+        (candidate, request): (&StarId, u64),
+        (star, hash): (&StarId, ChunkHash),
+        answer: &Result<VaultReply, VaultProblem>,
         fx: &mut Effects,
     ) {
-        let has_it = matches!(answer, Ok(VaultReply::Located(Some(found))) if !found.is_damaged);
-        let address = self.stars.get(candidate).map(|star| star.record.data_address.clone());
-        let session = self.stars.get(&place.0).and_then(|star| star.session);
-        let (true, Some(source_address), Some(session)) = (has_it, address, session) else {
-            return self.heal_on(now, place, fx);
-        };
-        let (star, hash) = place.clone();
+        let heal = self.heal_mut(star, &hash).filter(|heal| heal.asked == Some(request));
+        let Some(heal) = heal else { return self.late_count += 1 };
+        heal.asked = None;
+        if matches!(answer, Ok(VaultReply::Located(Some(found))) if !found.is_damaged) {
+            let asked = self.fetch(now, (star, hash), candidate, None, fx);
+            if let Some(heal) = self.heal_mut(star, &hash) {
+                heal.asked = asked;
+            }
+        }
+    }
+
+    /// Tells a vault to read a chunk from the file that it was. Nothing if that file is out of reach.
+    fn fetch_from_file(
+        &mut self,
+        now: Now,
+        star: &StarId,
+        hash: ChunkHash,
+        index: usize,
+        fx: &mut Effects,
+    ) -> Option<u64> {
+        let origin = self.heal_mut(star, &hash)?.info.origins.get(index)?.clone();
+        let of = self.snapshot(origin.snapshot)?;
+        let (source, source_path) = (of.info.source_star.clone(), of.info.source_path.clone());
+        if self.stars.get(&source).is_none_or(|star| star.session.is_none()) {
+            let path = join_path(&source_path, &origin.part.path);
+            let text = format!("{source}:{}: {source} is not connected", display_path(&path));
+            self.heal_mut(star, &hash)?.failures.push(text);
+            return None;
+        }
+        let origin = HealOrigin { source_path, part: origin.part };
+        self.fetch(now, (star, hash), &source, Some(origin), fx)
+    }
+
+    /// Tells a vault where to fetch a chunk: from the vault of a Star, or from a file there.
+    fn fetch(
+        &mut self,
+        now: Now,
+        (star, hash): (&StarId, ChunkHash),
+        source: &StarId,
+        origin: Option<HealOrigin>,
+        fx: &mut Effects,
+    ) -> Option<u64> {
+        let source_address = self.stars.get(source)?.record.data_address.clone();
+        let session = self.stars.get(star)?.session?;
         let capability = Capability {
             job: JobId(0),
-            source_star: candidate.clone(),
-            source_path: b"/".to_vec(),
+            source_star: source.clone(),
+            source_path: origin.as_ref().map_or_else(|| b"/".to_vec(), |origin| origin.source_path.clone()),
             destination_star: star.clone(),
             snapshot: None,
-            is_for_chunks: true,
+            is_for_chunks: origin.is_none(),
         };
-        let heal = HealRequest { hash, source_star: candidate.clone(), source_address, token: String::new() };
-        let purpose = Purpose::Heal { hash, source: candidate.clone() };
-        let request = self.expect_answer(now, session, &star, purpose);
+        let from = match &origin {
+            None => source.to_string(),
+            Some(origin) => {
+                let path = join_path(&origin.source_path, &origin.part.path);
+                format!("{source}:{}", display_path(&path))
+            }
+        };
+        let purpose = Purpose::Heal { hash, from, is_file: origin.is_some() };
+        let request = self.expect_answer(now, session, star, purpose);
+        let (source_star, token) = (source.clone(), String::new());
+        let heal = HealRequest { hash, source_star, source_address, token, origin };
         fx.actions.push(Action::Heal { session, request, heal, capability });
+        Some(request)
     }
 
     /// A vault has fetched a good copy, or could not.
     pub(super) fn heal_ended(
         &mut self,
         now: Now,
-        star: &StarId,
-        (hash, source): (ChunkHash, StarId),
+        (star, request): (&StarId, u64),
+        (hash, from, is_file): (ChunkHash, &str, bool),
         answer: Result<VaultReply, VaultProblem>,
         fx: &mut Effects,
     ) {
-        let place = (star.clone(), hash);
+        let heal = self.heal_mut(star, &hash).filter(|heal| heal.asked == Some(request));
+        let Some(heal) = heal else { return self.late_count += 1 };
         if let Err(problem) = answer {
-            let message = format!("chunk {hash} of {star} is not healed from {source}: {}", problem.message);
-            self.post(now, fx, (Severity::Warning, star.as_str(), "vault"), None, &message);
-            return self.heal_on(now, &place, fx);
+            heal.asked = None;
+            if is_file {
+                heal.failures.push(problem.message);
+                return;
+            }
+            let message = format!("chunk {hash} of {star} is not healed from {from}: {}", problem.message);
+            return self.post(now, fx, (Severity::Warning, star.as_str(), "vault"), None, &message);
         }
-        let Some(heal) = self.heals.remove(&place) else { return };
-        let event = ProvenanceEvent::new(ProvenanceType::ChunkHealed, self.job_of(&heal.info))
+        let healed = self.heals.get_mut(star).and_then(|healing| healing.open.remove(&hash));
+        let Some(Heal { info, .. }) = healed else { return };
+        let event = ProvenanceEvent::new(ProvenanceType::ChunkHealed, self.job_of(&info))
             .with_star(star.clone())
             .with_chunk_hash(hash)
-            .with_source(source.to_string())
+            .with_source(from.to_owned())
             .with_destination(star.to_string());
         self.record(now, fx, event);
-        self.forget_letter(star, &hash, &heal.info, fx);
-        // More may be damaged than was looked at.
-        if !self.heals.keys().any(|(of, _)| of == star) {
-            self.look_for_damage(now, star, fx);
+        self.forget_loss(star, &info, fx);
+    }
+
+    /// The answer to a call for a chunk will not come: it is looked for elsewhere.
+    pub(super) fn heal_lost(&mut self, star: &StarId, hash: &ChunkHash) {
+        if let Some(heal) = self.heal_mut(star, hash) {
+            heal.asked = None;
         }
     }
 
-    /// A heal will not go on: the session that it needed has ended. The next hello looks again.
-    pub(super) fn heal_lost(&mut self, star: &StarId, hash: ChunkHash) {
-        self.heals.remove(&(star.clone(), hash));
-    }
-
-    /// The job of the first snapshot that a chunk hits, as far as it is known.
-    fn job_of(&self, info: &DamagedInfo) -> Option<JobId> {
-        let (snapshot, _) = info.affected.first()?;
-        Some(self.snapshot(*snapshot)?.info.job)
-    }
-
-    fn forget_letter(&mut self, star: &StarId, hash: &ChunkHash, info: &DamagedInfo, fx: &mut Effects) {
-        let Some(job) = self.job_of(info) else { return };
-        let of_chunk = DeadLetterFilter { item_key: Some(key(star, hash)), ..DeadLetterFilter::for_job(job) };
-        for letter in self.dead_letters.take(&of_chunk) {
-            self.dead_entries.remove(&letter.dead_letter_id);
-            fx.changes.push(Change::RemoveDeadLetter(letter.dead_letter_id));
-        }
-    }
-
-    /// Nobody has it: a dead letter says what is lost.
-    fn unhealable(&mut self, now: Now, star: &StarId, info: &DamagedInfo, fx: &mut Effects) {
-        let hits: BTreeSet<String> = info
-            .affected
-            .iter()
-            .map(|(snapshot, path)| format!("snapshot {snapshot}: {}", display_path(path)))
-            .collect();
-        let hits = match hits.len() {
-            0 => "no snapshot".to_owned(),
-            _ => hits.into_iter().collect::<Vec<_>>().join(", "),
-        };
-        let text = format!(
-            "chunk {} in the vault of {star} is damaged ({}) and no other vault that can be asked has it; it hits {hits}",
-            info.hash, info.problem
-        );
-        let text = truncate_visibly(&text, TEXT_BYTES_MAX);
-        self.post(now, fx, (Severity::Error, star.as_str(), "vault"), self.job_of(info), &text);
-        let Some((job, (snapshot, path))) = self.job_of(info).zip(info.affected.first()) else { return };
-        let name = key(star, &info.hash);
-        let mut letter =
-            DeadLetterEntry::new(job, name.clone(), FailureReason::DataCorruption, &text, now.wall);
-        letter.star_id = Some(star.clone());
-        letter.attempts = 1;
-        letter.dest_path = Some(join_path(format!("snapshot {snapshot}").as_bytes(), path));
-        let before = self.dead_letters.entry(job, &name).map(|old| old.dead_letter_id);
-        // A full queue says so by its own bulletin; the damage is found again.
-        let Ok(id) = self.dead_letters.push(letter) else { return };
-        if let Some(old) = before {
-            self.dead_entries.remove(&old);
-            fx.changes.push(Change::RemoveDeadLetter(old));
-        }
-        let kind = EntryKind::File { size: 0 };
-        let entry = Entry { path: path.clone(), kind, mode: 0, modified: WallTime::UNIX_EPOCH, rank: 0 };
-        self.dead_entries.insert(id, entry.clone());
-        if let Some(letter) = self.dead_letters.entry(job, &name) {
-            let dead = DeadItem { letter: letter.clone(), entry, is_retrying: false };
-            fx.changes.push(Change::PutDeadLetter(Box::new(dead)));
-        }
-        let event = ProvenanceEvent::new(ProvenanceType::ChunkDeadLettered, job)
-            .with_star(star.clone())
-            .with_chunk_hash(info.hash)
-            .with_error(text);
-        self.record(now, fx, event);
+    /// The vault that is being healed cannot be asked any more: its next hello, or its next find, begins anew.
+    pub(super) fn healing_lost(&mut self, star: &StarId) {
+        self.heals.remove(star);
     }
 }

@@ -17,6 +17,7 @@ use super::job::{Job, JobEnd, JobRecord, JobSpec, JobState, ScanRecord, Tally};
 use super::lane::{Lane, Queued, queue_key};
 use super::limits::{ACTIVE_JOBS_MAX, ENDED_JOBS_MAX};
 use super::refusal::{Refusal, Violation};
+use super::seals::is_to_be_sealed;
 use super::{Change, Core, Effects};
 
 /// A job that waits for bandwidth looks at least this often whether the time of the day allows it more.
@@ -288,11 +289,16 @@ impl Core {
         for id in self.jobs_with_letters(filter) {
             let job = self.jobs.get(&id);
             let end = job.and_then(|job| job.record.end.as_ref()).map(|end| end.state);
-            if end.is_some() && job.is_some_and(|job| job.record.spec.layout == Layout::Packed) {
+            // A vault may have made the snapshot already when it is still to be sealed; what comes later is not in it.
+            let is_sealed = |job: &Job| {
+                job.record.spec.layout == Layout::Packed
+                    && (end.is_some() || is_to_be_sealed(job) && !is_planted(Bug::RetriedWhileSealed))
+            };
+            if job.is_some_and(is_sealed) {
                 if filter.job_id == Some(id) && count == 0 {
                     return Err(Refusal::WrongState {
                         problem: format!(
-                            "the snapshot of job {id} is sealed and stays as it is; create the job anew, only what is missing in the vault moves"
+                            "the snapshot of job {id} is made and stays as it is; create the job anew, only what is missing in the vault moves"
                         ),
                     });
                 }

@@ -24,6 +24,7 @@ mod job;
 mod jobs;
 mod lane;
 pub mod limits;
+mod losses;
 mod notices;
 mod plans;
 mod poison;
@@ -46,12 +47,11 @@ mod vaults;
 mod views;
 mod yields;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use orbit_shared::backpressure::BackpressureConfig;
 use orbit_shared::bulletin::BulletinBoard;
-use orbit_shared::chunk_hash::ChunkHash;
 use orbit_shared::dead_letter::DeadLetterQueue;
 use orbit_shared::entry::Entry;
 use orbit_shared::penalization::StarYield;
@@ -77,7 +77,7 @@ pub use views::{ItemPlace, ItemView, JobView, PenaltyView};
 pub use yields::YieldPlace;
 
 use catalogue::Catalogued;
-use heals::Heal;
+use heals::Healing;
 use plans::Plan;
 use vaults::Ask;
 
@@ -146,8 +146,10 @@ pub struct Core {
     next_ask: u64,
     /// Plans that are being made, by the number of their scan.
     plans: BTreeMap<u64, Plan>,
-    /// Damaged chunks that are being healed, by the Star whose vault has them.
-    heals: BTreeMap<(StarId, ChunkHash), Heal>,
+    /// Vaults that are being healed.
+    heals: BTreeMap<StarId, Healing>,
+    /// Vaults with damage that nobody could heal when it was looked for last.
+    unhealed: BTreeSet<StarId>,
     /// When it asked to be woken.
     wake_at: Option<Monotonic>,
     /// Reports and batches that came too late to count.
@@ -186,6 +188,7 @@ impl Core {
         self.expire_asks(now, fx);
         self.expire_plans(now, fx);
         self.take_listed(now, fx);
+        self.go_on_healing(now, fx);
         self.release_penalties(now);
         self.ask_for_seals(now, fx);
         self.end_finished_jobs(now, fx);
@@ -234,6 +237,9 @@ impl Core {
             }
             StarMessage::VaultAnswered { request, answer } => {
                 self.vault_answered(now, session, request, answer, fx);
+            }
+            StarMessage::DamageFound { chunks, problem } => {
+                self.damage_found(now, &star, (chunks, &problem), fx);
             }
         }
     }

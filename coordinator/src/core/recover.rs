@@ -1,6 +1,6 @@
 //! Making a core, from nothing or from what another left in the store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use orbit_shared::bulletin::BulletinBoard;
@@ -55,6 +55,7 @@ impl Core {
             asks: BTreeMap::new(),
             next_ask: 0,
             heals: BTreeMap::new(),
+            unhealed: BTreeSet::new(),
             wake_at: None,
             plans: BTreeMap::new(),
             late_count: 0,

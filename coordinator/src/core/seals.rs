@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use orbit_shared::bulletin::Severity;
+use orbit_shared::plant::{Bug, is_planted};
 use orbit_shared::time::{Monotonic, Now};
 use orbit_shared::vault_call::{
     SealRequest, SnapshotInfo, VaultCall, VaultFailure, VaultProblem, seal_pause,
@@ -29,8 +30,8 @@ pub struct Seal {
     problem: String,
 }
 
-/// Whether everything of a job is done but for its snapshots.
-fn is_to_be_sealed(job: &Job) -> bool {
+/// Whether everything of a job is done but for its snapshots. From here on its vaults may have made them already.
+pub(super) fn is_to_be_sealed(job: &Job) -> bool {
     job.live.is_some()
         && job.record.spec.layout == Layout::Packed
         && job.record.scan.is_done
@@ -42,6 +43,7 @@ impl JobRecord {
     pub(super) fn is_sealed(&self) -> bool {
         match self.spec.layout {
             Layout::Files => true,
+            Layout::Packed if is_planted(Bug::SealedByOne) => self.snapshots.iter().any(Option::is_some),
             Layout::Packed => {
                 (0..self.spec.destinations.len()).all(|index| self.snapshot_at(index).is_some())
             }
@@ -156,7 +158,7 @@ impl Core {
     pub(super) fn seal_lost(&mut self, id: JobId, destination: u32) {
         let live = self.jobs.get_mut(&id).and_then(|job| job.live.as_mut());
         if let Some(seal) = live.and_then(|live| live.seals.get_mut(&destination)) {
-            seal.is_asked = false;
+            seal.is_asked = is_planted(Bug::SealNotAskedAgain);
         }
     }
 

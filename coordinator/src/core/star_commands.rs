@@ -212,6 +212,7 @@ impl Core {
         self.release_star(name, fx);
         self.forget_snapshots_of(name, fx);
         self.stars.remove(name);
+        self.unhealed.remove(name);
         fx.changes.push(Change::RemoveStar(name.clone()));
         self.record_star(now, ProvenanceType::StarDeregistered, name, fx);
         Ok(Answer::Done)

@@ -58,6 +58,7 @@ impl Core {
         let state = star.state();
         self.ask_for_catalogue(now, session, &name, fx);
         self.look_for_damage(now, &name, fx);
+        self.look_for_damage_again(now, &name, fx);
         if is_new_process {
             self.record_star(now, ProvenanceType::StarRegistered, &name, fx);
             if !self.config.is_manual_schedule {

@@ -45,8 +45,8 @@ pub(super) enum Purpose {
     Damage,
     /// The same, who looks for a good copy of a chunk of this Star.
     HealLocate { star: StarId, hash: ChunkHash },
-    /// The same, who has told the Star where one is.
-    Heal { hash: ChunkHash, source: StarId },
+    /// The same, who has told the Star where one is: in the vault of another Star, or in a file there.
+    Heal { hash: ChunkHash, from: String, is_file: bool },
 }
 
 impl Purpose {
@@ -106,7 +106,7 @@ impl Core {
         Ok(session)
     }
 
-    /// Sends a call and remembers who wants to know.
+    /// Sends a call and remembers who wants to know. Gives the call's number.
     pub(super) fn ask(
         &mut self,
         now: Now,
@@ -115,10 +115,11 @@ impl Core {
         call: VaultCall,
         purpose: Purpose,
         fx: &mut Effects,
-    ) {
+    ) -> u64 {
         let request = self.expect_answer(now, session, star, purpose);
         let message = CoordinatorMessage::CallVault { request, call };
         fx.actions.push(Action::Send { session, message });
+        request
     }
 
     /// Numbers a call and remembers who wants to know.
@@ -144,11 +145,6 @@ impl Core {
         };
         self.asks.insert(self.next_ask, Ask { session, star: star.clone(), purpose, until });
         self.next_ask
-    }
-
-    /// Whether a vault is asked for such a purpose at the moment.
-    pub(super) fn is_asked(&self, star: &StarId, is_it: impl Fn(&Purpose) -> bool) -> bool {
-        self.asks.values().any(|ask| ask.star == *star && is_it(&ask.purpose))
     }
 
     /// How many calls for such a purpose a Star has to answer.
@@ -234,9 +230,11 @@ impl Core {
             Purpose::Abandon => {}
             Purpose::Damage => self.damage_listed(now, &star, answer, fx),
             Purpose::HealLocate { star: damaged, hash } => {
-                self.heal_located(now, &star, &(damaged, hash), answer, fx);
+                self.heal_located(now, (&star, request), (&damaged, hash), &answer, fx);
             }
-            Purpose::Heal { hash, source } => self.heal_ended(now, &star, (hash, source), answer, fx),
+            Purpose::Heal { hash, from, is_file } => {
+                self.heal_ended(now, (&star, request), (hash, &from, is_file), answer, fx);
+            }
         }
     }
 
@@ -256,6 +254,10 @@ impl Core {
             self.asks.iter().filter(|(_, ask)| ask.session == session).map(|(&id, _)| id).collect();
         for id in ended {
             let Some(ask) = self.asks.remove(&id) else { continue };
+            // The vault that was to fetch a chunk is away itself.
+            if let Purpose::Heal { .. } = ask.purpose {
+                self.healing_lost(&ask.star);
+            }
             self.end_ask(id, ask, "its session ended before its vault answered; try again", fx);
         }
     }
@@ -282,9 +284,10 @@ impl Core {
             Purpose::PlanComparison { scan } => self.settle_plan_comparison(scan, request, None, fx),
             Purpose::Seal { job, destination } => self.seal_lost(job, destination),
             // The next hello asks again.
-            Purpose::Catalogue { .. } | Purpose::Abandon | Purpose::Damage => {}
-            Purpose::HealLocate { star, hash } => self.heal_lost(&star, hash),
-            Purpose::Heal { hash, source: _ } => self.heal_lost(&ask.star, hash),
+            Purpose::Catalogue { .. } | Purpose::Abandon => {}
+            Purpose::Damage => self.healing_lost(&ask.star),
+            Purpose::HealLocate { star, hash } => self.heal_lost(&star, &hash),
+            Purpose::Heal { hash, .. } => self.heal_lost(&ask.star, &hash),
         }
     }
 

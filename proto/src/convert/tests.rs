@@ -215,6 +215,7 @@ fn star_messages() -> impl Strategy<Value = StarMessage> {
         }),
         (any::<u64>(), vault::answers())
             .prop_map(|(request, answer)| StarMessage::VaultAnswered { request, answer }),
+        any::<(u64, String)>().prop_map(|(chunks, problem)| StarMessage::DamageFound { chunks, problem }),
     ]
 }
 

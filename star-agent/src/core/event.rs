@@ -128,6 +128,13 @@ pub enum Event {
         /// What the vault says.
         answer: Result<VaultReply, VaultProblem>,
     },
+    /// The vault has found damage without having been asked to look.
+    DamageFound {
+        /// Damaged chunks.
+        chunks: u64,
+        /// What else is damaged; empty if nothing is.
+        problem: String,
+    },
     /// The process was asked to end.
     SignalReceived,
     /// The time of [`StarCore::next_deadline`](super::StarCore::next_deadline) has come.

@@ -128,6 +128,12 @@ impl StarCore {
                     effects.push(Effect::Send(StarMessage::VaultAnswered { request, answer }));
                 }
             }
+            Event::DamageFound { chunks, problem } => {
+                // Without a session it is not lost: the coordinator asks what is damaged after the next hello.
+                if self.link.is_welcomed() {
+                    effects.push(Effect::Send(StarMessage::DamageFound { chunks, problem }));
+                }
+            }
             Event::SignalReceived => self.stop(now, effects),
             Event::DeadlineReached(vitals) => self.meet_deadlines(now, &vitals, effects),
         }

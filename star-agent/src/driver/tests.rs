@@ -349,7 +349,8 @@ async fn a_vault_answers_under_the_number_of_the_call() {
     let mut stage = Stage::new(FakePlane::default()).await;
     let mut session = stage.session().await;
     session.welcome(Vec::new()).await;
-    let calls = [(7, VaultCall::DeleteSnapshot(SnapshotId([1; 16]))), (8, VaultCall::ListDamaged)];
+    let calls =
+        [(7, VaultCall::DeleteSnapshot(SnapshotId([1; 16]))), (8, VaultCall::ListDamaged { after: None })];
     for (request, call) in calls {
         session.say(CoordinatorMessage::CallVault { request, call }).await;
         let StarMessage::VaultAnswered { request: answered, answer } = session.hear().await else {

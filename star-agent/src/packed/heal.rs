@@ -1,13 +1,15 @@
 //! Healing, and what damage means: a good copy takes the place of a bad one, and who is hit by a chunk that is lost.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use orbit_shared::chunk_hash::ChunkHash;
+use orbit_shared::entry::Entry;
+use orbit_shared::vault_call::FilePart;
 
 use super::PackedStore;
 use super::error::{PackedError, Result};
 use super::tree::{Node, NodeSource as _};
-use super::types::{Affected, ChunkRef, ContainerInfo, DamagedChunk, PackedTotals, SnapshotId};
+use super::types::{Affected, ChunkRef, ContainerInfo, DamagedChunk, PackedTotals, SnapshotId, TreeEntry};
 use orbit_shared::time::WallTime;
 
 impl PackedStore {
@@ -43,63 +45,110 @@ impl PackedStore {
         self.universe.write(|tables| tables.expand(hash, &|hash| self.children(hash))).map(|_| ())
     }
 
-    /// Which paths of which snapshots need a chunk, in that order. Reads all trees, and each part of them once.
+    /// Which paths of which snapshots need some chunks, the newest snapshots first: at most `count_max` for each chunk.
+    /// Reads the trees until `is_enough`; whether it came to their ends is said too.
     ///
     /// # Errors
     /// The disk refuses. Parts that are damaged themselves are passed over.
-    pub fn affected(&self, hash: &ChunkHash) -> Result<Vec<Affected>> {
-        let mut found = Vec::new();
-        let mut seen = BTreeMap::new();
-        for record in self.snapshots() {
-            let hits = self.hits(&record.root, &[], hash, &mut seen)?;
-            found.extend(hits.iter().map(|(path, is_tree)| hit(record.id, path, *is_tree)));
+    pub fn affected(
+        &self,
+        hashes: &BTreeSet<ChunkHash>,
+        count_max: usize,
+        is_enough: &dyn Fn() -> bool,
+    ) -> Result<(BTreeMap<ChunkHash, Vec<Affected>>, bool)> {
+        let mut search =
+            Search { hashes, count_max, is_enough, found: BTreeMap::new(), clean: BTreeSet::new() };
+        let mut records = self.snapshots();
+        records.sort_by_key(|record| std::cmp::Reverse((record.sealed, record.id)));
+        let mut is_complete = true;
+        for record in records {
+            if is_enough() {
+                is_complete = false;
+                break;
+            }
+            self.search(&record.root, record.id, &[], &mut search)?;
         }
-        found.sort_unstable();
-        Ok(found)
+        is_complete &= search.found.values().all(|found| found.len() < count_max);
+        Ok((search.found, is_complete))
     }
 
-    /// The paths below a node that need the chunk, and whether it is a part of the tree there.
-    fn hits(
+    /// Looks for the chunks in and below a node; says whether it has none of them.
+    fn search(
         &self,
         node: &ChunkRef,
+        snapshot: SnapshotId,
         first_path: &[u8],
-        hash: &ChunkHash,
-        seen: &mut BTreeMap<ChunkHash, Vec<(Vec<u8>, bool)>>,
-    ) -> Result<Vec<(Vec<u8>, bool)>> {
-        if node.hash == *hash {
-            return Ok(vec![(first_path.to_vec(), true)]);
+        search: &mut Search<'_>,
+    ) -> Result<bool> {
+        if search.hashes.contains(&node.hash) {
+            search.add(node.hash, Affected { snapshot, path: first_path.to_vec(), part: None });
+            return Ok(false);
         }
-        if let Some(hits) = seen.get(&node.hash) {
-            return Ok(hits.clone());
+        if search.clean.contains(&node.hash) {
+            return Ok(true);
         }
-        let mut hits = Vec::new();
         let read = match self.node(&node.hash) {
             Ok(read) => read,
-            Err(PackedError::DamagedChunk { .. } | PackedError::UnknownChunk { .. }) => return Ok(hits),
+            Err(PackedError::DamagedChunk { .. } | PackedError::UnknownChunk { .. }) => return Ok(true),
             Err(error) => return Err(error),
         };
+        let mut is_clean = true;
         match &*read {
             Node::Inner(children) => {
                 for child in children {
-                    hits.extend(self.hits(&child.node, &child.first_path, hash, seen)?);
+                    if (search.is_enough)() {
+                        return Ok(false);
+                    }
+                    is_clean &= self.search(&child.node, snapshot, &child.first_path, search)?;
                 }
             }
             Node::Leaf(entries) => {
                 for (entry, is_listed) in entries {
-                    let has = |chunks: &[ChunkRef]| chunks.iter().any(|chunk| chunk.hash == *hash);
-                    let lists = |list: &ChunkRef| match self.node(&list.hash).as_deref() {
-                        Ok(Node::List(listed)) => has(listed),
-                        Ok(_) | Err(_) => false,
-                    };
-                    if has(&entry.chunks) || *is_listed && entry.chunks.iter().any(lists) {
-                        hits.push((entry.entry.path.clone(), false));
-                    }
+                    is_clean &= self.search_file(entry, *is_listed, snapshot, search)?;
                 }
             }
             Node::List(_) => {}
         }
-        seen.insert(node.hash, hits.clone());
-        Ok(hits)
+        if is_clean {
+            search.clean.insert(node.hash);
+        }
+        Ok(is_clean)
+    }
+
+    /// The same for one entry, whose chunks may be lists of chunks.
+    fn search_file(
+        &self,
+        entry: &TreeEntry,
+        is_listed: bool,
+        snapshot: SnapshotId,
+        search: &mut Search<'_>,
+    ) -> Result<bool> {
+        let (mut is_clean, mut offset) = (true, 0);
+        for chunk in &entry.chunks {
+            if !is_listed {
+                is_clean &= search.look(chunk, &entry.entry, snapshot, &mut offset);
+                continue;
+            }
+            if search.hashes.contains(&chunk.hash) {
+                let path = entry.entry.path.clone();
+                search.add(chunk.hash, Affected { snapshot, path, part: None });
+                // Where the chunks behind it lie is not known without it.
+                return Ok(false);
+            }
+            let list = match self.node(&chunk.hash) {
+                Ok(list) => list,
+                Err(PackedError::DamagedChunk { .. } | PackedError::UnknownChunk { .. }) => {
+                    return Ok(is_clean);
+                }
+                Err(error) => return Err(error),
+            };
+            if let Node::List(listed) = &*list {
+                for chunk in listed {
+                    is_clean &= search.look(chunk, &entry.entry, snapshot, &mut offset);
+                }
+            }
+        }
+        Ok(is_clean)
     }
 
     /// All containers, in the order of their numbers.
@@ -148,6 +197,38 @@ impl PackedStore {
     }
 }
 
-fn hit(snapshot: SnapshotId, path: &[u8], is_tree: bool) -> Affected {
-    Affected { snapshot, path: path.to_vec(), is_tree }
+/// Chunks that are looked for in trees.
+struct Search<'a> {
+    hashes: &'a BTreeSet<ChunkHash>,
+    count_max: usize,
+    is_enough: &'a dyn Fn() -> bool,
+    found: BTreeMap<ChunkHash, Vec<Affected>>,
+    /// Nodes that have none of them; other trees share them.
+    clean: BTreeSet<ChunkHash>,
+}
+
+impl Search<'_> {
+    fn add(&mut self, hash: ChunkHash, hit: Affected) {
+        let found = self.found.entry(hash).or_default();
+        if found.len() < self.count_max {
+            found.push(hit);
+        }
+    }
+
+    /// Looks at the next chunk of a file; says whether it is none of them.
+    fn look(&mut self, chunk: &ChunkRef, entry: &Entry, snapshot: SnapshotId, offset: &mut u64) -> bool {
+        let is_clean = !self.hashes.contains(&chunk.hash);
+        if !is_clean {
+            let part = FilePart {
+                path: entry.path.clone(),
+                offset: *offset,
+                length: chunk.length,
+                size: entry.size(),
+                modified: entry.modified,
+            };
+            self.add(chunk.hash, Affected { snapshot, path: entry.path.clone(), part: Some(part) });
+        }
+        *offset += u64::from(chunk.length);
+        is_clean
+    }
 }

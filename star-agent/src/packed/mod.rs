@@ -124,6 +124,8 @@ pub struct PackedStore {
     sealing: Mutex<()>,
     collecting: Mutex<()>,
     scrubbing: Mutex<()>,
+    /// Scrubs that are under way or wait, those apart that give way to them.
+    scrubs_wanted: AtomicU64,
     nodes: NodeCache,
     /// Whether no chunk was ever seen, so that nobody needs to ask.
     is_empty: AtomicBool,
@@ -160,6 +162,15 @@ impl PackedStore {
     fn pass_window(&self, _name: &'static str) {
         #[cfg(test)]
         self.windows.pass(_name);
+    }
+
+    /// Whether a test has put this mistake into a collection, to show that it would be found.
+    fn is_planted(&self, _mistake: &'static str) -> bool {
+        #[cfg(test)]
+        let is_planted = self.windows.has(_mistake);
+        #[cfg(not(test))]
+        let is_planted = false;
+        is_planted
     }
 
     fn now_seconds(&self) -> u64 {

@@ -89,6 +89,7 @@ impl PackedStore {
             sealing: Mutex::new(()),
             collecting: Mutex::new(()),
             scrubbing: Mutex::new(()),
+            scrubs_wanted: AtomicU64::new(0),
             nodes: NodeCache::default(),
             is_empty: AtomicBool::new(is_empty),
             activity: AtomicU64::new(0),

@@ -1,14 +1,16 @@
 //! Checking everything that is stored, a part at a time: the containers first that were not checked for longest. How far it is
 //! is kept in the universe, so a restart does not begin anew.
 
-use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{PoisonError, TryLockError};
+use std::time::Duration;
 
 use orbit_shared::chunk_hash::ChunkHash;
 use orbit_shared::container::{ContainerEntry, ContainerReader};
 
 use super::chunks::is_damage;
 use super::error::{PackedError, Result};
-use super::pace::Pace;
+use super::pace::{Courtesy, Pace};
 use super::universe::{ContainerRow, Location};
 use super::{DELETED, PackedStore, SNAPSHOTS, records};
 
@@ -26,6 +28,11 @@ pub struct ScrubOptions {
     pub bytes_max: Option<u64>,
     /// Bytes it may read a second; absent: as fast as it goes.
     pub bytes_per_second: Option<u64>,
+    /// Leaves out the containers that were checked to their ends so recently.
+    pub unchecked_for: Option<Duration>,
+    /// Rests while others read and write, and stops for another scrub: that is [`PackedError::Cancelled`], and it goes on
+    /// where it was when it is begun again.
+    pub gives_way: bool,
 }
 
 /// How far a scrub is.
@@ -73,10 +80,21 @@ impl ScrubReport {
 struct Scrub<'a> {
     report: ScrubReport,
     pace: Pace,
+    /// Absent: others do not count.
+    courtesy: Option<Courtesy<'a>>,
     bytes_left: u64,
     bytes_total: u64,
     progress: &'a dyn Fn(&ScrubProgress),
     is_cancelled: &'a dyn Fn() -> bool,
+}
+
+impl Scrub<'_> {
+    /// A part of the work is done.
+    fn rest(&mut self) {
+        if let Some(courtesy) = &mut self.courtesy {
+            courtesy.rest(self.is_cancelled);
+        }
+    }
 }
 
 impl PackedStore {
@@ -90,12 +108,21 @@ impl PackedStore {
         progress: &dyn Fn(&ScrubProgress),
         is_cancelled: &dyn Fn() -> bool,
     ) -> Result<ScrubReport> {
-        let _one_at_a_time = self.scrubbing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _wish = (!options.gives_way).then(|| Wish::new(&self.scrubs_wanted));
+        let _one_at_a_time = match self.scrubbing.try_lock() {
+            Ok(held) => held,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) if options.gives_way => return Err(PackedError::Cancelled),
+            Err(TryLockError::WouldBlock) => self.scrubbing.lock().unwrap_or_else(PoisonError::into_inner),
+        };
+        let is_cancelled =
+            &|| is_cancelled() || options.gives_way && self.scrubs_wanted.load(Ordering::Acquire) > 0;
         self.make_durable()?;
         self.flush()?;
         let mut scrub = Scrub {
             report: ScrubReport::default(),
             pace: Pace::new(options.bytes_per_second),
+            courtesy: options.gives_way.then(|| Courtesy::new(&self.activity, false)),
             bytes_left: options.bytes_max.unwrap_or(u64::MAX),
             bytes_total: self.totals()?.container_bytes,
             progress,
@@ -105,6 +132,9 @@ impl PackedStore {
         let rows: std::collections::BTreeMap<_, _> = self.universe.containers()?.into_iter().collect();
         let row_of = |number: &u32| rows.get(number).copied().unwrap_or_default();
         let mut numbers: Vec<u32> = self.containers.snapshot().into_keys().collect();
+        if let Some(age_min) = options.unchecked_for {
+            numbers.retain(|number| is_due(&row_of(number), self.now_seconds(), age_min));
+        }
         numbers.sort_by_key(|number| (row_of(number).checked, *number));
         for number in numbers {
             if scrub.bytes_left == 0 {
@@ -121,6 +151,17 @@ impl PackedStore {
             self.record_damaged();
         }
         Ok(report)
+    }
+
+    /// Whether a container was not checked to its end for so long.
+    ///
+    /// # Errors
+    /// The universe gives no answer.
+    pub fn is_scrub_due(&self, age_min: Duration) -> Result<bool> {
+        let rows: std::collections::BTreeMap<_, _> = self.universe.containers()?.into_iter().collect();
+        let now = self.now_seconds();
+        let is_due = |number| is_due(&rows.get(&number).copied().unwrap_or_default(), now, age_min);
+        Ok(self.containers.snapshot().into_keys().any(is_due))
     }
 
     fn scrub_container(&self, number: u32, cursor: usize, scrub: &mut Scrub<'_>) -> Result<()> {
@@ -143,11 +184,12 @@ impl PackedStore {
             let end = entries.len().min(at + ENTRIES_PER_STEP);
             for part in entries[at..end].chunks(ENTRIES_AT_ONCE) {
                 if (scrub.is_cancelled)() {
+                    self.note_checked(number, at, false)?;
                     return Err(PackedError::Cancelled);
                 }
                 self.scrub_entries(number, &reader, part, scrub)?;
+                at += part.len();
             }
-            at = end;
             self.note_checked(number, at, at == entries.len())?;
         }
         if at == entries.len() {
@@ -198,6 +240,7 @@ impl PackedStore {
             damaged_count: report.damaged_chunks.len() as u64,
         });
         scrub.pace.pass(bytes, scrub.is_cancelled);
+        scrub.rest();
         Ok(())
     }
 
@@ -232,6 +275,7 @@ impl PackedStore {
             let rows = self.universe.rows_after(after.as_ref(), ROWS_PER_READ)?;
             let Some((last, _)) = rows.last() else { return self.universe.check() };
             after = Some(*last);
+            scrub.rest();
             for (hash, row) in rows {
                 if row.references > 0
                     && !self.containers.exists(row.location.container)
@@ -273,4 +317,25 @@ impl PackedStore {
         report.damaged_files.extend(self.opened.damaged_stages.iter().map(|path| path.display().to_string()));
         Ok(())
     }
+}
+
+/// Says for as long as it lives that a scrub is wanted which does not give way.
+struct Wish<'a>(&'a AtomicU64);
+
+impl<'a> Wish<'a> {
+    fn new(count: &'a AtomicU64) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        Self(count)
+    }
+}
+
+impl Drop for Wish<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Whether a container was not checked for so long. One that was checked in the future was checked by a wrong clock.
+fn is_due(row: &ContainerRow, now_seconds: u64, age_min: Duration) -> bool {
+    row.checked == 0 || row.checked > now_seconds || now_seconds - row.checked >= age_min.as_secs()
 }

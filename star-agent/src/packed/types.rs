@@ -5,6 +5,7 @@ use std::fmt;
 use orbit_shared::chunk_hash::ChunkHash;
 use orbit_shared::entry::Entry;
 use orbit_shared::time::WallTime;
+use orbit_shared::vault_call::FilePart;
 pub use orbit_shared::words::SnapshotId;
 use orbit_shared::words::{JobId, StarId};
 
@@ -61,7 +62,7 @@ pub struct SnapshotMeta {
     pub tags: Vec<String>,
     /// Whether some entries of the source are missing in it.
     pub is_partial: bool,
-    /// How many different paths must be in the stage; fewer or more is an error. Absent: whatever is there.
+    /// How many different paths must be in the stage; fewer is an error. Absent: whatever is there.
     pub expected_entries: Option<u64>,
 }
 
@@ -127,8 +128,8 @@ pub struct Affected {
     pub snapshot: SnapshotId,
     /// The path in it; for a part of the tree, the first path that it holds.
     pub path: Vec<u8>,
-    /// Whether the chunk is a part of the tree, so that all paths that it holds are out of reach.
-    pub is_tree: bool,
+    /// Which part of which file it is. Absent: it is a part of the tree, so that all paths that it holds are out of reach.
+    pub part: Option<FilePart>,
 }
 
 /// One container.

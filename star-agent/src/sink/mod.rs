@@ -14,6 +14,7 @@ mod directories;
 mod fetching;
 mod files;
 mod kept_times;
+mod line;
 pub mod packed;
 mod plan;
 mod publish;

@@ -5,24 +5,23 @@
 
 mod arrivals;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use orbit_shared::session::{Failure, FailureCause, Fault, ItemOutcome};
 use tokio::task::JoinSet;
 
-use crate::failures::{permanent, source_unavailable, source_unreachable};
-use crate::grpc::transfer_client::{Pull, PullError};
-use crate::limits::{FETCHES_PER_REQUEST_MAX, PUBLISH_BYTES, PUBLISH_ITEMS, STALL_TIMEOUT, WRITE_JOBS_MAX};
+use crate::failures::source_unavailable;
+use crate::grpc::transfer_client::PullError;
+use crate::limits::{PUBLISH_BYTES, PUBLISH_ITEMS, WRITE_JOBS_MAX};
 use crate::sink::basis::{Assembled, Basis};
-use crate::sink::fetching::Fetching;
 use crate::sink::files::{BasisState, FileState, Queues};
+use crate::sink::line::{Line, broken_by, unopened};
 use crate::sink::plan::Wanted;
 use crate::sink::publish::publish;
 use crate::sink::work::{Work, Written};
 use crate::sink::write::{PieceDone, remove};
 use crate::sink::{Cancelled, Reporter, Sink};
-use crate::transfer::{Fetch, Open, Parcel, Range};
+use crate::transfer::Range;
 
 /// Pulls and publishes `wanted`, and publishes what is `written` already.
 pub(super) async fn run(
@@ -35,7 +34,7 @@ pub(super) async fn run(
     let mut puller = Puller::new(work, wanted, written, reporter);
     let result = puller.run(sink).await;
     // Jobs that run on a cancelled assignment must have ended before its temporaries are removed.
-    puller.pull = None;
+    puller.line.close();
     while puller.jobs.join_next().await.is_some() {}
     while puller.rounds.join_next().await.is_some() {}
     result
@@ -54,16 +53,13 @@ enum Done {
 struct Puller<'run> {
     work: Arc<Work>,
     reporter: &'run Reporter,
-    pull: Option<Pull>,
+    line: Line,
     /// Why there is no pull any more.
     broken: Option<Failure>,
     files: Vec<FileState>,
     /// Files that have no end yet.
     unsettled: usize,
     queues: Queues,
-    fetches: BTreeMap<u64, Fetching>,
-    next_fetch: u64,
-    to_send: Vec<Fetch>,
     jobs: JoinSet<Done>,
     writers: usize,
     ready: Vec<Written>,
@@ -84,14 +80,11 @@ impl<'run> Puller<'run> {
         Self {
             work: Arc::clone(work),
             reporter,
-            pull: None,
+            line: Line::default(),
             broken: None,
             unsettled: files.len(),
             files,
             queues: Queues::default(),
-            fetches: BTreeMap::new(),
-            next_fetch: 1,
-            to_send: Vec::new(),
             jobs: JoinSet::new(),
             writers: 0,
             ready: written,
@@ -111,32 +104,21 @@ impl<'run> Puller<'run> {
             };
             tokio::select! {
                 () = cancel.cancelled() => return Err(Cancelled),
-                opened = self.open(sink) => if let Err(error) = opened { self.break_off(&self.unopened(&error)) },
+                opened = self.line.open(&sink.connections, &sink.star_id, &self.work.assignment) => {
+                    if let Err(error) = opened {
+                        self.break_off(&unopened(&self.work.assignment, &error));
+                    }
+                }
             }
-            if self.pull.is_some() {
+            if self.line.is_open() {
                 self.ask_for_all();
             }
-            let address = &self.work.assignment.source_address.clone();
             if self.pull_all().await? == Connection::Broken {
-                sink.connections.forget(address);
+                sink.connections.forget(&self.work.assignment.source_address);
             }
-            self.pull = None;
+            self.line.close();
         }
         self.publish_rest().await
-    }
-
-    async fn open(&mut self, sink: &Sink) -> Result<(), PullError> {
-        let assignment = &self.work.assignment;
-        let open = Open {
-            token: assignment.token.clone(),
-            job: assignment.job,
-            source_path: assignment.source_path.clone(),
-            destination_star: sink.star_id.clone(),
-            snapshot: assignment.source_snapshot,
-        };
-        let opening = sink.connections.pull(&assignment.source_address, open, assignment.trace);
-        self.pull = Some(opening.await?);
-        Ok(())
     }
 
     /// Small files are all asked for at once; the others wait for their turn.
@@ -159,14 +141,14 @@ impl<'run> Puller<'run> {
             };
             if let Err(error) = asked {
                 connection = Connection::Broken;
-                self.break_off(&self.broken_by(&error));
+                self.break_off(&broken_by(&self.work.assignment, &error));
             }
             self.reporter.send(std::mem::take(&mut self.outcomes)).await?;
             self.publish_if_due();
             if self.unsettled == 0 {
                 break;
             }
-            let can_read = !self.fetches.is_empty() && self.writers < WRITE_JOBS_MAX;
+            let can_read = !self.line.is_answered() && self.writers < WRITE_JOBS_MAX;
             if !can_read && self.jobs.is_empty() && self.rounds.is_empty() {
                 self.end_stranded();
             }
@@ -174,17 +156,15 @@ impl<'run> Puller<'run> {
                 () = cancel.cancelled() => return Err(Cancelled),
                 Some(done) = self.jobs.join_next() => self.end_job(done)?,
                 Some(round) = self.rounds.join_next() => self.outcomes.extend(round.map_err(|_| Cancelled)?),
-                parcel = next_parcel(&mut self.pull), if can_read => {
+                parcel = self.line.next_parcel(), if can_read => {
                     if let Err(error) = parcel.and_then(|parcel| self.receive(parcel)) {
                         connection = Connection::Broken;
-                        self.break_off(&self.broken_by(&error));
+                        self.break_off(&broken_by(&self.work.assignment, &error));
                     }
                 }
             }
         }
-        if let Some(pull) = &mut self.pull {
-            pull.finish();
-        }
+        self.line.finish();
         Ok(connection)
     }
 
@@ -193,14 +173,7 @@ impl<'run> Puller<'run> {
         while let Some(file) = self.queues.next() {
             self.begin_part(file);
         }
-        let mut fetches = std::mem::take(&mut self.to_send);
-        while !fetches.is_empty() {
-            let rest = fetches.split_off(fetches.len().min(FETCHES_PER_REQUEST_MAX));
-            let Some(pull) = &mut self.pull else { return Ok(()) };
-            tokio::time::timeout(STALL_TIMEOUT, pull.fetch(fetches)).await.map_err(|_| stalled())??;
-            fetches = rest;
-        }
-        Ok(())
+        self.line.send().await
     }
 
     /// Begins the next part of a file that had its turn: opens its basis, or asks for a segment.
@@ -234,12 +207,9 @@ impl<'run> Puller<'run> {
     }
 
     fn ask_for(&mut self, index: usize, ranges: Vec<Range>, is_hashes_only: bool) {
-        let id = self.next_fetch;
-        self.next_fetch += 1;
         self.files[index].busy += 1;
-        self.fetches.insert(id, Fetching::new(index, &ranges, is_hashes_only));
         let path = self.work.item(self.files[index].item).entry.path.clone();
-        self.to_send.push(Fetch { id, path, ranges, is_hashes_only, is_cut_by_content: false });
+        self.line.ask_for(index, path, ranges, (is_hashes_only, false));
     }
 
     fn open_basis(&mut self, index: usize) {
@@ -324,37 +294,12 @@ impl<'run> Puller<'run> {
         self.unsettled -= 1;
     }
 
-    fn source(&self) -> String {
-        let assignment = &self.work.assignment;
-        format!("Star {} at {}", assignment.source_star, assignment.source_address)
-    }
-
-    /// What it means for the files that the pull could not be opened.
-    fn unopened(&self, error: &PullError) -> Failure {
-        let at = self.source();
-        source_unreachable(match error {
-            PullError::Incompatible(text) => format!("{at} cannot serve this Star: {text}"),
-            PullError::Unavailable(text) => format!("cannot pull from {at}: {text}"),
-        })
-    }
-
-    /// What it means for the files that the pull broke off. One of them may be why.
-    fn broken_by(&self, error: &PullError) -> Failure {
-        let at = self.source();
-        match error {
-            PullError::Incompatible(text) => permanent(format!("{at} cannot serve this Star: {text}")),
-            PullError::Unavailable(text) => source_unavailable(format!("the pull from {at} failed: {text}")),
-        }
-    }
-
     /// The source gives nothing more: what is not complete fails.
     fn break_off(&mut self, failure: &Failure) {
-        self.pull = None;
         self.broken = Some(failure.clone());
         self.queues.clear();
-        self.to_send.clear();
-        for fetching in std::mem::take(&mut self.fetches).into_values() {
-            let file = &mut self.files[fetching.file];
+        for index in self.line.close() {
+            let file = &mut self.files[index];
             file.busy -= 1;
             file.fail(failure.clone());
         }
@@ -409,18 +354,4 @@ impl<'run> Puller<'run> {
 enum Connection {
     Whole,
     Broken,
-}
-
-async fn next_parcel(pull: &mut Option<Pull>) -> Result<Parcel, PullError> {
-    let Some(pull) = pull else { return std::future::pending().await };
-    match tokio::time::timeout(STALL_TIMEOUT, pull.next()).await {
-        Ok(Ok(Some(parcel))) => Ok(parcel),
-        Ok(Ok(None)) => Err(PullError::Unavailable("the source ended it before it had answered".to_owned())),
-        Ok(Err(error)) => Err(error),
-        Err(_) => Err(stalled()),
-    }
-}
-
-fn stalled() -> PullError {
-    PullError::Unavailable(format!("nothing moved for {} s", STALL_TIMEOUT.as_secs()))
 }

@@ -4,22 +4,35 @@
 //! and scrubbing go on between calls: a call begins one or joins it, and says how far it is.
 
 mod heal;
+mod sentinel;
 mod upkeep;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use orbit_shared::chunk_hash::ChunkHash;
 use orbit_shared::entry::EntryKind;
-use orbit_shared::vault_call::limits::{AFFECTED_MAX, DAMAGED_MAX, PAGE_BYTES_MAX, PAGE_MAX, STAGES_MAX};
+use orbit_shared::vault_call::limits::{
+    AFFECTED_MAX, CALL_PATIENCE, DAMAGED_MAX, ORIGINS_MAX, PAGE_BYTES_MAX, PAGE_MAX, STAGES_MAX,
+};
 use orbit_shared::vault_call::{
-    ChunkPlace, CollectionInfo, ContainerInfo, DamagedInfo, ScrubInfo, SealRequest, SnapshotEntry,
-    SnapshotInfo, VaultCall, VaultFailure, VaultProblem, VaultReply,
+    ChunkOrigin, ChunkPlace, CollectionInfo, ContainerInfo, DamagedInfo, ScrubInfo, SealRequest,
+    SnapshotEntry, SnapshotInfo, VaultCall, VaultFailure, VaultProblem, VaultReply,
 };
 use orbit_shared::words::{JobId, SnapshotId, StarId};
 
+pub(crate) use self::sentinel::Sentinel;
+use crate::clock;
 use crate::net::Network;
-use crate::packed::{PackedError, PackedStore, SnapshotMeta, SnapshotRecord, SourceName, StageId, TreeEntry};
+use crate::packed::{
+    Affected, PackedError, PackedStore, SnapshotMeta, SnapshotRecord, SourceName, StageId, TreeEntry,
+};
 use crate::vault_calls::upkeep::Upkeep;
+
+/// How long trees are read to say what damaged chunks hit; the chunks themselves are named in any case.
+const AFFECTED_PATIENCE: Duration = Duration::from_secs(10);
+
+const _: () = assert!(AFFECTED_PATIENCE.as_secs() * 2 < CALL_PATIENCE.as_secs());
 
 /// See the module.
 #[derive(Debug)]
@@ -91,7 +104,7 @@ impl VaultCalls {
                 upkeep::scrub(&self.scrubbing, &self.store, bytes_per_second, is_everything)
                     .map(VaultReply::Scrub)
             }
-            VaultCall::ListDamaged => self.list_damaged(),
+            VaultCall::ListDamaged { after } => self.list_damaged(after),
             VaultCall::Heal(request) => {
                 let message = format!("healing {} is not done here", request.hash);
                 Err(VaultProblem { failure: VaultFailure::Failed, message })
@@ -173,17 +186,26 @@ impl VaultCalls {
         Ok(VaultReply::Containers { containers: containers.collect(), is_end })
     }
 
-    fn list_damaged(&self) -> Result<VaultReply, VaultProblem> {
-        let damaged = self.store.damaged().into_iter().take(DAMAGED_MAX).map(|damaged| {
-            let affected = self.store.affected(&damaged.hash).map_err(|error| problem(&error))?;
-            let affected = affected.into_iter().take(AFFECTED_MAX);
-            Ok(DamagedInfo {
-                hash: damaged.hash,
-                problem: damaged.problem,
-                affected: affected.map(|hit| (hit.snapshot, hit.path)).collect(),
-            })
+    fn list_damaged(&self, after: Option<ChunkHash>) -> Result<VaultReply, VaultProblem> {
+        let damaged = self.store.damaged().into_iter();
+        let damaged: Vec<_> =
+            damaged.filter(|one| after.is_none_or(|after| one.hash > after)).take(DAMAGED_MAX).collect();
+        let hashes = damaged.iter().map(|one| one.hash).collect();
+        let since = clock::now();
+        let is_enough = || since.elapsed() >= AFFECTED_PATIENCE;
+        let found = self.store.affected(&hashes, AFFECTED_MAX, &is_enough);
+        let (mut affected, is_complete) = found.map_err(|error| problem(&error))?;
+        let damaged = damaged.into_iter().map(|one| {
+            let hits = affected.remove(&one.hash).unwrap_or_default();
+            DamagedInfo {
+                hash: one.hash,
+                problem: one.problem,
+                origins: origins(&hits),
+                affected: hits.into_iter().map(|hit| (hit.snapshot, hit.path)).collect(),
+                is_partial: !is_complete,
+            }
         });
-        Ok(VaultReply::Damaged(damaged.collect::<Result<_, _>>()?))
+        Ok(VaultReply::Damaged(damaged.collect()))
     }
 
     fn locate(&self, hash: &ChunkHash) -> Result<VaultReply, VaultProblem> {
@@ -198,6 +220,18 @@ impl VaultCalls {
             is_damaged,
         })))
     }
+}
+
+/// The files that a chunk came from, each version once.
+fn origins(hits: &[Affected]) -> Vec<ChunkOrigin> {
+    let mut origins: Vec<ChunkOrigin> = Vec::new();
+    for hit in hits {
+        let Some(part) = &hit.part else { continue };
+        if origins.len() < ORIGINS_MAX && origins.iter().all(|known| known.part != *part) {
+            origins.push(ChunkOrigin { snapshot: hit.snapshot, part: part.clone() });
+        }
+    }
+    origins
 }
 
 /// Whether a path is another one or lies below it.

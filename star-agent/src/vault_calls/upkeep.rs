@@ -173,6 +173,7 @@ pub(super) fn scrub(
         everything: is_everything,
         bytes_max: None,
         bytes_per_second: (bytes_per_second > 0).then_some(bytes_per_second),
+        ..ScrubOptions::default()
     };
     let begun = ScrubInfo {
         progress: Progress::Running,
@@ -212,7 +213,7 @@ fn scrubbed(result: Result<ScrubReport, PackedError>) -> ScrubInfo {
 }
 
 /// What else was found beside damaged chunks.
-fn damaged_files(report: &ScrubReport) -> String {
+pub(super) fn damaged_files(report: &ScrubReport) -> String {
     let containers =
         report.damaged_containers.iter().map(|id| format!("the list of container {id} is damaged"));
     let files = report.damaged_files.iter().map(|file| format!("{file} is damaged"));

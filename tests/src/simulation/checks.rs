@@ -7,14 +7,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use orbit_coordinator::core::limits::{HEALTH_SAMPLES_MAX, STAR_HISTORY_MAX};
-use orbit_coordinator::core::{Action, Change, Event, ItemEnd, Liveness, Tally};
+use orbit_coordinator::core::{Action, Change, Event, ItemEnd, JobState, Liveness, Tally};
 use orbit_shared::lifecycle::LifecycleState;
 use orbit_shared::provenance::{ProvenanceEvent, ProvenanceType};
 use orbit_shared::session::{Assignment, CoordinatorMessage, Fault, Hello, ItemResult, StarMessage, limits};
-use orbit_shared::words::{AssignmentId, ItemId, JobId, StarId};
+use orbit_shared::words::{AssignmentId, ItemId, JobId, Layout, StarId};
 
 use super::World;
 use super::tree::version_of;
+use super::vault::promise_of;
 
 /// What a job stands at: its tally and how many of its items are penalized.
 type Count = (JobId, Tally, u64);
@@ -79,6 +80,7 @@ impl Before {
             | StarMessage::LifecycleChanged { .. }
             | StarMessage::Compared { .. }
             | StarMessage::VaultAnswered { .. }
+            | StarMessage::DamageFound { .. }
             | StarMessage::DrainRequested { .. } => None,
         };
         before.late = why.map(|why| (why, world.counts()));
@@ -274,6 +276,22 @@ impl World {
             fresh.or_else(|| store.entries.get(&(item.job, item.sequence))).expect("an item has an entry");
         let place = &job.spec.destinations[item.destination as usize];
         let star = self.stars.iter().position(|star| star.name == place.star_id).expect("a known Star");
+        if job.spec.layout == Layout::Packed {
+            let end = changes.into_iter().flatten().find_map(|change| match change {
+                Change::PutJob(record) if record.id == item.job => Some(record.end.as_ref()),
+                _ => None,
+            });
+            let end = end.unwrap_or(job.end.as_ref()).map(|end| end.state);
+            if !matches!(end, Some(JobState::Cancelled | JobState::Failed)) {
+                let promise = promise_of(item.job, item.destination, &entry.path);
+                let promised =
+                    self.promised.get(&(star, promise)).copied().unwrap_or(0).max(version_of(entry));
+                let version = self.stars[star].vault.version(item.job, item.destination, &entry.path);
+                let is_there = version.is_some_and(|version| version >= promised);
+                assert!(is_there, "stored means durable: {item} is {version:?} and was to be {promised}");
+            }
+            return;
+        }
         let path = orbit_shared::entry::join_path(&place.path, &entry.path);
         let node = self.stars[star].disk.durable_node(&path);
         let Some(node) = node else {

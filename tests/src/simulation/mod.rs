@@ -25,6 +25,7 @@ pub mod store;
 pub mod trace;
 pub mod tree;
 mod trouble;
+pub mod vault;
 pub mod work;
 
 use std::collections::{BTreeMap, BTreeSet};

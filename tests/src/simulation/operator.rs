@@ -8,7 +8,7 @@ use orbit_coordinator::core::{Answer, Command, JobSpec, JobState, Location, Refu
 use orbit_shared::backpressure::BackpressureConfig;
 use orbit_shared::dead_letter::DeadLetterFilter;
 use orbit_shared::prioritizer::PrioritizerKind;
-use orbit_shared::words::{ItemId, JobId};
+use orbit_shared::words::{ItemId, JobId, Layout};
 
 use super::World;
 use super::agenda::Happening;
@@ -75,8 +75,12 @@ impl World {
                 star_id: self.stars[star].name.clone(),
                 path: path.into_bytes(),
             };
-            let destinations =
-                others.into_iter().map(|star| place(star, format!("/data/out-{index}"))).collect();
+            let layout = if self.chance.percent(35) { Layout::Packed } else { Layout::Files };
+            let path = match layout {
+                Layout::Files => format!("/data/out-{index}"),
+                Layout::Packed => String::new(),
+            };
+            let destinations = others.into_iter().map(|star| place(star, path.clone())).collect();
             let spec = JobSpec {
                 source: place(source, "/data/in".to_owned()),
                 destinations,
@@ -86,7 +90,7 @@ impl World {
                 penalty: self.scenario.penalty.clone(),
                 max_bytes_per_second: self.scenario.max_bytes_per_second,
                 dead_letter_max: self.scenario.dead_letter_max,
-                layout: orbit_shared::words::Layout::Files,
+                layout,
                 snapshot: None,
                 tags: Vec::new(),
                 limits: Default::default(),

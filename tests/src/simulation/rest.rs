@@ -5,7 +5,7 @@ use orbit_coordinator::core::{Command, ItemEnd, JobState, Liveness};
 use orbit_shared::dead_letter::DeadLetterFilter;
 use orbit_shared::entry::join_path;
 use orbit_shared::lifecycle::LifecycleState;
-use orbit_shared::words::ItemId;
+use orbit_shared::words::{ItemId, Layout};
 
 use super::World;
 use super::tree::version_of;
@@ -62,10 +62,11 @@ impl World {
                 return Some(format!("{} is not in service: {:?}", star.name, own.lifecycle()));
             }
         }
-        None
+        self.unrest_of_vaults()
     }
 
     fn check_rest(&self) {
+        self.check_snapshots();
         self.check_guards_are_at_zero();
         self.check_no_temporaries();
         self.check_stored_is_durable();
@@ -147,12 +148,24 @@ impl World {
                 for &(&(_, sequence), entry) in &entries {
                     let item = ItemId { job: job.id, destination: index as u32, sequence };
                     let end = self.coordinator.store.ends.get(&item).map(|record| record.end);
+                    let now = source.tree.node(&entry.path).map_or(u64::MAX, |node| node.version);
+                    if job.spec.layout == Layout::Packed {
+                        let version = star.vault.version(job.id, index as u32, &entry.path);
+                        let is_right =
+                            version.is_some_and(|version| (version_of(entry)..=now).contains(&version));
+                        let is_dead = end == Some(ItemEnd::Dead);
+                        // What could not be told may be there all the same.
+                        assert!(
+                            is_right || is_dead,
+                            "a snapshot is its source: {item} is {version:?} {end:?}"
+                        );
+                        continue;
+                    }
                     let path = join_path(&place.path, &entry.path);
                     let node = star.disk.node(&path);
                     match end {
                         Some(ItemEnd::Stored | ItemEnd::Skipped) => {
                             let node = node.unwrap_or_else(|| panic!("{item} is stored and not there"));
-                            let now = source.tree.node(&entry.path).map_or(u64::MAX, |node| node.version);
                             let is_right = if node.is_directory {
                                 !node.is_touched() || self.is_anything_redriven
                             } else {
@@ -166,6 +179,19 @@ impl World {
                         Some(ItemEnd::Dead) => {}
                         None => panic!("{item} has no end and job {} has", job.id),
                     }
+                }
+                if job.spec.layout == Layout::Packed {
+                    let paths =
+                        star.vault.snapshots_of(job.id, index as u32).flat_map(|one| one.entries.keys());
+                    for path in paths {
+                        let is_known = entries.iter().any(|(_, entry)| entry.path == *path);
+                        assert!(
+                            is_known,
+                            "nothing else is in a snapshot: {:?}",
+                            String::from_utf8_lossy(path)
+                        );
+                    }
+                    continue;
                 }
                 for (path, _) in star.disk.below(&place.path) {
                     let is_known =
@@ -198,7 +224,7 @@ impl World {
         let jobs: Vec<_> = self.coordinator.store.jobs.values().filter(|job| job.tally().dead > 0).collect();
         let jobs: Vec<_> = jobs
             .into_iter()
-            .filter(|job| job.state() == JobState::PartiallyCompleted)
+            .filter(|job| job.state() == JobState::PartiallyCompleted && job.spec.layout == Layout::Files)
             .map(|job| job.id)
             .collect();
         self.note(format_args!("dead letters of {jobs:?} are tried again"));

@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use orbit_shared::health_monitor::{AdvisoryKind, HealthSample};
 use orbit_shared::session::{AdvisoryNotice, Assignment, CoordinatorMessage, Root, StarMessage};
 use orbit_shared::time::{Monotonic, Now};
-use orbit_shared::vault_call::{VaultCall, VaultReply};
 use orbit_shared::words::{AssignmentId, ItemId, StarId};
 use orbit_star::core::{CoreConfig, Effect, Event, Sampled, StarCore, Vitals};
 use uuid::Uuid;
@@ -18,6 +17,7 @@ use super::disk::Disk;
 use super::network::LinkId;
 use super::scan::ActiveScan;
 use super::tree::SourceTree;
+use super::vault::Vault;
 use super::work::Running;
 
 /// See the module.
@@ -31,8 +31,10 @@ pub struct Star {
     pub process: u32,
     /// What it may be asked to copy.
     pub tree: SourceTree,
-    /// Where it stores.
+    /// Where it stores files.
     pub disk: Disk,
+    /// Where it stores what is packed.
+    pub vault: Vault,
     /// The vault's journal.
     pub journal: BTreeMap<AssignmentId, Assignment>,
     /// Its session: the core's number and the link.
@@ -68,6 +70,7 @@ impl Star {
             process: 0,
             tree,
             disk: Disk::default(),
+            vault: Vault::default(),
             journal: BTreeMap::new(),
             link: None,
             running: BTreeMap::new(),
@@ -301,7 +304,8 @@ impl World {
                 }
             }
             Effect::StartAssignment(assignment) => self.start_work(index, assignment),
-            Effect::StopAssignment(id) | Effect::AbandonAssignment(id) => self.stop_work(index, id),
+            Effect::StopAssignment(id) => self.stop_work(index, id, false),
+            Effect::AbandonAssignment(id) => self.stop_work(index, id, true),
             Effect::ForgetAssignment(id) => self.forget_work(index, id),
             Effect::StartScan { run, request } => self.start_scan(index, run, request),
             Effect::StopScan { run } => drop(self.stars[index].scans.remove(&run)),
@@ -312,7 +316,8 @@ impl World {
             Effect::CallVault { session, request, call } => self.call_vault(index, session, request, &call),
             Effect::SampleHealth => self.sample_health(index),
             // Files of the simulation are small: nothing is kept of them for a later attempt.
-            Effect::UpdateKeys(_) | Effect::ForgetJob(_) => {}
+            Effect::ForgetJob(job) => self.stars[index].vault.abandon_job(job),
+            Effect::UpdateKeys(_) => {}
             Effect::Exit { code, reason } => self.leave(index, code, &reason),
             Effect::Log { is_warning, text } => {
                 self.note(format_args!(
@@ -322,19 +327,6 @@ impl World {
                 ));
             }
         }
-    }
-
-    /// The vaults of this world are empty: no job of it is packed.
-    fn call_vault(&mut self, index: usize, session: u64, request: u64, call: &VaultCall) {
-        let answer = match call {
-            VaultCall::ListSnapshots { .. } => {
-                Ok(VaultReply::Snapshots { snapshots: Vec::new(), stages: Vec::new(), is_end: true })
-            }
-            VaultCall::ListDamaged => Ok(VaultReply::Damaged(Vec::new())),
-            other => panic!("nobody asks this of a vault here: {other:?}"),
-        };
-        let process = self.stars[index].process;
-        self.post_to_star(index, process, Event::VaultAnswered { session, request, answer });
     }
 
     /// Opens a session; the hello is under way. Without a coordinator the attempt fails after a moment.
@@ -404,6 +396,7 @@ fn summary(event: &Event) -> String {
         | Event::SignalReceived
         | Event::Compared { .. }
         | Event::VaultAnswered { .. }
+        | Event::DamageFound { .. }
         | Event::DeadlineReached(_) => format!("{event:?}"),
         Event::ScanBatchProduced { run, batch } => format!("scan run {run} batch {}", batch.number),
         Event::HealthSampled(_) => "sampled".to_owned(),

@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use orbit_coordinator::core::{
     AssignmentRecord, Change, Counters, DeadItem, Event, ItemEnd, ItemEndRecord, JobRecord, PenalizedRecord,
-    QueueKey, Recovered, StarRecord,
+    QueueKey, Recovered, SnapshotRecord, StarRecord,
 };
 use orbit_shared::bulletin::Bulletin;
 use orbit_shared::entry::Entry;
-use orbit_shared::words::{AssignmentId, ItemId, JobId, StarId};
+use orbit_shared::words::{AssignmentId, ItemId, JobId, SnapshotId, StarId};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -35,6 +35,8 @@ pub struct StoreModel {
     /// Stars.
     pub stars: BTreeMap<StarId, StarRecord>,
     bulletins: BTreeMap<u64, Bulletin>,
+    /// The catalogue of snapshots.
+    snapshots: BTreeMap<SnapshotId, SnapshotRecord>,
     counters: Counters,
     last_event: Option<u64>,
     /// Jobs with changes that were not looked at.
@@ -124,8 +126,11 @@ impl StoreModel {
             Change::RemoveStar(id) => drop(self.stars.remove(&id)),
             Change::PutBulletin(bulletin) => drop(self.bulletins.insert(bulletin.id, bulletin)),
             Change::RemoveBulletin(id) => drop(self.bulletins.remove(&id)),
-            Change::PutSnapshot(record) => panic!("no job is packed, and yet: {record:?}"),
-            Change::RemoveSnapshot(id) => panic!("there is no snapshot {id}"),
+            Change::PutSnapshot(record) => drop(self.snapshots.insert(record.info.id, *record)),
+            Change::RemoveSnapshot(id) => {
+                let before = self.snapshots.remove(&id);
+                assert!(before.is_some(), "what is forgotten was known: snapshot {id}");
+            }
             Change::PutCounters(counters) => self.put_counters(counters),
             Change::PutLastEvent(number) => self.last_event = Some(number),
         }
@@ -304,7 +309,7 @@ impl StoreModel {
             penalties: self.penalties.iter().map(|(item, record)| (*item, record.clone())).collect(),
             dead_letters: self.dead_letters.values().cloned().collect(),
             bulletins: self.bulletins.values().cloned().collect(),
-            snapshots: Vec::new(),
+            snapshots: self.snapshots.values().cloned().collect(),
             counters: self.counters,
             last_event: self.last_event,
         }

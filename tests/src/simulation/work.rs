@@ -7,7 +7,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use orbit_shared::comparison::{Comparison, Unchanged};
-use orbit_shared::entry::{EntryKind, join_path};
+use orbit_shared::entry::{Entry, EntryKind, join_path};
 use orbit_shared::plant::{Bug, is_planted};
 use orbit_shared::session::{Assignment, Failure, FailureCause, Fault, ItemOutcome, ItemResult};
 use orbit_shared::words::{AssignmentId, ItemId, StarId};
@@ -18,6 +18,7 @@ use super::agenda::Happening;
 use super::disk::{DiskTrouble, Node, parent_of};
 use super::star::Star;
 use super::tree::version_of;
+use super::vault::is_packed;
 
 /// Where work on an assignment stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +52,8 @@ pub struct Running {
     /// Directories whose names must become durable with the group.
     directories: BTreeSet<Vec<u8>>,
     is_cancelled: bool,
+    /// Its job has ended: what is stored of it goes.
+    is_over: bool,
     bytes_moved: u64,
 }
 
@@ -125,18 +128,25 @@ impl World {
             group: Vec::new(),
             directories: BTreeSet::new(),
             is_cancelled: false,
+            is_over: false,
             bytes_moved: 0,
         };
         self.stars[star].running.insert(id, running);
         self.plan_work(star, id);
     }
 
-    /// Withdraws work: it ends before its next group.
-    pub(super) fn stop_work(&mut self, star: usize, id: AssignmentId) {
-        match self.stars[star].running.get_mut(&id) {
-            Some(running) => running.is_cancelled = true,
-            None => self.forget_work(star, id),
+    /// Withdraws work: it ends before its next group. If its job is over, what was stored of it goes.
+    pub(super) fn stop_work(&mut self, star: usize, id: AssignmentId, is_over: bool) {
+        let owner = &mut self.stars[star];
+        if let Some(running) = owner.running.get_mut(&id) {
+            running.is_cancelled = true;
+            running.is_over |= is_over;
+            return;
         }
+        if let Some(assignment) = owner.journal.get(&id).filter(|_| is_over) {
+            owner.vault.abandon_job(assignment.job);
+        }
+        self.forget_work(star, id);
     }
 
     /// Every outcome is safe.
@@ -210,6 +220,9 @@ impl World {
         if running.is_cancelled {
             star.remove_temporaries(&running.assignment);
             star.journal.remove(&running.assignment.id);
+            if running.is_over {
+                star.vault.abandon_job(running.assignment.job);
+            }
         }
         true
     }
@@ -235,6 +248,9 @@ impl World {
     /// Takes one item as far as its temporary; or says how it ended already.
     fn take_item(&mut self, star: usize, running: &mut Running, index: usize) -> Option<ItemResult> {
         let entry = running.assignment.items[index].entry.clone();
+        if is_packed(&running.assignment) {
+            return self.take_packed(star, running, index, &entry);
+        }
         let target = running.target(index);
         let version = version_of(&entry);
         let present = self.stars[star].disk.node(&target).copied();
@@ -292,6 +308,56 @@ impl World {
         running.bytes_moved += size;
         running.group.push(Written { index, temporary: Some(temporary), version, size, is_skipped: false });
         None
+    }
+
+    /// The same for one that goes into the vault: it is held until its group is committed.
+    fn take_packed(
+        &mut self,
+        star: usize,
+        running: &mut Running,
+        index: usize,
+        entry: &Entry,
+    ) -> Option<ItemResult> {
+        let (job, destination) = (running.assignment.job, running.assignment.destination);
+        let (version, size) = (version_of(entry), entry.size());
+        if self.stars[star].vault.staged(job, destination, &entry.path) == Some(version) {
+            running.group.push(Written { index, temporary: None, version, size, is_skipped: true });
+            return None;
+        }
+        if let Some(result) = self.trouble_of_item(star) {
+            return Some(result);
+        }
+        let refused = |message| Some(failed(FailureCause::DestinationError, Fault::Destination, message));
+        match self.stars[star].disk.trouble {
+            Some(DiskTrouble::Full) => return refused("no space left on device"),
+            Some(DiskTrouble::WritesFail) => return refused("input/output error"),
+            Some(DiskTrouble::SyncsFail) | None => {}
+        }
+        let (version, size) = match &entry.kind {
+            EntryKind::File { .. } => match self.pull(star, &running.assignment, &entry.path) {
+                Ok(found) => found,
+                Err(result) => return Some(result),
+            },
+            _ => (version, 0),
+        };
+        running.bytes_moved += size;
+        running.group.push(Written { index, temporary: None, version, size, is_skipped: false });
+        None
+    }
+
+    /// What was taken is durable in the vault, all of it at once.
+    fn commit_group(&mut self, star: usize, running: &mut Running) {
+        let group = std::mem::take(&mut running.group);
+        let assignment = &running.assignment;
+        let new = group.iter().filter(|written| !written.is_skipped);
+        let entries = new.map(|new| (assignment.items[new.index].entry.path.clone(), new.version)).collect();
+        self.stars[star].vault.commit(assignment.job, assignment.destination, entries);
+        let outcomes = group.iter().map(|written| {
+            let what = (written.index, written.version, written.size);
+            self.packed_outcome(star, assignment, what, written.is_skipped)
+        });
+        let outcomes = outcomes.collect();
+        self.produce(star, running, outcomes);
     }
 
     /// Says what of a listing a destination has, whole and durable, as far as its disk is asked in time.
@@ -359,6 +425,11 @@ impl World {
                 outcomes.push(ItemOutcome { sequence, result });
             }
             self.produce(star, running, outcomes);
+            running.phase = Phase::Take;
+            return false;
+        }
+        if is_packed(&running.assignment) {
+            self.commit_group(star, running);
             running.phase = Phase::Take;
             return false;
         }

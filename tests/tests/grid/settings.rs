@@ -3,9 +3,12 @@
 use std::path::Path;
 use std::process::Output;
 
+use orbit_proto::v1;
 use orbit_tests::deadline::within;
 use orbit_tests::grid::Grid;
 use orbit_tests::programs::program;
+use orbit_tests::strace::Strace;
+use orbit_tests::tree::{differences, plant_files};
 use tokio::process::Command;
 
 async fn run(mut command: Command) -> Output {
@@ -66,7 +69,53 @@ async fn a_vault_in_use_is_refused() {
     let grid = Grid::start(&["star-1"]).await;
     let vault = grid.vault("star-1");
     let command = star(grid.address(), &grid.root("star-1"), &vault, &[]);
-    assert_refused(command, 1, &["--vault", vault.to_str().expect("text")]).await;
+    let told = ["--vault", vault.to_str().expect("text"), "another process uses this vault; stop it"];
+    assert_refused(command, 1, &told).await;
+    // Nor does whoever looks after stopped vaults get at it.
+    let mut tool = Command::new(program("orbit-star"));
+    tool.args(["vault", "rebuild", "--vault"]).arg(&vault);
+    assert_refused(tool, 2, &told).await;
+}
+
+#[tokio::test]
+async fn a_vault_whose_index_can_neither_be_read_nor_built_again_is_refused_and_the_star_says_what_helps() {
+    let mut grid = Grid::start(&["star-1", "star-2"]).await;
+    plant_files(&grid.root("star-1").join("tree"), 10, 9000, 31);
+    let client = grid.client();
+    let job_id = client.create(grid.packed_spec("tree", "star-1", &["star-2"])).await;
+    assert_eq!(client.wait_end(job_id).await.state(), v1::JobState::Completed);
+    grid.star("star-2").kill().await;
+    let vault = grid.vault("star-2");
+    let universe = vault.join("packed/universe.redb");
+    let told = ["--vault", vault.to_str().expect("text"), "universe.redb", "vault check"];
+
+    // In the place of the index there is what cannot be one and cannot be replaced by one.
+    let whole = std::fs::read(&universe).expect("there is an index");
+    std::fs::remove_file(&universe).expect("it can be removed");
+    std::fs::create_dir(&universe).expect("a directory can be made");
+    std::fs::write(universe.join("in-the-way"), b"x").expect("a file can be written");
+    let refused = star(grid.address(), &grid.root("star-2"), &vault, &[]);
+    assert_refused(refused, 1, &told).await;
+    std::fs::remove_dir_all(&universe).expect("it can be removed");
+
+    // A disk whose every write fails from the middle of the rebuild on.
+    std::fs::write(&universe, &whole[..whole.len() / 2]).expect("it can be written");
+    let strace = Strace::injecting("pwrite64", "error=EIO:when=3+");
+    let refused = strace.wrap(&star(grid.address(), &grid.root("star-2"), &vault, &[]));
+    assert_refused(refused, 1, &["--vault", "index of chunks", "errors of the disk", "vault rebuild"]).await;
+
+    // Nothing was lost: with a disk that is well the index is built again.
+    grid.add_star("star-2").await;
+    let snapshot_id = client.all_snapshots().await.remove(0).snapshot_id;
+    let request = v1::RestoreSnapshotRequest {
+        snapshot_id,
+        destination: Some(grid.place("star-2", "back")),
+        ..v1::RestoreSnapshotRequest::default()
+    };
+    let restored = client.restore(request).await;
+    assert_eq!(restored.state(), v1::JobState::Completed, "{restored:#?}");
+    let found = differences(&grid.root("star-1").join("tree"), &grid.root("star-2").join("back"));
+    assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
 #[tokio::test]

@@ -99,16 +99,36 @@ async fn a_cancelled_job_leaves_no_stage_also_where_nobody_could_be_told() {
     assert!(client.all_snapshots().await.is_empty());
 }
 
-/// Changes one byte of the first chunk in a vault.
-fn damage(grid: &Grid, star: &str) {
+/// The first container of a vault.
+fn container(grid: &Grid, star: &str) -> PathBuf {
     let containers = std::fs::read_dir(grid.vault(star).join("packed/containers")).expect("containers");
     let mut paths: Vec<PathBuf> = containers.map(|entry| entry.expect("an entry").path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "orbitpak"));
     paths.sort();
-    let file = std::fs::OpenOptions::new().read(true).write(true).open(&paths[0]).expect("it can be opened");
+    paths.remove(0)
+}
+
+/// Where each chunk of the first container begins, by its journal: see `docs/format.md`.
+fn chunk_starts(grid: &Grid, star: &str) -> Vec<u64> {
+    let mut journal = container(grid, star).into_os_string();
+    journal.push(".journal");
+    let journal = std::fs::read(journal).expect("a container that grows has a journal");
+    let start = |record: &[u8]| u64::from_le_bytes(record[32..40].try_into().expect("eight bytes"));
+    journal[16..].chunks_exact(56).map(start).collect()
+}
+
+/// Changes one byte of the first chunk in a vault.
+fn damage(grid: &Grid, star: &str) {
+    damage_at(grid, star, 16 + 100);
+}
+
+/// Changes one byte of the first container.
+fn damage_at(grid: &Grid, star: &str, offset: u64) {
+    let path = container(grid, star);
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(path).expect("it can be opened");
     let mut byte = [0];
-    file.read_exact_at(&mut byte, 16 + 100).expect("it has content");
-    file.write_all_at(&[byte[0] ^ 0x40], 16 + 100).expect("it can be written");
+    file.read_exact_at(&mut byte, offset).expect("it has content");
+    file.write_all_at(&[byte[0] ^ 0x40], offset).expect("it can be written");
 }
 
 #[tokio::test]
@@ -118,6 +138,8 @@ async fn a_damaged_chunk_costs_the_files_that_need_it_and_nothing_else() {
     plant_files(&grid.root("star-1").join("tree"), 30, FILE_BYTES, 22);
     let packed = client.create(grid.packed_spec("tree", "star-1", &["star-2"])).await;
     client.wait_end(packed).await;
+    // Or the files that they were would heal the chunks.
+    std::fs::remove_dir_all(grid.root("star-1").join("tree")).expect("it can be removed");
     damage(&grid, "star-2");
     let snapshot = client.all_snapshots().await.remove(0);
     let request = v1::RestoreSnapshotRequest {
@@ -168,4 +190,101 @@ async fn a_scrub_finds_damage_and_another_vault_heals_it() {
     assert!(located.len() == 2 && located.iter().all(|place| !place.is_damaged), "{located:#?}");
     assert!(client.dead_letters_of(job_id).await.is_empty());
     assert_restorable(&grid, &client, job_id, &["star-2", "star-3"]).await;
+}
+
+/// The first chunk that was healed for a job, and from where.
+async fn wait_healed(client: &Client, job_id: u64) -> v1::ProvenanceEvent {
+    eventually("the chunk to be healed", async || {
+        client.events_of(job_id, v1::ProvenanceType::ChunkHealed).await.into_iter().next()
+    })
+    .await
+}
+
+#[tokio::test]
+async fn damage_that_nobody_looks_for_is_found_and_healed_also_after_a_restart() {
+    let mut grid = Grid::start(&["star-1", "star-3"]).await;
+    let command = |grid: &Grid| {
+        let mut command = grid.star_command("star-2");
+        command.args(["--scrub-interval", "1s", "--scrub-bytes-per-second", "100000000"]);
+        command
+    };
+    grid.launch_star("star-2", command(&grid)).await;
+    let client = grid.client();
+    client.wait_star("star-2", "receives work", is_ready).await;
+    plant_files(&grid.root("star-1").join("tree"), 30, FILE_BYTES, 24);
+    let job_id = client.create(grid.packed_spec("tree", "star-1", &["star-2", "star-3"])).await;
+    client.wait_end(job_id).await;
+    damage(&grid, "star-2");
+    let healed = wait_healed(&client, job_id).await;
+    assert_eq!((healed.source.as_str(), healed.destination.as_str()), ("star-3", "star-2"), "{healed:#?}");
+
+    // What rots while the Star is stopped is found by the next process.
+    grid.star("star-2").kill().await;
+    damage_at(&grid, "star-2", chunk_starts(&grid, "star-2")[1] + 50);
+    grid.launch_star("star-2", command(&grid)).await;
+    eventually("the other chunk to be healed", async || {
+        let healed = client.events_of(job_id, v1::ProvenanceType::ChunkHealed).await;
+        (healed.len() == 2 && healed[0].chunk_hash != healed[1].chunk_hash).then_some(())
+    })
+    .await;
+    assert!(client.dead_letters_of(job_id).await.is_empty());
+    assert_restorable(&grid, &client, job_id, &["star-2", "star-3"]).await;
+}
+
+#[tokio::test]
+async fn what_no_other_vault_has_is_healed_from_the_file_that_it_was_unless_that_has_changed() {
+    let grid = Grid::start(&["star-1", "star-2"]).await;
+    let client = grid.client();
+    let tree = grid.root("star-1").join("tree");
+    plant_files(&tree, 30, FILE_BYTES, 25);
+    // Of several chunks, the first of which is damaged first.
+    let big: Vec<u8> =
+        (0..500_000_u32).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    std::fs::write(tree.join("big"), &big).expect("a file can be written");
+    let job_id = client.create(grid.packed_spec("tree", "star-1", &["star-2"])).await;
+    client.wait_end(job_id).await;
+    let scrub = async || {
+        let request = v1::ScrubVaultRequest {
+            star_id: "star-2".to_owned(),
+            check_all: true,
+            ..v1::ScrubVaultRequest::default()
+        };
+        let scrub = client.vaults().scrub_vault(request).await.expect("it can be scrubbed").into_inner();
+        scrub.scrub.map(|scrub| scrub.damaged_chunks)
+    };
+    let places = chunk_starts(&grid, "star-2");
+    assert!(places.len() > 35, "the large file has several chunks: {places:?}");
+    // Every chunk of content is damaged; those of the tree cannot come from a file.
+    for place in &places[..places.len() - 1] {
+        damage_at(&grid, "star-2", place + 50);
+    }
+    assert_eq!(scrub().await, Some(places.len() as u64 - 1));
+    eventually("all chunks to be healed", async || {
+        let healed = client.events_of(job_id, v1::ProvenanceType::ChunkHealed).await;
+        (healed.len() == places.len() - 1).then_some(())
+    })
+    .await;
+    let healed = wait_healed(&client, job_id).await;
+    let source = format!("star-1:{}", tree.display());
+    assert!(healed.source.starts_with(&source), "{healed:#?}");
+    assert_eq!(healed.destination, "star-2");
+    assert_eq!(scrub().await, Some(0));
+    assert!(client.dead_letters_of(job_id).await.is_empty());
+    assert_restorable(&grid, &client, job_id, &["star-2"]).await;
+
+    // Another content under the same name is no copy.
+    for entry in std::fs::read_dir(tree.join("d0000")).expect("it is there") {
+        std::fs::write(entry.expect("an entry").path(), [7; FILE_BYTES]).expect("a file can be written");
+    }
+    std::fs::write(tree.join("big"), vec![7; 2_000_000]).expect("a file can be written");
+    damage_at(&grid, "star-2", chunk_starts(&grid, "star-2")[places.len()] + 50);
+    assert_eq!(scrub().await, Some(1));
+    let lost =
+        eventually("the damage to be told", async || client.dead_letters_of(job_id).await.into_iter().next())
+            .await;
+    assert_eq!(lost.failure_reason(), v1::FailureReason::DataCorruption);
+    let snapshot = client.all_snapshots().await.remove(0).snapshot_id;
+    for part in [&source, "is not as it was when it was stored", &snapshot] {
+        assert!(lost.last_error.contains(part), "{part}: {lost:#?}");
+    }
 }

@@ -9,21 +9,23 @@ use orbit_shared::entry::{Entry, EntryKind};
 use orbit_shared::lifecycle::LifecycleState;
 use orbit_shared::penalization::PenaltyConfig;
 use orbit_shared::prioritizer::PrioritizerKind;
+use orbit_shared::provenance::ProvenanceType;
 use orbit_shared::session::{
     Assignment, CoordinatorMessage, Failure, FailureCause, Fault, Heartbeat, Hello, ItemOutcome, ItemResult,
     Report, Root, ScanBatch, ScanRequest, StarMessage,
 };
 use orbit_shared::time::{Now, WallTime};
+use orbit_shared::vault_call::limits::DAMAGED_MAX;
 use orbit_shared::vault_call::{
-    ChunkPlace, DamagedInfo, SealRequest, SnapshotInfo, VaultCall, VaultProblem, VaultReply,
+    ChunkPlace, DamagedInfo, SealRequest, SnapshotInfo, VaultCall, VaultFailure, VaultProblem, VaultReply,
 };
 use orbit_shared::words::{AssignmentId, ItemId, JobId, SnapshotId, StarId};
 use uuid::Uuid;
 
 use crate::core::{
     Action, Answer, AssignmentRecord, Change, CloseReason, Command, Core, CoreConfig, Counters, DeadItem,
-    Effects, Event, ItemEnd, ItemEndRecord, JobRecord, JobSpec, JobView, Location, PenalizedRecord, QueueKey,
-    Recovered, Refusal, ReplyId, SessionId, SnapshotRecord, StarRecord,
+    Effects, Event, ItemEnd, ItemEndRecord, JobRecord, JobSpec, JobView, Location, Noted, PenalizedRecord,
+    QueueKey, Recovered, Refusal, ReplyId, SessionId, SnapshotRecord, StarRecord,
 };
 
 /// What a store would hold.
@@ -165,6 +167,10 @@ pub(super) struct World {
     /// What is damaged in which vault, and which vault has which chunk whole.
     pub(super) damaged: BTreeMap<&'static str, Vec<DamagedInfo>>,
     pub(super) copies: BTreeSet<(&'static str, ChunkHash)>,
+    /// Chunks whose files are at their source as they were.
+    pub(super) unchanged: BTreeSet<ChunkHash>,
+    /// From where chunks were healed.
+    pub(super) healed: Vec<String>,
     /// Jobs and destinations of which every vault says that it has something.
     pub(super) stages: Vec<(JobId, u32)>,
     /// What every Star exports, writable.
@@ -282,6 +288,8 @@ impl World {
             seal_problem: None,
             damaged: BTreeMap::new(),
             copies: BTreeSet::new(),
+            unchanged: BTreeSet::new(),
+            healed: Vec::new(),
             stages: Vec::new(),
             roots: vec!["/data"],
             given: Vec::new(),
@@ -334,7 +342,10 @@ impl World {
     fn finish(&mut self, mut fx: Effects) {
         loop {
             self.core.finish_turn(self.now(), &mut fx);
-            let Effects { changes, provenance: _, actions } = std::mem::take(&mut fx);
+            let Effects { changes, provenance, actions } = std::mem::take(&mut fx);
+            let events = provenance.into_iter().map(Noted::into_event);
+            let healed = events.filter(|event| event.event_type == ProvenanceType::ChunkHealed);
+            self.healed.extend(healed.filter_map(|event| event.source));
             for change in changes {
                 self.store.apply(change);
             }
@@ -563,10 +574,11 @@ impl World {
                 self.stages.retain(|stage| *stage != (job, destination));
                 Ok(VaultReply::Done)
             }
-            VaultCall::ListDamaged => Ok(VaultReply::Damaged(match self.damaged.get(name) {
-                Some(damaged) => damaged.clone(),
-                None => Vec::new(),
-            })),
+            VaultCall::ListDamaged { after } => {
+                let damaged = self.damaged.get(name).into_iter().flatten();
+                let damaged = damaged.filter(|info| after.is_none_or(|after| info.hash > after));
+                Ok(VaultReply::Damaged(damaged.take(DAMAGED_MAX).cloned().collect()))
+            }
             VaultCall::LocateChunk(hash) => {
                 let place = ChunkPlace {
                     container: "c".to_owned(),
@@ -577,6 +589,10 @@ impl World {
                     is_damaged: false,
                 };
                 Ok(VaultReply::Located(self.copies.contains(&(name, hash)).then_some(place)))
+            }
+            VaultCall::Heal(heal) if heal.origin.is_some() && !self.unchanged.contains(&heal.hash) => {
+                let message = format!("{} has changed", heal.source_star);
+                Err(VaultProblem { failure: VaultFailure::Failed, message })
             }
             VaultCall::Heal(heal) => {
                 let damaged = self.damaged.entry(name).or_default();

@@ -38,6 +38,9 @@ impl From<StarMessage> for v1::ConnectRequest {
             StarMessage::VaultAnswered { request, answer } => {
                 Message::VaultAnswered(vault_answer_to_wire(request, answer))
             }
+            StarMessage::DamageFound { chunks, problem } => {
+                Message::DamageFound(v1::SessionDamageFound { chunks, problem })
+            }
         };
         Self { message: Some(message) }
     }
@@ -73,6 +76,7 @@ impl TryFrom<v1::ConnectRequest> for StarMessage {
                 let (request, answer) = vault_answer_from_wire(answered).map_err(within("vault_answered"))?;
                 Self::VaultAnswered { request, answer }
             }
+            Message::DamageFound(found) => Self::DamageFound { chunks: found.chunks, problem: found.problem },
         })
     }
 }

@@ -2,8 +2,9 @@
 
 use orbit_shared::chunk_hash::ChunkHash;
 use orbit_shared::vault_call::{
-    ChunkPlace, CollectionInfo, ContainerInfo, DamagedInfo, HealRequest, Progress, ScrubInfo, SealRequest,
-    SnapshotEntry, SnapshotInfo, VaultCall, VaultFailure, VaultProblem, VaultReply,
+    ChunkOrigin, ChunkPlace, CollectionInfo, ContainerInfo, DamagedInfo, FilePart, HealOrigin, HealRequest,
+    Progress, ScrubInfo, SealRequest, SnapshotEntry, SnapshotInfo, VaultCall, VaultFailure, VaultProblem,
+    VaultReply,
 };
 use orbit_shared::words::{JobId, SnapshotId};
 use proptest::collection::vec;
@@ -56,13 +57,21 @@ fn seals() -> impl Strategy<Value = SealRequest> {
     })
 }
 
+fn parts() -> impl Strategy<Value = FilePart> {
+    (relative_paths(), any::<(u64, u32, u64)>(), wall_times()).prop_map(
+        |(path, (offset, length, size), modified)| FilePart { path, offset, length, size, modified },
+    )
+}
+
 pub(super) fn calls() -> impl Strategy<Value = VaultCall> {
     let lists = (ids(), relative_paths(), option::of(relative_paths()), 1..1000_usize).prop_map(
         |(snapshot, path, after, count_max)| VaultCall::ListEntries { snapshot, path, after, count_max },
     );
-    let heals = (hashes(), star_ids(), any::<String>(), any::<String>()).prop_map(
-        |(hash, source_star, source_address, token)| {
-            VaultCall::Heal(HealRequest { hash, source_star, source_address, token })
+    let origins =
+        (absolute_paths(), parts()).prop_map(|(source_path, part)| HealOrigin { source_path, part });
+    let heals = (hashes(), star_ids(), any::<String>(), any::<String>(), option::of(origins)).prop_map(
+        |(hash, source_star, source_address, token, origin)| {
+            VaultCall::Heal(HealRequest { hash, source_star, source_address, token, origin })
         },
     );
     prop_oneof![
@@ -81,7 +90,7 @@ pub(super) fn calls() -> impl Strategy<Value = VaultCall> {
             bytes_per_second,
             is_everything
         }),
-        Just(VaultCall::ListDamaged),
+        option::of(hashes()).prop_map(|after| VaultCall::ListDamaged { after }),
         heals,
     ]
 }
@@ -137,8 +146,17 @@ fn replies() -> impl Strategy<Value = VaultReply> {
             check_time,
         },
     );
-    let damaged = (hashes(), any::<String>(), vec((ids(), relative_paths()), 0..4))
-        .prop_map(|(hash, problem, affected)| DamagedInfo { hash, problem, affected });
+    let origins = (ids(), parts()).prop_map(|(snapshot, part)| ChunkOrigin { snapshot, part });
+    let affected = (vec((ids(), relative_paths()), 0..4), any::<bool>());
+    let damaged = (hashes(), any::<String>(), affected, vec(origins, 0..4)).prop_map(
+        |(hash, problem, (affected, is_partial), origins)| DamagedInfo {
+            hash,
+            problem,
+            affected,
+            is_partial,
+            origins,
+        },
+    );
     prop_oneof![
         snapshots().prop_map(VaultReply::Sealed),
         Just(VaultReply::Done),

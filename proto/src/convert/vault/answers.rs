@@ -1,9 +1,9 @@
 //! What vaults answer.
 
-use orbit_shared::vault_call::{DamagedInfo, VaultFailure, VaultProblem, VaultReply, limits};
+use orbit_shared::vault_call::{ChunkOrigin, DamagedInfo, VaultFailure, VaultProblem, VaultReply, limits};
 use orbit_shared::words::JobId;
 
-use super::{chunk_hash, converted, hash_to_wire, snapshot_id};
+use super::{chunk_hash, converted, hash_to_wire, part_from_wire, part_to_wire, snapshot_id};
 use crate::convert::entry::confined_path;
 use crate::convert::{ConvertError, bounded, required, unknown_enum};
 use crate::v1;
@@ -14,10 +14,16 @@ fn damaged_to_wire(info: DamagedInfo) -> v1::SessionDamagedChunk {
         .affected
         .into_iter()
         .map(|(snapshot, path)| v1::SessionAffected { snapshot_id: snapshot.to_string(), path: path.into() });
+    let origins = info.origins.into_iter().map(|origin| v1::SessionChunkOrigin {
+        snapshot_id: origin.snapshot.to_string(),
+        part: Some(part_to_wire(origin.part)),
+    });
     v1::SessionDamagedChunk {
         chunk_hash: hash_to_wire(info.hash),
         affected: affected.collect(),
         problem: info.problem,
+        is_partial: info.is_partial,
+        origins: origins.collect(),
     }
 }
 
@@ -27,10 +33,17 @@ fn damaged_from_wire(wire: v1::SessionDamagedChunk) -> Result<DamagedInfo, Conve
         let id = snapshot_id("affected.snapshot_id", &one.snapshot_id)?;
         Ok((id, confined_path("affected.path", one.path)?))
     });
+    let origins = bounded("origins", wire.origins, limits::ORIGINS_MAX)?;
+    let origins = origins.into_iter().map(|one| {
+        let snapshot = snapshot_id("origins.snapshot_id", &one.snapshot_id)?;
+        Ok(ChunkOrigin { snapshot, part: part_from_wire(required("origins.part", one.part)?)? })
+    });
     Ok(DamagedInfo {
         hash: chunk_hash("chunk_hash", &wire.chunk_hash)?,
         problem: wire.problem,
         affected: affected.collect::<Result<_, ConvertError>>()?,
+        is_partial: wire.is_partial,
+        origins: origins.collect::<Result<_, ConvertError>>()?,
     })
 }
 

@@ -1,14 +1,14 @@
 //! Calls of vaults.
 
 use bytes::Bytes;
-use orbit_shared::vault_call::{HealRequest, VaultCall};
+use orbit_shared::vault_call::{HealOrigin, HealRequest, VaultCall};
 use orbit_shared::words::JobId;
 
 use super::{
-    chunk_hash, count_to_wire, hash_to_wire, optional_snapshot_id, page_size, snapshot_id,
-    snapshot_id_to_wire, star_id,
+    chunk_hash, count_to_wire, hash_to_wire, optional_snapshot_id, page_size, part_from_wire, part_to_wire,
+    snapshot_id, snapshot_id_to_wire, star_id,
 };
-use crate::convert::entry::confined_path;
+use crate::convert::entry::{absolute_path, confined_path};
 use crate::convert::{ConvertError, required};
 use crate::v1;
 use crate::v1::session_vault_call::Call;
@@ -47,12 +47,18 @@ pub(in crate::convert) fn vault_call_to_wire(request_id: u64, call: VaultCall) -
         VaultCall::Scrub { bytes_per_second, is_everything } => {
             Call::Scrub(v1::SessionScrub { bytes_per_second, is_everything })
         }
-        VaultCall::ListDamaged => Call::ListDamaged(v1::SessionListDamaged {}),
+        VaultCall::ListDamaged { after } => Call::ListDamaged(v1::SessionListDamaged {
+            after_hash: after.map(hash_to_wire).unwrap_or_default(),
+        }),
         VaultCall::Heal(heal) => Call::Heal(v1::SessionHeal {
             chunk_hash: hash_to_wire(heal.hash),
             source_star_id: heal.source_star.into(),
             source_address: heal.source_address,
             token: heal.token,
+            origin: heal.origin.map(|origin| v1::SessionHealOrigin {
+                source_path: origin.source_path.into(),
+                part: Some(part_to_wire(origin.part)),
+            }),
         }),
     };
     v1::SessionVaultCall { request_id, call: Some(call) }
@@ -90,13 +96,26 @@ pub(in crate::convert) fn vault_call_from_wire(
         Call::Scrub(scrub) => {
             VaultCall::Scrub { bytes_per_second: scrub.bytes_per_second, is_everything: scrub.is_everything }
         }
-        Call::ListDamaged(v1::SessionListDamaged {}) => VaultCall::ListDamaged,
+        Call::ListDamaged(list) => VaultCall::ListDamaged {
+            after: match list.after_hash.as_ref() {
+                [] => None,
+                hash => Some(chunk_hash("after_hash", hash)?),
+            },
+        },
         Call::Heal(heal) => VaultCall::Heal(HealRequest {
             hash: chunk_hash("chunk_hash", &heal.chunk_hash)?,
             source_star: star_id("source_star_id", heal.source_star_id)?,
             source_address: heal.source_address,
             token: heal.token,
+            origin: heal.origin.map(origin_from_wire).transpose()?,
         }),
     };
     Ok((wire.request_id, call))
+}
+
+fn origin_from_wire(wire: v1::SessionHealOrigin) -> Result<HealOrigin, ConvertError> {
+    Ok(HealOrigin {
+        source_path: absolute_path("origin.source_path", wire.source_path)?,
+        part: part_from_wire(required("origin.part", wire.part)?)?,
+    })
 }

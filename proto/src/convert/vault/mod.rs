@@ -6,14 +6,14 @@ mod calls;
 use bytes::Bytes;
 use orbit_shared::chunk_hash::ChunkHash;
 use orbit_shared::vault_call::{
-    ChunkPlace, CollectionInfo, ContainerInfo, Progress, ScrubInfo, SealRequest, SnapshotEntry, SnapshotInfo,
-    limits,
+    ChunkPlace, CollectionInfo, ContainerInfo, FilePart, Progress, ScrubInfo, SealRequest, SnapshotEntry,
+    SnapshotInfo, limits,
 };
 use orbit_shared::words::{JobId, Layout, SnapshotId, StarId};
 
 pub(super) use self::answers::{vault_answer_from_wire, vault_answer_to_wire};
 pub(super) use self::calls::{vault_call_from_wire, vault_call_to_wire};
-use super::entry::absolute_path;
+use super::entry::{absolute_path, confined_path};
 use super::{ConvertError, bounded, required, timestamp_from_wire, timestamp_to_wire, unknown_enum};
 use crate::v1;
 
@@ -71,6 +71,26 @@ fn count_to_wire(count: usize) -> u32 {
 
 fn hash_to_wire(hash: ChunkHash) -> Bytes {
     Bytes::copy_from_slice(hash.as_bytes())
+}
+
+fn part_to_wire(part: FilePart) -> v1::SessionFilePart {
+    v1::SessionFilePart {
+        path: part.path.into(),
+        offset: part.offset,
+        length: part.length,
+        size_bytes: part.size,
+        modify_time: Some(timestamp_to_wire(part.modified)),
+    }
+}
+
+fn part_from_wire(wire: v1::SessionFilePart) -> Result<FilePart, ConvertError> {
+    Ok(FilePart {
+        path: confined_path("part.path", wire.path)?,
+        offset: wire.offset,
+        length: wire.length,
+        size: wire.size_bytes,
+        modified: timestamp_from_wire("part.modify_time", &required("part.modify_time", wire.modify_time)?)?,
+    })
 }
 
 fn tags(tags: Vec<String>) -> Result<Vec<String>, ConvertError> {

@@ -1,7 +1,9 @@
 //! Damage of every kind: never wrong bytes, always found, healed from a second copy.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+
+use orbit_shared::vault_call::FilePart;
 
 use super::*;
 use crate::packed::{CollectOptions, ScrubOptions, ScrubReport};
@@ -213,15 +215,28 @@ fn a_lost_chunk_hits_the_files_that_need_it_and_is_asked_for_again() {
     container[place.offset as usize] ^= 1;
     fs::write(&path, container).unwrap();
     assert!(matches!(store.read(&lost), Err(PackedError::DamagedChunk { .. })));
-    let affected = store.affected(&lost).unwrap();
-    let hit = |record: &SnapshotRecord| Affected {
-        snapshot: record.id,
-        path: b"dir/file-00015".to_vec(),
-        is_tree: false,
+    // One that nothing needs beside it: each is found by itself.
+    let others = BTreeSet::from([lost, ChunkHash([9; 32]), entry.chunks[1].hash]);
+    let (mut affected, is_complete) = store.affected(&others, 10, &|| false).unwrap();
+    assert!(is_complete);
+    let hit = |record: &SnapshotRecord, offset: u64, chunk: &ChunkRef| {
+        let path = b"dir/file-00015".to_vec();
+        let modified = WallTime { seconds: 5, nanos: 6 };
+        let size = entry.entry.size();
+        let part = FilePart { path: path.clone(), offset, length: chunk.length, size, modified };
+        Affected { snapshot: record.id, path, part: Some(part) }
     };
-    let mut expected = [hit(&records[0]), hit(&records[1])];
-    expected.sort();
-    assert_eq!(affected, expected);
+    let hits = |offset, chunk| {
+        let mut hits = [hit(&records[0], offset, chunk), hit(&records[1], offset, chunk)];
+        hits.sort();
+        hits
+    };
+    affected.values_mut().for_each(|hits| hits.sort());
+    assert_eq!(affected.len(), 2, "{affected:?}");
+    assert_eq!(affected[&lost], hits(0, &entry.chunks[0]));
+    assert_eq!(affected[&entry.chunks[1].hash], hits(3000, &entry.chunks[1]), "behind the first chunk");
+    let (affected, is_complete) = store.affected(&BTreeSet::from([lost]), 1, &|| false).unwrap();
+    assert_eq!((affected[&lost].len(), is_complete), (1, false), "no more than are wanted");
     assert_eq!(store.contains(STAGE, &[lost]).unwrap(), [false], "a job sends it anew");
     drop(store);
     let store = PackedStore::open(dir.path(), config()).unwrap();

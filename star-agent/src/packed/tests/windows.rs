@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 
 use rand::rngs::SmallRng;
@@ -13,9 +14,12 @@ use crate::packed::CollectOptions;
 
 type Hook = Box<dyn FnMut(&'static str) + Send>;
 
-/// What a test does in the windows of a collection.
+/// What a test does in the windows of a collection, and which mistake it has put into it.
 #[derive(Default)]
-pub(in crate::packed) struct Windows(Mutex<Option<Hook>>);
+pub(in crate::packed) struct Windows {
+    hook: Mutex<Option<Hook>>,
+    mistake: Mutex<Option<&'static str>>,
+}
 
 impl fmt::Debug for Windows {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -25,22 +29,37 @@ impl fmt::Debug for Windows {
 
 impl Windows {
     pub(in crate::packed) fn pass(&self, name: &'static str) {
-        let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let lock = || self.hook.lock().unwrap_or_else(PoisonError::into_inner);
         // Out of the lock: what is done may itself pass a window.
         let Some(mut hook) = lock().take() else { return };
         hook(name);
         lock().get_or_insert(hook);
     }
 
+    pub(in crate::packed) fn has(&self, mistake: &'static str) -> bool {
+        *self.mistake.lock().unwrap_or_else(PoisonError::into_inner) == Some(mistake)
+    }
+
     fn set(&self, hook: Option<Hook>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = hook;
+        *self.hook.lock().unwrap_or_else(PoisonError::into_inner) = hook;
     }
 }
 
-/// How many seeds; a thousand take a minute.
-fn seeds() -> u64 {
-    std::env::var("ORBIT_TEST_GC_SEEDS").map_or(150, |text| text.parse().expect("a number of seeds"))
+/// How many seeds; a thousand take a minute of one core.
+fn seeds() -> std::ops::Range<u64> {
+    match number("SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("ORBIT_TEST_GC_SEEDS").unwrap_or(300),
+    }
 }
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().expect("a number"))
+}
+
+/// Mistakes that a collection could make, and that some seed of so many must find.
+const MISTAKES: [&str; 3] = ["references unseen", "pins unseen", "deletion untold"];
+const SEEDS_TO_FIND: u64 = 200;
 
 const FILES: u64 = 24;
 
@@ -138,51 +157,91 @@ impl World {
     }
 }
 
+/// One seed's run; gives the windows in which something was done. Panics if anything that is needed is gone.
+fn run(seed: u64, mistake: Option<&'static str>) -> BTreeSet<&'static str> {
+    let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    let config = PackedConfig { container_bytes_max: 4096, recent_chunks_max: 6, ..config() };
+    let store = PackedStore::open(dir.path(), config).unwrap();
+    *store.windows.mistake.lock().unwrap() = mistake;
+    let world = Arc::new(Mutex::new(World {
+        random: SmallRng::seed_from_u64(seed),
+        next_job: 0,
+        stages: BTreeMap::new(),
+        snapshots: BTreeMap::new(),
+        seen: BTreeSet::new(),
+    }));
+    for _ in 0..5 {
+        for _ in 0..6 {
+            world.lock().unwrap().act(&store);
+        }
+        let (weak, hooked) = (Arc::downgrade(&store), Arc::clone(&world));
+        store.windows.set(Some(Box::new(move |name| {
+            let mut world = hooked.lock().unwrap();
+            world.seen.insert(name);
+            for _ in 0..world.random.random_range(0..3) {
+                world.act(&weak.upgrade().unwrap());
+            }
+        })));
+        let options =
+            CollectOptions { ignore_undo_window: true, garbage_percent_min: 1, ..CollectOptions::default() };
+        // With a limit, so that it does not rest for those who work in its windows.
+        let options = CollectOptions { free_bytes_min: Some(0), ..options };
+        store.collect(&options, &|_| {}, &|| false).unwrap();
+        store.windows.set(None);
+        world.lock().unwrap().check(&store);
+    }
+    drop(store);
+    let store = PackedStore::open(dir.path(), self::config()).unwrap();
+    let world = world.lock().unwrap();
+    world.check(&store);
+    assert!(store.damaged().is_empty());
+    world.seen.clone()
+}
+
+/// What a run has seen, or what it says against it.
+fn try_run(seed: u64, mistake: Option<&'static str>) -> Result<BTreeSet<&'static str>, String> {
+    std::panic::catch_unwind(|| run(seed, mistake)).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("it panics").to_owned()
+    })
+}
+
 #[test]
 fn what_is_needed_again_in_any_window_survives() {
-    let mut windows = BTreeSet::new();
-    for seed in 0..seeds() {
-        let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
-        let config = PackedConfig { container_bytes_max: 4096, recent_chunks_max: 6, ..config() };
-        let store = PackedStore::open(dir.path(), config).unwrap();
-        let world = Arc::new(Mutex::new(World {
-            random: SmallRng::seed_from_u64(seed),
-            next_job: 0,
-            stages: BTreeMap::new(),
-            snapshots: BTreeMap::new(),
-            seen: BTreeSet::new(),
-        }));
-        for _ in 0..5 {
-            for _ in 0..6 {
-                world.lock().unwrap().act(&store);
-            }
-            let (weak, hooked) = (Arc::downgrade(&store), Arc::clone(&world));
-            store.windows.set(Some(Box::new(move |name| {
-                let mut world = hooked.lock().unwrap();
-                world.seen.insert(name);
-                for _ in 0..world.random.random_range(0..3) {
-                    world.act(&weak.upgrade().unwrap());
+    let (next, found) = (AtomicU64::new(seeds().start), Mutex::new((BTreeSet::new(), Vec::new())));
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while let seed = next.fetch_add(1, Ordering::Relaxed)
+                    && seed < seeds().end
+                {
+                    let ended = try_run(seed, None);
+                    let mut found = found.lock().unwrap();
+                    match ended {
+                        Ok(seen) => found.0.extend(seen),
+                        Err(why) => found.1.push(format!("SEED={seed}: {why}")),
+                    }
                 }
-            })));
-            let options = CollectOptions {
-                ignore_undo_window: true,
-                garbage_percent_min: 1,
-                ..CollectOptions::default()
-            };
-            // With a limit, so that it does not rest for those who work in its windows.
-            let options = CollectOptions { free_bytes_min: Some(0), ..options };
-            store
-                .collect(&options, &|_| {}, &|| false)
-                .unwrap_or_else(|error| panic!("seed {seed}: {error}"));
-            store.windows.set(None);
-            world.lock().unwrap().check(&store);
+            });
         }
-        drop(store);
-        let store = PackedStore::open(dir.path(), self::config()).unwrap();
-        let world = world.lock().unwrap();
-        world.check(&store);
-        assert!(store.damaged().is_empty(), "seed {seed}");
-        windows.extend(&world.seen);
+    });
+    let (windows, failures) = found.into_inner().unwrap();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    assert!(
+        number("SEED").is_some()
+            || windows == BTreeSet::from(["surveyed", "chosen", "decided", "removed", "moved", "switched"]),
+        "{windows:?}"
+    );
+}
+
+#[test]
+fn a_collection_that_does_not_look_again_is_found_out() {
+    if number("SEED").is_some() {
+        return;
     }
-    assert_eq!(windows, BTreeSet::from(["surveyed", "decided", "removed", "moved", "switched"]));
+    for mistake in MISTAKES {
+        let found = (0..SEEDS_TO_FIND).find_map(|seed| Some((seed, try_run(seed, Some(mistake)).err()?)));
+        let (seed, why) = found.unwrap_or_else(|| panic!("{mistake}: not found in {SEEDS_TO_FIND} seeds"));
+        println!("{mistake}: seed {seed}: {why}");
+    }
 }

@@ -1,7 +1,7 @@
 //! One pull into a vault. The loop owns all state; what blocks is done by jobs that get what they need and give back
 //! what they found, as in the pull of plain files.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -13,15 +13,13 @@ use super::compare::{Compared, Named, compare};
 use super::file::File;
 use super::write::{Piece, Put, put_all};
 use super::{PackedSink, Ready, Work};
-use crate::failures::{changed_while_read, permanent, source_unavailable, source_unreachable};
-use crate::grpc::transfer_client::{Pull, PullError};
-use crate::limits::{
-    FETCHES_PER_REQUEST_MAX, PUBLISH_BYTES, PUBLISH_ITEMS, SEGMENTS_IN_FLIGHT_MAX, STALL_TIMEOUT,
-    WRITE_JOBS_MAX,
-};
+use crate::failures::{changed_while_read, source_unavailable};
+use crate::grpc::transfer_client::PullError;
+use crate::limits::{PUBLISH_BYTES, PUBLISH_ITEMS, SEGMENTS_IN_FLIGHT_MAX, WRITE_JOBS_MAX};
 use crate::sink::fetching::Fetching;
+use crate::sink::line::{Line, broken_by, unopened};
 use crate::sink::{Cancelled, Reporter};
-use crate::transfer::{Fetch, Frame, FrameEnd, Open, Parcel, Range};
+use crate::transfer::{Frame, FrameEnd, Parcel, Range};
 
 /// Pulls what is `wanted` and makes it durable, with what is `ready` already.
 pub(super) async fn run(
@@ -34,7 +32,7 @@ pub(super) async fn run(
     let mut puller = Puller::new(work, wanted, ready, reporter);
     let result = puller.run(sink).await;
     // Jobs outlive a dropped future; the next attempt at these items must not meet them.
-    puller.pull = None;
+    puller.line.close();
     while puller.jobs.join_next().await.is_some() {}
     while puller.rounds.join_next().await.is_some() {}
     result
@@ -49,7 +47,7 @@ enum Done {
 struct Puller<'run> {
     work: Arc<Work>,
     reporter: &'run Reporter,
-    pull: Option<Pull>,
+    line: Line,
     /// Why there is no pull any more.
     broken: Option<Failure>,
     /// Whether the vault may have what is wanted, so that hashes come before bytes.
@@ -60,9 +58,6 @@ struct Puller<'run> {
     /// Large files with segments that were not asked for.
     large: VecDeque<usize>,
     segments: usize,
-    fetches: BTreeMap<u64, Fetching>,
-    next_fetch: u64,
-    to_send: Vec<Fetch>,
     jobs: JoinSet<Done>,
     writers: usize,
     ready: Vec<Ready>,
@@ -78,16 +73,13 @@ impl<'run> Puller<'run> {
         Self {
             work: Arc::clone(work),
             reporter,
-            pull: None,
+            line: Line::default(),
             broken: None,
             asks_first: !work.store.snapshots().is_empty(),
             unsettled: files.len(),
             files,
             large: VecDeque::new(),
             segments: 0,
-            fetches: BTreeMap::new(),
-            next_fetch: 1,
-            to_send: Vec::new(),
             jobs: JoinSet::new(),
             writers: 0,
             ready,
@@ -107,29 +99,19 @@ impl<'run> Puller<'run> {
             };
             tokio::select! {
                 () = cancel.cancelled() => return Err(Cancelled),
-                opened = self.open(sink) => if let Err(error) = opened { self.break_off(&self.unopened(&error)) },
+                opened = self.line.open(&sink.connections, &sink.star_id, &self.work.assignment) => {
+                    if let Err(error) = opened {
+                        self.break_off(&unopened(&self.work.assignment, &error));
+                    }
+                }
             }
             self.ask_for_all();
             if self.pull_all().await? {
                 sink.connections.forget(&self.work.assignment.source_address);
             }
-            self.pull = None;
+            self.line.close();
         }
         self.commit_rest().await
-    }
-
-    async fn open(&mut self, sink: &PackedSink) -> Result<(), PullError> {
-        let assignment = &self.work.assignment;
-        let open = Open {
-            token: assignment.token.clone(),
-            job: assignment.job,
-            source_path: assignment.source_path.clone(),
-            destination_star: sink.star_id.clone(),
-            snapshot: assignment.source_snapshot,
-        };
-        let opening = sink.connections.pull(&assignment.source_address, open, assignment.trace);
-        self.pull = Some(opening.await?);
-        Ok(())
     }
 
     /// Small files are all asked for at once; segments of the others wait for their turn.
@@ -151,12 +133,9 @@ impl<'run> Puller<'run> {
     }
 
     fn ask_for(&mut self, index: usize, ranges: Vec<Range>, is_hashes_only: bool) {
-        let id = self.next_fetch;
-        self.next_fetch += 1;
         self.files[index].busy += 1;
-        self.fetches.insert(id, Fetching::new(index, &ranges, is_hashes_only));
         let path = self.work.assignment.items[self.files[index].item].entry.path.clone();
-        self.to_send.push(Fetch { id, path, ranges, is_hashes_only, is_cut_by_content: true });
+        self.line.ask_for(index, path, ranges, (is_hashes_only, true));
     }
 
     /// Returns whether the connection broke.
@@ -170,14 +149,14 @@ impl<'run> Puller<'run> {
             };
             if let Err(error) = asked {
                 is_broken = true;
-                self.break_off(&self.broken_by(&error));
+                self.break_off(&broken_by(&self.work.assignment, &error));
             }
             self.reporter.send(std::mem::take(&mut self.outcomes)).await?;
             self.commit_if_due();
             if self.unsettled == 0 {
                 break;
             }
-            let can_read = !self.fetches.is_empty() && self.writers < WRITE_JOBS_MAX;
+            let can_read = !self.line.is_answered() && self.writers < WRITE_JOBS_MAX;
             if !can_read && self.jobs.is_empty() && self.rounds.is_empty() {
                 self.end_stranded();
             }
@@ -185,17 +164,15 @@ impl<'run> Puller<'run> {
                 () = cancel.cancelled() => return Err(Cancelled),
                 Some(done) = self.jobs.join_next() => self.end_job(done)?,
                 Some(round) = self.rounds.join_next() => self.outcomes.extend(round.map_err(|_| Cancelled)?),
-                parcel = next_parcel(&mut self.pull), if can_read => {
+                parcel = self.line.next_parcel(), if can_read => {
                     if let Err(error) = parcel.and_then(|parcel| self.receive(parcel)) {
                         is_broken = true;
-                        self.break_off(&self.broken_by(&error));
+                        self.break_off(&broken_by(&self.work.assignment, &error));
                     }
                 }
             }
         }
-        if let Some(pull) = &mut self.pull {
-            pull.finish();
-        }
+        self.line.finish();
         Ok(is_broken)
     }
 
@@ -210,30 +187,14 @@ impl<'run> Puller<'run> {
             self.ask_for_next(index);
             self.large.push_front(index);
         }
-        let mut fetches = std::mem::take(&mut self.to_send);
-        while !fetches.is_empty() {
-            let rest = fetches.split_off(fetches.len().min(FETCHES_PER_REQUEST_MAX));
-            let Some(pull) = &mut self.pull else { return Ok(()) };
-            tokio::time::timeout(STALL_TIMEOUT, pull.fetch(fetches)).await.map_err(|_| stalled())??;
-            fetches = rest;
-        }
-        Ok(())
+        self.line.send().await
     }
 
     /// Takes a message of the source apart. It is checked whole before anything of it counts.
     fn receive(&mut self, parcel: Parcel) -> Result<(), PullError> {
-        let mut lengths = Vec::with_capacity(parcel.frames.len());
-        for frame in &parcel.frames {
-            let broken = || PullError::Unavailable("the source answered what nobody asked".to_owned());
-            let fetching = self.fetches.get(&frame.fetch).ok_or_else(broken)?;
-            lengths.push(if fetching.is_hashes_only { 0 } else { frame.length() });
-        }
+        let lengths = self.line.lengths(&parcel)?;
         let mut payload = parcel.payload;
-        let (received, announced) = (payload.len() as u64, lengths.iter().sum::<u64>());
-        if announced != received {
-            let text = format!("the source announced {announced} bytes and sent {received}");
-            return Err(PullError::Unavailable(text));
-        }
+        let received = payload.len() as u64;
         let (mut pieces, mut named) = (Vec::new(), Vec::new());
         for (frame, length) in parcel.frames.into_iter().zip(lengths) {
             let content = payload.split_to(length as usize);
@@ -260,7 +221,7 @@ impl<'run> Puller<'run> {
         pieces: &mut Vec<Piece>,
         named: &mut Vec<Named>,
     ) {
-        let Some(fetching) = self.fetches.get_mut(&frame.fetch) else { return };
+        let Some(fetching) = self.line.fetch_mut(frame.fetch) else { return };
         let index = fetching.file;
         let file = &mut self.files[index];
         let is_end = match frame.end {
@@ -289,7 +250,7 @@ impl<'run> Puller<'run> {
 
     /// Closes a fetch; hashes that came go on to be compared with what the vault has.
     fn end_fetch(&mut self, fetch: u64, named: &mut Vec<Named>) {
-        let Some(fetching) = self.fetches.remove(&fetch) else { return };
+        let Some(fetching) = self.line.end_fetch(fetch) else { return };
         let file = &mut self.files[fetching.file];
         if fetching.is_hashes_only && file.failure.is_none() && !fetching.named.is_empty() {
             // It stays busy, and its segment open, until the missing part of it has come.
@@ -302,7 +263,7 @@ impl<'run> Puller<'run> {
     fn end_part(&mut self, index: usize) {
         let file = &mut self.files[index];
         file.busy -= 1;
-        if !file.is_small && self.pull.is_some() {
+        if !file.is_small && self.line.is_open() {
             self.segments -= 1;
         }
         self.settle(index);
@@ -386,35 +347,12 @@ impl<'run> Puller<'run> {
         }
     }
 
-    fn source(&self) -> String {
-        let assignment = &self.work.assignment;
-        format!("Star {} at {}", assignment.source_star, assignment.source_address)
-    }
-
-    fn unopened(&self, error: &PullError) -> Failure {
-        let at = self.source();
-        source_unreachable(match error {
-            PullError::Incompatible(text) => format!("{at} cannot serve this Star: {text}"),
-            PullError::Unavailable(text) => format!("cannot pull from {at}: {text}"),
-        })
-    }
-
-    fn broken_by(&self, error: &PullError) -> Failure {
-        let at = self.source();
-        match error {
-            PullError::Incompatible(text) => permanent(format!("{at} cannot serve this Star: {text}")),
-            PullError::Unavailable(text) => source_unavailable(format!("the pull from {at} failed: {text}")),
-        }
-    }
-
     /// The source gives nothing more: what is not complete fails.
     fn break_off(&mut self, failure: &Failure) {
-        self.pull = None;
         self.broken = Some(failure.clone());
         self.large.clear();
-        self.to_send.clear();
-        for fetching in std::mem::take(&mut self.fetches).into_values() {
-            let file = &mut self.files[fetching.file];
+        for index in self.line.close() {
+            let file = &mut self.files[index];
             file.busy -= 1;
             file.fail(failure.clone());
         }
@@ -484,18 +422,4 @@ fn check(fetching: &mut Fetching, file: &mut File, frame: &Frame, work: &Work) -
         return Err(broken("it ended too early".to_owned()));
     }
     Ok(())
-}
-
-async fn next_parcel(pull: &mut Option<Pull>) -> Result<Parcel, PullError> {
-    let Some(pull) = pull else { return std::future::pending().await };
-    match tokio::time::timeout(STALL_TIMEOUT, pull.next()).await {
-        Ok(Ok(Some(parcel))) => Ok(parcel),
-        Ok(Ok(None)) => Err(PullError::Unavailable("the source ended it before it had answered".to_owned())),
-        Ok(Err(error)) => Err(error),
-        Err(_) => Err(stalled()),
-    }
-}
-
-fn stalled() -> PullError {
-    PullError::Unavailable(format!("nothing moved for {} s", STALL_TIMEOUT.as_secs()))
 }

@@ -23,19 +23,9 @@ use crate::transfer::{Frame, FrameEnd, Parcel};
 impl Puller<'_> {
     /// Takes a message of the source apart. It is checked whole before anything of it counts.
     pub(super) fn receive(&mut self, parcel: Parcel) -> Result<(), PullError> {
-        let mut lengths = Vec::with_capacity(parcel.frames.len());
-        for frame in &parcel.frames {
-            let broken = || PullError::Unavailable("the source answered what nobody asked".to_owned());
-            let fetching = self.fetches.get(&frame.fetch).ok_or_else(broken)?;
-            lengths.push(if fetching.is_hashes_only { 0 } else { frame.length() });
-        }
+        let lengths = self.line.lengths(&parcel)?;
         let mut payload = parcel.payload;
         let received = payload.len() as u64;
-        let announced: u64 = lengths.iter().sum();
-        if announced != received {
-            let text = format!("the source announced {announced} bytes and sent {received}");
-            return Err(PullError::Unavailable(text));
-        }
         let mut pieces = Vec::new();
         for (frame, length) in parcel.frames.into_iter().zip(lengths) {
             let content = payload.split_to(length as usize);
@@ -52,7 +42,7 @@ impl Puller<'_> {
     }
 
     fn take_frame(&mut self, frame: Frame, content: Content, pieces: &mut Vec<Piece>) {
-        let Some(fetching) = self.fetches.get_mut(&frame.fetch) else { return };
+        let Some(fetching) = self.line.fetch_mut(frame.fetch) else { return };
         let index = fetching.file;
         let file = &mut self.files[index];
         if let FrameEnd::Failed(failure) = frame.end {
@@ -84,7 +74,7 @@ impl Puller<'_> {
 
     /// Closes a fetch; hashes that came go on to be compared with the basis.
     fn end_fetch(&mut self, fetch: u64) {
-        let Some(fetching) = self.fetches.remove(&fetch) else { return };
+        let Some(fetching) = self.line.end_fetch(fetch) else { return };
         let index = fetching.file;
         let file = &mut self.files[index];
         file.busy -= 1;
@@ -121,7 +111,7 @@ impl Puller<'_> {
                 file.busy -= 1;
                 file.basis = basis.map_or(BasisState::None, |basis| BasisState::Open(Arc::new(basis)));
                 if let Some(queue) = self.queues.of(file.lane)
-                    && self.pull.is_some()
+                    && self.line.is_open()
                 {
                     queue.release();
                     queue.waiting.push_front(index);
@@ -177,7 +167,7 @@ impl Puller<'_> {
             }
             Err(failure) => file.fail(failure),
         }
-        if self.pull.is_some() {
+        if self.line.is_open() {
             let lane = file.lane;
             self.queues.release(lane);
         }

@@ -1,0 +1,160 @@
+//! The line to the source of one assignment: the pull while there is one, the fetches on it, and what it means for the files
+//! when it cannot be opened or breaks off. Destinations of both kinds ask through it; what they ask for, and what they do
+//! with the answers, is theirs.
+
+use std::collections::BTreeMap;
+
+use orbit_shared::session::{Assignment, Failure};
+use orbit_shared::words::StarId;
+
+use super::fetching::Fetching;
+use crate::failures::{permanent, source_unavailable, source_unreachable};
+use crate::grpc::transfer_client::{Connections, Pull, PullError};
+use crate::limits::{FETCHES_PER_REQUEST_MAX, STALL_TIMEOUT};
+use crate::transfer::{Fetch, Open, Parcel, Range};
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Line {
+    pull: Option<Pull>,
+    /// What was asked for and has not ended.
+    fetches: BTreeMap<u64, Fetching>,
+    last_fetch: u64,
+    to_send: Vec<Fetch>,
+}
+
+impl Line {
+    /// Opens the pull.
+    pub(super) async fn open(
+        &mut self,
+        connections: &Connections,
+        star_id: &StarId,
+        assignment: &Assignment,
+    ) -> Result<(), PullError> {
+        let open = Open {
+            token: assignment.token.clone(),
+            job: assignment.job,
+            source_path: assignment.source_path.clone(),
+            destination_star: star_id.clone(),
+            snapshot: assignment.source_snapshot,
+        };
+        let opening = connections.pull(&assignment.source_address, open, assignment.trace);
+        self.pull = Some(opening.await?);
+        Ok(())
+    }
+
+    /// Whether the source can be asked.
+    pub(super) fn is_open(&self) -> bool {
+        self.pull.is_some()
+    }
+
+    /// Whether nothing more will come of what was asked for.
+    pub(super) fn is_answered(&self) -> bool {
+        self.fetches.is_empty()
+    }
+
+    /// Asks for parts of a file, with the next [`Line::send`].
+    pub(super) fn ask_for(
+        &mut self,
+        file: usize,
+        path: Vec<u8>,
+        ranges: Vec<Range>,
+        (is_hashes_only, is_cut_by_content): (bool, bool),
+    ) {
+        self.last_fetch += 1;
+        let id = self.last_fetch;
+        self.fetches.insert(id, Fetching::new(file, &ranges, is_hashes_only));
+        self.to_send.push(Fetch { id, path, ranges, is_hashes_only, is_cut_by_content });
+    }
+
+    /// Sends the fetches that came up.
+    pub(super) async fn send(&mut self) -> Result<(), PullError> {
+        let mut fetches = std::mem::take(&mut self.to_send);
+        while !fetches.is_empty() {
+            let rest = fetches.split_off(fetches.len().min(FETCHES_PER_REQUEST_MAX));
+            let Some(pull) = &mut self.pull else { return Ok(()) };
+            tokio::time::timeout(STALL_TIMEOUT, pull.fetch(fetches)).await.map_err(|_| stalled())??;
+            fetches = rest;
+        }
+        Ok(())
+    }
+
+    /// The next message of the source; without a pull there is none, ever.
+    pub(super) async fn next_parcel(&mut self) -> Result<Parcel, PullError> {
+        let Some(pull) = &mut self.pull else { return std::future::pending().await };
+        match tokio::time::timeout(STALL_TIMEOUT, pull.next()).await {
+            Ok(Ok(Some(parcel))) => Ok(parcel),
+            Ok(Ok(None)) => {
+                Err(PullError::Unavailable("the source ended it before it had answered".to_owned()))
+            }
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(stalled()),
+        }
+    }
+
+    /// How many bytes of content belong to each frame of a message. It is looked at whole before anything of it counts.
+    pub(super) fn lengths(&self, parcel: &Parcel) -> Result<Vec<u64>, PullError> {
+        let mut lengths = Vec::with_capacity(parcel.frames.len());
+        for frame in &parcel.frames {
+            let broken = || PullError::Unavailable("the source answered what nobody asked".to_owned());
+            let fetching = self.fetches.get(&frame.fetch).ok_or_else(broken)?;
+            lengths.push(if fetching.is_hashes_only { 0 } else { frame.length() });
+        }
+        let (received, announced) = (parcel.payload.len() as u64, lengths.iter().sum::<u64>());
+        if announced == received {
+            return Ok(lengths);
+        }
+        let text = format!("the source announced {announced} bytes and sent {received}");
+        Err(PullError::Unavailable(text))
+    }
+
+    /// A fetch that has not ended.
+    pub(super) fn fetch_mut(&mut self, id: u64) -> Option<&mut Fetching> {
+        self.fetches.get_mut(&id)
+    }
+
+    /// A fetch has ended.
+    pub(super) fn end_fetch(&mut self, id: u64) -> Option<Fetching> {
+        self.fetches.remove(&id)
+    }
+
+    /// Nothing more will be asked for.
+    pub(super) fn finish(&mut self) {
+        if let Some(pull) = &mut self.pull {
+            pull.finish();
+        }
+    }
+
+    /// Gives the pull up, with everything that was asked for on it; gives the files that this was for, once for each fetch.
+    pub(super) fn close(&mut self) -> Vec<usize> {
+        self.pull = None;
+        self.to_send.clear();
+        std::mem::take(&mut self.fetches).into_values().map(|fetching| fetching.file).collect()
+    }
+}
+
+fn source(assignment: &Assignment) -> String {
+    format!("Star {} at {}", assignment.source_star, assignment.source_address)
+}
+
+/// What it means for the files that the pull could not be opened.
+pub(super) fn unopened(assignment: &Assignment, error: &PullError) -> Failure {
+    let at = source(assignment);
+    source_unreachable(match error {
+        PullError::Incompatible(text) => format!("{at} cannot serve this Star: {text}"),
+        PullError::Unavailable(text) => format!("cannot pull from {at}: {text}"),
+    })
+}
+
+/// What it means for the files that the pull broke off. One of them may be why.
+pub(super) fn broken_by(assignment: &Assignment, error: &PullError) -> Failure {
+    let at = source(assignment);
+    match error {
+        PullError::Incompatible(text) => permanent(format!("{at} cannot serve this Star: {text}")),
+        PullError::Unavailable(text) => source_unavailable(format!("the pull from {at} failed: {text}")),
+    }
+}
+
+fn stalled() -> PullError {
+    PullError::Unavailable(format!("nothing moved for {} s", STALL_TIMEOUT.as_secs()))
+}
