@@ -9,7 +9,10 @@ use prost_types::{FileDescriptorProto, FileDescriptorSet};
 
 /// Calls of each service; `S` after a name is a server stream, `B` a stream both ways.
 const SERVICES: &[(&str, &str)] = &[
-    ("JobService", "CreateJob GetJob ListJobs WatchJob:S PauseJob ResumeJob CancelJob ListItems ExplainItem"),
+    (
+        "JobService",
+        "CreateJob GetJob ListJobs WatchJob:S PauseJob ResumeJob CancelJob PlanJob ListItems ExplainItem",
+    ),
     (
         "StarService",
         "RegisterStar ListStars GetStar WatchStars:S ScheduleStar DrainStar ShutdownStar CordonStar \

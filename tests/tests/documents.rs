@@ -108,3 +108,35 @@ fn every_metric_of_the_dashboard_is_documented() {
     let unknown: Vec<_> = asked.difference(&documented).collect();
     assert!(unknown.is_empty(), "the dashboard asks for what nobody serves: {unknown:?}");
 }
+
+/// The guide has every setting, with its default, and none that is not there.
+#[test]
+fn the_operators_guide_has_every_setting() {
+    let text = std::fs::read_to_string(root().join("docs/operating.md")).expect("the guide is there");
+    let programs = [
+        (
+            "orbit-coordinator",
+            <orbit_coordinator::config::CoordinatorFlags as clap::CommandFactory>::command(),
+        ),
+        ("orbit-star", <orbit_star::StarFlags as clap::CommandFactory>::command()),
+    ];
+    for (name, command) in programs {
+        let heading = format!("## Settings of `{name}`");
+        let (_, section) = text.split_once(&heading).unwrap_or_else(|| panic!("there is no {heading:?}"));
+        let section = section.split("\n## ").next().unwrap_or_default();
+        let rows = section.lines().filter_map(|line| line.strip_prefix("| `--")?.split_once('`'));
+        let mut rows: std::collections::BTreeMap<&str, &str> = rows.collect();
+        for argument in command.get_arguments() {
+            let Some(flag) = argument.get_long().filter(|flag| !["help", "version"].contains(flag)) else {
+                continue;
+            };
+            let row =
+                rows.remove(flag).unwrap_or_else(|| panic!("{name}: --{flag} is not in docs/operating.md"));
+            for default in argument.get_default_values().iter().filter_map(|default| default.to_str()) {
+                let is_shown = default == "false" || row.contains(&format!("`{default}`"));
+                assert!(is_shown, "{name}: --{flag} has the default {default}, and the guide says {row}");
+            }
+        }
+        assert!(rows.is_empty(), "{name} has no such settings: {rows:?}");
+    }
+}

@@ -22,7 +22,8 @@ use tokio::time::Instant;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::hub::{Cursor, Frame, Joined, Topic};
+use super::frame::{Cursor, Frame, Topic};
+use super::hub::Joined;
 use super::listen::Cut;
 use super::problem::{of_status, refuse};
 use super::{Http, pairs};

@@ -8,25 +8,24 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use orbit_proto::convert::timestamp_to_wire;
 use orbit_proto::{json, v1};
 use orbit_shared::bulletin::BulletinFilter;
 use orbit_shared::time::{Now, WallTime};
 use orbit_shared::words::JobId;
-use prost::Message;
 use serde_json::{Value, json};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::core::limits::BULLETINS_MAX;
+use super::frame::{Cursor, Frame, Topic};
+use crate::core::limits::{ACTIVE_JOBS_MAX, BULLETINS_MAX, STARS_MAX};
 use crate::core::{Core, JobState, Refusal};
 use crate::grpc::{Faces, convert};
 use crate::meters::Meters;
 use crate::provenance_log::RecentEvents;
 
 /// Frames in the ring: what a reader may be behind.
-const FRAMES_MAX: usize = 4096;
+const FRAMES_MAX: usize = 16_384;
 /// The least time between two looks.
 const PACE: Duration = Duration::from_millis(250);
 /// Between two looks passes at least this many times as long as the last one took.
@@ -40,76 +39,8 @@ const EVENTS_PER_LOOK_MAX: usize = 200;
 /// Subscriptions that wait for the hub.
 const WAITING_MAX: usize = 64;
 
-/// What a frame is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Topic {
-    /// A Star as it is now, or that one is gone.
-    Stars,
-    /// A job as it is now, or that one is gone.
-    Jobs,
-    /// A bulletin that is new or has changed.
-    Bulletins,
-    /// A provenance event.
-    Provenance,
-    /// Counts of everything, and the throughput.
-    Summary,
-}
-
-impl Topic {
-    /// Every topic with its name in a query.
-    pub(super) const ALL: [(&'static str, Self); 5] = [
-        ("stars", Self::Stars),
-        ("jobs", Self::Jobs),
-        ("bulletins", Self::Bulletins),
-        ("provenance", Self::Provenance),
-        ("summary", Self::Summary),
-    ];
-}
-
-/// How far a reader has come in what has numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Cursor {
-    /// The last bulletin.
-    pub(super) bulletin: u64,
-    /// The last event.
-    pub(super) event: u64,
-}
-
-/// One event of the stream, as it goes over the wire.
-#[derive(Debug, Clone)]
-pub(super) struct Frame {
-    /// What it is about.
-    pub(super) topic: Topic,
-    /// All of it.
-    pub(super) bytes: Bytes,
-}
-
-impl Frame {
-    /// A frame; `at` is where a reader goes on who has seen it.
-    pub(super) fn new(topic: Topic, event: &str, at: Cursor, data: &Value) -> Self {
-        // JSON has no raw line breaks, so it is one line of data.
-        let text = format!("id: {}-{}\nevent: {event}\ndata: {data}\n\n", at.bulletin, at.event);
-        Self { topic, bytes: text.into() }
-    }
-
-    fn of(topic: Topic, event: &str, at: Cursor, name: &str, message: &impl Message) -> Self {
-        Self::new(topic, event, at, &json::of_message(name, message))
-    }
-
-    pub(super) fn bulletin(bulletin: &v1::Bulletin, at: Cursor) -> Self {
-        Self::of(Topic::Bulletins, "bulletin", at, "orbit.v1.Bulletin", bulletin)
-    }
-
-    pub(super) fn event(event: &v1::ProvenanceEvent, at: Cursor) -> Self {
-        Self::of(Topic::Provenance, "provenance", at, "orbit.v1.ProvenanceEvent", event)
-    }
-
-    /// Says that events up to a number were left out; `/api/provenance` has them.
-    pub(super) fn gap(after: u64, until: u64, at: Cursor) -> Self {
-        let data = json!({ "afterEventId": after.to_string(), "untilEventId": until.to_string() });
-        Self::new(Topic::Provenance, "gap", at, &data)
-    }
-}
+// Whatever one look may find to have changed has room in the ring, or nobody could ever keep up.
+const _: () = assert!(FRAMES_MAX > STARS_MAX + 2 * ACTIVE_JOBS_MAX + BULLETINS_MAX + EVENTS_PER_LOOK_MAX);
 
 /// What a new reader gets.
 #[derive(Debug)]

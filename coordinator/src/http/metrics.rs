@@ -4,13 +4,16 @@
 //! and the names of Stars, of which there are as many as `limits` says; jobs and items are no labels. What each metric
 //! means stands in `docs/metrics.md`, which a test compares with what is served.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use orbit_shared::dead_letter::{DeadLetterFilter, FailureKind};
+use orbit_shared::backpressure::BackpressureState;
+use orbit_shared::bulletin::BulletinCounts;
+use orbit_shared::dead_letter::FailureKind;
 use orbit_shared::health_monitor::{AdvisoryKind, HealthSample};
 use orbit_shared::lifecycle::LifecycleState;
 use orbit_shared::time::Now;
@@ -21,7 +24,7 @@ use prometheus::{Encoder as _, TextEncoder};
 use super::Http;
 use super::events::STREAMS_MAX;
 use super::problem::of_status;
-use crate::core::{Core, JobState, Liveness, Star};
+use crate::core::{Core, JobState, Liveness, Star, Totals};
 use crate::grpc::status::{internal, refused};
 use crate::meters::{Meters, OTHER};
 
@@ -42,18 +45,17 @@ pub(super) async fn count(State(meters): State<Arc<Meters>>, request: Request, n
 /// All metrics.
 pub(super) async fn page(State(http): State<Http>) -> Response {
     let watching = STREAMS_MAX - http.streams.available_permits();
-    let looked = http.faces.inbox.view(move |core, now| {
-        let mut page = Page::default();
-        page.jobs(core, now);
-        page.stars(core);
-        page.trouble(core);
-        page.gauge("orbit_watchers", "Readers of /api/events.", [(vec![], watching as f64)]);
-        page.families
-    });
-    let mut families = match looked.await {
-        Ok(families) => families,
+    // Only numbers are copied while the core is looked at; it has other things to do than to wait for text.
+    let seen = match http.faces.inbox.view(Seen::of).await {
+        Ok(seen) => seen,
         Err(refusal) => return of_status(&refused(refusal)),
     };
+    let mut page = Page::default();
+    page.jobs(&seen);
+    page.stars(&seen.stars);
+    page.trouble(&seen);
+    page.gauge("orbit_watchers", "Readers of /api/events.", [(vec![], watching as f64)]);
+    let mut families = page.families;
     let meters = &http.faces.meters;
     families.extend(meters.http.collect());
     families.extend(meters.grpc.collect());
@@ -67,6 +69,73 @@ pub(super) async fn page(State(http): State<Http>) -> Response {
         Ok(()) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => {
             of_status(&internal("METRICS_FAILED", &format!("the metrics cannot be written: {error}")))
+        }
+    }
+}
+
+/// The state of the grid in one look.
+struct Seen {
+    jobs: BTreeMap<JobState, u64>,
+    totals: Totals,
+    open: u64,
+    in_flight: u64,
+    penalized: u64,
+    bytes_per_second: u64,
+    sessions: u64,
+    late: u64,
+    stars: Vec<SeenStar>,
+    dead_letters: BTreeMap<FailureKind, u64>,
+    bulletins: BulletinCounts,
+}
+
+/// A Star in it.
+struct SeenStar {
+    name: String,
+    is_cordoned: bool,
+    assignments: usize,
+    advisories: usize,
+    guard: BackpressureState,
+    is_paused: bool,
+    state: LifecycleState,
+    liveness: Liveness,
+    sample: Option<HealthSample>,
+}
+
+impl Seen {
+    fn of(core: &Core, now: Now) -> Self {
+        let mut dead_letters: BTreeMap<_, u64> = FailureKind::ALL.iter().map(|kind| (*kind, 0)).collect();
+        for letter in core.dead_letters().entries() {
+            *dead_letters.entry(letter.failure_reason.kind()).or_default() += 1;
+        }
+        Self {
+            jobs: core.jobs_by_state(),
+            totals: core.totals(),
+            open: core.open_count(),
+            in_flight: core.in_flight_count() as u64,
+            penalized: core.penalized_count() as u64,
+            bytes_per_second: core.bytes_per_second(now),
+            sessions: core.session_count() as u64,
+            late: core.late_count(),
+            stars: core.stars().map(SeenStar::of).collect(),
+            dead_letters,
+            bulletins: core.board().counts(),
+        }
+    }
+}
+
+impl SeenStar {
+    fn of(star: &Star) -> Self {
+        let trouble = star.advisories.iter().filter(|notice| notice.kind != AdvisoryKind::Healthy);
+        Self {
+            name: star.record.star_id.to_string(),
+            is_cordoned: star.record.is_cordoned,
+            assignments: star.assignments.len(),
+            advisories: trouble.count(),
+            guard: star.guard.state(),
+            is_paused: star.guard.is_paused(),
+            state: star.state(),
+            liveness: star.liveness,
+            sample: star.samples.back().map(|timed| timed.sample),
         }
     }
 }
@@ -123,11 +192,11 @@ impl Page {
         self.families.push(family);
     }
 
-    fn jobs(&mut self, core: &Core, now: Now) {
-        let jobs = core.jobs_by_state();
-        let jobs = jobs.iter().map(|(state, count)| (vec![("state", state_name(*state))], *count as f64));
+    fn jobs(&mut self, seen: &Seen) {
+        let jobs =
+            seen.jobs.iter().map(|(state, count)| (vec![("state", state_name(*state))], *count as f64));
         self.gauge("orbit_jobs", "Jobs that are remembered, by state.", jobs);
-        let totals = core.totals();
+        let totals = seen.totals;
         self.counter(
             "orbit_items_total",
             "Items that were settled since the start, by outcome; penalized counts attempts that failed and are tried again.",
@@ -158,98 +227,79 @@ impl Page {
         ] {
             self.counter(name, help, [(vec![], bytes as f64)]);
         }
-        let in_flight = core.in_flight_count() as u64;
-        let waiting = core.open_count().saturating_sub(in_flight + core.penalized_count() as u64);
+        let waiting = seen.open.saturating_sub(seen.in_flight + seen.penalized);
         for (name, help, value) in [
             ("orbit_items_queued", "Items that wait for their turn.", waiting),
-            ("orbit_items_in_flight", "Items that Stars work on.", in_flight),
-            (
-                "orbit_items_penalized",
-                "Items that failed and wait for another attempt.",
-                core.penalized_count() as u64,
-            ),
+            ("orbit_items_in_flight", "Items that Stars work on.", seen.in_flight),
+            ("orbit_items_penalized", "Items that failed and wait for another attempt.", seen.penalized),
             (
                 "orbit_bytes_per_second",
                 "Bytes of file content that cross between Stars in a second, over the last ten seconds.",
-                core.bytes_per_second(now),
+                seen.bytes_per_second,
             ),
-            ("orbit_sessions", "Sessions of Stars that are open.", core.session_count() as u64),
+            ("orbit_sessions", "Sessions of Stars that are open.", seen.sessions),
         ] {
             self.gauge(name, help, [(vec![], value as f64)]);
         }
         self.counter(
             "orbit_late_reports_total",
             "Reports and batches of scans that came too late to count and changed nothing, since the start.",
-            [(vec![], core.late_count() as f64)],
+            [(vec![], seen.late as f64)],
         );
     }
 
-    fn stars(&mut self, core: &Core) {
-        let stars: Vec<&Star> = core.stars().collect();
-        let name = |star: &&'_ Star| star.record.star_id.to_string();
-        let names: Vec<String> = stars.iter().map(name).collect();
-        let each = |read: fn(&Star) -> f64| -> Vec<Sample<'_>> {
-            let values = stars.iter().map(|star| read(star));
-            names.iter().zip(values).map(|(name, value)| (vec![("star_id", name.as_str())], value)).collect()
+    fn stars(&mut self, stars: &[SeenStar]) {
+        let each = |read: fn(&SeenStar) -> f64| {
+            stars.iter().map(move |star| (vec![("star_id", star.name.as_str())], read(star)))
         };
         for (metric, help, read) in [
             (
                 "orbit_star_cordoned",
                 "1 for a Star that an operator keeps work away from.",
-                (|star| f64::from(star.record.is_cordoned)) as fn(&Star) -> f64,
+                (|star| f64::from(star.is_cordoned)) as fn(&SeenStar) -> f64,
             ),
-            ("orbit_star_assignments", "Assignments that a Star holds.", |star| {
-                star.assignments.len() as f64
-            }),
+            ("orbit_star_assignments", "Assignments that a Star holds.", |star| star.assignments as f64),
             (
                 "orbit_star_advisories",
                 "Advisories of a Star's health monitor that hold, healthy apart.",
-                |star| {
-                    star.advisories.iter().filter(|notice| notice.kind != AdvisoryKind::Healthy).count()
-                        as f64
-                },
+                |star| star.advisories as f64,
             ),
-            ("orbit_guard_objects", "Items that a Star holds.", |star| {
-                star.guard.state().object_count as f64
-            }),
+            ("orbit_guard_objects", "Items that a Star holds.", |star| star.guard.object_count as f64),
             ("orbit_guard_objects_max", "Items that a Star may hold.", |star| {
-                star.guard.state().max_object_count as f64
+                star.guard.max_object_count as f64
             }),
             ("orbit_guard_bytes", "Bytes of the items that a Star holds.", |star| {
-                star.guard.state().byte_size as f64
+                star.guard.byte_size as f64
             }),
             ("orbit_guard_bytes_max", "Bytes of the items that a Star may hold.", |star| {
-                star.guard.state().max_byte_size as f64
+                star.guard.max_byte_size as f64
             }),
             ("orbit_guard_accepting", "1 for a Star that would be sent another item.", |star| {
-                f64::from(!star.guard.state().is_backpressured)
+                f64::from(!star.guard.is_backpressured)
             }),
             (
                 "orbit_guard_paused",
                 "1 for a Star whose guard is paused, by an operator or by its health.",
-                |star| f64::from(star.guard.is_paused()),
+                |star| f64::from(star.is_paused),
             ),
         ] {
             self.gauge(metric, help, each(read));
         }
-        let states = names.iter().zip(&stars).flat_map(|(name, star)| {
+        let states = stars.iter().flat_map(|star| {
             LIFECYCLES.map(|(state, label)| {
-                (vec![("star_id", name.as_str()), ("state", label)], f64::from(star.state() == state))
+                (vec![("star_id", star.name.as_str()), ("state", label)], f64::from(star.state == state))
             })
         });
         self.gauge("orbit_star_state", "1 for the lifecycle state that a Star is in.", states);
-        let livenesses = names.iter().zip(&stars).flat_map(|(name, star)| {
+        let livenesses = stars.iter().flat_map(|star| {
             LIVENESSES.map(|(liveness, label)| {
-                (vec![("star_id", name.as_str()), ("liveness", label)], f64::from(star.liveness == liveness))
+                let is_so = f64::from(star.liveness == liveness);
+                (vec![("star_id", star.name.as_str()), ("liveness", label)], is_so)
             })
         });
         self.gauge("orbit_star_liveness", "1 for the liveness that a Star is in.", livenesses);
-        let sampled: Vec<(&str, HealthSample)> = names
-            .iter()
-            .zip(&stars)
-            .filter_map(|(name, star)| Some((name.as_str(), star.samples.back()?.sample)))
-            .collect();
-        self.samples(&sampled);
+        let sampled = stars.iter().filter_map(|star| Some((star.name.as_str(), star.sample?)));
+        self.samples(&sampled.collect::<Vec<_>>());
     }
 
     /// The last health sample of each Star that has sent one.
@@ -284,13 +334,11 @@ impl Page {
         );
     }
 
-    fn trouble(&mut self, core: &Core) {
-        let letters = FailureKind::ALL.map(|kind| {
-            let filter = DeadLetterFilter { reason: Some(kind), ..DeadLetterFilter::default() };
-            (vec![("reason", kind.as_str())], core.dead_letters().query(&filter, usize::MAX).len() as f64)
-        });
+    fn trouble(&mut self, seen: &Seen) {
+        let letters =
+            seen.dead_letters.iter().map(|(kind, count)| (vec![("reason", kind.as_str())], *count as f64));
         self.gauge("orbit_dead_letters", "Items that were given up and are kept, by reason.", letters);
-        let counts = core.board().counts();
+        let counts = seen.bulletins;
         let bulletins = [("info", counts.info), ("warning", counts.warnings), ("error", counts.errors)];
         self.gauge(
             "orbit_bulletins",

@@ -8,6 +8,7 @@ mod call;
 mod console;
 mod events;
 mod fence;
+mod frame;
 mod hub;
 mod listen;
 mod metrics;
@@ -17,19 +18,22 @@ mod query;
 mod routes;
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use axum::body::Body;
+use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{RawPathParams, RawQuery, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
-use bytes::Bytes;
 use futures::future::BoxFuture;
 use orbit_proto::json;
 use prost_reflect::DynamicMessage;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio_stream::StreamExt as _;
 use tonic::service::Routes;
 
 use crate::core::{Refusal, Violation};
@@ -42,6 +46,10 @@ use routes::{ROUTES, Verb};
 
 /// Size of a request's body.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// How long a body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// What is read of a body that is too large.
+const BODY_BYTES_DROPPED_MAX: usize = 16 * 1024 * 1024;
 
 /// What every handler needs.
 #[derive(Clone)]
@@ -85,7 +93,6 @@ fn router(http: Http, fence: Fence) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(fence, fence::stand))
         .layer(from_fn_with_state(http.faces.meters.clone(), metrics::count))
-        .layer(axum::extract::DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(http)
 }
 
@@ -93,18 +100,21 @@ fn router(http: Http, fence: Fence) -> Router {
 fn handler(route: &'static routes::Route) -> MethodRouter<Http> {
     let rpc = Rpc::of(route);
     match route.verb {
-        Verb::Get => {
-            get(async move |State(http): State<Http>, path: RawPathParams, RawQuery(query): RawQuery| {
-                let asked = query::from_query(&rpc.input(), &fields(&path), &pairs(query.as_deref()));
-                answer(&rpc, http, asked).await
-            })
-        }
+        Verb::Get => get(async move |State(http): State<Http>, path: Path, RawQuery(query): RawQuery| {
+            let path = match fields(path) {
+                Ok(path) => path,
+                Err(refusal) => return *refusal,
+            };
+            let asked = query::from_query(&rpc.input(), &path, &pairs(query.as_deref()));
+            answer(&rpc, http, asked).await
+        }),
         Verb::Post => post(
-            async move |State(http): State<Http>,
-                        path: RawPathParams,
-                        RawQuery(query): RawQuery,
-                        body: Bytes| {
-                let mut asked = query::from_body(&rpc.input(), &fields(&path), &body);
+            async move |State(http): State<Http>, path: Path, RawQuery(query): RawQuery, request: Request| {
+                let (path, body) = match (fields(path), content(request.into_body()).await) {
+                    (Ok(path), Ok(body)) => (path, body),
+                    (Err(refusal), _) | (_, Err(refusal)) => return *refusal,
+                };
+                let mut asked = query::from_body(&rpc.input(), &path, &body);
                 if query.is_some_and(|query| !query.is_empty()) {
                     let problem = "a request that changes something has its fields in its body";
                     asked = Err(vec![Violation::new("query", problem)]);
@@ -112,6 +122,47 @@ fn handler(route: &'static routes::Route) -> MethodRouter<Http> {
                 answer(&rpc, http, asked).await
             },
         ),
+    }
+}
+
+type Path = Result<RawPathParams, RawPathParamsRejection>;
+
+/// The fields that a path names.
+fn fields(path: Path) -> Result<Vec<(String, String)>, Box<Response>> {
+    let read = path.map_err(|rejection| {
+        let advice = "write what is no letter or digit of a name as %XX, in UTF-8";
+        let message = rejection.body_text();
+        Box::new(problem::refuse(StatusCode::BAD_REQUEST, "PATH_UNREADABLE", &message, advice))
+    })?;
+    Ok(read.iter().map(|(name, text)| (name.to_owned(), text.to_owned())).collect())
+}
+
+/// A whole body.
+async fn content(body: Body) -> Result<Vec<u8>, Box<Response>> {
+    let read = tokio::time::timeout(BODY_TIMEOUT, read_body(body)).await;
+    let late = |_| Err((StatusCode::REQUEST_TIMEOUT, format!("the body did not arrive in {BODY_TIMEOUT:?}")));
+    read.unwrap_or_else(late).map_err(|(status, message)| {
+        let advice = format!("send one JSON object of at most {BODY_BYTES_MAX} bytes");
+        Box::new(problem::refuse(status, "BODY_UNREADABLE", &message, &advice))
+    })
+}
+
+/// Reads a body. Of one that is too large a good part is read and dropped, so that whoever sends it hears why it is
+/// refused before the connection closes.
+async fn read_body(body: Body) -> Result<Vec<u8>, (StatusCode, String)> {
+    let (mut stream, mut bytes, mut read) = (body.into_data_stream(), Vec::new(), 0);
+    while let Some(piece) = stream.next().await {
+        let piece = piece.map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?;
+        read += piece.len();
+        if read <= BODY_BYTES_MAX {
+            bytes.extend_from_slice(&piece);
+        } else if read > BODY_BYTES_DROPPED_MAX {
+            break;
+        }
+    }
+    match read <= BODY_BYTES_MAX {
+        true => Ok(bytes),
+        false => Err((StatusCode::PAYLOAD_TOO_LARGE, "the body is too large".to_owned())),
     }
 }
 
@@ -129,10 +180,6 @@ async fn answer(rpc: &Rpc, http: Http, asked: Result<DynamicMessage, Vec<Violati
         Ok(value) => Json(value).into_response(),
         Err(status) => problem::of_status(&status),
     }
-}
-
-fn fields(path: &RawPathParams) -> Vec<(String, String)> {
-    path.iter().map(|(name, text)| (name.to_owned(), text.to_owned())).collect()
 }
 
 /// The parameters of a query, decoded.

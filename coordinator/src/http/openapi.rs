@@ -102,7 +102,7 @@ fn by_hand() -> Vec<(&'static str, Value)> {
     let answers = |kind: &str, schema: Value, words: &str| json!({ "200": { "description": words, "content": { kind: { "schema": schema } } } });
     let text = json!({ "type": "string" });
     let operation = |id: &str, summary: &str, parameters: Value, responses: Value| json!({ "operationId": id, "tags": ["Http"], "summary": summary, "parameters": parameters, "responses": responses });
-    let topics: Vec<&str> = super::hub::Topic::ALL.iter().map(|(name, _)| *name).collect();
+    let topics: Vec<&str> = super::frame::Topic::ALL.iter().map(|(name, _)| *name).collect();
     let sample = json!({ "type": "object", "properties": {
         "time": { "type": "string", "format": "date-time" },
         "bytesPerSecond": { "type": "string", "format": "uint64" },

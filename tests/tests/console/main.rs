@@ -14,6 +14,7 @@ use orbit_tests::programs::target_directory;
 /// A browser, or the end of a test where there is none and there need not be one.
 async fn browser() -> Option<Browser> {
     let browser = Browser::start().await;
+    #[expect(clippy::print_stderr, reason = "whoever runs the test should know what it did not do")]
     if browser.is_none() {
         eprintln!("skipped: there is no chromium; `scripts/test` installs it");
     }

@@ -25,6 +25,8 @@ async fn lively_grid() -> (Grid, Client, u64) {
     client.wait_end(first).await;
     let second = client.create(grid.copy_spec("backup", "star-1", &["star-3"])).await;
     client.wait_end(second).await;
+    let packed = client.create(grid.packed_spec("photos", "star-1", &["star-2"])).await;
+    client.wait_end(packed).await;
     let slow = |path: &str, rate| v1::JobSpec {
         max_bytes_per_second: rate,
         ..grid.copy_spec(path, "star-1", &["star-2"])
@@ -55,6 +57,7 @@ async fn every_page_loads_cleanly_by_day_by_night_and_on_a_phone() {
         ("overview", "/".to_owned(), "Throughput"),
         ("stars", "/stars".to_owned(), "All Stars"),
         ("star", "/stars/star-1".to_owned(), "Lifecycle"),
+        ("star-vault", "/stars/star-2".to_owned(), "Snapshots"),
         ("jobs", "/jobs".to_owned(), "Ended"),
         ("job", format!("/jobs/{running}"), "Asked for"),
         ("job-partial", "/jobs/1".to_owned(), "Asked for"),

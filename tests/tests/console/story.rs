@@ -22,6 +22,15 @@ async fn grid_of_two() -> (Grid, Client) {
     (grid, client)
 }
 
+/// Chooses in a filter as a reader would.
+async fn choose(page: &orbit_tests::browser::Page, filter: &str, value: &str) {
+    let chosen = format!(
+        "(() => {{ const field = document.querySelector('[data-filter={filter}]'); field.value = '{value}'; \
+         field.dispatchEvent(new Event('change', {{ bubbles: true }})) }})()"
+    );
+    page.value(&chosen).await;
+}
+
 /// A number that the page shows for a job: its bytes, as its progress bar says.
 async fn shown_share(page: &orbit_tests::browser::Page, job_id: u64) -> i64 {
     let bar = format!("document.querySelector('[aria-label=\"progress of job {job_id}\"]').ariaValueNow");
@@ -78,6 +87,9 @@ async fn a_posted_bulletin_appears_without_a_reload_and_is_acknowledged_there() 
         all.iter().filter(|bulletin| !bulletin.is_acknowledged).count()
     };
     assert!(open().await > 0);
+    choose(&page, "star_id", "star-1").await;
+    page.wait("![...document.querySelectorAll('.notice')].some(e => e.innerText.includes('star-2'))").await;
+    choose(&page, "star_id", "").await;
     page.click("[data-act=acknowledge-all]").await;
     eventually("every bulletin to be acknowledged", async || (open().await == 0).then_some(())).await;
     page.wait("document.querySelectorAll('.notice.open').length === 0").await;
@@ -113,6 +125,13 @@ async fn a_dead_letter_is_understood_and_retried_by_keyboard() {
     assert!(!text.contains('\u{202e}'), "a name turns the text around it: {text}");
     assert_eq!(page.value("document.querySelectorAll('main img').length").await, 0);
     page.picture(&picture("dead-letters")).await;
+
+    // A filter is kept in the address, and taken back.
+    choose(&page, "failure_reason", "source_missing").await;
+    page.wait_text("No dead letter matches.").await;
+    page.wait("location.hash.includes('failure_reason=source_missing')").await;
+    choose(&page, "failure_reason", "").await;
+    page.wait("document.querySelectorAll('[data-key^=letter-]').length === 2").await;
 
     // What happened to it: from the list to the item.
     page.click("[data-key^=letter-] td.wide a").await;

@@ -4,5 +4,6 @@
 mod api;
 mod document;
 mod events;
+mod fuzz;
 mod metrics;
 mod openapi;

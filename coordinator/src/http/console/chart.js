@@ -64,6 +64,6 @@ export function areaChart({ samples, span, label, format = rate }) {
       s("path.chart-area", { d: `M${line[0].split(",")[0]},${y(0)} L${line.join(" L")} L${line[line.length - 1].split(",")[0]},${y(0)} Z` }),
       s("path.chart-line", { d: `M${line.join(" L")}` }),
     ]
-    : [];
+    : points.map(([time, value]) => s("circle.chart-dot", { cx: x(time), cy: y(value), r: 2.5 }));
   return s("svg.chart", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": words }, rows, area, marks);
 }

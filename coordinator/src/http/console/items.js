@@ -14,8 +14,12 @@ export function itemPage({ key }) {
   const lineage = pages("/api/provenance", "events", { item_key: key });
   const read = async () => {
     try {
+      const before = explained?.item;
       explained = await get(`/api/items/${key.split("/").map(encodeURIComponent).join("/")}`);
       problem = null;
+      const { state, attempts } = explained.item;
+      // What happened to it is read again when something has.
+      if (before && (before.state !== state || before.attempts !== attempts)) lineage.reload();
     } catch (error) {
       problem = error;
     }
@@ -27,9 +31,7 @@ export function itemPage({ key }) {
       read();
       lineage.reload();
       timer = setInterval(() => {
-        if (document.hidden || isSettled(explained)) return;
-        read();
-        if (lineage.state.isDone) lineage.reload();
+        if (!document.hidden && !isSettled(explained)) read();
       }, 1500);
     },
     stop: () => clearInterval(timer),

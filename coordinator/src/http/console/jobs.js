@@ -120,7 +120,7 @@ function body(job, items, wanted) {
       h("p.reason", name(job.stateReason)),
       bar(share, jobKind(job), `progress of job ${job.jobId}`),
       h("div.big-row",
-        big(percent(share, 1), "done"), big(jobRate(job), "rate"), big(jobRemaining(job), isEnded(job) ? "ended" : "remaining"),
+        big(percent(share, 1), "done"), big(jobRate(job), "rate"), big(jobRemaining(job).replace(" left", ""), isEnded(job) ? "ended" : "remaining"),
         big(`${bytes(progress.bytesStored)}`, `of ${bytes(progress.bytesTotal)}`),
         big(bytes(progress.bytesTransferred), "crossed the network"), big(bytes(progress.bytesDeduplicated), "did not have to")),
       h("div.stack", { role: "img", "aria-label": pieces.map(([, text, value]) => `${count(value)} ${text}`).join(", ") },

@@ -5,7 +5,7 @@
 import { get } from "./api.js";
 import { number } from "./format.js";
 
-const BULLETINS_MAX = 500;
+const BULLETINS_MAX = 1000;
 const EVENTS_MAX = 200;
 const SAMPLES_MAX = 900;
 const JOBS_MAX = 500;
@@ -166,7 +166,7 @@ export function putBulletin(bulletin) {
 async function readLists() {
   const [jobs, bulletins, throughput] = await Promise.all([
     get("/api/jobs", { page_size: 100 }),
-    get("/api/bulletins", { limit: 200 }),
+    get("/api/bulletins", { limit: BULLETINS_MAX }),
     get("/api/throughput"),
     readGuards(),
   ]);

@@ -126,7 +126,7 @@ export function jobRow(job) {
   const dead = number(progress.itemsDead);
   return h("tr", { "data-key": `job-${job.jobId}` },
     h("td", h("a.strong", { href: `#/jobs/${job.jobId}`, "aria-label": `job ${job.jobId}` }, `#${job.jobId}`)),
-    h("td", jobState(job)),
+    h("td.state", jobState(job)),
     h("td.wide", path(source), h("span.arrow", { "aria-label": "to" }, " → "), h("span", name(to))),
     h("td.progress", bar(share, jobKind(job), `progress of job ${job.jobId}`),
       h("span.under", `${percent(share, 1)} · ${bytes(progress.bytesStored)} of ${bytes(progress.bytesTotal)}`)),

@@ -6,7 +6,7 @@ import { h } from "./dom.js";
 import { bytes, count, countOf, name, number, percent, rate, words } from "./format.js";
 import { changed, grid } from "./live.js";
 import {
-  act, advisoriesOf, badge, bar, bulletinRow, button, confirmed, diskOf, empty, facts, guardOf, panel, starLink, starState, table, time,
+  act, advisoriesOf, badge, bar, bulletinRow, button, confirmed, diskOf, empty, facts, guardOf, jobLink, panel, starLink, starState, table, time,
 } from "./parts.js";
 
 export const stars = {
@@ -32,13 +32,18 @@ export const stars = {
   },
 };
 
+const SNAPSHOTS_SHOWN = 8;
+
 export function starPage({ id }) {
   let history = [];
+  let snapshots = [];
   let timer = null;
   const read = async () => {
     try {
       const { samples } = await get(`/api/stars/${part(id)}/health`);
       history = samples ?? [];
+      const listed = await get("/api/snapshots", { star_id: id, page_size: SNAPSHOTS_SHOWN });
+      snapshots = listed.snapshots ?? [];
       changed();
     } catch {
       // The Star itself says whether it is there.
@@ -84,7 +89,7 @@ export function starPage({ id }) {
       if (!star) {
         return [h("h1", name(id)), empty(grid.link === "connecting" ? "Loading…" : "This grid has no such Star; it may have been removed.")];
       }
-      return [heading(star), ...body(star, history)];
+      return [heading(star), ...body(star, history, snapshots)];
     },
   };
 }
@@ -106,7 +111,7 @@ function heading(star) {
       guard?.isPaused ? button("resume-guard", id, "Resume guard") : button("pause-guard", id, "Pause guard…")));
 }
 
-function body(star, history) {
+function body(star, history, snapshots) {
   const disk = diskOf(star);
   const guard = guardOf(star);
   const limits = grid.guards.get(star.starId);
@@ -147,6 +152,14 @@ function body(star, history) {
           ...Object.entries(star.labels ?? {}).map(([key, value]) => [name(key), name(value)]),
         ])),
         panel("Roots", null, h("ul.plain-list", (star.roots ?? []).map((root) => h("li", h("code", name(root.path)), root.isReadOnly ? h("span.muted", " read only") : null)))),
+        snapshots.length === 0 ? null : panel("Snapshots", "the newest", h("ul.history", snapshots.map((snapshot) =>
+          h("li", { "data-key": `snapshot-${snapshot.snapshotId}` },
+            h("span.muted.when", time(snapshot.createTime)),
+            h("code", { title: snapshot.snapshotId }, snapshot.snapshotId.slice(0, 12)),
+            jobLink(snapshot.jobId),
+            h("span.muted", `${countOf(snapshot.fileCount ?? 0, "file")}, ${bytes(snapshot.totalBytes)}, grew by ${bytes(snapshot.addedBytes)}`),
+            (snapshot.tags ?? []).map((tag) => badge("off", name(tag))),
+            snapshot.isPartial ? badge("warn", "partial") : null)))),
         panel("Lifecycle", null, h("ol.history", (star.history ?? []).slice().reverse().map((step) =>
           h("li", h("span.muted.when", time(step.time)), badge("off", words(step.to, "STAR_STATE_")), h("span", name(step.reason)))))))),
   ];
