@@ -18,7 +18,8 @@ const TEXT_BYTES: usize = 55;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct TraceContext {
-    trace_id: u128,
+    // Bytes, because a number of this size would align every message that carries a context to 16.
+    trace_id: [u8; 16],
     span_id: u64,
     is_sampled: bool,
 }
@@ -33,7 +34,8 @@ pub struct TraceContextError {
 impl TraceContext {
     /// A context of these parts; `None` when one of the identifiers is zero, which means none.
     pub fn new(trace_id: u128, span_id: u64, is_sampled: bool) -> Option<Self> {
-        (trace_id != 0 && span_id != 0).then_some(Self { trace_id, span_id, is_sampled })
+        let is_valid = trace_id != 0 && span_id != 0;
+        is_valid.then_some(Self { trace_id: trace_id.to_be_bytes(), span_id, is_sampled })
     }
 
     /// The first span of a trace of its own, named by what is unique about it.
@@ -41,14 +43,14 @@ impl TraceContext {
         let hash = hash(&[b"orbit trace", name]);
         let (trace, rest) = hash.split_at(16);
         let trace_id = u128::from_be_bytes(trace.try_into().expect("16 bytes were split off"));
-        Self { trace_id: trace_id.max(1), span_id: first_id(rest), is_sampled: true }
+        Self { trace_id: trace_id.max(1).to_be_bytes(), span_id: first_id(rest), is_sampled: true }
     }
 
     /// The span below this one that is the `number`-th of its kind.
     #[must_use]
     pub fn child(self, kind: &str, number: u64) -> Self {
-        let (trace, span) = (self.trace_id.to_be_bytes(), self.span_id.to_be_bytes());
-        let hash = hash(&[b"orbit span", &trace, &span, &number.to_be_bytes(), kind.as_bytes()]);
+        let span = self.span_id.to_be_bytes();
+        let hash = hash(&[b"orbit span", &self.trace_id, &span, &number.to_be_bytes(), kind.as_bytes()]);
         Self { span_id: first_id(&hash), ..self }
     }
 
@@ -60,7 +62,7 @@ impl TraceContext {
 
     /// The trace; not zero.
     pub fn trace_id(self) -> u128 {
-        self.trace_id
+        u128::from_be_bytes(self.trace_id)
     }
 
     /// The span; not zero.
@@ -97,7 +99,7 @@ impl TraceContext {
 
 impl fmt::Display for TraceContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace_id, self.span_id, u8::from(self.is_sampled))
+        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace_id(), self.span_id, u8::from(self.is_sampled))
     }
 }
 

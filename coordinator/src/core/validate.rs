@@ -73,8 +73,8 @@ impl Core {
         if let (Some(after), Some(before)) = (spec.limits.modified_after, spec.limits.modified_before)
             && before < after
         {
-            let problem = "is earlier than spec.modified_after, so that no file is wanted";
-            add("spec.modified_before".into(), problem.into());
+            let problem = "is earlier than spec.min_modify_time, so that no file is wanted";
+            add("spec.max_modify_time".into(), problem.into());
         }
         if spec.bandwidth_windows.len() > BANDWIDTH_WINDOWS_MAX {
             let count = spec.bandwidth_windows.len();

@@ -15,8 +15,8 @@ use crate::core::{
 /// What leaves on a session.
 #[derive(Debug)]
 pub(crate) enum Outgoing {
-    /// A message.
-    Message(CoordinatorMessage),
+    /// A message. Most are small, and the largest should not make every place in a queue as large.
+    Message(Box<CoordinatorMessage>),
     /// The end.
     Close(CloseReason),
 }

@@ -255,10 +255,13 @@ impl Driver {
         match action {
             Action::Send { session, message } => {
                 let is_welcome = matches!(message, CoordinatorMessage::Welcome { .. });
-                self.send(session, Outgoing::Message(message));
+                self.send(session, Outgoing::Message(Box::new(message)));
                 if is_welcome {
                     let keys = vec![self.signer.verification_key()];
-                    self.send(session, Outgoing::Message(CoordinatorMessage::VerificationKeys(keys)));
+                    self.send(
+                        session,
+                        Outgoing::Message(Box::new(CoordinatorMessage::VerificationKeys(keys))),
+                    );
                 }
             }
             Action::Assign { session, assignment, destination_star } => {
@@ -268,7 +271,7 @@ impl Driver {
                 // A Star refuses an empty token, and the next vault is asked.
                 heal.token = self.signer.sign(&capability).unwrap_or_default();
                 let message = CoordinatorMessage::CallVault { request, call: VaultCall::Heal(heal) };
-                self.send(session, Outgoing::Message(message));
+                self.send(session, Outgoing::Message(Box::new(message)));
             }
             Action::Close { session, reason } => {
                 tracing::info!(session = session.0, %reason, "closing a session");
@@ -304,7 +307,7 @@ impl Driver {
                 tracing::error!(%error, assignment = assignment.id.0, "cannot sign a capability token");
             }
         }
-        self.send(session, Outgoing::Message(CoordinatorMessage::Assign(assignment)));
+        self.send(session, Outgoing::Message(Box::new(CoordinatorMessage::Assign(assignment))));
     }
 
     /// Puts a message into a session's outbox. One that is full belongs to a Star that does not read: it is cut off.

@@ -119,6 +119,8 @@ impl Told {
     pub(super) fn tell(&self, telling: Telling) {
         let Telling { begun, ended, bulletins, spans } = telling;
         begun.iter().for_each(log_begin);
+        // Before that of their job: whoever has the job's span has been sent all that is within it.
+        spans.into_iter().for_each(|span| self.spans.record(span));
         for record in &ended {
             log_end(record);
             if let Some(span) = job_span(record).filter(|_| self.spans.is_on()) {
@@ -126,7 +128,6 @@ impl Told {
             }
         }
         bulletins.iter().for_each(log_bulletin);
-        spans.into_iter().for_each(|span| self.spans.record(span));
     }
 
     /// An assignment is given out.

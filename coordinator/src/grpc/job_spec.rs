@@ -39,8 +39,8 @@ pub(super) fn to_wire(spec: JobSpec) -> v1::JobSpec {
         tags: spec.tags,
         min_size_bytes: spec.limits.min_size,
         max_size_bytes: spec.limits.max_size,
-        modified_after: spec.limits.modified_after.map(timestamp_to_wire),
-        modified_before: spec.limits.modified_before.map(timestamp_to_wire),
+        min_modify_time: spec.limits.modified_after.map(timestamp_to_wire),
+        max_modify_time: spec.limits.modified_before.map(timestamp_to_wire),
         bandwidth_windows: spec.bandwidth_windows.into_iter().map(window).collect(),
     }
 }
@@ -120,8 +120,8 @@ pub(super) fn read(spec: Option<v1::JobSpec>, violations: &mut Vec<Violation>) -
     let limits = FileLimits {
         min_size: spec.min_size_bytes,
         max_size: spec.max_size_bytes,
-        modified_after: read_time("spec.modified_after", spec.modified_after, violations),
-        modified_before: read_time("spec.modified_before", spec.modified_before, violations),
+        modified_after: read_time("spec.min_modify_time", spec.min_modify_time, violations),
+        modified_before: read_time("spec.max_modify_time", spec.max_modify_time, violations),
     };
     let windows = spec.bandwidth_windows.iter().enumerate();
     let bandwidth_windows =

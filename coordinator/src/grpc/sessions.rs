@@ -62,7 +62,7 @@ impl SessionService for Faces {
                     }
                 };
                 let (message, is_last) = match outgoing {
-                    Some(Outgoing::Message(message)) => (Ok(ConnectResponse::from(message)), false),
+                    Some(Outgoing::Message(message)) => (Ok(ConnectResponse::from(*message)), false),
                     Some(Outgoing::Close(reason)) => (Err(closed(&reason)), true),
                     None => (Err(cut_off()), true),
                 };

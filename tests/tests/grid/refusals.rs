@@ -61,10 +61,10 @@ async fn each_bad_field_of_a_job_is_named() {
         ("spec.mode", v1::JobSpec { mode: 77, ..good() }),
         ("spec.max_size_bytes", v1::JobSpec { min_size_bytes: 9, max_size_bytes: Some(8), ..good() }),
         (
-            "spec.modified_before",
-            v1::JobSpec { modified_after: second(9), modified_before: second(8), ..good() },
+            "spec.max_modify_time",
+            v1::JobSpec { min_modify_time: second(9), max_modify_time: second(8), ..good() },
         ),
-        ("spec.modified_after", v1::JobSpec { modified_after: malformed, ..good() }),
+        ("spec.min_modify_time", v1::JobSpec { min_modify_time: malformed, ..good() }),
         ("spec.bandwidth_windows[0].start", window("24:00", "06:00", 1)),
         ("spec.bandwidth_windows[0].end", window("08:00", "6:00", 1)),
         ("spec.bandwidth_windows[0].max_bytes_per_second", window("08:00", "09:00", -1)),

@@ -284,8 +284,10 @@ async fn log_lines_are_json_objects_with_star_job_and_path_when_asked() {
     assert_eq!(begun["path"].as_str(), tree.to_str());
     let ended = about("a job has ended without some items");
     assert_eq!((&ended["level"], &ended["job"], &ended["dead"]), (&"WARN".into(), &job_id.into(), &1.into()));
-    let bulletin = lines.iter().find(|line| line["category"].is_string()).expect("a bulletin is in the log");
-    assert_eq!(bulletin["job"], job_id);
+    let is_about_it = |line: &&serde_json::Value| line["category"].is_string() && line["job"] == job_id;
+    let bulletin =
+        lines.iter().find(is_about_it).unwrap_or_else(|| panic!("no bulletin about it:\n{lines:#?}"));
+    assert!(bulletin["bulletin"].is_u64() && bulletin["star"].is_string(), "{bulletin}");
     assert_eq!(
         about("lifecycle: scheduled")["star"].as_str().map(|star| star.starts_with("star-")),
         Some(true)

@@ -61,8 +61,8 @@ pub(crate) fn spec(
         tags: Vec::new(),
         min_size_bytes: min_size.unwrap_or_default(),
         max_size_bytes: max_size,
-        modified_after: max_age,
-        modified_before: min_age,
+        min_modify_time: max_age,
+        max_modify_time: min_age,
         bandwidth_windows: bwlimit_at,
     })
 }

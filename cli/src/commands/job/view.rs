@@ -122,11 +122,11 @@ fn limits_line(spec: &JobSpec) -> String {
     if let Some(max) = spec.max_size_bytes {
         parts.push(format!("of at most {}", human::bytes(max)));
     }
-    if spec.modified_after.is_some() {
-        parts.push(format!("modified since {}", human::time(spec.modified_after.as_ref())));
+    if spec.min_modify_time.is_some() {
+        parts.push(format!("modified since {}", human::time(spec.min_modify_time.as_ref())));
     }
-    if spec.modified_before.is_some() {
-        parts.push(format!("not modified since {}", human::time(spec.modified_before.as_ref())));
+    if spec.max_modify_time.is_some() {
+        parts.push(format!("not modified since {}", human::time(spec.max_modify_time.as_ref())));
     }
     parts.join(", ")
 }

@@ -234,8 +234,8 @@ impl From<ScanRequest> for v1::SessionScan {
             snapshot_id: snapshot_id_to_wire(scan.snapshot),
             min_size_bytes: scan.limits.min_size,
             max_size_bytes: scan.limits.max_size,
-            modified_after: scan.limits.modified_after.map(timestamp_to_wire),
-            modified_before: scan.limits.modified_before.map(timestamp_to_wire),
+            min_modify_time: scan.limits.modified_after.map(timestamp_to_wire),
+            max_modify_time: scan.limits.modified_before.map(timestamp_to_wire),
             trace_parent: trace_to_wire(scan.trace),
         }
     }
@@ -256,8 +256,8 @@ impl TryFrom<v1::SessionScan> for ScanRequest {
             limits: FileLimits {
                 min_size: wire.min_size_bytes,
                 max_size: wire.max_size_bytes,
-                modified_after: optional_time("modified_after", wire.modified_after)?,
-                modified_before: optional_time("modified_before", wire.modified_before)?,
+                modified_after: optional_time("min_modify_time", wire.min_modify_time)?,
+                modified_before: optional_time("max_modify_time", wire.max_modify_time)?,
             },
             trace: trace_from_wire(&wire.trace_parent),
         })
