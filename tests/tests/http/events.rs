@@ -111,11 +111,11 @@ async fn a_reader_that_does_not_read_is_cut_off() {
     eventually("the reader to be counted", async || watchers("1").await).await;
     // Far more than all buffers hold: jobs that come and go, each with events of its own.
     plant_files(&grid.root("star-1").join("tree"), 400, 10, 1);
-    eventually("the reader to be cut off", async || {
+    Box::pin(eventually("the reader to be cut off", async || {
         let job_id = client.create(grid.copy_spec("tree", "star-1", &["star-2"])).await;
         client.wait_end(job_id).await;
         watchers("0").await
-    })
+    }))
     .await;
     // The connection is gone and not only silent: what was on its way can be read, and then it ends.
     let ended = tokio::time::timeout(Duration::from_secs(30), async {
