@@ -200,7 +200,8 @@ mod tests {
         let running = tokio::spawn(sentinel.run(sender, stop.clone()));
         let other = ScrubOptions { gives_way: true, ..ScrubOptions::default() };
         while held.scrub(&other, &|_| {}, &|| false).is_ok() {
-            tokio::task::yield_now().await;
+            // Nobody tells when it has begun, and it gives way to this look at it: the vault is left alone in between.
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
         stop.cancel();
         running.await.unwrap();

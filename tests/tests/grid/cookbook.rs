@@ -76,6 +76,9 @@ async fn every_recipe_of_the_cookbook_works() {
     let grid = Grid::start(&["star-1", "star-2", "star-3"]).await;
     // Enough that the slow job of the page is still at work when it is paused.
     plant_files(&grid.root("star-1"), 400, 40_000, 3);
+    for star in ["star-1", "star-2", "star-3"] {
+        grid.client().wait_star(star, "says how it fares", |star| star.health.is_some()).await;
+    }
     let roots = [("/tmp/w/photos", "star-1"), ("/tmp/w/backup-1", "star-2"), ("/tmp/w/backup-2", "star-3")];
     let here = |text: &str| {
         let text = text.replace("127.0.0.1:7100", grid.address());
