@@ -167,6 +167,8 @@ impl Core {
             if !is_directory && is_unchanged(index) {
                 tally.skipped += 1;
                 tally.bytes_stored += entry.size();
+                self.totals.skipped += 1;
+                self.totals.bytes_stored += entry.size();
                 let record = ItemEndRecord { end: ItemEnd::Skipped, attempts: 0 };
                 fx.changes.push(Change::PutEnd { item, record });
                 skipped.push(item);

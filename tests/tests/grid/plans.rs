@@ -22,6 +22,9 @@ async fn a_plan_says_what_a_job_then_does_and_changes_nothing() {
     plant_files(&source, 300, 20_000, 5);
     rustix::fs::mkfifoat(rustix::fs::CWD, source.join("pipe"), rustix::fs::Mode::RWXU).expect("a FIFO");
     let spec = || grid.copy_spec("tree", "star-1", &["star-2", "star-3"]);
+    for star in ["star-2", "star-3"] {
+        grid.client().wait_star(star, "says how much room it has", |star| star.health.is_some()).await;
+    }
     let before = plan(&grid, spec()).await.expect("a plan");
     assert_eq!(before.entries_not_carried, 1);
     assert!(before.not_carried_examples[0].contains("pipe"), "{before:?}");

@@ -24,6 +24,7 @@ fn what_is_there_unchanged_is_skipped_without_an_assignment() {
     let tally = view.record.tallies[1];
     assert_eq!((tally.total, tally.skipped, tally.stored), (4, 2, 2), "the directory is never compared");
     assert_eq!((tally.bytes_total, tally.bytes_stored), (60, 60));
+    assert_eq!((world.core.totals().skipped, world.core.totals().bytes_stored), (4, 120));
     let given: BTreeSet<u64> = world.given.iter().map(|(_, item)| item.sequence).collect();
     assert_eq!(given, BTreeSet::from([0, 2]), "the directory and b");
     let skipped = world.store.ends.values().filter(|record| record.end == ItemEnd::Skipped).count();
