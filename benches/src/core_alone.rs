@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use orbit_coordinator::core::{
     Action, Command, Core, CoreConfig, Effects, Event, JobSpec, Location, Recovered, ReplyId, SessionId,
 };
+use orbit_shared::comparison::Unchanged;
 use orbit_shared::lifecycle::LifecycleState;
 use orbit_shared::penalization::PenaltyConfig;
 use orbit_shared::prioritizer::PrioritizerKind;
@@ -123,8 +124,12 @@ impl CoreAlone {
         let now = Now::from_ms(self.milliseconds);
         self.core.step(now, event, &mut self.effects);
         self.core.finish_turn(now, &mut self.effects);
+        let mut questions = Vec::new();
         for action in std::mem::take(&mut self.effects.actions) {
             match action {
+                Action::Send { message: CoordinatorMessage::Compare { request, .. }, .. } => {
+                    questions.push(request);
+                }
                 Action::Assign { assignment, .. } => {
                     let sequences = assignment.items.iter().map(|item| item.sequence).collect();
                     self.assigned.insert(assignment.id, sequences);
@@ -136,6 +141,11 @@ impl CoreAlone {
                 Action::Reply { answer, .. } => drop(answer.expect("the command is taken")),
                 Action::Send { .. } | Action::Heal { .. } | Action::Close { .. } => {}
             }
+        }
+        // The destination has nothing, and is asked ever more seldom.
+        for request in questions {
+            let message = StarMessage::Compared { request, unchanged: Unchanged::default() };
+            self.turn(Event::MessageReceived { session: SESSION, message });
         }
     }
 }
