@@ -8,6 +8,7 @@ use orbit_coordinator::core::{Answer, Command, JobSpec, JobState, Location, Refu
 use orbit_shared::backpressure::BackpressureConfig;
 use orbit_shared::dead_letter::DeadLetterFilter;
 use orbit_shared::prioritizer::PrioritizerKind;
+use orbit_shared::time::Now;
 use orbit_shared::words::{ItemId, JobId, Layout};
 
 use super::World;
@@ -150,7 +151,7 @@ impl World {
         let star = self.stars[self.chance.index(self.stars.len())].name.clone();
         let jobs = self.operator.jobs();
         let reason = || "an operator's whim".to_owned();
-        let command = match self.chance.below(18) {
+        let command = match self.chance.below(19) {
             0 => Command::CordonStar { star, is_cordoned: true },
             1 => Command::CordonStar { star, is_cordoned: false },
             2 => {
@@ -171,6 +172,11 @@ impl World {
             }),
             16 => Command::RemoveStar { star },
             17 => Command::ClearPenalties { job: None, item: self.some_item() },
+            // Whoever sees that only the snapshot is missing, and something in it, may well ask for that now.
+            18 => match self.job_without_snapshot() {
+                Some(job) => Command::RetryDeadLetters(DeadLetterFilter::for_job(job)),
+                None => return,
+            },
             9 => Command::ShutdownStar { star, reason: reason(), force: self.chance.percent(30) },
             other => {
                 if jobs.is_empty() {
@@ -187,6 +193,20 @@ impl World {
             }
         };
         self.ask(command, None);
+    }
+
+    /// A packed job of which everything has ended but its snapshots.
+    fn job_without_snapshot(&self) -> Option<JobId> {
+        let core = self.coordinator.core.as_ref()?;
+        let is_it = |job: &&JobId| {
+            let job = core.job(**job, Now::default());
+            job.is_some_and(|view| {
+                let record = &view.record;
+                let is_packed = record.spec.layout == Layout::Packed;
+                is_packed && record.end.is_none() && record.scan.is_done && record.tally().open() == 0
+            })
+        };
+        self.operator.jobs().iter().find(is_it).copied()
     }
 
     /// An item that there may be.
