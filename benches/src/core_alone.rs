@@ -139,7 +139,7 @@ impl CoreAlone {
                 }
                 Action::LoadWindow { .. } => panic!("nothing is read back from a store"),
                 Action::Reply { answer, .. } => drop(answer.expect("the command is taken")),
-                Action::Send { .. } | Action::Heal { .. } | Action::Close { .. } => {}
+                Action::Send { .. } | Action::SignedCall { .. } | Action::Close { .. } => {}
             }
         }
         // The destination has nothing, and is asked ever more seldom.
@@ -191,6 +191,7 @@ fn create_job() -> Command {
         limits: Default::default(),
         bandwidth_windows: Vec::new(),
         caller: None,
+        mirror: None,
     };
     Command::CreateJob { spec: Box::new(spec), request_id: String::new(), violations: Vec::new() }
 }

@@ -124,6 +124,7 @@ async fn pull(channel: Channel, open: Open, path: Vec<u8>, size: u64) -> Result<
             ranges: vec![Range { offset: id * SEGMENT_BYTES, length: SEGMENT_BYTES }],
             is_hashes_only: false,
             is_cut_by_content: false,
+            is_look_only: false,
         })
         .collect();
     // Both requests fit.

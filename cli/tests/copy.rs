@@ -193,3 +193,23 @@ fn no_coordinator_is_exit_code_5_with_what_to_do() {
     let text = stderr(&output);
     assert!(text.contains(&address.to_string()) && text.contains("orbit-coordinator"), "{text}");
 }
+
+#[test]
+fn a_mirror_deletes_what_the_source_has_not_within_its_bound() {
+    let dir = tree();
+    let first = orbit(dir.path(), &["copy", "src", "dst"]);
+    assert_eq!(first.status.code(), Some(0), "{}", stderr(&first));
+    fs::write(dir.path().join("dst/deep/more"), "more").unwrap();
+    let plain = orbit(dir.path(), &["copy", "src", "dst"]);
+    assert_eq!(plain.status.code(), Some(0), "{}", stderr(&plain));
+    assert!(dir.path().join("dst/deep/more").exists(), "a copy deletes nothing");
+    let refused = orbit(dir.path(), &["copy", "--mirror", "--max-delete", "1", "src", "dst"]);
+    assert_eq!(refused.status.code(), Some(1), "{}", stderr(&refused));
+    assert!(stdout(&refused).contains("1 of the 7 entries"), "{}", stdout(&refused));
+    assert!(dir.path().join("dst/deep/more").exists());
+    let mirrored = orbit(dir.path(), &["copy", "--mirror", "--trash", ".old", "src", "dst"]);
+    assert_eq!(mirrored.status.code(), Some(0), "{}", stderr(&mirrored));
+    assert!(stdout(&mirrored).contains("1 deleted"), "{}", stdout(&mirrored));
+    assert!(!dir.path().join("dst/deep/more").exists());
+    assert_eq!(fs::read(dir.path().join("dst/.old/job-1/deep/more")).unwrap(), b"more");
+}

@@ -28,6 +28,7 @@ pub mod retention;
 pub mod semantic;
 pub mod session;
 pub mod settings;
+pub mod sweep;
 pub mod time;
 pub mod trace_context;
 pub mod vault_call;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::chunk_hash::ChunkHash;
 use crate::entry::Entry;
+use crate::sweep::{SweepInfo, SweepRequest};
 use crate::time::WallTime;
 use crate::words::{JobId, SnapshotId, StarId};
 
@@ -290,6 +291,31 @@ pub enum VaultCall {
     },
     /// Fetch a good copy of a damaged chunk from another vault, or from the file that it was.
     Heal(HealRequest),
+    /// Begin to delete what a mirrored source has not, or say how far that is; answered like `Collect`. No matter of the
+    /// vault, but of the same kind as what is asked of it.
+    Sweep(Box<SweepRequest>),
+}
+
+impl VaultCall {
+    /// The same call with the capability token that it needs; one that needs none is as it was.
+    #[must_use]
+    pub fn with_token(mut self, signed: String) -> Self {
+        match &mut self {
+            Self::Heal(HealRequest { token, .. }) => *token = signed,
+            Self::Sweep(request) => request.token = signed,
+            Self::Seal(_)
+            | Self::Abandon { .. }
+            | Self::ListSnapshots { .. }
+            | Self::DeleteSnapshot(_)
+            | Self::ListEntries { .. }
+            | Self::ListContainers { .. }
+            | Self::LocateChunk(_)
+            | Self::Collect { .. }
+            | Self::Scrub { .. }
+            | Self::ListDamaged { .. } => {}
+        }
+        self
+    }
 }
 
 /// Where a good copy of a damaged chunk is.
@@ -354,6 +380,8 @@ pub enum VaultReply {
     Scrub(ScrubInfo),
     /// Damaged chunks, in the order of their hashes; there may be more if it is [`limits::DAMAGED_MAX`] of them.
     Damaged(Vec<DamagedInfo>),
+    /// How far a sweep is.
+    Swept(SweepInfo),
 }
 
 /// Why a vault could not do what was asked.

@@ -25,6 +25,7 @@ use crate::server::StarError;
 use crate::sink::Sink;
 use crate::sink::packed::PackedSink;
 use crate::source::{TransferServer, tune};
+use crate::sweep::Sweeps;
 use crate::vault::Vault;
 use crate::vault_calls::{Sentinel, VaultCalls};
 
@@ -77,11 +78,13 @@ pub(crate) async fn assemble(
     let packed_sink = PackedSink::new(star_id(), Arc::clone(&store), counts, network, options.spans.clone());
     let sentinel = (options.scrub_bytes_per_second > 0)
         .then(|| Sentinel::new(Arc::clone(&store), options.scrub_bytes_per_second, options.scrub_interval));
+    let (reads, network) = (Arc::clone(&roots), Arc::clone(&options.network));
+    let sweeps = Sweeps::new(star_id(), reads, network, vault.path());
     let vault_calls = VaultCalls::new(star_id(), store, Arc::clone(&options.network));
     let registry = SemanticRegistry::built_in();
     // Only the path is looked at: reading the head of every file would make a scan as slow as a copy of small files.
     let classify: Classify = Arc::new(move |path| registry.classify(path, None).rank());
-    let plane = LocalPlane { roots, meters, sink, packed_sink, vault_calls, classify };
+    let plane = LocalPlane { roots, meters, sink, packed_sink, vault_calls, sweeps, classify };
     Ok(Parts { plane: Arc::new(plane), router, sentinel })
 }
 
@@ -103,6 +106,7 @@ struct LocalPlane {
     sink: Arc<Sink>,
     packed_sink: Arc<PackedSink>,
     vault_calls: Arc<VaultCalls>,
+    sweeps: Arc<Sweeps>,
     classify: Classify,
 }
 
@@ -154,6 +158,7 @@ impl DataPlane for LocalPlane {
     fn end_job(&self, job: JobId) {
         self.sink.clean_checkpoints(Some(job));
         self.vault_calls.abandon_job(job);
+        self.sweeps.cancel_job(job);
     }
 
     fn compare(&self, comparison: Comparison) -> BoxFuture<'static, Unchanged> {
@@ -162,7 +167,13 @@ impl DataPlane for LocalPlane {
     }
 
     fn call_vault(&self, call: VaultCall) -> BoxFuture<'static, Result<VaultReply, VaultProblem>> {
-        Box::pin(Arc::clone(&self.vault_calls).answer(call))
+        match call {
+            VaultCall::Sweep(request) => {
+                let sweeping = Arc::clone(&self.sweeps).call(*request);
+                Box::pin(async move { sweeping.await.map(VaultReply::Swept) })
+            }
+            call => Box::pin(Arc::clone(&self.vault_calls).answer(call)),
+        }
     }
 
     fn clean_ended(&self) {

@@ -24,6 +24,7 @@ pub mod scan;
 pub mod server;
 pub mod sink;
 pub mod source;
+mod sweep;
 pub mod transfer;
 pub mod vault;
 pub mod vault_calls;

@@ -50,8 +50,14 @@ pub async fn read_file(
     while offset < size {
         id += 1;
         let ranges = vec![Range { offset, length: SEGMENT_BYTES }];
-        let fetch =
-            Fetch { id, path: path.to_vec(), ranges, is_hashes_only: false, is_cut_by_content: false };
+        let fetch = Fetch {
+            id,
+            path: path.to_vec(),
+            ranges,
+            is_hashes_only: false,
+            is_cut_by_content: false,
+            is_look_only: false,
+        };
         pull.fetch(vec![fetch]).await.map_err(words)?;
         'segment: loop {
             let next = tokio::time::timeout(STALL_TIMEOUT, pull.next()).await;

@@ -56,6 +56,8 @@ pub struct Fetch {
     pub is_hashes_only: bool,
     /// Unless the destination keeps the chunks as they come: then content is cut as for names.
     pub is_cut_by_content: bool,
+    /// Whether only that there is an entry of this name is wanted, of whatever kind.
+    pub is_look_only: bool,
 }
 
 /// One state of a file, to tell it from another.

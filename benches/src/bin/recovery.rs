@@ -142,6 +142,7 @@ fn job(items: u64) -> Result<JobRecord, Problem> {
         limits: Default::default(),
         bandwidth_windows: Vec::new(),
         caller: None,
+        mirror: None,
     };
     Ok(JobRecord {
         id: JOB,
@@ -153,5 +154,6 @@ fn job(items: u64) -> Result<JobRecord, Problem> {
         tallies: vec![Tally { total: items, open_files: items, ..Tally::default() }],
         end: None,
         snapshots: Vec::new(),
+        sweeps: Vec::new(),
     })
 }

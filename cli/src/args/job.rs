@@ -4,7 +4,7 @@ use clap::Subcommand;
 use orbit_proto::v1::Location;
 use orbit_shared::words::ItemId;
 
-use super::SelectionArgs;
+use super::{MirrorArgs, SelectionArgs};
 use crate::outcome::EXIT_CODES_HELP;
 use crate::parse::location;
 use crate::vocabulary;
@@ -51,9 +51,8 @@ pub(crate) struct SpecArgs {
     /// A word for the snapshots that a packed job makes (repeatable).
     #[arg(long, value_name = "TEXT")]
     pub(crate) tag: Vec<String>,
-    /// What happens to what only a destination has [default: copy].
-    #[arg(long, value_name = "MODE", value_parser = vocabulary::parser("Mode"))]
-    pub(crate) mode: Option<i32>,
+    #[command(flatten)]
+    pub(crate) mirror: MirrorArgs,
     /// Pause the job at this many dead letters [default: 10000].
     #[arg(long, value_name = "COUNT")]
     pub(crate) dead_letter_max: Option<i64>,

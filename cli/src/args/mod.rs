@@ -234,9 +234,26 @@ pub(crate) struct CopyArgs {
     pub(crate) destination: PathBuf,
     #[command(flatten)]
     pub(crate) selection: SelectionArgs,
+    #[command(flatten)]
+    pub(crate) mirror: MirrorArgs,
     /// Keep the state of the grid here instead of in a temporary directory, so that its records outlive the copy.
     #[arg(long, value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
+}
+
+/// What becomes of what only a destination has.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct MirrorArgs {
+    /// Delete at the destination what the source has not, once everything is copied and nothing is missing. What include,
+    /// exclude and the limits of size and age leave out stays.
+    #[arg(long)]
+    pub(crate) mirror: bool,
+    /// Delete nothing, and fail, if more than this share of what the destination has would go [default: 25].
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(0..=100), requires = "mirror")]
+    pub(crate) max_delete: Option<u32>,
+    /// Move what would be deleted into a directory of this name at the destination instead, by the number of the job.
+    #[arg(long, value_name = "NAME", requires = "mirror")]
+    pub(crate) trash: Option<String>,
 }
 
 /// Arguments of `orbit demo`.

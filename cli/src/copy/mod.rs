@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep};
 
 use self::paths::CopyPaths;
 use self::state_dir::StateDir;
-use crate::args::{CopyArgs, SelectionArgs};
+use crate::args::{CopyArgs, MirrorArgs, SelectionArgs};
 use crate::client::{Client, request_id};
 use crate::commands::{Places, job, note_dead_letters};
 use crate::errors::CliError;
@@ -53,7 +53,7 @@ pub(crate) async fn run(args: CopyArgs, output: Output) -> Result<Outcome, CliEr
     let interrupts = interrupts()?;
 
     let mut grid = Box::pin(Grid::start(state.path())).await?;
-    let copied = Box::pin(copy(&mut grid, &paths, selection, interrupts, output)).await;
+    let copied = Box::pin(copy(&mut grid, &paths, (selection, args.mirror), interrupts, output)).await;
     let stopped = grid.stop().await;
     let outcome = copied?;
     stopped?;
@@ -63,7 +63,7 @@ pub(crate) async fn run(args: CopyArgs, output: Output) -> Result<Outcome, CliEr
 async fn copy(
     grid: &mut Grid,
     paths: &CopyPaths,
-    selection: SelectionArgs,
+    (selection, mirror): (SelectionArgs, MirrorArgs),
     interrupts: mpsc::Receiver<()>,
     output: Output,
 ) -> Result<Outcome, CliError> {
@@ -75,7 +75,7 @@ async fn copy(
 
     let source = location(SOURCE_STAR.to_owned(), paths.source().as_os_str().as_bytes());
     let destination = location(DESTINATION_STAR.to_owned(), paths.destination().as_os_str().as_bytes());
-    let spec = job::spec(source, vec![destination], selection)?;
+    let spec = job::spec(source, vec![destination], selection, mirror)?;
     let request = CreateJobRequest { spec: Some(spec), request_id: request_id() };
     let created = client.jobs().create_job(request).await?.into_inner();
     let job_id = created.job.map(|job| job.job_id).unwrap_or_default();

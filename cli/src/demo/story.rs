@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use super::tree::TreeSize;
 use super::{DESTINATIONS, SOURCE, narrate};
-use crate::args::SelectionArgs;
+use crate::args::{MirrorArgs, SelectionArgs};
 use crate::client::{Client, request_id};
 use crate::commands::{Places, job, note_dead_letters, star_line};
 use crate::errors::CliError;
@@ -71,7 +71,8 @@ impl Story {
     async fn create_job(&self, root: &Path) -> Result<u64, CliError> {
         let place = |name: &str| location(name.to_owned(), root.join(name).as_os_str().as_bytes());
         let selection = SelectionArgs { bwlimit: Some(BYTES_PER_SECOND), ..SelectionArgs::default() };
-        let spec = job::spec(place(SOURCE), DESTINATIONS.map(place).to_vec(), selection)?;
+        let spec =
+            job::spec(place(SOURCE), DESTINATIONS.map(place).to_vec(), selection, MirrorArgs::default())?;
         let request = CreateJobRequest { spec: Some(spec), request_id: request_id() };
         let created = self.client.jobs().create_job(request).await?.into_inner();
         let job_id = created.job.map(|job| job.job_id).unwrap_or_default();

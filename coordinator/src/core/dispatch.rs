@@ -387,7 +387,9 @@ impl Core {
     /// Tells the destinations of a job that ended with items open that no other attempt will come. A Star that is not
     /// connected is not told, and finds out by itself when nobody comes back.
     pub(super) fn announce_end(&self, job: JobId, fx: &mut Effects) {
-        let is_of_use = |job: &&super::Job| job.record.tally().open() > 0 || !job.record.is_sealed();
+        let is_of_use = |job: &&super::Job| {
+            job.record.tally().open() > 0 || !job.record.is_sealed() || !job.record.is_swept()
+        };
         let Some(job) = self.jobs.get(&job).filter(is_of_use) else { return };
         let stars: BTreeSet<&StarId> =
             job.record.spec.destinations.iter().map(|destination| &destination.star_id).collect();

@@ -6,7 +6,7 @@ use orbit_shared::capability::Capability;
 use orbit_shared::dead_letter::{DeadLetterEntry, DeadLetterFilter};
 use orbit_shared::entry::Entry;
 use orbit_shared::session::{Assignment, CoordinatorMessage, Hello, StarMessage};
-use orbit_shared::vault_call::{HealRequest, VaultCall, VaultReply};
+use orbit_shared::vault_call::{VaultCall, VaultReply};
 use orbit_shared::words::{JobId, StarId};
 
 use super::job::JobSpec;
@@ -266,14 +266,14 @@ pub enum Action {
         /// Whom the token is for.
         destination_star: StarId,
     },
-    /// Tell a vault where a good copy of a damaged chunk is; whoever executes this signs the capability.
-    Heal {
+    /// Ask a Star for something that needs a capability; whoever executes this signs it.
+    SignedCall {
         /// On which session.
         session: SessionId,
         /// The number of the call.
         request: u64,
-        /// The chunk and where it is, with an empty token.
-        heal: HealRequest,
+        /// What is asked, with an empty token.
+        call: VaultCall,
         /// What the token must allow.
         capability: Capability,
     },

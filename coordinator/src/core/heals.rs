@@ -319,7 +319,8 @@ impl Core {
         let request = self.expect_answer(now, session, star, purpose);
         let (source_star, token) = (source.clone(), String::new());
         let heal = HealRequest { hash, source_star, source_address, token, origin };
-        fx.actions.push(Action::Heal { session, request, heal, capability });
+        let call = VaultCall::Heal(heal);
+        fx.actions.push(Action::SignedCall { session, request, call, capability });
         Some(request)
     }
 

@@ -20,6 +20,7 @@ use super::lane::{Lane, Queued, queue_key};
 use super::notices::Way;
 use super::rate::{BandwidthWindow, Budget, Rate};
 use super::seals::Seal;
+use super::sweeps::{MirrorPolicy, Sweep, SweepRecord};
 
 /// A place on a Star.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +69,9 @@ pub struct JobSpec {
     /// The span of whoever asked, of which the job's is a part.
     #[serde(default)]
     pub caller: Option<TraceContext>,
+    /// What is deleted at the destinations of what the source has not; nothing if this is no mirror.
+    #[serde(default)]
+    pub mirror: Option<MirrorPolicy>,
 }
 
 impl JobSpec {
@@ -215,6 +219,9 @@ pub struct JobRecord {
     /// The snapshots that are sealed, by destination.
     #[serde(default)]
     pub snapshots: Vec<Option<SnapshotId>>,
+    /// What the sweeps of a mirror came to, by destination.
+    #[serde(default)]
+    pub sweeps: Vec<Option<SweepRecord>>,
 }
 
 impl JobRecord {
@@ -277,6 +284,8 @@ pub struct Live {
     pub scan_pause: Option<(Monotonic, Duration)>,
     /// How far the seals are, by destination.
     pub seals: BTreeMap<u32, Seal>,
+    /// How far the sweeps are, by destination.
+    pub sweeps: BTreeMap<u32, Sweep>,
     /// Which destinations are asked what they have already.
     pub attention: Vec<Attention>,
     /// What of the bandwidth limit is left.
@@ -310,6 +319,7 @@ impl Job {
     /// Puts an ended job back to work.
     pub fn revive(&mut self, now: Monotonic, seed: u64) -> &mut Live {
         self.record.end = None;
+        self.record.sweeps.clear();
         self.is_dirty = true;
         let record = &self.record;
         self.live.get_or_insert_with(|| Live::new(record, now, seed))
@@ -334,6 +344,7 @@ impl Live {
             scan: None,
             scan_pause: None,
             seals: BTreeMap::new(),
+            sweeps: BTreeMap::new(),
             attention: vec![Attention::default(); record.spec.destinations.len()],
             budget: Budget::new(record.spec.max_bytes_per_second, now),
             rate: Rate::default(),

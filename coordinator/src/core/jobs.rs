@@ -59,6 +59,7 @@ impl Core {
             scan: ScanRecord::default(),
             end: None,
             snapshots: Vec::new(),
+            sweeps: Vec::new(),
         };
         let mut job = Job::new(record, now.monotonic, self.config.seed);
         job.is_dirty = true;
@@ -129,6 +130,7 @@ impl Core {
                 && job.record.scan.is_done
                 && job.record.tally().open() == 0
                 && job.record.is_sealed()
+                && job.record.is_swept()
         };
         let finished: Vec<JobId> = self.jobs.values().filter(is_finished).map(|job| job.record.id).collect();
         for id in finished {
@@ -138,18 +140,25 @@ impl Core {
                 tally.stored + tally.skipped + tally.dead,
                 "job {id} ends with items that are nowhere: {tally:?}"
             );
-            let (state, reason) = match tally.dead {
-                0 => (JobState::Completed, "every item is at its destination".to_owned()),
-                dead => (
-                    JobState::PartiallyCompleted,
-                    format!(
-                        "{dead} of {} items could not be moved; see the dead letters of job {id}",
-                        tally.total
-                    ),
-                ),
-            };
+            let (state, reason) = self.end_of(id, tally);
             self.end_job(now, id, state, &reason, fx);
         }
+    }
+
+    /// How a job ends that has nothing left to do.
+    fn end_of(&self, id: JobId, tally: Tally) -> (JobState, String) {
+        let record = self.jobs.get(&id).map(|job| &job.record);
+        if tally.dead > 0 {
+            let is_mirror = record.is_some_and(|record| record.spec.mirror.is_some());
+            let kept =
+                if is_mirror { "; until they are, nothing is deleted at the destinations" } else { "" };
+            let (dead, total) = (tally.dead, tally.total);
+            let text =
+                format!("{dead} of {total} items could not be moved; see the dead letters of job {id}{kept}");
+            return (JobState::PartiallyCompleted, text);
+        }
+        let swept = record.and_then(super::job::JobRecord::sweep_end);
+        swept.unwrap_or_else(|| (JobState::Completed, "every item is at its destination".to_owned()))
     }
 
     /// Ends a job: withdraws what is in flight, and keeps its record.

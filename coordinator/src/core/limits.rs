@@ -14,6 +14,8 @@ pub const PENALIZED_PER_JOB_MAX: usize = 100_000;
 pub const DESTINATIONS_MAX: usize = 64;
 /// Globs of one job, includes and excludes each.
 pub const GLOBS_MAX: usize = 1000;
+/// Bytes of the name of a mirror's trash.
+pub const TRASH_NAME_BYTES_MAX: usize = 128;
 /// Times of the day with a bandwidth of their own in one job.
 pub const BANDWIDTH_WINDOWS_MAX: usize = 48;
 /// Length of one glob, of a path in a specification, and of a reason, in bytes.

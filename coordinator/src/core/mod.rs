@@ -39,6 +39,7 @@ mod stalls;
 mod star;
 mod star_commands;
 mod stars;
+mod sweeps;
 #[cfg(test)]
 mod tests;
 mod totals;
@@ -72,6 +73,7 @@ pub use plans::{Planned, PlannedPlace};
 pub use rate::{BandwidthWindow, DAY_MINUTES};
 pub use refusal::{Refusal, Violation};
 pub use star::{Liveness, Star, StarRecord, TimedSample};
+pub use sweeps::{MirrorPolicy, SweepRecord};
 pub use totals::Totals;
 pub use views::{ItemPlace, ItemView, JobView, PenaltyView};
 pub use yields::YieldPlace;
@@ -191,6 +193,8 @@ impl Core {
         self.go_on_healing(now, fx);
         self.release_penalties(now);
         self.ask_for_seals(now, fx);
+        self.ask_for_sweeps(now, fx);
+        self.finish_plans(now, fx);
         self.end_finished_jobs(now, fx);
         self.start_scans(now, fx);
         self.follow_bandwidth_windows(now);
@@ -207,8 +211,8 @@ impl Core {
         let yields = self.next_yield_deadline(now.monotonic);
         let stalls = self.next_stall_deadline();
         let (asks, seals) = (self.next_ask_deadline(), self.next_seal_deadline(now.monotonic));
-        let plans = self.next_plan_deadline();
-        self.wake_at = [stars, jobs, yields, stalls, asks, seals, plans].into_iter().flatten().min();
+        let (sweeps, plans) = (self.next_sweep_deadline(now.monotonic), self.next_plan_deadline());
+        self.wake_at = [stars, jobs, yields, stalls, asks, seals, sweeps, plans].into_iter().flatten().min();
         self.wake_at
     }
 

@@ -9,12 +9,15 @@ use orbit_shared::comparison::Unchanged;
 use orbit_shared::entry::{Entry, EntryKind, display_path, join_path};
 use orbit_shared::session::limits::{SCAN_BATCHES_UNACKED_MAX, SCANS_PER_STAR_MAX};
 use orbit_shared::session::{CoordinatorMessage, ScanBatch, ScanRequest};
+use orbit_shared::sweep::SweepInfo;
 use orbit_shared::time::{Monotonic, Now};
+use orbit_shared::vault_call::{Progress, VaultReply};
 use orbit_shared::words::{JobId, Layout, StarId};
 
 use super::event::{Action, Answer, CloseReason, ReplyId, SessionId};
 use super::job::{JobSpec, Location};
 use super::refusal::{Refusal, Violation};
+use super::sweeps::SweepName;
 use super::vaults::{Purpose, not_connected};
 use super::{Core, Effects};
 
@@ -63,6 +66,8 @@ pub struct PlannedPlace {
     pub bytes_per_second: Option<u64>,
     /// What would hold the job up there now.
     pub held: Option<String>,
+    /// What a mirror would delete there, if the destination has said that.
+    pub deletion: Option<SweepInfo>,
 }
 
 /// A plan that is being made, by its scan's number.
@@ -77,8 +82,19 @@ pub(super) struct Plan {
     open: BTreeMap<u64, usize>,
     /// Questions that have no answer, by their number.
     asked: BTreeMap<u64, Question>,
+    /// For a mirror, how far each destination is with saying what would be deleted there.
+    sweeps: Vec<Swept>,
     planned: Planned,
     until: Monotonic,
+}
+
+/// How far a destination is with saying what a mirror would delete there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Swept {
+    ToBeAsked,
+    Awaited,
+    /// It has said it, or will not.
+    Done,
 }
 
 #[derive(Debug)]
@@ -137,14 +153,16 @@ impl Core {
             job: JobId(0),
             path: spec.source.path.clone(),
             include: spec.include.clone(),
-            exclude: spec.exclude.clone(),
+            exclude: spec.all_excluded(),
             resume_after: None,
             snapshot: spec.snapshot,
             limits: spec.limits,
             trace: None,
         };
+        let first = if spec.mirror.is_some() { Swept::ToBeAsked } else { Swept::Done };
         let plan = Plan {
             reply,
+            sweeps: vec![first; spec.destinations.len()],
             spec,
             session,
             last_batch: 0,
@@ -180,6 +198,7 @@ impl Core {
                 rates.max().filter(|rate| *rate > 0)
             }),
             held: gates.into_iter().flatten().next().map(|held| held.explanation),
+            deletion: None,
         }
     }
 
@@ -239,7 +258,7 @@ impl Core {
             plan.open.insert(batch.number, asked.len());
             plan.asked.extend(asked);
         }
-        self.go_on_with_plan(batch.scan, fx);
+        self.acknowledge_plan(batch.scan, fx);
         true
     }
 
@@ -264,21 +283,79 @@ impl Core {
         if let Some(left) = plan.open.get_mut(&question.batch) {
             *left -= 1;
         }
-        self.go_on_with_plan(scan, fx);
+        self.acknowledge_plan(scan, fx);
     }
 
-    /// Acknowledges what is compared, and answers when that is all.
-    fn go_on_with_plan(&mut self, scan: u64, fx: &mut Effects) {
+    /// Acknowledges what is compared.
+    fn acknowledge_plan(&mut self, scan: u64, fx: &mut Effects) {
         let Some(plan) = self.plans.get_mut(&scan) else { return };
         while let Some((&number, 0)) = plan.open.first_key_value() {
             plan.open.remove(&number);
             let message = CoordinatorMessage::ScanAcknowledged { scan, number };
             fx.actions.push(Action::Send { session: plan.session, message });
         }
-        if plan.is_listed && plan.open.is_empty() {
-            let planned = std::mem::take(&mut plan.planned);
-            self.end_plan(scan, Ok(Answer::Plan(Box::new(planned))), fx);
+    }
+
+    /// Goes on with the plans whose trees are compared: asks what a mirror would delete, and answers when that is known.
+    pub(super) fn finish_plans(&mut self, now: Now, fx: &mut Effects) {
+        let is_compared = |plan: &Plan| plan.is_listed && plan.open.is_empty();
+        let compared = self.plans.iter().filter(|(_, plan)| is_compared(plan));
+        let compared: Vec<u64> = compared.map(|(&scan, _)| scan).collect();
+        for scan in compared {
+            self.ask_for_plan_sweeps(now, scan, fx);
+            let Some(plan) = self.plans.get_mut(&scan) else { continue };
+            if plan.sweeps.iter().all(|swept| *swept == Swept::Done) {
+                let planned = std::mem::take(&mut plan.planned);
+                self.end_plan(scan, Ok(Answer::Plan(Box::new(planned))), fx);
+            }
         }
+    }
+
+    fn ask_for_plan_sweeps(&mut self, now: Now, scan: u64, fx: &mut Effects) {
+        let Some(plan) = self.plans.get(&scan) else { return };
+        let to_be_asked = (0..).zip(&plan.sweeps).filter(|(_, swept)| **swept == Swept::ToBeAsked);
+        let (spec, to_be_asked): (_, Vec<u32>) =
+            (plan.spec.clone(), to_be_asked.map(|(destination, _)| destination).collect());
+        for destination in to_be_asked {
+            let name = SweepName { job: JobId(0), destination, operation: scan, is_plan: true };
+            let purpose = Purpose::PlanSweep { scan, destination };
+            let is_asked = self.send_sweep(now, &spec, name, purpose, fx);
+            self.note_plan_sweep(scan, destination, if is_asked { Swept::Awaited } else { Swept::Done });
+        }
+    }
+
+    fn note_plan_sweep(&mut self, scan: u64, destination: u32, swept: Swept) {
+        let plan = self.plans.get_mut(&scan);
+        if let Some(noted) = plan.and_then(|plan| plan.sweeps.get_mut(destination as usize)) {
+            *noted = swept;
+        }
+    }
+
+    /// A destination says what a mirror would delete there, or that it looks for it still.
+    pub(super) fn plan_sweep_answered(
+        &mut self,
+        now: Now,
+        (scan, destination): (u64, u32),
+        answer: Option<VaultReply>,
+    ) {
+        self.note_plan_progress(now, scan);
+        let Some(VaultReply::Swept(info)) = answer else { return self.plan_sweep_lost(scan, destination) };
+        match info.progress {
+            Progress::Running => self.note_plan_sweep(scan, destination, Swept::ToBeAsked),
+            Progress::Failed => self.plan_sweep_lost(scan, destination),
+            Progress::Done => {
+                self.note_plan_sweep(scan, destination, Swept::Done);
+                let plan = self.plans.get_mut(&scan);
+                if let Some(place) = plan.and_then(|plan| plan.planned.places.get_mut(destination as usize)) {
+                    place.deletion = Some(info);
+                }
+            }
+        }
+    }
+
+    /// A destination will not say what a mirror would delete there.
+    pub(super) fn plan_sweep_lost(&mut self, scan: u64, destination: u32) {
+        self.note_plan_sweep(scan, destination, Swept::Done);
     }
 
     fn end_plan(&mut self, scan: u64, answer: Result<Answer, Refusal>, fx: &mut Effects) {

@@ -58,7 +58,7 @@ impl Core {
                 job: job.record.id,
                 path: source.path.clone(),
                 include: job.record.spec.include.clone(),
-                exclude: job.record.spec.exclude.clone(),
+                exclude: job.record.spec.all_excluded(),
                 resume_after: job.record.scan.cursor.clone().map(serde_bytes::ByteBuf::into_vec),
                 snapshot: job.record.spec.snapshot,
                 limits: job.record.spec.limits,

@@ -1,6 +1,6 @@
 //! Checks a job's specification against the grid: whole, so that one answer names everything that is wrong.
 
-use orbit_shared::entry::{display_path, is_confined};
+use orbit_shared::entry::{TEMPORARY_PREFIX, display_path, is_confined};
 use orbit_shared::filter::{glob_problem, globs_problem};
 use orbit_shared::vault_call::limits::{TAG_BYTES_MAX, TAGS_MAX};
 use orbit_shared::words::{Layout, SnapshotId, StarId};
@@ -9,7 +9,7 @@ use super::Core;
 use super::job::{JobSpec, Location};
 use super::limits::{
     BANDWIDTH_WINDOWS_MAX, DEAD_LETTERS_PER_JOB_MAX, DESTINATIONS_MAX, GLOBS_MAX, REQUEST_ID_BYTES_MAX,
-    TEXT_BYTES_MAX,
+    TEXT_BYTES_MAX, TRASH_NAME_BYTES_MAX,
 };
 use super::refusal::Violation;
 
@@ -30,6 +30,7 @@ impl Core {
             None => self.check_location(&spec.source, "spec.source", false, &mut add),
         }
         check_tags(spec, &mut add);
+        check_mirror(spec, &mut add);
         match spec.destinations.len() {
             0 => add("spec.destinations".into(), "is empty; name at least one place to copy to".into()),
             1..=DESTINATIONS_MAX => {}
@@ -247,6 +248,32 @@ fn check_tags(spec: &JobSpec, add: &mut impl FnMut(String, String)) {
     }
     if spec.layout == Layout::Files && !spec.tags.is_empty() {
         add("spec.tags".into(), "are words for snapshots, which only LAYOUT_PACKED makes".into());
+    }
+}
+
+fn check_mirror(spec: &JobSpec, add: &mut impl FnMut(String, String)) {
+    let Some(mirror) = &spec.mirror else { return };
+    if spec.layout == Layout::Packed {
+        let problem =
+            "is MODE_MIRROR, which is only for LAYOUT_FILES; a snapshot has what its source had anyway";
+        add("spec.mode".into(), problem.into());
+    }
+    if spec.snapshot.is_some() {
+        add("spec.mode".into(), "is MODE_MIRROR, which is not for snapshots; restore with MODE_COPY".into());
+    }
+    if mirror.max_delete_percent > 100 {
+        let problem = format!("is {}, must be 0 to 100", mirror.max_delete_percent);
+        add("spec.mirror.max_delete_percent".into(), problem);
+    }
+    if let Some(name) = &mirror.trash {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        let is_name = name.len() <= TRASH_NAME_BYTES_MAX && name.bytes().all(is_plain);
+        if !is_name || !is_confined(name.as_bytes()) || name.as_bytes().starts_with(TEMPORARY_PREFIX) {
+            let problem = format!(
+                "is {name:?}, must be a single name of letters, digits, dots, dashes and underscores, such as .trash"
+            );
+            add("spec.mirror.trash_directory".into(), problem);
+        }
     }
 }
 

@@ -37,6 +37,10 @@ pub(super) enum Purpose {
     PlanComparison { scan: u64 },
     /// A job that is done but for this.
     Seal { job: JobId, destination: u32 },
+    /// A mirror that is done but for this.
+    Sweep { job: JobId, destination: u32 },
+    /// A plan of a mirror, which counts what would be deleted.
+    PlanSweep { scan: u64, destination: u32 },
     /// The catalogue. A list that was overtaken by a deletion is asked for again.
     Catalogue { after: Option<SnapshotId>, is_overtaken: bool },
     /// Nobody: it is made good by the next comparison if it fails.
@@ -141,7 +145,9 @@ impl Core {
             | Purpose::Abandon
             | Purpose::Damage
             | Purpose::HealLocate { .. }
-            | Purpose::Heal { .. } => Some(now.monotonic + CALL_PATIENCE),
+            | Purpose::Heal { .. }
+            | Purpose::Sweep { .. }
+            | Purpose::PlanSweep { .. } => Some(now.monotonic + CALL_PATIENCE),
         };
         self.asks.insert(self.next_ask, Ask { session, star: star.clone(), purpose, until });
         self.next_ask
@@ -206,6 +212,10 @@ impl Core {
                 Ok(_) => self.late_count += 1,
                 Err(problem) => self.seal_failed(now, job, destination, &star, &problem, fx),
             },
+            Purpose::Sweep { job, destination } => self.sweep_answered(now, (job, destination), answer, fx),
+            Purpose::PlanSweep { scan, destination } => {
+                self.plan_sweep_answered(now, (scan, destination), answer.ok());
+            }
             Purpose::Catalogue { after, is_overtaken } => match answer {
                 Ok(VaultReply::Snapshots { snapshots, stages, is_end }) => {
                     if is_overtaken {
@@ -283,6 +293,9 @@ impl Core {
             }
             Purpose::PlanComparison { scan } => self.settle_plan_comparison(scan, request, None, fx),
             Purpose::Seal { job, destination } => self.seal_lost(job, destination),
+            Purpose::Sweep { job, destination } => self.sweep_lost(job, destination),
+            // Nobody waits for it if the plan has ended; otherwise it counts as not known.
+            Purpose::PlanSweep { scan, destination } => self.plan_sweep_lost(scan, destination),
             // The next hello asks again.
             Purpose::Catalogue { .. } | Purpose::Abandon => {}
             Purpose::Damage => self.healing_lost(&ask.star),

@@ -138,6 +138,7 @@ impl Core {
             });
         }
         reasons.extend(self.seal_reasons(job));
+        reasons.extend(self.sweep_reasons(job));
         for (index, tally) in job.record.tallies.iter().enumerate() {
             let destination = u32::try_from(index).unwrap_or(u32::MAX);
             if tally.open() == 0 {

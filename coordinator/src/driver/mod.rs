@@ -12,7 +12,6 @@ use std::sync::Arc;
 
 use orbit_shared::capability::{Capability, CapabilitySigner};
 use orbit_shared::session::{Assignment, CoordinatorMessage};
-use orbit_shared::vault_call::VaultCall;
 use orbit_shared::words::{JobId, SnapshotId, StarId};
 use orbit_telemetry::Spans;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -267,10 +266,10 @@ impl Driver {
             Action::Assign { session, assignment, destination_star } => {
                 self.assign(session, assignment, destination_star);
             }
-            Action::Heal { session, request, mut heal, capability } => {
-                // A Star refuses an empty token, and the next vault is asked.
-                heal.token = self.signer.sign(&capability).unwrap_or_default();
-                let message = CoordinatorMessage::CallVault { request, call: VaultCall::Heal(heal) };
+            Action::SignedCall { session, request, call, capability } => {
+                // A Star refuses an empty token, and the call has failed.
+                let call = call.with_token(self.signer.sign(&capability).unwrap_or_default());
+                let message = CoordinatorMessage::CallVault { request, call };
                 self.send(session, Outgoing::Message(Box::new(message)));
             }
             Action::Close { session, reason } => {

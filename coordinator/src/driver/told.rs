@@ -274,6 +274,7 @@ mod tests {
             limits: orbit_shared::filter::FileLimits::default(),
             bandwidth_windows: Vec::new(),
             caller: None,
+            mirror: None,
         };
         JobRecord {
             id: JobId(id),
@@ -285,6 +286,7 @@ mod tests {
             tallies: vec![Tally::default()],
             end: end.map(|state| JobEnd { state, time: WallTime::from_unix_ms(9), reason: "so".to_owned() }),
             snapshots: Vec::new(),
+            sweeps: Vec::new(),
         }
     }
 

@@ -62,6 +62,7 @@ pub(crate) fn job(view: JobView) -> v1::Job {
             bytes_deduplicated: view.tally.bytes_deduplicated,
             bytes_per_second: view.bytes_per_second,
             estimated_remaining: view.remaining.map(duration_to_wire),
+            entries_deleted: record.deleted(),
         }),
         create_time: Some(timestamp_to_wire(record.create_time)),
         end_time: record.end.as_ref().map(|end| timestamp_to_wire(end.time)),

@@ -12,7 +12,7 @@ use orbit_shared::words::{Layout, SnapshotId, StarId};
 
 use super::convert::location;
 use crate::core::limits::DEAD_LETTERS_PER_JOB_MAX;
-use crate::core::{BandwidthWindow, DAY_MINUTES, JobSpec, Location, Violation};
+use crate::core::{BandwidthWindow, DAY_MINUTES, JobSpec, Location, MirrorPolicy, Violation};
 
 /// As an operator sees it.
 pub(super) fn to_wire(spec: JobSpec) -> v1::JobSpec {
@@ -24,7 +24,7 @@ pub(super) fn to_wire(spec: JobSpec) -> v1::JobSpec {
             Layout::Files => v1::Layout::Files.into(),
             Layout::Packed => v1::Layout::Packed.into(),
         },
-        mode: v1::Mode::Copy.into(),
+        mode: if spec.mirror.is_some() { v1::Mode::Mirror } else { v1::Mode::Copy }.into(),
         include: spec.include,
         exclude: spec.exclude,
         prioritizers: spec.prioritizers.into_iter().map(|kind| prioritizer(kind).into()).collect(),
@@ -42,6 +42,10 @@ pub(super) fn to_wire(spec: JobSpec) -> v1::JobSpec {
         min_modify_time: spec.limits.modified_after.map(timestamp_to_wire),
         max_modify_time: spec.limits.modified_before.map(timestamp_to_wire),
         bandwidth_windows: spec.bandwidth_windows.into_iter().map(window).collect(),
+        mirror: spec.mirror.map(|mirror| v1::MirrorPolicy {
+            max_delete_percent: Some(mirror.max_delete_percent),
+            trash_directory: mirror.trash.unwrap_or_default(),
+        }),
     }
 }
 
@@ -82,13 +86,19 @@ pub(super) fn read(spec: Option<v1::JobSpec>, violations: &mut Vec<Violation>) -
             Layout::Files
         }
     };
-    match v1::Mode::try_from(spec.mode) {
-        Ok(v1::Mode::Unspecified | v1::Mode::Copy) => {}
-        Ok(v1::Mode::Mirror) => {
-            add("spec.mode", "is MODE_MIRROR, which this version cannot do yet; use MODE_COPY".to_owned());
+    let mirror = match v1::Mode::try_from(spec.mode) {
+        Ok(v1::Mode::Mirror) => Some(mirror_policy(spec.mirror.unwrap_or_default())),
+        Ok(v1::Mode::Unspecified | v1::Mode::Copy) => {
+            if spec.mirror.is_some() {
+                add("spec.mirror", "is only for MODE_MIRROR".to_owned());
+            }
+            None
         }
-        Err(_) => add("spec.mode", format!("{} is no mode", spec.mode)),
-    }
+        Err(_) => {
+            add("spec.mode", format!("{} is no mode", spec.mode));
+            None
+        }
+    };
     let max_bytes_per_second = u64::try_from(spec.max_bytes_per_second).unwrap_or_else(|_| {
         add(
             "spec.max_bytes_per_second",
@@ -169,7 +179,15 @@ pub(super) fn read(spec: Option<v1::JobSpec>, violations: &mut Vec<Violation>) -
         limits,
         bandwidth_windows,
         caller: None,
+        mirror,
     })
+}
+
+fn mirror_policy(policy: v1::MirrorPolicy) -> MirrorPolicy {
+    MirrorPolicy {
+        max_delete_percent: policy.max_delete_percent.unwrap_or(MirrorPolicy::DEFAULT_MAX_DELETE_PERCENT),
+        trash: Some(policy.trash_directory).filter(|name| !name.is_empty()),
+    }
 }
 
 fn read_location(

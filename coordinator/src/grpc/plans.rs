@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use orbit_proto::convert::duration_to_wire;
 use orbit_proto::v1;
+use orbit_shared::entry::display_path;
+use orbit_shared::sweep::SweepInfo;
 
 use super::convert::location;
 use crate::core::{Planned, PlannedPlace};
@@ -37,5 +39,16 @@ fn place(place: PlannedPlace) -> v1::PlannedDestination {
         available_bytes_after: place.available_bytes.map(after),
         estimated_duration: duration.map(duration_to_wire),
         held_by: place.held.unwrap_or_default(),
+        deletion: place.deletion.as_ref().map(deletion),
+    }
+}
+
+fn deletion(sweep: &SweepInfo) -> v1::PlannedDeletion {
+    v1::PlannedDeletion {
+        entries: sweep.extra,
+        bytes: sweep.extra_bytes,
+        entries_found: sweep.found,
+        is_refused: sweep.is_refused,
+        examples: sweep.examples.iter().map(|path| display_path(path)).collect(),
     }
 }

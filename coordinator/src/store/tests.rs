@@ -51,6 +51,7 @@ fn job() -> JobRecord {
             limits: Default::default(),
             bandwidth_windows: Vec::new(),
             caller: None,
+            mirror: None,
         },
         request_id: "r".to_owned(),
         create_time: WallTime::UNIX_EPOCH,
@@ -59,6 +60,7 @@ fn job() -> JobRecord {
         tallies: vec![Tally::default()],
         end: None,
         snapshots: Vec::new(),
+        sweeps: Vec::new(),
     }
 }
 

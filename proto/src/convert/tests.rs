@@ -245,6 +245,28 @@ fn assignments() -> impl Strategy<Value = Assignment> {
     )
 }
 
+fn scans() -> impl Strategy<Value = ScanRequest> {
+    let globs = || vec(any::<String>(), 0..4);
+    (any::<[u64; 2]>(), absolute_paths(), globs(), globs(), proptest::option::of(relative_paths())).prop_map(
+        |([scan, job], path, include, exclude, resume_after)| ScanRequest {
+            scan,
+            job: JobId(job),
+            path,
+            include,
+            exclude,
+            resume_after,
+            limits: FileLimits {
+                min_size: scan / 2,
+                max_size: (job % 3 == 0).then_some(job),
+                modified_after: (job % 2 == 0).then_some(WallTime { seconds: -7, nanos: 3 }),
+                modified_before: (job % 5 == 0).then_some(WallTime { seconds: 9, nanos: 0 }),
+            },
+            snapshot: (scan % 2 == 1).then_some(SnapshotId([9; 16])),
+            trace: TraceContext::new(u128::from(job), scan, scan % 2 == 1),
+        },
+    )
+}
+
 fn coordinator_messages() -> impl Strategy<Value = CoordinatorMessage> {
     let welcomes = (any::<u64>(), 1..u32::MAX, any::<u32>(), vec(assignment_ids(), 0..9)).prop_map(
         |(epoch, interval_ms, extra_ms, kept)| CoordinatorMessage::Welcome {
@@ -254,25 +276,6 @@ fn coordinator_messages() -> impl Strategy<Value = CoordinatorMessage> {
             kept,
         },
     );
-    let globs = || vec(any::<String>(), 0..4);
-    let scans =
-        (any::<[u64; 2]>(), absolute_paths(), globs(), globs(), proptest::option::of(relative_paths()))
-            .prop_map(|([scan, job], path, include, exclude, resume_after)| ScanRequest {
-                scan,
-                job: JobId(job),
-                path,
-                include,
-                exclude,
-                resume_after,
-                limits: FileLimits {
-                    min_size: scan / 2,
-                    max_size: (job % 3 == 0).then_some(job),
-                    modified_after: (job % 2 == 0).then_some(WallTime { seconds: -7, nanos: 3 }),
-                    modified_before: (job % 5 == 0).then_some(WallTime { seconds: 9, nanos: 0 }),
-                },
-                snapshot: (scan % 2 == 1).then_some(SnapshotId([9; 16])),
-                trace: TraceContext::new(u128::from(job), scan, scan % 2 == 1),
-            });
     prop_oneof![
         welcomes,
         vec(vec(any::<u8>(), 0..40), 0..4).prop_map(CoordinatorMessage::VerificationKeys),
@@ -282,7 +285,7 @@ fn coordinator_messages() -> impl Strategy<Value = CoordinatorMessage> {
         (assignment_ids(), any::<bool>())
             .prop_map(|(assignment, is_job_over)| CoordinatorMessage::Withdraw { assignment, is_job_over }),
         any::<u64>().prop_map(|job| CoordinatorMessage::JobEnded { job: JobId(job) }),
-        scans.prop_map(CoordinatorMessage::StartScan),
+        scans().prop_map(CoordinatorMessage::StartScan),
         any::<[u64; 2]>().prop_map(|[scan, number]| CoordinatorMessage::ScanAcknowledged { scan, number }),
         any::<u64>().prop_map(|scan| CoordinatorMessage::CancelScan { scan }),
         any::<u64>().prop_map(|number| CoordinatorMessage::ReportsAcknowledged { number }),

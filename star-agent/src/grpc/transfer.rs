@@ -86,6 +86,7 @@ pub fn encode_fetches(fetches: Vec<Fetch>) -> wire::PullRequest {
             .collect(),
         is_hashes_only: fetch.is_hashes_only,
         is_cut_by_content: fetch.is_cut_by_content,
+        is_look_only: fetch.is_look_only,
     });
     request(wire::pull_request::Request::Fetches(wire::PullFetches { fetches: fetches.collect() }))
 }
@@ -120,6 +121,7 @@ fn decode_fetch(fetch: wire::PullFetch) -> Result<Fetch, Malformed> {
         ranges,
         is_hashes_only: fetch.is_hashes_only,
         is_cut_by_content: fetch.is_cut_by_content,
+        is_look_only: fetch.is_look_only,
     })
 }
 
@@ -361,6 +363,7 @@ mod tests {
             ranges: vec![Range::WHOLE],
             is_hashes_only: true,
             is_cut_by_content: true,
+            is_look_only: true,
         };
         let Some(wire::pull_request::Request::Fetches(fetches)) = encode_fetches(vec![fetch.clone()]).request
         else {

@@ -64,7 +64,7 @@ impl Line {
         self.last_fetch += 1;
         let id = self.last_fetch;
         self.fetches.insert(id, Fetching::new(file, &ranges, is_hashes_only));
-        self.to_send.push(Fetch { id, path, ranges, is_hashes_only, is_cut_by_content });
+        self.to_send.push(Fetch { id, path, ranges, is_hashes_only, is_cut_by_content, is_look_only: false });
     }
 
     /// Sends the fetches that came up.

@@ -45,6 +45,7 @@ use crate::roots::{PathError, Roots};
 use crate::sink::claims::Claims;
 use crate::sink::kept_times::{KeepsTimes, KeptTimes};
 use crate::sink::publish::Syncers;
+pub(crate) use crate::sink::work::modified_at;
 use crate::sink::work::{Work, temporary_prefix};
 
 /// Executes assignments of one Star.

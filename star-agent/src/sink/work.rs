@@ -156,7 +156,7 @@ pub(super) fn parent_of(place: &Place, item: &AssignedItem) -> Result<Arc<OwnedF
 }
 
 /// Times that set the modification time and leave the access time alone.
-pub(super) fn modified_at(time: WallTime) -> Timestamps {
+pub(crate) fn modified_at(time: WallTime) -> Timestamps {
     Timestamps {
         last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
         last_modification: Timespec { tv_sec: time.seconds, tv_nsec: time.nanos.into() },

@@ -11,7 +11,7 @@ use orbit_shared::session::{Failure, FailureCause, Fault};
 use orbit_shared::time::WallTime;
 use orbit_shared::words::SnapshotId;
 use rustix::fd::OwnedFd;
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::failures::{at_source, changed_while_read, permanent};
@@ -82,6 +82,25 @@ impl Origin {
         }
     }
 
+    /// Whether there is an entry of a name, of whatever kind. Where that cannot be told, or where what was a directory
+    /// above it is none any more, the failure is another one than that it is missing: whoever asks may delete something.
+    pub(crate) fn look(&self, path: &[u8]) -> Result<(), Failure> {
+        let shown = self.path(path);
+        let found = match self {
+            Self::Directory(place) => look_in_directory(place, path),
+            Self::Snapshot(tree) => match tree.store.entry(&tree.id, &below(&tree.base, path)) {
+                Ok(Some(_)) => Ok(()),
+                Ok(None) => Err(Errno::NOENT),
+                Err(error) => return Err(of_vault(&error, &shown)),
+            },
+            Self::Chunks(_) => Err(Errno::INVAL),
+        };
+        found.map_err(|errno| {
+            let errno = if errno == Errno::NOTDIR { Errno::LOOP } else { errno };
+            at_source(errno, "look for", &shown)
+        })
+    }
+
     /// Opens what a fetch names, and says which version of it there is.
     pub(crate) fn open(&self, path: &[u8]) -> Result<(Readable, FileVersion), Failure> {
         match self {
@@ -100,6 +119,25 @@ fn open_in_directory(place: &Place, path: &[u8], shown: &[u8]) -> Result<(Readab
         return Err(permanent(format!("{} is no longer a regular file", display_path(shown))));
     }
     Ok((Readable::File(file), FileVersion::from(&stat)))
+}
+
+fn look_in_directory(place: &Place, path: &[u8]) -> Result<(), Errno> {
+    let look = |parent: &OwnedFd, name: &[u8]| {
+        rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).map(|_| ())
+    };
+    match (&place.single, path.is_empty()) {
+        (Some(name), true) => look(&*place.tree.open_dir(b"")?, name),
+        // The base itself: it may have been removed since it was opened, and is still open then.
+        (None, true) => match rustix::fs::fstat(&*place.tree.open_dir(b"")?)?.st_nlink {
+            0 => Err(Errno::NOENT),
+            _ => Ok(()),
+        },
+        (Some(_), false) => Err(Errno::NOTDIR),
+        (None, false) => {
+            let (parent, name) = place.tree.open_parent(path)?;
+            look(&parent, name)
+        }
+    }
 }
 
 /// Opens the file at `path` below the base. Never follows a link and never waits for the other end of a FIFO.

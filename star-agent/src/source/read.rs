@@ -49,6 +49,11 @@ pub(crate) fn answer(origin: &Origin, fetch: &Fetch, packer: &mut Packer) -> Res
 }
 
 fn try_answer(origin: &Origin, fetch: &Fetch, packer: &mut Packer) -> Result<(), Stop> {
+    if fetch.is_look_only {
+        origin.look(&fetch.path).map_err(Stop::Failed)?;
+        let (version, chunks, end) = (None, Vec::new(), FrameEnd::Complete);
+        return Ok(packer.push(Frame { fetch: fetch.id, version, offset: 0, chunks, end })?);
+    }
     let reading = Reading::open(origin, fetch)?;
     let wanted = reading.ranges.iter().map(|range| range.length).sum::<u64>();
     let is_small = wanted <= SMALL_FILE_BYTES_MAX as u64 && reading.ranges.len() <= FRAMES_PER_SMALL_FILE_MAX;

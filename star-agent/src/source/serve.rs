@@ -114,18 +114,18 @@ impl Pending {
         self.fetches.len() <= FETCHES_PENDING_MAX && self.bytes <= FETCHES_PENDING_BYTES_MAX
     }
 
-    /// The next fetches that one job answers: a run of whole files, or one part of a large file by itself.
+    /// The next fetches that one job answers: a run of whole files or looks, or one part of a large file by itself.
     fn take_job(&mut self) -> Vec<Fetch> {
         let mut job: Vec<Fetch> = Vec::new();
         while let Some(fetch) = self.fetches.pop_front() {
-            let is_whole_file = fetch.ranges.as_slice() == [Range::WHOLE];
-            if !is_whole_file && !job.is_empty() {
+            let is_small = fetch.is_look_only || fetch.ranges.as_slice() == [Range::WHOLE];
+            if !is_small && !job.is_empty() {
                 self.fetches.push_front(fetch);
                 break;
             }
             self.bytes -= weight(&fetch);
             job.push(fetch);
-            if !is_whole_file || job.len() == FETCHES_PER_READ_JOB_MAX {
+            if !is_small || job.len() == FETCHES_PER_READ_JOB_MAX {
                 break;
             }
         }
@@ -142,7 +142,14 @@ mod tests {
     use super::*;
 
     fn fetch(id: u64, ranges: Vec<Range>) -> Fetch {
-        Fetch { id, path: b"a".to_vec(), ranges, is_hashes_only: false, is_cut_by_content: false }
+        Fetch {
+            id,
+            path: b"a".to_vec(),
+            ranges,
+            is_hashes_only: false,
+            is_cut_by_content: false,
+            is_look_only: false,
+        }
     }
 
     #[test]

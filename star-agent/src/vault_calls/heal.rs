@@ -67,7 +67,14 @@ async fn fetch(calls: &VaultCalls, request: HealRequest) -> Result<Vec<u8>, Stri
             (part.path.clone(), Range { offset: part.offset, length: part.length.into() })
         }
     };
-    let fetch = Fetch { id: 1, path, ranges: vec![range], is_hashes_only: false, is_cut_by_content: false };
+    let fetch = Fetch {
+        id: 1,
+        path,
+        ranges: vec![range],
+        is_hashes_only: false,
+        is_cut_by_content: false,
+        is_look_only: false,
+    };
     pull.fetch(vec![fetch]).await.map_err(words)?;
     let (content, version) = receive(&mut pull).await?;
     let bytes: Vec<u8> = content.pieces().flatten().copied().collect();

@@ -105,8 +105,9 @@ impl VaultCalls {
                     .map(VaultReply::Scrub)
             }
             VaultCall::ListDamaged { after } => self.list_damaged(after),
-            VaultCall::Heal(request) => {
-                let message = format!("healing {} is not done here", request.hash);
+            // Others answer these.
+            VaultCall::Heal(_) | VaultCall::Sweep(_) => {
+                let message = "this call is not about a vault".to_owned();
                 Err(VaultProblem { failure: VaultFailure::Failed, message })
             }
         }

@@ -28,7 +28,9 @@ impl World {
                     self.check_told_once(&assignment);
                     self.tell(session, Down::Message(Box::new(CoordinatorMessage::Assign(assignment))));
                 }
-                Action::Heal { .. } => panic!("no vault of this world is damaged"),
+                Action::SignedCall { .. } => {
+                    panic!("no vault of this world is damaged, and nothing is mirrored")
+                }
                 Action::Close { session, reason } => {
                     self.note(format_args!("session {} is closed: {reason}", session.0));
                     self.tell(session, Down::Close(reason));

@@ -97,6 +97,7 @@ impl World {
                 limits: Default::default(),
                 bandwidth_windows: Vec::new(),
                 caller: None,
+                mirror: None,
             };
             self.operator.wishes.push(Wish { request: format!("wish-{index}"), spec, job: None });
         }

@@ -8,6 +8,7 @@ mod dead_letters;
 mod departure;
 mod fuzz;
 mod guards;
+mod mirror;
 mod plans;
 mod refusals;
 mod settings;

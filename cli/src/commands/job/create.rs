@@ -1,11 +1,13 @@
 //! `orbit job create`, and the specification that `copy` makes in the same way.
 
-use orbit_proto::v1::{CreateJobRequest, GetJobResponse, JobSpec, Layout, Location, Mode, PenaltyPolicy};
+use orbit_proto::v1::{
+    CreateJobRequest, GetJobResponse, JobSpec, Layout, Location, MirrorPolicy, Mode, PenaltyPolicy,
+};
 use orbit_shared::trace_context::{TRACEPARENT, TraceContext};
 use tonic::Request;
 
 use super::{view, watch};
-use crate::args::{CreateArgs, SelectionArgs, SpecArgs};
+use crate::args::{CreateArgs, MirrorArgs, SelectionArgs, SpecArgs};
 use crate::client::{Client, request_id};
 use crate::commands::{Places, note_dead_letters};
 use crate::errors::CliError;
@@ -19,6 +21,7 @@ pub(crate) fn spec(
     source: Location,
     destinations: Vec<Location>,
     selection: SelectionArgs,
+    mirror: MirrorArgs,
 ) -> Result<JobSpec, CliError> {
     let SelectionArgs {
         mut include,
@@ -51,7 +54,7 @@ pub(crate) fn spec(
         source: Some(source),
         destinations,
         layout: Layout::Files.into(),
-        mode: Mode::Copy.into(),
+        mode: if mirror.mirror { Mode::Mirror } else { Mode::Copy }.into(),
         include,
         exclude,
         prioritizers: prioritizer,
@@ -64,15 +67,18 @@ pub(crate) fn spec(
         min_modify_time: max_age,
         max_modify_time: min_age,
         bandwidth_windows: bwlimit_at,
+        mirror: mirror.mirror.then(|| MirrorPolicy {
+            max_delete_percent: mirror.max_delete,
+            trash_directory: mirror.trash.unwrap_or_default(),
+        }),
     })
 }
 
 /// What a command line asks for.
 pub(super) fn spec_of(args: SpecArgs) -> Result<JobSpec, CliError> {
-    let spec = spec(args.source, args.destinations, args.selection)?;
+    let spec = spec(args.source, args.destinations, args.selection, args.mirror)?;
     Ok(JobSpec {
         layout: args.layout.unwrap_or(spec.layout),
-        mode: args.mode.unwrap_or(spec.mode),
         dead_letter_max: args.dead_letter_max.unwrap_or_default(),
         tags: args.tag,
         ..spec
@@ -122,14 +128,21 @@ mod tests {
 
     #[test]
     fn a_specification_leaves_to_the_coordinator_what_was_not_asked_for() {
-        let spec = spec(Location::default(), vec![Location::default()], SelectionArgs::default()).unwrap();
+        let spec = spec(
+            Location::default(),
+            vec![Location::default()],
+            SelectionArgs::default(),
+            MirrorArgs::default(),
+        )
+        .unwrap();
         assert_eq!((spec.penalty, spec.max_bytes_per_second, spec.prioritizers.len()), (None, 0, 0));
     }
 
     #[test]
     fn one_setting_of_the_penalties_does_not_set_the_others() {
         let selection = SelectionArgs { max_penalties: Some(2), ..SelectionArgs::default() };
-        let penalty = spec(Location::default(), Vec::new(), selection).unwrap().penalty.unwrap();
+        let penalty =
+            spec(Location::default(), Vec::new(), selection, MirrorArgs::default()).unwrap().penalty.unwrap();
         assert_eq!(
             (penalty.max_penalties, penalty.initial_delay, penalty.backoff_factor),
             (Some(2), None, 0.0)

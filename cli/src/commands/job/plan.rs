@@ -1,6 +1,6 @@
 //! `orbit job plan`: what a job would do, without doing it.
 
-use orbit_proto::v1::{PlanJobRequest, PlanJobResponse, PlannedDestination};
+use orbit_proto::v1::{PlanJobRequest, PlanJobResponse, PlannedDeletion, PlannedDestination};
 
 use super::create::spec_of;
 use crate::args::SpecArgs;
@@ -62,6 +62,7 @@ fn destination(place: &PlannedDestination) -> Vec<String> {
             ),
         });
     }
+    lines.extend(place.deletion.iter().flat_map(deletion));
     if !place.held_by.is_empty() {
         lines.push(format!("    It would wait: {}.", human::plain(&place.held_by)));
     }
@@ -70,6 +71,27 @@ fn destination(place: &PlannedDestination) -> Vec<String> {
     // Directories are never among the examples, so how many more files there are cannot be told exactly.
     if place.items_to_move > shown && shown > 0 {
         lines.push("    ...".to_owned());
+    }
+    lines
+}
+
+/// What a mirror would delete.
+fn deletion(deletion: &PlannedDeletion) -> Vec<String> {
+    let mut lines = vec![format!(
+        "    {} to delete ({}) of {} there{}",
+        human::count(deletion.entries),
+        human::bytes(deletion.bytes),
+        human::count(deletion.entries_found),
+        match (deletion.is_refused, deletion.entries) {
+            (true, _) =>
+                ": MORE THAN --max-delete ALLOWS, so nothing would be deleted and the job would fail:",
+            (false, 0) => ".",
+            (false, _) => ":",
+        }
+    )];
+    lines.extend(deletion.examples.iter().map(|path| format!("      - {}", human::plain(path))));
+    if deletion.entries > deletion.examples.len() as u64 {
+        lines.push("      ...".to_owned());
     }
     lines
 }

@@ -1,6 +1,6 @@
 //! Jobs as text.
 
-use orbit_proto::v1::{BandwidthWindow, Job, JobProgress, JobSpec, JobState};
+use orbit_proto::v1::{BandwidthWindow, Job, JobProgress, JobSpec, JobState, MirrorPolicy};
 
 use crate::output::human;
 use crate::output::table::{self, Table};
@@ -51,6 +51,10 @@ pub(super) fn details(job: &Job) -> String {
         ("ended", human::time(job.end_time.as_ref())),
         ("items", items_line(&progress)),
         ("bytes", bytes_line(&progress)),
+        (
+            "deleted",
+            Some(progress.entries_deleted).filter(|&count| count > 0).map(human::count).unwrap_or_default(),
+        ),
         ("rate", human::rate(progress.bytes_per_second)),
         ("remaining", remaining.map(human::duration).unwrap_or_default()),
     ];
@@ -66,6 +70,7 @@ fn spec_pairs(spec: &JobSpec) -> Vec<(&'static str, String)> {
         spec.prioritizers.iter().map(|&criterion| prioritizers.word(criterion)).collect();
     let limit = u64::try_from(spec.max_bytes_per_second).unwrap_or_default();
     vec![
+        ("mirror", spec.mirror.as_ref().map(mirror_line).unwrap_or_default()),
         ("include", spec.include.join(" ")),
         ("exclude", spec.exclude.join(" ")),
         ("files", limits_line(spec)),
@@ -73,6 +78,14 @@ fn spec_pairs(spec: &JobSpec) -> Vec<(&'static str, String)> {
         ("order", order.join(", ")),
         ("bandwidth limit", if limit == 0 { String::new() } else { human::rate(limit) }),
     ]
+}
+
+fn mirror_line(policy: &MirrorPolicy) -> String {
+    let bound = format!("at most {} % deleted", policy.max_delete_percent.unwrap_or_default());
+    match policy.trash_directory.as_str() {
+        "" => bound,
+        name => format!("{bound}, moved to {name}"),
+    }
 }
 
 fn items_line(progress: &JobProgress) -> String {
@@ -173,8 +186,12 @@ pub(crate) fn summary(job: &Job) -> String {
     match job.state() {
         JobState::Completed => format!("{copied} ({moved}){within}"),
         JobState::PartiallyCompleted => {
-            let dead = human::count_of(progress.items_dead, "item");
-            format!("{copied} ({moved}){within}; {dead} could not be copied")
+            let dead = match progress.items_dead {
+                // All is copied, and a mirror could not delete something.
+                0 => reason,
+                dead => format!("{} could not be copied", human::count_of(dead, "item")),
+            };
+            format!("{copied} ({moved}){within}; {dead}")
         }
         JobState::Cancelled => format!("cancelled{because}; {copied} before ({moved})"),
         JobState::Failed => format!("failed{because}; {copied} before ({moved})"),
@@ -189,6 +206,9 @@ fn moved(progress: &JobProgress, took: Option<std::time::Duration>) -> String {
     }
     if progress.items_skipped > 0 {
         parts.push(format!("{} skipped unchanged", human::count(progress.items_skipped)));
+    }
+    if progress.entries_deleted > 0 {
+        parts.push(format!("{} deleted", human::count(progress.entries_deleted)));
     }
     let seconds = took.map(|took| took.as_secs_f64()).filter(|&seconds| seconds > 0.0);
     if let (Some(seconds), 1..) = (seconds, progress.bytes_transferred) {

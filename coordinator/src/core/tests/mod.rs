@@ -10,6 +10,7 @@ mod seeded;
 mod space;
 mod stalls;
 mod stars;
+mod sweeps;
 mod vaults;
 mod world;
 mod yields;

@@ -237,6 +237,7 @@ pub(super) fn spec(source: &str, destinations: &[&str]) -> JobSpec {
         limits: Default::default(),
         bandwidth_windows: Vec::new(),
         caller: None,
+        mirror: None,
     }
 }
 
@@ -409,10 +410,14 @@ impl World {
                 assert_eq!(star.state, LifecycleState::Scheduled, "{destination_star} is given work");
                 star.held.insert(assignment.id, assignment);
             }
-            Action::Heal { session, request, heal, capability } => {
-                assert_eq!(capability.source_star, heal.source_star);
+            Action::SignedCall { session, request, call, capability } => {
+                match &call {
+                    VaultCall::Heal(heal) => assert_eq!(capability.source_star, heal.source_star),
+                    VaultCall::Sweep(sweep) => assert_eq!(capability.source_path, sweep.source_path),
+                    other => panic!("{other:?} needs no capability"),
+                }
                 if let Some(star) = self.stars.values_mut().find(|star| star.session == session) {
-                    star.calls.push_back((request, VaultCall::Heal(heal)));
+                    star.calls.push_back((request, call));
                 }
             }
             Action::Close { session, reason } => {

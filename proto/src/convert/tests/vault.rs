@@ -1,6 +1,7 @@
 //! Whatever may be asked of a vault, and whatever it may answer.
 
 use orbit_shared::chunk_hash::ChunkHash;
+use orbit_shared::sweep::{SweepInfo, SweepRequest};
 use orbit_shared::vault_call::{
     ChunkOrigin, ChunkPlace, CollectionInfo, ContainerInfo, DamagedInfo, FilePart, HealOrigin, HealRequest,
     Progress, ScrubInfo, SealRequest, SnapshotEntry, SnapshotInfo, VaultCall, VaultFailure, VaultProblem,
@@ -11,7 +12,7 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
-use super::{absolute_paths, entries, relative_paths, star_ids, wall_times};
+use super::{absolute_paths, entries, relative_paths, scans, star_ids, wall_times};
 
 fn hashes() -> impl Strategy<Value = ChunkHash> {
     any::<[u8; 32]>().prop_map(ChunkHash)
@@ -92,7 +93,50 @@ pub(super) fn calls() -> impl Strategy<Value = VaultCall> {
         }),
         option::of(hashes()).prop_map(|after| VaultCall::ListDamaged { after }),
         heals,
+        sweeps().prop_map(|sweep| VaultCall::Sweep(Box::new(sweep))),
     ]
+}
+
+fn sweeps() -> impl Strategy<Value = SweepRequest> {
+    let source = (star_ids(), absolute_paths(), any::<String>(), any::<String>());
+    (scans(), source, any::<(u32, u64, bool, u32)>(), option::of("[a-z.]{3,9}")).prop_map(
+        |(scan, (source_star, source_path, source_address, token), numbers, trash)| {
+            let (destination, operation, is_plan, max_delete_percent) = numbers;
+            SweepRequest {
+                scan,
+                destination,
+                operation,
+                is_plan,
+                trash: trash.filter(|name| name != ".."),
+                max_delete_percent,
+                source_star,
+                source_address,
+                source_path,
+                token,
+            }
+        },
+    )
+}
+
+fn swept() -> impl Strategy<Value = SweepInfo> {
+    let counts = (any::<[u64; 6]>(), any::<bool>());
+    (progresses(), counts, vec(relative_paths(), 0..4), any::<String>()).prop_map(
+        |(progress, (counts, is_refused), examples, problem)| {
+            let [found, extra, extra_bytes, deleted, deleted_bytes, failed] = counts;
+            SweepInfo {
+                progress,
+                found,
+                extra,
+                extra_bytes,
+                deleted,
+                deleted_bytes,
+                failed,
+                is_refused,
+                examples,
+                problem,
+            }
+        },
+    )
 }
 
 fn progresses() -> impl Strategy<Value = Progress> {
@@ -170,6 +214,7 @@ fn replies() -> impl Strategy<Value = VaultReply> {
         collections().prop_map(VaultReply::Collection),
         scrubs().prop_map(VaultReply::Scrub),
         vec(damaged, 0..4).prop_map(VaultReply::Damaged),
+        swept().prop_map(VaultReply::Swept),
     ]
 }
 

@@ -1,9 +1,13 @@
 //! What vaults answer.
 
+use orbit_shared::sweep::{SWEEP_EXAMPLES_MAX, SweepInfo};
 use orbit_shared::vault_call::{ChunkOrigin, DamagedInfo, VaultFailure, VaultProblem, VaultReply, limits};
 use orbit_shared::words::JobId;
 
-use super::{chunk_hash, converted, hash_to_wire, part_from_wire, part_to_wire, snapshot_id};
+use super::{
+    chunk_hash, converted, hash_to_wire, part_from_wire, part_to_wire, progress_from_wire, progress_to_wire,
+    snapshot_id,
+};
 use crate::convert::entry::confined_path;
 use crate::convert::{ConvertError, bounded, required, unknown_enum};
 use crate::v1;
@@ -74,7 +78,42 @@ fn reply_to_wire(reply: VaultReply) -> Answer {
             let chunks = chunks.into_iter().map(damaged_to_wire).collect();
             Answer::Damaged(v1::SessionDamaged { chunks })
         }
+        VaultReply::Swept(info) => Answer::Swept(swept_to_wire(info)),
     }
+}
+
+fn swept_to_wire(info: SweepInfo) -> v1::SessionSwept {
+    v1::SessionSwept {
+        progress: progress_to_wire(info.progress).into(),
+        found_count: info.found,
+        extra_count: info.extra,
+        extra_bytes: info.extra_bytes,
+        deleted_count: info.deleted,
+        deleted_bytes: info.deleted_bytes,
+        failed_count: info.failed,
+        is_refused: info.is_refused,
+        examples: info.examples.into_iter().map(Into::into).collect(),
+        problem: info.problem,
+    }
+}
+
+fn swept_from_wire(wire: v1::SessionSwept) -> Result<SweepInfo, ConvertError> {
+    let examples = bounded("examples", wire.examples, SWEEP_EXAMPLES_MAX)?;
+    Ok(SweepInfo {
+        progress: progress_from_wire(wire.progress)?,
+        found: wire.found_count,
+        extra: wire.extra_count,
+        extra_bytes: wire.extra_bytes,
+        deleted: wire.deleted_count,
+        deleted_bytes: wire.deleted_bytes,
+        failed: wire.failed_count,
+        is_refused: wire.is_refused,
+        examples: examples
+            .into_iter()
+            .map(|path| confined_path("examples", path))
+            .collect::<Result<_, _>>()?,
+        problem: wire.problem,
+    })
 }
 
 /// An answer as it goes to the coordinator.
@@ -143,6 +182,7 @@ pub(in crate::convert) fn vault_answer_from_wire(
                 .map(damaged_from_wire)
                 .collect::<Result<_, _>>()?,
         ),
+        Answer::Swept(info) => VaultReply::Swept(swept_from_wire(info)?),
     };
     Ok((wire.request_id, Ok(reply)))
 }

@@ -1,6 +1,8 @@
 //! Calls of vaults.
 
 use bytes::Bytes;
+use orbit_shared::entry::is_confined;
+use orbit_shared::sweep::SweepRequest;
 use orbit_shared::vault_call::{HealOrigin, HealRequest, VaultCall};
 use orbit_shared::words::JobId;
 
@@ -60,6 +62,7 @@ pub(in crate::convert) fn vault_call_to_wire(request_id: u64, call: VaultCall) -
                 part: Some(part_to_wire(origin.part)),
             }),
         }),
+        VaultCall::Sweep(sweep) => Call::Sweep(sweep_to_wire(*sweep)),
     };
     v1::SessionVaultCall { request_id, call: Some(call) }
 }
@@ -109,6 +112,7 @@ pub(in crate::convert) fn vault_call_from_wire(
             token: heal.token,
             origin: heal.origin.map(origin_from_wire).transpose()?,
         }),
+        Call::Sweep(sweep) => VaultCall::Sweep(Box::new(sweep_from_wire(sweep)?)),
     };
     Ok((wire.request_id, call))
 }
@@ -117,5 +121,39 @@ fn origin_from_wire(wire: v1::SessionHealOrigin) -> Result<HealOrigin, ConvertEr
     Ok(HealOrigin {
         source_path: absolute_path("origin.source_path", wire.source_path)?,
         part: part_from_wire(required("origin.part", wire.part)?)?,
+    })
+}
+
+fn sweep_to_wire(sweep: SweepRequest) -> v1::SessionSweep {
+    v1::SessionSweep {
+        scan: Some(sweep.scan.into()),
+        destination: sweep.destination,
+        operation: sweep.operation,
+        is_plan: sweep.is_plan,
+        trash_directory: sweep.trash.unwrap_or_default(),
+        max_delete_percent: sweep.max_delete_percent,
+        source_star_id: sweep.source_star.into(),
+        source_address: sweep.source_address,
+        source_path: sweep.source_path.into(),
+        token: sweep.token,
+    }
+}
+
+fn sweep_from_wire(wire: v1::SessionSweep) -> Result<SweepRequest, ConvertError> {
+    let trash = Some(wire.trash_directory).filter(|name| !name.is_empty());
+    if trash.as_deref().is_some_and(|name| name.contains('/') || !is_confined(name.as_bytes())) {
+        return Err(ConvertError::new("trash_directory", "is no single name"));
+    }
+    Ok(SweepRequest {
+        scan: required("scan", wire.scan)?.try_into().map_err(|error: ConvertError| error.within("scan"))?,
+        destination: wire.destination,
+        operation: wire.operation,
+        is_plan: wire.is_plan,
+        trash,
+        max_delete_percent: wire.max_delete_percent,
+        source_star: star_id("source_star_id", wire.source_star_id)?,
+        source_address: wire.source_address,
+        source_path: absolute_path("source_path", wire.source_path)?,
+        token: wire.token,
     })
 }

@@ -1,0 +1,98 @@
+//! Lists the destination as a scan would list a source, with the same globs and limits, and finds what the source has not.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use orbit_shared::entry::{Entry, display_path, join_path};
+use orbit_shared::session::{FailureCause, ScanBatch};
+use orbit_shared::sweep::{SWEEP_EXAMPLES_MAX, SweepInfo, SweepRequest};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::extras::{Extra, Extras};
+use super::source::Source;
+use crate::roots::Roots;
+use crate::scan::{self, Classify};
+
+/// Batches that are listed ahead.
+const BATCHES_AHEAD: usize = 2;
+
+/// Finds what is to be deleted and counts it. A destination that is not there has nothing.
+pub(super) async fn find(
+    request: &SweepRequest,
+    roots: &Arc<Roots>,
+    vault: &Path,
+    source: &mut Source,
+    extras: &mut Extras,
+    note: &watch::Sender<SweepInfo>,
+) -> Result<(), String> {
+    let (out, mut batches) = mpsc::channel(1);
+    let credits = Arc::new(Semaphore::new(BATCHES_AHEAD));
+    // Nobody orders what is deleted.
+    let classify: Classify = Arc::new(|_| 0);
+    let scanning = scan::run(
+        request.scan.clone(),
+        Arc::clone(roots),
+        classify,
+        out,
+        Arc::clone(&credits),
+        CancellationToken::new(),
+    );
+    let taking = async {
+        let mut finder = Finder { request, vault, source, extras, note };
+        while let Some(batch) = batches.recv().await {
+            finder.take(batch).await?;
+            credits.add_permits(1);
+        }
+        Ok(())
+    };
+    // What takes the batches ends when there are no more, and drops their channel when it fails.
+    let ((), taken) = tokio::join!(scanning, async {
+        let taken = taking.await;
+        credits.close();
+        taken
+    });
+    taken
+}
+
+struct Finder<'sweep> {
+    request: &'sweep SweepRequest,
+    vault: &'sweep Path,
+    source: &'sweep mut Source,
+    extras: &'sweep mut Extras,
+    note: &'sweep watch::Sender<SweepInfo>,
+}
+
+impl Finder<'_> {
+    async fn take(&mut self, batch: ScanBatch) -> Result<(), String> {
+        match batch.failure {
+            Some(failure) if failure.cause == FailureCause::SourceMissing => return Ok(()),
+            Some(failure) => return Err(failure.message),
+            None => {}
+        }
+        let entries: Vec<Entry> = batch.entries.into_iter().filter(|entry| self.is_swept(entry)).collect();
+        let absent = self.source.absent(entries.iter().map(|entry| entry.path.clone()).collect()).await?;
+        for (entry, is_absent) in entries.iter().zip(absent) {
+            self.note.send_modify(|info| info.found += 1);
+            let Some(extra) = Extra::of(entry).filter(|_| is_absent) else { continue };
+            self.extras
+                .push(&extra)
+                .map_err(|error| format!("the list of what is to be deleted cannot be written: {error}"))?;
+            self.note.send_modify(|info| {
+                info.extra += 1;
+                info.extra_bytes += extra.size;
+                if info.examples.len() < SWEEP_EXAMPLES_MAX {
+                    info.examples.push(extra.path);
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// The destination itself is not, nor is this Star's own vault, should somebody have put it there.
+    fn is_swept(&self, entry: &Entry) -> bool {
+        let path = display_path(&join_path(&self.request.scan.path, &entry.path));
+        let is_of_vault = Path::new(&path).starts_with(self.vault) || self.vault.starts_with(&path);
+        !entry.path.is_empty() && !is_of_vault
+    }
+}

@@ -1,0 +1,360 @@
+//! Deletes entries of a list below the destination, or moves them to its trash.
+//!
+//! An entry that is not as it was listed stays: somebody has put something there meanwhile. Directories from which
+//! something goes keep their times and modes, since the job has given them those of the source. A directory goes only when
+//! it is empty: what the job leaves out may be in it.
+
+use std::sync::Arc;
+
+use orbit_shared::entry::{display_path, join_path};
+use orbit_shared::sweep::{SweepInfo, SweepRequest};
+use rustix::fd::OwnedFd;
+use rustix::fs::{AtFlags, Mode, RenameFlags, Stat};
+use rustix::io::Errno;
+
+use super::extras::{Extra, Kind};
+use crate::failures::errno_words;
+use crate::roots::{Place, Roots, Tree, grant_owner_access, split_parent};
+use crate::sink::modified_at;
+use crate::transfer::modified_time;
+
+/// Names that are tried for what finds its name taken in the trash.
+const TRASH_NAMES_MAX: u32 = 1000;
+
+/// What was done in one step.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Done {
+    deleted: u64,
+    deleted_bytes: u64,
+    failed: u64,
+    problem: String,
+}
+
+impl Done {
+    /// Adds it to what the sweep has come to.
+    pub(super) fn add_to(self, info: &mut SweepInfo) {
+        info.deleted += self.deleted;
+        info.deleted_bytes += self.deleted_bytes;
+        info.failed += self.failed;
+        if info.problem.is_empty() {
+            info.problem = self.problem;
+        }
+    }
+
+    fn fail(&mut self, problem: impl FnOnce() -> String) {
+        self.failed += 1;
+        if self.problem.is_empty() {
+            self.problem = problem();
+        }
+    }
+}
+
+/// The destination of a sweep, open.
+pub(super) struct Remover {
+    place: Place,
+    /// Path below the destination that takes what is deleted.
+    trash: Option<Vec<u8>>,
+}
+
+/// The directory in which entries are deleted, as it was before.
+struct Parent {
+    handle: Arc<OwnedFd>,
+    stat: Stat,
+    is_opened_up: bool,
+}
+
+impl Remover {
+    pub(super) fn open(roots: &Roots, request: &SweepRequest) -> Result<Self, String> {
+        let place =
+            roots.open_destination(&request.scan.path, false, false).map_err(|error| error.to_string())?;
+        let job = request.scan.job;
+        let trash = request.trash.as_ref().map(|name| format!("{name}/job-{job}").into_bytes());
+        Ok(Self { place, trash })
+    }
+
+    /// Deletes entries in this order, on a thread that may block.
+    pub(super) async fn remove(self, extras: Vec<Extra>) -> Result<(Self, Done), String> {
+        let removing = tokio::task::spawn_blocking(move || {
+            let done = self.remove_now(&extras);
+            (self, done)
+        });
+        removing.await.map_err(|error| format!("deleting did not end: {error}"))
+    }
+
+    fn remove_now(&self, extras: &[Extra]) -> Done {
+        let mut done = Done::default();
+        for siblings in extras.chunk_by(|a, b| split_parent(&a.path).0 == split_parent(&b.path).0) {
+            self.remove_siblings(siblings, &mut done);
+        }
+        done
+    }
+
+    /// Deletes entries of one directory, and makes that durable.
+    fn remove_siblings(&self, siblings: &[Extra], done: &mut Done) {
+        let Some(first) = siblings.first() else { return };
+        let path = split_parent(&first.path).0;
+        let mut parent = match Parent::open(&self.place.tree, path) {
+            Ok(parent) => parent,
+            // It is gone, and what was in it with it.
+            Err(Errno::NOENT) => return,
+            Err(errno) => return done.fail(|| self.problem("open the directory", path, errno)),
+        };
+        for extra in siblings {
+            match self.remove_one(&mut parent, extra) {
+                Ok(true) => {
+                    done.deleted += 1;
+                    done.deleted_bytes += extra.size;
+                }
+                Ok(false) => {}
+                Err(Failed::Changed) => done.fail(|| {
+                    let path = display_path(&join_path(&self.place.path, &extra.path));
+                    format!("{path} has changed since it was listed, so it stays")
+                }),
+                Err(Failed::System(errno)) => done.fail(|| self.problem("delete", &extra.path, errno)),
+            }
+        }
+        if let Err(errno) = parent.put_back() {
+            done.fail(|| self.problem("put the times back of", path, errno));
+        }
+    }
+
+    /// Deletes an entry; whether it did. One that is gone is none, and a directory with something in it stays.
+    fn remove_one(&self, parent: &mut Parent, extra: &Extra) -> Result<bool, Failed> {
+        let name = split_parent(&extra.path).1;
+        let stat = match rustix::fs::statat(&parent.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT) => return Ok(false),
+            Err(errno) => return Err(errno.into()),
+        };
+        // Deleting what is in a directory changes its time.
+        let is_same_content = extra.kind != Kind::File
+            || (u64::try_from(stat.st_size), modified_time(&stat)) == (Ok(extra.size), extra.modified);
+        if Kind::from_mode(stat.st_mode) != extra.kind || !is_same_content {
+            return Err(Failed::Changed);
+        }
+        match (extra.kind, &self.trash) {
+            (Kind::Directory, trash) => {
+                if let Some(trash) = trash {
+                    self.keep_directory(&join_path(trash, &extra.path), &stat, extra)?;
+                }
+                match parent.within(|parent| rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)) {
+                    Ok(()) => Ok(true),
+                    Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(false),
+                    Err(errno) => Err(errno.into()),
+                }
+            }
+            (Kind::File | Kind::Other, None) => {
+                parent.within(|parent| rustix::fs::unlinkat(parent, name, AtFlags::empty()))?;
+                Ok(true)
+            }
+            (Kind::File | Kind::Other, Some(trash)) => {
+                self.move_to_trash(parent, name, &join_path(trash, &extra.path))?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// A directory in the trash with the mode and time that the one which goes was listed with.
+    fn keep_directory(&self, path: &[u8], stat: &Stat, extra: &Extra) -> Result<(), Errno> {
+        let kept = self.place.tree.create_dir(path)?;
+        rustix::fs::fchmod(&kept, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
+        rustix::fs::futimens(&kept, &modified_at(extra.modified))
+    }
+
+    fn move_to_trash(&self, parent: &mut Parent, name: &[u8], path: &[u8]) -> Result<(), Errno> {
+        let (trash, kept_name) = self.place.tree.create_parent(path)?;
+        for number in 0..TRASH_NAMES_MAX {
+            let free = match number {
+                0 => kept_name.to_vec(),
+                number => [kept_name, format!(".~{number}~").as_bytes()].concat(),
+            };
+            let moved = parent.within(|parent| {
+                rustix::fs::renameat_with(parent, name, &trash, free.as_slice(), RenameFlags::NOREPLACE)
+            });
+            match moved {
+                Err(Errno::EXIST) => {}
+                other => return other,
+            }
+        }
+        Err(Errno::EXIST)
+    }
+
+    fn problem(&self, action: &str, path: &[u8], errno: Errno) -> String {
+        let path = display_path(&join_path(&self.place.path, path));
+        format!("cannot {action} {path}: {}", errno_words(errno))
+    }
+}
+
+/// Why an entry stays.
+enum Failed {
+    Changed,
+    System(Errno),
+}
+
+impl From<Errno> for Failed {
+    fn from(errno: Errno) -> Self {
+        Self::System(errno)
+    }
+}
+
+impl Parent {
+    fn open(tree: &Tree, path: &[u8]) -> Result<Self, Errno> {
+        let handle = tree.open_dir(path)?;
+        let stat = rustix::fs::fstat(&*handle)?;
+        Ok(Self { handle, stat, is_opened_up: false })
+    }
+
+    /// Does something in the directory, which is made writable for that if its mode forbids it.
+    fn within(&mut self, act: impl Fn(&OwnedFd) -> Result<(), Errno>) -> Result<(), Errno> {
+        match act(&self.handle) {
+            Err(Errno::ACCESS) if !self.is_opened_up => {
+                grant_owner_access(&self.handle)?;
+                self.is_opened_up = true;
+                act(&self.handle)
+            }
+            other => other,
+        }
+    }
+
+    /// Gives the directory its mode and times back, and syncs what was deleted in it.
+    fn put_back(self) -> Result<(), Errno> {
+        let done = || {
+            if self.is_opened_up {
+                rustix::fs::fchmod(&*self.handle, Mode::from_raw_mode(self.stat.st_mode & 0o7777))?;
+            }
+            rustix::fs::futimens(&*self.handle, &modified_at(modified_time(&self.stat)))?;
+            rustix::fs::fsync(&*self.handle)
+        };
+        // One that was passed through only cannot have been written to.
+        match done() {
+            Err(Errno::BADF) => Ok(()),
+            other => other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::time::{Duration, SystemTime};
+
+    use cap_std::ambient_authority;
+    use cap_std::fs::Dir;
+    use orbit_shared::time::WallTime;
+
+    use super::*;
+
+    struct Target {
+        directory: tempfile::TempDir,
+    }
+
+    impl Target {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            fs::create_dir_all(directory.path().join("old/deep")).unwrap();
+            fs::write(directory.path().join("old/deep/file"), b"12345").unwrap();
+            symlink("nowhere", directory.path().join("old/link")).unwrap();
+            fs::write(directory.path().join("kept"), b"kept").unwrap();
+            Self { directory }
+        }
+
+        fn path(&self, path: &str) -> std::path::PathBuf {
+            self.directory.path().join(path)
+        }
+
+        fn extra(&self, path: &str) -> Extra {
+            let stat = rustix::fs::lstat(self.path(path)).unwrap();
+            Extra {
+                path: path.as_bytes().to_vec(),
+                kind: Kind::from_mode(stat.st_mode),
+                size: if Kind::from_mode(stat.st_mode) == Kind::File { stat.st_size as u64 } else { 0 },
+                modified: modified_time(&stat),
+            }
+        }
+
+        fn remove(&self, trash: Option<&str>, extras: &[Extra]) -> Done {
+            let base = Dir::open_ambient_dir(self.directory.path(), ambient_authority()).unwrap();
+            let place =
+                Place { tree: Tree::new(base), single: None, path: b"/t".to_vec(), is_created: false };
+            Remover { place, trash: trash.map(|trash| trash.as_bytes().to_vec()) }.remove_now(extras)
+        }
+
+        /// All of `old`, what is in a directory before it.
+        fn old(&self) -> Vec<Extra> {
+            ["old/link", "old/deep/file", "old/deep", "old"].map(|path| self.extra(path)).to_vec()
+        }
+    }
+
+    fn long_ago() -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000)
+    }
+
+    #[test]
+    fn a_tree_goes_and_the_directory_above_it_keeps_its_time() {
+        let target = Target::new();
+        let all = target.old();
+        fs::File::open(target.directory.path()).unwrap().set_modified(long_ago()).unwrap();
+        let done = target.remove(None, &all);
+        assert_eq!(done, Done { deleted: 4, deleted_bytes: 5, failed: 0, problem: String::new() });
+        assert!(!target.path("old").exists() && target.path("kept").exists());
+        assert_eq!(fs::metadata(target.directory.path()).unwrap().modified().unwrap(), long_ago());
+        // What is gone already is no failure, and is not counted again.
+        assert_eq!(target.remove(None, &all), Done::default());
+    }
+
+    #[test]
+    fn the_trash_has_what_was_deleted_as_it_was() {
+        let target = Target::new();
+        fs::set_permissions(target.path("old/deep"), fs::Permissions::from_mode(0o750)).unwrap();
+        fs::File::open(target.path("old/deep")).unwrap().set_modified(long_ago()).unwrap();
+        let all = target.old();
+        assert_eq!(target.remove(Some(".trash/job-1"), &all).deleted, 4);
+        assert!(!target.path("old").exists());
+        let kept = target.path(".trash/job-1/old/deep");
+        assert_eq!(fs::read(kept.join("file")).unwrap(), b"12345");
+        let metadata = fs::metadata(&kept).unwrap();
+        assert_eq!(
+            (metadata.permissions().mode() & 0o777, metadata.modified().unwrap()),
+            (0o750, long_ago())
+        );
+        assert!(fs::read_link(target.path(".trash/job-1/old/link")).is_ok());
+        // The same name once more finds its place taken, and overwrites nothing.
+        fs::create_dir_all(target.path("old/deep")).unwrap();
+        fs::write(target.path("old/deep/file"), b"other").unwrap();
+        assert_eq!(target.remove(Some(".trash/job-1"), &[target.extra("old/deep/file")]).deleted, 1);
+        assert_eq!(fs::read(kept.join("file")).unwrap(), b"12345");
+        assert_eq!(fs::read(kept.join("file.~1~")).unwrap(), b"other");
+    }
+
+    #[test]
+    fn what_changed_since_it_was_listed_stays_and_so_does_what_is_around_it() {
+        let target = Target::new();
+        let all = target.old();
+        fs::write(target.path("old/deep/file"), b"something new").unwrap();
+        let done = target.remove(None, &all);
+        assert_eq!((done.deleted, done.failed), (1, 1), "{done:?}");
+        assert!(done.problem.contains("/t/old/deep/file has changed"), "{}", done.problem);
+        assert_eq!(fs::read(target.path("old/deep/file")).unwrap(), b"something new");
+        // A name that is another kind of thing now is not what was listed.
+        let was = Extra { kind: Kind::Directory, ..target.extra("kept") };
+        assert_eq!(target.remove(None, &[was]).failed, 1);
+        let was = Extra { modified: WallTime::UNIX_EPOCH, ..target.extra("kept") };
+        assert_eq!(target.remove(None, &[was]).failed, 1);
+        assert!(target.path("kept").exists());
+    }
+
+    #[test]
+    fn no_link_leads_out_of_the_destination() {
+        let target = Target::new();
+        let outside = tempfile::tempdir().unwrap();
+        fs::create_dir(outside.path().join("deep")).unwrap();
+        fs::write(outside.path().join("deep/file"), b"12345").unwrap();
+        let file = target.extra("old/deep/file");
+        fs::remove_dir_all(target.path("old")).unwrap();
+        symlink(outside.path(), target.path("old")).unwrap();
+        let done = target.remove(None, &[file]);
+        assert_eq!((done.deleted, done.failed), (0, 1), "{done:?}");
+        assert!(outside.path().join("deep/file").exists());
+    }
+}
