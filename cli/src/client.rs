@@ -10,6 +10,7 @@ use orbit_proto::v1::health_service_client::HealthServiceClient;
 use orbit_proto::v1::job_service_client::JobServiceClient;
 use orbit_proto::v1::penalty_service_client::PenaltyServiceClient;
 use orbit_proto::v1::provenance_service_client::ProvenanceServiceClient;
+use orbit_proto::v1::schedule_service_client::ScheduleServiceClient;
 use orbit_proto::v1::star_service_client::StarServiceClient;
 use orbit_proto::v1::vault_service_client::VaultServiceClient;
 use tonic::transport::{Channel, Endpoint};
@@ -66,6 +67,10 @@ impl Client {
     /// For what lists whole trees before it answers.
     pub(crate) fn patient_jobs(&self) -> JobServiceClient<Channel> {
         JobServiceClient::new(self.patient.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    }
+
+    pub(crate) fn schedules(&self) -> ScheduleServiceClient<Channel> {
+        ScheduleServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
     pub(crate) fn stars(&self) -> StarServiceClient<Channel> {

@@ -85,6 +85,7 @@ async fn run(command: Command, url: &str, output: Output) -> Result<Outcome, Cli
         Command::Man(args) => manual::pages(&args.directory, output),
         Command::Ping(args) => commands::ping(args.url.as_deref().unwrap_or(url), output).await,
         Command::Job(_)
+        | Command::Schedule(_)
         | Command::Star(_)
         | Command::Guard(_)
         | Command::Penalties(_)

@@ -13,6 +13,7 @@ use orbit_proto::v1::bulletin_service_client::BulletinServiceClient;
 use orbit_proto::v1::dead_letter_service_client::DeadLetterServiceClient;
 use orbit_proto::v1::job_service_client::JobServiceClient;
 use orbit_proto::v1::provenance_service_client::ProvenanceServiceClient;
+use orbit_proto::v1::schedule_service_client::ScheduleServiceClient;
 use orbit_proto::v1::star_service_client::StarServiceClient;
 use orbit_proto::v1::vault_service_client::VaultServiceClient;
 use rustix::thread::LinkNameSpaceType;
@@ -59,6 +60,11 @@ impl Client {
     /// JobService.
     pub fn jobs(&self) -> JobServiceClient<Channel> {
         JobServiceClient::new(self.channel.clone())
+    }
+
+    /// ScheduleService.
+    pub fn schedules(&self) -> ScheduleServiceClient<Channel> {
+        ScheduleServiceClient::new(self.channel.clone())
     }
 
     /// StarService.

@@ -2,6 +2,7 @@
 
 mod job;
 mod records;
+mod schedule;
 mod star;
 mod vault;
 
@@ -18,6 +19,7 @@ pub(crate) use self::records::{
     BulletinCommand, BulletinsArgs, DeadLetterCommand, DeadLetterFilter, PenaltyCommand, PenaltyFilter,
     ProvenanceArgs,
 };
+pub(crate) use self::schedule::{CreateScheduleArgs, PauseScheduleArgs, ScheduleCommand, ScheduleIdArgs};
 pub(crate) use self::star::{
     DrainArgs, GuardCommand, GuardLimitsArgs, ReasonArgs, ShutdownArgs, StarCommand, StarIdArgs,
 };
@@ -61,6 +63,9 @@ pub(crate) enum Command {
     /// Create, watch and steer jobs.
     #[command(subcommand)]
     Job(JobCommand),
+    /// Make jobs again and again, by the clock.
+    #[command(subcommand)]
+    Schedule(ScheduleCommand),
     /// Show and steer Stars.
     #[command(subcommand)]
     Star(StarCommand),

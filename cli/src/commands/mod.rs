@@ -12,6 +12,7 @@ mod penalties;
 mod ping;
 mod provenance;
 mod reconnect;
+mod schedule;
 mod star;
 mod status;
 mod top;
@@ -38,6 +39,7 @@ pub(crate) async fn run(command: Command, client: &Client, output: Output) -> Re
             unreachable!("these need no coordinator, bring their own, or may ask somebody else")
         }
         Command::Job(command) => Box::pin(job::run(command, client, output)).await,
+        Command::Schedule(command) => Box::pin(schedule::run(command, client, output)).await,
         Command::Star(command) => Box::pin(star::run(command, client, output)).await,
         Command::Guard(command) => guard::run(command, client, output).await,
         Command::Penalties(command) => penalties::run(command, client, output).await,

@@ -12,6 +12,7 @@ use super::catalogue::SnapshotRecord;
 use super::event::DeadItem;
 use super::job::JobRecord;
 use super::lane::QueueKey;
+use super::schedules::ScheduleRecord;
 use super::star::StarRecord;
 
 /// How an item ended.
@@ -128,6 +129,10 @@ pub enum Change {
     PutSnapshot(Box<SnapshotRecord>),
     /// A snapshot is forgotten.
     RemoveSnapshot(SnapshotId),
+    /// A schedule is new or its record is different.
+    PutSchedule(Box<ScheduleRecord>),
+    /// A schedule is forgotten.
+    RemoveSchedule(u64),
     /// The next number of each kind.
     PutCounters(Counters),
     /// The number of the last event in the provenance log.
@@ -147,11 +152,19 @@ pub struct Counters {
     pub dead_letter: u64,
     /// Next bulletin.
     pub bulletin: u64,
+    /// Next schedule.
+    #[serde(default = "first")]
+    pub schedule: u64,
+}
+
+/// The number of a kind of which there was none.
+fn first() -> u64 {
+    1
 }
 
 impl Default for Counters {
     fn default() -> Self {
-        Self { job: 1, assignment: 1, scan: 1, dead_letter: 1, bulletin: 1 }
+        Self { job: 1, assignment: 1, scan: 1, dead_letter: 1, bulletin: 1, schedule: first() }
     }
 }
 
@@ -172,6 +185,8 @@ pub struct Recovered {
     pub bulletins: Vec<Bulletin>,
     /// The catalogue of snapshots.
     pub snapshots: Vec<SnapshotRecord>,
+    /// All schedules.
+    pub schedules: Vec<ScheduleRecord>,
     /// The next numbers.
     pub counters: Counters,
     /// The number of the last event whose turn was committed; `None` if there was none.

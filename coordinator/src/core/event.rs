@@ -13,6 +13,7 @@ use super::job::JobSpec;
 use super::lane::QueueKey;
 use super::plans::Planned;
 use super::refusal::{Refusal, Violation};
+use super::schedules::ScheduleTimes;
 
 /// Names one session for the driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -95,6 +96,41 @@ pub enum Command {
         request_id: String,
         /// What was found wrong with the request before it came here.
         violations: Vec<Violation>,
+    },
+    /// A new schedule.
+    CreateSchedule {
+        /// What each job is to do.
+        spec: Box<JobSpec>,
+        /// When.
+        times: ScheduleTimes,
+        /// The caller's name for the request.
+        request_id: String,
+        /// What was found wrong with the request before it came here.
+        violations: Vec<Violation>,
+    },
+    /// Make no more jobs of a schedule.
+    PauseSchedule {
+        /// Which.
+        schedule: u64,
+        /// Why.
+        reason: String,
+    },
+    /// Make jobs of a schedule again.
+    ResumeSchedule {
+        /// Which.
+        schedule: u64,
+    },
+    /// Make one job of a schedule now.
+    RunSchedule {
+        /// Which.
+        schedule: u64,
+        /// The caller's name for the request.
+        request_id: String,
+    },
+    /// Forget a schedule.
+    DeleteSchedule {
+        /// Which.
+        schedule: u64,
     },
     /// Stop dispatching a job.
     PauseJob {
@@ -200,6 +236,8 @@ pub enum Answer {
     Job(JobId),
     /// It concerns this Star.
     Star(StarId),
+    /// It concerns this schedule.
+    Schedule(u64),
     /// It changed so many things.
     Count(u64),
     /// This is what a job would do.

@@ -18,6 +18,10 @@ pub const GLOBS_MAX: usize = 1000;
 pub const TRASH_NAME_BYTES_MAX: usize = 128;
 /// Times of the day with a bandwidth of their own in one job.
 pub const BANDWIDTH_WINDOWS_MAX: usize = 48;
+/// Schedules.
+pub const SCHEDULES_MAX: usize = 1000;
+/// Times of the day of one schedule.
+pub const DAILY_TIMES_MAX: usize = 48;
 /// Length of one glob, of a path in a specification, and of a reason, in bytes.
 pub const TEXT_BYTES_MAX: usize = 4096;
 /// Length of a request id, in bytes.

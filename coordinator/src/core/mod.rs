@@ -32,6 +32,7 @@ mod rate;
 mod recover;
 mod refusal;
 mod scans;
+mod schedules;
 mod seals;
 mod settle;
 mod space;
@@ -72,6 +73,7 @@ pub use notices::{COORDINATOR, ItemNote, Noted, Way, display_location};
 pub use plans::{Planned, PlannedPlace};
 pub use rate::{BandwidthWindow, DAY_MINUTES};
 pub use refusal::{Refusal, Violation};
+pub use schedules::{ScheduleRecord, ScheduleTimes};
 pub use star::{Liveness, Star, StarRecord, TimedSample};
 pub use sweeps::{MirrorPolicy, SweepRecord};
 pub use totals::Totals;
@@ -81,6 +83,7 @@ pub use yields::YieldPlace;
 use catalogue::Catalogued;
 use heals::Healing;
 use plans::Plan;
+use schedules::Schedules;
 use vaults::Ask;
 
 /// How the core behaves.
@@ -143,6 +146,8 @@ pub struct Core {
     yields: BTreeMap<YieldPlace, StarYield<ItemId>>,
     /// The catalogue of snapshots, those of Stars that are away among them.
     snapshots: BTreeMap<SnapshotId, Catalogued>,
+    /// What becomes jobs at its times.
+    schedules: Schedules,
     /// Calls of vaults that have no answer yet, and the number of the last one.
     asks: BTreeMap<u64, Ask>,
     next_ask: u64,
@@ -196,6 +201,7 @@ impl Core {
         self.ask_for_sweeps(now, fx);
         self.finish_plans(now, fx);
         self.end_finished_jobs(now, fx);
+        self.run_due_schedules(now, fx);
         self.start_scans(now, fx);
         self.follow_bandwidth_windows(now);
         self.dispatch(now, fx);
@@ -212,7 +218,9 @@ impl Core {
         let stalls = self.next_stall_deadline();
         let (asks, seals) = (self.next_ask_deadline(), self.next_seal_deadline(now.monotonic));
         let (sweeps, plans) = (self.next_sweep_deadline(now.monotonic), self.next_plan_deadline());
-        self.wake_at = [stars, jobs, yields, stalls, asks, seals, sweeps, plans].into_iter().flatten().min();
+        let schedules = self.next_schedule_deadline(now);
+        self.wake_at =
+            [stars, jobs, yields, stalls, asks, seals, sweeps, plans, schedules].into_iter().flatten().min();
         self.wake_at
     }
 
@@ -253,6 +261,13 @@ impl Core {
             Command::CreateJob { spec, request_id, violations } => {
                 self.create_job(now, *spec, request_id, violations, fx)
             }
+            Command::CreateSchedule { spec, times, request_id, violations } => {
+                self.create_schedule(now, (*spec, times), request_id, violations, fx)
+            }
+            Command::PauseSchedule { schedule, reason } => self.pause_schedule(schedule, &reason, fx),
+            Command::ResumeSchedule { schedule } => self.resume_schedule(now, schedule, fx),
+            Command::RunSchedule { schedule, request_id } => self.run_schedule(now, schedule, request_id, fx),
+            Command::DeleteSchedule { schedule } => self.delete_schedule(schedule, fx),
             Command::PauseJob { job, reason } => self.pause_job(job, &reason, fx),
             Command::ResumeJob { job } => self.resume_job(now, job, fx),
             Command::CancelJob { job, reason } => self.cancel_job(now, job, &reason, fx),

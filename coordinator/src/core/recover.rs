@@ -52,6 +52,7 @@ impl Core {
             dead_entries,
             yields: BTreeMap::new(),
             snapshots: BTreeMap::new(),
+            schedules: recovered.schedules.into_iter().map(|record| (record.id, record)).collect(),
             asks: BTreeMap::new(),
             next_ask: 0,
             heals: BTreeMap::new(),

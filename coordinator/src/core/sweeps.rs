@@ -112,9 +112,12 @@ impl JobRecord {
             );
             (JobState::PartiallyCompleted, text)
         } else {
-            let text = format!(
-                "every item is at its destination; {deleted} entries that the source has not were deleted"
-            );
+            let text = match deleted {
+                0 => "every item is at its destination, and nothing else is".to_owned(),
+                _ => format!(
+                    "every item is at its destination; {deleted} entries that the source has not were deleted"
+                ),
+            };
             (JobState::Completed, text)
         })
     }
@@ -283,6 +286,9 @@ impl Core {
         sweeps.resize(sweeps.len().max(destination as usize + 1), None);
         sweeps[destination as usize] = Some(record);
         job.is_dirty = true;
+        if (info.extra, info.failed) == (0, 0) {
+            return;
+        }
         let message = format!("job {id}: {message}");
         self.post(now, fx, (severity, place.star_id.as_str(), "mirror"), Some(id), &message);
     }

@@ -89,9 +89,12 @@ impl Inbox {
         self.send(Request::Plan { spec: Box::new(spec), violations, answer }).await?;
         match answered.await.map_err(|_| stopping())?? {
             Answer::Plan(planned) => Ok(*planned),
-            Answer::Job(_) | Answer::Star(_) | Answer::Count(_) | Answer::Vault(_) | Answer::Done => {
-                Err(stopping())
-            }
+            Answer::Job(_)
+            | Answer::Star(_)
+            | Answer::Schedule(_)
+            | Answer::Count(_)
+            | Answer::Vault(_)
+            | Answer::Done => Err(stopping()),
         }
     }
 
@@ -101,9 +104,12 @@ impl Inbox {
         self.send(Request::Vault { star, call, answer }).await?;
         match answered.await.map_err(|_| stopping())?? {
             Answer::Vault(reply) => Ok(*reply),
-            Answer::Job(_) | Answer::Star(_) | Answer::Count(_) | Answer::Plan(_) | Answer::Done => {
-                Err(stopping())
-            }
+            Answer::Job(_)
+            | Answer::Star(_)
+            | Answer::Schedule(_)
+            | Answer::Count(_)
+            | Answer::Plan(_)
+            | Answer::Done => Err(stopping()),
         }
     }
 

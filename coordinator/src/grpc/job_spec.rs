@@ -50,10 +50,9 @@ pub(super) fn to_wire(spec: JobSpec) -> v1::JobSpec {
 }
 
 fn window(window: BandwidthWindow) -> v1::BandwidthWindow {
-    let clock = |minute: u16| format!("{:02}:{:02}", minute / 60, minute % 60);
     v1::BandwidthWindow {
-        start: clock(window.start_minute),
-        end: clock(window.end_minute),
+        start: clock_text(window.start_minute),
+        end: clock_text(window.end_minute),
         max_bytes_per_second: i64::try_from(window.max_bytes_per_second).unwrap_or(i64::MAX),
     }
 }
@@ -279,8 +278,13 @@ fn read_window(
     Some(BandwidthWindow { start_minute: start_minute?, end_minute: end_minute?, max_bytes_per_second })
 }
 
+/// Minutes of the day as `HH:MM`.
+pub(super) fn clock_text(minute: u16) -> String {
+    format!("{:02}:{:02}", minute / 60, minute % 60)
+}
+
 /// A time of the day in minutes.
-fn clock(text: &str) -> Option<u16> {
+pub(super) fn clock(text: &str) -> Option<u16> {
     let (hour, minute) = text.split_once(':')?;
     let is_number = |part: &str| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_digit());
     if !is_number(hour) || !is_number(minute) {

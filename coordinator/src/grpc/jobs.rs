@@ -29,12 +29,15 @@ impl Faces {
         view.map(convert::job).ok_or_else(|| no_job(id))
     }
 
-    async fn job_command(&self, command: Command) -> Result<v1::Job, Status> {
+    pub(super) async fn job_command(&self, command: Command) -> Result<v1::Job, Status> {
         match self.inbox.command(command).await.map_err(refused)? {
             Answer::Job(id) => self.one_job(id).await,
-            Answer::Star(_) | Answer::Count(_) | Answer::Plan(_) | Answer::Vault(_) | Answer::Done => {
-                Err(no_job(JobId(0)))
-            }
+            Answer::Star(_)
+            | Answer::Schedule(_)
+            | Answer::Count(_)
+            | Answer::Plan(_)
+            | Answer::Vault(_)
+            | Answer::Done => Err(no_job(JobId(0))),
         }
     }
 

@@ -16,6 +16,7 @@ mod penalties;
 mod plans;
 mod provenance;
 mod prune;
+mod schedules;
 mod sessions;
 mod stars;
 pub(crate) mod status;
@@ -34,6 +35,7 @@ use orbit_proto::v1::health_service_server::HealthServiceServer;
 use orbit_proto::v1::job_service_server::JobServiceServer;
 use orbit_proto::v1::penalty_service_server::PenaltyServiceServer;
 use orbit_proto::v1::provenance_service_server::ProvenanceServiceServer;
+use orbit_proto::v1::schedule_service_server::ScheduleServiceServer;
 use orbit_proto::v1::session_service_server::SessionServiceServer;
 use orbit_proto::v1::star_service_server::StarServiceServer;
 use orbit_proto::v1::vault_service_server::VaultServiceServer;
@@ -113,6 +115,7 @@ pub(crate) async fn routes(faces: &Faces) -> Result<Routes, ServeError> {
     }
     serve!(
         JobServiceServer,
+        ScheduleServiceServer,
         StarServiceServer,
         BackpressureServiceServer,
         PenaltyServiceServer,

@@ -25,6 +25,7 @@ pub(super) const ASSIGNMENTS: TableDefinition<u64, &[u8]> = TableDefinition::new
 pub(super) const STARS: TableDefinition<&str, &[u8]> = TableDefinition::new("stars");
 pub(super) const BULLETINS: TableDefinition<u64, &[u8]> = TableDefinition::new("bulletins");
 pub(super) const SNAPSHOTS: TableDefinition<[u8; 16], &[u8]> = TableDefinition::new("snapshots");
+pub(super) const SCHEDULES: TableDefinition<u64, &[u8]> = TableDefinition::new("schedules");
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 
 /// What an error of a transaction says it could not be.
@@ -138,6 +139,7 @@ impl EmbeddedStore {
             at!(doing, transaction.open_table(STARS))?;
             at!(doing, transaction.open_table(BULLETINS))?;
             at!(doing, transaction.open_table(SNAPSHOTS))?;
+            at!(doing, transaction.open_table(SCHEDULES))?;
         }
         at!(doing, transaction.commit())
     }
@@ -196,6 +198,7 @@ impl Store for EmbeddedStore {
         recovered.dead_letters = all!(DEAD_LETTERS, "dead_letters");
         recovered.bulletins = all!(BULLETINS, "bulletins");
         recovered.snapshots = all!(SNAPSHOTS, "snapshots");
+        recovered.schedules = all!(SCHEDULES, "schedules");
         let assignments: Vec<AssignmentRecord> = all!(ASSIGNMENTS, "assignments");
         let penalties = at!(doing, transaction.open_table(PENALTIES))?;
         for row in at!(doing, penalties.iter())? {
@@ -379,6 +382,11 @@ fn apply(transaction: &WriteTransaction, changes: &[Change]) -> Result<(), redb:
                 drop(snapshots.insert(record.info.id.0, encode(record).as_slice())?);
             }
             Change::RemoveSnapshot(id) => drop(transaction.open_table(SNAPSHOTS)?.remove(id.0)?),
+            Change::PutSchedule(record) => {
+                let mut schedules = transaction.open_table(SCHEDULES)?;
+                drop(schedules.insert(record.id, encode(record).as_slice())?);
+            }
+            Change::RemoveSchedule(id) => drop(transaction.open_table(SCHEDULES)?.remove(*id)?),
             Change::PutCounters(counters) => {
                 let mut meta = transaction.open_table(META)?;
                 drop(meta.insert(COUNTERS_KEY, encode(counters).as_slice())?);

@@ -13,7 +13,7 @@ use super::codec::{decode, encode};
 use super::{EmbeddedStore, Store, StoreError};
 use crate::core::{
     AssignmentRecord, Change, Counters, DeadItem, ItemEnd, ItemEndRecord, JobRecord, JobSpec, Location,
-    PenalizedRecord, ScanRecord, StarRecord, Tally,
+    PenalizedRecord, ScanRecord, ScheduleRecord, ScheduleTimes, StarRecord, Tally,
 };
 
 const JOB: JobId = JobId(7);
@@ -105,6 +105,28 @@ fn everything_committed_is_there_after_the_store_is_opened_again() {
     assert_eq!(recovered.assignments, [(left, vec![entry("c")])], "without the item that has ended");
     assert_eq!(store.item(item(0, 2)).expect("reads").and_then(|item| item.end), Some(end));
     assert_eq!(store.item(item(0, 3)).expect("reads"), None);
+}
+
+fn schedule() -> ScheduleRecord {
+    ScheduleRecord {
+        id: 3,
+        spec: job().spec,
+        times: ScheduleTimes::Daily(vec![90, 120]),
+        request_id: "nightly".to_owned(),
+        create_time: WallTime::UNIX_EPOCH,
+        next_time: WallTime { seconds: 5400, nanos: 0 },
+        last_job: Some(JOB),
+        pause: None,
+        problem: String::new(),
+    }
+}
+
+/// Counters as they were written before there were schedules.
+#[test]
+fn counters_of_an_earlier_build_are_read() {
+    let earlier = encode(&(7_u64, 1_u64, 2_u64, 3_u64, 4_u64));
+    let counters: Counters = decode("meta", &earlier).expect("decodes");
+    assert_eq!((counters.job, counters.bulletin, counters.schedule), (7, 4, 1));
 }
 
 #[test]
@@ -212,13 +234,16 @@ fn a_copy_shows_one_moment_and_opens_as_a_store() {
     let directory = tempfile::tempdir().expect("a directory");
     let store = EmbeddedStore::open(&directory.path().join("store")).expect("opens");
     store.commit(&filled()).expect("commits");
-    store.commit(&[Change::PutLastEvent(12)]).expect("commits");
+    store.commit(&[Change::PutLastEvent(12), Change::PutSchedule(Box::new(schedule()))]).expect("commits");
     let copy = directory.path().join("copy");
     store.copy_to(&copy).expect("copies while it is open");
     store.commit(&[Change::ForgetJob(JOB)]).expect("commits");
     let copy = EmbeddedStore::open(&copy).expect("opens the copy");
     let recovered = copy.recover().expect("recovers");
     assert_eq!((recovered.jobs.len(), recovered.last_event), (1, Some(12)));
+    assert_eq!(recovered.schedules, [schedule()]);
+    store.commit(&[Change::RemoveSchedule(3)]).expect("commits");
+    assert!(store.recover().expect("recovers").schedules.is_empty());
     assert_eq!(copy.queue_page(JOB, 0, b"", 9).expect("reads").items.len(), 3);
     assert!(store.recover().expect("recovers").jobs.is_empty());
 }

@@ -11,6 +11,7 @@ mod guards;
 mod mirror;
 mod plans;
 mod refusals;
+mod schedules;
 mod settings;
 mod telemetry;
 mod three_processes;

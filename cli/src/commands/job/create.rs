@@ -75,7 +75,7 @@ pub(crate) fn spec(
 }
 
 /// What a command line asks for.
-pub(super) fn spec_of(args: SpecArgs) -> Result<JobSpec, CliError> {
+pub(crate) fn spec_of(args: SpecArgs) -> Result<JobSpec, CliError> {
     let spec = spec(args.source, args.destinations, args.selection, args.mirror)?;
     Ok(JobSpec {
         layout: args.layout.unwrap_or(spec.layout),

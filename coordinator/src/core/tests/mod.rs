@@ -6,6 +6,7 @@ mod grid;
 mod jobs;
 mod plans;
 mod recovery;
+mod schedules;
 mod seeded;
 mod space;
 mod stalls;

@@ -25,7 +25,7 @@ use uuid::Uuid;
 use crate::core::{
     Action, Answer, AssignmentRecord, Change, CloseReason, Command, Core, CoreConfig, Counters, DeadItem,
     Effects, Event, ItemEnd, ItemEndRecord, JobRecord, JobSpec, JobView, Location, Noted, PenalizedRecord,
-    QueueKey, Recovered, Refusal, ReplyId, SessionId, SnapshotRecord, StarRecord,
+    QueueKey, Recovered, Refusal, ReplyId, ScheduleRecord, SessionId, SnapshotRecord, StarRecord,
 };
 
 /// What a store would hold.
@@ -41,6 +41,7 @@ pub(super) struct FakeStore {
     pub(super) stars: BTreeMap<StarId, StarRecord>,
     pub(super) bulletins: BTreeMap<u64, orbit_shared::bulletin::Bulletin>,
     pub(super) snapshots: BTreeMap<SnapshotId, SnapshotRecord>,
+    pub(super) schedules: BTreeMap<u64, ScheduleRecord>,
     pub(super) counters: Counters,
 }
 
@@ -83,6 +84,8 @@ impl FakeStore {
             Change::RemoveBulletin(id) => drop(self.bulletins.remove(&id)),
             Change::PutSnapshot(record) => drop(self.snapshots.insert(record.info.id, *record)),
             Change::RemoveSnapshot(id) => drop(self.snapshots.remove(&id)),
+            Change::PutSchedule(record) => drop(self.schedules.insert(record.id, *record)),
+            Change::RemoveSchedule(id) => drop(self.schedules.remove(&id)),
             Change::PutCounters(counters) => self.counters = counters,
             Change::PutLastEvent(_) => unreachable!("the driver adds it, not the core"),
         }
@@ -121,6 +124,7 @@ impl FakeStore {
             dead_letters: self.dead_letters.values().cloned().collect(),
             bulletins: self.bulletins.values().cloned().collect(),
             snapshots: self.snapshots.values().cloned().collect(),
+            schedules: self.schedules.values().cloned().collect(),
             counters: self.counters,
             last_event: None,
         }

@@ -1,0 +1,301 @@
+//! Schedules: specifications that become jobs again and again, by the coordinator's wall clock.
+//!
+//! The job of a time and the schedule's next time are made durable together, so no time makes two jobs, whatever crashes.
+//! Times that pass while a job of the schedule goes on are left out; times that passed while no coordinator ran are made
+//! good by one job.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use orbit_shared::bulletin::Severity;
+use orbit_shared::time::{Monotonic, Now, WallTime};
+use orbit_shared::words::JobId;
+use serde::{Deserialize, Serialize};
+
+use super::event::Answer;
+use super::job::JobSpec;
+use super::limits::{DAILY_TIMES_MAX, REQUEST_ID_BYTES_MAX, SCHEDULES_MAX};
+use super::rate::DAY_MINUTES;
+use super::refusal::{Refusal, Violation};
+use super::{COORDINATOR, Change, Core, Effects};
+
+/// The shortest and the longest time between two jobs of a schedule.
+const INTERVAL_MIN: Duration = Duration::from_secs(60);
+const INTERVAL_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+/// The wall clock is looked at at least so often while a schedule waits: somebody may have set it.
+const CLOCK_LOOK: Duration = Duration::from_secs(60);
+const DAY_SECONDS: i64 = 24 * 60 * 60;
+
+/// When jobs are made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ScheduleTimes {
+    /// At once, and then each time so much later.
+    Interval(Duration),
+    /// At these minutes of every day in UTC.
+    Daily(Vec<u16>),
+}
+
+impl ScheduleTimes {
+    /// The first time after `now`. An interval counts from the time before it, so that it does not drift.
+    fn next(&self, before: WallTime, now: WallTime) -> WallTime {
+        match self {
+            Self::Interval(interval) => {
+                let nanos = interval.as_nanos().max(1);
+                let periods = now.since(before).as_nanos() / nanos + 1;
+                let later = u64::try_from(nanos * periods).map_or(Duration::MAX, Duration::from_nanos);
+                before + later
+            }
+            Self::Daily(minutes) => {
+                let midnight = now.seconds - now.seconds.rem_euclid(DAY_SECONDS);
+                let of_day = |day: i64| {
+                    let at = move |minute: &u16| midnight + day * DAY_SECONDS + i64::from(*minute) * 60;
+                    minutes.iter().map(at)
+                };
+                let next = of_day(0).chain(of_day(1)).filter(|at| *at > now.seconds).min();
+                WallTime { seconds: next.unwrap_or(midnight + DAY_SECONDS), nanos: 0 }
+            }
+        }
+    }
+}
+
+/// A schedule.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ScheduleRecord {
+    /// Its number.
+    pub id: u64,
+    /// What each job is to do.
+    pub spec: JobSpec,
+    /// When.
+    pub times: ScheduleTimes,
+    /// The caller's name for the request; empty for none.
+    pub request_id: String,
+    /// When it was created.
+    pub create_time: WallTime,
+    /// When the next job is made, unless it is paused.
+    pub next_time: WallTime,
+    /// The job that was made last.
+    pub last_job: Option<JobId>,
+    /// Why it is paused, if it is.
+    pub pause: Option<String>,
+    /// Why no job was made at the last time; empty if one was.
+    pub problem: String,
+}
+
+/// All schedules, by their numbers.
+pub(super) type Schedules = BTreeMap<u64, ScheduleRecord>;
+
+impl Core {
+    /// Checks a specification whole and keeps it with its times.
+    pub(super) fn create_schedule(
+        &mut self,
+        now: Now,
+        (spec, times): (JobSpec, ScheduleTimes),
+        request_id: String,
+        mut violations: Vec<Violation>,
+        fx: &mut Effects,
+    ) -> Result<Answer, Refusal> {
+        let is_it = |record: &&ScheduleRecord| !request_id.is_empty() && record.request_id == request_id;
+        if let Some(record) = self.schedules.values().find(is_it) {
+            return Ok(Answer::Schedule(record.id));
+        }
+        self.validate_spec(&spec, &request_id, &mut violations);
+        check_times(&times, &mut violations);
+        if !violations.is_empty() {
+            return Err(Refusal::Invalid(violations));
+        }
+        if self.schedules.len() >= SCHEDULES_MAX {
+            let problem = format!("{SCHEDULES_MAX} schedules are there already; delete one");
+            return Err(Refusal::Full { problem, retry_after: INTERVAL_MIN });
+        }
+        let id = self.counters.schedule;
+        self.counters.schedule += 1;
+        self.is_counters_dirty = true;
+        let next_time = match times {
+            ScheduleTimes::Interval(_) => now.wall,
+            ScheduleTimes::Daily(_) => times.next(now.wall, now.wall),
+        };
+        let record = ScheduleRecord {
+            id,
+            spec,
+            times,
+            request_id,
+            create_time: now.wall,
+            next_time,
+            last_job: None,
+            pause: None,
+            problem: String::new(),
+        };
+        self.keep_schedule(record, fx);
+        Ok(Answer::Schedule(id))
+    }
+
+    /// Makes no more jobs of a schedule.
+    pub(super) fn pause_schedule(
+        &mut self,
+        id: u64,
+        reason: &str,
+        fx: &mut Effects,
+    ) -> Result<Answer, Refusal> {
+        let mut record = self.known_schedule(id)?;
+        record.pause = Some(if reason.is_empty() { "paused by an operator" } else { reason }.to_owned());
+        self.keep_schedule(record, fx);
+        Ok(Answer::Schedule(id))
+    }
+
+    /// Makes jobs again, from the next time on.
+    pub(super) fn resume_schedule(&mut self, now: Now, id: u64, fx: &mut Effects) -> Result<Answer, Refusal> {
+        let mut record = self.known_schedule(id)?;
+        if record.pause.take().is_some() && record.next_time <= now.wall {
+            record.next_time = record.times.next(record.next_time, now.wall);
+        }
+        self.keep_schedule(record, fx);
+        Ok(Answer::Schedule(id))
+    }
+
+    /// Makes one job of a schedule now.
+    pub(super) fn run_schedule(
+        &mut self,
+        now: Now,
+        id: u64,
+        request_id: String,
+        fx: &mut Effects,
+    ) -> Result<Answer, Refusal> {
+        if request_id.len() > REQUEST_ID_BYTES_MAX {
+            let problem = format!("is longer than {REQUEST_ID_BYTES_MAX} bytes");
+            return Err(Refusal::invalid("request_id", problem));
+        }
+        let mut record = self.known_schedule(id)?;
+        let answer = self.create_job(now, record.spec.clone(), request_id, Vec::new(), fx)?;
+        if let Answer::Job(job) = answer {
+            record.last_job = record.last_job.max(Some(job));
+            record.problem.clear();
+            self.keep_schedule(record, fx);
+        }
+        Ok(answer)
+    }
+
+    /// Forgets a schedule.
+    pub(super) fn delete_schedule(&mut self, id: u64, fx: &mut Effects) -> Result<Answer, Refusal> {
+        self.schedules.remove(&id).ok_or_else(|| no_schedule(id))?;
+        fx.changes.push(Change::RemoveSchedule(id));
+        Ok(Answer::Done)
+    }
+
+    /// Makes the jobs whose time has come.
+    pub(super) fn run_due_schedules(&mut self, now: Now, fx: &mut Effects) {
+        let is_due = |record: &&ScheduleRecord| record.pause.is_none() && record.next_time <= now.wall;
+        let due: Vec<ScheduleRecord> = self.schedules.values().filter(is_due).cloned().collect();
+        for mut record in due {
+            let id = record.id;
+            let going_on =
+                record.last_job.filter(|job| self.jobs.get(job).is_some_and(|job| job.live.is_some()));
+            let made = match going_on {
+                Some(job) => Err(format!("job {job} of it has not ended")),
+                None => match self.create_job(now, record.spec.clone(), String::new(), Vec::new(), fx) {
+                    Ok(Answer::Job(job)) => Ok(job),
+                    Ok(other) => Err(format!("the coordinator answers {other:?}")),
+                    Err(refusal) => Err(refusal.to_string()),
+                },
+            };
+            match made {
+                Ok(job) => {
+                    record.last_job = Some(job);
+                    record.problem.clear();
+                }
+                Err(problem) => {
+                    let severity = if going_on.is_some() { Severity::Warning } else { Severity::Error };
+                    let message = format!("schedule {id} has made no job at its time: {problem}");
+                    self.post(now, fx, (severity, COORDINATOR, "schedule"), going_on, &message);
+                    record.problem = format!("no job was made at its last time: {problem}");
+                }
+            }
+            record.next_time = record.times.next(record.next_time, now.wall);
+            self.keep_schedule(record, fx);
+        }
+    }
+
+    /// When the next job is made, as far as that can be told by a clock that somebody may set.
+    pub(super) fn next_schedule_deadline(&self, now: Now) -> Option<Monotonic> {
+        let waiting = self.schedules.values().filter(|record| record.pause.is_none());
+        let next = waiting.map(|record| record.next_time).min()?;
+        Some(now.monotonic + next.since(now.wall).min(CLOCK_LOOK))
+    }
+
+    /// All schedules behind one, in the order of their creation.
+    pub fn schedules(&self, after: u64) -> impl Iterator<Item = &ScheduleRecord> {
+        self.schedules.range(after.saturating_add(1)..).map(|(_, record)| record)
+    }
+
+    /// One schedule.
+    pub fn schedule_record(&self, id: u64) -> Result<&ScheduleRecord, Refusal> {
+        self.schedules.get(&id).ok_or_else(|| no_schedule(id))
+    }
+
+    fn known_schedule(&self, id: u64) -> Result<ScheduleRecord, Refusal> {
+        self.schedule_record(id).cloned()
+    }
+
+    fn keep_schedule(&mut self, record: ScheduleRecord, fx: &mut Effects) {
+        fx.changes.push(Change::PutSchedule(Box::new(record.clone())));
+        self.schedules.insert(record.id, record);
+    }
+}
+
+fn no_schedule(id: u64) -> Refusal {
+    Refusal::NotFound { what: format!("schedule {id}; ListSchedules shows those there are") }
+}
+
+fn check_times(times: &ScheduleTimes, violations: &mut Vec<Violation>) {
+    let mut add = |field: &str, problem: String| {
+        if !violations.iter().any(|violation| violation.field.starts_with("times")) {
+            violations.push(Violation::new(field, problem));
+        }
+    };
+    match times {
+        ScheduleTimes::Interval(interval) => {
+            if !(INTERVAL_MIN..=INTERVAL_MAX).contains(interval) {
+                let problem = format!("is {interval:?}, must be one minute to 366 days");
+                add("times.interval", problem);
+            }
+        }
+        ScheduleTimes::Daily(minutes) => {
+            if minutes.is_empty() || minutes.len() > DAILY_TIMES_MAX {
+                add(
+                    "times.daily_times",
+                    format!("has {} times, 1 to {DAILY_TIMES_MAX} are possible", minutes.len()),
+                );
+            }
+            if minutes.iter().any(|minute| *minute >= DAY_MINUTES) {
+                add("times.daily_times", "has a time that no day has".to_owned());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> WallTime {
+        WallTime { seconds, nanos: 0 }
+    }
+
+    #[test]
+    fn an_interval_keeps_its_beat_and_leaves_out_what_has_passed() {
+        let times = ScheduleTimes::Interval(Duration::from_secs(100));
+        assert_eq!(times.next(at(1000), at(1000)), at(1100));
+        assert_eq!(times.next(at(1000), at(1099)), at(1100));
+        assert_eq!(times.next(at(1000), at(1100)), at(1200));
+        assert_eq!(times.next(at(1000), at(5055)), at(5100));
+        assert_eq!(times.next(at(1000), at(900)), at(1100), "a clock that was set back");
+    }
+
+    #[test]
+    fn times_of_the_day_come_every_day() {
+        let times = ScheduleTimes::Daily(vec![60, 1439]);
+        let day = 20_000 * DAY_SECONDS;
+        assert_eq!(times.next(at(0), at(day)), at(day + 3600));
+        assert_eq!(times.next(at(0), at(day + 3600)), at(day + 1439 * 60));
+        assert_eq!(times.next(at(0), at(day + 1439 * 60)), at(day + DAY_SECONDS + 3600));
+    }
+}

@@ -1,0 +1,158 @@
+//! Schedules make a job at each of their times, once, whatever crashes, and never two at a time.
+
+use std::time::Duration;
+
+use orbit_shared::words::JobId;
+
+use super::world::{World, spec};
+use crate::core::{Answer, Command, JobState, Refusal, ScheduleRecord, ScheduleTimes};
+
+const HOUR_MS: u64 = 3_600_000;
+
+impl World {
+    fn schedule(&mut self, times: ScheduleTimes) -> Result<u64, Refusal> {
+        let (spec, request_id) = (Box::new(spec("star-1", &["star-2"])), "nightly".to_owned());
+        let command = Command::CreateSchedule { spec, times, request_id, violations: Vec::new() };
+        match self.command(command)? {
+            Answer::Schedule(id) => Ok(id),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn known(&self, id: u64) -> ScheduleRecord {
+        let record = self.core.schedule_record(id).expect("it is known").clone();
+        assert_eq!(self.store.schedules.get(&id), Some(&record), "what is known is durable");
+        record
+    }
+
+    fn jobs_made(&self) -> usize {
+        self.store.jobs.len()
+    }
+
+    /// Moves both clocks, deadline by deadline, while both Stars stay in touch.
+    fn pass_time(&mut self, ms: u64) {
+        let end = self.now_ms + ms;
+        while self.now_ms < end {
+            let step = (end - self.now_ms).min(5_000);
+            self.now_ms += step;
+            for name in ["star-1", "star-2", "star-3"] {
+                self.heartbeat(name);
+            }
+            self.turn(vec![crate::core::Event::DeadlineReached]);
+        }
+    }
+}
+
+fn hourly() -> ScheduleTimes {
+    ScheduleTimes::Interval(Duration::from_secs(3600))
+}
+
+#[test]
+fn an_hourly_schedule_makes_a_job_at_once_and_then_every_hour() {
+    let mut world = World::of_three();
+    let id = world.schedule(hourly()).expect("it makes sense");
+    assert_eq!(world.schedule(hourly()).expect("the same request"), id);
+    assert_eq!(world.known(id).last_job, Some(JobId(1)));
+    world.settle();
+    assert_eq!(world.job(JobId(1)).record.state(), JobState::Completed);
+    world.pass_time(HOUR_MS - 10_000);
+    assert_eq!(world.jobs_made(), 1);
+    world.pass_time(10_000);
+    assert_eq!(world.jobs_made(), 2);
+    world.settle();
+    world.pass_time(HOUR_MS);
+    assert_eq!((world.jobs_made(), world.known(id).last_job), (3, Some(JobId(3))));
+    let at = world.core.next_deadline(world.now()).expect("there is a next time");
+    assert!(at > world.now().monotonic, "it does not spin");
+}
+
+#[test]
+fn while_a_job_goes_on_no_other_is_made_and_that_is_said() {
+    let mut world = World::of_three();
+    let id = world.schedule(hourly()).expect("it makes sense");
+    world.pass_time(2 * HOUR_MS);
+    assert_eq!(world.jobs_made(), 1, "nobody has worked on the first one");
+    assert!(world.known(id).problem.contains("job 1 of it has not ended"), "{}", world.known(id).problem);
+    let told = world.store.bulletins.values().filter(|bulletin| bulletin.category == "schedule").count();
+    assert!(told > 0);
+    world.settle();
+    world.pass_time(HOUR_MS);
+    assert_eq!(world.jobs_made(), 2);
+    assert_eq!(world.known(id).problem, "");
+}
+
+#[test]
+fn times_that_passed_while_no_coordinator_ran_are_made_good_by_one_job() {
+    let mut world = World::of_three();
+    let id = world.schedule(hourly()).expect("it makes sense");
+    world.settle();
+    world.now_ms += 5 * HOUR_MS + 1_000;
+    world.crash();
+    for name in ["star-1", "star-2", "star-3"] {
+        world.connect(name, 1, &[]);
+    }
+    assert_eq!(world.jobs_made(), 2);
+    world.settle();
+    world.crash();
+    world.connect("star-1", 1, &[]);
+    assert_eq!(world.jobs_made(), 2, "no time makes two jobs");
+    let next = world.known(id).next_time;
+    assert_eq!(next.since(world.known(id).create_time), Duration::from_secs(6 * 3600));
+}
+
+#[test]
+fn a_paused_schedule_makes_no_jobs_but_by_hand_and_goes_on_with_its_next_time() {
+    let mut world = World::of_three();
+    let id = world.schedule(hourly()).expect("it makes sense");
+    world.settle();
+    world.command(Command::PauseSchedule { schedule: id, reason: "swap".into() }).expect("it is known");
+    world.pass_time(3 * HOUR_MS);
+    assert_eq!(world.jobs_made(), 1);
+    let run = || Command::RunSchedule { schedule: id, request_id: "by hand".into() };
+    assert!(matches!(world.command(run()), Ok(Answer::Job(JobId(2)))));
+    assert!(matches!(world.command(run()), Ok(Answer::Job(JobId(2)))), "the same request, the same job");
+    world.settle();
+    world.command(Command::ResumeSchedule { schedule: id }).expect("it is known");
+    assert_eq!(world.jobs_made(), 2, "what passed meanwhile was not wanted");
+    world.pass_time(HOUR_MS);
+    assert_eq!(world.jobs_made(), 3);
+    world.command(Command::DeleteSchedule { schedule: id }).expect("it is known");
+    world.settle();
+    world.pass_time(2 * HOUR_MS);
+    assert_eq!(world.jobs_made(), 3);
+    assert!(matches!(world.core.schedule_record(id), Err(Refusal::NotFound { .. })));
+    assert!(world.store.schedules.is_empty());
+}
+
+#[test]
+fn a_job_that_cannot_be_made_is_said_and_tried_again_at_the_next_time() {
+    let mut world = World::of_three();
+    let id = world.schedule(hourly()).expect("it makes sense");
+    world.settle();
+    world.disconnect("star-2");
+    world.command(Command::RemoveStar { star: super::world::star_id("star-2") }).expect("it can be removed");
+    world.stars.remove("star-2");
+    world.now_ms += HOUR_MS;
+    world.turn(vec![crate::core::Event::DeadlineReached]);
+    assert_eq!(world.jobs_made(), 1);
+    assert!(world.known(id).problem.contains("star-2"), "{}", world.known(id).problem);
+    world.connect("star-1", 1, &[]);
+    world.connect("star-2", 1, &[]);
+    world.now_ms += HOUR_MS;
+    world.turn(vec![crate::core::Event::DeadlineReached]);
+    assert_eq!((world.jobs_made(), world.known(id).problem.as_str()), (2, ""));
+}
+
+#[test]
+fn times_that_make_no_sense_are_refused() {
+    for times in [
+        ScheduleTimes::Interval(Duration::from_secs(59)),
+        ScheduleTimes::Interval(Duration::from_secs(400 * 86_400)),
+        ScheduleTimes::Daily(Vec::new()),
+        ScheduleTimes::Daily(vec![1440]),
+    ] {
+        let refused = World::of_three().schedule(times).expect_err("it makes no sense");
+        let Refusal::Invalid(violations) = refused else { panic!("{refused}") };
+        assert!(violations[0].field.starts_with("times."), "{violations:?}");
+    }
+}
