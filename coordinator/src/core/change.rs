@@ -8,6 +8,7 @@ use orbit_shared::penalization::PenaltyRecord;
 use orbit_shared::words::{AssignmentId, ItemId, JobId, SnapshotId, StarId};
 use serde::{Deserialize, Serialize};
 
+use super::answered::AnswerRecord;
 use super::catalogue::SnapshotRecord;
 use super::event::DeadItem;
 use super::job::JobRecord;
@@ -128,6 +129,10 @@ pub enum Change {
     PutSnapshot(Box<SnapshotRecord>),
     /// A snapshot is forgotten.
     RemoveSnapshot(SnapshotId),
+    /// What a request came to is to be remembered.
+    PutAnswer(Box<AnswerRecord>),
+    /// An answer had to make room.
+    RemoveAnswer(u64),
     /// The next number of each kind.
     PutCounters(Counters),
     /// The number of the last event in the provenance log.
@@ -172,6 +177,8 @@ pub struct Recovered {
     pub bulletins: Vec<Bulletin>,
     /// The catalogue of snapshots.
     pub snapshots: Vec<SnapshotRecord>,
+    /// What requests came to.
+    pub answers: Vec<AnswerRecord>,
     /// The next numbers.
     pub counters: Counters,
     /// The number of the last event whose turn was committed; `None` if there was none.

@@ -98,6 +98,8 @@ impl Told {
                 | Change::RemoveBulletin(_)
                 | Change::PutSnapshot(_)
                 | Change::RemoveSnapshot(_)
+                | Change::PutAnswer(_)
+                | Change::RemoveAnswer(_)
                 | Change::PutCounters(_)
                 | Change::PutLastEvent(_) => {}
             }

@@ -25,6 +25,7 @@ pub(super) const ASSIGNMENTS: TableDefinition<u64, &[u8]> = TableDefinition::new
 pub(super) const STARS: TableDefinition<&str, &[u8]> = TableDefinition::new("stars");
 pub(super) const BULLETINS: TableDefinition<u64, &[u8]> = TableDefinition::new("bulletins");
 pub(super) const SNAPSHOTS: TableDefinition<[u8; 16], &[u8]> = TableDefinition::new("snapshots");
+pub(super) const ANSWERS: TableDefinition<u64, &[u8]> = TableDefinition::new("answers");
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 
 /// What an error of a transaction says it could not be.
@@ -138,6 +139,7 @@ impl EmbeddedStore {
             at!(doing, transaction.open_table(STARS))?;
             at!(doing, transaction.open_table(BULLETINS))?;
             at!(doing, transaction.open_table(SNAPSHOTS))?;
+            at!(doing, transaction.open_table(ANSWERS))?;
         }
         at!(doing, transaction.commit())
     }
@@ -196,6 +198,7 @@ impl Store for EmbeddedStore {
         recovered.dead_letters = all!(DEAD_LETTERS, "dead_letters");
         recovered.bulletins = all!(BULLETINS, "bulletins");
         recovered.snapshots = all!(SNAPSHOTS, "snapshots");
+        recovered.answers = all!(ANSWERS, "answers");
         let assignments: Vec<AssignmentRecord> = all!(ASSIGNMENTS, "assignments");
         let penalties = at!(doing, transaction.open_table(PENALTIES))?;
         for row in at!(doing, penalties.iter())? {
@@ -379,6 +382,11 @@ fn apply(transaction: &WriteTransaction, changes: &[Change]) -> Result<(), redb:
                 drop(snapshots.insert(record.info.id.0, encode(record).as_slice())?);
             }
             Change::RemoveSnapshot(id) => drop(transaction.open_table(SNAPSHOTS)?.remove(id.0)?),
+            Change::PutAnswer(record) => {
+                let mut answers = transaction.open_table(ANSWERS)?;
+                drop(answers.insert(record.number, encode(record).as_slice())?);
+            }
+            Change::RemoveAnswer(number) => drop(transaction.open_table(ANSWERS)?.remove(*number)?),
             Change::PutCounters(counters) => {
                 let mut meta = transaction.open_table(META)?;
                 drop(meta.insert(COUNTERS_KEY, encode(counters).as_slice())?);

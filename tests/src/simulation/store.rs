@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use orbit_coordinator::core::{
-    AssignmentRecord, Change, Counters, DeadItem, Event, ItemEnd, ItemEndRecord, JobRecord, PenalizedRecord,
-    QueueKey, Recovered, SnapshotRecord, StarRecord,
+    AnswerRecord, AssignmentRecord, Change, Counters, DeadItem, Event, ItemEnd, ItemEndRecord, JobRecord,
+    PenalizedRecord, QueueKey, Recovered, SnapshotRecord, StarRecord,
 };
 use orbit_shared::bulletin::Bulletin;
 use orbit_shared::entry::Entry;
@@ -37,6 +37,7 @@ pub struct StoreModel {
     bulletins: BTreeMap<u64, Bulletin>,
     /// The catalogue of snapshots.
     snapshots: BTreeMap<SnapshotId, SnapshotRecord>,
+    answers: BTreeMap<u64, AnswerRecord>,
     counters: Counters,
     last_event: Option<u64>,
     /// Jobs with changes that were not looked at.
@@ -131,6 +132,8 @@ impl StoreModel {
                 let before = self.snapshots.remove(&id);
                 assert!(before.is_some(), "what is forgotten was known: snapshot {id}");
             }
+            Change::PutAnswer(record) => drop(self.answers.insert(record.number, *record)),
+            Change::RemoveAnswer(number) => drop(self.answers.remove(&number)),
             Change::PutCounters(counters) => self.put_counters(counters),
             Change::PutLastEvent(number) => self.last_event = Some(number),
         }
@@ -310,6 +313,7 @@ impl StoreModel {
             dead_letters: self.dead_letters.values().cloned().collect(),
             bulletins: self.bulletins.values().cloned().collect(),
             snapshots: self.snapshots.values().cloned().collect(),
+            answers: self.answers.values().cloned().collect(),
             counters: self.counters,
             last_event: self.last_event,
         }

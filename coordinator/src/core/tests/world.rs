@@ -23,9 +23,9 @@ use orbit_shared::words::{AssignmentId, ItemId, JobId, SnapshotId, StarId};
 use uuid::Uuid;
 
 use crate::core::{
-    Action, Answer, AssignmentRecord, Change, CloseReason, Command, Core, CoreConfig, Counters, DeadItem,
-    Effects, Event, ItemEnd, ItemEndRecord, JobRecord, JobSpec, JobView, Location, Noted, PenalizedRecord,
-    QueueKey, Recovered, Refusal, ReplyId, SessionId, SnapshotRecord, StarRecord,
+    Action, Answer, AnswerRecord, AssignmentRecord, Change, CloseReason, Command, Core, CoreConfig, Counters,
+    DeadItem, Effects, Event, ItemEnd, ItemEndRecord, JobRecord, JobSpec, JobView, Location, Noted,
+    PenalizedRecord, QueueKey, Recovered, Refusal, ReplyId, SessionId, SnapshotRecord, StarRecord,
 };
 
 /// What a store would hold.
@@ -41,6 +41,7 @@ pub(super) struct FakeStore {
     pub(super) stars: BTreeMap<StarId, StarRecord>,
     pub(super) bulletins: BTreeMap<u64, orbit_shared::bulletin::Bulletin>,
     pub(super) snapshots: BTreeMap<SnapshotId, SnapshotRecord>,
+    pub(super) answers: BTreeMap<u64, AnswerRecord>,
     pub(super) counters: Counters,
 }
 
@@ -83,6 +84,8 @@ impl FakeStore {
             Change::RemoveBulletin(id) => drop(self.bulletins.remove(&id)),
             Change::PutSnapshot(record) => drop(self.snapshots.insert(record.info.id, *record)),
             Change::RemoveSnapshot(id) => drop(self.snapshots.remove(&id)),
+            Change::PutAnswer(record) => drop(self.answers.insert(record.number, *record)),
+            Change::RemoveAnswer(number) => drop(self.answers.remove(&number)),
             Change::PutCounters(counters) => self.counters = counters,
             Change::PutLastEvent(_) => unreachable!("the driver adds it, not the core"),
         }
@@ -121,6 +124,7 @@ impl FakeStore {
             dead_letters: self.dead_letters.values().cloned().collect(),
             bulletins: self.bulletins.values().cloned().collect(),
             snapshots: self.snapshots.values().cloned().collect(),
+            answers: self.answers.values().cloned().collect(),
             counters: self.counters,
             last_event: None,
         }
