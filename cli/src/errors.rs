@@ -73,11 +73,12 @@ impl CliError {
         }
     }
 
-    /// Whether the same may work a little later: the connection broke, or the coordinator is on its way up or down.
+    /// Whether the same may work a little later: the connection broke, the coordinator is on its way up or down, or it cut
+    /// off who did not read.
     pub(crate) fn is_passing(&self) -> bool {
         match self {
             Self::Unreachable { .. } => true,
-            Self::Refused(status) => status.code() == Code::Unavailable,
+            Self::Refused(status) => matches!(status.code(), Code::Unavailable | Code::Aborted),
             Self::Usage(_) | Self::Failed(_) | Self::OutputClosed => false,
         }
     }

@@ -40,6 +40,9 @@ pub struct ProvenanceLogError {
 pub struct EventPage {
     /// What matched.
     pub events: Vec<ProvenanceEvent>,
+    /// The first number that was looked at, matching or not; another one than the next when the oldest files are gone.
+    /// `None` at the end of the log.
+    pub first_id: Option<u64>,
     /// The last number that was looked at; go on after it. `None` at the end of the log.
     pub resume_after: Option<u64>,
 }
@@ -242,6 +245,7 @@ impl ProvenanceLog {
                     page.resume_after = Some(event.event_id - 1);
                     return Ok(page);
                 }
+                page.first_id.get_or_insert(event.event_id);
                 scanned += 1;
                 if filter.matches(&event) {
                     page.events.push(event);
@@ -443,6 +447,22 @@ mod tests {
         let last = append(&log, &many);
         let all = recent(0, usize::MAX);
         assert_eq!((all.len(), all.last()), (RECENT_MAX, Some(&last)));
+    }
+
+    #[test]
+    fn a_page_says_when_the_oldest_files_are_gone() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let log = ProvenanceLog::open_with(directory.path(), 1).expect("opens");
+        log.recover(None).expect("recovers");
+        for job in 0..FILES_MAX as u64 + 3 {
+            append(&log, &[job]);
+        }
+        let first_id = |after| {
+            let filter = ProvenanceFilter { after_event_id: Some(after), ..ProvenanceFilter::default() };
+            log.query(&filter, 1).expect("reads").first_id
+        };
+        let last = FILES_MAX as u64 + 3;
+        assert_eq!((first_id(1), first_id(3), first_id(last)), (Some(4), Some(4), None));
     }
 
     #[test]

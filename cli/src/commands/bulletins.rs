@@ -1,6 +1,5 @@
 //! `orbit bulletins`.
 
-use std::cell::Cell;
 use std::ops::ControlFlow;
 
 use orbit_proto::v1::{
@@ -10,7 +9,7 @@ use orbit_proto::v1::{
 
 use crate::args::{BulletinCommand, BulletinsArgs};
 use crate::client::{Client, request_id};
-use crate::commands::reconnect;
+use crate::commands::reconnect::{self, Position};
 use crate::errors::CliError;
 use crate::outcome::Outcome;
 use crate::output::table::Table;
@@ -103,21 +102,22 @@ async fn follow(args: BulletinsArgs, client: &Client, output: Output) -> Result<
             show(bulletin, output)?;
         }
     }
-    let after_id = Cell::new(after_id);
+    let position = Position::new("bulletins", after_id);
     let open = async || {
         let request = WatchBulletinsRequest {
             min_severity: args.min_severity.unwrap_or_default(),
             star_id: args.star.clone(),
             category: args.category.clone(),
             job_id: args.job,
-            after_id: after_id.get(),
+            after_id: position.after(),
         };
         client.bulletins().watch_bulletins(request).await
     };
-    reconnect::watch(output, open, |message: WatchBulletinsResponse| {
+    reconnect::follow(output, Some(&position), open, |message: WatchBulletinsResponse| {
         let Some(bulletin) = message.bulletin else { return Ok(ControlFlow::Continue(())) };
-        after_id.set(after_id.get().max(bulletin.bulletin_id));
-        show(bulletin, output)?;
+        if position.take(bulletin.bulletin_id) {
+            show(bulletin, output)?;
+        }
         Ok(ControlFlow::Continue(()))
     })
     .await

@@ -1,6 +1,5 @@
 //! `orbit events`: everything that happens, as it comes: bulletins, and the events of jobs and Stars.
 
-use std::cell::Cell;
 use std::ops::ControlFlow;
 
 use orbit_proto::v1::{
@@ -8,6 +7,7 @@ use orbit_proto::v1::{
     WatchEventsResponse,
 };
 
+use super::reconnect::Position;
 use super::{bulletins, provenance, reconnect};
 use crate::args::EventsArgs;
 use crate::client::Client;
@@ -24,22 +24,21 @@ pub(super) async fn run(args: EventsArgs, client: &Client, output: Output) -> Re
 async fn follow_bulletins(args: &EventsArgs, client: &Client, output: Output) -> Result<(), CliError> {
     let newest = ListBulletinsRequest { limit: 1, ..ListBulletinsRequest::default() };
     let newest = client.bulletins().list_bulletins(newest).await?.into_inner().bulletins;
-    let after_id = Cell::new(newest.first().map_or(0, |bulletin| bulletin.bulletin_id));
+    let position = Position::new("bulletins", newest.first().map_or(0, |bulletin| bulletin.bulletin_id));
     let open = async || {
         let request = WatchBulletinsRequest {
             star_id: args.star.clone(),
             job_id: args.job,
-            after_id: after_id.get(),
+            after_id: position.after(),
             ..WatchBulletinsRequest::default()
         };
         client.bulletins().watch_bulletins(request).await
     };
-    reconnect::watch(output, open, |message: WatchBulletinsResponse| {
-        if let Some(bulletin) = &message.bulletin {
-            after_id.set(after_id.get().max(bulletin.bulletin_id));
+    reconnect::follow(output, Some(&position), open, |message: WatchBulletinsResponse| {
+        if message.bulletin.as_ref().is_some_and(|bulletin| position.take(bulletin.bulletin_id)) {
+            let line = |message: &WatchBulletinsResponse| message.bulletin.as_ref().map(bulletins::line);
+            output.answer(&message, |message| line(message).unwrap_or_default())?;
         }
-        output
-            .answer(&message, |message| message.bulletin.as_ref().map(bulletins::line).unwrap_or_default())?;
         Ok(ControlFlow::Continue(()))
     })
     .await
@@ -47,20 +46,19 @@ async fn follow_bulletins(args: &EventsArgs, client: &Client, output: Output) ->
 
 /// Events from now on; those of single items only where they were asked for.
 async fn follow_events(args: &EventsArgs, client: &Client, output: Output) -> Result<(), CliError> {
-    let after_event_id = Cell::new(0);
+    let position = Position::new("events", 0);
     let open = async || {
         let request = WatchEventsRequest {
             job_id: args.job,
             star_id: args.star.clone(),
-            after_event_id: after_event_id.get(),
+            after_event_id: position.after(),
             ..WatchEventsRequest::default()
         };
         client.provenance().watch_events(request).await
     };
-    reconnect::watch(output, open, |message: WatchEventsResponse| {
+    reconnect::follow(output, Some(&position), open, |message: WatchEventsResponse| {
         let Some(event) = &message.event else { return Ok(ControlFlow::Continue(())) };
-        after_event_id.set(after_event_id.get().max(event.event_id));
-        if args.items || event.item_key.is_empty() {
+        if position.take(event.event_id) && (args.items || event.item_key.is_empty()) {
             output.answer(&message, provenance::shown)?;
         }
         Ok(ControlFlow::Continue(()))

@@ -1,6 +1,5 @@
 //! `orbit provenance`.
 
-use std::cell::Cell;
 use std::ops::ControlFlow;
 
 use orbit_proto::v1::{ListEventsRequest, ProvenanceEvent, WatchEventsRequest, WatchEventsResponse};
@@ -8,7 +7,7 @@ use orbit_proto::v1::{ListEventsRequest, ProvenanceEvent, WatchEventsRequest, Wa
 use crate::args::ProvenanceArgs;
 use crate::client::Client;
 use crate::commands::pages::Pages;
-use crate::commands::reconnect;
+use crate::commands::reconnect::{self, Position};
 use crate::errors::CliError;
 use crate::outcome::Outcome;
 use crate::output::{Output, human};
@@ -79,20 +78,20 @@ fn line(event: &ProvenanceEvent, types: &Vocabulary) -> String {
 }
 
 async fn follow(args: ProvenanceArgs, client: &Client, output: Output) -> Result<(), CliError> {
-    let after_event_id = Cell::new(args.after);
+    let position = Position::new("events", args.after);
     let open = async || {
         let request = WatchEventsRequest {
             r#type: args.kind.unwrap_or_default(),
             job_id: args.job,
             star_id: args.star.clone(),
-            after_event_id: after_event_id.get(),
+            after_event_id: position.after(),
         };
         client.provenance().watch_events(request).await
     };
-    reconnect::watch(output, open, |message: WatchEventsResponse| {
-        let id = message.event.as_ref().map(|event| event.event_id).unwrap_or_default();
-        after_event_id.set(after_event_id.get().max(id));
-        output.answer(&message, shown)?;
+    reconnect::follow(output, Some(&position), open, |message: WatchEventsResponse| {
+        if message.event.as_ref().is_some_and(|event| position.take(event.event_id)) {
+            output.answer(&message, shown)?;
+        }
         Ok(ControlFlow::Continue(()))
     })
     .await

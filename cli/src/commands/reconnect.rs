@@ -1,10 +1,12 @@
-//! Watches that outlive a restart of the coordinator.
+//! Watches that outlive a restart of the coordinator, and go on where they were as far as the coordinator still can.
 
+use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use tonic::{Response, Status, Streaming};
+use tonic::{Code, Response, Status, Streaming};
+use tonic_types::StatusExt as _;
 
 use crate::errors::CliError;
 use crate::output::Output;
@@ -18,6 +20,17 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// connection is lost. What `open` asks for should therefore start after what has arrived.
 pub(crate) async fn watch<T, B>(
     output: Output,
+    open: impl AsyncFnMut() -> Result<Response<Streaming<T>>, Status>,
+    on_message: impl FnMut(T) -> Result<ControlFlow<B>, CliError>,
+) -> Result<B, CliError> {
+    follow(output, None, open, on_message).await
+}
+
+/// The same for a watch of what has numbers. Where the coordinator cannot go on at the position, the operator is told what
+/// is missed, and the watch goes on with what there is.
+pub(crate) async fn follow<T, B>(
+    output: Output,
+    position: Option<&Position>,
     mut open: impl AsyncFnMut() -> Result<Response<Streaming<T>>, Status>,
     mut on_message: impl FnMut(T) -> Result<ControlFlow<B>, CliError>,
 ) -> Result<B, CliError> {
@@ -41,7 +54,73 @@ pub(crate) async fn watch<T, B>(
                 }
             }
         };
-        patience.bear(error).await?;
+        match position.and_then(|position| position.mend(&error)) {
+            Some(note) => {
+                output.note(&note);
+                sleep(DELAY_FIRST).await;
+            }
+            None => patience.bear(error).await?,
+        }
+    }
+}
+
+/// Where a watch is among what has numbers that grow.
+#[derive(Debug)]
+pub(crate) struct Position {
+    what: &'static str,
+    /// Where it asks to start.
+    after: Cell<u64>,
+    /// The last that was shown.
+    shown: Cell<u64>,
+}
+
+impl Position {
+    /// A watch of `what`, in the plural, that has everything up to a number.
+    pub(crate) fn new(what: &'static str, after: u64) -> Self {
+        Self { what, after: Cell::new(after), shown: Cell::new(after) }
+    }
+
+    /// What the next watch asks for.
+    pub(crate) fn after(&self) -> u64 {
+        self.after.get()
+    }
+
+    /// Takes what has arrived; says whether it is new.
+    pub(crate) fn take(&self, id: u64) -> bool {
+        let is_new = id > self.shown.get();
+        if is_new {
+            self.shown.set(id);
+            self.after.set(id);
+        }
+        is_new
+    }
+
+    /// Takes the position that a refusal names, and gives what the operator is to know.
+    fn mend(&self, error: &CliError) -> Option<String> {
+        let CliError::Refused(status) = error else { return None };
+        let info = status.get_details_error_info()?;
+        let number = |name: &str| info.metadata.get(name)?.parse::<u64>().ok();
+        let (what, resume_at) = (self.what, number("resume_at")?);
+        match info.reason.as_str() {
+            "POSITION_GONE" => {
+                self.after.set(resume_at);
+                let (last, oldest) = (number("last_position")?, number("oldest_available")?);
+                Some(format!(
+                    "Some {what} after {last} were removed before they were shown here; going on with what is kept, \
+                     from {oldest}."
+                ))
+            }
+            "POSITION_UNKNOWN" => {
+                self.after.set(resume_at);
+                self.shown.set(resume_at);
+                let (last, newest) = (number("last_position")?, number("newest_available")?);
+                Some(format!(
+                    "The coordinator's {what} end at {newest}, before {last}: it belongs to another grid, or was restored \
+                     from a backup. Going on with what it has."
+                ))
+            }
+            _ => None,
+        }
     }
 }
 
@@ -71,7 +150,12 @@ impl Patience {
         }
         match self.broken_since {
             None => {
-                self.output.note("The connection to the coordinator is lost; trying again.");
+                self.output.note(match &error {
+                    CliError::Refused(status) if status.code() == Code::Aborted => {
+                        "The coordinator cut this watch off, since it was not read; going on where it was."
+                    }
+                    _ => "The connection to the coordinator is lost; trying again.",
+                });
                 self.broken_since = Some(Instant::now());
             }
             Some(since) if since.elapsed() > PATIENCE => return Err(error),
@@ -99,6 +183,39 @@ mod tests {
         assert!(start.elapsed() > PATIENCE && start.elapsed() < PATIENCE + 2 * DELAY_MAX);
         patience.renew();
         assert!(patience.bear(lost()).await.is_ok());
+    }
+
+    fn lost_position(reason: &str, resume_at: u64) -> CliError {
+        let numbers = [
+            ("last_position", 5),
+            ("oldest_available", 12),
+            ("newest_available", 40),
+            ("resume_at", resume_at),
+        ];
+        let metadata = numbers.map(|(name, number): (_, u64)| (name.to_owned(), number.to_string()));
+        let details = tonic_types::ErrorDetails::with_error_info(reason, "orbit.v1", metadata);
+        CliError::from(Status::with_error_details(Code::OutOfRange, "gone", details))
+    }
+
+    #[test]
+    fn what_is_missed_is_told_and_nothing_is_shown_twice() {
+        let position = Position::new("bulletins", 3);
+        assert!(position.take(5) && !position.take(4));
+        let note = position.mend(&lost_position("POSITION_GONE", 0)).expect("a note");
+        assert!(note.contains("bulletins after 5") && note.contains("from 12"), "{note}");
+        assert_eq!(position.after(), 0);
+        assert_eq!([2, 5, 12, 13].map(|id| position.take(id)), [false, false, true, true]);
+        assert_eq!(position.after(), 13);
+    }
+
+    #[test]
+    fn another_grid_begins_with_its_own_numbers() {
+        let position = Position::new("events", 500);
+        let note = position.mend(&lost_position("POSITION_UNKNOWN", 0)).expect("a note");
+        assert!(note.contains("end at 40"), "{note}");
+        assert!(position.take(1));
+        assert!(position.mend(&lost_position("SOMETHING_ELSE", 0)).is_none());
+        assert!(position.mend(&lost()).is_none());
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@ use orbit_shared::penalization::PenaltyRecord;
 use orbit_shared::words::{AssignmentId, ItemId, JobId, SnapshotId, StarId};
 use serde::{Deserialize, Serialize};
 
+use super::answered::AnswerRecord;
 use super::catalogue::SnapshotRecord;
 use super::event::DeadItem;
 use super::job::JobRecord;
@@ -133,6 +134,10 @@ pub enum Change {
     PutSchedule(Box<ScheduleRecord>),
     /// A schedule is forgotten.
     RemoveSchedule(u64),
+    /// What a request came to is to be remembered.
+    PutAnswer(Box<AnswerRecord>),
+    /// An answer had to make room.
+    RemoveAnswer(u64),
     /// The next number of each kind.
     PutCounters(Counters),
     /// The number of the last event in the provenance log.
@@ -187,6 +192,8 @@ pub struct Recovered {
     pub snapshots: Vec<SnapshotRecord>,
     /// All schedules.
     pub schedules: Vec<ScheduleRecord>,
+    /// What requests came to.
+    pub answers: Vec<AnswerRecord>,
     /// The next numbers.
     pub counters: Counters,
     /// The number of the last event whose turn was committed; `None` if there was none.

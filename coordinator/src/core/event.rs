@@ -9,6 +9,7 @@ use orbit_shared::session::{Assignment, CoordinatorMessage, Hello, StarMessage};
 use orbit_shared::vault_call::{VaultCall, VaultReply};
 use orbit_shared::words::{JobId, StarId};
 
+use super::answered::RequestName;
 use super::job::JobSpec;
 use super::lane::QueueKey;
 use super::plans::Planned;
@@ -227,6 +228,20 @@ pub enum Command {
     DiscardDeadLetters(DeadLetterFilter),
     /// Mark bulletins as seen.
     AcknowledgeBulletins(Vec<u64>),
+    /// A command that has a name: under the same name it is executed once.
+    Once {
+        /// Its name.
+        request: RequestName,
+        /// What is asked for.
+        command: Box<Command>,
+    },
+    /// Remember what somebody was told whom no command served.
+    Remember {
+        /// The name of the request.
+        request: RequestName,
+        /// The answer.
+        told: Vec<u8>,
+    },
 }
 
 /// What a command came to.

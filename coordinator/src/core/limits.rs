@@ -1,7 +1,13 @@
 //! Every bound of the coordinator in one place, with the relations between them.
 
+use std::time::Duration;
+
 use orbit_shared::session::limits::{ASSIGNMENT_ITEMS_MAX, ASSIGNMENTS_PER_STAR_MAX};
 
+/// Messages of a watch that wait for its reader.
+pub const WATCH_WAITING_MAX: usize = 64;
+/// A watch whose reader takes none of them for so long is cut off.
+pub const WATCH_PATIENCE: Duration = Duration::from_secs(30);
 /// Items of one lane in memory, penalties apart.
 pub const LANE_WINDOW_MAX: usize = 8192;
 /// Below this many the lane asks the store for more.
@@ -26,6 +32,10 @@ pub const DAILY_TIMES_MAX: usize = 48;
 pub const TEXT_BYTES_MAX: usize = 4096;
 /// Length of a request id, in bytes.
 pub const REQUEST_ID_BYTES_MAX: usize = 128;
+/// Answers that are remembered by the names of their requests.
+pub const ANSWERS_MAX: usize = 10_000;
+/// Bytes of those answers.
+pub const ANSWERS_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Jobs that have not ended.
 pub const ACTIVE_JOBS_MAX: usize = 1000;
 /// Jobs that have ended and are remembered with their items; the oldest is forgotten first.

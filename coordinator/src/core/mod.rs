@@ -10,6 +10,7 @@
 //! - a Star's guard holds exactly what its live assignments hold;
 //! - a Star that is not scheduled, alive and uncordoned is given nothing.
 
+mod answered;
 mod catalogue;
 mod change;
 mod check;
@@ -62,6 +63,7 @@ use orbit_shared::session::{CoordinatorMessage, StarMessage};
 use orbit_shared::time::{Monotonic, Now};
 use orbit_shared::words::{AssignmentId, ItemId, JobId, SnapshotId, StarId};
 
+pub use answered::{AnswerRecord, Answered, RequestName};
 pub use catalogue::SnapshotRecord;
 pub use change::{AssignmentRecord, Change, Counters, ItemEnd, ItemEndRecord, PenalizedRecord, Recovered};
 pub use dispatch::LiveAssignment;
@@ -80,6 +82,7 @@ pub use totals::Totals;
 pub use views::{ItemPlace, ItemView, JobView, PenaltyView};
 pub use yields::YieldPlace;
 
+use answered::Answers;
 use catalogue::Catalogued;
 use heals::Healing;
 use plans::Plan;
@@ -135,6 +138,8 @@ pub struct Core {
     is_counters_dirty: bool,
     jobs: BTreeMap<JobId, Job>,
     requests: BTreeMap<String, JobId>,
+    /// What other requests with a name came to.
+    answers: Answers,
     stars: BTreeMap<StarId, Star>,
     sessions: BTreeMap<SessionId, StarId>,
     assignments: BTreeMap<AssignmentId, LiveAssignment>,
@@ -290,6 +295,11 @@ impl Core {
             Command::RetryDeadLetters(filter) => self.retry_dead_letters(now, &filter, fx),
             Command::DiscardDeadLetters(filter) => self.discard_dead_letters(&filter, fx),
             Command::AcknowledgeBulletins(ids) => self.acknowledge_bulletins(&ids, fx),
+            Command::Once { request, command } => self.execute_once(now, request, *command, fx),
+            Command::Remember { request, told } => {
+                self.remember(request, Answered::Told(told), fx);
+                Ok(Answer::Done)
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use orbit_shared::plant::{Bug, is_planted};
 use orbit_shared::time::Now;
 use orbit_shared::words::ItemId;
 
+use super::answered::Answers;
 use super::change::{AssignmentRecord, Recovered};
 use super::dispatch::InFlight;
 use super::job::Job;
@@ -36,6 +37,7 @@ impl Core {
         let mut core = Self {
             requests: requests.map(|job| (job.record.request_id.clone(), job.record.id)).collect(),
             jobs,
+            answers: Answers::recover(recovered.answers),
             stars: recovered
                 .stars
                 .into_iter()

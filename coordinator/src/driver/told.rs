@@ -100,6 +100,8 @@ impl Told {
                 | Change::RemoveSnapshot(_)
                 | Change::PutSchedule(_)
                 | Change::RemoveSchedule(_)
+                | Change::PutAnswer(_)
+                | Change::RemoveAnswer(_)
                 | Change::PutCounters(_)
                 | Change::PutLastEvent(_) => {}
             }

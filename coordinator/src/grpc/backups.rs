@@ -8,13 +8,13 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::Faces;
 use super::status::{internal, refused};
+use super::{Faces, once};
 use crate::backup::{Backup, BackupError};
 use crate::clock::Clock;
 use crate::core::Refusal;
 
-/// A response for the place, and one for the end.
+/// A response for the place, and one for the end: there is always room for both.
 const RESPONSES_MAX: usize = 2;
 
 #[tonic::async_trait]
@@ -25,7 +25,15 @@ impl BackupService for Faces {
         &self,
         request: Request<v1::CreateBackupRequest>,
     ) -> Result<Response<Self::CreateBackupStream>, Status> {
-        let name = match request.into_inner().name {
+        let request = request.into_inner();
+        let named = once::name("CreateBackup", &request.request_id, &request)?;
+        let (responses, stream) = mpsc::channel(RESPONSES_MAX);
+        if let Some(last) = self.told::<v1::CreateBackupResponse>(named.as_ref()).await? {
+            let first = v1::CreateBackupResponse { path: last.path.clone(), ..Default::default() };
+            let _ = (responses.try_send(Ok(first)), responses.try_send(Ok(last)));
+            return Ok(Response::new(ReceiverStream::new(stream)));
+        }
+        let name = match request.name {
             name if name.is_empty() => format!("backup-{}", Clock::start().now().wall.seconds),
             name => name,
         };
@@ -34,14 +42,20 @@ impl BackupService for Faces {
         let begun = tokio::task::spawn_blocking(move || Backup::begin(&backups, &name)).await;
         let backup = begun.map_err(|_| stopping())?.map_err(|error| failed(&error))?;
         let path = backup.path().display().to_string();
-        let (responses, stream) = mpsc::channel(RESPONSES_MAX);
         let first = v1::CreateBackupResponse { path, ..v1::CreateBackupResponse::default() };
-        // There is room for both responses; a caller that has gone away wants none, and still gets its backup.
+        // A caller that has gone away wants no response, and still gets its backup.
         let _ = responses.try_send(Ok(first.clone()));
-        tokio::task::spawn_blocking(move || {
-            let last = backup.run(&*store, provenance.directory()).map_err(|error| failed(&error));
-            let last =
-                last.map(|size_bytes| v1::CreateBackupResponse { is_complete: true, size_bytes, ..first });
+        let faces = self.clone();
+        tokio::spawn(async move {
+            let run = move || backup.run(&*store, provenance.directory());
+            let last = match tokio::task::spawn_blocking(run).await {
+                Ok(Ok(size_bytes)) => {
+                    let last = v1::CreateBackupResponse { is_complete: true, size_bytes, ..first };
+                    faces.tell(named, &last).await.map(|()| last)
+                }
+                Ok(Err(error)) => Err(failed(&error)),
+                Err(_) => Err(stopping()),
+            };
             let _ = responses.try_send(last);
         });
         Ok(Response::new(ReceiverStream::new(stream)))

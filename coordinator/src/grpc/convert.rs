@@ -1,44 +1,46 @@
 //! Between the core's words and the wire's, for what only the coordinator's API carries.
 
-use orbit_proto::convert::{duration_to_wire, lifecycle_to_wire, timestamp_to_wire};
+use orbit_proto::convert::{duration_to_wire, lifecycle_to_wire, timestamp_from_wire, timestamp_to_wire};
 use orbit_proto::v1;
 use orbit_shared::backpressure::BackpressureState;
 use orbit_shared::bulletin::{Bulletin, Severity};
 use orbit_shared::dead_letter::{DeadLetterEntry, FailureKind};
 use orbit_shared::entry::{Entry, EntryKind, display_path};
 use orbit_shared::provenance::{ProvenanceEvent, ProvenanceType};
-use orbit_shared::time::Now;
+use orbit_shared::time::{Now, WallTime};
 use orbit_shared::words::{ItemId, JobId, StarId};
-use tonic::Status;
 
 use super::job_spec;
-use super::status::refused;
 use crate::core::{
-    Core, Gate, ItemEnd, ItemPlace, ItemView, JobState, JobView, Liveness, Location, PenaltyView, Refusal,
-    Star, TimedSample,
+    Core, Gate, ItemEnd, ItemPlace, ItemView, JobState, JobView, Liveness, Location, PenaltyView, Star,
+    TimedSample, Violation,
 };
 use crate::store::StoredItem;
 
 /// A Star's name from a request.
-pub(super) fn star_id(field: &str, text: String) -> Result<StarId, Status> {
-    StarId::new(text).map_err(|error| refused(Refusal::invalid(field, error.to_string())))
+pub(super) fn star_id(field: &str, text: String) -> Result<StarId, Violation> {
+    StarId::new(text).map_err(|error| Violation::new(field, error.to_string()))
 }
 
 /// A Star's name from a filter, where empty means any.
-pub(super) fn star_filter(text: String) -> Result<Option<StarId>, Status> {
-    if text.is_empty() { Ok(None) } else { star_id("star_id", text).map(Some) }
+pub(super) fn star_filter(text: String) -> Result<Option<StarId>, Violation> {
+    named_star_filter("star_id", text)
+}
+
+/// The same of a field with another name.
+pub(super) fn named_star_filter(field: &str, text: String) -> Result<Option<StarId>, Violation> {
+    if text.is_empty() { Ok(None) } else { star_id(field, text).map(Some) }
 }
 
 /// An item's key from a filter, where empty means any.
-pub(super) fn item_filter(text: &str) -> Result<Option<ItemId>, Status> {
+pub(super) fn item_filter(text: &str) -> Result<Option<ItemId>, Violation> {
     if text.is_empty() { Ok(None) } else { item_id(text).map(Some) }
 }
 
 /// An item's key from a request.
-pub(super) fn item_id(text: &str) -> Result<ItemId, Status> {
-    text.parse().map_err(|error: orbit_shared::words::ItemKeyError| {
-        refused(Refusal::invalid("item_key", error.to_string()))
-    })
+pub(super) fn item_id(text: &str) -> Result<ItemId, Violation> {
+    text.parse()
+        .map_err(|error: orbit_shared::words::ItemKeyError| Violation::new("item_key", error.to_string()))
 }
 
 /// A job.
@@ -98,7 +100,7 @@ fn job_state(state: JobState) -> v1::JobState {
 }
 
 /// A job state from a filter.
-pub(super) fn job_state_filter(value: i32) -> Result<JobState, Status> {
+pub(super) fn job_state_filter(index: usize, value: i32) -> Result<JobState, Violation> {
     match v1::JobState::try_from(value) {
         Ok(v1::JobState::Scanning) => Ok(JobState::Scanning),
         Ok(v1::JobState::Running) => Ok(JobState::Running),
@@ -108,9 +110,15 @@ pub(super) fn job_state_filter(value: i32) -> Result<JobState, Status> {
         Ok(v1::JobState::Failed) => Ok(JobState::Failed),
         Ok(v1::JobState::Cancelled) => Ok(JobState::Cancelled),
         Ok(v1::JobState::Unspecified) | Err(_) => {
-            Err(refused(Refusal::invalid("states", format!("{value} is no job state"))))
+            Err(Violation::new(format!("states[{index}]"), format!("{value} is no job state")))
         }
     }
+}
+
+/// An item state from a filter.
+pub(super) fn item_state_filter(index: usize, value: i32) -> Result<v1::ItemState, Violation> {
+    let state = v1::ItemState::try_from(value).ok().filter(|state| *state != v1::ItemState::Unspecified);
+    state.ok_or_else(|| Violation::new(format!("states[{index}]"), format!("{value} is no item state")))
 }
 
 /// An item, from what the store and the core know of it.
@@ -259,13 +267,13 @@ pub(crate) fn bulletin(bulletin: &Bulletin) -> v1::Bulletin {
 }
 
 /// A severity from a filter; none for every severity.
-pub(super) fn severity_filter(value: i32) -> Result<Option<Severity>, Status> {
+pub(super) fn severity_filter(value: i32) -> Result<Option<Severity>, Violation> {
     match v1::Severity::try_from(value) {
         Ok(v1::Severity::Unspecified) => Ok(None),
         Ok(v1::Severity::Info) => Ok(Some(Severity::Info)),
         Ok(v1::Severity::Warning) => Ok(Some(Severity::Warning)),
         Ok(v1::Severity::Error) => Ok(Some(Severity::Error)),
-        Err(_) => Err(refused(Refusal::invalid("min_severity", format!("{value} is no severity")))),
+        Err(_) => Err(Violation::new("min_severity", format!("{value} is no severity"))),
     }
 }
 
@@ -304,7 +312,7 @@ fn failure_reason(kind: FailureKind) -> v1::FailureReason {
 }
 
 /// A failure reason from a filter; none for any.
-pub(super) fn failure_filter(value: i32) -> Result<Option<FailureKind>, Status> {
+pub(super) fn failure_filter(value: i32) -> Result<Option<FailureKind>, Violation> {
     match v1::FailureReason::try_from(value) {
         Ok(v1::FailureReason::Unspecified) => Ok(None),
         Ok(v1::FailureReason::RetriesExhausted) => Ok(Some(FailureKind::RetriesExhausted)),
@@ -313,7 +321,7 @@ pub(super) fn failure_filter(value: i32) -> Result<Option<FailureKind>, Status> 
         Ok(v1::FailureReason::SourceMissing) => Ok(Some(FailureKind::SourceMissing)),
         Ok(v1::FailureReason::DestinationError) => Ok(Some(FailureKind::DestinationError)),
         Ok(v1::FailureReason::DataCorruption) => Ok(Some(FailureKind::DataCorruption)),
-        Err(_) => Err(refused(Refusal::invalid("failure_reason", format!("{value} is no failure reason")))),
+        Err(_) => Err(Violation::new("failure_reason", format!("{value} is no failure reason"))),
     }
 }
 
@@ -354,13 +362,22 @@ fn provenance_type(event_type: ProvenanceType) -> v1::ProvenanceType {
 }
 
 /// An event type from a filter; none for every type.
-pub(super) fn provenance_filter(value: i32) -> Result<Option<ProvenanceType>, Status> {
-    let bad = || refused(Refusal::invalid("type", format!("{value} is no provenance type")));
+pub(super) fn provenance_filter(value: i32) -> Result<Option<ProvenanceType>, Violation> {
+    let bad = || Violation::new("type", format!("{value} is no provenance type"));
     match usize::try_from(value) {
         Ok(0) => Ok(None),
         Ok(number) => ProvenanceType::ALL.get(number - 1).copied().map(Some).ok_or_else(bad),
         Err(_) => Err(bad()),
     }
+}
+
+/// A time from a filter.
+pub(super) fn time_filter(
+    field: &str,
+    time: Option<prost_types::Timestamp>,
+) -> Result<Option<WallTime>, Violation> {
+    let read = time.map(|time| timestamp_from_wire(field, &time)).transpose();
+    read.map_err(|error| Violation::new(error.field, error.problem))
 }
 
 /// A job from a filter.

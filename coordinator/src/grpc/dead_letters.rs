@@ -6,6 +6,8 @@ use orbit_shared::dead_letter::{DeadLetterEntry, DeadLetterFilter};
 use orbit_shared::time::Now;
 use tonic::{Request, Response, Status};
 
+use super::fields::{Fields, all};
+use super::once::{name, once};
 use super::penalties::count;
 use super::status::refused;
 use super::{Faces, convert, page};
@@ -13,14 +15,21 @@ use crate::core::{Command, Core, Refusal};
 
 const LIST: &str = "dead-letters";
 
-fn filter(job: Option<u64>, reason: i32, star: String, item_key: &str) -> Result<DeadLetterFilter, Status> {
-    Ok(DeadLetterFilter {
-        job_id: convert::job_filter(job),
-        reason: convert::failure_filter(reason)?,
-        star_id: convert::star_filter(star)?,
-        item_key: convert::item_filter(item_key)?.map(|item| item.to_string()),
-        after_id: None,
-    })
+/// Reads the conditions, and what more the request has.
+fn filter<F: Fields>(
+    job: Option<u64>,
+    (reason, star, item_key): (i32, String, &str),
+    more: F,
+) -> Result<(DeadLetterFilter, F::Values), Refusal> {
+    let (reason, star_id, item, more) = all((
+        convert::failure_filter(reason),
+        convert::star_filter(star),
+        convert::item_filter(item_key),
+        more,
+    ))?;
+    let job_id = convert::job_filter(job);
+    let item_key = item.map(|item| item.to_string());
+    Ok((DeadLetterFilter { job_id, reason, star_id, item_key, after_id: None }, more))
 }
 
 /// A dead letter with the name of the Star it was to be read from.
@@ -36,9 +45,11 @@ impl DeadLetterService for Faces {
         request: Request<v1::ListDeadLettersRequest>,
     ) -> Result<Response<v1::ListDeadLettersResponse>, Status> {
         let request = request.into_inner();
-        let size = page::page_size("page_size", request.page_size)?;
-        let mut filter = filter(request.job_id, request.failure_reason, request.star_id, &request.item_key)?;
-        filter.after_id = page::parsed_key(LIST, &request.page_token)?;
+        let conditions = (request.failure_reason, request.star_id, &request.item_key[..]);
+        let page =
+            (page::page_size("page_size", request.page_size), page::parsed_key(LIST, &request.page_token));
+        let (mut filter, (size, after_id)) = filter(request.job_id, conditions, page)?;
+        filter.after_id = after_id;
         let found = self.inbox.view(move |core, now| {
             let letters = core.dead_letters().query(&filter, size + 1);
             letters.into_iter().map(|letter| shown(core, letter, now)).collect::<Vec<_>>()
@@ -74,8 +85,10 @@ impl DeadLetterService for Faces {
         request: Request<v1::RetryDeadLettersRequest>,
     ) -> Result<Response<v1::RetryDeadLettersResponse>, Status> {
         let request = request.into_inner();
-        let filter = filter(request.job_id, request.failure_reason, request.star_id, &request.item_key)?;
-        let answer = self.inbox.command(Command::RetryDeadLetters(filter)).await.map_err(refused)?;
+        let name = name("RetryDeadLetters", &request.request_id, &request);
+        let conditions = (request.failure_reason, request.star_id, &request.item_key[..]);
+        let (filter, name) = filter(request.job_id, conditions, name)?;
+        let answer = self.inbox.command(once(name, Command::RetryDeadLetters(filter))).await?;
         Ok(Response::new(v1::RetryDeadLettersResponse { retried_count: count(&answer) }))
     }
 
@@ -84,8 +97,10 @@ impl DeadLetterService for Faces {
         request: Request<v1::DiscardDeadLettersRequest>,
     ) -> Result<Response<v1::DiscardDeadLettersResponse>, Status> {
         let request = request.into_inner();
-        let filter = filter(request.job_id, request.failure_reason, request.star_id, &request.item_key)?;
-        let answer = self.inbox.command(Command::DiscardDeadLetters(filter)).await.map_err(refused)?;
+        let name = name("DiscardDeadLetters", &request.request_id, &request);
+        let conditions = (request.failure_reason, request.star_id, &request.item_key[..]);
+        let (filter, name) = filter(request.job_id, conditions, name)?;
+        let answer = self.inbox.command(once(name, Command::DiscardDeadLetters(filter))).await?;
         Ok(Response::new(v1::DiscardDeadLettersResponse { discarded_count: count(&answer) }))
     }
 }

@@ -6,6 +6,8 @@ use orbit_shared::words::StarId;
 use tonic::{Request, Response, Status};
 
 use super::convert::star_id;
+use super::fields::all;
+use super::once::{name, once};
 use super::status::refused;
 use super::{Faces, convert, page};
 use crate::core::{Command, Refusal, Violation};
@@ -13,18 +15,20 @@ use crate::core::{Command, Refusal, Violation};
 const LIST: &str = "guards";
 
 impl Faces {
-    async fn guard_command(
-        &self,
-        star: String,
-        make: impl FnOnce(StarId) -> Command,
-    ) -> Result<v1::Guard, Status> {
-        let id = star_id("star_id", star)?;
-        self.inbox.command(make(id.clone())).await.map_err(refused)?;
+    async fn guard_command(&self, id: StarId, command: Command) -> Result<v1::Guard, Status> {
+        self.inbox.command(command).await?;
         let name = id.clone();
         let found =
             self.inbox.view(move |core, _| core.star(&name).map(|star| convert::guard(core, star))).await;
         found.map_err(refused)?.ok_or_else(|| refused(Refusal::NotFound { what: format!("Star {id}") }))
     }
+}
+
+/// A limit that is given must be one.
+fn limit(field: &str, given: Option<i64>) -> Result<Option<u64>, Violation> {
+    let Some(given) = given else { return Ok(None) };
+    let limit = u64::try_from(given).ok().filter(|limit| *limit > 0);
+    limit.map(Some).ok_or_else(|| Violation::new(field, format!("is {given}, must be 1 or more")))
 }
 
 #[tonic::async_trait]
@@ -34,8 +38,9 @@ impl BackpressureService for Faces {
         request: Request<v1::ListGuardsRequest>,
     ) -> Result<Response<v1::ListGuardsResponse>, Status> {
         let request = request.into_inner();
-        let size = page::page_size("page_size", request.page_size)?;
-        let after = page::key(LIST, &request.page_token)?.unwrap_or_default();
+        let (size, after) =
+            all((page::page_size("page_size", request.page_size), page::key(LIST, &request.page_token)))?;
+        let after = after.unwrap_or_default();
         let found = self.inbox.view(move |core, _| {
             let later = core.stars().filter(|star| star.record.star_id.as_str() > after.as_str());
             later.take(size + 1).map(|star| convert::guard(core, star)).collect::<Vec<_>>()
@@ -52,23 +57,14 @@ impl BackpressureService for Faces {
         request: Request<v1::SetGuardLimitsRequest>,
     ) -> Result<Response<v1::SetGuardLimitsResponse>, Status> {
         let request = request.into_inner();
-        let mut violations = Vec::new();
-        let mut limit = |field: &str, given: Option<i64>| {
-            given.and_then(|given| match u64::try_from(given) {
-                Ok(limit) => Some(limit),
-                Err(_) => {
-                    violations.push(Violation::new(field, format!("is {given}, must be 1 or more")));
-                    None
-                }
-            })
-        };
-        let max_object_count = limit("max_object_count", request.max_object_count);
-        let max_byte_size = limit("max_byte_size", request.max_byte_size);
-        if !violations.is_empty() {
-            return Err(refused(Refusal::Invalid(violations)));
-        }
-        let command = |star| Command::SetGuardLimits { star, max_object_count, max_byte_size };
-        let guard = self.guard_command(request.star_id, command).await?;
+        let (name, max_object_count, max_byte_size, id) = all((
+            name("SetGuardLimits", &request.request_id, &request),
+            limit("max_object_count", request.max_object_count),
+            limit("max_byte_size", request.max_byte_size),
+            star_id("star_id", request.star_id),
+        ))?;
+        let command = Command::SetGuardLimits { star: id.clone(), max_object_count, max_byte_size };
+        let guard = self.guard_command(id, once(name, command)).await?;
         Ok(Response::new(v1::SetGuardLimitsResponse { guard: Some(guard) }))
     }
 
@@ -77,8 +73,10 @@ impl BackpressureService for Faces {
         request: Request<v1::PauseGuardRequest>,
     ) -> Result<Response<v1::PauseGuardResponse>, Status> {
         let request = request.into_inner();
-        let reason = request.reason;
-        let guard = self.guard_command(request.star_id, |star| Command::PauseGuard { star, reason }).await?;
+        let (name, id) =
+            all((name("PauseGuard", &request.request_id, &request), star_id("star_id", request.star_id)))?;
+        let command = Command::PauseGuard { star: id.clone(), reason: request.reason };
+        let guard = self.guard_command(id, once(name, command)).await?;
         Ok(Response::new(v1::PauseGuardResponse { guard: Some(guard) }))
     }
 
@@ -87,7 +85,10 @@ impl BackpressureService for Faces {
         request: Request<v1::ResumeGuardRequest>,
     ) -> Result<Response<v1::ResumeGuardResponse>, Status> {
         let request = request.into_inner();
-        let guard = self.guard_command(request.star_id, |star| Command::ResumeGuard { star }).await?;
+        let (name, id) =
+            all((name("ResumeGuard", &request.request_id, &request), star_id("star_id", request.star_id)))?;
+        let command = Command::ResumeGuard { star: id.clone() };
+        let guard = self.guard_command(id, once(name, command)).await?;
         Ok(Response::new(v1::ResumeGuardResponse { guard: Some(guard) }))
     }
 }

@@ -10,6 +10,9 @@ use orbit_shared::words::{ItemId, JobId, StarId};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
+use super::fields::{all, each};
+use super::once::{name, once};
+use super::reader::Watched;
 use super::status::{refused, store_failed};
 use super::watch::{Round, Watch, watch};
 use super::{Faces, convert, job_spec, page, plans};
@@ -75,6 +78,14 @@ fn no_job(id: JobId) -> Status {
     refused(Refusal::NotFound { what: format!("job {id}; ListJobs shows those there are") })
 }
 
+impl Watched for v1::WatchJobResponse {
+    const RESUMED_BY: Option<&'static str> = None;
+
+    fn position(&self) -> u64 {
+        0
+    }
+}
+
 #[tonic::async_trait]
 impl JobService for Faces {
     async fn create_job(
@@ -100,10 +111,13 @@ impl JobService for Faces {
         request: Request<v1::ListJobsRequest>,
     ) -> Result<Response<v1::ListJobsResponse>, Status> {
         let request = request.into_inner();
-        let size = page::page_size("page_size", request.page_size)?;
-        let before = page::parsed_key::<u64>(JOBS_LIST, &request.page_token)?.map(JobId);
-        let states =
-            request.states.into_iter().map(convert::job_state_filter).collect::<Result<Vec<_>, _>>()?;
+        let states = request.states.into_iter().enumerate();
+        let (size, before, states) = all((
+            page::page_size("page_size", request.page_size),
+            page::parsed_key::<u64>(JOBS_LIST, &request.page_token),
+            each(states.map(|(index, state)| convert::job_state_filter(index, state))),
+        ))?;
+        let before = before.map(JobId);
         let found = self.inbox.view(move |core, now| core.jobs(before, &states, size + 1, now)).await;
         let mut found = found.map_err(refused)?;
         let has_more = found.len() > size;
@@ -146,7 +160,7 @@ impl JobService for Faces {
             let round = if is_end { Round::End(items) } else { Round::Continue(items) };
             Ok((round, Some(job)))
         };
-        Ok(Response::new(watch(self, WATCH_PACE, Some(WATCH_REFRESH), None, look)))
+        Ok(Response::new(watch(self, (WATCH_PACE, Some(WATCH_REFRESH)), 0, None, look)))
     }
 
     async fn pause_job(
@@ -154,16 +168,19 @@ impl JobService for Faces {
         request: Request<v1::PauseJobRequest>,
     ) -> Result<Response<v1::PauseJobResponse>, Status> {
         let request = request.into_inner();
+        let name = name("PauseJob", &request.request_id, &request)?;
         let command = Command::PauseJob { job: JobId(request.job_id), reason: request.reason };
-        Ok(Response::new(v1::PauseJobResponse { job: Some(self.job_command(command).await?) }))
+        Ok(Response::new(v1::PauseJobResponse { job: Some(self.job_command(once(name, command)).await?) }))
     }
 
     async fn resume_job(
         &self,
         request: Request<v1::ResumeJobRequest>,
     ) -> Result<Response<v1::ResumeJobResponse>, Status> {
-        let command = Command::ResumeJob { job: JobId(request.into_inner().job_id) };
-        Ok(Response::new(v1::ResumeJobResponse { job: Some(self.job_command(command).await?) }))
+        let request = request.into_inner();
+        let name = name("ResumeJob", &request.request_id, &request)?;
+        let command = Command::ResumeJob { job: JobId(request.job_id) };
+        Ok(Response::new(v1::ResumeJobResponse { job: Some(self.job_command(once(name, command)).await?) }))
     }
 
     async fn cancel_job(
@@ -171,8 +188,9 @@ impl JobService for Faces {
         request: Request<v1::CancelJobRequest>,
     ) -> Result<Response<v1::CancelJobResponse>, Status> {
         let request = request.into_inner();
+        let name = name("CancelJob", &request.request_id, &request)?;
         let command = Command::CancelJob { job: JobId(request.job_id), reason: request.reason };
-        Ok(Response::new(v1::CancelJobResponse { job: Some(self.job_command(command).await?) }))
+        Ok(Response::new(v1::CancelJobResponse { job: Some(self.job_command(once(name, command)).await?) }))
     }
 
     async fn list_items(
@@ -181,8 +199,13 @@ impl JobService for Faces {
     ) -> Result<Response<v1::ListItemsResponse>, Status> {
         let request = request.into_inner();
         let job = JobId(request.job_id);
-        let size = page::page_size("page_size", request.page_size)?;
-        let start = page::parsed_key::<u64>(ITEMS_LIST, &request.page_token)?.unwrap_or(0);
+        let states = request.states.iter().enumerate();
+        let (size, start, states) = all((
+            page::page_size("page_size", request.page_size),
+            page::parsed_key::<u64>(ITEMS_LIST, &request.page_token),
+            each(states.map(|(index, state)| convert::item_state_filter(index, *state))),
+        ))?;
+        let start = start.unwrap_or(0);
         let view = self.inbox.view(move |core, now| core.job(job, now)).await.map_err(refused)?;
         let spec = view.ok_or_else(|| no_job(job))?.record.spec;
         let stars: Vec<StarId> = spec.destinations.into_iter().map(|place| place.star_id).collect();
@@ -202,7 +225,7 @@ impl JobService for Faces {
             items.collect::<Vec<_>>()
         });
         let mut items = items.await.map_err(refused)?;
-        items.retain(|item| request.states.is_empty() || request.states.contains(&item.state));
+        items.retain(|item| states.is_empty() || states.iter().any(|state| *state == item.state()));
         let token = next.filter(|_| is_full).map(|next| page::token(ITEMS_LIST, &next.to_string()));
         Ok(Response::new(v1::ListItemsResponse { items, next_page_token: token.unwrap_or_default() }))
     }

@@ -3,23 +3,17 @@
 //! A token is the last key of the page before, in hexadecimal behind the name of its list, so that a token of one list
 //! is refused by another.
 
-use tonic::Status;
-
-use super::status::refused;
-use crate::core::Refusal;
+use crate::core::Violation;
 
 const PAGE_SIZE_DEFAULT: usize = 50;
 const PAGE_SIZE_MAX: i32 = 1000;
 
 /// The number of rows that a request asks for.
-pub(super) fn page_size(field: &str, asked: i32) -> Result<usize, Status> {
+pub(super) fn page_size(field: &str, asked: i32) -> Result<usize, Violation> {
     match asked {
         0 => Ok(PAGE_SIZE_DEFAULT),
         1..=PAGE_SIZE_MAX => Ok(usize::try_from(asked).unwrap_or(PAGE_SIZE_DEFAULT)),
-        _ => Err(refused(Refusal::invalid(
-            field,
-            format!("is {asked}, must be 0 (for 50) to {PAGE_SIZE_MAX}"),
-        ))),
+        _ => Err(Violation::new(field, format!("is {asked}, must be 0 (for 50) to {PAGE_SIZE_MAX}"))),
     }
 }
 
@@ -29,18 +23,17 @@ pub(super) fn token(list: &str, key: &str) -> String {
 }
 
 /// The key in a token; `None` for the first page.
-pub(super) fn key(list: &str, token: &str) -> Result<Option<String>, Status> {
+pub(super) fn key(list: &str, token: &str) -> Result<Option<String>, Violation> {
     let Some(bytes) = bytes(list, token)? else { return Ok(None) };
     String::from_utf8(bytes).map(Some).map_err(|_| bad())
 }
 
-fn bad() -> Status {
-    let problem = "is not a next_page_token of this list; leave it empty for the first page";
-    refused(Refusal::invalid("page_token", problem))
+fn bad() -> Violation {
+    Violation::new("page_token", "is not a next_page_token of this list; leave it empty for the first page")
 }
 
 /// The same, of a key that need not be text.
-pub(super) fn bytes(list: &str, token: &str) -> Result<Option<Vec<u8>>, Status> {
+pub(super) fn bytes(list: &str, token: &str) -> Result<Option<Vec<u8>>, Violation> {
     if token.is_empty() {
         return Ok(None);
     }
@@ -60,7 +53,7 @@ pub(super) fn bytes_token(list: &str, key: &[u8]) -> String {
 }
 
 /// The key in a token, parsed.
-pub(super) fn parsed_key<T: std::str::FromStr>(list: &str, token: &str) -> Result<Option<T>, Status> {
+pub(super) fn parsed_key<T: std::str::FromStr>(list: &str, token: &str) -> Result<Option<T>, Violation> {
     let Some(text) = key(list, token)? else { return Ok(None) };
     text.parse().map(Some).map_err(|_| bad())
 }
@@ -88,9 +81,9 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn any_text_is_a_token_or_is_refused(text in "(stars-)?([0-9a-f+é]{0,24}|\\PC{0,12})", made_of in "\\PC{0,40}") {
-            // The refusal itself is a status that must be well formed.
-            if let Err(status) = parsed_key::<u64>("stars", &text) {
-                proptest::prop_assert_eq!(status.code(), tonic::Code::InvalidArgument);
+            // The refusal names the field.
+            if let Err(violation) = parsed_key::<u64>("stars", &text) {
+                proptest::prop_assert_eq!(violation.field, "page_token");
             }
             let _ = parsed_key::<orbit_shared::words::ItemId>("stars", &text);
             let read = key("stars", &token("stars", &made_of));

@@ -4,6 +4,8 @@ use orbit_proto::v1;
 use orbit_proto::v1::penalty_service_server::PenaltyService;
 use tonic::{Request, Response, Status};
 
+use super::fields::all;
+use super::once::{name, once};
 use super::status::refused;
 use super::{Faces, convert, page};
 use crate::core::{Answer, Command};
@@ -17,8 +19,10 @@ impl PenaltyService for Faces {
         request: Request<v1::ListPenaltiesRequest>,
     ) -> Result<Response<v1::ListPenaltiesResponse>, Status> {
         let request = request.into_inner();
-        let size = page::page_size("page_size", request.page_size)?;
-        let after = page::parsed_key(LIST, &request.page_token)?;
+        let (size, after) = all((
+            page::page_size("page_size", request.page_size),
+            page::parsed_key(LIST, &request.page_token),
+        ))?;
         let job = convert::job_filter(request.job_id);
         let found = self.inbox.view(move |core, now| core.penalties(job, after, size + 1, now)).await;
         let mut found = found.map_err(refused)?;
@@ -36,9 +40,12 @@ impl PenaltyService for Faces {
         request: Request<v1::ClearPenaltiesRequest>,
     ) -> Result<Response<v1::ClearPenaltiesResponse>, Status> {
         let request = request.into_inner();
-        let item = convert::item_filter(&request.item_key)?;
+        let (name, item) = all((
+            name("ClearPenalties", &request.request_id, &request),
+            convert::item_filter(&request.item_key),
+        ))?;
         let command = Command::ClearPenalties { job: convert::job_filter(request.job_id), item };
-        let cleared_count = count(&self.inbox.command(command).await.map_err(refused)?);
+        let cleared_count = count(&self.inbox.command(once(name, command)).await?);
         Ok(Response::new(v1::ClearPenaltiesResponse { cleared_count }))
     }
 }

@@ -9,36 +9,28 @@ use orbit_shared::retention::{Decision, Retained, RetentionPolicy, plan};
 use orbit_shared::words::SnapshotId;
 use tonic::Status;
 
-use super::status::refused;
+use super::fields::all;
+use super::once::name;
 use super::vaults::{SnapshotFilter, path_filter, snapshot};
 use super::{Faces, convert};
-use crate::core::{Refusal, SnapshotRecord};
+use crate::core::{Refusal, RequestName, SnapshotRecord, Violation};
 
 impl Faces {
-    /// Decides on all snapshots that the request is about, and deletes those that go, unless only a plan is wanted.
+    /// Decides on all snapshots that match, and deletes those that go, unless only a plan is wanted.
     pub(super) async fn prune(
         &self,
-        request: v1::PruneSnapshotsRequest,
+        policy: &RetentionPolicy,
+        filter: SnapshotFilter,
+        is_plan: bool,
     ) -> Result<Vec<v1::RetentionDecision>, Status> {
-        let policy = read_policy(request.policy)?;
-        let filter = SnapshotFilter {
-            star: convert::star_filter(request.star_id)?,
-            job: None,
-            source_star: match request.source_star_id {
-                text if text.is_empty() => None,
-                text => Some(convert::star_id("source_star_id", text)?),
-            },
-            source_path: path_filter(request.source_path),
-            tags: request.tags,
-        };
         let records = self.snapshots_like(filter).await?;
         let retained: Vec<_> = records.iter().map(retained).collect();
         let mut records: BTreeMap<SnapshotId, SnapshotRecord> =
             records.into_iter().map(|record| (record.info.id, record)).collect();
         let mut decisions = Vec::new();
-        for decision in plan(&policy, &retained) {
+        for decision in plan(policy, &retained) {
             let Some(record) = records.remove(&decision.key) else { continue };
-            decisions.push(self.carry_out(&decision, record, request.plan_only).await);
+            decisions.push(self.carry_out(&decision, record, is_plan).await);
         }
         Ok(decisions)
     }
@@ -80,7 +72,27 @@ fn retained(record: &SnapshotRecord) -> Retained<SnapshotId, Group> {
     }
 }
 
-fn read_policy(policy: Option<v1::RetentionPolicy>) -> Result<RetentionPolicy, Status> {
+/// The name of a request, what is kept, and of what.
+pub(super) fn read(
+    request: &v1::PruneSnapshotsRequest,
+) -> Result<(Option<RequestName>, RetentionPolicy, SnapshotFilter), Refusal> {
+    let (name, policy, star, source_star) = all((
+        name("PruneSnapshots", &request.request_id, request),
+        read_policy(request.policy.clone()),
+        convert::star_filter(request.star_id.clone()),
+        convert::named_star_filter("source_star_id", request.source_star_id.clone()),
+    ))?;
+    let filter = SnapshotFilter {
+        star,
+        job: None,
+        source_star,
+        source_path: path_filter(request.source_path.clone()),
+        tags: request.tags.clone(),
+    };
+    Ok((name, policy, filter))
+}
+
+fn read_policy(policy: Option<v1::RetentionPolicy>) -> Result<RetentionPolicy, Violation> {
     let policy = policy.unwrap_or_default();
     let policy = RetentionPolicy {
         keep_last: policy.keep_last,
@@ -93,7 +105,7 @@ fn read_policy(policy: Option<v1::RetentionPolicy>) -> Result<RetentionPolicy, S
     };
     if policy.is_empty() {
         let problem = "has no rule; give at least one, such as keep_last, so that it is clear what stays";
-        return Err(refused(Refusal::invalid("policy", problem)));
+        return Err(Violation::new("policy", problem));
     }
     Ok(policy)
 }

@@ -5,6 +5,8 @@ use orbit_proto::v1;
 use orbit_proto::v1::schedule_service_server::ScheduleService;
 use tonic::{Request, Response, Status};
 
+use super::fields::all;
+use super::once::{name, once};
 use super::status::{internal, refused};
 use super::{Faces, job_spec, page};
 use crate::core::{Answer, Command, Refusal, ScheduleRecord, ScheduleTimes, Violation};
@@ -18,7 +20,7 @@ impl Faces {
     }
 
     async fn schedule_command(&self, command: Command) -> Result<v1::Schedule, Status> {
-        match self.inbox.command(command).await.map_err(refused)? {
+        match self.inbox.command(command).await? {
             Answer::Schedule(id) => self.one_schedule(id).await,
             _ => Err(internal(
                 "UNEXPECTED_ANSWER",
@@ -60,8 +62,11 @@ impl ScheduleService for Faces {
         request: Request<v1::ListSchedulesRequest>,
     ) -> Result<Response<v1::ListSchedulesResponse>, Status> {
         let request = request.into_inner();
-        let size = page::page_size("page_size", request.page_size)?;
-        let after = page::parsed_key::<u64>(LIST, &request.page_token)?.unwrap_or(0);
+        let (size, after) = all((
+            page::page_size("page_size", request.page_size),
+            page::parsed_key::<u64>(LIST, &request.page_token),
+        ))?;
+        let after = after.unwrap_or(0);
         let found = self
             .inbox
             .view(move |core, _| core.schedules(after).take(size + 1).map(to_wire).collect::<Vec<_>>());
@@ -79,8 +84,9 @@ impl ScheduleService for Faces {
         request: Request<v1::PauseScheduleRequest>,
     ) -> Result<Response<v1::PauseScheduleResponse>, Status> {
         let request = request.into_inner();
+        let name = name("PauseSchedule", &request.request_id, &request)?;
         let command = Command::PauseSchedule { schedule: request.schedule_id, reason: request.reason };
-        let schedule = Some(self.schedule_command(command).await?);
+        let schedule = Some(self.schedule_command(once(name, command)).await?);
         Ok(Response::new(v1::PauseScheduleResponse { schedule }))
     }
 
@@ -88,8 +94,10 @@ impl ScheduleService for Faces {
         &self,
         request: Request<v1::ResumeScheduleRequest>,
     ) -> Result<Response<v1::ResumeScheduleResponse>, Status> {
-        let command = Command::ResumeSchedule { schedule: request.into_inner().schedule_id };
-        let schedule = Some(self.schedule_command(command).await?);
+        let request = request.into_inner();
+        let name = name("ResumeSchedule", &request.request_id, &request)?;
+        let command = Command::ResumeSchedule { schedule: request.schedule_id };
+        let schedule = Some(self.schedule_command(once(name, command)).await?);
         Ok(Response::new(v1::ResumeScheduleResponse { schedule }))
     }
 
@@ -106,8 +114,10 @@ impl ScheduleService for Faces {
         &self,
         request: Request<v1::DeleteScheduleRequest>,
     ) -> Result<Response<v1::DeleteScheduleResponse>, Status> {
-        let command = Command::DeleteSchedule { schedule: request.into_inner().schedule_id };
-        self.inbox.command(command).await.map_err(refused)?;
+        let request = request.into_inner();
+        let name = name("DeleteSchedule", &request.request_id, &request)?;
+        let command = Command::DeleteSchedule { schedule: request.schedule_id };
+        self.inbox.command(once(name, command)).await?;
         Ok(Response::new(v1::DeleteScheduleResponse {}))
     }
 }

@@ -7,13 +7,17 @@ use orbit_proto::convert::duration_from_wire;
 use orbit_proto::v1;
 use orbit_proto::v1::star_service_server::StarService;
 use orbit_shared::words::StarId;
+use prost::Message;
 use tonic::{Request, Response, Status};
 
 use super::convert::star_id;
-use super::status::{refused, unconvertible};
+use super::fields::all;
+use super::once::{name, once};
+use super::reader::Watched;
+use super::status::refused;
 use super::watch::{Round, Watch, watch};
 use super::{Faces, convert, page};
-use crate::core::{Command, Refusal};
+use crate::core::{Command, Refusal, RequestName, Violation};
 
 const WATCH_PACE: Duration = Duration::from_millis(500);
 const LIST: &str = "stars";
@@ -31,14 +35,27 @@ impl Faces {
         })
     }
 
-    async fn star_command(
-        &self,
-        star: String,
-        make: impl FnOnce(StarId) -> Command,
-    ) -> Result<v1::Star, Status> {
-        let id = star_id("star_id", star)?;
-        self.inbox.command(make(id.clone())).await.map_err(refused)?;
+    async fn star_command(&self, id: StarId, command: Command) -> Result<v1::Star, Status> {
+        self.inbox.command(command).await?;
         self.one_star(id).await
+    }
+}
+
+/// The name of a request and the Star that it is about.
+fn named(
+    method: &str,
+    request_id: &str,
+    request: &impl Message,
+    star: &str,
+) -> Result<(Option<RequestName>, StarId), Refusal> {
+    all((name(method, request_id, request), star_id("star_id", star.to_owned())))
+}
+
+impl Watched for v1::WatchStarsResponse {
+    const RESUMED_BY: Option<&'static str> = None;
+
+    fn position(&self) -> u64 {
+        0
     }
 }
 
@@ -49,7 +66,9 @@ impl StarService for Faces {
         request: Request<v1::RegisterStarRequest>,
     ) -> Result<Response<v1::RegisterStarResponse>, Status> {
         let request = request.into_inner();
-        let star = self.star_command(request.star_id, |star| Command::RegisterStar { star }).await?;
+        let (name, id) = named("RegisterStar", &request.request_id, &request, &request.star_id)?;
+        let command = Command::RegisterStar { star: id.clone() };
+        let star = self.star_command(id, once(name, command)).await?;
         Ok(Response::new(v1::RegisterStarResponse { star: Some(star) }))
     }
 
@@ -58,8 +77,9 @@ impl StarService for Faces {
         request: Request<v1::ListStarsRequest>,
     ) -> Result<Response<v1::ListStarsResponse>, Status> {
         let request = request.into_inner();
-        let size = page::page_size("page_size", request.page_size)?;
-        let after = page::key(LIST, &request.page_token)?.unwrap_or_default();
+        let (size, after) =
+            all((page::page_size("page_size", request.page_size), page::key(LIST, &request.page_token)))?;
+        let after = after.unwrap_or_default();
         let found = self.inbox.view(move |core, now| {
             let later = core.stars().filter(|star| star.record.star_id.as_str() > after.as_str());
             later.take(size + 1).map(|star| convert::star(core, now, star)).collect::<Vec<_>>()
@@ -99,7 +119,7 @@ impl StarService for Faces {
             }
             Ok((Round::Continue(changed), last))
         };
-        Ok(Response::new(watch(self, WATCH_PACE, None, BTreeMap::new(), look)))
+        Ok(Response::new(watch(self, (WATCH_PACE, None), 0, BTreeMap::new(), look)))
     }
 
     async fn schedule_star(
@@ -107,8 +127,9 @@ impl StarService for Faces {
         request: Request<v1::ScheduleStarRequest>,
     ) -> Result<Response<v1::ScheduleStarResponse>, Status> {
         let request = request.into_inner();
-        let reason = request.reason;
-        let star = self.star_command(request.star_id, |star| Command::ScheduleStar { star, reason }).await?;
+        let (name, id) = named("ScheduleStar", &request.request_id, &request, &request.star_id)?;
+        let command = Command::ScheduleStar { star: id.clone(), reason: request.reason };
+        let star = self.star_command(id, once(name, command)).await?;
         Ok(Response::new(v1::ScheduleStarResponse { star: Some(star) }))
     }
 
@@ -118,10 +139,14 @@ impl StarService for Faces {
     ) -> Result<Response<v1::DrainStarResponse>, Status> {
         let request = request.into_inner();
         let deadline = request.deadline.map(|deadline| duration_from_wire("deadline", &deadline));
-        let deadline = deadline.transpose().map_err(unconvertible)?;
-        let reason = request.reason;
-        let command = |star| Command::DrainStar { star, reason, deadline };
-        let star = self.star_command(request.star_id, command).await?;
+        let deadline = deadline.transpose().map_err(|error| Violation::new(error.field, error.problem));
+        let (name, id, deadline) = all((
+            name("DrainStar", &request.request_id, &request),
+            star_id("star_id", request.star_id),
+            deadline,
+        ))?;
+        let command = Command::DrainStar { star: id.clone(), reason: request.reason, deadline };
+        let star = self.star_command(id, once(name, command)).await?;
         Ok(Response::new(v1::DrainStarResponse { star: Some(star) }))
     }
 
@@ -130,9 +155,10 @@ impl StarService for Faces {
         request: Request<v1::ShutdownStarRequest>,
     ) -> Result<Response<v1::ShutdownStarResponse>, Status> {
         let request = request.into_inner();
+        let (name, id) = named("ShutdownStar", &request.request_id, &request, &request.star_id)?;
         let (reason, force) = (request.reason, request.force);
-        let command = |star| Command::ShutdownStar { star, reason, force };
-        let star = self.star_command(request.star_id, command).await?;
+        let command = Command::ShutdownStar { star: id.clone(), reason, force };
+        let star = self.star_command(id, once(name, command)).await?;
         Ok(Response::new(v1::ShutdownStarResponse { star: Some(star) }))
     }
 
@@ -141,8 +167,9 @@ impl StarService for Faces {
         request: Request<v1::CordonStarRequest>,
     ) -> Result<Response<v1::CordonStarResponse>, Status> {
         let request = request.into_inner();
-        let command = |star| Command::CordonStar { star, is_cordoned: true };
-        let star = self.star_command(request.star_id, command).await?;
+        let (name, id) = named("CordonStar", &request.request_id, &request, &request.star_id)?;
+        let command = Command::CordonStar { star: id.clone(), is_cordoned: true };
+        let star = self.star_command(id, once(name, command)).await?;
         Ok(Response::new(v1::CordonStarResponse { star: Some(star) }))
     }
 
@@ -151,8 +178,9 @@ impl StarService for Faces {
         request: Request<v1::UncordonStarRequest>,
     ) -> Result<Response<v1::UncordonStarResponse>, Status> {
         let request = request.into_inner();
-        let command = |star| Command::CordonStar { star, is_cordoned: false };
-        let star = self.star_command(request.star_id, command).await?;
+        let (name, id) = named("UncordonStar", &request.request_id, &request, &request.star_id)?;
+        let command = Command::CordonStar { star: id.clone(), is_cordoned: false };
+        let star = self.star_command(id, once(name, command)).await?;
         Ok(Response::new(v1::UncordonStarResponse { star: Some(star) }))
     }
 
@@ -160,8 +188,9 @@ impl StarService for Faces {
         &self,
         request: Request<v1::RemoveStarRequest>,
     ) -> Result<Response<v1::RemoveStarResponse>, Status> {
-        let star = star_id("star_id", request.into_inner().star_id)?;
-        self.inbox.command(Command::RemoveStar { star }).await.map_err(refused)?;
+        let request = request.into_inner();
+        let (name, star) = named("RemoveStar", &request.request_id, &request, &request.star_id)?;
+        self.inbox.command(once(name, Command::RemoveStar { star })).await?;
         Ok(Response::new(v1::RemoveStarResponse {}))
     }
 }

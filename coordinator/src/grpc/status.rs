@@ -1,5 +1,7 @@
 //! Refusals as gRPC statuses with details that programs can read: the one place where a status is made.
 
+use std::time::Duration;
+
 use orbit_proto::convert::ConvertError;
 use orbit_shared::bulletin::truncate_visibly;
 use tonic::{Code, Status};
@@ -33,11 +35,23 @@ pub(crate) fn refused(refusal: Refusal) -> Status {
         }
         Refusal::Damaged { .. } => Code::DataLoss,
         Refusal::Unavailable { .. } => {
-            details.set_retry_info(Some(std::time::Duration::from_secs(1)));
+            details.set_retry_info(Some(Duration::from_secs(1)));
             Code::Unavailable
         }
     };
     Status::with_error_details(code, truncate_visibly(&message, MESSAGE_BYTES_MAX), details)
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        refused(refusal)
+    }
+}
+
+impl From<Violation> for Status {
+    fn from(violation: Violation) -> Self {
+        refused(Refusal::Invalid(vec![violation]))
+    }
 }
 
 /// As many violations as fit. A status travels in the headers of HTTP/2, which a client takes up to 16 KiB: one that is
@@ -85,6 +99,78 @@ pub(super) fn closed(reason: &CloseReason) -> Status {
     let mut details = ErrorDetails::new();
     details.set_error_info(name, DOMAIN, []);
     Status::with_error_details(code, truncate_visibly(&reason.to_string(), MESSAGE_BYTES_MAX), details)
+}
+
+/// A watch that cannot go on where its reader is.
+#[derive(Debug)]
+pub(super) struct Lost {
+    /// What is watched, in the singular: `bulletin`.
+    pub(super) what: &'static str,
+    /// The field of the request that takes a position.
+    pub(super) field: &'static str,
+    /// What the reader has.
+    pub(super) position: u64,
+    /// The oldest behind it that is kept.
+    pub(super) oldest: u64,
+    /// The newest there is.
+    pub(super) newest: u64,
+    /// The position from which a watch gets all that is kept behind the reader's, and perhaps what it has.
+    pub(super) resume_at: u64,
+}
+
+impl Lost {
+    fn status(&self, reason: &str, message: &str) -> Status {
+        let mut details = ErrorDetails::new();
+        let numbers = [
+            ("last_position", self.position),
+            ("oldest_available", self.oldest),
+            ("newest_available", self.newest),
+            ("resume_at", self.resume_at),
+        ];
+        let metadata = numbers.map(|(name, number)| (name.to_owned(), number.to_string()));
+        details.set_error_info(reason, DOMAIN, metadata);
+        Status::with_error_details(Code::OutOfRange, message, details)
+    }
+
+    /// What follows the reader's position was removed, or some of it.
+    pub(super) fn gone(&self) -> Status {
+        let Self { what, field, position, oldest, resume_at, .. } = self;
+        let message = format!(
+            "some of what came after {what} {position} was removed before it was sent; of the rest the oldest is \
+             {oldest}. Watch again with {field} {resume_at} to get all that is kept, and pass over what you have"
+        );
+        self.status("POSITION_GONE", &message)
+    }
+
+    /// The reader's position was never given here.
+    pub(super) fn unknown(&self) -> Status {
+        let Self { what, field, position, newest, .. } = self;
+        let message = format!(
+            "there is no {what} {position}; the newest is {newest}. The position is of another grid, or later than the \
+             backup that this one was restored from. Watch again with {field} 0"
+        );
+        self.status("POSITION_UNKNOWN", &message)
+    }
+}
+
+/// The end of a watch that was not read, with the field that takes a position and what was read last.
+pub(super) fn not_read(patience: Duration, resumed_by: Option<(&str, u64)>) -> Status {
+    let mut details = ErrorDetails::new();
+    let reason = "READER_TOO_SLOW";
+    match resumed_by {
+        Some((_, last)) => {
+            details.set_error_info(reason, DOMAIN, [("last_position".to_owned(), last.to_string())]);
+        }
+        None => {
+            details.set_error_info(reason, DOMAIN, []);
+        }
+    }
+    let next = match resumed_by {
+        Some((field, last)) => format!("watch again with {field} {last}, which was sent last"),
+        None => "watch again, which begins with the present state".to_owned(),
+    };
+    let message = format!("the messages of this watch were not read for {} s; {next}", patience.as_secs());
+    Status::with_error_details(Code::Aborted, message, details)
 }
 
 /// The status with which streams end when the coordinator stops.

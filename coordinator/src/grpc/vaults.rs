@@ -9,10 +9,12 @@ use orbit_shared::vault_call::{SnapshotEntry, VaultCall, VaultReply};
 use orbit_shared::words::{JobId, SnapshotId, StarId};
 use tonic::{Request, Response, Status};
 
+use super::fields::all;
 use super::jobs::caller;
+use super::once::name;
 use super::status::refused;
-use super::{Faces, convert, page};
-use crate::core::{Core, Refusal, SnapshotRecord};
+use super::{Faces, convert, page, prune};
+use crate::core::{Core, Refusal, SnapshotRecord, Violation};
 
 const SNAPSHOTS_LIST: &str = "snapshots";
 const ENTRIES_LIST: &str = "snapshot-entries";
@@ -47,14 +49,20 @@ pub(super) fn path_filter(path: String) -> Option<Vec<u8>> {
 }
 
 /// A snapshot's name from a request.
-pub(super) fn snapshot_id(text: &str) -> Result<SnapshotId, Status> {
+pub(super) fn snapshot_id(text: &str) -> Result<SnapshotId, Violation> {
     text.parse().map_err(|error: orbit_shared::words::SnapshotIdError| {
-        refused(Refusal::invalid("snapshot_id", format!("is {text:?}; {error}")))
+        Violation::new("snapshot_id", format!("is {text:?}; {error}"))
+    })
+}
+
+fn chunk_hash(text: &str) -> Result<ChunkHash, Violation> {
+    text.parse().map_err(|error: orbit_shared::chunk_hash::ChunkHashError| {
+        Violation::new("chunk_hash", error.to_string())
     })
 }
 
 /// A path in a snapshot's tree, with a slash before it or without.
-fn tree_path(path: &str) -> Result<Vec<u8>, Status> {
+fn tree_path(path: &str) -> Result<Vec<u8>, Violation> {
     let path = path.strip_prefix('/').unwrap_or(path);
     let path = path.strip_suffix('/').unwrap_or(path).as_bytes();
     if is_confined(path) {
@@ -62,7 +70,7 @@ fn tree_path(path: &str) -> Result<Vec<u8>, Status> {
     }
     let problem =
         format!("is {:?}; `.`, `..`, empty parts and NUL are not allowed in it", display_path(path));
-    Err(refused(Refusal::invalid("path", problem)))
+    Err(Violation::new("path", problem))
 }
 
 /// A snapshot.
@@ -149,16 +157,16 @@ impl VaultService for Faces {
         request: Request<v1::ListSnapshotsRequest>,
     ) -> Result<Response<v1::ListSnapshotsResponse>, Status> {
         let request = request.into_inner();
-        let size = page::page_size("page_size", request.page_size)?;
-        let after = page::key(SNAPSHOTS_LIST, &request.page_token)?;
-        let after = after.map(|text| snapshot_id(&text)).transpose()?;
+        let (size, after, star, source_star) = all((
+            page::page_size("page_size", request.page_size),
+            page::parsed_key::<SnapshotId>(SNAPSHOTS_LIST, &request.page_token),
+            convert::star_filter(request.star_id),
+            convert::named_star_filter("source_star_id", request.source_star_id),
+        ))?;
         let filter = SnapshotFilter {
-            star: convert::star_filter(request.star_id)?,
+            star,
             job: convert::job_filter(request.job_id),
-            source_star: match request.source_star_id {
-                text if text.is_empty() => None,
-                text => Some(convert::star_id("source_star_id", text)?),
-            },
+            source_star,
             source_path: path_filter(request.source_path),
             tags: request.tags,
         };
@@ -189,9 +197,17 @@ impl VaultService for Faces {
         &self,
         request: Request<v1::DeleteSnapshotRequest>,
     ) -> Result<Response<v1::DeleteSnapshotResponse>, Status> {
-        let record = self.one_snapshot(snapshot_id(&request.into_inner().snapshot_id)?).await?;
-        self.delete_one(&record).await.map_err(refused)?;
-        Ok(Response::new(v1::DeleteSnapshotResponse { snapshot: Some(snapshot(record)) }))
+        let request = request.into_inner();
+        let (name, id) =
+            all((name("DeleteSnapshot", &request.request_id, &request), snapshot_id(&request.snapshot_id)))?;
+        if let Some(told) = self.told(name.as_ref()).await? {
+            return Ok(Response::new(told));
+        }
+        let record = self.one_snapshot(id).await?;
+        self.delete_one(&record).await?;
+        let answer = v1::DeleteSnapshotResponse { snapshot: Some(snapshot(record)) };
+        self.tell(name, &answer).await?;
+        Ok(Response::new(answer))
     }
 
     async fn restore_snapshot(
@@ -200,8 +216,8 @@ impl VaultService for Faces {
     ) -> Result<Response<v1::RestoreSnapshotResponse>, Status> {
         let caller = caller(request.metadata());
         let request = request.into_inner();
-        let record = self.one_snapshot(snapshot_id(&request.snapshot_id)?).await?;
-        let path = tree_path(&request.path)?;
+        let (id, path) = all((snapshot_id(&request.snapshot_id), tree_path(&request.path)))?;
+        let record = self.one_snapshot(id).await?;
         let source = v1::Location {
             star_id: record.star.to_string(),
             raw_path: [b"/".as_slice(), &path].concat().into(),
@@ -225,15 +241,14 @@ impl VaultService for Faces {
         request: Request<v1::ListSnapshotEntriesRequest>,
     ) -> Result<Response<v1::ListSnapshotEntriesResponse>, Status> {
         let request = request.into_inner();
-        let record = self.one_snapshot(snapshot_id(&request.snapshot_id)?).await?;
-        let count_max = page::page_size("page_size", request.page_size)?;
-        let after = page::bytes(ENTRIES_LIST, &request.page_token)?;
-        let call = VaultCall::ListEntries {
-            snapshot: record.info.id,
-            path: tree_path(&request.path)?,
-            after,
-            count_max,
-        };
+        let (id, path, count_max, after) = all((
+            snapshot_id(&request.snapshot_id),
+            tree_path(&request.path),
+            page::page_size("page_size", request.page_size),
+            page::bytes(ENTRIES_LIST, &request.page_token),
+        ))?;
+        let record = self.one_snapshot(id).await?;
+        let call = VaultCall::ListEntries { snapshot: record.info.id, path, after, count_max };
         let reply = self.inbox.ask_vault(record.star.clone(), call).await.map_err(refused)?;
         let VaultReply::Entries { entries, is_end } = reply else { return Err(unexpected(&record.star)) };
         let last = entries.last().filter(|_| !is_end).map(|last| last.entry.path.clone());
@@ -263,8 +278,15 @@ impl VaultService for Faces {
         &self,
         request: Request<v1::PruneSnapshotsRequest>,
     ) -> Result<Response<v1::PruneSnapshotsResponse>, Status> {
-        let decisions = self.prune(request.into_inner()).await?;
-        Ok(Response::new(v1::PruneSnapshotsResponse { decisions }))
+        let request = request.into_inner();
+        let (name, policy, filter) = prune::read(&request)?;
+        if let Some(told) = self.told(name.as_ref()).await? {
+            return Ok(Response::new(told));
+        }
+        let decisions = self.prune(&policy, filter, request.plan_only).await?;
+        let answer = v1::PruneSnapshotsResponse { decisions };
+        self.tell(name, &answer).await?;
+        Ok(Response::new(answer))
     }
 
     async fn list_containers(
@@ -272,9 +294,11 @@ impl VaultService for Faces {
         request: Request<v1::ListContainersRequest>,
     ) -> Result<Response<v1::ListContainersResponse>, Status> {
         let request = request.into_inner();
-        let count_max = page::page_size("page_size", request.page_size)?;
-        let after = page::key(CONTAINERS_LIST, &request.page_token)?;
-        let star = convert::star_id("star_id", request.star_id)?;
+        let (count_max, after, star) = all((
+            page::page_size("page_size", request.page_size),
+            page::key(CONTAINERS_LIST, &request.page_token),
+            convert::star_id("star_id", request.star_id),
+        ))?;
         let call = VaultCall::ListContainers { after, count_max };
         let reply = self.inbox.ask_vault(star.clone(), call).await.map_err(refused)?;
         let VaultReply::Containers { containers, is_end } = reply else { return Err(unexpected(&star)) };
@@ -293,11 +317,8 @@ impl VaultService for Faces {
         request: Request<v1::LocateChunkRequest>,
     ) -> Result<Response<v1::LocateChunkResponse>, Status> {
         let request = request.into_inner();
-        let hash: ChunkHash =
-            request.chunk_hash.parse().map_err(|error: orbit_shared::chunk_hash::ChunkHashError| {
-                refused(Refusal::invalid("chunk_hash", error.to_string()))
-            })?;
-        let stars = match convert::star_filter(request.star_id)? {
+        let (hash, star) = all((chunk_hash(&request.chunk_hash), convert::star_filter(request.star_id)))?;
+        let stars = match star {
             Some(star) => vec![star],
             None => self.inbox.view(|core, _| core.connected_stars()).await.map_err(refused)?,
         };
@@ -328,14 +349,24 @@ impl VaultService for Faces {
         request: Request<v1::CollectGarbageRequest>,
     ) -> Result<Response<v1::CollectGarbageResponse>, Status> {
         let request = request.into_inner();
-        let star = convert::star_id("star_id", request.star_id)?;
+        let (name, star) = all((
+            name("CollectGarbage", &request.request_id, &request),
+            convert::star_id("star_id", request.star_id),
+        ))?;
+        if let Some(told) = self.told(name.as_ref()).await? {
+            return Ok(Response::new(told));
+        }
         let call = VaultCall::Collect {
             is_plan: request.plan_only,
             ignores_undo_window: request.ignore_undo_window,
         };
-        let reply = self.inbox.ask_vault(star.clone(), call).await.map_err(refused)?;
+        let reply = self.inbox.ask_vault(star.clone(), call).await?;
         let VaultReply::Collection(info) = reply else { return Err(unexpected(&star)) };
-        Ok(Response::new(v1::CollectGarbageResponse { collection: Some(info.into()) }))
+        let collection = v1::Collection::from(info);
+        let is_end = collection.progress() != v1::Progress::Running;
+        let answer = v1::CollectGarbageResponse { collection: Some(collection) };
+        self.tell(name.filter(|_| is_end), &answer).await?;
+        Ok(Response::new(answer))
     }
 
     async fn scrub_vault(
@@ -343,14 +374,25 @@ impl VaultService for Faces {
         request: Request<v1::ScrubVaultRequest>,
     ) -> Result<Response<v1::ScrubVaultResponse>, Status> {
         let request = request.into_inner();
-        let star = convert::star_id("star_id", request.star_id)?;
         let bytes_per_second = u64::try_from(request.max_bytes_per_second).map_err(|_| {
             let problem = format!("is {}, must be 0 (no limit) or more", request.max_bytes_per_second);
-            refused(Refusal::invalid("max_bytes_per_second", problem))
-        })?;
+            Violation::new("max_bytes_per_second", problem)
+        });
+        let (name, star, bytes_per_second) = all((
+            name("ScrubVault", &request.request_id, &request),
+            convert::star_id("star_id", request.star_id),
+            bytes_per_second,
+        ))?;
+        if let Some(told) = self.told(name.as_ref()).await? {
+            return Ok(Response::new(told));
+        }
         let call = VaultCall::Scrub { bytes_per_second, is_everything: request.check_all };
-        let reply = self.inbox.ask_vault(star.clone(), call).await.map_err(refused)?;
+        let reply = self.inbox.ask_vault(star.clone(), call).await?;
         let VaultReply::Scrub(info) = reply else { return Err(unexpected(&star)) };
-        Ok(Response::new(v1::ScrubVaultResponse { scrub: Some(info.into()) }))
+        let scrub = v1::Scrub::from(info);
+        let is_end = scrub.progress() != v1::Progress::Running;
+        let answer = v1::ScrubVaultResponse { scrub: Some(scrub) };
+        self.tell(name.filter(|_| is_end), &answer).await?;
+        Ok(Response::new(answer))
     }
 }

@@ -1,24 +1,22 @@
 //! Watches: a stream that shows something now and again whenever it has changed, at a bounded pace.
 //!
-//! Nothing is queued for a slow reader: each round looks at the present, so it sees the latest and misses only what
-//! was overtaken.
+//! Nothing is queued for a slow reader but what one round found: each round looks at the present. What shows a state
+//! then shows the latest and leaves out what was overtaken; what shows a sequence goes on where the reader is, or ends
+//! with a status that says what is gone. Who does not read at all is cut off by [`super::reader`].
 
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
 use tokio_stream::Stream;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::Faces;
+use super::reader::{Watched, reader};
 use super::status::stopping;
 
 /// A server stream.
 pub(super) type Watch<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
-
-/// Messages of one round that may wait for the reader.
-const BUFFER: usize = 64;
 
 /// What a round of a watch came to.
 pub(super) enum Round<T> {
@@ -31,21 +29,22 @@ pub(super) enum Round<T> {
 }
 
 /// Looks, sends, waits for a change and at least `pace`, and looks again, with a state that is handed from round to
-/// round. With `refresh` it looks again after that time even if no turn has ended.
+/// round. With `refresh` it looks again after that time even if no turn has ended. The reader has everything up to
+/// `position`.
 pub(super) fn watch<T, S, F, Fut>(
     faces: &Faces,
-    pace: Duration,
-    refresh: Option<Duration>,
+    (pace, refresh): (Duration, Option<Duration>),
+    position: u64,
     state: S,
     look: F,
 ) -> Watch<T>
 where
-    T: Send + 'static,
+    T: Watched,
     S: Send + 'static,
     F: Fn(Faces, S) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<(Round<T>, S), Status>> + Send,
 {
-    let (sender, receiver) = tokio::sync::mpsc::channel(BUFFER);
+    let (feeder, reader) = reader(position);
     let faces = faces.clone();
     tokio::spawn(async move {
         let stop = faces.stop.clone();
@@ -56,7 +55,7 @@ where
                 turns.mark_unchanged();
                 let (round, next) = match look(faces.clone(), state).await {
                     Ok(done) => done,
-                    Err(status) => return drop(sender.send(Err(status)).await),
+                    Err(status) => return feeder.end(status),
                 };
                 state = next;
                 let (items, is_end, is_more) = match round {
@@ -65,7 +64,7 @@ where
                     Round::End(items) => (items, true, false),
                 };
                 for item in items {
-                    if sender.send(Ok(item)).await.is_err() {
+                    if feeder.put(item).await.is_err() {
                         return;
                     }
                 }
@@ -76,11 +75,11 @@ where
                     continue;
                 }
                 tokio::select! {
-                    () = sender.closed() => return,
+                    () = feeder.gone() => return,
                     () = tokio::time::sleep(pace) => {}
                 }
                 tokio::select! {
-                    () = sender.closed() => return,
+                    () = feeder.gone() => return,
                     changed = turns.changed() => if changed.is_err() { return },
                     () = wait(refresh) => {}
                 }
@@ -88,10 +87,10 @@ where
         };
         tokio::select! {
             () = rounds => {}
-            () = stop.cancelled() => drop(sender.try_send(Err(stopping()))),
+            () = stop.cancelled() => feeder.end(stopping()),
         }
     });
-    Box::pin(ReceiverStream::new(receiver))
+    Box::pin(reader)
 }
 
 async fn wait(time: Option<Duration>) {

@@ -5,7 +5,8 @@ use redb::{Database, Key, ReadTransaction, ReadableTable, TableDefinition, Value
 use super::StoreError;
 use super::blocks::{ENDS, ENTRIES};
 use super::embedded::{
-    ASSIGNMENTS, BULLETINS, DEAD_LETTERS, JOBS, META, PENALTIES, QUEUE, SCHEDULES, SNAPSHOTS, STARS, engine,
+    ANSWERS, ASSIGNMENTS, BULLETINS, DEAD_LETTERS, JOBS, META, PENALTIES, QUEUE, SCHEDULES, SNAPSHOTS, STARS,
+    engine,
 };
 
 /// Copies everything that a read transaction sees into an empty database, durably.
@@ -24,6 +25,7 @@ pub(super) fn copy_all(from: &ReadTransaction, to: &Database) -> Result<(), Stor
         copy(from, &write, BULLETINS)?;
         copy(from, &write, SNAPSHOTS)?;
         copy(from, &write, SCHEDULES)?;
+        copy(from, &write, ANSWERS)?;
         copy(from, &write, META)
     })();
     copied.map_err(engine(doing))?;

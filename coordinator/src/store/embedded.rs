@@ -26,6 +26,7 @@ pub(super) const STARS: TableDefinition<&str, &[u8]> = TableDefinition::new("sta
 pub(super) const BULLETINS: TableDefinition<u64, &[u8]> = TableDefinition::new("bulletins");
 pub(super) const SNAPSHOTS: TableDefinition<[u8; 16], &[u8]> = TableDefinition::new("snapshots");
 pub(super) const SCHEDULES: TableDefinition<u64, &[u8]> = TableDefinition::new("schedules");
+pub(super) const ANSWERS: TableDefinition<u64, &[u8]> = TableDefinition::new("answers");
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 
 /// What an error of a transaction says it could not be.
@@ -140,6 +141,7 @@ impl EmbeddedStore {
             at!(doing, transaction.open_table(BULLETINS))?;
             at!(doing, transaction.open_table(SNAPSHOTS))?;
             at!(doing, transaction.open_table(SCHEDULES))?;
+            at!(doing, transaction.open_table(ANSWERS))?;
         }
         at!(doing, transaction.commit())
     }
@@ -199,6 +201,7 @@ impl Store for EmbeddedStore {
         recovered.bulletins = all!(BULLETINS, "bulletins");
         recovered.snapshots = all!(SNAPSHOTS, "snapshots");
         recovered.schedules = all!(SCHEDULES, "schedules");
+        recovered.answers = all!(ANSWERS, "answers");
         let assignments: Vec<AssignmentRecord> = all!(ASSIGNMENTS, "assignments");
         let penalties = at!(doing, transaction.open_table(PENALTIES))?;
         for row in at!(doing, penalties.iter())? {
@@ -387,6 +390,11 @@ fn apply(transaction: &WriteTransaction, changes: &[Change]) -> Result<(), redb:
                 drop(schedules.insert(record.id, encode(record).as_slice())?);
             }
             Change::RemoveSchedule(id) => drop(transaction.open_table(SCHEDULES)?.remove(*id)?),
+            Change::PutAnswer(record) => {
+                let mut answers = transaction.open_table(ANSWERS)?;
+                drop(answers.insert(record.number, encode(record).as_slice())?);
+            }
+            Change::RemoveAnswer(number) => drop(transaction.open_table(ANSWERS)?.remove(*number)?),
             Change::PutCounters(counters) => {
                 let mut meta = transaction.open_table(META)?;
                 drop(meta.insert(COUNTERS_KEY, encode(counters).as_slice())?);

@@ -221,6 +221,14 @@ impl BulletinBoard {
         self.next_id
     }
 
+    /// How many bulletins with a greater id than this are not on the board any more.
+    pub fn missing_after(&self, id: u64) -> u64 {
+        let given = self.next_id.saturating_sub(1).saturating_sub(id);
+        let kept = self.bulletins.range((Bound::Excluded(id), Bound::Unbounded)).count() as u64;
+        assert!(kept <= given, "{kept} bulletins are on the board of {given} that were given ids after {id}");
+        given - kept
+    }
+
     /// Bulletins that had to make room so far.
     pub fn dropped(&self) -> u64 {
         self.dropped

@@ -2,6 +2,7 @@
 
 mod pull_body;
 pub mod pull_stream;
+mod refusal;
 pub mod session;
 pub mod transfer;
 pub mod transfer_client;

@@ -59,19 +59,25 @@ pub fn encode_open(open: Open) -> wire::PullRequest {
     }))
 }
 
-/// Reads the first request of a pull. The chunker is the caller's to compare.
-pub fn decode_open(open: wire::PullOpen) -> Result<Open, Malformed> {
-    Ok(Open {
-        token: open.token,
-        job: JobId(open.job_id),
-        source_path: open.source_path.into(),
-        destination_star: StarId::new(open.destination_star_id)
-            .map_err(|error| Malformed(error.to_string()))?,
-        snapshot: match open.snapshot_id.as_str() {
-            "" => None,
-            text => Some(text.parse().map_err(|error: SnapshotIdError| Malformed(error.to_string()))?),
-        },
-    })
+/// Reads the first request of a pull, or names every field that is bad. The chunker is the caller's to compare.
+pub fn decode_open(open: wire::PullOpen) -> Result<Open, Vec<(&'static str, String)>> {
+    let destination_star = StarId::new(open.destination_star_id)
+        .map_err(|error| ("open.destination_star_id", error.to_string()));
+    let snapshot = Some(&open.snapshot_id).filter(|text| !text.is_empty()).map(|text| text.parse());
+    let snapshot =
+        snapshot.transpose().map_err(|error: SnapshotIdError| ("open.snapshot_id", error.to_string()));
+    match (destination_star, snapshot) {
+        (Ok(destination_star), Ok(snapshot)) => Ok(Open {
+            token: open.token,
+            job: JobId(open.job_id),
+            source_path: open.source_path.into(),
+            destination_star,
+            snapshot,
+        }),
+        (destination_star, snapshot) => {
+            Err([destination_star.err(), snapshot.err()].into_iter().flatten().collect())
+        }
+    }
 }
 
 /// A request for content.

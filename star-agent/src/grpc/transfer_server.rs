@@ -22,12 +22,12 @@ use tonic::body::Body;
 use tonic::codec::BufferSettings;
 use tonic::server::NamedService;
 use tonic::transport::Server;
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 use tonic_prost::ProstDecoder;
-use tonic_types::{ErrorDetails, StatusExt as _};
 use tower::Service;
 
 use crate::grpc::pull_body::PullBody;
+use crate::grpc::refusal::{STATUS_TEXT_BYTES_MAX, bad_fields, refused, refused_for_now};
 use crate::grpc::transfer::{PULL_PATH, chunker_parameters, decode_fetches, decode_open};
 use crate::limits::{
     CONNECT_TIMEOUT, CONNECTION_WINDOW_BYTES, HTTP2_FRAME_BYTES, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT,
@@ -40,9 +40,6 @@ use crate::roots::Roots;
 use crate::source::origin::{Origin, SnapshotTree};
 use crate::source::serve::{End, Serving, serve};
 use crate::transfer::{Open, Parcel};
-
-/// Bytes of a status message; each may take three in a header, and a header has 16 KiB.
-const STATUS_TEXT_BYTES_MAX: usize = 2048;
 
 /// Serves file content below this Star's roots to whoever holds a capability for it.
 #[derive(Debug)]
@@ -115,28 +112,28 @@ impl TransferServer {
         requests: &mut Streaming<wire::PullRequest>,
         span: &mut Span,
     ) -> Result<(ServedPull, Origin), Status> {
-        let first = tokio::time::timeout(CONNECT_TIMEOUT, requests.message())
-            .await
-            .map_err(|_| Status::deadline_exceeded("the first request of a pull did not come"))??;
+        let first = tokio::time::timeout(CONNECT_TIMEOUT, requests.message()).await.map_err(|_| {
+            refused(Code::DeadlineExceeded, "NO_OPEN", "the first request of a pull did not come")
+        })??;
         let Some(wire::pull_request::Request::Open(open)) = first.and_then(|first| first.request) else {
-            return Err(Status::invalid_argument("the first request of a pull must be `open`"));
+            return Err(bad_fields(vec![("open", "must be in the first request of a pull".to_owned())]));
         };
         if open.chunker.as_ref() != Some(&chunker_parameters()) {
-            return Err(Status::failed_precondition(format!(
+            let text = format!(
                 "Star {} cuts chunks with {:?} and the destination with {:?}: run the same version on both",
                 self.star_id,
                 chunker_parameters(),
                 open.chunker
-            )));
+            );
+            return Err(refused(Code::FailedPrecondition, "OTHER_CHUNKER", &text));
         }
-        let open = decode_open(open).map_err(|malformed| Status::invalid_argument(malformed.0))?;
+        let open = decode_open(open).map_err(bad_fields)?;
         span.note("orbit.job", open.job.0);
         span.note("orbit.destination", open.destination_star.as_str());
         let granted = self.authorize(&open)?;
         let pull = self.meters.begin_pull(PULLS_SERVED_MAX).ok_or_else(|| {
-            let details = ErrorDetails::with_retry_info(Some(CONNECT_TIMEOUT));
             let text = format!("Star {} serves {PULLS_SERVED_MAX} pulls already", self.star_id);
-            Status::with_error_details(tonic::Code::ResourceExhausted, text, details)
+            refused_for_now(Code::ResourceExhausted, "FULL", &text, CONNECT_TIMEOUT)
         })?;
         Ok((pull, self.origin(open, &granted).await?))
     }
@@ -144,7 +141,10 @@ impl TransferServer {
     /// Opens what the capability is for.
     async fn origin(&self, open: Open, granted: &Capability) -> Result<Origin, Status> {
         if granted.is_for_chunks || granted.snapshot.is_some() {
-            let no_vault = || Status::failed_precondition(format!("Star {} has no vault", self.star_id));
+            let no_vault = || {
+                let text = format!("Star {} has no vault", self.star_id);
+                refused(Code::FailedPrecondition, "NO_VAULT", &text)
+            };
             let vault = Arc::clone(self.vault.as_ref().ok_or_else(no_vault)?);
             return Ok(match granted.snapshot {
                 Some(id) => Origin::Snapshot(SnapshotTree::new(vault, id, &open.source_path)),
@@ -154,16 +154,16 @@ impl TransferServer {
         let roots = Arc::clone(&self.roots);
         let place = tokio::task::spawn_blocking(move || roots.open_source(&open.source_path))
             .await
-            .map_err(|_| Status::internal("opening the source path did not end"))?
-            .map_err(|error| Status::not_found(error.to_string()))?;
+            .map_err(|_| refused(Code::Internal, "INTERNAL", "opening the source path did not end"))?
+            .map_err(|error| refused(Code::NotFound, "NOT_FOUND", &error.to_string()))?;
         Ok(Origin::Directory(place))
     }
 
     /// A capability must have been signed by a key in force, and for exactly this pull.
     fn authorize(&self, open: &Open) -> Result<Capability, Status> {
         let granted = capability::verify(&open.token, &self.keys.borrow())
-            .map_err(|error| Status::unauthenticated(error.to_string()))?;
-        let refuse = |text: String| Err(Status::permission_denied(text));
+            .map_err(|error| refused(Code::Unauthenticated, "TOKEN_INVALID", &error.to_string()))?;
+        let refuse = |text: String| Err(refused(Code::PermissionDenied, "TOKEN_FOR_OTHER", &text));
         if granted.source_star != self.star_id {
             return refuse(format!(
                 "the capability is for Star {}; this is Star {}",
@@ -193,8 +193,7 @@ impl TransferServer {
     }
 }
 
-/// A status travels in the headers of HTTP/2, whose bound its text must not break: the connection would break, and with it
-/// the pulls beside this one.
+/// What a decoder says may be of any length, and travels in the headers of HTTP/2 as well.
 fn within_headers(status: Status) -> Status {
     if status.message().len() <= STATUS_TEXT_BYTES_MAX {
         return status;
@@ -226,7 +225,7 @@ impl Service<http::Request<Body>> for PullService {
         Box::pin(async move {
             if request.uri().path() != PULL_PATH {
                 let text = format!("this service has no method {}", request.uri().path());
-                return Ok(within_headers(Status::unimplemented(text)).into_http());
+                return Ok(refused(Code::Unimplemented, "NO_SUCH_METHOD", &text).into_http());
             }
             let caller = request.headers().get(TRACEPARENT).and_then(|value| value.to_str().ok());
             let caller = caller.and_then(|text| TraceContext::parse(text).ok());
@@ -258,11 +257,12 @@ async fn run(
     let fetches = requests
         .map(|request| match request?.request {
             Some(wire::pull_request::Request::Fetches(fetches)) => {
-                decode_fetches(fetches).map_err(|malformed| Status::invalid_argument(malformed.0))
+                decode_fetches(fetches).map_err(|malformed| bad_fields(vec![("fetches", malformed.0)]))
             }
-            Some(wire::pull_request::Request::Open(_)) | None => {
-                Err(Status::invalid_argument("every request of a pull but the first must be `fetches`"))
-            }
+            Some(wire::pull_request::Request::Open(_)) | None => Err(bad_fields(vec![(
+                "fetches",
+                "must be in every request of a pull but the first".to_owned(),
+            )])),
         })
         .scan(bad_requests, |refusals, request| {
             // The first bad request ends the requests, and the pull with them.
@@ -273,11 +273,13 @@ async fn run(
     drop(pull);
     let status = match end {
         End::Complete | End::Gone => return,
-        End::Idle => Status::deadline_exceeded("the pull asked for nothing for too long"),
-        End::Overrun => Status::resource_exhausted("the pull has too many fetches without an answer"),
+        End::Idle => refused(Code::DeadlineExceeded, "IDLE", "the pull asked for nothing for too long"),
+        End::Overrun => {
+            let text = "the pull has too many fetches without an answer";
+            refused(Code::ResourceExhausted, "TOO_MANY_FETCHES", text)
+        }
         End::Stopping => {
-            let details = ErrorDetails::with_retry_info(Some(CONNECT_TIMEOUT));
-            Status::with_error_details(tonic::Code::Unavailable, "this Star stops", details)
+            refused_for_now(Code::Unavailable, "UNAVAILABLE", "this Star stops", CONNECT_TIMEOUT)
         }
     };
     span.fail(status.message());

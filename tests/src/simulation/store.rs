@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use orbit_coordinator::core::{
-    AssignmentRecord, Change, Counters, DeadItem, Event, ItemEnd, ItemEndRecord, JobRecord, PenalizedRecord,
-    QueueKey, Recovered, ScheduleRecord, SnapshotRecord, StarRecord,
+    AnswerRecord, AssignmentRecord, Change, Counters, DeadItem, Event, ItemEnd, ItemEndRecord, JobRecord,
+    PenalizedRecord, QueueKey, Recovered, ScheduleRecord, SnapshotRecord, StarRecord,
 };
 use orbit_shared::bulletin::Bulletin;
 use orbit_shared::entry::Entry;
@@ -38,6 +38,7 @@ pub struct StoreModel {
     /// The catalogue of snapshots.
     snapshots: BTreeMap<SnapshotId, SnapshotRecord>,
     schedules: BTreeMap<u64, ScheduleRecord>,
+    answers: BTreeMap<u64, AnswerRecord>,
     counters: Counters,
     last_event: Option<u64>,
     /// Jobs with changes that were not looked at.
@@ -134,6 +135,8 @@ impl StoreModel {
             }
             Change::PutSchedule(record) => drop(self.schedules.insert(record.id, *record)),
             Change::RemoveSchedule(id) => drop(self.schedules.remove(&id)),
+            Change::PutAnswer(record) => drop(self.answers.insert(record.number, *record)),
+            Change::RemoveAnswer(number) => drop(self.answers.remove(&number)),
             Change::PutCounters(counters) => self.put_counters(counters),
             Change::PutLastEvent(number) => self.last_event = Some(number),
         }
@@ -314,6 +317,7 @@ impl StoreModel {
             bulletins: self.bulletins.values().cloned().collect(),
             snapshots: self.snapshots.values().cloned().collect(),
             schedules: self.schedules.values().cloned().collect(),
+            answers: self.answers.values().cloned().collect(),
             counters: self.counters,
             last_event: self.last_event,
         }

@@ -11,7 +11,7 @@ use orbit_shared::words::JobId;
 use super::world::{World, failed, spec, stored};
 use crate::core::{Answer, Command, ItemEnd, JobState, Refusal};
 
-fn fail_on(
+pub(super) fn fail_on(
     path: &'static str,
     cause: FailureCause,
 ) -> impl FnMut(&Entry) -> orbit_shared::session::ItemResult {

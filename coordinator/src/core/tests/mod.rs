@@ -1,5 +1,6 @@
 //! Tests of the core, by situation, in a world without clocks, disks and networks.
 
+mod answers;
 mod comparing;
 mod failures;
 mod grid;

@@ -23,9 +23,10 @@ use orbit_shared::words::{AssignmentId, ItemId, JobId, SnapshotId, StarId};
 use uuid::Uuid;
 
 use crate::core::{
-    Action, Answer, AssignmentRecord, Change, CloseReason, Command, Core, CoreConfig, Counters, DeadItem,
-    Effects, Event, ItemEnd, ItemEndRecord, JobRecord, JobSpec, JobView, Location, Noted, PenalizedRecord,
-    QueueKey, Recovered, Refusal, ReplyId, ScheduleRecord, SessionId, SnapshotRecord, StarRecord,
+    Action, Answer, AnswerRecord, AssignmentRecord, Change, CloseReason, Command, Core, CoreConfig, Counters,
+    DeadItem, Effects, Event, ItemEnd, ItemEndRecord, JobRecord, JobSpec, JobView, Location, Noted,
+    PenalizedRecord, QueueKey, Recovered, Refusal, ReplyId, ScheduleRecord, SessionId, SnapshotRecord,
+    StarRecord,
 };
 
 /// What a store would hold.
@@ -42,6 +43,7 @@ pub(super) struct FakeStore {
     pub(super) bulletins: BTreeMap<u64, orbit_shared::bulletin::Bulletin>,
     pub(super) snapshots: BTreeMap<SnapshotId, SnapshotRecord>,
     pub(super) schedules: BTreeMap<u64, ScheduleRecord>,
+    pub(super) answers: BTreeMap<u64, AnswerRecord>,
     pub(super) counters: Counters,
 }
 
@@ -86,6 +88,8 @@ impl FakeStore {
             Change::RemoveSnapshot(id) => drop(self.snapshots.remove(&id)),
             Change::PutSchedule(record) => drop(self.schedules.insert(record.id, *record)),
             Change::RemoveSchedule(id) => drop(self.schedules.remove(&id)),
+            Change::PutAnswer(record) => drop(self.answers.insert(record.number, *record)),
+            Change::RemoveAnswer(number) => drop(self.answers.remove(&number)),
             Change::PutCounters(counters) => self.counters = counters,
             Change::PutLastEvent(_) => unreachable!("the driver adds it, not the core"),
         }
@@ -125,6 +129,7 @@ impl FakeStore {
             bulletins: self.bulletins.values().cloned().collect(),
             snapshots: self.snapshots.values().cloned().collect(),
             schedules: self.schedules.values().cloned().collect(),
+            answers: self.answers.values().cloned().collect(),
             counters: self.counters,
             last_event: None,
         }

@@ -1,0 +1,54 @@
+//! Every RPC that the programs serve is called: with good input whose answer is looked at, with bad input, and in a wrong
+//! state. What there is to call is read by reflection from the running programs, so an RPC that is added without its cases
+//! fails here.
+//!
+//! One grid serves all cases in one order, since most of them need what others made: jobs before letters, letters before
+//! retries, Stars last, because they leave. What RPCs mean beyond one call is tested by the other targets.
+
+mod book;
+mod call;
+mod common;
+mod jobs;
+mod letters;
+mod reflection;
+mod schedules;
+mod sessions;
+mod stars;
+mod transfers;
+mod vaults;
+mod watches;
+
+use book::Book;
+use orbit_tests::grid::Grid;
+use orbit_tests::tree::plant_files;
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+/// The grid and what was called.
+struct World {
+    grid: Grid,
+    coordinator: Book,
+}
+
+#[tokio::test]
+async fn every_rpc_answers_good_input_and_refuses_bad_input_and_wrong_states() {
+    let grid = Grid::start(&["star-1", "star-2", "star-3"]).await;
+    let data = grid.root("star-1");
+    plant_files(&data.join("tree"), 20, 5000, 3);
+    mknodat(CWD, data.join("tree/fifo"), FileType::Fifo, Mode::from_raw_mode(0o644), 0)
+        .expect("makes a FIFO");
+    plant_files(&data.join("whole"), 12, 9000, 4);
+    plant_files(&data.join("slow"), 40, 20_000, 5);
+    let coordinator = Book::open(grid.address()).await;
+    let mut world = World { grid, coordinator };
+
+    jobs::call_all(&mut world).await;
+    letters::call_all(&mut world).await;
+    vaults::call_all(&mut world).await;
+    schedules::call_all(&mut world).await;
+    sessions::call_all(&mut world).await;
+    transfers::call_all(&mut world).await;
+    common::call_all(&mut world.coordinator, "orbit.v1.JobService").await;
+    stars::call_all(&mut world).await;
+    world.coordinator.assert_complete();
+    assert!(world.grid.coordinator().is_running());
+}

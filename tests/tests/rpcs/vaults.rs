@@ -1,0 +1,191 @@
+//! VaultService: a snapshot is listed, read, restored, scrubbed, pruned and deleted.
+
+use orbit_shared::chunk_hash::ChunkHash;
+use serde_json::{Value, json};
+
+use crate::World;
+use crate::jobs::{self, spec};
+
+/// A file whose content is a chunk of its own.
+const ONE_CHUNK: &[u8] = b"small enough that it is never cut";
+
+pub(crate) async fn call_all(world: &mut World) {
+    std::fs::write(world.grid.root("star-1").join("whole/one-chunk"), ONE_CHUNK).expect("writes a file");
+    // star-3 will go, and what it has with it.
+    let packed = json!({
+        "source": spec(world, "whole")["source"],
+        "destinations": [{ "star_id": "star-2" }, { "star_id": "star-3" }],
+        "layout": "LAYOUT_PACKED",
+        "tags": ["kept"],
+    });
+    let (job, ended) = jobs::run(world, packed).await;
+    assert_eq!(ended["state"], "JOB_STATE_COMPLETED", "{ended:#}");
+    world.coordinator.good("StarService/RegisterStar", json!({ "star_id": "away" })).await;
+    let snapshot = look(world, job).await;
+    read(world, &snapshot).await;
+    chunks(world).await;
+    work(world).await;
+    restore(world, &snapshot).await;
+    forget(world, job, &snapshot).await;
+}
+
+async fn look(world: &mut World, job: u64) -> Value {
+    let book = &mut world.coordinator;
+    let request = json!({ "job_id": job, "star_id": "star-2", "tags": ["kept"] });
+    let listed = book.good("VaultService/ListSnapshots", request).await;
+    let snapshots = listed["snapshots"].as_array().expect("snapshots");
+    assert_eq!((snapshots.len(), &snapshots[0]["jobId"]), (1, &json!(job.to_string())), "{listed:#}");
+    let bad = json!({ "page_size": -1, "page_token": "x", "star_id": "not a name", "source_star_id": "a b" });
+    let fields = ["page_size", "page_token", "star_id", "source_star_id"];
+    book.bad("VaultService/ListSnapshots", bad, &fields).await;
+    book.has_no_wrong_state("VaultService/ListSnapshots", "the catalogue is there while Stars are away");
+
+    let id = snapshots[0]["snapshotId"].clone();
+    let got = book.good("VaultService/GetSnapshot", json!({ "snapshot_id": id })).await;
+    assert_eq!(got["snapshot"], snapshots[0]);
+    for method in ["GetSnapshot", "ListSnapshotEntries", "GetReadGrant", "RestoreSnapshot", "DeleteSnapshot"]
+    {
+        let method = format!("VaultService/{method}");
+        book.bad(&method, json!({ "snapshot_id": "x" }), &["snapshot_id"]).await;
+        book.unknown(&method, json!({ "snapshot_id": "0".repeat(32) })).await;
+    }
+    book.has_no_wrong_state("VaultService/GetSnapshot", "it reads the catalogue");
+    id
+}
+
+async fn read(world: &mut World, snapshot: &Value) {
+    let book = &mut world.coordinator;
+    let request = json!({ "snapshot_id": snapshot, "path": "one-chunk" });
+    let listed = book.good("VaultService/ListSnapshotEntries", request).await;
+    let entries = listed["entries"].as_array().expect("entries");
+    let size = json!(ONE_CHUNK.len().to_string());
+    assert_eq!(
+        (entries.len(), &entries[0]["path"], &entries[0]["sizeBytes"]),
+        (1, &json!("one-chunk"), &size)
+    );
+    let bad = json!({ "snapshot_id": "x", "path": "../out", "page_size": -1, "page_token": "x" });
+    let fields = ["snapshot_id", "path", "page_size", "page_token"];
+    book.bad("VaultService/ListSnapshotEntries", bad, &fields).await;
+
+    let granted = book.good("VaultService/GetReadGrant", json!({ "snapshot_id": snapshot })).await;
+    assert!(granted["token"].as_str().is_some_and(|token| token.starts_with("v4.public.")), "{granted:#}");
+    assert!(granted["dataAddress"].as_str().is_some_and(|address| address.contains(':')), "{granted:#}");
+}
+
+async fn chunks(world: &mut World) {
+    let book = &mut world.coordinator;
+    let listed = book.good("VaultService/ListContainers", json!({ "star_id": "star-2" })).await;
+    let containers = listed["containers"].as_array().expect("containers");
+    assert_eq!((&containers[0]["starId"], &containers[0]["isDamaged"]), (&json!("star-2"), &Value::Null));
+    let bad = json!({ "star_id": "not a name", "page_size": -1, "page_token": "x" });
+    book.bad("VaultService/ListContainers", bad, &["star_id", "page_size", "page_token"]).await;
+    book.unknown("VaultService/ListContainers", json!({ "star_id": "nobody" })).await;
+
+    let hash = ChunkHash::of(ONE_CHUNK).to_string();
+    let located = book.good("VaultService/LocateChunk", json!({ "chunk_hash": hash })).await;
+    let mut stars: Vec<&Value> =
+        located["locations"].as_array().expect("locations").iter().map(|place| &place["starId"]).collect();
+    stars.sort_by_key(|star| star.to_string());
+    assert_eq!(stars, [&json!("star-2"), &json!("star-3")], "{located:#}");
+    let bad = json!({ "chunk_hash": "x", "star_id": "not a name" });
+    book.bad("VaultService/LocateChunk", bad, &["chunk_hash", "star_id"]).await;
+    book.unknown("VaultService/LocateChunk", json!({ "chunk_hash": hash, "star_id": "nobody" })).await;
+
+    let away = json!({ "star_id": "away", "chunk_hash": hash });
+    book.wrong_state("VaultService/LocateChunk", away, "is not connected").await;
+    let away = json!({ "star_id": "away" });
+    book.wrong_state("VaultService/ListContainers", away, "is not connected").await;
+}
+
+async fn work(world: &mut World) {
+    let book = &mut world.coordinator;
+    for (method, part) in [("CollectGarbage", "collection"), ("ScrubVault", "scrub")] {
+        let method = format!("VaultService/{method}");
+        let request = json!({ "star_id": "star-2", "request_id": "work-1" });
+        // What takes long is asked for again until it has ended.
+        let ended = loop {
+            let answer = book.good(&method, request.clone()).await;
+            if answer[part]["progress"] != "PROGRESS_RUNNING" {
+                break answer;
+            }
+        };
+        assert_eq!(ended[part]["progress"], "PROGRESS_DONE", "{ended:#}");
+        book.again(&method, request, &ended, "").await;
+        book.unknown(&method, json!({ "star_id": "nobody" })).await;
+        book.wrong_state(&method, json!({ "star_id": "away" }), "is not connected").await;
+    }
+    let bad = json!({ "star_id": "not a name", "request_id": "x".repeat(129) });
+    book.bad("VaultService/CollectGarbage", bad, &["star_id", "request_id"]).await;
+    let bad = json!({ "star_id": "not a name", "max_bytes_per_second": -1, "request_id": "x".repeat(129) });
+    book.bad("VaultService/ScrubVault", bad, &["star_id", "max_bytes_per_second", "request_id"]).await;
+}
+
+/// A slow restore reads the snapshot while it is to be deleted.
+async fn restore(world: &mut World, snapshot: &Value) {
+    let back = world.grid.root("star-1").join("back");
+    let request = json!({
+        "snapshot_id": snapshot,
+        "destination": { "star_id": "star-1", "path": back.to_str() },
+        "max_bytes_per_second": 1000,
+        "request_id": "restore-1",
+    });
+    let book = &mut world.coordinator;
+    let made = book.good("VaultService/RestoreSnapshot", request.clone()).await;
+    assert_eq!(&made["job"]["spec"]["source"]["snapshotId"], snapshot, "{made:#}");
+    book.again("VaultService/RestoreSnapshot", request, &made, "/job/jobId").await;
+    let bad = json!({ "snapshot_id": "x", "path": "../out" });
+    book.bad("VaultService/RestoreSnapshot", bad, &["snapshot_id", "path"]).await;
+    let bad = json!({ "snapshot_id": snapshot, "destination": { "star_id": "star-1", "path": "relative" } });
+    book.bad("VaultService/RestoreSnapshot", bad, &["spec.destinations[0].path"]).await;
+    book.has_no_wrong_state("VaultService/RestoreSnapshot", "the job waits for Stars that are away");
+    let delete = json!({ "snapshot_id": snapshot });
+    book.wrong_state("VaultService/DeleteSnapshot", delete, "reads from it").await;
+    book.good("JobService/CancelJob", json!({ "job_id": made["job"]["jobId"] })).await;
+}
+
+async fn forget(world: &mut World, job: u64, snapshot: &Value) {
+    let book = &mut world.coordinator;
+    let plan = json!({ "policy": { "keep_last": 1 }, "star_id": "star-2", "plan_only": true });
+    let planned = book.good("VaultService/PruneSnapshots", plan).await;
+    let decisions = planned["decisions"].as_array().expect("decisions");
+    let is_it = |decision: &&Value| decision["snapshot"]["snapshotId"] == *snapshot;
+    assert_eq!(decisions.iter().find(is_it).map(|decision| &decision["isKept"]), Some(&json!(true)));
+    // Only the snapshot without a tag goes: the one of the tree with a FIFO.
+    let prune = json!({ "policy": { "keep_tags": ["kept"] }, "star_id": "star-2", "request_id": "prune-1" });
+    let pruned = book.good("VaultService/PruneSnapshots", prune.clone()).await;
+    let deleted = |decision: &&Value| decision["isDeleted"] == true;
+    assert_eq!(
+        pruned["decisions"].as_array().map(|all| all.iter().filter(deleted).count()),
+        Some(1),
+        "{pruned:#}"
+    );
+    book.again("VaultService/PruneSnapshots", prune, &pruned, "").await;
+    let bad = json!({ "star_id": "not a name", "source_star_id": "a b", "request_id": "x".repeat(129) });
+    let fields = ["policy", "star_id", "source_star_id", "request_id"];
+    book.bad("VaultService/PruneSnapshots", bad, &fields).await;
+    book.has_no_wrong_state(
+        "VaultService/PruneSnapshots",
+        "what cannot be deleted now is told in its decision",
+    );
+
+    let delete = json!({ "snapshot_id": snapshot, "request_id": "delete-1" });
+    let deleted = book.good("VaultService/DeleteSnapshot", delete.clone()).await;
+    assert_eq!(deleted["snapshot"]["jobId"], job.to_string(), "{deleted:#}");
+    book.unknown("VaultService/GetSnapshot", json!({ "snapshot_id": snapshot })).await;
+    book.again("VaultService/DeleteSnapshot", delete, &deleted, "").await;
+    book.stolen_name(
+        "VaultService/DeleteSnapshot",
+        json!({ "snapshot_id": "0".repeat(32), "request_id": "delete-1" }),
+    )
+    .await;
+}
+
+/// What is asked of a vault whose Star has left, with a snapshot that the catalogue still has.
+pub(crate) async fn call_absent(world: &mut World, star: &str) {
+    let book = &mut world.coordinator;
+    let listed = book.good("VaultService/ListSnapshots", json!({ "star_id": star })).await;
+    let snapshot = json!({ "snapshot_id": listed["snapshots"][0]["snapshotId"] });
+    for method in ["ListSnapshotEntries", "GetReadGrant", "DeleteSnapshot"] {
+        book.wrong_state(&format!("VaultService/{method}"), snapshot.clone(), "is not connected").await;
+    }
+}
