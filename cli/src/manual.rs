@@ -32,11 +32,12 @@ pub(crate) fn pages(directory: &Path, output: Output) -> Result<Outcome, CliErro
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::Color;
 
     #[test]
     fn every_command_has_its_page() {
         let directory = tempfile::tempdir().unwrap();
-        pages(directory.path(), Output::new(false)).unwrap();
+        pages(directory.path(), Output::new(false, Color::Never)).unwrap();
         let page = |name: &str| std::fs::read_to_string(directory.path().join(name)).unwrap();
         assert!(page("orbit.1").contains("orbit"));
         for command in Args::command().get_subcommands() {

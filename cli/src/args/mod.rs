@@ -23,6 +23,7 @@ pub(crate) use self::star::{
 };
 pub(crate) use self::vault::{GcArgs, PruneArgs, RestoreArgs, ScrubArgs, SnapshotCommand, SnapshotFilter};
 use crate::outcome::EXIT_CODES_HELP;
+use crate::output::Color;
 use crate::parse::{quantity, window};
 use crate::vocabulary;
 
@@ -47,6 +48,9 @@ pub(crate) struct GlobalArgs {
     /// Print the answers of the coordinator as JSON (canonical proto3), one object a line.
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    /// When tables have colours. NO_COLOR, CLICOLOR_FORCE and TERM=dumb are heard too unless this says always or never.
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t)]
+    pub(crate) color: Color,
     /// What of the log of `copy` and `demo` goes to standard error: error, warn, info, debug, or a tracing filter.
     #[arg(long, global = true, value_name = "FILTER", default_value = "error")]
     pub(crate) log: String,
