@@ -103,7 +103,7 @@ pub(crate) enum Command {
     /// Print a script that completes this command's words in a shell.
     #[command(after_help = COMPLETIONS_HELP)]
     Completions(CompletionsArgs),
-    /// Write the manual pages of this command and its subcommands into a directory.
+    /// Write the manual pages into a directory: of this command, its subcommands and the two servers.
     Man(ManArgs),
 }
 
