@@ -13,5 +13,6 @@ mod refusals;
 mod settings;
 mod telemetry;
 mod three_processes;
+mod tutorial;
 mod vault;
 mod vault_faults;
