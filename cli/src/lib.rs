@@ -31,6 +31,11 @@ pub use crate::errors::CliError;
 pub use crate::outcome::Outcome;
 use crate::output::Output;
 
+/// The program's command line, for whoever compares with it what is written about it.
+pub fn command_line() -> clap::Command {
+    Args::command()
+}
+
 /// Runs the program with the process's arguments and says what to exit with.
 pub fn main() -> ExitCode {
     let layered =
