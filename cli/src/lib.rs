@@ -31,6 +31,11 @@ pub use crate::errors::CliError;
 pub use crate::outcome::Outcome;
 use crate::output::Output;
 
+/// The program's command line, for whoever compares with it what is written about it.
+pub fn command_line() -> clap::Command {
+    Args::command()
+}
+
 /// Runs the program with the process's arguments and says what to exit with.
 pub fn main() -> ExitCode {
     let layered =
@@ -46,7 +51,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(error.exit_code());
         }
     };
-    let output = Output::new(args.global.json);
+    let output = Output::new(args.global.json, args.global.color);
     if layered.is_print_requested {
         return print_config(&output, &layered);
     }
@@ -54,7 +59,7 @@ pub fn main() -> ExitCode {
         output.note(&Args::command().render_help().to_string());
         return ExitCode::from(outcome::USAGE);
     };
-    start_log(&args.global.log);
+    start_log(&args.global.log, output);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -115,8 +120,9 @@ fn print_config(output: &Output, layered: &Layered) -> ExitCode {
 }
 
 /// Log lines of the grid in this process go to standard error, and only what an operator asked for.
-fn start_log(filter: &str) {
+fn start_log(filter: &str, output: Output) {
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("error"));
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(output.is_colored_on_stderr());
     // A test harness may have installed a subscriber of its own; then that one stays.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).try_init();
+    let _ = lines.with_writer(io::stderr).try_init();
 }

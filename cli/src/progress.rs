@@ -152,6 +152,7 @@ pub(crate) fn describe(job: &Job) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::Color;
 
     fn job(state: JobState) -> Job {
         let progress = JobProgress {
@@ -193,8 +194,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn lines_come_at_a_modest_pace_and_at_a_change() {
-        let mut progress =
-            Progress { output: Output::new(false), bar: None, start: Instant::now(), line: None };
+        let mut progress = Progress {
+            output: Output::new(false, Color::Never),
+            bar: None,
+            start: Instant::now(),
+            line: None,
+        };
         assert!(!progress.is_line_due(JobState::Scanning), "it may end at once");
         tokio::time::advance(FIRST_LINE_DELAY).await;
         assert!(progress.is_line_due(JobState::Scanning));

@@ -3,7 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
 #![expect(clippy::print_stdout, reason = "a test that fails shows what was asked and said")]
 
+use std::ffi::OsStr;
 use std::fs;
+use std::io::Read as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::process::{Command, Output};
 
 use orbit_cli::grid::Grid;
@@ -67,6 +70,36 @@ impl TestGrid {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{args:?}: {error}: {text}"))
     }
 
+    /// What a command prints on a terminal, in this environment.
+    async fn on_terminal(&self, args: &[&str], environment: &[(&str, &str)]) -> String {
+        use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+        let mut terminal: fs::File = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap().into();
+        grantpt(&terminal).unwrap();
+        unlockpt(&terminal).unwrap();
+        let name = ptsname(&terminal, Vec::new()).unwrap();
+        let other_end =
+            fs::OpenOptions::new().read(true).write(true).open(OsStr::from_bytes(name.as_bytes())).unwrap();
+        let mut command = command(&self.url, args);
+        for variable in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CI"] {
+            command.env_remove(variable);
+        }
+        command.env("TERM", "xterm").envs(environment.iter().copied());
+        let mut child = command.stdout(other_end).spawn().unwrap();
+        // Dropped here, or the end of the output would never be seen.
+        drop(command);
+        let reading = tokio::task::spawn_blocking(move || {
+            let (mut bytes, mut piece) = (Vec::new(), [0; 4096]);
+            // A terminal whose other end is closed is an error on Linux, not an end.
+            while let Ok(count @ 1..) = terminal.read(&mut piece) {
+                bytes.extend_from_slice(&piece[..count]);
+            }
+            assert!(child.wait().unwrap().success());
+            String::from_utf8(bytes).unwrap()
+        });
+        reading.await.unwrap().replace("\r\n", "\n")
+    }
+
     async fn failure(&self, args: &[&str]) -> (i32, String) {
         let output = self.orbit(args).await;
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -85,7 +118,10 @@ impl TestGrid {
 
 fn command(url: &str, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_orbit"));
-    command.args(args).env("ORBIT_COORDINATOR", url).env_remove("ORBIT_CONFIG").env_remove("ORBIT_JSON");
+    command.args(args).env("ORBIT_COORDINATOR", url);
+    for variable in ["ORBIT_CONFIG", "ORBIT_JSON", "ORBIT_COLOR"] {
+        command.env_remove(variable);
+    }
     command
 }
 
@@ -149,6 +185,62 @@ async fn stars_and_guards_are_steered() {
         assert!(status.contains(title), "{status}");
     }
     assert_eq!(grid.json(&["status"]).await["stars"].as_array().unwrap().len(), 2);
+    grid.stop().await;
+}
+
+/// Each column of a table begins in the same place on every line.
+fn assert_lined_up(table: &str) {
+    let first = table.lines().next().unwrap();
+    let state = first.find("STATE").unwrap();
+    for line in table.lines().skip(1) {
+        assert!(line[state..].starts_with("scheduled "), "{table}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn states_have_colours_on_a_terminal_and_nowhere_else_unless_somebody_says_so() {
+    const GREEN: &str = "\x1b[32mscheduled\x1b[0m";
+    let grid = TestGrid::start().await;
+    let commands: [&[&str]; 5] = [
+        &["status"],
+        &["star", "ls"],
+        &["star", "show", "star-1"],
+        &["star", "uncordon", "star-1"],
+        &["guard", "ls"],
+    ];
+    for args in commands {
+        let piped = grid.text(args).await;
+        assert!(!piped.contains('\x1b'), "{piped}");
+        let colored = grid.text(&[args, &["--color", "always"]].concat()).await;
+        assert!(colored.contains("\x1b["), "{colored}");
+    }
+    let plain = grid.text(&["star", "ls"]).await;
+    assert_lined_up(&plain);
+    let colored = grid.text(&["--color", "always", "star", "ls"]).await;
+    assert!(colored.contains(GREEN), "{colored}");
+    assert_lined_up(&anstream::adapter::strip_str(&colored).to_string());
+
+    let json = grid.text(&["star", "ls", "--json", "--color", "always"]).await;
+    assert!(!json.contains('\x1b'), "a program that reads sees no colours: {json}");
+
+    assert!(grid.on_terminal(&["star", "ls"], &[]).await.contains(GREEN));
+    for (environment, is_colored) in [
+        (&[("NO_COLOR", "1")][..], false),
+        (&[("TERM", "dumb")], false),
+        (&[("ORBIT_COLOR", "never")], false),
+        (&[("NO_COLOR", "1"), ("ORBIT_COLOR", "always")], true),
+        (&[("TERM", "dumb"), ("CLICOLOR_FORCE", "1")], true),
+    ] {
+        let shown = grid.on_terminal(&["star", "ls"], environment).await;
+        assert_eq!(shown.contains(GREEN), is_colored, "{environment:?}: {shown}");
+        assert_eq!(shown.contains('\x1b'), is_colored, "{environment:?}: {shown}");
+    }
+    assert!(!grid.on_terminal(&["star", "ls", "--color", "never"], &[]).await.contains('\x1b'));
+
+    let mut forced = command(&grid.url, &["star", "ls"]);
+    forced.env_remove("NO_COLOR").env("CLICOLOR_FORCE", "1");
+    let forced = tokio::task::spawn_blocking(move || forced.output().unwrap()).await.unwrap();
+    assert!(String::from_utf8_lossy(&forced.stdout).contains(GREEN), "CLICOLOR_FORCE is heard in a pipe");
     grid.stop().await;
 }
 

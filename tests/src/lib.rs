@@ -17,6 +17,7 @@ pub mod network;
 pub mod process;
 pub mod programs;
 pub mod random;
+pub mod recipes;
 pub mod settled;
 pub mod simulation;
 pub mod strace;

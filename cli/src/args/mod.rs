@@ -25,6 +25,7 @@ pub(crate) use self::star::{
 };
 pub(crate) use self::vault::{GcArgs, PruneArgs, RestoreArgs, ScrubArgs, SnapshotCommand, SnapshotFilter};
 use crate::outcome::EXIT_CODES_HELP;
+use crate::output::Color;
 use crate::parse::{quantity, window};
 use crate::vocabulary;
 
@@ -49,6 +50,9 @@ pub(crate) struct GlobalArgs {
     /// Print the answers of the coordinator as JSON (canonical proto3), one object a line.
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    /// When tables have colours. NO_COLOR, CLICOLOR_FORCE and TERM=dumb are heard too unless this says always or never.
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t)]
+    pub(crate) color: Color,
     /// What of the log of `copy` and `demo` goes to standard error: error, warn, info, debug, or a tracing filter.
     #[arg(long, global = true, value_name = "FILTER", default_value = "error")]
     pub(crate) log: String,
@@ -104,7 +108,7 @@ pub(crate) enum Command {
     /// Print a script that completes this command's words in a shell.
     #[command(after_help = COMPLETIONS_HELP)]
     Completions(CompletionsArgs),
-    /// Write the manual pages of this command and its subcommands into a directory.
+    /// Write the manual pages into a directory: of this command, its subcommands and the two servers.
     Man(ManArgs),
 }
 

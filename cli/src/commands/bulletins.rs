@@ -13,6 +13,7 @@ use crate::commands::reconnect::{self, Position};
 use crate::errors::CliError;
 use crate::outcome::Outcome;
 use crate::output::table::Table;
+use crate::output::tone;
 use crate::output::{Output, human};
 use crate::vocabulary::{Vocabulary, word};
 
@@ -51,7 +52,7 @@ pub(super) fn render(bulletins: &[Bulletin]) -> String {
         Table::new(&[">ID", "TIME", "SEVERITY", "STAR", "CATEGORY", ">JOB", ">TIMES", "SEEN", "MESSAGE"]);
     let severities = Vocabulary::of("Severity");
     for bulletin in bulletins {
-        table.row([
+        let row = table.row([
             bulletin.bulletin_id.to_string(),
             human::time(bulletin.time.as_ref()),
             severities.word(bulletin.severity),
@@ -62,6 +63,7 @@ pub(super) fn render(bulletins: &[Bulletin]) -> String {
             human::flag(bulletin.is_acknowledged),
             bulletin.message.clone(),
         ]);
+        row.tone("SEVERITY", tone::of_severity(bulletin.severity()));
     }
     table.render(true)
 }
@@ -82,9 +84,9 @@ fn times(bulletin: &Bulletin) -> String {
 pub(super) fn line(bulletin: &Bulletin) -> String {
     let job = if bulletin.job_id == 0 { String::new() } else { format!(" job {}", bulletin.job_id) };
     format!(
-        "{} {:7} {}{job} [{}] {}",
+        "{} {} {}{job} [{}] {}",
         human::time(bulletin.time.as_ref()),
-        word("Severity", bulletin.severity),
+        tone::of_severity(bulletin.severity()).paint(&format!("{:7}", word("Severity", bulletin.severity))),
         human::plain(&bulletin.star_id),
         human::plain(&bulletin.category),
         human::plain(&bulletin.message)
@@ -155,13 +157,12 @@ mod tests {
             time: Some(prost_types::Timestamp { seconds: 0, nanos: 0 }),
             ..Bulletin::default()
         };
-        assert_eq!(line(&bulletin), "1970-01-01 00:00:00Z warning star-1 job 7 [disk] fills up");
-        let text = render(&[bulletin]);
-        assert!(
-            text.ends_with("warning   star-1  disk        7      3        fills up")
-                || text.contains("fills up"),
-            "{text}"
+        assert_eq!(
+            line(&bulletin),
+            "1970-01-01 00:00:00Z \x1b[33mwarning\x1b[0m star-1 job 7 [disk] fills up"
         );
+        let text = anstream::adapter::strip_str(&render(&[bulletin])).to_string();
+        assert!(text.ends_with("warning   star-1  disk        7      3        fills up"), "{text}");
         assert_eq!(times(&Bulletin { repeat_count: 2, ..Bulletin::default() }), "3");
     }
 }

@@ -11,6 +11,7 @@ use crate::commands::pages::Pages;
 use crate::errors::CliError;
 use crate::outcome::Outcome;
 use crate::output::table::{self, Table};
+use crate::output::tone::Tone;
 use crate::output::{Output, human};
 use crate::vocabulary::{Vocabulary, word};
 
@@ -56,7 +57,7 @@ fn render(letters: &[DeadLetter], has_headings: bool) -> String {
         Table::new(&["ID", "ITEM", "REASON", ">ATTEMPTS", "LAST FAILURE", "SOURCE", "DESTINATION", "ERROR"]);
     let reasons = Vocabulary::of("FailureReason");
     for letter in letters {
-        table.row([
+        let row = table.row([
             letter.dead_letter_id.to_string(),
             letter.item_key.clone(),
             reasons.word(letter.failure_reason),
@@ -66,6 +67,7 @@ fn render(letters: &[DeadLetter], has_headings: bool) -> String {
             letter.dest_path.clone(),
             letter.last_error.clone(),
         ]);
+        row.tone("REASON", Tone::Bad);
     }
     table.render(has_headings)
 }
@@ -77,7 +79,7 @@ async fn show(dead_letter_id: u64, client: &Client, output: Output) -> Result<()
 }
 
 fn details(letter: &DeadLetter) -> String {
-    table::details(&[
+    let pairs = [
         ("dead letter", letter.dead_letter_id.to_string()),
         ("item", letter.item_key.clone()),
         ("reason", word("FailureReason", letter.failure_reason)),
@@ -88,7 +90,8 @@ fn details(letter: &DeadLetter) -> String {
         ("source", letter.source_path.clone()),
         ("destination", letter.dest_path.clone()),
         ("error", letter.last_error.clone()),
-    ])
+    ];
+    table::details(&pairs, &[("reason", Tone::Bad)])
 }
 
 async fn retry(filter: DeadLetterFilter, client: &Client, output: Output) -> Result<(), CliError> {

@@ -10,6 +10,7 @@ use crate::commands::pages::Pages;
 use crate::errors::CliError;
 use crate::outcome::Outcome;
 use crate::output::table::Table;
+use crate::output::tone::{self, Tone};
 use crate::output::{Output, human};
 
 pub(super) async fn run(command: GuardCommand, client: &Client, output: Output) -> Result<Outcome, CliError> {
@@ -38,7 +39,7 @@ async fn list(client: &Client, output: Output) -> Result<(), CliError> {
 pub(super) fn render(guards: &[Guard], has_headings: bool) -> String {
     let mut table = Table::new(&["STAR", ">ITEMS", ">MAX", ">BYTES", ">MAX BYTES", "ACCEPTS", "PAUSED"]);
     for guard in guards {
-        table.row([
+        let row = table.row([
             guard.star_id.clone(),
             human::count(guard.object_count),
             human::count(guard.max_object_count),
@@ -47,6 +48,8 @@ pub(super) fn render(guards: &[Guard], has_headings: bool) -> String {
             if guard.is_accepting { "yes".to_owned() } else { "no".to_owned() },
             paused(guard),
         ]);
+        row.tone("ACCEPTS", if guard.is_accepting { Tone::Good } else { Tone::Warning })
+            .tone("PAUSED", tone::of_obstacle(guard.is_paused));
     }
     table.render(has_headings)
 }
@@ -102,7 +105,7 @@ mod tests {
             pause_reason: "disk swap".into(),
             ..Guard::default()
         };
-        let text = one(Some(&guard));
+        let text = anstream::adapter::strip_str(&one(Some(&guard))).to_string();
         assert!(text.ends_with("star-1     12  10,000    0 B    1.0 GiB  no       disk swap"), "{text}");
     }
 }

@@ -7,6 +7,7 @@ use crate::client::Client;
 use crate::errors::CliError;
 use crate::outcome::Outcome;
 use crate::output::table::Table;
+use crate::output::tone;
 use crate::output::{Output, human};
 use crate::vocabulary::Vocabulary;
 
@@ -31,7 +32,9 @@ fn render(stars: &[StarAdvisories]) -> String {
     let types = Vocabulary::of("AdvisoryType");
     for star in stars {
         for advisory in &star.advisories {
-            table.row([star.star_id.clone(), types.word(advisory.r#type), advisory.message.clone()]);
+            let row =
+                table.row([star.star_id.clone(), types.word(advisory.r#type), advisory.message.clone()]);
+            row.tone("ADVICE", tone::of_advice(advisory.r#type()));
         }
     }
     table.render(true)

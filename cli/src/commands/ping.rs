@@ -17,7 +17,7 @@ pub(crate) async fn ping(url: &str, output: Output) -> Result<Outcome, CliError>
             if output.is_json() {
                 output.line(&serde_json::json!({"url": url, "status": "SERVING"}).to_string())?;
             } else {
-                output.line(&format!("{url} serves"))?;
+                output.text(&format!("{url} serves"))?;
             }
             Ok(Outcome::Completed)
         }

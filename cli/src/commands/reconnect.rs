@@ -170,6 +170,7 @@ impl Patience {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::Color;
 
     fn lost() -> CliError {
         CliError::Unreachable { problem: "connection refused".to_owned() }
@@ -177,7 +178,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_break_is_borne_for_a_while_and_then_reported() {
-        let mut patience = Patience::new(Output::new(false));
+        let mut patience = Patience::new(Output::new(false, Color::Never));
         let start = Instant::now();
         while patience.bear(lost()).await.is_ok() {}
         assert!(start.elapsed() > PATIENCE && start.elapsed() < PATIENCE + 2 * DELAY_MAX);
@@ -221,6 +222,6 @@ mod tests {
     #[tokio::test]
     async fn a_refusal_is_not_borne() {
         let refusal = CliError::from(tonic::Status::not_found("there is no job 7"));
-        assert!(Patience::new(Output::new(false)).bear(refusal).await.is_err());
+        assert!(Patience::new(Output::new(false, Color::Never)).bear(refusal).await.is_err());
     }
 }

@@ -17,6 +17,7 @@ use crate::commands::reconnect;
 use crate::errors::CliError;
 use crate::outcome::Outcome;
 use crate::output::table::{self, Table};
+use crate::output::tone::{self, Tone};
 use crate::output::{Output, human};
 use crate::vocabulary::{Vocabulary, word};
 
@@ -65,7 +66,7 @@ pub(super) fn render(stars: &[Star], has_headings: bool) -> String {
             None => (String::new(), String::new()),
         };
         let state = if star.is_drained { "drained".to_owned() } else { states.word(star.state) };
-        table.row([
+        let row = table.row([
             star.star_id.clone(),
             state,
             heard(star, &liveness),
@@ -76,6 +77,10 @@ pub(super) fn render(stars: &[Star], has_headings: bool) -> String {
             star.data_address.clone(),
             advice(star),
         ]);
+        row.tone("STATE", tone::of_star(star))
+            .tone("LIVENESS", tone::of_liveness(star))
+            .tone("CORDONED", tone::of_obstacle(star.is_cordoned))
+            .tone("ADVICE", tone_of_advice(star));
     }
     table.render(has_headings)
 }
@@ -90,6 +95,11 @@ fn heard(star: &Star, liveness: &Vocabulary) -> String {
 fn advice(star: &Star) -> String {
     let kinds = Vocabulary::of("AdvisoryType");
     star.advisories.iter().map(|advisory| kinds.word(advisory.r#type)).collect::<Vec<_>>().join(", ")
+}
+
+/// The worst of it.
+fn tone_of_advice(star: &Star) -> Tone {
+    star.advisories.iter().map(|advisory| tone::of_advice(advisory.r#type())).max().unwrap_or_default()
 }
 
 fn details(star: &Star) -> String {
@@ -138,15 +148,27 @@ fn details(star: &Star) -> String {
         let (from, to) = (states.word(step.from), states.word(step.to));
         ("history", format!("{}  {from} -> {to}{reason}", human::time(step.time.as_ref())))
     }));
-    table::details(&pairs)
+    let tones = [
+        ("state", tone::of_star(star)),
+        ("drained", tone::of_obstacle(star.is_drained)),
+        ("blocked by", Tone::Warning),
+        ("would take away", Tone::Warning),
+        ("yields", Tone::Bad),
+        ("liveness", tone::of_liveness(star)),
+        ("cordoned", tone::of_obstacle(star.is_cordoned)),
+        ("advice", tone_of_advice(star)),
+    ];
+    table::details(&pairs, &tones)
 }
 
 /// One line about where a Star stands.
 pub(crate) fn state_line(star: Option<&Star>) -> String {
     let Some(star) = star else { return String::new() };
     let state = if star.is_drained { "drained".to_owned() } else { word("StarState", star.state) };
-    let liveness = heard(star, &Vocabulary::of("Liveness"));
-    let cordoned = if star.is_cordoned { ", cordoned" } else { "" };
+    let state = tone::of_star(star).paint(&state);
+    let liveness = tone::of_liveness(star).paint(&heard(star, &Vocabulary::of("Liveness")));
+    let cordoned =
+        if star.is_cordoned { format!(", {}", Tone::Warning.paint("cordoned")) } else { String::new() };
     let blockers = if star.drain_blockers.is_empty() {
         String::new()
     } else {
@@ -262,7 +284,10 @@ mod tests {
 
     #[test]
     fn a_star_is_shown_with_what_keeps_it_from_draining() {
-        assert_eq!(state_line(Some(&star())), "star-1: draining, alive, cordoned, waits for 2 assignments");
+        let line = state_line(Some(&star()));
+        assert!(line.starts_with("star-1: \x1b[33mdraining\x1b[0m, \x1b[32malive\x1b[0m, "), "{line:?}");
+        let line = anstream::adapter::strip_str(&line).to_string();
+        assert_eq!(line, "star-1: draining, alive, cordoned, waits for 2 assignments");
         let text = details(&star());
         assert!(
             text.contains("/data (read-only)") && text.contains("scheduled -> draining: disk swap"),

@@ -6,6 +6,7 @@ use super::{bulletins, guard, job, star};
 use crate::client::Client;
 use crate::errors::CliError;
 use crate::outcome::Outcome;
+use crate::output::tone::{TITLE, paint};
 use crate::output::{Output, json};
 
 const STARS_SHOWN: i32 = 50;
@@ -41,14 +42,14 @@ pub(super) async fn run(client: &Client, output: Output) -> Result<Outcome, CliE
         (format!("GUARDS{}", more(&guards.next_page_token)), guard::render(&guards.guards, true)),
         ("NEWEST WARNINGS AND ERRORS".to_owned(), bulletins::render(&bulletins.bulletins)),
     ];
-    output.line(&sections.map(|(title, text)| section(&title, &text)).join("\n\n"))?;
+    output.text(&sections.map(|(title, text)| section(&title, &text)).join("\n\n"))?;
     Ok(Outcome::Completed)
 }
 
 fn section(title: &str, text: &str) -> String {
     let text = if text.is_empty() { "none" } else { text };
     let lines: Vec<String> = text.lines().map(|line| format!("  {line}")).collect();
-    format!("{title}\n{}", lines.join("\n"))
+    format!("{}\n{}", paint(TITLE, title), lines.join("\n"))
 }
 
 /// One object with the lists of all answers. The page tokens would contradict each other and mean nothing here.
@@ -76,6 +77,6 @@ mod tests {
 
     #[test]
     fn an_empty_section_says_so() {
-        assert_eq!(section("JOBS", ""), "JOBS\n  none");
+        assert_eq!(section("JOBS", ""), "\x1b[1mJOBS\x1b[0m\n  none");
     }
 }

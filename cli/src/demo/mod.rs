@@ -121,7 +121,7 @@ fn narrate(output: Output, text: &str) -> Result<(), CliError> {
         output.note(text);
         return Ok(());
     }
-    output.line(text)
+    output.text(text)
 }
 
 fn failed(path: &Path, error: &std::io::Error) -> CliError {

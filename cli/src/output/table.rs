@@ -1,8 +1,10 @@
-//! Plain aligned text: no frames, no colours, columns as wide as their widest cell on a terminal.
+//! Aligned text: no frames, columns as wide as their widest cell on a terminal, headings dim, and states in the colour of
+//! what they mean.
 
 use unicode_width::UnicodeWidthStr as _;
 
 use crate::output::human;
+use crate::output::tone::{self, Tone};
 
 /// On which side a column's cells are filled up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +19,30 @@ pub(crate) enum Side {
 #[derive(Debug)]
 pub(crate) struct Table {
     columns: Vec<(&'static str, Side)>,
-    rows: Vec<Vec<String>>,
+    rows: Vec<Vec<Cell>>,
+}
+
+/// Plain text, and what it means.
+#[derive(Debug)]
+struct Cell {
+    text: String,
+    tone: Tone,
+}
+
+/// A row that was just added.
+#[derive(Debug)]
+pub(crate) struct Row<'a> {
+    columns: &'a [(&'static str, Side)],
+    cells: &'a mut [Cell],
+}
+
+impl Row<'_> {
+    /// Says what the cell under a heading means.
+    pub(crate) fn tone(self, heading: &str, tone: Tone) -> Self {
+        let index = self.columns.iter().position(|(name, _)| *name == heading);
+        self.cells[index.expect("callers name headings of the table")].tone = tone;
+        self
+    }
 }
 
 impl Table {
@@ -31,10 +56,13 @@ impl Table {
     }
 
     /// Adds a row. Control characters are escaped: a file name must not steer the terminal.
-    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        let cells: Vec<String> = cells.into_iter().map(|cell| human::plain(&cell)).collect();
+    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) -> Row<'_> {
+        let cell = |text: String| Cell { text: human::plain(&text), tone: Tone::Plain };
+        let cells: Vec<Cell> = cells.into_iter().map(cell).collect();
         assert_eq!(cells.len(), self.columns.len(), "a row has a cell for every heading");
         self.rows.push(cells);
+        let cells = self.rows.last_mut().expect("a row was just added");
+        Row { columns: &self.columns, cells }
     }
 
     /// The table as text without a line break at its end; nothing when it has no rows.
@@ -42,24 +70,31 @@ impl Table {
         if self.rows.is_empty() {
             return String::new();
         }
-        let headings: Vec<String> = self.columns.iter().map(|(heading, _)| (*heading).to_owned()).collect();
-        let widths: Vec<usize> = (0..self.columns.len())
-            .map(|index| self.rows.iter().chain([&headings]).map(|row| row[index].width()).max().unwrap_or(0))
-            .collect();
-        let lines = has_headings.then_some(&headings).into_iter().chain(&self.rows);
-        lines.map(|cells| self.render_line(cells, &widths)).collect::<Vec<_>>().join("\n")
+        let width = |index: usize, heading: &str| {
+            self.rows.iter().map(|row| row[index].text.width()).max().unwrap_or(0).max(heading.width())
+        };
+        let widths: Vec<usize> =
+            self.columns.iter().enumerate().map(|(index, (heading, _))| width(index, heading)).collect();
+        let headings: Vec<(&str, String)> =
+            self.columns.iter().map(|(heading, _)| (*heading, tone::paint(tone::HEADING, heading))).collect();
+        let rows = self.rows.iter().map(|row| {
+            row.iter().map(|cell| (cell.text.as_str(), cell.tone.paint(&cell.text))).collect::<Vec<_>>()
+        });
+        let lines = has_headings.then_some(headings).into_iter().chain(rows);
+        lines.map(|cells| self.render_line(&cells, &widths)).collect::<Vec<_>>().join("\n")
     }
 
-    fn render_line(&self, cells: &[String], widths: &[usize]) -> String {
+    /// A line of cells, each as the text that counts for its width and as what is shown.
+    fn render_line(&self, cells: &[(&str, String)], widths: &[usize]) -> String {
         let mut line = String::new();
-        for ((cell, width), (_, side)) in cells.iter().zip(widths).zip(&self.columns) {
+        for (((text, shown), width), (_, side)) in cells.iter().zip(widths).zip(&self.columns) {
             if !line.is_empty() {
                 line.push_str("  ");
             }
-            let fill = " ".repeat(width.saturating_sub(cell.width()));
+            let fill = " ".repeat(width.saturating_sub(text.width()));
             match side {
-                Side::Left => line.extend([cell.as_str(), &fill]),
-                Side::Right => line.extend([&fill, cell.as_str()]),
+                Side::Left => line.extend([shown.as_str(), &fill]),
+                Side::Right => line.extend([&fill, shown.as_str()]),
             }
         }
         line.truncate(line.trim_end().len());
@@ -67,13 +102,16 @@ impl Table {
     }
 }
 
-/// Names and values under each other, values flush.
-pub(crate) fn details(pairs: &[(&str, String)]) -> String {
+/// Names and values under each other, values flush; `tones` says by name what values mean.
+pub(crate) fn details(pairs: &[(&str, String)], tones: &[(&str, Tone)]) -> String {
     let shown: Vec<_> = pairs.iter().filter(|(_, value)| !value.is_empty()).collect();
     let width = shown.iter().map(|(name, _)| name.width()).max().unwrap_or(0);
-    let lines: Vec<String> =
-        shown.iter().map(|(name, value)| format!("{name:width$}  {}", human::plain(value))).collect();
-    lines.join("\n")
+    let line = |(name, value): &&(&str, String)| {
+        let tone = tones.iter().find(|(toned, _)| toned == name).map_or(Tone::Plain, |(_, tone)| *tone);
+        let fill = " ".repeat(width - name.width());
+        format!("{}{fill}  {}", tone::paint(tone::HEADING, name), tone.paint(&human::plain(value)))
+    };
+    shown.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
@@ -84,14 +122,40 @@ mod tests {
         values.iter().map(|value| (*value).to_owned()).collect()
     }
 
+    /// What is left where nobody sees colours.
+    fn stripped(text: &str) -> String {
+        anstream::adapter::strip_str(text).to_string()
+    }
+
     #[test]
     fn columns_line_up_also_with_wide_characters() {
         let mut table = Table::new(&["NAME", ">SIZE", "NOTE"]);
         table.row(text(&["a", "1", "x"]));
         table.row(text(&["写真", "1,234", ""]));
         table.row(text(&["naïve", "12", "z"]));
-        assert_eq!(table.render(true), "NAME    SIZE  NOTE\na          1  x\n写真   1,234\nnaïve     12  z");
+        let shown = stripped(&table.render(true));
+        assert_eq!(shown, "NAME    SIZE  NOTE\na          1  x\n写真   1,234\nnaïve     12  z");
         assert!(table.render(false).starts_with("a  "));
+    }
+
+    #[test]
+    fn colours_take_no_room_and_mean_what_the_row_says() {
+        let mut table = Table::new(&["NAME", "STATE", ">DEAD"]);
+        table.row(text(&["a", "alive", "0"])).tone("STATE", Tone::Good).tone("DEAD", Tone::Plain);
+        table.row(text(&["b", "lost", "12"])).tone("STATE", Tone::Bad).tone("DEAD", Tone::Bad);
+        table.row(text(&["c", "", "1"])).tone("STATE", Tone::Warning);
+        let shown = table.render(true);
+        assert_eq!(
+            shown,
+            "\x1b[2mNAME\x1b[0m  \x1b[2mSTATE\x1b[0m  \x1b[2mDEAD\x1b[0m\n\
+             a     \x1b[32malive\x1b[0m     0\n\
+             b     \x1b[31mlost\x1b[0m     \x1b[31m12\x1b[0m\n\
+             c               1"
+        );
+        assert_eq!(
+            stripped(&shown),
+            "NAME  STATE  DEAD\na     alive     0\nb     lost     12\nc               1"
+        );
     }
 
     #[test]
@@ -104,11 +168,15 @@ mod tests {
         let mut table = Table::new(&["NAME"]);
         table.row(text(&["a\x1b[31m\nb"]));
         assert_eq!(table.render(false), "a\\x1b[31m\\x0ab");
+        table.row(text(&["c\x1b[0m"])).tone("NAME", Tone::Bad);
+        assert!(table.render(false).ends_with("\x1b[31mc\\x1b[0m\x1b[0m"), "{:?}", table.render(false));
     }
 
     #[test]
     fn details_leave_out_what_is_empty() {
-        let pairs = [("state", "running".to_owned()), ("reason", String::new()), ("id", "7".to_owned())];
-        assert_eq!(details(&pairs), "state  running\nid     7");
+        let pairs = [("state", "lost".to_owned()), ("reason", String::new()), ("id", "7".to_owned())];
+        let shown = details(&pairs, &[("state", Tone::Bad)]);
+        assert_eq!(shown, "\x1b[2mstate\x1b[0m  \x1b[31mlost\x1b[0m\n\x1b[2mid\x1b[0m     7");
+        assert_eq!(stripped(&shown), "state  lost\nid     7");
     }
 }

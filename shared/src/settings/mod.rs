@@ -233,8 +233,25 @@ pub fn parse_with_environment(
     Ok(Layered { matches, sources, is_print_requested, settings })
 }
 
-/// The two flags that every program has, and a word in the help about each flag's variable.
-fn with_own_flags(command: Command) -> Command {
+/// A program's description as its manual page needs it: with the flags that [`parse_layered`] adds, and at each flag its
+/// environment variable and how it is written in the file.
+pub fn described_for_manual(command: Command) -> Command {
+    let described = command.mut_args(|arg| match Setting::of(&arg) {
+        Some(setting) => {
+            let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+            let help = format!("{}. {}", help.trim_end_matches('.'), setting.in_the_file());
+            arg.help(help).env(setting.variable)
+        }
+        None => arg,
+    });
+    let [config, print] = own_flags();
+    described
+        .arg(config.help("TOML file with settings; unknown keys are errors").env(CONFIG_VARIABLE))
+        .arg(print)
+}
+
+/// The two flags that every program has.
+fn own_flags() -> [Arg; 2] {
     let config = Arg::new(CONFIG)
         .long(CONFIG)
         .value_name("FILE")
@@ -244,6 +261,12 @@ fn with_own_flags(command: Command) -> Command {
         .long(PRINT_CONFIG)
         .action(ArgAction::SetTrue)
         .help("Print the settings in force and where each came from, and exit");
+    [config, print]
+}
+
+/// The flags that every program has, and a word in the help about each flag's variable.
+fn with_own_flags(command: Command) -> Command {
+    let own = own_flags();
     command
         .mut_args(|arg| match Setting::of(&arg) {
             Some(setting) => {
@@ -253,8 +276,7 @@ fn with_own_flags(command: Command) -> Command {
             }
             None => arg,
         })
-        .arg(config)
-        .arg(print)
+        .args(own)
 }
 
 /// The file to read: a first parse that minds nothing but `--config`, since the rest may depend on the file.
@@ -314,6 +336,18 @@ impl Setting {
             None => format!("ORBIT_{}", key.replace('-', "_").to_uppercase()),
         };
         Some(Self { id: arg.get_id().to_string(), key, variable, action, is_repeatable })
+    }
+
+    /// How the file says it, as a sentence.
+    fn in_the_file(&self) -> String {
+        let key = &self.key;
+        match (self.is_switch(), self.is_repeatable) {
+            (true, _) => format!("In the file: {key} = true."),
+            (false, true) => format!(
+                "In the file: {key} = [\"...\", \"...\"]; in the environment, values are separated by commas."
+            ),
+            (false, false) => format!("In the file: {key} = \"...\"."),
+        }
     }
 
     fn is_switch(&self) -> bool {

@@ -160,3 +160,26 @@ fn help_names_the_variable_of_every_flag_and_is_not_a_failure() {
         assert!(help.contains(&format!("[env: {variable}]")), "{help}");
     }
 }
+
+#[test]
+fn a_manual_names_every_flag_with_its_variable_and_its_key() {
+    let described = described_for_manual(<Sample as clap::CommandFactory>::command());
+    let said = |id: &str| {
+        let arg = described.get_arguments().find(|arg| arg.get_id() == id).expect("it is described");
+        let variable = arg.get_env().map(|variable| variable.to_string_lossy().into_owned());
+        (arg.get_help().map(ToString::to_string).unwrap_or_default(), variable.unwrap_or_default())
+    };
+    assert_eq!(
+        said("star_id"),
+        ("What it is called. In the file: star-id = \"...\".".into(), "ORBIT_STAR_ID".into())
+    );
+    assert_eq!(said("thread_count").1, "SAMPLE_THREADS");
+    assert!(said("verbose").0.ends_with("In the file: verbose = true."));
+    assert!(
+        said("root")
+            .0
+            .contains("root = [\"...\", \"...\"]; in the environment, values are separated by commas")
+    );
+    assert_eq!(said(CONFIG).1, CONFIG_VARIABLE);
+    assert_eq!(said(PRINT_CONFIG).1, "", "it is no setting");
+}

@@ -9,7 +9,7 @@ use orbit_tests::programs::program;
 use tempfile::TempDir;
 
 /// What the package must have: where, with which permissions.
-const CONTENTS: [(&str, &str); 15] = [
+const CONTENTS: [(&str, &str); 18] = [
     ("-rwxr-xr-x", "./usr/bin/orbit"),
     ("-rwxr-xr-x", "./usr/bin/orbit-coordinator"),
     ("-rwxr-xr-x", "./usr/bin/orbit-star"),
@@ -22,6 +22,9 @@ const CONTENTS: [(&str, &str); 15] = [
     ("-rw-r--r--", "./usr/share/doc/orbit-grid/changelog.gz"),
     ("-rw-r--r--", "./usr/share/man/man1/orbit.1.gz"),
     ("-rw-r--r--", "./usr/share/man/man1/orbit-job.1.gz"),
+    ("-rw-r--r--", "./usr/share/man/man8/orbit-coordinator.8.gz"),
+    ("-rw-r--r--", "./usr/share/man/man8/orbit-star.8.gz"),
+    ("-rw-r--r--", "./usr/share/man/man8/orbit-star-vault.8.gz"),
     ("-rw-r--r--", "./usr/share/bash-completion/completions/orbit"),
     ("-rw-r--r--", "./usr/share/zsh/vendor-completions/_orbit"),
     ("-rw-r--r--", "./usr/share/fish/vendor_completions.d/orbit.fish"),

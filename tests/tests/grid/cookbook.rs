@@ -6,66 +6,9 @@ use std::path::Path;
 use orbit_tests::deadline::within;
 use orbit_tests::grid::Grid;
 use orbit_tests::grpcurl;
+use orbit_tests::recipes::{fits, recipes};
 use orbit_tests::tree::plant_files;
 use tokio::process::Command;
-
-/// What stands for anything.
-const ANYTHING: &str = "...";
-
-/// A command and what it is said to print.
-struct Recipe {
-    line: usize,
-    command: String,
-    expected: String,
-}
-
-/// The commands of a document: in a block of `console`, a line behind `$ `, and below it what it prints.
-fn recipes(text: &str) -> Vec<Recipe> {
-    let mut recipes: Vec<Recipe> = Vec::new();
-    let mut is_console = false;
-    for (index, line) in text.lines().enumerate() {
-        if let Some(language) = line.strip_prefix("```") {
-            is_console = language == "console";
-        } else if !is_console {
-        } else if let Some(command) = line.strip_prefix("$ ") {
-            let (line, command) = (index + 1, command.to_owned());
-            recipes.push(Recipe { line, command, expected: String::new() });
-        } else if let Some(recipe) = recipes.last_mut() {
-            recipe.expected.push_str(line);
-            recipe.expected.push('\n');
-        }
-    }
-    recipes
-}
-
-/// Text with every run of white space as one space, since clients indent as they like.
-fn flat(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-/// Whether a text has the parts of a pattern in their order; what stands between them is anything.
-fn fits(pattern: &str, text: &str) -> Result<(), String> {
-    let text = flat(text);
-    let mut rest = text.as_str();
-    let pattern = flat(pattern);
-    for (index, part) in pattern.split(ANYTHING).map(str::trim).enumerate() {
-        let Some(at) = rest.find(part) else { return Err(format!("{part:?} is not where it should be")) };
-        if index == 0 && at > 0 {
-            return Err(format!("it does not begin with {part:?}"));
-        }
-        rest = &rest[at + part.len()..];
-    }
-    let is_open = pattern.ends_with(ANYTHING);
-    if is_open || rest.trim().is_empty() { Ok(()) } else { Err(format!("it goes on with {rest:?}")) }
-}
-
-#[test]
-fn a_pattern_fits_what_it_describes_and_nothing_else() {
-    assert_eq!(fits("{\n  \"a\": \"...\",\n...\n}", "{ \"a\": \"7\", \"b\": 1 }"), Ok(()));
-    assert!(fits("{ \"a\": 1 }", "{ \"a\": 1, \"b\": 2 }").is_err());
-    assert!(fits("b ...", "a b c").is_err());
-    assert!(fits("... x ... y", "y x").is_err());
-}
 
 #[tokio::test]
 async fn every_recipe_of_the_cookbook_works() {

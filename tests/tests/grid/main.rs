@@ -15,5 +15,6 @@ mod schedules;
 mod settings;
 mod telemetry;
 mod three_processes;
+mod tutorial;
 mod vault;
 mod vault_faults;

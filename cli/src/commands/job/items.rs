@@ -8,6 +8,7 @@ use crate::client::Client;
 use crate::commands::pages::Pages;
 use crate::errors::CliError;
 use crate::output::table::{self, Table};
+use crate::output::tone::{self, Tone};
 use crate::output::{Output, human};
 use crate::vocabulary::{Vocabulary, word};
 
@@ -28,7 +29,7 @@ fn render(items: &[Item], has_headings: bool) -> String {
     let mut table = Table::new(&["ITEM", "STATE", "KIND", ">SIZE", ">ATTEMPTS", "TO", "PATH"]);
     let (states, kinds) = (Vocabulary::of("ItemState"), Vocabulary::of("EntryKind"));
     for item in items {
-        table.row([
+        let row = table.row([
             item.item_key.clone(),
             states.word(item.state),
             kinds.word(item.kind),
@@ -37,6 +38,7 @@ fn render(items: &[Item], has_headings: bool) -> String {
             item.star_id.clone(),
             shown_path(item),
         ]);
+        row.tone("STATE", tone::of_item(item.state()));
     }
     table.render(has_headings)
 }
@@ -83,7 +85,8 @@ fn explanation(answer: &ExplainItemResponse) -> String {
             ("last error", letter.last_error.clone()),
         ]);
     }
-    table::details(&pairs)
+    let tones = [("state", tone::of_item(item.state())), ("held by", Tone::Warning), ("failure", Tone::Bad)];
+    table::details(&pairs, &tones)
 }
 
 #[cfg(test)]
@@ -101,15 +104,16 @@ mod tests {
             explanation: "star-2 is cordoned".into(),
             ..ExplainItemResponse::default()
         };
-        let text = explanation(&held);
+        let stripped = |text: String| anstream::adapter::strip_str(&text).to_string();
+        let text = stripped(explanation(&held));
         assert!(text.contains("held by  cordon") && text.contains("path     ."), "{text}");
         let letter = DeadLetter {
             failure_reason: FailureReason::SourceMissing.into(),
             last_error: "gone".into(),
             ..DeadLetter::default()
         };
-        let text =
-            explanation(&ExplainItemResponse { dead_letter: Some(letter), ..ExplainItemResponse::default() });
+        let ended = ExplainItemResponse { dead_letter: Some(letter), ..ExplainItemResponse::default() };
+        let text = stripped(explanation(&ended));
         assert!(
             text.contains("source-missing") && text.contains("gone") && !text.contains("held by  "),
             "{text}"

@@ -4,6 +4,7 @@ use orbit_proto::v1::{BandwidthWindow, Job, JobProgress, JobSpec, JobState, Mirr
 
 use crate::output::human;
 use crate::output::table::{self, Table};
+use crate::output::tone;
 use crate::parse::location;
 use crate::vocabulary::{Vocabulary, word};
 
@@ -20,7 +21,7 @@ pub(crate) fn table(jobs: &[Job], has_headings: bool) -> String {
         } else {
             human::rate(progress.bytes_per_second)
         };
-        table.row([
+        let row = table.row([
             job.job_id.to_string(),
             states.word(job.state),
             human::count(progress.items_total),
@@ -32,6 +33,7 @@ pub(crate) fn table(jobs: &[Job], has_headings: bool) -> String {
             source,
             destinations,
         ]);
+        row.tone("STATE", tone::of_job(job)).tone("DEAD", tone::of_losses(progress.items_dead));
     }
     table.render(has_headings)
 }
@@ -61,7 +63,7 @@ pub(super) fn details(job: &Job) -> String {
     if let Some(spec) = &job.spec {
         pairs.extend(spec_pairs(spec));
     }
-    table::details(&pairs)
+    table::details(&pairs, &[("state", tone::of_job(job))])
 }
 
 fn spec_pairs(spec: &JobSpec) -> Vec<(&'static str, String)> {
@@ -165,7 +167,7 @@ fn places(spec: Option<&JobSpec>) -> (String, String) {
 
 /// One line about where a job stands.
 pub(super) fn state_line(job: &Job) -> String {
-    let state = word("JobState", job.state);
+    let state = tone::of_job(job).paint(&word("JobState", job.state));
     let reason = human::plain(&job.state_reason);
     if reason.is_empty() {
         format!("job {}: {state}", job.job_id)
@@ -256,7 +258,8 @@ mod tests {
     #[test]
     fn a_job_without_anything_can_be_shown() {
         assert!(details(&Job::default()).contains("unspecified"));
-        assert!(table(&[Job::default()], true).starts_with("JOB  STATE"));
+        let shown = table(&[Job::default()], true);
+        assert!(anstream::adapter::strip_str(&shown).to_string().starts_with("JOB  STATE"), "{shown}");
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub(super) async fn run(job_id: u64, client: &Client, output: Output) -> Result<
             return Ok(Outcome::Interrupted);
         };
         note_dead_letters(&job, Places::OnStars, client, output).await?;
-        output.line(&view::summary(&job))?;
+        output.text(&view::summary(&job))?;
         return Ok(Outcome::of(&job).unwrap_or(Outcome::Failed));
     }
     let following = follow(job_id, client, output, |job| {

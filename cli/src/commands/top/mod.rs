@@ -28,6 +28,8 @@ pub(super) async fn run(args: TopArgs, client: &Client, output: Output) -> Resul
         let problem = "orbit top needs a terminal; `orbit status` shows the same once, also as JSON";
         return Err(CliError::Usage(problem.to_owned()));
     }
+    // What draws the screen knows of NO_COLOR only.
+    ratatui::crossterm::style::force_color_output(output.is_colored());
     let mut view = View { snapshot: look(client).await?, ..View::default() };
     let mut terminal = ratatui::try_init()
         .map_err(|error| CliError::Failed(format!("the terminal cannot be taken over: {error}")))?;

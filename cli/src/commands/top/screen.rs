@@ -1,6 +1,6 @@
 //! Draws the grid: what is wrong first, then the Stars, the jobs and the newest bulletins.
 
-use orbit_proto::v1::{Bulletin, Guard, Job, JobState, Liveness, Severity, Star, StarState};
+use orbit_proto::v1::{Bulletin, Guard, Job, JobState, Liveness, Star, StarState};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
@@ -8,6 +8,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Cell, Paragraph, Row, Table};
 
 use crate::output::human;
+use crate::output::tone::{self, Tone};
 use crate::parse::location;
 use crate::vocabulary::word;
 
@@ -110,12 +111,12 @@ fn draw_stars(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot) {
         let guard = snapshot.guards.iter().find(|guard| guard.star_id == star.star_id);
         Row::new([
             Cell::new(human::plain(&star.star_id)),
-            Cell::new(word("StarState", star.state)).style(style_of_state(star.state())),
-            Cell::new(word("Liveness", star.liveness)).style(style_of_liveness(star.liveness())),
+            Cell::new(word("StarState", star.state)).style(style_of(tone::of_star(star))),
+            Cell::new(word("Liveness", star.liveness)).style(style_of(tone::of_liveness(star))),
             Cell::new(star.active_tasks.to_string()),
             Cell::new(guard.map(fill).unwrap_or_default()),
             Cell::new(free(star)),
-            Cell::new(trouble(star, guard)).style(Style::new().fg(Color::Yellow)),
+            Cell::new(trouble(star, guard)).style(style_of(Tone::Warning)),
         ])
     });
     let widths = [
@@ -176,12 +177,12 @@ fn draw_jobs(frame: &mut Frame<'_>, area: Rect, view: &View) {
         let left = human::wire_duration(progress.estimated_remaining.as_ref());
         Row::new([
             Cell::new(job.job_id.to_string()),
-            Cell::new(word("JobState", job.state)).style(style_of_job(job.state())),
+            Cell::new(word("JobState", job.state)).style(style_of(tone::of_job(job))),
             Cell::new(bar(percent)),
             Cell::new(format!("{} of {}", human::count(done), human::count(progress.items_total))),
             Cell::new(human::rate(progress.bytes_per_second)),
             Cell::new(left.map(human::duration).unwrap_or_default()),
-            Cell::new(dead(progress.items_dead)).style(Style::new().fg(Color::Red)),
+            Cell::new(dead(progress.items_dead)).style(style_of(Tone::Bad)),
             Cell::new(human::plain(&way(job))),
         ])
     });
@@ -234,45 +235,24 @@ fn draw_bulletins(frame: &mut Frame<'_>, area: Rect, bulletins: &[Bulletin]) {
     );
 }
 
-fn style_of_state(state: StarState) -> Style {
-    match state {
-        StarState::Scheduled => Style::new().fg(Color::Green),
-        StarState::Registered | StarState::Draining => Style::new().fg(Color::Yellow),
-        StarState::Shutdown | StarState::Unspecified => Style::new().add_modifier(Modifier::DIM),
-    }
-}
-
-fn style_of_liveness(liveness: Liveness) -> Style {
-    match liveness {
-        Liveness::Alive => Style::new().fg(Color::Green),
-        Liveness::Suspect => Style::new().fg(Color::Yellow),
-        Liveness::Lost => Style::new().fg(Color::Red),
-        Liveness::Unspecified => Style::new(),
-    }
-}
-
-fn style_of_job(state: JobState) -> Style {
-    match state {
-        JobState::Scanning | JobState::Running => Style::new().fg(Color::Cyan),
-        JobState::Completed => Style::new().fg(Color::Green),
-        JobState::Paused | JobState::PartiallyCompleted => Style::new().fg(Color::Yellow),
-        JobState::Failed => Style::new().fg(Color::Red),
-        JobState::Cancelled | JobState::Unspecified => Style::new().add_modifier(Modifier::DIM),
+/// The style for what a word means, as in tables.
+fn style_of(tone: Tone) -> Style {
+    match tone {
+        Tone::Plain => Style::new(),
+        Tone::Good => Style::new().fg(Color::Green),
+        Tone::Warning => Style::new().fg(Color::Yellow),
+        Tone::Bad => Style::new().fg(Color::Red),
     }
 }
 
 fn style_of_bulletin(bulletin: &Bulletin) -> Style {
-    let style = match bulletin.severity() {
-        Severity::Error => Style::new().fg(Color::Red),
-        Severity::Warning => Style::new().fg(Color::Yellow),
-        Severity::Info | Severity::Unspecified => Style::new(),
-    };
+    let style = style_of(tone::of_severity(bulletin.severity()));
     if bulletin.is_acknowledged { style.add_modifier(Modifier::DIM) } else { style }
 }
 
 #[cfg(test)]
 mod tests {
-    use orbit_proto::v1::{HealthSample, JobProgress};
+    use orbit_proto::v1::{HealthSample, JobProgress, Severity};
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
 

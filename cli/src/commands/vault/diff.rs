@@ -9,7 +9,7 @@ use super::resolve;
 use super::tree::Tree;
 use crate::client::Client;
 use crate::errors::CliError;
-use crate::output::Output;
+use crate::output::{Output, human};
 
 /// How an entry differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +75,7 @@ fn say(change: Change, entry: &SnapshotEntry, output: Output) -> Result<(), CliE
     if output.is_json() {
         return output.line(&json!({ "change": change.word(), "path": path }).to_string());
     }
-    output.line(&format!("{} {path}", change.sign()))
+    output.text(&format!("{} {}", change.sign(), human::plain(path)))
 }
 
 /// Which of two entries comes first; an absent one comes last.

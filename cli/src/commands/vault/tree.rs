@@ -10,6 +10,7 @@ use crate::client::Client;
 use crate::commands::pages::Pages;
 use crate::errors::CliError;
 use crate::output::table::{self, Table};
+use crate::output::tone;
 use crate::output::{Output, human};
 use crate::parse::location;
 use crate::vocabulary::Vocabulary;
@@ -47,7 +48,7 @@ pub(super) async fn show(
 }
 
 fn details(snapshot: &Snapshot) -> String {
-    table::details(&[
+    let pairs = [
         ("snapshot", snapshot.snapshot_id.clone()),
         ("vault", snapshot.star_id.clone()),
         ("source", snapshot.source.as_ref().map(location::display).unwrap_or_default()),
@@ -59,7 +60,8 @@ fn details(snapshot: &Snapshot) -> String {
         ("size", human::bytes(snapshot.total_bytes)),
         ("new in the vault", human::bytes(snapshot.added_bytes)),
         ("partial", human::flag(snapshot.is_partial)),
-    ])
+    ];
+    table::details(&pairs, &[("partial", tone::of_obstacle(snapshot.is_partial))])
 }
 
 fn entries(entries: &[SnapshotEntry], has_headings: bool) -> String {

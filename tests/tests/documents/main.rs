@@ -1,5 +1,10 @@
 //! What the documents say about the source is true: paths exist, links lead somewhere, commands are there.
 
+mod calls;
+mod commands;
+mod shell;
+mod snippets;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 

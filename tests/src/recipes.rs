@@ -1,0 +1,92 @@
+//! Commands in documents, with what they are said to print: blocks of `console`, in which a line behind `$ ` is a command
+//! (one that ends with a backslash goes on in the next line) and the lines below are what it prints.
+
+/// What stands for anything.
+const ANYTHING: &str = "...";
+
+/// A command and what it is said to print.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Recipe {
+    /// The line of the document on which the command stands.
+    pub line: usize,
+    /// What is typed.
+    pub command: String,
+    /// What is printed.
+    pub expected: String,
+}
+
+/// The recipes of a document, in their order.
+pub fn recipes(text: &str) -> Vec<Recipe> {
+    let mut recipes: Vec<Recipe> = Vec::new();
+    let (mut is_console, mut is_command_open) = (false, false);
+    for (index, line) in text.lines().enumerate() {
+        if let Some(language) = line.strip_prefix("```") {
+            is_console = language == "console";
+        } else if !is_console {
+        } else if let Some(command) = line.strip_prefix("$ ") {
+            let (line, command) = (index + 1, command.to_owned());
+            is_command_open = command.ends_with('\\');
+            recipes.push(Recipe { line, command, expected: String::new() });
+        } else if let Some(recipe) = recipes.last_mut() {
+            if is_command_open {
+                recipe.command.push('\n');
+                recipe.command.push_str(line);
+                is_command_open = line.ends_with('\\');
+            } else {
+                recipe.expected.push_str(line);
+                recipe.expected.push('\n');
+            }
+        }
+    }
+    recipes
+}
+
+/// Text with every run of white space as one space, since clients indent as they like.
+fn flat(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Whether a text has the parts of a pattern in their order; what stands between them, where the pattern has `...`, is
+/// anything.
+///
+/// # Errors
+/// What does not fit.
+pub fn fits(pattern: &str, text: &str) -> Result<(), String> {
+    let text = flat(text);
+    let mut rest = text.as_str();
+    let pattern = flat(pattern);
+    for (index, part) in pattern.split(ANYTHING).map(str::trim).enumerate() {
+        let Some(at) = rest.find(part) else { return Err(format!("{part:?} is not where it should be")) };
+        if index == 0 && at > 0 {
+            return Err(format!("it does not begin with {part:?}"));
+        }
+        rest = &rest[at + part.len()..];
+    }
+    let is_open = pattern.ends_with(ANYTHING);
+    if is_open || rest.trim().is_empty() { Ok(()) } else { Err(format!("it goes on with {rest:?}")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_fits_what_it_describes_and_nothing_else() {
+        assert_eq!(fits("{\n  \"a\": \"...\",\n...\n}", "{ \"a\": \"7\", \"b\": 1 }"), Ok(()));
+        assert!(fits("{ \"a\": 1 }", "{ \"a\": 1, \"b\": 2 }").is_err());
+        assert!(fits("b ...", "a b c").is_err());
+        assert!(fits("... x ... y", "y x").is_err());
+        assert!(fits("", "x").is_err());
+    }
+
+    #[test]
+    fn a_command_may_take_several_lines_and_everything_else_is_no_command() {
+        let text = "$ no\n```sh\n$ nor this\n```\n```console\n$ a \\\n    b\nc\nd\n$ e\n```\nf\n";
+        let recipe = |line, command: &str, expected: &str| Recipe {
+            line,
+            command: command.to_owned(),
+            expected: expected.to_owned(),
+        };
+        assert_eq!(recipes(text), [recipe(6, "a \\\n    b", "c\nd\n"), recipe(10, "e", "")]);
+    }
+}
