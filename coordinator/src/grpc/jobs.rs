@@ -11,7 +11,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 use super::fields::{all, each};
-use super::once::{name, once};
+use super::once::{check_id, name, once};
 use super::reader::Watched;
 use super::status::{refused, store_failed};
 use super::watch::{Round, Watch, watch};
@@ -50,7 +50,10 @@ impl Faces {
     ) -> Result<v1::Job, Status> {
         let mut violations = Vec::new();
         let spec = job_spec::read(spec, &mut violations);
-        let Some(spec) = spec else { return Err(refused(Refusal::Invalid(violations))) };
+        let Some(spec) = spec else {
+            violations.extend(check_id(&request_id).err());
+            return Err(refused(Refusal::Invalid(violations)));
+        };
         let spec = JobSpec { caller, ..spec };
         self.job_command(Command::CreateJob { spec: Box::new(spec), request_id, violations }).await
     }
