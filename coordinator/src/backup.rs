@@ -63,16 +63,19 @@ pub(crate) struct Backup {
 }
 
 impl Backup {
-    /// Takes a place below `directory`.
-    pub(crate) fn begin(directory: &Path, name: &str) -> Result<Self, BackupError> {
+    /// Whether a backup may have this name.
+    pub(crate) fn check_name(name: &str) -> Result<(), BackupError> {
         let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
         let is_name = (1..=NAME_BYTES_MAX).contains(&name.len())
             && name.bytes().all(is_allowed)
             && !name.starts_with('.')
             && !name.ends_with(UNFINISHED_SUFFIX);
-        if !is_name {
-            return Err(BackupError::BadName { name: name.to_owned() });
-        }
+        if is_name { Ok(()) } else { Err(BackupError::BadName { name: name.to_owned() }) }
+    }
+
+    /// Takes a place below `directory`.
+    pub(crate) fn begin(directory: &Path, name: &str) -> Result<Self, BackupError> {
+        Self::check_name(name)?;
         let path = directory.join(name);
         if path.exists() {
             return Err(BackupError::Exists { path });

@@ -59,6 +59,15 @@ impl Refusal {
         Self::Invalid(vec![Violation::new(field, description)])
     }
 
+    /// The same for a request whose fields have other names.
+    pub fn with_fields(self, name: impl Fn(&str) -> String) -> Self {
+        let Self::Invalid(mut violations) = self else { return self };
+        for violation in &mut violations {
+            violation.field = name(&violation.field);
+        }
+        Self::Invalid(violations)
+    }
+
     /// The machine-readable reason.
     pub fn reason(&self) -> &'static str {
         match self {

@@ -17,8 +17,12 @@ impl Core {
     /// Adds what is wrong with a specification to what was found before.
     pub(super) fn validate_spec(&self, spec: &JobSpec, request_id: &str, violations: &mut Vec<Violation>) {
         let mut add = |field: String, description: String| {
-            // The parser's own finding about a field is the better one.
-            if !violations.iter().any(|violation| violation.field.starts_with(&field)) {
+            // The parser's own finding about a field is the better one, and what is bad as a whole has no parts.
+            let is_found = |found: &str| {
+                found.starts_with(&field)
+                    || field.strip_prefix(found).is_some_and(|part| part.starts_with(['.', '[']))
+            };
+            if !violations.iter().any(|violation| is_found(&violation.field)) {
                 violations.push(Violation { field, description });
             }
         };

@@ -8,11 +8,12 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
+use super::fields::all;
 use super::status::{internal, refused};
 use super::{Faces, once};
 use crate::backup::{Backup, BackupError};
 use crate::clock::Clock;
-use crate::core::Refusal;
+use crate::core::{Refusal, Violation};
 
 /// A response for the place, and one for the end: there is always room for both.
 const RESPONSES_MAX: usize = 2;
@@ -26,17 +27,14 @@ impl BackupService for Faces {
         request: Request<v1::CreateBackupRequest>,
     ) -> Result<Response<Self::CreateBackupStream>, Status> {
         let request = request.into_inner();
-        let named = once::name("CreateBackup", &request.request_id, &request)?;
+        let (named, name) =
+            all((once::name("CreateBackup", &request.request_id, &request), name(request.name.clone())))?;
         let (responses, stream) = mpsc::channel(RESPONSES_MAX);
         if let Some(last) = self.told::<v1::CreateBackupResponse>(named.as_ref()).await? {
             let first = v1::CreateBackupResponse { path: last.path.clone(), ..Default::default() };
             let _ = (responses.try_send(Ok(first)), responses.try_send(Ok(last)));
             return Ok(Response::new(ReceiverStream::new(stream)));
         }
-        let name = match request.name {
-            name if name.is_empty() => format!("backup-{}", Clock::start().now().wall.seconds),
-            name => name,
-        };
         let (store, provenance) = (Arc::clone(&self.store), Arc::clone(&self.provenance));
         let backups = Arc::clone(&self.backups);
         let begun = tokio::task::spawn_blocking(move || Backup::begin(&backups, &name)).await;
@@ -60,6 +58,15 @@ impl BackupService for Faces {
         });
         Ok(Response::new(ReceiverStream::new(stream)))
     }
+}
+
+/// The name that is asked for, or one made from the time.
+fn name(asked: String) -> Result<String, Violation> {
+    if asked.is_empty() {
+        return Ok(format!("backup-{}", Clock::start().now().wall.seconds));
+    }
+    let checked = Backup::check_name(&asked).map_err(|error| Violation::new("name", error.to_string()));
+    checked.map(|()| asked)
 }
 
 fn stopping() -> Status {

@@ -68,8 +68,11 @@ fn prioritizer(kind: PrioritizerKind) -> v1::Prioritizer {
     }
 }
 
-/// Reads a specification, with defaults filled in. What is wrong is added to `violations`; `None` if there is too little
-/// to check the rest against the grid.
+/// Stands for the name of a Star that is missing or is none, so that everything else can be checked as well. The violation
+/// that goes with it keeps the specification from ever becoming a job.
+const UNREADABLE: &str = "unreadable.name.of";
+
+/// Reads a specification, with defaults filled in. What is wrong is added to `violations`; `None` if there is none.
 pub(super) fn read(spec: Option<v1::JobSpec>, violations: &mut Vec<Violation>) -> Option<JobSpec> {
     let Some(spec) = spec else {
         violations
@@ -164,8 +167,8 @@ pub(super) fn read(spec: Option<v1::JobSpec>, violations: &mut Vec<Violation>) -
         violations.push(Violation::new("spec.destinations", "is empty; name at least one place to copy to"));
     }
     Some(JobSpec {
-        source: source?,
-        destinations: destinations.into_iter().collect::<Option<_>>()?,
+        source,
+        destinations,
         include: spec.include,
         exclude: spec.exclude,
         prioritizers,
@@ -189,23 +192,21 @@ fn mirror_policy(policy: v1::MirrorPolicy) -> MirrorPolicy {
     }
 }
 
-fn read_location(
-    place: Option<v1::Location>,
-    field: &str,
-    violations: &mut Vec<Violation>,
-) -> Option<Location> {
+fn read_location(place: Option<v1::Location>, field: &str, violations: &mut Vec<Violation>) -> Location {
+    let unreadable = || {
+        let digits: String = field.chars().filter(char::is_ascii_digit).collect();
+        StarId::new(format!("{UNREADABLE}.{digits}")).expect("letters, digits and dots")
+    };
     let Some(place) = place else {
         violations.push(Violation::new(field, "is missing; give its star_id and path"));
-        return None;
+        return Location { star_id: unreadable(), path: Vec::new() };
     };
     let path = if place.raw_path.is_empty() { place.path.into_bytes() } else { place.raw_path.to_vec() };
-    match StarId::new(place.star_id) {
-        Ok(star_id) => Some(Location { star_id, path }),
-        Err(error) => {
-            violations.push(Violation::new(format!("{field}.star_id"), error.to_string()));
-            None
-        }
-    }
+    let star_id = StarId::new(place.star_id).unwrap_or_else(|error| {
+        violations.push(Violation::new(format!("{field}.star_id"), error.to_string()));
+        unreadable()
+    });
+    Location { star_id, path }
 }
 
 fn read_penalty(policy: v1::PenaltyPolicy, violations: &mut Vec<Violation>) -> PenaltyConfig {

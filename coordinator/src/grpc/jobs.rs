@@ -11,7 +11,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 use super::fields::{all, each};
-use super::once::{name, once};
+use super::once::{check_id, name, once};
 use super::reader::Watched;
 use super::status::{refused, store_failed};
 use super::watch::{Round, Watch, watch};
@@ -27,13 +27,13 @@ const JOBS_LIST: &str = "jobs";
 const ITEMS_LIST: &str = "items";
 
 impl Faces {
-    async fn one_job(&self, id: JobId) -> Result<v1::Job, Status> {
-        let view = self.inbox.view(move |core, now| core.job(id, now)).await.map_err(refused)?;
+    async fn one_job(&self, id: JobId) -> Result<v1::Job, Refusal> {
+        let view = self.inbox.view(move |core, now| core.job(id, now)).await?;
         view.map(convert::job).ok_or_else(|| no_job(id))
     }
 
-    pub(super) async fn job_command(&self, command: Command) -> Result<v1::Job, Status> {
-        match self.inbox.command(command).await.map_err(refused)? {
+    pub(super) async fn job_command(&self, command: Command) -> Result<v1::Job, Refusal> {
+        match self.inbox.command(command).await? {
             Answer::Job(id) => self.one_job(id).await,
             Answer::Star(_)
             | Answer::Schedule(_)
@@ -50,10 +50,13 @@ impl Faces {
         spec: Option<v1::JobSpec>,
         request_id: String,
         caller: Option<TraceContext>,
-    ) -> Result<v1::Job, Status> {
+    ) -> Result<v1::Job, Refusal> {
         let mut violations = Vec::new();
         let spec = job_spec::read(spec, &mut violations);
-        let Some(spec) = spec else { return Err(refused(Refusal::Invalid(violations))) };
+        let Some(spec) = spec else {
+            violations.extend(check_id(&request_id).err());
+            return Err(Refusal::Invalid(violations));
+        };
         let spec = JobSpec { caller, ..spec };
         self.job_command(Command::CreateJob { spec: Box::new(spec), request_id, violations }).await
     }
@@ -74,8 +77,8 @@ fn stopping() -> Refusal {
     Refusal::Unavailable { problem: "the coordinator is stopping".to_owned() }
 }
 
-fn no_job(id: JobId) -> Status {
-    refused(Refusal::NotFound { what: format!("job {id}; ListJobs shows those there are") })
+fn no_job(id: JobId) -> Refusal {
+    Refusal::NotFound { what: format!("job {id}; ListJobs shows those there are") }
 }
 
 impl Watched for v1::WatchJobResponse {

@@ -9,15 +9,21 @@ use super::status::internal;
 use crate::core::limits::REQUEST_ID_BYTES_MAX;
 use crate::core::{Answered, Command, Refusal, RequestName, Violation};
 
+/// Whether a name may be one.
+pub(super) fn check_id(request_id: &str) -> Result<(), Violation> {
+    if request_id.len() > REQUEST_ID_BYTES_MAX {
+        return Err(Violation::new("request_id", format!("is longer than {REQUEST_ID_BYTES_MAX} bytes")));
+    }
+    Ok(())
+}
+
 /// The name of a request of a method, if the caller gave it one.
 pub(super) fn name(
     method: &str,
     request_id: &str,
     request: &impl Message,
 ) -> Result<Option<RequestName>, Violation> {
-    if request_id.len() > REQUEST_ID_BYTES_MAX {
-        return Err(Violation::new("request_id", format!("is longer than {REQUEST_ID_BYTES_MAX} bytes")));
-    }
+    check_id(request_id)?;
     let named = (!request_id.is_empty()).then(|| RequestName {
         method: method.to_owned(),
         id: request_id.to_owned(),

@@ -203,6 +203,22 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_is_written_about_patience_is_so() {
+        let documents = [
+            include_str!("../../../proto/orbit/v1/bulletin.proto"),
+            include_str!("../../../proto/orbit/v1/job.proto"),
+            include_str!("../../../proto/orbit/v1/provenance.proto"),
+            include_str!("../../../proto/orbit/v1/star.proto"),
+            include_str!("../../../docs/grpcurl.md"),
+        ];
+        let said = format!("takes nothing for {} seconds", WATCH_PATIENCE.as_secs());
+        for document in documents {
+            let words = document.split_whitespace().filter(|word| *word != "//").collect::<Vec<_>>();
+            assert!(words.join(" ").contains(&said), "{said:?} is not in {document}");
+        }
+    }
+
     async fn fill(feeder: &Feeder<Numbered>, from: u64) -> u64 {
         let end = from + WATCH_WAITING_MAX as u64;
         for number in from..end {

@@ -61,6 +61,19 @@ fn chunk_hash(text: &str) -> Result<ChunkHash, Violation> {
     })
 }
 
+/// The field of a restore from which a field of its job was made.
+fn field_of_restore(field: &str) -> String {
+    let of_restore = [
+        ("spec.destinations[0]", "destination"),
+        ("spec.destinations", "destination"),
+        ("spec.source.snapshot_id", "snapshot_id"),
+        ("spec.source.path", "path"),
+        ("spec.", ""),
+    ];
+    let made = of_restore.iter().find_map(|(ours, theirs)| Some((theirs, field.strip_prefix(ours)?)));
+    made.map_or_else(|| field.to_owned(), |(theirs, rest)| format!("{theirs}{rest}"))
+}
+
 /// A path in a snapshot's tree, with a slash before it or without.
 fn tree_path(path: &str) -> Result<Vec<u8>, Violation> {
     let path = path.strip_prefix('/').unwrap_or(path);
@@ -232,7 +245,8 @@ impl VaultService for Faces {
             max_bytes_per_second: request.max_bytes_per_second,
             ..v1::JobSpec::default()
         };
-        let job = self.create_job_as(Some(spec), request.request_id, caller).await?;
+        let made = self.create_job_as(Some(spec), request.request_id, caller).await;
+        let job = made.map_err(|refusal| refusal.with_fields(field_of_restore))?;
         Ok(Response::new(v1::RestoreSnapshotResponse { job: Some(job) }))
     }
 

@@ -12,8 +12,9 @@ use orbit_shared::words::{AssignmentId, ItemId, JobId, StarId};
 use super::codec::{decode, encode};
 use super::{EmbeddedStore, Store, StoreError};
 use crate::core::{
-    AssignmentRecord, Change, Counters, DeadItem, ItemEnd, ItemEndRecord, JobRecord, JobSpec, Location,
-    PenalizedRecord, ScanRecord, ScheduleRecord, ScheduleTimes, StarRecord, Tally,
+    AnswerRecord, Answered, AssignmentRecord, Change, Counters, DeadItem, ItemEnd, ItemEndRecord, JobRecord,
+    JobSpec, Location, PenalizedRecord, RequestName, ScanRecord, ScheduleRecord, ScheduleTimes, StarRecord,
+    Tally,
 };
 
 const JOB: JobId = JobId(7);
@@ -246,6 +247,29 @@ fn a_copy_shows_one_moment_and_opens_as_a_store() {
     assert!(store.recover().expect("recovers").schedules.is_empty());
     assert_eq!(copy.queue_page(JOB, 0, b"", 9).expect("reads").items.len(), 3);
     assert!(store.recover().expect("recovers").jobs.is_empty());
+}
+
+#[test]
+fn answers_are_kept_until_they_make_room_and_are_in_a_copy() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = EmbeddedStore::open(&directory.path().join("store")).expect("opens");
+    let told = Answered::Told(b"an answer".to_vec());
+    let answers = [Answered::Job(JOB), Answered::Count(3), told].into_iter().zip(1..);
+    let answers: Vec<AnswerRecord> = answers
+        .map(|(answered, number)| AnswerRecord {
+            number,
+            request: RequestName { method: "M".to_owned(), id: format!("id-{number}"), digest: u64::MAX },
+            answered,
+        })
+        .collect();
+    let puts = answers.iter().cloned().map(|record| Change::PutAnswer(Box::new(record)));
+    store.commit(&puts.collect::<Vec<_>>()).expect("commits");
+    store.commit(&[Change::RemoveAnswer(1)]).expect("commits");
+    assert_eq!(store.recover().expect("recovers").answers, answers[1..]);
+    let copy = directory.path().join("copy");
+    store.copy_to(&copy).expect("copies while it is open");
+    let copy = EmbeddedStore::open(&copy).expect("opens the copy");
+    assert_eq!(copy.recover().expect("recovers").answers, answers[1..]);
 }
 
 /// What a store holds, as text that can be compared.

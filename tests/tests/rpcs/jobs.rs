@@ -76,7 +76,22 @@ async fn create(world: &mut World) {
         &[bad_fields[0], bad_fields[1], bad_fields[2], bad_fields[3], "request_id"],
     )
     .await;
-    book.bad("JobService/CreateJob", json!({}), &["spec"]).await;
+    book.bad("JobService/CreateJob", json!({ "request_id": "x".repeat(129) }), &["spec", "request_id"]).await;
+    // What cannot be read keeps nothing else from being named.
+    let unreadable = json!({
+        "destinations": [{ "star_id": "a b", "path": "/x/../y" }, { "star_id": "star-2", "path": "relative" }],
+        "exclude": [""],
+        "penalty": { "initial_delay": "-1s" },
+    });
+    let fields = [
+        "spec.source",
+        "spec.destinations[0].star_id",
+        "spec.destinations[0].path",
+        "spec.destinations[1].path",
+        "spec.exclude[0]",
+        "spec.penalty.initial_delay",
+    ];
+    book.bad("JobService/CreateJob", json!({ "spec": unreadable }), &fields).await;
     book.has_no_wrong_state(
         "JobService/CreateJob",
         "a job waits for Stars that are away; only the bound on jobs refuses",

@@ -257,6 +257,11 @@ async fn backups(world: &mut World) {
     assert!(path.join("magnetar.redb").is_file());
     book.again("BackupService/CreateBackup", request, done, "").await;
     book.wrong_state("BackupService/CreateBackup", json!({ "name": "first" }), "already").await;
-    book.bad("BackupService/CreateBackup", json!({ "name": "../out" }), &["name"]).await;
+    book.bad(
+        "BackupService/CreateBackup",
+        json!({ "name": "../out", "request_id": "x".repeat(129) }),
+        &["name", "request_id"],
+    )
+    .await;
     book.bad("BackupService/CreateBackup", json!({ "request_id": "x".repeat(129) }), &["request_id"]).await;
 }

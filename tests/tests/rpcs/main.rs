@@ -51,4 +51,7 @@ async fn every_rpc_answers_good_input_and_refuses_bad_input_and_wrong_states() {
     stars::call_all(&mut world).await;
     world.coordinator.assert_complete();
     assert!(world.grid.coordinator().is_running());
+    world.grid.coordinator().kill().await;
+    world.grid.restart_coordinator().await;
+    stars::call_after_restart(&mut world).await;
 }

@@ -107,9 +107,20 @@ async fn leave(world: &mut World) {
 async fn remove(world: &mut World) {
     let book = &mut world.coordinator;
     book.wrong_state("StarService/RemoveStar", json!({ "star_id": "star-1" }), "is connected").await;
-    let remove = json!({ "star_id": "spare", "request_id": "remove-1" });
+    let remove = removal();
     let removed = book.good("StarService/RemoveStar", remove.clone()).await;
     assert_eq!(removed, json!({}));
     book.unknown("StarService/GetStar", json!({ "star_id": "spare" })).await;
     book.again("StarService/RemoveStar", remove, &removed, "").await;
+}
+
+fn removal() -> Value {
+    json!({ "star_id": "spare", "request_id": "remove-1" })
+}
+
+/// What was answered before a kill is answered again; without its name the request is a new one.
+pub(crate) async fn call_after_restart(world: &mut World) {
+    let book = &mut world.coordinator;
+    book.again("StarService/RemoveStar", removal(), &json!({}), "").await;
+    book.unknown("StarService/RemoveStar", json!({ "star_id": "spare" })).await;
 }

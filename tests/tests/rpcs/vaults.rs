@@ -135,8 +135,17 @@ async fn restore(world: &mut World, snapshot: &Value) {
     book.again("VaultService/RestoreSnapshot", request, &made, "/job/jobId").await;
     let bad = json!({ "snapshot_id": "x", "path": "../out" });
     book.bad("VaultService/RestoreSnapshot", bad, &["snapshot_id", "path"]).await;
-    let bad = json!({ "snapshot_id": snapshot, "destination": { "star_id": "star-1", "path": "relative" } });
-    book.bad("VaultService/RestoreSnapshot", bad, &["spec.destinations[0].path"]).await;
+    let bad = json!({
+        "snapshot_id": snapshot,
+        "destination": { "star_id": "nobody", "path": "relative" },
+        "include": [""],
+        "max_bytes_per_second": -1,
+        "request_id": "x".repeat(129),
+    });
+    let fields =
+        ["destination.star_id", "destination.path", "include[0]", "max_bytes_per_second", "request_id"];
+    book.bad("VaultService/RestoreSnapshot", bad, &fields).await;
+    book.bad("VaultService/RestoreSnapshot", json!({ "snapshot_id": snapshot }), &["destination"]).await;
     book.has_no_wrong_state("VaultService/RestoreSnapshot", "the job waits for Stars that are away");
     let delete = json!({ "snapshot_id": snapshot });
     book.wrong_state("VaultService/DeleteSnapshot", delete, "reads from it").await;
