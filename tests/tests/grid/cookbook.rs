@@ -1,5 +1,5 @@
-//! The cookbook is true: every command of `docs/grpcurl.md` runs, in its order, against a grid like the one it speaks of,
-//! and prints what stands there.
+//! The cookbook and the README are true: every command of theirs that stands with what it prints runs, in its order, against
+//! a grid like the one they speak of, and prints that.
 
 use std::path::Path;
 
@@ -12,10 +12,20 @@ use tokio::process::Command;
 
 #[tokio::test]
 async fn every_recipe_of_the_cookbook_works() {
-    let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/grpcurl.md");
-    let text = std::fs::read_to_string(document).expect("the cookbook is there");
+    work_through("docs/grpcurl.md", 30).await;
+}
+
+#[tokio::test]
+async fn the_first_grid_of_the_readme_works() {
+    work_through("README.md", 7).await;
+}
+
+/// Types every command of a document, of which there are at least so many.
+async fn work_through(document: &str, count_min: usize) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(document);
+    let text = std::fs::read_to_string(path).expect("the document is there");
     let recipes = recipes(&text);
-    assert!(recipes.len() >= 30, "only {} recipes were found", recipes.len());
+    assert!(recipes.len() >= count_min, "only {} commands were found in {document}", recipes.len());
     let grid = Grid::start(&["star-1", "star-2", "star-3"]).await;
     // Enough that the slow job of the page is still at work when it is paused.
     plant_files(&grid.root("star-1"), 400, 40_000, 3);
@@ -39,7 +49,7 @@ async fn every_recipe_of_the_cookbook_works() {
         let printed = [output.stdout, output.stderr].concat();
         let printed = String::from_utf8_lossy(&printed).into_owned();
         if let Err(problem) = fits(&here(&recipe.expected), &printed) {
-            panic!("docs/grpcurl.md:{}: {}\n{problem}; it printed:\n{printed}", recipe.line, recipe.command);
+            panic!("{document}:{}: {}\n{problem}; it printed:\n{printed}", recipe.line, recipe.command);
         }
     }
 }
