@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use orbit_proto::v1;
 use orbit_tests::grid::Grid;
 use orbit_tests::http::Http;
 use orbit_tests::tree::plant_files;
@@ -130,6 +131,13 @@ async fn every_route_answers_as_the_document_says() {
     let packed = client.create(grid.packed_spec("tree", "star-1", &["star-2"])).await;
     client.wait_end(packed).await;
     let snapshot = client.all_snapshots().await[0].snapshot_id.clone();
+    let daily = v1::ScheduleTimes { interval: None, daily_times: vec!["02:00".to_owned()] };
+    let schedule = v1::CreateScheduleRequest {
+        spec: Some(grid.copy_spec("tree", "star-1", &["star-2"])),
+        times: Some(daily),
+        ..v1::CreateScheduleRequest::default()
+    };
+    client.schedules().create_schedule(schedule).await.expect("a schedule can be made");
     let document = http.json("/api/openapi.json").await;
     for (path, item) in document["paths"].as_object().expect("paths") {
         if path == "/api/events" {
@@ -138,6 +146,7 @@ async fn every_route_answers_as_the_document_says() {
         }
         let asked = path
             .replace("{job_id}", "1")
+            .replace("{schedule_id}", "1")
             .replace("{star_id}", "star-2")
             .replace("{item_key}", "1/0/1")
             .replace("{dead_letter_id}", "1")
