@@ -6,6 +6,7 @@ use std::process::Output;
 use orbit_tests::deadline::within;
 use orbit_tests::programs::program;
 use orbit_tests::tree::{differences, plant_files, plant_odd_tree};
+use regex::Regex;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -133,4 +134,33 @@ async fn a_tree_is_not_copied_into_itself() {
 async fn an_unreachable_coordinator_is_exit_code_5() {
     let output = orbit(&["status", "--coordinator", "http://127.0.0.1:1"], &[]).await;
     assert_eq!(output.status.code(), Some(5), "{}", said(&output));
+}
+
+/// A line with every number as `N` and every unit of bytes as `U`.
+fn leveled(line: &str) -> String {
+    let number = Regex::new(r"\d[\d,.]*").expect("a pattern");
+    let unit = Regex::new(r"\b([KMGT]i)?B\b").expect("a pattern");
+    unit.replace_all(&number.replace_all(line, "N"), "U").into_owned()
+}
+
+#[tokio::test]
+async fn what_the_documents_say_of_a_copy_is_what_it_prints() {
+    let document = |name: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name);
+        std::fs::read_to_string(path).expect("the document is there")
+    };
+    let lines = |text: &str| -> Vec<String> {
+        text.lines().filter(|line| line.starts_with("copied ")).map(leveled).collect()
+    };
+    let directory = temporary();
+    let (from, to) = (directory.path().join("from"), directory.path().join("to"));
+    plant_files(&from, 300, 200_000, 1);
+    let mut printed = Vec::new();
+    for _ in 0..2 {
+        let output = orbit(&["copy"], &[&from, &to]).await;
+        assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+        printed.extend(lines(&String::from_utf8_lossy(&output.stdout)));
+    }
+    assert_eq!(lines(&document("README.md")), printed);
+    assert_eq!(lines(&document("docs/cluster.md")), printed[..1]);
 }
