@@ -38,20 +38,19 @@ pub(super) async fn find(
         Arc::clone(&credits),
         CancellationToken::new(),
     );
-    let taking = async {
+    // It owns the receiver, so that a walk whose batches nobody takes any more ends.
+    let taking = async move {
         let mut finder = Finder { request, vault, source, extras, note };
         while let Some(batch) = batches.recv().await {
-            finder.take(batch).await?;
+            if let Err(problem) = finder.take(batch).await {
+                credits.close();
+                return Err(problem);
+            }
             credits.add_permits(1);
         }
         Ok(())
     };
-    // What takes the batches ends when there are no more, and drops their channel when it fails.
-    let ((), taken) = tokio::join!(scanning, async {
-        let taken = taking.await;
-        credits.close();
-        taken
-    });
+    let ((), taken) = tokio::join!(scanning, taking);
     taken
 }
 
