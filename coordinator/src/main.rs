@@ -17,6 +17,7 @@ const EXIT_USAGE: u8 = 2;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    orbit_shared::freed_memory::return_soon();
     orbit_shared::open_files::raise_limit();
     orbit_shared::huge_pages::do_without();
     let read_file = |path: &std::path::Path| std::fs::read_to_string(path);

@@ -4,6 +4,7 @@
 //! Generated types are named only here and in the `grpc` modules of the programs. Everything else speaks
 //! `orbit-shared`.
 
+pub mod codec;
 pub mod convert;
 pub mod json;
 

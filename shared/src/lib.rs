@@ -2,8 +2,8 @@
 //!
 //! Everything here is pure: no clock, no randomness, no network, no runtime. Time comes in as [`time::Now`]; whoever
 //! owns an instance of a pattern decides where it is kept and when its advice is acted on. The exceptions are
-//! [`container`], which is a file format and therefore writes files, and [`open_files`] and [`huge_pages`], which programs
-//! call at their start.
+//! [`container`], which is a file format and therefore writes files, and [`open_files`], [`huge_pages`] and
+//! [`freed_memory`], which programs call at their start.
 
 pub mod backpressure;
 pub mod bulletin;
@@ -14,6 +14,7 @@ pub mod container;
 pub mod dead_letter;
 pub mod entry;
 pub mod filter;
+pub mod freed_memory;
 pub mod health_monitor;
 pub mod huge_pages;
 pub mod integration;

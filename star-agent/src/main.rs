@@ -18,25 +18,8 @@ const EXIT_USAGE: u8 = 2;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The allocator's option `purge_delay`, by its place in the list of mimalloc's options, which is the same in its versions 2
-/// and 3.
-const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
-/// How long it keeps what was freed before the system gets it back, in milliseconds. Within a second, which is its own
-/// choice, tens of MiB of content are freed that has been written already.
-const PURGE_DELAY_MS: std::ffi::c_long = 10;
-
-/// Lets the allocator keep less.
-#[expect(unsafe_code, reason = "the allocator has no other way to be told, except by the environment")]
-fn tune_allocator() {
-    if std::env::var_os("MIMALLOC_PURGE_DELAY").is_none() {
-        // SAFETY: this stores a number in a table of the allocator that lives as long as the process, before there is a
-        // second thread.
-        unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, PURGE_DELAY_MS) };
-    }
-}
-
 fn main() -> ExitCode {
-    tune_allocator();
+    orbit_shared::freed_memory::return_soon();
     // Apart from the flags of a Star, each of which may also stand in a file or in the environment.
     if std::env::args_os().nth(1).is_some_and(|first| first == "vault") {
         return look_after_vault();

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use orbit_proto::v1::session_service_server::SessionService;
 use orbit_proto::v1::{ConnectRequest, ConnectResponse};
-use orbit_shared::session::StarMessage;
-use tokio_stream::Stream;
+use orbit_shared::session::{CoordinatorMessage, StarMessage};
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Faces;
@@ -62,7 +62,7 @@ impl SessionService for Faces {
                     }
                 };
                 let (message, is_last) = match outgoing {
-                    Some(Outgoing::Message(message)) => (Ok(ConnectResponse::from(*message)), false),
+                    Some(Outgoing::Message(message)) => (Ok(message), false),
                     Some(Outgoing::Close(reason)) => (Err(closed(&reason)), true),
                     None => (Err(cut_off()), true),
                 };
@@ -76,7 +76,12 @@ impl SessionService for Faces {
             // When the driver has stopped, nobody is left to be told.
             let _ = inbox.event(Event::SessionClosed { session }).await;
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+        // Made into what goes out only now: a place in the channel is as large as what it may hold.
+        let responses =
+            ReceiverStream::new(stream).map(|message: Result<Box<CoordinatorMessage>, Status>| {
+                message.map(|message| ConnectResponse::from(*message))
+            });
+        Ok(Response::new(Box::pin(responses)))
     }
 }
 
