@@ -26,6 +26,8 @@ pub const SMALL_FILE_BYTES_MAX: usize = 512 * KIB;
 pub const FRAMES_PER_SMALL_FILE_MAX: usize = 64;
 /// Encoded size of one message of the data plane, either way.
 pub const MESSAGE_BYTES_MAX: usize = 4 * MIB;
+/// Chunk names in one response message.
+pub const PARCEL_NAMES_MAX: usize = 8 * 1024;
 /// Chunk names in one frame that carries hashes only.
 pub const HASHES_PER_FRAME_MAX: usize = 1024;
 
@@ -55,10 +57,12 @@ pub const PULLS_SERVED_MAX: u64 = 64;
 pub const READ_JOBS_PER_PULL_MAX: usize = 2;
 /// Jobs of all served pulls that read and hash at a time.
 pub const READ_JOBS_MAX: usize = 24;
-/// Fetches of small files that one job answers.
+/// Fetches of small files, and of small parts, that one job answers.
 pub const FETCHES_PER_READ_JOB_MAX: usize = 64;
 /// Response messages that one served pull holds ready.
 pub const PARCELS_READY_MAX: usize = 1;
+/// Buffers of response messages that are kept for the next ones, over all served pulls: what two pulls have under way.
+pub const PARCEL_BUFFERS_KEPT_MAX: usize = 2 * (READ_JOBS_PER_PULL_MAX + PARCELS_READY_MAX + 1);
 
 /// Pulls that one Star runs at a time as a destination; further assignments wait.
 pub const PULLS_MAX: usize = 4;
@@ -131,6 +135,11 @@ const _: () = assert!(CHECKPOINT_BYTES < UNRECORDED_BYTES_MAX);
 const _: () = assert!(PARCEL_BYTES >= 2 * CHUNK_MAX_BYTES);
 // A full parcel and a small file after it, with all their chunk names, fit one message.
 const _: () = assert!(PARCEL_BYTES + SMALL_FILE_BYTES_MAX + PARCEL_FRAMES_MAX * 4096 <= MESSAGE_BYTES_MAX);
+// Names of chunks, of some 40 bytes each, fit one message beside a full payload.
+const _: () = assert!(
+    PARCEL_BYTES + SMALL_FILE_BYTES_MAX + PARCEL_FRAMES_MAX * 256 + PARCEL_NAMES_MAX * 64
+        <= MESSAGE_BYTES_MAX
+);
 // A batch of fetches of the longest paths fits one message.
 const _: () = assert!(FETCHES_PER_REQUEST_MAX * (4096 + 256) <= MESSAGE_BYTES_MAX);
 // An assignment of the longest paths can be asked for at once.
@@ -147,6 +156,7 @@ const _: () = assert!(
     PULLS_MAX * (STREAM_WINDOW_BYTES as usize + (WRITE_JOBS_MAX + 1) * (PARCEL_BYTES + SMALL_FILE_BYTES_MAX))
         <= 96 * MIB
 );
-const _: () = assert!(READ_JOBS_MAX * (PARCEL_BYTES + SMALL_FILE_BYTES_MAX) <= 48 * MIB);
+const _: () =
+    assert!((READ_JOBS_MAX + PARCEL_BUFFERS_KEPT_MAX) * (PARCEL_BYTES + SMALL_FILE_BYTES_MAX) <= 48 * MIB);
 // A probe finds a dead peer before the pull is given up for another reason.
 const _: () = assert!(KEEPALIVE_INTERVAL.as_secs() + KEEPALIVE_TIMEOUT.as_secs() <= STALL_TIMEOUT.as_secs());

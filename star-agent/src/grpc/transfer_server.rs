@@ -37,6 +37,7 @@ use crate::limits::{
 use crate::meters::{Meters, ServedPull};
 use crate::packed::PackedStore;
 use crate::roots::Roots;
+use crate::source::buffers::SharedBuffers;
 use crate::source::origin::{Origin, SnapshotTree};
 use crate::source::serve::{End, Serving, serve};
 use crate::transfer::{Open, Parcel};
@@ -49,6 +50,7 @@ pub struct TransferServer {
     keys: watch::Receiver<Vec<Vec<u8>>>,
     meters: Arc<Meters>,
     jobs: Arc<Semaphore>,
+    buffers: SharedBuffers,
     shutdown: CancellationToken,
     vault: Option<Arc<PackedStore>>,
     spans: Spans,
@@ -64,7 +66,8 @@ impl TransferServer {
         shutdown: CancellationToken,
     ) -> Self {
         let jobs = Arc::new(Semaphore::new(READ_JOBS_MAX));
-        Self { star_id, roots, keys, meters, jobs, shutdown, vault: None, spans: Spans::default() }
+        let buffers = SharedBuffers::default();
+        Self { star_id, roots, keys, meters, jobs, buffers, shutdown, vault: None, spans: Spans::default() }
     }
 
     /// Serves snapshots and chunks of a vault as well.
@@ -97,6 +100,7 @@ impl TransferServer {
             origin: Arc::new(origin),
             meters: Arc::clone(&self.meters),
             jobs: Arc::clone(&self.jobs),
+            buffers: self.buffers.hold(),
             shutdown: self.shutdown.clone(),
         };
         let (parcels, ready) = mpsc::channel::<Parcel>(PARCELS_READY_MAX);

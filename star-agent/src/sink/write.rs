@@ -1,6 +1,6 @@
 //! Verifies chunks and writes them under a temporary name. All of it blocks, so it runs on blocking threads.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use orbit_shared::entry::display_path;
 use orbit_shared::session::{Failure, FailureCause, Fault};
@@ -22,6 +22,9 @@ use crate::transfer::{Chunk, FileVersion};
 pub(super) struct Target {
     opened: OnceLock<Result<Temporary, Failure>>,
     tracker: Tracker,
+    /// Held while bytes are handed to the file: the system lets one writer at a time into a file, and those who wait there
+    /// spin, on cores that have chunks to verify.
+    writing: Mutex<()>,
 }
 
 /// A temporary that is open.
@@ -107,7 +110,7 @@ impl Target {
     /// Goes on with what an earlier attempt has.
     pub(super) fn resumed(resumed: Resumed) -> Self {
         let tracker = Tracker::new(resumed.version, resumed.covered);
-        Self { opened: OnceLock::from(Ok(resumed.temporary)), tracker }
+        Self { opened: OnceLock::from(Ok(resumed.temporary)), tracker, writing: Mutex::default() }
     }
 
     /// From now on it is written down from time to time how far the file has come, which is of this version.
@@ -118,6 +121,7 @@ impl Target {
     /// Writes content that was verified.
     pub(super) fn write(&self, work: &Work, item: usize, offset: u64, content: &[u8]) -> Result<(), Failure> {
         let file = &self.open(work, item)?.file;
+        let turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut done = 0;
         while done < content.len() {
             match rustix::io::pwrite(file, &content[done..], offset + done as u64) {
@@ -127,6 +131,7 @@ impl Target {
                 Err(errno) => return Err(failed(work, item, "write", errno)),
             }
         }
+        drop(turn);
         self.tracker
             .wrote(work, item, file, offset, content.len() as u64)
             .map_err(|errno| failed(work, item, "sync", errno))

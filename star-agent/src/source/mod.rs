@@ -4,6 +4,7 @@
 //! It keeps no state between fetches. A destination that has an older version of a file first asks for hashes and then
 //! for the ranges it lacks, so a source never holds content while it waits for an answer.
 
+pub(crate) mod buffers;
 pub(crate) mod origin;
 pub(crate) mod packer;
 pub(crate) mod read;

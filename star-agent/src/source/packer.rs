@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use crate::content::Content;
 use crate::limits::{
-    FRAMES_PER_SMALL_FILE_MAX, PARCEL_BYTES, PARCEL_FRAMES_MAX, SMALL_FILE_BYTES_MAX, STALL_TIMEOUT,
+    FRAMES_PER_SMALL_FILE_MAX, HASHES_PER_FRAME_MAX, PARCEL_BYTES, PARCEL_FRAMES_MAX, PARCEL_NAMES_MAX,
+    SMALL_FILE_BYTES_MAX, STALL_TIMEOUT,
 };
 use crate::meters::Meters;
+use crate::source::buffers::Buffers;
 use crate::transfer::{Frame, FrameEnd, Parcel};
 
 /// The destination is gone, or has taken nothing for [`STALL_TIMEOUT`].
@@ -22,25 +23,32 @@ pub(crate) struct Packer {
     out: mpsc::Sender<Parcel>,
     runtime: Handle,
     meters: Arc<Meters>,
+    pub(crate) buffers: Arc<Buffers>,
     frames: Vec<Frame>,
+    /// Names of chunks in the frames.
+    names: usize,
     /// What small files are read into; it becomes the payload.
     pub(crate) buffer: Vec<u8>,
 }
 
 impl Packer {
-    pub(crate) fn new(out: mpsc::Sender<Parcel>, runtime: Handle, meters: Arc<Meters>) -> Self {
-        Self { out, runtime, meters, frames: Vec::new(), buffer: Vec::new() }
+    pub(crate) fn new(
+        out: mpsc::Sender<Parcel>,
+        runtime: Handle,
+        meters: Arc<Meters>,
+        buffers: Arc<Buffers>,
+    ) -> Self {
+        Self { out, runtime, meters, buffers, frames: Vec::new(), names: 0, buffer: Vec::new() }
     }
 
     /// Makes room in the buffer for a file of `length`, at most [`SMALL_FILE_BYTES_MAX`].
     pub(crate) fn make_room(&mut self, length: usize) -> Result<(), Gone> {
         assert!(length <= SMALL_FILE_BYTES_MAX, "{length} bytes are no small file");
-        if self.buffer.capacity() == 0 {
-            self.buffer.reserve_exact(PARCEL_BYTES + SMALL_FILE_BYTES_MAX);
-        }
         if self.buffer.capacity() - self.buffer.len() < length {
             self.flush()?;
-            self.buffer.reserve_exact(PARCEL_BYTES + SMALL_FILE_BYTES_MAX);
+        }
+        if self.buffer.capacity() == 0 {
+            self.buffer = self.buffers.take(PARCEL_BYTES + SMALL_FILE_BYTES_MAX);
         }
         Ok(())
     }
@@ -59,8 +67,10 @@ impl Packer {
                 FrameEnd::Failed(_) => self.meters.add_operation(true),
             }
         }
+        self.names += frames.iter().map(|frame| frame.chunks.len()).sum::<usize>();
         self.frames.extend(frames);
-        let has_room = self.frames.len() + FRAMES_PER_SMALL_FILE_MAX <= PARCEL_FRAMES_MAX;
+        let has_room = self.frames.len() + FRAMES_PER_SMALL_FILE_MAX <= PARCEL_FRAMES_MAX
+            && self.names + HASHES_PER_FRAME_MAX <= PARCEL_NAMES_MAX;
         if has_room && self.buffer.len() < PARCEL_BYTES { Ok(()) } else { self.flush() }
     }
 
@@ -77,7 +87,8 @@ impl Packer {
         if self.frames.is_empty() {
             return Ok(());
         }
-        let payload = Content::from(Bytes::from(std::mem::take(&mut self.buffer)));
+        let payload = Content::from(self.buffers.lend(std::mem::take(&mut self.buffer)));
+        self.names = 0;
         self.meters.add_bytes(payload.len() as u64);
         let parcel = Parcel { frames: std::mem::take(&mut self.frames), payload };
         let sending = tokio::time::timeout(STALL_TIMEOUT, self.out.send(parcel));
@@ -85,5 +96,49 @@ impl Packer {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(Gone),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transfer::Chunk;
+
+    fn names(fetch: u64, count: usize) -> Frame {
+        let chunk = Chunk { hash: [7; 32], length: 5 };
+        Frame { fetch, version: None, offset: 0, chunks: vec![chunk; count], end: FrameEnd::Complete }
+    }
+
+    /// The frames of each message that comes of `frames`.
+    async fn packed(frames: Vec<Frame>) -> Vec<Vec<Frame>> {
+        let (out, mut parcels) = mpsc::channel(1024);
+        let runtime = Handle::current();
+        let packing = move || {
+            let mut packer = Packer::new(out, runtime, Arc::default(), Arc::default());
+            frames.into_iter().try_for_each(|frame| packer.push(frame)).and_then(|()| packer.flush())
+        };
+        tokio::task::spawn_blocking(packing).await.unwrap().unwrap();
+        let mut all = Vec::new();
+        while let Some(parcel) = parcels.recv().await {
+            all.push(parcel.frames);
+        }
+        all
+    }
+
+    #[tokio::test]
+    async fn names_of_many_small_files_travel_together() {
+        let parcels = packed((0..100).map(|fetch| names(fetch, 3)).collect()).await;
+        assert_eq!(parcels.len(), 1);
+        assert_eq!(parcels[0].iter().map(|frame| frame.fetch).collect::<Vec<_>>(), Vec::from_iter(0..100));
+    }
+
+    #[tokio::test]
+    async fn no_message_has_more_names_or_frames_than_one_may_have() {
+        let parcels = packed((0..40).map(|fetch| names(fetch, HASHES_PER_FRAME_MAX)).collect()).await;
+        let most = parcels.iter().map(|frames| frames.iter().map(|frame| frame.chunks.len()).sum());
+        assert!(most.max().is_some_and(|most: usize| most <= PARCEL_NAMES_MAX), "{}", parcels.len());
+        assert_eq!(parcels.iter().map(Vec::len).sum::<usize>(), 40);
+        let parcels = packed((0..1000).map(|fetch| names(fetch, 1)).collect()).await;
+        assert!(parcels.iter().all(|frames| frames.len() <= PARCEL_FRAMES_MAX));
     }
 }

@@ -123,8 +123,10 @@ impl<'fetch> Reading<'fetch> {
     }
 
     fn send_in_windows(&self, packer: &mut Packer) -> Result<(), Stop> {
-        // Content of the small files before this one goes ahead.
-        packer.flush()?;
+        if !self.fetch.is_hashes_only {
+            // Content of the small files before this one goes ahead. Names, which have none, travel with their like.
+            packer.flush()?;
+        }
         let mut version = Some(self.version);
         for range in &self.ranges {
             if self.fetch.is_hashes_only {
@@ -149,7 +151,7 @@ impl<'fetch> Reading<'fetch> {
         let end = range.offset + range.length;
         let mut offset = range.offset;
         while offset < end {
-            let mut window = Vec::with_capacity(window_bytes(end - offset));
+            let mut window = packer.buffers.take(window_bytes(end - offset));
             self.fill(&mut window, offset, end)?;
             let cuts = chunker::cut_anywhere(&window);
             let chunks = cuts.iter().map(|cut| chunker::name(&window, cut)).collect();
@@ -169,7 +171,7 @@ impl<'fetch> Reading<'fetch> {
     ) -> Result<(), Stop> {
         let end = range.offset + range.length;
         let mut offset = range.offset;
-        let mut window = Vec::with_capacity(window_bytes(range.length));
+        let mut window = packer.buffers.take(window_bytes(range.length));
         while offset < end {
             self.fill(&mut window, offset, end)?;
             let cuts = chunker::cut(&window, offset + window.len() as u64 == end);
@@ -178,7 +180,7 @@ impl<'fetch> Reading<'fetch> {
             let chunks = cuts.iter().map(|cut| chunker::name(&window, cut)).collect();
             let frame = self.frame(version.take(), offset, chunks, FrameEnd::More);
             offset += cut_to as u64;
-            let mut next = Vec::with_capacity(window_bytes(end - offset));
+            let mut next = packer.buffers.take(window_bytes(end - offset));
             next.extend_from_slice(&window[cut_to..]);
             window.truncate(cut_to);
             packer.push_with(frame, std::mem::replace(&mut window, next))?;

@@ -10,10 +10,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::limits::{
-    FETCHES_PENDING_BYTES_MAX, FETCHES_PENDING_MAX, FETCHES_PER_READ_JOB_MAX, IDLE_PULL_TIMEOUT,
-    READ_JOBS_PER_PULL_MAX,
+    FETCHES_PENDING_BYTES_MAX, FETCHES_PENDING_MAX, FETCHES_PER_READ_JOB_MAX, FRAMES_PER_SMALL_FILE_MAX,
+    IDLE_PULL_TIMEOUT, READ_JOBS_PER_PULL_MAX, SMALL_FILE_BYTES_MAX,
 };
 use crate::meters::Meters;
+use crate::source::buffers::Buffers;
 use crate::source::origin::Origin;
 use crate::source::packer::{Gone, Packer};
 use crate::source::read::answer;
@@ -40,6 +41,8 @@ pub(crate) struct Serving {
     pub(crate) meters: Arc<Meters>,
     /// Bounds the reading jobs of all pulls together.
     pub(crate) jobs: Arc<Semaphore>,
+    /// What they read into.
+    pub(crate) buffers: Arc<Buffers>,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -84,14 +87,14 @@ fn start_job(
     reading: &mut JoinSet<Result<(), Gone>>,
 ) {
     let (origin, meters, out) = (Arc::clone(&serving.origin), Arc::clone(&serving.meters), out.clone());
-    let jobs = Arc::clone(&serving.jobs);
+    let (jobs, buffers) = (Arc::clone(&serving.jobs), Arc::clone(&serving.buffers));
     reading.spawn(async move {
         // The semaphore is never closed.
         let Ok(permit) = jobs.acquire_owned().await else { return Err(Gone) };
         let runtime = Handle::current();
         let job = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            let mut packer = Packer::new(out, runtime, meters);
+            let mut packer = Packer::new(out, runtime, meters, buffers);
             fetches.iter().try_for_each(|fetch| answer(&origin, fetch, &mut packer))?;
             packer.flush()
         });
@@ -114,11 +117,11 @@ impl Pending {
         self.fetches.len() <= FETCHES_PENDING_MAX && self.bytes <= FETCHES_PENDING_BYTES_MAX
     }
 
-    /// The next fetches that one job answers: a run of whole files or looks, or one part of a large file by itself.
+    /// The next fetches that one job answers: a run of whole files, looks and small parts, or one large part by itself.
     fn take_job(&mut self) -> Vec<Fetch> {
         let mut job: Vec<Fetch> = Vec::new();
         while let Some(fetch) = self.fetches.pop_front() {
-            let is_small = fetch.is_look_only || fetch.ranges.as_slice() == [Range::WHOLE];
+            let is_small = is_small(&fetch);
             if !is_small && !job.is_empty() {
                 self.fetches.push_front(fetch);
                 break;
@@ -131,6 +134,15 @@ impl Pending {
         }
         job
     }
+}
+
+/// Whether a fetch is answered fast. Whole files are asked for at once only if they were small when they were listed.
+fn is_small(fetch: &Fetch) -> bool {
+    if fetch.is_look_only || fetch.ranges.as_slice() == [Range::WHOLE] {
+        return true;
+    }
+    let bytes = fetch.ranges.iter().map(|range| range.length).fold(0, u64::saturating_add);
+    bytes <= SMALL_FILE_BYTES_MAX as u64 && fetch.ranges.len() <= FRAMES_PER_SMALL_FILE_MAX
 }
 
 fn weight(fetch: &Fetch) -> usize {
@@ -153,14 +165,14 @@ mod tests {
     }
 
     #[test]
-    fn whole_files_are_answered_in_groups_and_parts_one_by_one() {
-        let part = Range { offset: 0, length: 5 };
+    fn what_is_small_is_answered_in_groups_and_large_parts_one_by_one() {
+        let (small, large) = (Range { offset: 9, length: 5 }, Range { offset: 0, length: 32 << 20 });
         let mut pending = Pending::default();
         assert!(pending.add(vec![
             fetch(1, vec![Range::WHOLE]),
-            fetch(2, vec![Range::WHOLE]),
-            fetch(3, vec![part]),
-            fetch(4, vec![part]),
+            fetch(2, vec![small, small]),
+            fetch(3, vec![large]),
+            fetch(4, vec![small; FRAMES_PER_SMALL_FILE_MAX + 1]),
             fetch(5, vec![Range::WHOLE]),
         ]));
         let mut jobs = Vec::new();
