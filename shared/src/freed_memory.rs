@@ -9,7 +9,7 @@
 const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 /// How long it keeps what was freed, in milliseconds. What comes back sooner is needed again at once, and costs a page fault
 /// for every 4 KiB.
-const PURGE_DELAY_MS: std::ffi::c_long = 50;
+const PURGE_DELAY_MS: std::ffi::c_long = 10;
 
 /// Makes the allocator give back soon what was freed, unless the environment says otherwise. A program whose allocator is
 /// mimalloc calls it first of all, before it has a second thread.
