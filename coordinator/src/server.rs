@@ -198,6 +198,12 @@ pub async fn start(options: CoordinatorOptions) -> Result<CoordinatorHandle, Sta
             (Arc::new(tls) as Arc<dyn Network>, Some(registry))
         }
     };
+    if identities.is_none() && !options.listen.ip().is_loopback() {
+        tracing::warn!(
+            "nothing that is said on {} is encrypted, and whoever reaches it may do everything; --tls changes that",
+            options.listen
+        );
+    }
     let taken = network.listen(options.listen).await;
     let listener = taken.map_err(refused("--listen", options.listen))?;
     let http_listener = match options.http_listen {

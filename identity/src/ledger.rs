@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use serde::{Deserialize, Serialize};
 
@@ -142,12 +143,28 @@ impl Book {
     }
 }
 
+/// The book, which is read while the ledger waits for the disk.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Shelf(Arc<RwLock<Book>>);
+
+impl Shelf {
+    /// What the lines say.
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, Book> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self, entries: &[Entry]) {
+        let mut book = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        entries.iter().for_each(|entry| book.enter(entry));
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     path: PathBuf,
     file: File,
-    book: Book,
+    book: Shelf,
     /// Bytes of whole lines; what a failed write left behind them is cut off before the next.
     length: u64,
 }
@@ -167,14 +184,14 @@ impl Ledger {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(io("read"))?;
         let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
-        let mut book = Book::default();
+        let book = Shelf::default();
         for (index, line) in bytes[..whole].split_inclusive(|&byte| byte == b'\n').enumerate() {
             let entry = serde_json::from_slice(line).map_err(|error| LedgerError::Damaged {
                 path: path.to_owned(),
                 line: index + 1,
                 problem: error.to_string(),
             })?;
-            book.enter(&entry);
+            book.enter(&[entry]);
         }
         let length = whole as u64;
         let ledger = Self { path: path.to_owned(), file, book, length };
@@ -204,7 +221,7 @@ impl Ledger {
             return Err(self.failed(error));
         }
         self.length += lines.len() as u64;
-        entries.iter().for_each(|entry| self.book.enter(entry));
+        self.book.enter(entries);
         Ok(())
     }
 
@@ -220,8 +237,8 @@ impl Ledger {
         LedgerError::Io { action: "write to", path: self.path.clone(), error }
     }
 
-    /// What the lines say.
-    pub(crate) fn book(&self) -> &Book {
+    /// What the lines say, now and later.
+    pub(crate) fn book(&self) -> &Shelf {
         &self.book
     }
 }
@@ -254,7 +271,7 @@ mod tests {
         ledger.write(&[Entry::Revoked { identity: alpha(), at_ms: 20_000 }, issued("02")]).unwrap();
         drop(ledger);
         let ledger = Ledger::open(&path).unwrap();
-        let book = ledger.book();
+        let book = ledger.book().read();
         assert_eq!(book.user_of("t"), Some("k"));
         assert_eq!(book.user_of("u"), None);
         assert!(book.is_revoked(&facts("01", 10)) && !book.is_revoked(&facts("02", 10)));
@@ -272,10 +289,10 @@ mod tests {
         for length in second..whole.len() {
             std::fs::write(&path, &whole[..length]).unwrap();
             let mut ledger = Ledger::open(&path).unwrap();
-            assert_eq!(ledger.book().of(&alpha()).len(), 1, "{length}");
+            assert_eq!(ledger.book().read().of(&alpha()).len(), 1, "{length}");
             ledger.write(&[issued("03")]).unwrap();
             drop(ledger);
-            assert_eq!(Ledger::open(&path).unwrap().book().of(&alpha()).len(), 2, "{length}");
+            assert_eq!(Ledger::open(&path).unwrap().book().read().of(&alpha()).len(), 2, "{length}");
         }
     }
 

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::authority::{Authority, AuthorityError, Issued, LEDGER, Request, default_hosts};
 use crate::facts::Facts;
-use crate::ledger::{Entry, Ledger, LedgerError};
+use crate::ledger::{Certificate, Entry, Ledger, LedgerError, Shelf};
 use crate::tls::Presented;
 use crate::token::{JoinToken, TokenError};
 use crate::who::{Identity, Name, Role};
@@ -124,7 +124,9 @@ pub struct Known {
 #[derive(Debug)]
 pub struct Registry {
     authority: Authority,
+    /// Held while something is decided and written, so that each decision sees the one before.
     ledger: Mutex<Ledger>,
+    book: Shelf,
     validity: Duration,
     /// Cancelled, the connections of somebody end.
     connections: Mutex<BTreeMap<Identity, CancellationToken>>,
@@ -140,8 +142,9 @@ impl Registry {
             return Err(RegistryError::Validity(validity));
         }
         let authority = Authority::open(directory, now)?;
-        let ledger = Mutex::new(Ledger::open(&directory.join(LEDGER))?);
-        Ok(Self { authority, ledger, validity, connections: Mutex::default() })
+        let ledger = Ledger::open(&directory.join(LEDGER))?;
+        let (book, ledger) = (ledger.book().clone(), Mutex::new(ledger));
+        Ok(Self { authority, ledger, book, validity, connections: Mutex::default() })
     }
 
     /// The keys.
@@ -205,25 +208,32 @@ impl Registry {
         let identity = Identity::new(token.role, name);
         let request = Request::read(&joining.request).map_err(Refused::Request)?;
         let mut ledger = self.ledger();
-        let (book, key) = (ledger.book(), request.key());
-        if book.user_of(&token.id).is_some_and(|user| user != key) {
-            return Err(Refused::TokenUsed);
-        }
-        if book.revoked_at_ms(&identity).is_some_and(|at| token.created_at_ms <= at) {
-            return Err(Refused::TokenRevoked(identity));
-        }
-        let has_another_key = |certificate: &crate::ledger::Certificate| {
-            !certificate.is_revoked && certificate.not_after > now && certificate.key != key
-        };
-        // A token without a name must not let a stranger take the place of somebody who is there.
-        if token.name.is_none() && book.of(&identity).iter().any(has_another_key) {
-            return Err(Refused::NameTaken(identity));
-        }
+        let key = request.key();
+        self.admit(&token, &identity, &key, now)?;
         let used = Entry::TokenUsed { id: token.id, key, expires_at: token.expires_at };
         let issued = self.authority.issue(&identity, &request, self.validity, now)?;
         ledger.write(&[used, entry(&issued, now)])?;
         tracing::info!(identity = %identity, serial = issued.facts.serial, "has joined");
         Ok(issued.pem)
+    }
+
+    /// Whether a token lets the holder of a key in, as somebody.
+    fn admit(&self, token: &JoinToken, identity: &Identity, key: &str, now: i64) -> Result<(), Refused> {
+        let book = self.book.read();
+        if book.user_of(&token.id).is_some_and(|user| user != key) {
+            return Err(Refused::TokenUsed);
+        }
+        if book.revoked_at_ms(identity).is_some_and(|at| token.created_at_ms <= at) {
+            return Err(Refused::TokenRevoked(identity.clone()));
+        }
+        let has_another_key = |certificate: &Certificate| {
+            !certificate.is_revoked && certificate.not_after > now && certificate.key != key
+        };
+        // A token without a name must not let a stranger take the place of somebody who is there.
+        if token.name.is_none() && book.of(identity).iter().any(has_another_key) {
+            return Err(Refused::NameTaken(identity.clone()));
+        }
+        Ok(())
     }
 
     /// A new certificate for whoever has one.
@@ -233,7 +243,7 @@ impl Registry {
     pub fn renew(&self, holder: &Facts, request: &str, now: i64) -> Result<String, Refused> {
         let request = Request::read(request).map_err(Refused::Request)?;
         let mut ledger = self.ledger();
-        judge(&ledger, holder, now)?;
+        self.check(holder, now)?;
         let issued = self.authority.issue(&holder.identity, &request, self.validity, now)?;
         ledger.write(&[entry(&issued, now)])?;
         tracing::info!(identity = %holder.identity, serial = issued.facts.serial, "renewed a certificate");
@@ -245,13 +255,19 @@ impl Registry {
     /// # Errors
     /// It was revoked, or has expired since the connection was made.
     pub fn check(&self, holder: &Facts, now: i64) -> Result<(), Refused> {
-        judge(&self.ledger(), holder, now)
+        if self.book.read().is_revoked(holder) {
+            return Err(Refused::Revoked(holder.identity.clone()));
+        }
+        if holder.not_after <= now {
+            return Err(Refused::Expired(holder.identity.clone()));
+        }
+        Ok(())
     }
 
     /// Everybody who was let in.
     pub fn list(&self) -> Vec<Known> {
-        let ledger = self.ledger();
-        let newest = ledger.book().everybody().filter_map(|(identity, all)| {
+        let book = self.book.read();
+        let newest = book.everybody().filter_map(|(identity, all)| {
             all.last().map(|certificate| Known {
                 identity: identity.clone(),
                 issued_at: certificate.issued_at,
@@ -269,12 +285,11 @@ impl Registry {
     /// Nobody of that name was let in, or it could not be written down.
     pub fn revoke(&self, identity: &Identity, now_ms: i64) -> Result<u64, Refused> {
         let mut ledger = self.ledger();
-        let all = ledger.book().of(identity);
-        if all.is_empty() {
-            return Err(Refused::Unknown(identity.clone()));
-        }
         let now = now_ms / 1000;
-        let count = all.iter().filter(|held| !held.is_revoked && held.not_after > now).count() as u64;
+        let count = match self.book.read().of(identity) {
+            [] => return Err(Refused::Unknown(identity.clone())),
+            all => all.iter().filter(|held| !held.is_revoked && held.not_after > now).count() as u64,
+        };
         ledger.write(&[Entry::Revoked { identity: identity.clone(), at_ms: now_ms }])?;
         drop(ledger);
         if let Some(connections) = self.connections().remove(identity) {
@@ -331,16 +346,6 @@ impl Authority {
     ) -> Result<(String, JoinToken), Refused> {
         create_token(self, role, name, ttl, now_ms)
     }
-}
-
-fn judge(ledger: &Ledger, holder: &Facts, now: i64) -> Result<(), Refused> {
-    if ledger.book().is_revoked(holder) {
-        return Err(Refused::Revoked(holder.identity.clone()));
-    }
-    if holder.not_after <= now {
-        return Err(Refused::Expired(holder.identity.clone()));
-    }
-    Ok(())
 }
 
 fn entry(issued: &Issued, now: i64) -> Entry {

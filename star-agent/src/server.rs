@@ -152,6 +152,12 @@ pub async fn start(mut options: StarOptions, shutdown: CancellationToken) -> Res
     let coordinators = coordinators.collect::<Result<Vec<_>, _>>()?;
     let vault = Arc::new(Vault::open(&options.vault, Uuid::new_v4())?);
     let credentials = tls::enter(&options, vault.path(), &coordinators).await?;
+    if credentials.is_none() && !options.listen.ip().is_loopback() {
+        warn!(
+            "nothing that other Stars get from {} is encrypted; https:// for the coordinator changes that",
+            options.listen
+        );
+    }
     if credentials.is_some() {
         options.network = tls::network(credentials.clone());
     }

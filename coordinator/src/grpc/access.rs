@@ -139,7 +139,9 @@ pub(crate) fn by_role(routes: Routes, role: Role) -> Routes {
 
 async fn admit_role(State(role): State<Role>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
-    let caller = format!("a {role} over HTTP");
+    let caller = format!(
+        "a {role}, which is what asks over HTTP unless the coordinator was started with --http-role,"
+    );
     match need(path).and_then(|need| allow(path, need, role, &caller)) {
         Ok(()) => next.run(request).await,
         Err(status) => answer(status),
