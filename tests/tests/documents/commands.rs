@@ -19,10 +19,11 @@ use super::documents;
 use super::snippets::{self, Snippet};
 
 /// What documents write where a value of some form must stand.
-const PLACEHOLDERS: [(&str, &str); 7] = [
+const PLACEHOLDERS: [(&str, &str); 8] = [
     ("ITEM", "1/0/42"),
     ("JOB", "1"),
     ("N", "1"),
+    ("ROLE", "viewer"),
     ("SIZE", "1GiB"),
     ("SHELL", "bash"),
     ("URL", "http://127.0.0.1:7100"),

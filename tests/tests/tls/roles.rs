@@ -56,7 +56,7 @@ async fn each_role_may_do_its_own_and_nothing_else() {
 
 async fn connect(grid: &SecuredGrid, credentials: &Credentials, as_star: &str) -> Result<(), Status> {
     let hello = StarMessage::Hello(Hello {
-        star_id: as_star.parse().unwrap(),
+        star_id: as_star.parse().expect("a Star's name"),
         identity: uuid::Uuid::new_v4(),
         instance: uuid::Uuid::new_v4(),
         data_address: "127.0.0.1:1".to_owned(),
