@@ -1,24 +1,28 @@
 //! The connection to a coordinator, and a client for each of its services.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use orbit_identity::{Credentials, Dialing, Expected};
 use orbit_proto::v1::backpressure_service_client::BackpressureServiceClient;
 use orbit_proto::v1::backup_service_client::BackupServiceClient;
 use orbit_proto::v1::bulletin_service_client::BulletinServiceClient;
 use orbit_proto::v1::dead_letter_service_client::DeadLetterServiceClient;
 use orbit_proto::v1::health_service_client::HealthServiceClient;
+use orbit_proto::v1::identity_service_client::IdentityServiceClient;
 use orbit_proto::v1::job_service_client::JobServiceClient;
 use orbit_proto::v1::penalty_service_client::PenaltyServiceClient;
 use orbit_proto::v1::provenance_service_client::ProvenanceServiceClient;
 use orbit_proto::v1::schedule_service_client::ScheduleServiceClient;
 use orbit_proto::v1::star_service_client::StarServiceClient;
 use orbit_proto::v1::vault_service_client::VaultServiceClient;
+use orbit_star::net::Network;
 use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::errors::CliError;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// For an answer to begin. A watch may then last as long as it likes.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -32,6 +36,8 @@ pub(crate) struct Client {
     channel: Channel,
     /// For answers that take as long as they take; connected when it is used.
     patient: Channel,
+    /// Who it is, where TLS is spoken.
+    credentials: Option<Arc<Credentials>>,
 }
 
 /// An address without a scheme is meant as plain HTTP.
@@ -42,22 +48,47 @@ pub(crate) fn normalize_url(url: &str) -> String {
 impl Client {
     /// Connects, so that a coordinator that is not there is noticed before anything is asked.
     pub(crate) async fn connect(url: &str) -> Result<Self, CliError> {
-        if url.starts_with("https://") {
-            return Err(CliError::Usage(format!(
-                "--coordinator {url}: this build of orbit speaks to coordinators without TLS only; write http://"
-            )));
+        let endpoint = endpoint(url)?;
+        // What is not encrypted must not look as if it were.
+        if endpoint.uri().scheme_str() != Some("http") {
+            return Err(bad_url(url));
         }
-        let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| {
-            CliError::Usage(format!("--coordinator {url}: write a URL such as http://127.0.0.1:7100"))
-        })?;
-        let endpoint = endpoint
-            .connect_timeout(CONNECT_TIMEOUT)
-            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
-            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-            .tcp_nodelay(true);
         let patient = endpoint.connect_lazy();
         let channel = endpoint.timeout(ANSWER_TIMEOUT).connect().await;
-        Ok(Self { channel: channel.map_err(|error| CliError::unreachable(&error))?, patient })
+        let channel = channel.map_err(|error| CliError::unreachable(&error))?;
+        Ok(Self { channel, patient, credentials: None })
+    }
+
+    /// The same over TLS, as somebody, whose certificate is renewed first if it is time to.
+    pub(crate) async fn connect_as(url: &str, credentials: Arc<Credentials>) -> Result<Self, CliError> {
+        let endpoint = endpoint(url)?;
+        let dialing = credentials.dialing();
+        let patient = dialing.connect_lazily(&endpoint, Expected::Coordinator);
+        let channel = dialing.connect(&endpoint.clone().timeout(ANSWER_TIMEOUT), Expected::Coordinator).await;
+        let channel = channel.map_err(|error| CliError::unreachable(&error))?;
+        if let Err(error) = orbit_identity::renew_if_due(&endpoint, &credentials).await {
+            // What was asked for may still succeed, or says better why not.
+            tracing::warn!("the certificate could not be renewed: {error}");
+        }
+        Ok(Self { channel, patient, credentials: Some(credentials) })
+    }
+
+    /// Connects to whoever is there, over TLS, as somebody or as nobody.
+    pub(crate) async fn connect_to_anybody(url: &str, dialing: &Dialing) -> Result<Self, CliError> {
+        let endpoint = endpoint(url)?;
+        let patient = dialing.connect_lazily(&endpoint, Expected::Anybody);
+        let channel = dialing.connect(&endpoint.timeout(ANSWER_TIMEOUT), Expected::Anybody).await;
+        let channel = channel.map_err(|error| CliError::unreachable(&error))?;
+        Ok(Self { channel, patient, credentials: None })
+    }
+
+    /// How Stars are reached.
+    pub(crate) fn network(&self) -> Arc<dyn Network> {
+        orbit_star::tls::network(self.credentials.clone())
+    }
+
+    pub(crate) fn identities(&self) -> IdentityServiceClient<Channel> {
+        IdentityServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
     pub(crate) fn jobs(&self) -> JobServiceClient<Channel> {
@@ -115,6 +146,21 @@ impl Client {
     }
 }
 
+fn bad_url(url: &str) -> CliError {
+    CliError::Usage(format!(
+        "--coordinator {url}: write a URL such as http://127.0.0.1:7100 or https://HOST:7100"
+    ))
+}
+
+fn endpoint(url: &str) -> Result<Endpoint, CliError> {
+    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| bad_url(url))?;
+    Ok(endpoint
+        .connect_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+        .tcp_nodelay(true))
+}
+
 /// A name for a request, so that a request that is sent twice acts once.
 pub(crate) fn request_id() -> String {
     uuid::Uuid::new_v4().to_string()
@@ -132,7 +178,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_url_that_is_none_is_a_mistake_of_the_command_line() {
-        for url in ["https://grid:7100", "http://a b"] {
+        for url in ["https://grid:7100", "ftp://grid:7100", "http://a b"] {
             let error = Client::connect(url).await.unwrap_err();
             assert!(matches!(error, CliError::Usage(_)), "{error:?}");
         }

@@ -150,6 +150,9 @@ fn render_not_found(message: &str) -> String {
         ("dead letter", "orbit dead-letters ls"),
         ("item", "orbit job items JOB"),
         ("job", "orbit job ls"),
+        ("there is no star ", "orbit identity ls"),
+        ("there is no operator ", "orbit identity ls"),
+        ("there is no viewer ", "orbit identity ls"),
         ("Star", "orbit star ls"),
     ];
     let what = message.split(';').next().unwrap_or_default();

@@ -11,6 +11,7 @@ mod copy;
 mod demo;
 mod errors;
 pub mod grid;
+mod identity;
 mod manual;
 mod outcome;
 mod output;
@@ -68,7 +69,7 @@ pub fn main() -> ExitCode {
         }
     };
     let url = client::normalize_url(&args.global.coordinator);
-    let code = match runtime.block_on(run(command, &url, output)) {
+    let code = match runtime.block_on(run(command, &url, args.global.identity.as_deref(), output)) {
         Ok(outcome) => outcome.code(),
         Err(error) => {
             if let Some(text) = error.render(&url) {
@@ -82,13 +83,24 @@ pub fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
-async fn run(command: Command, url: &str, output: Output) -> Result<Outcome, CliError> {
+async fn run(
+    command: Command,
+    url: &str,
+    identity: Option<&Path>,
+    output: Output,
+) -> Result<Outcome, CliError> {
     match command {
         Command::Copy(args) => Box::pin(copy::run(args, output)).await.map_err(CliError::within_this_process),
         Command::Demo(args) => Box::pin(demo::run(args, output)).await.map_err(CliError::within_this_process),
         Command::Completions(args) => manual::completions(args.shell, output),
         Command::Man(args) => manual::pages(&args.directory, output),
-        Command::Ping(args) => commands::ping(args.url.as_deref().unwrap_or(url), output).await,
+        Command::Ping(args) => {
+            let url = args.url.as_deref().unwrap_or(url);
+            Box::pin(commands::ping(&client::normalize_url(url), identity, output)).await
+        }
+        Command::Join(args) => {
+            Box::pin(identity::join(args, url, &identity::directory(identity)?, output)).await
+        }
         Command::Job(_)
         | Command::Schedule(_)
         | Command::Star(_)
@@ -102,10 +114,18 @@ async fn run(command: Command, url: &str, output: Output) -> Result<Outcome, Cli
         | Command::Scrub(_)
         | Command::Health(_)
         | Command::Backup(_)
+        | Command::Token(_)
+        | Command::Identity(_)
         | Command::Top(_)
         | Command::Events(_)
         | Command::Status => {
-            let client = client::Client::connect(url).await?;
+            let client = match url.starts_with("https://") {
+                false => client::Client::connect(url).await?,
+                true => {
+                    let credentials = identity::credentials(&identity::directory(identity)?, url)?;
+                    Box::pin(client::Client::connect_as(url, credentials)).await?
+                }
+            };
             Box::pin(commands::run(command, &client, output)).await
         }
     }

@@ -7,6 +7,7 @@ use std::path::Path;
 use clap::{Command, CommandFactory as _};
 use clap_mangen::Man;
 use orbit_coordinator::config::CoordinatorFlags;
+use orbit_coordinator::token_tool::TokenFlags;
 use orbit_shared::settings::described_for_manual;
 use orbit_star::StarFlags;
 use orbit_star::vault_tool::VaultFlags;
@@ -45,9 +46,12 @@ const COORDINATOR_NOTES: ServerNotes = ServerNotes {
     exit: "0 after a signal; 1 if it could not start or go on; 2 if a setting is wrong. Standard error says why.",
     files: &[
         ("/etc/orbit/coordinator.toml", "The settings of the service that the package installs."),
-        ("/var/lib/orbit/coordinator", "Its data directory: the store, and the provenance log."),
+        (
+            "/var/lib/orbit/coordinator",
+            "Its data directory: the store, the provenance log, and with --tls the keys of the grid.",
+        ),
     ],
-    see_also: "orbit(1), orbit-star(8), systemctl(1)",
+    see_also: "orbit(1), orbit-coordinator-token(8), orbit-star(8), systemctl(1)",
 };
 
 const STAR_NOTES: ServerNotes = ServerNotes {
@@ -87,6 +91,8 @@ fn write_all(directory: &Path) -> io::Result<()> {
     // A page's name has no spaces, what is typed has.
     let vault = VaultFlags::command().name("orbit-star-vault").bin_name("orbit-star vault");
     write_tree(vault, SERVERS, directory)?;
+    let token = TokenFlags::command().name("orbit-coordinator-token").bin_name("orbit-coordinator token");
+    write_tree(token, SERVERS, directory)?;
     write_server(CoordinatorFlags::command(), &COORDINATOR_NOTES, directory)?;
     write_server(StarFlags::command(), &STAR_NOTES, directory)
 }

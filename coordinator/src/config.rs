@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use orbit_shared::settings::parse_duration;
 use orbit_telemetry::{LogFormat, Spans};
 
 use crate::core::CoreConfig;
 use crate::net::Tcp;
 use crate::server::CoordinatorOptions;
+use crate::tls::TlsOptions;
 
 /// The coordinator of Orbit Grid: plans and records what the Stars move.
 #[derive(Debug, Clone, Parser)]
@@ -44,7 +45,19 @@ pub struct CoordinatorFlags {
     /// Give a Star no work after it has registered until ScheduleStar is called for it
     #[arg(long)]
     pub manual_schedule: bool,
-    /// Listen on an address that other machines can reach although nothing is encrypted
+    /// Speak TLS over gRPC: whoever calls needs a certificate, which a join token gives
+    #[arg(long)]
+    pub tls: bool,
+    /// Further name or address in the coordinator's certificate, for clients that compare it (repeatable)
+    #[arg(long = "tls-host", value_name = "NAME")]
+    pub tls_hosts: Vec<String>,
+    /// How long certificates are good for; they are renewed after two thirds of it
+    #[arg(long, value_name = "TIME", default_value = "720h", value_parser = parse_duration)]
+    pub certificate_validity: Duration,
+    /// What whoever asks over HTTP may do [default: operator; with --tls, viewer]
+    #[arg(long, value_name = "ROLE", value_enum)]
+    pub http_role: Option<HttpRole>,
+    /// Listen on an address that other machines can reach although what is spoken there is not encrypted
     #[arg(long)]
     pub insecure_plaintext: bool,
     /// Send spans of jobs and assignments to this OTLP collector over gRPC, for example http://127.0.0.1:4317
@@ -53,6 +66,15 @@ pub struct CoordinatorFlags {
     /// Form of the log lines on standard error; RUST_LOG says which lines
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     pub log_format: LogFormat,
+}
+
+/// What whoever asks over HTTP may do: nothing says who it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum HttpRole {
+    /// Look
+    Viewer,
+    /// Change things
+    Operator,
 }
 
 impl From<CoordinatorFlags> for CoordinatorOptions {
@@ -71,6 +93,11 @@ impl From<CoordinatorFlags> for CoordinatorOptions {
                 is_manual_schedule: flags.manual_schedule,
                 ..CoreConfig::default()
             },
+            tls: flags.tls.then_some(TlsOptions {
+                hosts: flags.tls_hosts,
+                certificate_validity: flags.certificate_validity,
+            }),
+            http_role: flags.http_role,
             is_plaintext_allowed: flags.insecure_plaintext,
             network: Arc::new(Tcp),
             // Whoever has a runtime makes them of `otlp_endpoint`.

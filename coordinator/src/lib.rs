@@ -15,7 +15,11 @@ pub mod net;
 pub mod provenance_log;
 mod server;
 pub mod store;
+mod tls;
+pub mod token_tool;
 
+pub use config::HttpRole;
 pub use driver::DriverError;
 pub use grpc::ServeError;
 pub use server::{CoordinatorHandle, CoordinatorOptions, StartError, start};
+pub use tls::{CERTIFICATE_VALIDITY_DEFAULT, TlsOptions};

@@ -3,8 +3,9 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, FromArgMatches as _};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser as _};
 use orbit_coordinator::config::CoordinatorFlags;
+use orbit_coordinator::token_tool::TokenFlags;
 use orbit_coordinator::{CoordinatorHandle, CoordinatorOptions, StartError, start};
 use orbit_shared::settings::parse_layered;
 use orbit_telemetry::{Exporting, Identity, Spans, start_log};
@@ -18,6 +19,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     orbit_shared::freed_memory::return_soon();
+    // Apart from the flags of a coordinator, each of which may also stand in a file or in the environment.
+    if std::env::args_os().nth(1).is_some_and(|first| first == "token") {
+        return make_token();
+    }
     orbit_shared::open_files::raise_limit();
     orbit_shared::huge_pages::do_without();
     let read_file = |path: &std::path::Path| std::fs::read_to_string(path);
@@ -46,6 +51,17 @@ fn main() -> ExitCode {
             code
         }
         Err(error) => complain(&format!("cannot start threads: {error}"), 1),
+    }
+}
+
+fn make_token() -> ExitCode {
+    let flags = match TokenFlags::try_parse_from(std::env::args_os().skip(1)) {
+        Ok(flags) => flags,
+        Err(error) => error.exit(),
+    };
+    match flags.command.run(&mut std::io::stdout()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => complain(&error.to_string(), EXIT_USAGE),
     }
 }
 

@@ -1,12 +1,15 @@
-//! The network under the gRPC face: TCP, unless whoever starts the coordinator brings another one, as a simulation does.
+//! The network under the gRPC face: TCP, with TLS on it or without, unless whoever starts the coordinator brings another one, as a simulation does.
 //!
 //! What is spoken on it is `grpc`'s business. A listener serves by itself, so that streams are never behind a pointer.
 
 use std::fmt::Debug;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use orbit_identity::{Listening, Registry};
+use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -64,6 +67,43 @@ impl Listener for TcpListener {
             stream.set_nodelay(true)?;
             Ok::<_, io::Error>(stream)
         });
+        Box::pin(router.serve_with_incoming_shutdown(incoming, stop.cancelled_owned()))
+    }
+}
+
+/// The system's network, where everybody speaks TLS.
+#[derive(Debug, Clone)]
+pub(crate) struct Tls {
+    pub(crate) config: Arc<ServerConfig>,
+    /// Whose connections end when somebody is revoked.
+    pub(crate) registry: Arc<Registry>,
+}
+
+struct TlsListener {
+    tcp: TcpListener,
+    tls: Tls,
+}
+
+impl Network for Tls {
+    fn listen(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>> {
+        Box::pin(async move {
+            let tcp = TcpListener::bind(address).await?;
+            Ok(Box::new(TlsListener { tcp, tls: self.clone() }) as Box<dyn Listener>)
+        })
+    }
+}
+
+impl Listener for TlsListener {
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.tcp.local_addr()
+    }
+
+    fn serve(
+        self: Box<Self>,
+        router: Router,
+        stop: CancellationToken,
+    ) -> BoxFuture<'static, Result<(), transport::Error>> {
+        let incoming = Listening::new(self.tcp, self.tls.config, Some(self.tls.registry));
         Box::pin(router.serve_with_incoming_shutdown(incoming, stop.cancelled_owned()))
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use orbit_identity::{RegistryError, Role};
 use orbit_shared::capability::{CapabilityError, CapabilitySigner};
 use orbit_telemetry::Spans;
 use tokio::net::TcpListener;
@@ -12,6 +13,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::backup::{PROVENANCE_DIRECTORY, STORE_FILE};
+use crate::config::HttpRole;
 use crate::core::CoreConfig;
 use crate::driver::{Driver, DriverError};
 use crate::grpc::{self, Faces, ServeError};
@@ -20,6 +22,7 @@ use crate::meters::Meters;
 use crate::net::{Network, Tcp};
 use crate::provenance_log::{ProvenanceLog, ProvenanceLogError};
 use crate::store::{EmbeddedStore, StoreError};
+use crate::tls::{self, TlsOptions};
 
 /// How long calls in progress may take to end after the coordinator was told to stop.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -39,6 +42,10 @@ pub struct CoordinatorOptions {
     pub backup_dir: Option<PathBuf>,
     /// How the core behaves.
     pub core: CoreConfig,
+    /// How it speaks TLS over gRPC, if it does.
+    pub tls: Option<TlsOptions>,
+    /// What whoever asks over HTTP may do; unless it says so an operator's, and with TLS a viewer's.
+    pub http_role: Option<HttpRole>,
     /// Whether it may listen beyond this machine without encryption.
     pub is_plaintext_allowed: bool,
     /// What gRPC is served on.
@@ -57,9 +64,21 @@ impl CoordinatorOptions {
             data_dir,
             backup_dir: None,
             core: CoreConfig::default(),
+            tls: None,
+            http_role: None,
             is_plaintext_allowed: false,
             network: Arc::new(Tcp),
             spans: Spans::default(),
+        }
+    }
+}
+
+impl CoordinatorOptions {
+    /// What whoever asks over HTTP may do.
+    fn http_role(&self) -> Role {
+        match (self.http_role, &self.tls) {
+            (Some(HttpRole::Operator), _) | (None, None) => Role::Operator,
+            (Some(HttpRole::Viewer), _) | (None, Some(_)) => Role::Viewer,
         }
     }
 }
@@ -100,6 +119,9 @@ pub enum StartError {
     /// What is served cannot be put together.
     #[error(transparent)]
     Serve(#[from] ServeError),
+    /// The authority of the grid cannot be used.
+    #[error("--tls: {0}")]
+    Identity(#[from] RegistryError),
     /// No key for capability tokens can be made.
     #[error(transparent)]
     Capability(#[from] CapabilityError),
@@ -165,7 +187,24 @@ pub async fn start(options: CoordinatorOptions) -> Result<CoordinatorHandle, Sta
     let data_dir = options.data_dir.clone();
     let failed = |error| StartError::DataDir { path: data_dir.clone(), error };
     std::fs::create_dir_all(&options.data_dir).map_err(failed)?;
-    let taken = options.network.listen(options.listen).await;
+    let (stop, driver_stop) = (CancellationToken::new(), CancellationToken::new());
+    let http_role = options.http_role();
+    let (network, identities) = match options.tls {
+        None => (options.network, None),
+        Some(tls) => {
+            let (tls, own) = tls::open(&options.data_dir, options.listen.ip(), tls)?;
+            tokio::spawn(own.keep_renewed(stop.clone()));
+            let registry = Arc::clone(&tls.registry);
+            (Arc::new(tls) as Arc<dyn Network>, Some(registry))
+        }
+    };
+    if identities.is_none() && !options.listen.ip().is_loopback() {
+        tracing::warn!(
+            "nothing that is said on {} is encrypted, and whoever reaches it may do everything; --tls changes that",
+            options.listen
+        );
+    }
+    let taken = network.listen(options.listen).await;
     let listener = taken.map_err(refused("--listen", options.listen))?;
     let http_listener = match options.http_listen {
         Some(address) => {
@@ -187,10 +226,9 @@ pub async fn start(options: CoordinatorOptions) -> Result<CoordinatorHandle, Sta
         options.spans,
     );
     let (driver, inbox) = recovered?;
-    let (stop, driver_stop) = (CancellationToken::new(), CancellationToken::new());
     let backups = options.backup_dir.unwrap_or_else(|| options.data_dir.join("backups"));
     let backups = backups.into();
-    let faces = Faces { inbox, store, provenance, backups, meters, stop: stop.clone() };
+    let faces = Faces { inbox, store, provenance, backups, meters, identities, stop: stop.clone() };
     let local_addr = listener.local_addr().unwrap_or(options.listen);
     let http_addr = http_listener
         .as_ref()
@@ -199,7 +237,7 @@ pub async fn start(options: CoordinatorOptions) -> Result<CoordinatorHandle, Sta
     let driver = tokio::spawn(driver.run(driver_stop.clone()));
     let http = match http_listener {
         Some(listener) => {
-            let serving = http::serve(listener, faces.clone(), &options.http_hosts).await?;
+            let serving = http::serve(listener, faces.clone(), &options.http_hosts, http_role).await?;
             Some(tokio::spawn(serving))
         }
         None => None,
@@ -213,14 +251,17 @@ pub async fn start(options: CoordinatorOptions) -> Result<CoordinatorHandle, Sta
 }
 
 fn check(options: &CoordinatorOptions) -> Result<(), StartError> {
-    let addresses = [("--listen", Some(options.listen)), ("--http-listen", options.http_listen)];
-    for (flag, address) in addresses {
-        let Some(address) = address else { continue };
-        if !address.ip().is_loopback() && !options.is_plaintext_allowed {
-            return Err(StartError::Options(format!(
-                "{flag} {address} can be reached by other machines, and this version encrypts nothing; listen on 127.0.0.1, or add --insecure-plaintext on a network that you trust"
-            )));
-        }
+    let is_exposed = |address: SocketAddr| !address.ip().is_loopback() && !options.is_plaintext_allowed;
+    if options.tls.is_none() && is_exposed(options.listen) {
+        return Err(StartError::Options(format!(
+            "--listen {} can be reached by other machines, and nothing that is said there is encrypted; add --tls (or --insecure-plaintext on a network that you trust)",
+            options.listen
+        )));
+    }
+    if let Some(address) = options.http_listen.filter(|&address| is_exposed(address)) {
+        return Err(StartError::Options(format!(
+            "--http-listen {address} can be reached by other machines, and the console and the API are not encrypted; listen on 127.0.0.1 and put a proxy with TLS before it, or add --insecure-plaintext on a network that you trust"
+        )));
     }
     if options.core.heartbeat_interval.is_zero() || options.core.lease < options.core.heartbeat_interval * 3 {
         return Err(StartError::Options(format!(

@@ -105,6 +105,16 @@ pub fn verify(token: &str, keys: &[Vec<u8>]) -> Result<Capability, CapabilityErr
     serde_json::from_str(trusted.payload()).map_err(|error| CapabilityError::Malformed(error.to_string()))
 }
 
+/// Which Star a token is for, as it says itself. Whoever got it from the coordinator may believe it; nobody else.
+pub fn source_of(token: &str) -> Option<StarId> {
+    if token.len() > TOKEN_BYTES_MAX {
+        return None;
+    }
+    let untrusted = UntrustedToken::<pasetors::Public, V4>::try_from(token).ok()?;
+    let capability: Capability = serde_json::from_slice(untrusted.untrusted_payload()).ok()?;
+    Some(capability.source_star)
+}
+
 /// Bytes as hexadecimal text, since JSON has no bytes.
 mod hexadecimal {
     use std::fmt::Write as _;
@@ -153,6 +163,13 @@ mod tests {
         let token = signer.sign(&capability()).unwrap();
         assert!(token.starts_with("v4.public."), "{token}");
         assert_eq!(verify(&token, &[signer.verification_key()]), Ok(capability()));
+    }
+
+    #[test]
+    fn a_token_says_which_star_it_is_for() {
+        let token = CapabilitySigner::generate().unwrap().sign(&capability()).unwrap();
+        assert_eq!(source_of(&token), Some(capability().source_star));
+        assert_eq!(source_of("no token"), None);
     }
 
     #[test]

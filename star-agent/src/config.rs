@@ -29,9 +29,15 @@ pub struct StarFlags {
     /// This Star's name in the grid: letters, digits, dots, underscores and dashes
     #[arg(long, value_name = "NAME", value_parser = parse_star_id)]
     pub star_id: StarId,
-    /// Address of a coordinator, for example http://10.0.0.1:7100; repeat it for further ones
+    /// Address of a coordinator, for example https://10.0.0.1:7100, or http:// for one without TLS; repeat it for further ones
     #[arg(long, value_name = "URL", required = true)]
     pub coordinator: Vec<String>,
+    /// Join token with which this Star gets its identity, unless it has one; `orbit-coordinator token create` prints it
+    #[arg(long, value_name = "TOKEN", conflicts_with = "join_file")]
+    pub join: Option<String>,
+    /// File with the join token instead
+    #[arg(long, value_name = "FILE")]
+    pub join_file: Option<PathBuf>,
     /// Where to serve other Stars; port 0 picks a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7200")]
     pub listen: SocketAddr,
@@ -72,6 +78,15 @@ pub const SCRUB_BYTES_PER_SECOND_DEFAULT: u64 = 4 * 1024 * 1024;
 /// How long it leaves alone what it has read.
 pub const SCRUB_INTERVAL_DEFAULT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
+/// Where a join token is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JoinFrom {
+    /// Here.
+    Token(String),
+    /// In a file.
+    File(PathBuf),
+}
+
 /// A root as a flag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RootFlag(pub Root);
@@ -81,8 +96,10 @@ pub struct RootFlag(pub Root);
 pub struct StarOptions {
     /// Its name.
     pub star_id: StarId,
-    /// Addresses of coordinators, `http://HOST:PORT`, in the order to try them; at least one.
+    /// Addresses of coordinators, `https://HOST:PORT` or all without TLS, in the order to try them; at least one.
     pub coordinators: Vec<String>,
+    /// How it gets its identity, unless it has one.
+    pub join: Option<JoinFrom>,
     /// Where to serve other Stars; port 0 picks a free one.
     pub listen: SocketAddr,
     /// What it exports.
@@ -113,6 +130,7 @@ impl StarOptions {
         Self {
             star_id,
             coordinators: vec![coordinator.into()],
+            join: None,
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             roots,
             vault,
@@ -133,6 +151,7 @@ impl From<StarFlags> for StarOptions {
         Self {
             star_id: flags.star_id,
             coordinators: flags.coordinator,
+            join: flags.join.map(JoinFrom::Token).or(flags.join_file.map(JoinFrom::File)),
             listen: flags.listen,
             roots: flags.root.into_iter().map(|RootFlag(root)| root).collect(),
             vault: flags.vault,
@@ -179,13 +198,23 @@ fn parse_label(text: &str) -> Result<(String, String), String> {
 pub enum OptionsError {
     /// Others could reach it, and nothing is encrypted.
     #[error(
-        "--listen {listen}: other machines can reach this address and TLS is not in this version; listen on 127.0.0.1, \
-         or add --insecure-plaintext if the network is trusted"
+        "--listen {listen}: other machines can reach this address, and without TLS nothing is encrypted there; write https:// \
+         for the coordinator and add --join TOKEN, or --insecure-plaintext if the network is trusted"
     )]
     Exposed {
         /// The address.
         listen: SocketAddr,
     },
+    /// Some of what it says would be encrypted.
+    #[error(
+        "--coordinator: {0} speaks no TLS and others do; write https:// for all of them, or http:// for all"
+    )]
+    Mixed(String),
+    /// A token is for TLS.
+    #[error(
+        "--join: the coordinator's address begins with http://, where nobody joins; write --coordinator https://HOST:PORT"
+    )]
+    JoinInPlaintext,
     /// Others would be told an address that leads nowhere.
     #[error(
         "--listen {listen}: other Stars cannot connect to this address; say with --advertise HOST:PORT where they reach \
@@ -216,13 +245,30 @@ pub enum OptionsError {
     },
 }
 
+fn is_secure(address: &str) -> bool {
+    address.starts_with("https://")
+}
+
 impl StarOptions {
+    /// Whether all that it says goes over TLS.
+    pub fn is_secured(&self) -> bool {
+        self.coordinators.iter().any(|address| is_secure(address))
+    }
+
     /// Checks what can be checked before anything is opened.
     ///
     /// # Errors
     /// See [`OptionsError`].
     pub fn check(&self) -> Result<(), OptionsError> {
-        if !self.listen.ip().is_loopback() && !self.is_plaintext_allowed {
+        if !self.is_secured() && self.join.is_some() {
+            return Err(OptionsError::JoinInPlaintext);
+        }
+        if self.is_secured()
+            && let Some(plain) = self.coordinators.iter().find(|address| !is_secure(address))
+        {
+            return Err(OptionsError::Mixed(plain.clone()));
+        }
+        if !self.listen.ip().is_loopback() && !self.is_secured() && !self.is_plaintext_allowed {
             return Err(OptionsError::Exposed { listen: self.listen });
         }
         if self.listen.ip().is_unspecified() && self.advertise.is_none() {
@@ -292,6 +338,20 @@ mod tests {
             StarOptions { listen: "0.0.0.0:7200".parse().unwrap(), is_plaintext_allowed: true, ..exposed };
         assert!(matches!(any.check(), Err(OptionsError::Unreachable { .. })));
         assert_eq!(StarOptions { advertise: Some("a:7200".to_owned()), ..any }.check(), Ok(()));
+    }
+
+    #[test]
+    fn a_star_speaks_tls_with_everybody_or_with_nobody() {
+        let secured = StarOptions { coordinators: vec!["https://c:1".to_owned()], ..options() };
+        assert_eq!(
+            StarOptions { listen: "10.0.0.1:7200".parse().unwrap(), ..secured.clone() }.check(),
+            Ok(())
+        );
+        let mut mixed = secured;
+        mixed.coordinators.push("http://d:1".to_owned());
+        assert!(matches!(mixed.check(), Err(OptionsError::Mixed(plain)) if plain == "http://d:1"));
+        let joins: StarOptions = flags(&["--join", "orbit-join-x"]).unwrap().into();
+        assert_eq!(joins.check(), Err(OptionsError::JoinInPlaintext));
     }
 
     #[test]

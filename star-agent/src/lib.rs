@@ -25,6 +25,7 @@ pub mod server;
 pub mod sink;
 pub mod source;
 mod sweep;
+pub mod tls;
 pub mod transfer;
 pub mod vault;
 pub mod vault_calls;

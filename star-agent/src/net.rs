@@ -1,4 +1,4 @@
-//! The network that a Star lives in: TCP, unless whoever starts the Star brings another one, as a simulation does.
+//! The network that a Star lives in: TCP, with [TLS](crate::tls) on it for a Star that has an identity, unless whoever starts the Star brings another one, as a simulation does.
 //!
 //! What is spoken on it, and with which settings, is `grpc`'s business. A listener serves and a connection is a channel,
 //! so that the streams themselves are never behind a pointer.
@@ -8,6 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use futures::future::BoxFuture;
+use orbit_identity::Expected;
 use tokio::net::TcpListener;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -21,8 +22,17 @@ pub trait Network: Debug + Send + Sync {
     /// Takes an address; port 0 picks a free one.
     fn listen(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>>;
 
-    /// Connects, with the endpoint's settings.
-    fn connect(&self, endpoint: Endpoint) -> BoxFuture<'_, Result<Channel, transport::Error>>;
+    /// Connects, with the endpoint's settings. Where everybody has an identity, to nobody but whom is expected there.
+    fn connect(
+        &self,
+        endpoint: Endpoint,
+        expected: Expected,
+    ) -> BoxFuture<'_, Result<Channel, transport::Error>>;
+
+    /// How addresses of Stars begin here.
+    fn scheme(&self) -> &'static str {
+        "http"
+    }
 }
 
 /// An address that was taken.
@@ -53,7 +63,7 @@ impl Network for Tcp {
         })
     }
 
-    fn connect(&self, endpoint: Endpoint) -> BoxFuture<'_, Result<Channel, transport::Error>> {
+    fn connect(&self, endpoint: Endpoint, _: Expected) -> BoxFuture<'_, Result<Channel, transport::Error>> {
         Box::pin(async move { endpoint.connect().await })
     }
 }

@@ -7,7 +7,7 @@ use orbit_telemetry::Spans;
 
 use crate::grpc::transfer_client::{Connections, PullError};
 use crate::limits::{SEGMENT_BYTES, STALL_TIMEOUT};
-use crate::net::Tcp;
+use crate::net::Network;
 use crate::transfer::{Fetch, FrameEnd, Open, Range};
 
 /// The right to read a snapshot's tree, as the coordinator grants it.
@@ -34,6 +34,7 @@ pub struct ReadGrant {
 pub async fn read_file(
     grant: ReadGrant,
     path: &[u8],
+    network: Arc<dyn Network>,
     mut write: impl FnMut(&[u8]) -> Result<(), String>,
 ) -> Result<(), String> {
     let open = Open {
@@ -43,7 +44,7 @@ pub async fn read_file(
         destination_star: grant.reader,
         snapshot: Some(grant.snapshot),
     };
-    let connections = Connections::new(Arc::new(Tcp), Spans::default());
+    let connections = Connections::new(network, Spans::default());
     let mut pull = connections.pull(&grant.address, open, None).await.map_err(words)?;
     let (mut offset, mut size) = (0, u64::MAX);
     let mut id = 0;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use orbit_identity::keep_renewed;
 use orbit_shared::health_monitor::HealthConfig;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -24,6 +25,7 @@ use crate::net::Listener;
 use crate::packed::PackedError;
 use crate::plane::DataPlane;
 use crate::roots::RootsError;
+use crate::tls::{self, IdentityError};
 use crate::vault::{Vault, VaultError};
 
 /// How long open streams may go on after the Star has left, before they are cut.
@@ -43,6 +45,9 @@ pub enum StarError {
     /// A coordinator's address is malformed.
     #[error(transparent)]
     Coordinator(#[from] AddressError),
+    /// It has no identity for TLS.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     /// The vault cannot be used.
     #[error(transparent)]
     Vault(#[from] VaultError),
@@ -141,11 +146,21 @@ impl Drainer {
 ///
 /// # Errors
 /// See [`StarError`]; nothing runs then, and nothing is held.
-pub async fn start(options: StarOptions, shutdown: CancellationToken) -> Result<StarHandle, StarError> {
+pub async fn start(mut options: StarOptions, shutdown: CancellationToken) -> Result<StarHandle, StarError> {
     options.check()?;
     let coordinators = options.coordinators.iter().map(|address| endpoint(address));
     let coordinators = coordinators.collect::<Result<Vec<_>, _>>()?;
     let vault = Arc::new(Vault::open(&options.vault, Uuid::new_v4())?);
+    let credentials = tls::enter(&options, vault.path(), &coordinators).await?;
+    if credentials.is_none() && !options.listen.ip().is_loopback() {
+        warn!(
+            "nothing that other Stars get from {} is encrypted; https:// for the coordinator changes that",
+            options.listen
+        );
+    }
+    if credentials.is_some() {
+        options.network = tls::network(credentials.clone());
+    }
     let listen_failed = |error| StarError::Listen { listen: options.listen, error };
     let listener = options.network.listen(options.listen).await.map_err(listen_failed)?;
     let local_addr = listener.local_addr().map_err(listen_failed)?;
@@ -153,6 +168,10 @@ pub async fn start(options: StarOptions, shutdown: CancellationToken) -> Result<
     let (keys, keys_seen) = watch::channel(Vec::new());
     let serving = CancellationToken::new();
     let parts = assemble(&options, &vault, keys_seen, &serving).await?;
+    if let Some(credentials) = credentials {
+        let renewing = keep_renewed(credentials, coordinators.clone(), serving.clone());
+        tokio::spawn(renewing);
+    }
     clean_leftovers(&vault, Arc::clone(&parts.plane)).await;
     tokio::spawn(serving.clone().run_until_cancelled_owned(clean_ended_again(Arc::clone(&parts.plane))));
 

@@ -18,6 +18,7 @@ pub mod process;
 pub mod programs;
 pub mod random;
 pub mod recipes;
+pub mod secured;
 pub mod settled;
 pub mod simulation;
 pub mod strace;

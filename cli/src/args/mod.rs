@@ -1,5 +1,6 @@
 //! The command line. What each flag means to the grid stands in the protos; here it is said in an operator's words.
 
+mod identity;
 mod job;
 mod records;
 mod schedule;
@@ -12,6 +13,7 @@ use clap::{Parser, Subcommand};
 use orbit_proto::v1::BandwidthWindow;
 use prost_types::{Duration, Timestamp};
 
+pub(crate) use self::identity::{CreateTokenArgs, IdentityCommand, JoinArgs, TokenCommand};
 pub(crate) use self::job::{
     CreateArgs, ItemsArgs, JobCommand, JobIdArgs, ListJobsArgs, PauseJobArgs, SpecArgs,
 };
@@ -44,9 +46,12 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Options of every command")]
 pub(crate) struct GlobalArgs {
-    /// The coordinator to talk to.
+    /// The coordinator to talk to; https:// for one that speaks TLS.
     #[arg(long, global = true, value_name = "URL", default_value = "http://127.0.0.1:7100")]
     pub(crate) coordinator: String,
+    /// Directory of the identity for a coordinator that speaks TLS [default: orbit in this user's settings].
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) identity: Option<PathBuf>,
     /// Print the answers of the coordinator as JSON (canonical proto3), one object a line.
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -97,6 +102,14 @@ pub(crate) enum Command {
     Health(HealthArgs),
     /// Copy the coordinator's state, consistently, while it works.
     Backup(BackupArgs),
+    /// Get an identity for a coordinator that speaks TLS, with a join token.
+    Join(JoinArgs),
+    /// Make join tokens.
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Show and revoke who may do what.
+    #[command(subcommand)]
+    Identity(IdentityCommand),
     /// Show the grid on one screen: Stars, jobs, guards and the newest warnings.
     Status,
     /// Ask whether a coordinator or a Star serves, as health probes do: exits 0, or 1 with the reason.

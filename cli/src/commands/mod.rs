@@ -6,6 +6,7 @@ mod dead_letters;
 mod events;
 mod guard;
 mod health;
+mod identities;
 pub(crate) mod job;
 mod pages;
 mod penalties;
@@ -35,6 +36,7 @@ pub(crate) async fn run(command: Command, client: &Client, output: Output) -> Re
         | Command::Demo(_)
         | Command::Completions(_)
         | Command::Man(_)
+        | Command::Join(_)
         | Command::Ping(_) => {
             unreachable!("these need no coordinator, bring their own, or may ask somebody else")
         }
@@ -51,6 +53,8 @@ pub(crate) async fn run(command: Command, client: &Client, output: Output) -> Re
         Command::Scrub(args) => vault::scrub(args, client, output).await,
         Command::Health(args) => health::run(args, client, output).await,
         Command::Backup(args) => backup::run(args, client, output).await,
+        Command::Token(command) => identities::token(command, client, output).await,
+        Command::Identity(command) => identities::run(command, client, output).await,
         Command::Top(args) => top::run(args, client, output).await,
         Command::Events(args) => Box::pin(events::run(args, client, output)).await,
         Command::Status => status::run(client, output).await,

@@ -1,18 +1,21 @@
 //! `orbit ping`: whether a coordinator or a Star serves. Meant for the health probes of containers and load balancers,
 //! to which any exit code but 0 and 1 says something else.
 
+use std::path::Path;
+
+use orbit_identity::{Dialing, now};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 
-use crate::client::{Client, normalize_url};
+use crate::client::Client;
 use crate::errors::CliError;
+use crate::identity::directory;
 use crate::outcome::Outcome;
 use crate::output::Output;
 
 /// Asks whoever is at `url`.
-pub(crate) async fn ping(url: &str, output: Output) -> Result<Outcome, CliError> {
-    let url = normalize_url(url);
-    match serving_status(&url).await {
+pub(crate) async fn ping(url: &str, identity: Option<&Path>, output: Output) -> Result<Outcome, CliError> {
+    match serving_status(url, identity).await {
         Ok(ServingStatus::Serving) => {
             if output.is_json() {
                 output.line(&serde_json::json!({"url": url, "status": "SERVING"}).to_string())?;
@@ -29,9 +32,26 @@ pub(crate) async fn ping(url: &str, output: Output) -> Result<Outcome, CliError>
     }
 }
 
-async fn serving_status(url: &str) -> Result<ServingStatus, CliError> {
-    let client = Client::connect(url).await?;
+async fn serving_status(url: &str, identity: Option<&Path>) -> Result<ServingStatus, CliError> {
+    let client = match url.starts_with("https://") {
+        false => Client::connect(url).await?,
+        true => Client::connect_to_anybody(url, &dialing(url, identity)?).await?,
+    };
     // The empty name asks for the server as a whole.
     let answer = client.serving().check(HealthCheckRequest { service: String::new() }).await?;
     Ok(answer.into_inner().status())
+}
+
+/// As whoever has an identity; without one as nobody, for which the certificate of the authority is enough.
+fn dialing(url: &str, identity: Option<&Path>) -> Result<Dialing, CliError> {
+    let directory = directory(identity)?;
+    let failed = |error: &dyn std::fmt::Display| CliError::Failed(error.to_string());
+    let found = Dialing::of_directory(&directory, now()).map_err(|error| failed(&error))?;
+    found.ok_or_else(|| {
+        CliError::Failed(format!(
+            "{url} speaks TLS, and there is no ca.pem in {}; say with --identity where one is: the directory of an \
+             identity, or identity in the coordinator's --data-dir",
+            directory.display()
+        ))
+    })
 }

@@ -2,6 +2,7 @@
 //!
 //! Each service translates a request into a command or a look at the core, and the answer back. Nothing is decided here.
 
+pub(crate) mod access;
 mod backups;
 mod bulletins;
 pub(crate) mod convert;
@@ -10,6 +11,7 @@ mod dead_letters;
 mod fields;
 mod guards;
 mod health;
+mod identities;
 mod job_spec;
 mod jobs;
 mod once;
@@ -30,11 +32,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use orbit_identity::Registry;
 use orbit_proto::v1::backpressure_service_server::BackpressureServiceServer;
 use orbit_proto::v1::backup_service_server::BackupServiceServer;
 use orbit_proto::v1::bulletin_service_server::BulletinServiceServer;
 use orbit_proto::v1::dead_letter_service_server::DeadLetterServiceServer;
 use orbit_proto::v1::health_service_server::HealthServiceServer;
+use orbit_proto::v1::identity_service_server::IdentityServiceServer;
 use orbit_proto::v1::job_service_server::JobServiceServer;
 use orbit_proto::v1::penalty_service_server::PenaltyServiceServer;
 use orbit_proto::v1::provenance_service_server::ProvenanceServiceServer;
@@ -75,6 +79,8 @@ pub(crate) struct Faces {
     pub(crate) backups: Arc<Path>,
     /// What this process measures of itself.
     pub(crate) meters: Arc<Meters>,
+    /// Who was let in; nothing without TLS.
+    pub(crate) identities: Option<Arc<Registry>>,
     /// Ends every stream.
     pub(crate) stop: CancellationToken,
 }
@@ -83,7 +89,11 @@ pub(crate) struct Faces {
 pub(crate) async fn serve(listener: Box<dyn Listener>, faces: Faces) -> Result<(), ServeError> {
     let stop = faces.stop.clone();
     let counted = axum::middleware::from_fn_with_state(faces.meters.clone(), counted::count);
-    let routes = Routes::from(routes(&faces).await?.into_axum_router().layer(counted));
+    let mut routes = routes(&faces).await?;
+    if let Some(registry) = &faces.identities {
+        routes = access::by_certificate(routes, Arc::clone(registry));
+    }
+    let routes = Routes::from(routes.into_axum_router().layer(counted));
     let router = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
@@ -126,6 +136,7 @@ pub(crate) async fn routes(faces: &Faces) -> Result<Routes, ServeError> {
         BulletinServiceServer,
         ProvenanceServiceServer,
         HealthServiceServer,
+        IdentityServiceServer,
         BackupServiceServer,
         VaultServiceServer,
     );

@@ -15,7 +15,8 @@ use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Faces;
-use super::status::{closed, refused, stopping, unconvertible};
+use super::access::Caller;
+use super::status::{another_star, closed, refused, stopping, unconvertible};
 use crate::core::{Event, Refusal, SessionId};
 use crate::driver::{Inbox, Outgoing};
 
@@ -34,6 +35,7 @@ impl SessionService for Faces {
         &self,
         request: Request<Streaming<ConnectRequest>>,
     ) -> Result<Response<Self::ConnectStream>, Status> {
+        let caller = request.extensions().get::<Caller>().cloned();
         let mut incoming = request.into_inner();
         let first = tokio::time::timeout(HELLO_TIMEOUT, incoming.message()).await;
         let no_hello = || refused(Refusal::invalid("hello", "the first message of a session must be hello"));
@@ -41,6 +43,11 @@ impl SessionService for Faces {
         let StarMessage::Hello(hello) = StarMessage::try_from(first).map_err(unconvertible)? else {
             return Err(no_hello());
         };
+        if let Some(Caller(holder)) = caller
+            && holder.identity.name != hello.star_id
+        {
+            return Err(another_star(&holder.identity, &hello.star_id));
+        }
         let session = SessionId(NEXT_SESSION.fetch_add(1, Ordering::Relaxed));
         let star = hello.star_id.clone();
         tracing::info!(session = session.0, %star, address = %hello.data_address, "a Star has connected");

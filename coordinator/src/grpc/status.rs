@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use orbit_identity::{Identity, Refused};
 use orbit_proto::convert::ConvertError;
 use orbit_shared::bulletin::truncate_visibly;
+use orbit_shared::words::StarId;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
@@ -82,9 +84,65 @@ pub(super) fn store_failed(error: &StoreError) -> Status {
 
 /// A fault of the coordinator itself.
 pub(crate) fn internal(reason: &str, message: &str) -> Status {
+    with_reason(Code::Internal, reason, message)
+}
+
+/// Somebody without a certificate called what asks for one.
+pub(super) fn no_identity() -> Status {
+    let message = "this call needs a certificate of this grid; an operator makes a join token with `orbit token create`, or \
+                   `orbit-coordinator token create` on the coordinator's machine, and `orbit join` takes it";
+    with_reason(Code::Unauthenticated, "NO_IDENTITY", message)
+}
+
+/// Somebody called what is for others.
+pub(super) fn not_allowed(path: &str, caller: &str, needed: &str) -> Status {
+    let method = path.trim_start_matches('/');
+    let message = format!(
+        "{caller} may not call {method}, which is for {needed}; use an identity whose role allows it"
+    );
+    with_reason(Code::PermissionDenied, "ROLE_NOT_ALLOWED", &message)
+}
+
+/// A Star says that it is another one than its certificate does.
+pub(super) fn another_star(holder: &Identity, says: &StarId) -> Status {
+    let message = format!(
+        "the certificate is that of {holder}, and the session is for Star {says}; start it as {}, or let {says} join with \
+         a join token and a vault of its own",
+        holder.name
+    );
+    with_reason(Code::PermissionDenied, "STAR_MISMATCH", &message)
+}
+
+/// The registry of identities refuses.
+pub(super) fn identity_refused(why: &Refused) -> Status {
+    let message = why.to_string();
+    let (code, reason) = match why {
+        Refused::Token(_) => (Code::PermissionDenied, "TOKEN_UNKNOWN"),
+        Refused::TokenExpired => (Code::PermissionDenied, "TOKEN_EXPIRED"),
+        Refused::TokenUsed => (Code::PermissionDenied, "TOKEN_USED"),
+        Refused::TokenRevoked(_) => (Code::PermissionDenied, "TOKEN_REVOKED"),
+        Refused::Revoked(_) => (Code::PermissionDenied, "IDENTITY_REVOKED"),
+        Refused::Expired(_) => (Code::Unauthenticated, "CERTIFICATE_EXPIRED"),
+        Refused::NameTaken(_) => (Code::AlreadyExists, "NAME_TAKEN"),
+        Refused::Unknown(_) => (Code::NotFound, "NOT_FOUND"),
+        Refused::Invalid(_) => return refused(Refusal::invalid("ttl", message)),
+        Refused::WrongName { .. } | Refused::NoName => return refused(Refusal::invalid("name", message)),
+        Refused::Request(_) => return refused(Refusal::invalid("certificate_request", message)),
+        Refused::Ledger(_) | Refused::Authority(_) => {
+            tracing::error!(error = %why, "the identities of the grid cannot be written");
+            return internal(
+                "IDENTITY_FAILED",
+                "the coordinator cannot write down what it gave; see its log",
+            );
+        }
+    };
+    with_reason(code, reason, &message)
+}
+
+fn with_reason(code: Code, reason: &str, message: &str) -> Status {
     let mut details = ErrorDetails::new();
     details.set_error_info(reason, DOMAIN, []);
-    Status::with_error_details(Code::Internal, truncate_visibly(message, MESSAGE_BYTES_MAX), details)
+    Status::with_error_details(code, truncate_visibly(message, MESSAGE_BYTES_MAX), details)
 }
 
 /// The status with which a session ends.
@@ -96,9 +154,7 @@ pub(super) fn closed(reason: &CloseReason) -> Status {
         CloseReason::Removed { .. } => (Code::FailedPrecondition, "REMOVED"),
         CloseReason::ProtocolViolated { .. } => (Code::InvalidArgument, "PROTOCOL_VIOLATED"),
     };
-    let mut details = ErrorDetails::new();
-    details.set_error_info(name, DOMAIN, []);
-    Status::with_error_details(code, truncate_visibly(&reason.to_string(), MESSAGE_BYTES_MAX), details)
+    with_reason(code, name, &reason.to_string())
 }
 
 /// A watch that cannot go on where its reader is.

@@ -29,6 +29,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
 use futures::future::BoxFuture;
+use orbit_identity::Role;
 use orbit_proto::json;
 use prost_reflect::DynamicMessage;
 use tokio::net::TcpListener;
@@ -60,14 +61,18 @@ struct Http {
     streams: Arc<Semaphore>,
 }
 
-/// Puts together what is served, and gives the task that serves it until the coordinator stops.
+/// Puts together what is served to whoever asks, who may do what this role may, and gives the task that serves it until the coordinator stops.
 pub(crate) async fn serve(
     listener: TcpListener,
     faces: Faces,
     hosts: &[String],
+    role: Role,
 ) -> Result<BoxFuture<'static, ()>, ServeError> {
     let stop = faces.stop.clone();
-    let services = grpc::routes(&faces).await?;
+    let mut services = grpc::routes(&faces).await?;
+    if role != Role::Operator {
+        services = grpc::access::by_role(services, role);
+    }
     let hub = Hub::start(faces.clone(), faces.meters.clone());
     let http = Http { faces, services, hub, streams: events::places() };
     let router = router(http, Fence::new(hosts));

@@ -5,9 +5,11 @@
 //! than what the session protocol lets a Star have unacknowledged; a coordinator that stops reading fills it, and that
 //! ends the session.
 
+use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use orbit_identity::Expected;
 use orbit_proto::v1::session_service_client::SessionServiceClient;
 use orbit_proto::v1::{ConnectRequest, ConnectResponse};
 use orbit_shared::session::{CoordinatorMessage, Hello, StarMessage, limits};
@@ -35,7 +37,9 @@ const _: () = assert!(
 
 /// Why an address of a coordinator cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("--coordinator {address}: write it as http://HOST:PORT (TLS is not in this version)")]
+#[error(
+    "--coordinator {address}: write it as https://HOST:PORT, or http://HOST:PORT for a coordinator without TLS"
+)]
 pub struct AddressError {
     /// As it was given.
     pub address: String,
@@ -44,12 +48,12 @@ pub struct AddressError {
 /// A coordinator's address, checked and with the transport's settings.
 ///
 /// # Errors
-/// It is not `http://HOST:PORT`.
+/// It is neither `http://HOST:PORT` nor `https://HOST:PORT`.
 pub fn endpoint(address: &str) -> Result<Endpoint, AddressError> {
     let refused = || AddressError { address: address.to_owned() };
     let endpoint = Endpoint::from_shared(address.to_owned()).map_err(|_| refused())?;
     let uri = endpoint.uri();
-    if uri.scheme_str() != Some("http") || uri.host().is_none_or(str::is_empty) {
+    if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none_or(str::is_empty) {
         return Err(refused());
     }
     Ok(endpoint
@@ -137,7 +141,10 @@ async fn speak(
     messages: mpsc::Receiver<StarMessage>,
     inbox: &mpsc::Sender<Event>,
 ) -> Result<(), Status> {
-    let channel = network.connect(endpoint).await.map_err(|error| Status::unavailable(chain(&error)))?;
+    let channel = network
+        .connect(endpoint, Expected::Coordinator)
+        .await
+        .map_err(|error| Status::unavailable(chain(&error)))?;
     let mut client = SessionServiceClient::new(channel)
         .max_encoding_message_size(limits::SESSION_MESSAGE_BYTES_MAX)
         .max_decoding_message_size(limits::SESSION_MESSAGE_BYTES_MAX);
@@ -157,7 +164,8 @@ async fn speak(
 /// What a status means for the next attempt. Only what the coordinator itself decided is final; everything else, also
 /// what a broken transport makes up, is worth another attempt.
 fn judge(address: &str, status: &Status) -> SessionEnd {
-    let said = status.message();
+    // What the transport made up says what happened only in its cause.
+    let said = status.source().map_or_else(|| status.message().to_owned(), chain);
     match status.code() {
         Code::AlreadyExists => SessionEnd::Refused(format!(
             "{address} refuses this Star: {said}; give it another --star-id, or have the old one removed (RemoveStar)"
@@ -201,10 +209,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_plain_http_addresses_with_a_host_are_taken() {
+    fn only_http_addresses_with_a_host_are_taken() {
         assert!(endpoint("http://coordinator:7100").is_ok());
-        for bad in ["", "coordinator:7100", "https://coordinator:7100", "http://", "ftp://a:1", "http://a b"]
-        {
+        assert!(endpoint("https://coordinator:7100").is_ok());
+        for bad in ["", "coordinator:7100", "https://", "http://", "ftp://a:1", "http://a b"] {
             assert!(endpoint(bad).is_err(), "{bad}");
         }
     }

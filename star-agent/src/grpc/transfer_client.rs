@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use orbit_identity::Expected;
 use orbit_proto::v1 as wire;
+use orbit_shared::capability;
 use orbit_shared::trace_context::TraceContext;
 use orbit_telemetry::{Kind, Span, Spans};
 use tokio::sync::mpsc;
@@ -97,7 +99,9 @@ impl Connections {
         open: Open,
         trace: Option<TraceContext>,
     ) -> Result<Opened, PullError> {
-        let connection = self.connection(address).await?;
+        // The token comes from the coordinator, and says whom it is for.
+        let expected = Expected::Star(capability::source_of(&open.token));
+        let connection = self.connection(address, expected).await?;
         let opening = begin(connection, open, trace);
         let result = tokio::time::timeout(CONNECT_TIMEOUT, opening).await.unwrap_or_else(|_| {
             Err(PullError::Unavailable(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs())))
@@ -109,11 +113,11 @@ impl Connections {
     }
 
     /// A connection with room for one more pull.
-    async fn connection(&self, address: &str) -> Result<Connection, PullError> {
+    async fn connection(&self, address: &str, expected: Expected) -> Result<Connection, PullError> {
         if let Some(connection) = self.kept_connection(address) {
             return Ok(connection);
         }
-        let channel = connect(&*self.network, address).await?;
+        let channel = connect(&*self.network, address, expected).await?;
         let connection = Connection { channel, users: Arc::new(()) };
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() >= SOURCES_CONNECTED_MAX && !kept.contains_key(address) {
@@ -141,8 +145,8 @@ impl Connections {
     }
 }
 
-async fn connect(network: &dyn Network, address: &str) -> Result<Channel, PullError> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+async fn connect(network: &dyn Network, address: &str, expected: Expected) -> Result<Channel, PullError> {
+    let endpoint = Endpoint::from_shared(format!("{}://{address}", network.scheme()))
         .map_err(|error| PullError::Unavailable(format!("{address:?} is not an address: {error}")))?
         .connect_timeout(CONNECT_TIMEOUT)
         .max_frame_size(HTTP2_FRAME_BYTES)
@@ -152,7 +156,7 @@ async fn connect(network: &dyn Network, address: &str) -> Result<Channel, PullEr
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .keep_alive_while_idle(false)
         .tcp_nodelay(true);
-    network.connect(endpoint).await.map_err(|error| PullError::Unavailable(chain(&error)))
+    network.connect(endpoint, expected).await.map_err(|error| PullError::Unavailable(chain(&error)))
 }
 
 /// What a pull is made of: the way of its requests, its answers, and its place on the connection.

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use futures::future::BoxFuture;
 use futures::{Stream, StreamExt as _};
 use http::header::{CONTENT_TYPE, HeaderValue};
+use orbit_identity::{Peer, Role};
 use orbit_proto::v1 as wire;
 use orbit_shared::bulletin::truncate_visibly;
 use orbit_shared::capability::{self, Capability};
@@ -91,10 +92,10 @@ impl TransferServer {
     async fn pull(
         &self,
         mut requests: Streaming<wire::PullRequest>,
-        caller: Option<TraceContext>,
+        (caller, peer): (Option<TraceContext>, Option<Peer>),
     ) -> Result<impl Stream<Item = Result<Parcel, Status>> + Send + use<>, Status> {
         let mut span = self.spans.begin("serve", Kind::Server, caller);
-        let accepted = self.accept(&mut requests, &mut span).await;
+        let accepted = self.accept(&mut requests, peer.as_ref(), &mut span).await;
         let (pull, origin) = accepted.inspect_err(|status| span.fail(status.message()))?;
         let serving = Serving {
             origin: Arc::new(origin),
@@ -114,6 +115,7 @@ impl TransferServer {
     async fn accept(
         &self,
         requests: &mut Streaming<wire::PullRequest>,
+        peer: Option<&Peer>,
         span: &mut Span,
     ) -> Result<(ServedPull, Origin), Status> {
         let first = tokio::time::timeout(CONNECT_TIMEOUT, requests.message()).await.map_err(|_| {
@@ -135,6 +137,7 @@ impl TransferServer {
         span.note("orbit.job", open.job.0);
         span.note("orbit.destination", open.destination_star.as_str());
         let granted = self.authorize(&open)?;
+        check_peer(peer, &open)?;
         let pull = self.meters.begin_pull(PULLS_SERVED_MAX).ok_or_else(|| {
             let text = format!("Star {} serves {PULLS_SERVED_MAX} pulls already", self.star_id);
             refused_for_now(Code::ResourceExhausted, "FULL", &text, CONNECT_TIMEOUT)
@@ -197,6 +200,24 @@ impl TransferServer {
     }
 }
 
+/// A capability that was stolen is worth nothing without the certificate of whom it is for. Without TLS nobody has one.
+/// Operators may read what they were granted, under the name that the grant gives them.
+fn check_peer(peer: Option<&Peer>, open: &Open) -> Result<(), Status> {
+    let Some(peer) = peer else { return Ok(()) };
+    let identity = peer.facts.as_ref().map(|facts| &facts.identity);
+    let is_allowed = identity.is_some_and(|identity| match identity.role {
+        Role::Star => identity.name == open.destination_star,
+        Role::Operator => true,
+        Role::Viewer | Role::Coordinator => false,
+    });
+    if is_allowed {
+        return Ok(());
+    }
+    let who = identity.map_or_else(|| "somebody without a certificate".to_owned(), ToString::to_string);
+    let text = format!("the capability is for Star {}, and {who} asks", open.destination_star);
+    Err(refused(Code::PermissionDenied, "TOKEN_FOR_OTHER", &text))
+}
+
 /// What a decoder says may be of any length, and travels in the headers of HTTP/2 as well.
 fn within_headers(status: Status) -> Status {
     if status.message().len() <= STATUS_TEXT_BYTES_MAX {
@@ -234,9 +255,10 @@ impl Service<http::Request<Body>> for PullService {
             let caller = request.headers().get(TRACEPARENT).and_then(|value| value.to_str().ok());
             let caller = caller.and_then(|text| TraceContext::parse(text).ok());
             let decoder = ProstDecoder::<wire::PullRequest>::new(BufferSettings::default());
+            let peer = request.extensions().get::<Peer>().cloned();
             let requests =
                 Streaming::new_request(decoder, request.into_body(), None, Some(MESSAGE_BYTES_MAX));
-            Ok(match server.pull(requests, caller).await {
+            Ok(match server.pull(requests, (caller, peer)).await {
                 Ok(parcels) => {
                     let mut response = http::Response::new(Body::new(PullBody::new(parcels)));
                     let grpc = HeaderValue::from_static("application/grpc");

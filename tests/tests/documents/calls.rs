@@ -13,7 +13,7 @@ use super::snippets::{self, Code};
 /// What servers answer beside `orbit.v1`, by the standards of gRPC.
 const STANDARD_METHODS: [&str; 2] = ["grpc.health.v1.Health/Check", "grpc.health.v1.Health/Watch"];
 /// Flags of grpcurl that a value follows.
-const FLAGS_WITH_VALUE: [&str; 4] = ["-d", "-H", "-max-time", "-import-path"];
+const FLAGS_WITH_VALUE: [&str; 7] = ["-d", "-H", "-max-time", "-import-path", "-cacert", "-cert", "-key"];
 /// Fewer are in the documents only if they are not found any more.
 const CALLS_MIN: usize = 40;
 

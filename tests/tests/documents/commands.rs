@@ -10,6 +10,7 @@ use std::path::Path;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
 use orbit_coordinator::config::CoordinatorFlags;
+use orbit_coordinator::token_tool::TokenFlags;
 use orbit_shared::settings::{SettingsError, parse_with_environment};
 use orbit_star::StarFlags;
 use orbit_star::vault_tool::VaultFlags;
@@ -18,10 +19,11 @@ use super::documents;
 use super::snippets::{self, Snippet};
 
 /// What documents write where a value of some form must stand.
-const PLACEHOLDERS: [(&str, &str); 7] = [
+const PLACEHOLDERS: [(&str, &str); 8] = [
     ("ITEM", "1/0/42"),
     ("JOB", "1"),
     ("N", "1"),
+    ("ROLE", "viewer"),
     ("SIZE", "1GiB"),
     ("SHELL", "bash"),
     ("URL", "http://127.0.0.1:7100"),
@@ -61,6 +63,9 @@ fn problem(snippet: &Snippet) -> Option<String> {
     };
     match program.as_str() {
         "orbit" => layered(orbit_cli::command_line()),
+        "orbit-coordinator" if arguments.first().is_some_and(|first| first == "token") => {
+            TokenFlags::try_parse_from(&words[1..]).err().and_then(|error| refusal(&error, is_short))
+        }
         "orbit-coordinator" => layered(CoordinatorFlags::command()),
         "orbit-star" if arguments.first().is_some_and(|first| first == "vault") => {
             VaultFlags::try_parse_from(&words[1..]).err().and_then(|error| refusal(&error, is_short))

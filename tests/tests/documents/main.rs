@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Directories of the workspace: text in backquotes that begins with one of them names a path.
-const DIRECTORIES: [&str; 8] =
-    ["proto", "shared", "coordinator", "star-agent", "cli", "tests", "benches", "scripts"];
+const DIRECTORIES: [&str; 9] =
+    ["proto", "shared", "identity", "coordinator", "star-agent", "cli", "tests", "benches", "scripts"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace").to_owned()

@@ -29,6 +29,8 @@ enum Case {
 const READING: [&str; 8] = ["Get", "List", "Watch", "Explain", "Locate", "Plan", "Check", "ServerReflection"];
 /// Streams of messages that bear numbers of their own, by which what is sent again is known.
 const NUMBERED: [&str; 2] = ["Connect", "Pull"];
+/// Requests that send a key, by which the same one is known again.
+const KEYED: [&str; 2] = ["Join", "Renew"];
 
 /// See the module.
 pub(crate) struct Book {
@@ -157,6 +159,11 @@ impl Book {
         self.note(method, Case::Good);
     }
 
+    /// The same for a request that is sent again.
+    pub(crate) fn again_by_hand(&mut self, method: &str) {
+        self.note(method, Case::Again);
+    }
+
     /// The same for what is refused.
     pub(crate) fn bad_by_hand(&mut self, method: &str) {
         self.note(method, Case::Bad);
@@ -198,7 +205,8 @@ impl Book {
                     }
                 }
                 let is_reading = READING.iter().any(|word| method.name().starts_with(word))
-                    || NUMBERED.contains(&method.name());
+                    || NUMBERED.contains(&method.name())
+                    || KEYED.contains(&method.name());
                 let takes_name = method.input().get_field_by_name("request_id").is_some();
                 if is_reading == takes_name {
                     missing.push(format!(

@@ -8,6 +8,7 @@
 mod book;
 mod call;
 mod common;
+mod identities;
 mod jobs;
 mod letters;
 mod reflection;
@@ -45,6 +46,7 @@ async fn every_rpc_answers_good_input_and_refuses_bad_input_and_wrong_states() {
     letters::call_all(&mut world).await;
     vaults::call_all(&mut world).await;
     schedules::call_all(&mut world).await;
+    identities::call_all(&mut world).await;
     sessions::call_all(&mut world).await;
     transfers::call_all(&mut world).await;
     common::call_all(&mut world.coordinator, "orbit.v1.JobService").await;

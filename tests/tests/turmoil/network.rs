@@ -58,7 +58,11 @@ impl orbit_star::net::Network for Simulated {
         })
     }
 
-    fn connect(&self, endpoint: Endpoint) -> BoxFuture<'_, Result<Channel, transport::Error>> {
+    fn connect(
+        &self,
+        endpoint: Endpoint,
+        _: orbit_identity::Expected,
+    ) -> BoxFuture<'_, Result<Channel, transport::Error>> {
         Box::pin(async move { endpoint.connect_with_connector(service_fn(connect)).await })
     }
 }

@@ -38,7 +38,7 @@ pub(super) async fn run(snapshot: &str, path: &str, client: &Client, output: Out
             Err(format!("cannot write to standard output: {error}"))
         }
     };
-    let read = read_file(grant, path.trim_start_matches('/').as_bytes(), write).await;
+    let read = read_file(grant, path.trim_start_matches('/').as_bytes(), client.network(), write).await;
     match read {
         Ok(()) => stdout.flush().map_err(|error| failed(error.to_string())),
         Err(_) if is_closed => Err(CliError::OutputClosed),

@@ -1,0 +1,132 @@
+//! Connections to others over TLS, as channels.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Uri;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{CertificateError, ClientConfig, Error};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tonic::transport::{self, Channel, Endpoint};
+use tower::{Service as _, ServiceExt as _};
+
+use crate::tls::{self, Presented, TlsError};
+use crate::who::Name;
+
+/// A peer that is gone without a word is noticed.
+const TCP_KEEPALIVE: Duration = Duration::from_secs(10);
+/// A peer that takes the connection and says nothing.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Who is expected at the other end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expected {
+    /// Whoever belongs to the grid.
+    Anybody,
+    /// The coordinator.
+    Coordinator,
+    /// This Star; any, if it is not known which.
+    Star(Option<Name>),
+}
+
+impl fmt::Display for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Anybody => f.write_str("anybody"),
+            Self::Coordinator => f.write_str("the coordinator"),
+            Self::Star(None) => f.write_str("a Star"),
+            Self::Star(Some(name)) => write!(f, "Star {name}"),
+        }
+    }
+}
+
+/// Connects to members of one grid.
+#[derive(Debug, Clone)]
+pub struct Dialing {
+    authority: CertificateDer<'static>,
+    presented: Option<Arc<Presented>>,
+}
+
+impl Dialing {
+    /// As nobody: enough to join, and to ask whether a coordinator serves.
+    pub fn as_nobody(authority: CertificateDer<'static>) -> Self {
+        Self { authority, presented: None }
+    }
+
+    /// As the holder of a certificate.
+    pub fn presenting(authority: CertificateDer<'static>, presented: Arc<Presented>) -> Self {
+        Self { authority, presented: Some(presented) }
+    }
+
+    /// Connects, with the settings of the endpoint, whose address must be `https`.
+    ///
+    /// # Errors
+    /// Nobody is there, it is not who is expected, or it refuses this certificate.
+    pub async fn connect(
+        &self,
+        endpoint: &Endpoint,
+        expected: Expected,
+    ) -> Result<Channel, transport::Error> {
+        let config = self.config(expected);
+        let connector = tower::service_fn(move |uri| secure(uri, config.clone()));
+        endpoint.connect_with_connector(connector).await
+    }
+
+    /// The same, connecting when it is used.
+    pub fn connect_lazily(&self, endpoint: &Endpoint, expected: Expected) -> Channel {
+        let config = self.config(expected);
+        let connector = tower::service_fn(move |uri| secure(uri, config.clone()));
+        endpoint.connect_with_connector_lazy(connector)
+    }
+
+    fn config(&self, expected: Expected) -> Result<Arc<ClientConfig>, Arc<TlsError>> {
+        tls::client(self.presented.clone(), &self.authority, expected).map_err(Arc::new)
+    }
+}
+
+async fn secure(
+    uri: Uri,
+    config: Result<Arc<ClientConfig>, Arc<TlsError>>,
+) -> Result<TokioIo<TlsStream<TcpStream>>, io::Error> {
+    let config = config.map_err(io::Error::other)?;
+    let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
+    let name = ServerName::try_from(host).map_err(io::Error::other)?;
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    connector.set_nodelay(true);
+    connector.set_keepalive(Some(TCP_KEEPALIVE));
+    let ready = connector.ready().await.map_err(io::Error::other)?;
+    let stream = ready.call(uri).await.map_err(io::Error::other)?.into_inner();
+    let handshake = TlsConnector::from(config).connect(name, stream);
+    let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await.unwrap_or_else(|_| {
+        let text = format!("it took the connection and did not speak TLS for {HANDSHAKE_TIMEOUT:?}");
+        Err(io::Error::new(io::ErrorKind::TimedOut, text))
+    });
+    stream.map(TokioIo::new).map_err(|error| explained(&error))
+}
+
+/// What went wrong, in words that say what to do.
+fn explained(error: &io::Error) -> io::Error {
+    let cause = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    let text = match cause {
+        Some(Error::InvalidMessage(_)) => {
+            "it does not speak TLS: it was started without, or this is the address of something else".to_owned()
+        }
+        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature)) => {
+            "its certificate is of another grid than the one that this machine has joined; check the address, or join \
+             again with a join token of that grid"
+                .to_owned()
+        }
+        _ if error.kind() == io::ErrorKind::UnexpectedEof => {
+            "it ended the connection instead of speaking TLS; it may have been started without".to_owned()
+        }
+        _ => error.to_string(),
+    };
+    io::Error::new(error.kind(), text)
+}

@@ -1,0 +1,73 @@
+//! What a certificate of a grid says, read back from it.
+
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use crate::who::Identity;
+
+/// What a certificate says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// Whose it is.
+    pub identity: Identity,
+    /// Its serial number, in hexadecimal.
+    pub serial: String,
+    /// From when it is valid, in seconds since 1970.
+    pub not_before: i64,
+    /// Until when it is valid, in seconds since 1970.
+    pub not_after: i64,
+}
+
+/// Why a certificate says nothing about anybody of a grid.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the certificate is none of a grid: {0}")]
+pub struct NotOfAGrid(pub String);
+
+impl Facts {
+    /// Reads a certificate. Who signed it was checked before, or does not matter.
+    ///
+    /// # Errors
+    /// It is damaged, or does not name exactly one identity.
+    pub fn of(der: &[u8]) -> Result<Self, NotOfAGrid> {
+        let (rest, certificate) =
+            X509Certificate::from_der(der).map_err(|error| NotOfAGrid(error.to_string()))?;
+        if !rest.is_empty() {
+            return Err(NotOfAGrid("something follows after its end".to_owned()));
+        }
+        let names = certificate.subject_alternative_name().map_err(|error| NotOfAGrid(error.to_string()))?;
+        let mut uris = names.iter().flat_map(|names| &names.value.general_names).filter_map(uri);
+        let (Some(uri), None) = (uris.next(), uris.next()) else {
+            return Err(NotOfAGrid("it does not name exactly one identity".to_owned()));
+        };
+        let identity = uri.parse().map_err(|error: crate::IdentityError| NotOfAGrid(error.to_string()))?;
+        let validity = certificate.validity();
+        Ok(Self {
+            identity,
+            serial: hexadecimal(certificate.raw_serial()),
+            not_before: validity.not_before.timestamp(),
+            not_after: validity.not_after.timestamp(),
+        })
+    }
+
+    /// When it shall be renewed: after two thirds of its time.
+    pub fn renewal_at(&self) -> i64 {
+        self.not_before + (self.not_after - self.not_before) / 3 * 2
+    }
+}
+
+fn uri<'a>(name: &'a GeneralName<'_>) -> Option<&'a str> {
+    match name {
+        GeneralName::URI(uri) => Some(uri),
+        _ => None,
+    }
+}
+
+/// Bytes as text.
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The name of a public key, by which the same key is known again.
+pub(crate) fn key_name(public_key: &[u8]) -> String {
+    orbit_shared::chunk_hash::ChunkHash::of(public_key).to_string()
+}

@@ -1,0 +1,96 @@
+//! Whether a server is who it should be: by the identity in its certificate, not by the address it was reached at.
+//!
+//! Addresses of machines change, and the authority gives the role of coordinator to the coordinator alone and a Star's
+//! name to that Star alone. Whoever can answer in their place has their key. Everything else, the chain, the time and the
+//! signatures, is checked as for any server.
+
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme};
+
+use crate::dial::Expected;
+use crate::facts::Facts;
+use crate::tls::provider;
+use crate::who::{Identity, Role};
+
+/// A genuine certificate of somebody else.
+#[derive(Debug, thiserror::Error)]
+#[error("the certificate is that of {found}, and {expected} is expected there")]
+struct SomebodyElse {
+    found: Identity,
+    expected: Expected,
+}
+
+#[derive(Debug)]
+pub(crate) struct ServerVerifier {
+    roots: Arc<RootCertStore>,
+    provider: Arc<CryptoProvider>,
+    expected: Expected,
+}
+
+impl ServerVerifier {
+    pub(crate) fn new(roots: Arc<RootCertStore>, expected: Expected) -> Self {
+        Self { roots, provider: provider(), expected }
+    }
+
+    fn judge(&self, der: &CertificateDer<'_>) -> Result<(), Error> {
+        let other = |error| Error::InvalidCertificate(CertificateError::Other(OtherError(error)));
+        let found = Facts::of(der).map_err(|error| other(Arc::new(error)))?.identity;
+        let is_expected = match &self.expected {
+            Expected::Anybody => true,
+            Expected::Coordinator => found.role == Role::Coordinator,
+            Expected::Star(None) => found.role == Role::Star,
+            Expected::Star(Some(name)) => found.role == Role::Star && found.name == *name,
+        };
+        if is_expected {
+            return Ok(());
+        }
+        Err(other(Arc::new(SomebodyElse { found, expected: self.expected.clone() })))
+    }
+}
+
+impl ServerCertVerifier for ServerVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let parsed = ParsedCertificate::try_from(end_entity)?;
+        let algorithms = self.provider.signature_verification_algorithms.all;
+        verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, intermediates, now, algorithms)?;
+        self.judge(end_entity)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}

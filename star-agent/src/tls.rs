@@ -1,0 +1,240 @@
+//! How a Star gets into a grid that speaks TLS, and the network of one that is in.
+//!
+//! All that a Star says then goes over TLS, in both directions, and every connection is from and to a member of the same
+//! grid. A Star without an identity has no TLS at all; the two do not mix.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use orbit_identity::{
+    Credentials, CredentialsError, EnrollError, Expected, JoinToken, Listening, NewKey, Role, TokenError, now,
+};
+use orbit_shared::words::StarId;
+use rustls::ServerConfig;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::server::Router;
+use tonic::transport::{self, Channel, Endpoint};
+use tracing::{info, warn};
+
+use crate::config::{JoinFrom, StarOptions};
+use crate::net::{Listener, Network, Tcp};
+
+/// The directory of the identity within the vault.
+const CREDENTIALS_DIRECTORY: &str = "credentials";
+/// Between attempts to join when no coordinator can be reached.
+const JOIN_RETRY: Duration = Duration::from_secs(2);
+
+/// Why a Star has no identity. Its text is one sentence that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// There is neither an identity nor a token.
+    #[error(
+        "--coordinator {coordinator}: this Star has no identity in {} yet; make a join token with `orbit-coordinator token \
+         create --data-dir DIR` on the coordinator's machine, or `orbit token create`, and start the Star with --join TOKEN",
+        directory.display()
+    )]
+    None {
+        /// Where it would be.
+        directory: PathBuf,
+        /// Who asks for it.
+        coordinator: String,
+    },
+    /// The identity is too old.
+    #[error(
+        "the certificate in {} has expired; make a new join token with `orbit-coordinator token create --data-dir DIR \
+         --name {star}` on the coordinator's machine, and start the Star with --join TOKEN", directory.display()
+    )]
+    Expired {
+        /// Where it is.
+        directory: PathBuf,
+        /// Whose it is.
+        star: StarId,
+    },
+    /// The identity is somebody else's.
+    #[error(
+        "the identity in {} is that of {found}, and this Star is to be {star}; give it a vault of its own, or start it with \
+         the name that it joined under", directory.display()
+    )]
+    SomebodyElse {
+        /// Where it is.
+        directory: PathBuf,
+        /// Whose it is.
+        found: String,
+        /// Who wants it.
+        star: StarId,
+    },
+    /// A Star that has an identity shall speak plainly.
+    #[error(
+        "--coordinator {coordinator}: this Star has an identity in {}, with which it speaks TLS only; write https://, or \
+         remove that directory to run it without TLS", directory.display()
+    )]
+    Unused {
+        /// Where it is.
+        directory: PathBuf,
+        /// What was given.
+        coordinator: String,
+    },
+    /// The file with the token cannot be read.
+    #[error("--join-file {}: {error}; put the line that `orbit-coordinator token create` prints there", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The token is none.
+    #[error("--join: {0}")]
+    Token(#[from] TokenError),
+    /// The token ended while no coordinator could be reached.
+    #[error("--join: {0}; the join token has expired meanwhile, make a new one when the coordinator runs")]
+    TooLate(EnrollError),
+    /// The coordinator says no.
+    #[error("--join: {0}")]
+    Refused(EnrollError),
+    /// What is in the vault cannot be used.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+}
+
+/// The identity of a Star that speaks TLS, which joins first if it has none; nothing for a Star that does not.
+pub(crate) async fn enter(
+    options: &StarOptions,
+    vault: &Path,
+    coordinators: &[Endpoint],
+) -> Result<Option<Arc<Credentials>>, IdentityError> {
+    let directory = vault.join(CREDENTIALS_DIRECTORY);
+    let held = Credentials::load(&directory)?;
+    let coordinator = options.coordinators.join(",");
+    if !options.is_secured() {
+        return match held {
+            Some(_) => Err(IdentityError::Unused { directory, coordinator }),
+            None => Ok(None),
+        };
+    }
+    let star = options.star_id.clone();
+    let is_expired = match held {
+        Some(held) => {
+            let facts = held.facts();
+            if facts.identity.role != Role::Star || facts.identity.name != star {
+                return Err(IdentityError::SomebodyElse {
+                    directory,
+                    found: facts.identity.to_string(),
+                    star,
+                });
+            }
+            if facts.not_after > now() {
+                return Ok(Some(Arc::new(held)));
+            }
+            true
+        }
+        None => false,
+    };
+    let Some(from) = &options.join else {
+        return Err(match is_expired {
+            true => IdentityError::Expired { directory, star },
+            false => IdentityError::None { directory, coordinator },
+        });
+    };
+    let token = token(from)?;
+    let joined = join(&directory, &token, &star, coordinators).await?;
+    info!(star = star.as_str(), serial = joined.facts().serial, "has joined the grid");
+    Ok(Some(Arc::new(joined)))
+}
+
+fn token(from: &JoinFrom) -> Result<String, IdentityError> {
+    match from {
+        JoinFrom::Token(token) => Ok(token.clone()),
+        JoinFrom::File(path) => {
+            std::fs::read_to_string(path).map_err(|error| IdentityError::File { path: path.clone(), error })
+        }
+    }
+}
+
+/// Joins at the first coordinator that answers. One that is not there yet is waited for, as long as the token is good.
+async fn join(
+    directory: &Path,
+    token: &str,
+    star: &StarId,
+    coordinators: &[Endpoint],
+) -> Result<Credentials, IdentityError> {
+    let expires_at = JoinToken::read(token)?.expires_at;
+    loop {
+        let mut last = None;
+        for endpoint in coordinators {
+            let key = NewKey::prepare(directory)?;
+            match orbit_identity::join(endpoint, token, key, Some(star)).await {
+                Ok(joined) => return Ok(joined),
+                Err(error @ EnrollError::Unreachable { .. }) => last = Some(error),
+                Err(error) => return Err(IdentityError::Refused(error)),
+            }
+        }
+        let Some(error) = last else { continue };
+        if expires_at <= now() {
+            return Err(IdentityError::TooLate(error));
+        }
+        warn!(star = star.as_str(), "cannot join yet: {error}; trying again in {JOIN_RETRY:?}");
+        tokio::time::sleep(JOIN_RETRY).await;
+    }
+}
+
+/// The system's network, where everybody speaks TLS.
+#[derive(Debug, Clone)]
+struct Tls {
+    credentials: Arc<Credentials>,
+}
+
+/// The network of somebody with an identity, or of somebody without.
+pub fn network(credentials: Option<Arc<Credentials>>) -> Arc<dyn Network> {
+    match credentials {
+        Some(credentials) => Arc::new(Tls { credentials }),
+        None => Arc::new(Tcp),
+    }
+}
+
+struct TlsListener {
+    tcp: TcpListener,
+    config: Arc<ServerConfig>,
+}
+
+impl Network for Tls {
+    fn listen(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>> {
+        Box::pin(async move {
+            let config = self.credentials.server().map_err(io::Error::other)?;
+            let tcp = TcpListener::bind(address).await?;
+            Ok(Box::new(TlsListener { tcp, config }) as Box<dyn Listener>)
+        })
+    }
+
+    fn connect(
+        &self,
+        endpoint: Endpoint,
+        expected: Expected,
+    ) -> BoxFuture<'_, Result<Channel, transport::Error>> {
+        let dialing = self.credentials.dialing();
+        Box::pin(async move { dialing.connect(&endpoint, expected).await })
+    }
+
+    fn scheme(&self) -> &'static str {
+        "https"
+    }
+}
+
+impl Listener for TlsListener {
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.tcp.local_addr()
+    }
+
+    fn serve(
+        self: Box<Self>,
+        router: Router,
+        stop: CancellationToken,
+    ) -> BoxFuture<'static, Result<(), transport::Error>> {
+        let incoming = Listening::new(self.tcp, self.config, None);
+        Box::pin(router.serve_with_incoming_shutdown(incoming, stop.cancelled_owned()))
+    }
+}

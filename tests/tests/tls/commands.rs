@@ -1,0 +1,104 @@
+//! The commands that operators give, and grpcurl.
+
+use std::path::PathBuf;
+
+use orbit_tests::deadline::within;
+use orbit_tests::grpcurl;
+use orbit_tests::programs::program;
+use orbit_tests::secured::SecuredGrid;
+use tokio::process::Command;
+
+struct Orbit<'a> {
+    grid: &'a SecuredGrid,
+    identity: PathBuf,
+}
+
+impl<'a> Orbit<'a> {
+    fn new(grid: &'a SecuredGrid, name: &str) -> Self {
+        Self { grid, identity: grid.directory().join("people").join(name) }
+    }
+
+    /// The exit code, and what is on standard output and standard error.
+    async fn run(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+        let mut command = Command::new(program("orbit"));
+        command.args(arguments).args(["--coordinator", &self.grid.url(), "--identity"]).arg(&self.identity);
+        let output = within("orbit", command.kill_on_drop(true).output()).await.expect("orbit starts");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("orbit prints text").trim().to_owned();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    }
+
+    async fn good(&self, arguments: &[&str]) -> String {
+        let (code, output, errors) = self.run(arguments).await;
+        assert_eq!(code, Some(0), "{arguments:?}: {errors}");
+        output
+    }
+}
+
+#[tokio::test]
+async fn an_operator_joins_lets_others_in_and_puts_them_out() {
+    let grid = SecuredGrid::start(&[]).await;
+    let (ann, vera) = (Orbit::new(&grid, "ann"), Orbit::new(&grid, "vera"));
+    let (code, _, errors) = ann.run(&["job", "ls"]).await;
+    assert_eq!(code, Some(1), "{errors}");
+    assert!(errors.contains("orbit join") && errors.contains("token create"), "{errors}");
+    let token = grid.token(&["--role", "operator"]).await;
+    let joined = ann.good(&["join", &token, "--name", "ann"]).await;
+    assert!(joined.contains("operator ann"), "{joined}");
+    ann.good(&["job", "ls"]).await;
+
+    let token = ann.good(&["token", "create", "--role", "viewer", "--name", "vera", "--ttl", "10m"]).await;
+    vera.good(&["join", &token]).await;
+    vera.good(&["star", "ls"]).await;
+    let (code, _, errors) = vera.run(&["job", "cancel", "1"]).await;
+    assert_eq!(code, Some(1), "{errors}");
+    assert!(errors.starts_with("error: not allowed: viewer vera may not call"), "{errors}");
+    let listed = ann.good(&["identity", "ls"]).await;
+    assert!(listed.contains("operator") && listed.contains("vera") && listed.contains("valid"), "{listed}");
+    ann.good(&["identity", "revoke", "viewer", "vera"]).await;
+    let (code, _, errors) = vera.run(&["star", "ls"]).await;
+    assert!(code == Some(1) && errors.contains("was revoked"), "{code:?} {errors}");
+
+    let star = ann.good(&["token", "create"]).await;
+    let (code, _, errors) = vera.run(&["join", &star]).await;
+    assert!(code == Some(2) && errors.contains("orbit-star --join"), "{code:?} {errors}");
+}
+
+#[tokio::test]
+async fn ping_asks_over_tls_with_the_authority_alone() {
+    let mut grid = SecuredGrid::start(&[]).await;
+    let star = grid.add_star("star-1").await;
+    let mut orbit = Orbit::new(&grid, "nobody");
+    let (code, _, errors) = orbit.run(&["ping"]).await;
+    assert!(code == Some(1) && errors.contains("--identity"), "{code:?} {errors}");
+    orbit.identity = grid.data_directory().join("identity");
+    assert!(orbit.good(&["ping"]).await.contains("serves"));
+    // A Star asks for a certificate; its own will do.
+    orbit.identity = grid.vault("star-1").join("credentials");
+    assert!(orbit.good(&["ping", &format!("https://{star}")]).await.contains("serves"));
+}
+
+#[tokio::test]
+async fn grpcurl_is_let_in_with_the_files_of_an_identity() {
+    let grid = SecuredGrid::start(&[]).await;
+    let operator = grid.join("operator", "ann").await;
+    let program = tokio::task::spawn_blocking(grpcurl::program).await.expect("grpcurl is found");
+    let port = grid.address().rsplit(':').next().unwrap();
+    // By a name in the certificate: grpcurl compares it.
+    let address = format!("localhost:{port}");
+    let list = async |with_key: bool| {
+        let mut command = Command::new(&program);
+        let file = |name: &str| operator.directory().join(name);
+        command.arg("--cacert").arg(file("ca.pem"));
+        if with_key {
+            command.arg("--cert").arg(file("certificate.pem")).arg("--key").arg(file("key.pem"));
+        }
+        command.args(["-d", "{}", &address, "orbit.v1.IdentityService/ListIdentities"]).kill_on_drop(true);
+        within("grpcurl", command.output()).await.expect("grpcurl starts")
+    };
+    let listed = list(true).await;
+    let (output, errors) = (String::from_utf8_lossy(&listed.stdout), String::from_utf8_lossy(&listed.stderr));
+    assert!(listed.status.success() && output.contains("\"ann\""), "{output} {errors}");
+    let refused = list(false).await;
+    let errors = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && errors.contains("certificate"), "{errors}");
+}
