@@ -10,13 +10,16 @@ use std::time::Duration;
 use crate::data_set::{DataSet, Size};
 use crate::measure::{Cost, now, sync};
 use crate::plane;
+use crate::secured::Secured;
 
 /// Names of the limits in the report.
 pub(crate) const WRITE: &str = "(limit) write + fsync";
 pub(crate) const MEMCPY: &str = "(limit) memcpy";
 pub(crate) const CHUNK: &str = "(limit) chunk + hash";
 pub(crate) const PLANE: &str = "(limit) data plane";
+pub(crate) const PLANE_TLS: &str = "(limit) data plane, TLS";
 pub(crate) const TCP: &str = "(limit) loopback TCP";
+pub(crate) const TLS: &str = "(limit) loopback TLS";
 pub(crate) const CREATE: &str = "(limit) create, 1 thr.";
 pub(crate) const CREATE_TWICE: &str = "(limit) create, 2 thr.";
 
@@ -43,7 +46,9 @@ pub(crate) fn measure(
             found.push((MEMCPY, timed(copy_memory(size.bytes))));
             found.push((CHUNK, timed(chunk_and_hash(size.bytes))));
             found.push((TCP, timed(loopback(size.bytes).map_err(failed)?)));
-            found.push((PLANE, timed(plane::measure(tree)?)));
+            found.push((PLANE, timed(plane::measure(tree, false)?)));
+            found.push((TLS, timed(secured_loopback(size.bytes).map_err(failed)?)));
+            found.push((PLANE_TLS, timed(plane::measure(tree, true)?)));
             found.push((WRITE, timed(write(directory, size.bytes).map_err(failed)?)));
         }
         DataSet::S | DataSet::S1M => {
@@ -111,6 +116,37 @@ fn loopback(bytes: u64) -> io::Result<Duration> {
             Ok(())
         });
         let (mut connection, _) = listener.accept()?;
+        let mut buffer = vec![0; BLOCK_BYTES];
+        while connection.read(&mut buffer)? > 0 {}
+        let taken = start.elapsed();
+        sender.join().map_err(|_| io::Error::other("the sender panicked"))??;
+        Ok(taken)
+    })
+}
+
+/// The same through TLS, with what the data plane encrypts by.
+fn secured_loopback(bytes: u64) -> io::Result<Duration> {
+    let secured = Secured::new("source", "sink").map_err(io::Error::other)?;
+    let (mut receiving, mut sending) = secured.raw().map_err(io::Error::other)?;
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let block = noise(BLOCK_BYTES);
+    std::thread::scope(|scope| {
+        let start = now();
+        let sender = scope.spawn(move || -> io::Result<()> {
+            let mut socket = TcpStream::connect(address)?;
+            let mut connection = rustls::Stream::new(&mut sending, &mut socket);
+            let mut left = bytes;
+            while left > 0 {
+                let length = left.min(BLOCK_BYTES as u64);
+                connection.write_all(&block[..length as usize])?;
+                left -= length;
+            }
+            connection.conn.send_close_notify();
+            connection.flush()
+        });
+        let (mut socket, _) = listener.accept()?;
+        let mut connection = rustls::Stream::new(&mut receiving, &mut socket);
         let mut buffer = vec![0; BLOCK_BYTES];
         while connection.read(&mut buffer)? > 0 {}
         let taken = start.elapsed();

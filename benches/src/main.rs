@@ -17,6 +17,7 @@ mod peers;
 mod plane;
 mod programs;
 mod report;
+mod secured;
 mod service;
 mod targets;
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use orbit_identity::{Expected, Listening};
 use orbit_shared::capability::{Capability, CapabilitySigner};
 use orbit_shared::session::Root;
 use orbit_shared::words::{JobId, StarId};
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint, Server};
 
 use crate::measure::now;
+use crate::secured::Secured;
 
 const JOB: JobId = JobId(1);
 const SOURCE: &str = "source";
@@ -42,25 +44,27 @@ struct Served {
     shutdown: CancellationToken,
 }
 
-/// Pulls every file in `tree`, which has no directories, side by side, and says how long that takes.
-pub(crate) fn measure(tree: &Path) -> Result<Duration, String> {
+/// Pulls every file in `tree`, which has no directories, side by side, and says how long that takes; over TLS, if it is to
+/// be.
+pub(crate) fn measure(tree: &Path, is_secured: bool) -> Result<Duration, String> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
-    runtime.block_on(pull_all(tree)).map_err(|error| format!("data plane: {error}"))
+    runtime.block_on(pull_all(tree, is_secured)).map_err(|error| format!("data plane: {error}"))
 }
 
-async fn pull_all(tree: &Path) -> Result<Duration, Problem> {
+async fn pull_all(tree: &Path, is_secured: bool) -> Result<Duration, Problem> {
+    let secured = if is_secured { Some(Secured::new(SOURCE, SINK)?) } else { None };
     let mut files: Vec<(PathBuf, u64)> = Vec::new();
     for entry in std::fs::read_dir(tree)? {
         let entry = entry?;
         files.push((entry.file_name().into(), entry.metadata()?.len()));
     }
-    let served = serve(tree).await?;
+    let served = serve(tree, secured.as_ref()).await?;
     let start = now();
     let (mut pulls, mut channel) = (JoinSet::new(), None);
     for (index, (name, size)) in files.into_iter().enumerate() {
         if index % STREAMS_PER_CONNECTION_MAX == 0 {
-            channel = Some(connect(&served.address).await?);
+            channel = Some(connect(&served.address, secured.as_ref()).await?);
         }
         let Some(channel) = channel.clone() else { continue };
         let open = Open {
@@ -81,7 +85,7 @@ async fn pull_all(tree: &Path) -> Result<Duration, Problem> {
 }
 
 /// Serves a tree as a Star does.
-async fn serve(tree: &Path) -> Result<Served, Problem> {
+async fn serve(tree: &Path, secured: Option<&Secured>) -> Result<Served, Problem> {
     let path = tree.as_os_str().as_bytes().to_vec();
     let roots = Arc::new(Roots::open(&[Root { path: path.clone(), is_read_only: true }])?);
     let signer = CapabilitySigner::generate()?;
@@ -93,7 +97,16 @@ async fn serve(tree: &Path) -> Result<Served, Problem> {
     let address = listener.local_addr()?.to_string();
     let router = tune(Server::builder()).add_service(server.into_service());
     let stopped = shutdown.clone().cancelled_owned();
-    tokio::spawn(router.serve_with_incoming_shutdown(TcpListenerStream::new(listener), stopped));
+    match secured {
+        None => {
+            let incoming = TcpListenerStream::new(listener);
+            tokio::spawn(router.serve_with_incoming_shutdown(incoming, stopped));
+        }
+        Some(secured) => {
+            let incoming = Listening::new(listener, secured.source.server()?, None);
+            tokio::spawn(router.serve_with_incoming_shutdown(incoming, stopped));
+        }
+    }
     let capability = Capability {
         job: JOB,
         source_star: star(SOURCE)?,
@@ -106,13 +119,19 @@ async fn serve(tree: &Path) -> Result<Served, Problem> {
 }
 
 /// A connection as a destination makes it.
-async fn connect(address: &str) -> Result<Channel, Problem> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))?
+async fn connect(address: &str, secured: Option<&Secured>) -> Result<Channel, Problem> {
+    let scheme = if secured.is_some() { "https" } else { "http" };
+    let endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))?
         .max_frame_size(HTTP2_FRAME_BYTES)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .tcp_nodelay(true);
-    Ok(endpoint.connect().await?)
+    Ok(match secured {
+        None => endpoint.connect().await?,
+        Some(secured) => {
+            secured.sink.dialing().connect(&endpoint, Expected::Star(Some(star(SOURCE)?))).await?
+        }
+    })
 }
 
 /// Pulls one file in segments and drops its content.
@@ -160,8 +179,9 @@ mod tests {
         for (name, size) in [("empty", 0), ("small", 1000), ("large", SEGMENT_BYTES as usize + 5)] {
             std::fs::write(tree.path().join(name), vec![7; size]).unwrap();
         }
-        measure(tree.path()).unwrap();
+        measure(tree.path(), false).unwrap();
+        measure(tree.path(), true).unwrap();
         std::fs::create_dir(tree.path().join("directory")).unwrap();
-        assert!(measure(tree.path()).is_err());
+        assert!(measure(tree.path(), false).is_err());
     }
 }
