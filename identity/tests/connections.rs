@@ -21,27 +21,33 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let registry = Registry::open(&directory.path().join("authority"), HOUR, now()).unwrap();
+        let directory = tempfile::tempdir().expect("a directory is made");
+        let registry =
+            Registry::open(&directory.path().join("authority"), HOUR, now()).expect("all is well here");
         Self { directory, registry: Arc::new(registry) }
     }
 
     /// Somebody who joined at some time.
     fn join(&self, role: Role, name: &str, at: i64) -> Credentials {
-        let (token, made) = self.registry.create_token(role, None, HOUR, at * 1000).unwrap();
-        let key = NewKey::prepare(&self.directory.path().join(name)).unwrap();
-        let joining = Joining { token, request: key.request().unwrap(), name: Some(name.parse().unwrap()) };
-        let certificate = self.registry.join(&joining, at).unwrap();
-        key.complete(&certificate, &made.authority().unwrap()).unwrap()
+        let (token, made) =
+            self.registry.create_token(role, None, HOUR, at * 1000).expect("all is well here");
+        let key = NewKey::prepare(&self.directory.path().join(name)).expect("all is well here");
+        let joining = Joining {
+            token,
+            request: key.request().expect("all is well here"),
+            name: Some(name.parse().expect("all is well here")),
+        };
+        let certificate = self.registry.join(&joining, at).expect("all is well here");
+        key.complete(&certificate, &made.authority().expect("all is well here")).expect("all is well here")
     }
 
     /// Serves health as the coordinator.
     async fn coordinator(&self) -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (presented, _) = self.registry.own(address.ip(), None, &[], now()).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("all is well here");
+        let address = listener.local_addr().expect("all is well here");
+        let (presented, _) = self.registry.own(address.ip(), None, &[], now()).expect("all is well here");
         let authority = self.registry.authority().certificate();
-        let config = tls::server(Arc::new(presented), authority, Clients::May).unwrap();
+        let config = tls::server(Arc::new(presented), authority, Clients::May).expect("all is well here");
         serve(Listening::new(listener, config, Some(Arc::clone(&self.registry))));
         address
     }
@@ -54,22 +60,22 @@ fn serve(incoming: Listening) {
 
 /// Serves health as somebody.
 async fn serve_as(credentials: &Credentials) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    serve(Listening::new(listener, credentials.server().unwrap(), None));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("all is well here");
+    let address = listener.local_addr().expect("all is well here");
+    serve(Listening::new(listener, credentials.server().expect("all is well here"), None));
     address
 }
 
 /// Asks, and says in words what came of it.
 async fn ask(dialing: &Dialing, address: SocketAddr, expected: Expected) -> Result<(), String> {
-    let endpoint = Endpoint::from_shared(format!("https://{address}")).unwrap();
+    let endpoint = Endpoint::from_shared(format!("https://{address}")).expect("all is well here");
     let channel = dialing.connect(&endpoint, expected).await.map_err(|error| format!("{error:?}"))?;
     let asked = HealthClient::new(channel).check(HealthCheckRequest::default()).await;
     asked.map(drop).map_err(|status| format!("{status:?}"))
 }
 
 fn star(name: &str) -> Expected {
-    Expected::Star(Some(name.parse().unwrap()))
+    Expected::Star(Some(name.parse().expect("all is well here")))
 }
 
 #[tokio::test]
