@@ -123,6 +123,7 @@ fn explained(error: &io::Error) -> io::Error {
              again with a join token of that grid"
                 .to_owned()
         }
+        Some(Error::InvalidCertificate(CertificateError::Other(why))) => why.0.to_string(),
         _ if error.kind() == io::ErrorKind::UnexpectedEof => {
             "it ended the connection instead of speaking TLS; it may have been started without".to_owned()
         }

@@ -113,7 +113,7 @@ async fn shake(
 ) -> io::Result<Connection> {
     stream.set_nodelay(true)?;
     if !plaintext::is_tls(&stream).await? {
-        plaintext::explain(stream).await?;
+        plaintext::explain(stream).await;
         return Err(io::Error::other("it does not speak TLS"));
     }
     let stream = acceptor.accept(stream).await?;

@@ -1,26 +1,27 @@
-//! A word to whoever speaks plain HTTP/2 where TLS is spoken: a client that only sees its connection end cannot say why.
+//! A word to whoever speaks plain gRPC where TLS is spoken: a client that only sees its connection end cannot say why.
 //!
-//! What is sent is the beginning that every server sends, empty settings, and an end that gives the reason, so that any
-//! client of gRPC shows it.
+//! Each of its calls gets the same refusal, for a short time; nothing that it says is looked at.
 
+use std::convert::Infallible;
 use std::io;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
 
 /// The first byte of a handshake of TLS.
 const HANDSHAKE: u8 = 0x16;
-/// How HTTP/2 begins, in the clear.
-const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const REASON: &[u8] =
-    b"this port speaks TLS only: write https:// and use an identity of this grid, which a join token gives";
-const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
-const GOAWAY: u8 = 7;
-/// Of HTTP/2: the connection is not as safe as it must be.
-const INADEQUATE_SECURITY: u32 = 12;
+const MESSAGE: &str =
+    "this port speaks TLS only: write https:// and use an identity of this grid, which a join token gives";
 /// How long a peer may take to hear it.
-const PATIENCE: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_secs(5);
+const STREAMS_MAX: u32 = 8;
+const HEADERS_BYTES_MAX: u32 = 16 * 1024;
 
 /// Whether a connection begins as TLS does. One that ends at once does not.
 pub(crate) async fn is_tls(stream: &TcpStream) -> io::Result<bool> {
@@ -28,31 +29,19 @@ pub(crate) async fn is_tls(stream: &TcpStream) -> io::Result<bool> {
     Ok(stream.peek(&mut first).await? == 1 && first[0] == HANDSHAKE)
 }
 
-/// Says why, if the peer speaks HTTP/2, and lets it read that before the connection ends.
-pub(crate) async fn explain(mut stream: TcpStream) -> io::Result<()> {
-    let mut preface = [0; PREFACE.len()];
-    stream.read_exact(&mut preface).await?;
-    if preface != *PREFACE {
-        return Ok(());
-    }
-    stream.write_all(&farewell()).await?;
-    stream.shutdown().await?;
-    // Closing with something unread would throw away what was just written.
-    let mut rest = [0; 1024];
-    let reading = async {
-        while stream.read(&mut rest).await? > 0 {}
-        Ok(())
-    };
-    tokio::time::timeout(PATIENCE, reading).await.unwrap_or(Ok(()))
+/// Refuses whatever is asked, until the peer goes away or has had its time.
+pub(crate) async fn explain(stream: TcpStream) {
+    let service = service_fn(async |_| Ok::<_, Infallible>(refusal().into_http::<Body>()));
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEADERS_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    // Whoever speaks something else altogether is not answered.
+    let _ = tokio::time::timeout(PATIENCE, connection).await;
 }
 
-fn farewell() -> Vec<u8> {
-    let length = u32::try_from(8 + REASON.len()).unwrap_or(u32::MAX);
-    let mut frames = SETTINGS.to_vec();
-    frames.extend(&length.to_be_bytes()[1..]);
-    frames.extend([GOAWAY, 0, 0, 0, 0, 0]);
-    frames.extend(0u32.to_be_bytes());
-    frames.extend(INADEQUATE_SECURITY.to_be_bytes());
-    frames.extend(REASON);
-    frames
+fn refusal() -> Status {
+    let mut details = ErrorDetails::new();
+    details.set_error_info("TLS_ONLY", "orbit.v1", []);
+    Status::with_error_details(Code::PermissionDenied, MESSAGE, details)
 }

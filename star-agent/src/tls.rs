@@ -90,6 +90,11 @@ pub enum IdentityError {
     /// The token is none.
     #[error("--join: {0}")]
     Token(#[from] TokenError),
+    /// The token is for somebody else.
+    #[error(
+        "--join: the join token is one for {0}s, and this is a Star; make one with `orbit-coordinator token create`"
+    )]
+    WrongRole(Role),
     /// The token ended while no coordinator could be reached.
     #[error("--join: {0}; the join token has expired meanwhile, make a new one when the coordinator runs")]
     TooLate(EnrollError),
@@ -162,7 +167,10 @@ async fn join(
     star: &StarId,
     coordinators: &[Endpoint],
 ) -> Result<Credentials, IdentityError> {
-    let expires_at = JoinToken::read(token)?.expires_at;
+    let JoinToken { role, expires_at, .. } = JoinToken::read(token)?;
+    if role != Role::Star {
+        return Err(IdentityError::WrongRole(role));
+    }
     loop {
         let mut last = None;
         for endpoint in coordinators {

@@ -132,3 +132,30 @@ async fn a_revoked_operator_loses_what_he_watches() {
     let states: Vec<_> = listed.identities.iter().map(|one| (one.name.as_str(), one.is_revoked)).collect();
     assert_eq!(states, [("ann", false), ("bob", true)]);
 }
+
+#[tokio::test]
+async fn a_star_that_was_away_for_too_long_joins_again() {
+    let mut grid = SecuredGrid::start(&["--certificate-validity", "5s"]).await;
+    grid.add_star("star-1").await;
+    grid.star("star-1").kill().await;
+    let directory = grid.vault("star-1").join("credentials");
+    let facts = orbit_identity::Credentials::load(&directory).unwrap().expect("it has joined").facts();
+    eventually("its certificate to end", async || (orbit_identity::now() > facts.not_after).then_some(()))
+        .await;
+    let (code, said) = grid.failing("star-1", grid.star_command("star-1", &[])).await;
+    assert!(code.is_some_and(|code| code != 0) && said.contains("has expired"), "{code:?} {said}");
+    grid.add_star("star-1").await;
+    let operator = grid.join("operator", "ann").await;
+    grid.wait_ready(&grid.client(&operator), "star-1").await;
+}
+
+#[tokio::test]
+async fn a_star_without_an_identity_says_which_command_gives_one() {
+    let grid = SecuredGrid::start(&[]).await;
+    let (code, said) = grid.failing("star-1", grid.star_command("star-1", &[])).await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("token create") && said.contains("--join TOKEN"), "{said}");
+    let token = grid.token(&["--role", "operator"]).await;
+    let (code, said) = grid.failing("star-1", grid.star_command("star-1", &["--join", &token])).await;
+    assert!(code == Some(1) && said.contains("one for operators"), "{code:?} {said}");
+}
