@@ -68,7 +68,7 @@ pub(crate) async fn join(
     let endpoint = Endpoint::from_shared(url.to_owned())
         .map_err(|_| CliError::Usage(format!("--coordinator {url}: write a URL such as https://HOST:7100")))?
         .connect_timeout(crate::client::CONNECT_TIMEOUT);
-    let name = args.name.or_else(|| token.name.clone()).or_else(user);
+    let name = args.name.or_else(|| token.name.clone()).or_else(user).or_else(machine);
     let name =
         name.ok_or_else(|| CliError::Usage("--name: the join token names nobody, so say a name".to_owned()))?;
     let key = NewKey::prepare(directory).map_err(|error| CliError::Failed(error.to_string()))?;
@@ -101,6 +101,12 @@ fn token_text(said: &str) -> Result<String, CliError> {
 fn user() -> Option<Name> {
     let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).ok()?;
     Name::new(user).ok()
+}
+
+/// What this machine is called; services and containers often have no user's name.
+fn machine() -> Option<Name> {
+    let name = rustix::system::uname();
+    Name::new(name.nodename().to_str().ok()?).ok()
 }
 
 fn refused(error: EnrollError) -> CliError {

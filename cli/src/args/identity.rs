@@ -13,7 +13,7 @@ pub(crate) struct JoinArgs {
     /// The join token, one line that begins with orbit-join-; - reads it from standard input.
     #[arg(value_name = "TOKEN")]
     pub(crate) token: String,
-    /// Under which name, unless the token says one [default: this user's].
+    /// Under which name, unless the token says one [default: this user's, or this machine's].
     #[arg(long, value_name = "NAME", value_parser = name)]
     pub(crate) name: Option<Name>,
 }
