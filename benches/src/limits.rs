@@ -2,7 +2,7 @@
 //! copy a tree can leave out. Each limit is said as the time that it sets for the whole of a data set.
 
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::time::Duration;
@@ -105,23 +105,32 @@ fn loopback(bytes: u64) -> io::Result<Duration> {
     let block = noise(BLOCK_BYTES);
     std::thread::scope(|scope| {
         let start = now();
-        let sender = scope.spawn(move || -> io::Result<()> {
-            let mut connection = TcpStream::connect(address)?;
-            let mut left = bytes;
-            while left > 0 {
-                let length = left.min(BLOCK_BYTES as u64);
-                connection.write_all(&block[..length as usize])?;
-                left -= length;
-            }
-            Ok(())
-        });
+        let sender =
+            scope.spawn(move || -> io::Result<()> { send(&mut TcpStream::connect(address)?, &block, bytes) });
         let (mut connection, _) = listener.accept()?;
-        let mut buffer = vec![0; BLOCK_BYTES];
-        while connection.read(&mut buffer)? > 0 {}
+        drain(&mut connection)?;
         let taken = start.elapsed();
         sender.join().map_err(|_| io::Error::other("the sender panicked"))??;
         Ok(taken)
     })
+}
+
+/// Writes so many bytes, which are those of a block again and again.
+fn send(to: &mut impl io::Write, block: &[u8], bytes: u64) -> io::Result<()> {
+    let mut left = bytes;
+    while left > 0 {
+        let length = left.min(block.len() as u64);
+        to.write_all(&block[..length as usize])?;
+        left -= length;
+    }
+    Ok(())
+}
+
+/// Reads to the end, in blocks.
+fn drain(from: &mut impl io::Read) -> io::Result<()> {
+    let mut buffer = vec![0; BLOCK_BYTES];
+    while from.read(&mut buffer)? > 0 {}
+    Ok(())
 }
 
 /// The same through TLS, with what the data plane encrypts by.
@@ -136,19 +145,13 @@ fn secured_loopback(bytes: u64) -> io::Result<Duration> {
         let sender = scope.spawn(move || -> io::Result<()> {
             let mut socket = TcpStream::connect(address)?;
             let mut connection = rustls::Stream::new(&mut sending, &mut socket);
-            let mut left = bytes;
-            while left > 0 {
-                let length = left.min(BLOCK_BYTES as u64);
-                connection.write_all(&block[..length as usize])?;
-                left -= length;
-            }
+            send(&mut connection, &block, bytes)?;
             connection.conn.send_close_notify();
             connection.flush()
         });
         let (mut socket, _) = listener.accept()?;
         let mut connection = rustls::Stream::new(&mut receiving, &mut socket);
-        let mut buffer = vec![0; BLOCK_BYTES];
-        while connection.read(&mut buffer)? > 0 {}
+        drain(&mut connection)?;
         let taken = start.elapsed();
         sender.join().map_err(|_| io::Error::other("the sender panicked"))??;
         Ok(taken)
@@ -161,12 +164,7 @@ fn write(directory: &Path, bytes: u64) -> io::Result<Duration> {
     sync(directory)?;
     let start = now();
     let mut file = File::create(&path)?;
-    let mut left = bytes;
-    while left > 0 {
-        let length = left.min(BLOCK_BYTES as u64);
-        file.write_all(&block[..length as usize])?;
-        left -= length;
-    }
+    send(&mut file, &block, bytes)?;
     file.sync_all()?;
     Ok(start.elapsed())
 }

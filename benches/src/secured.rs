@@ -54,8 +54,12 @@ fn trusting(authority: &CertificateDer<'static>) -> Result<ClientConfig, rustls:
 }
 
 fn join(registry: &Registry, directory: &Path, name: &str) -> Result<Credentials, Problem> {
-    let (token, _) =
-        registry.create_token(Role::Star, Some(name.parse()?), VALIDITY, now_in_milliseconds())?;
+    let (token, _) = registry.authority().create_token(
+        Role::Star,
+        Some(name.parse()?),
+        VALIDITY,
+        now_in_milliseconds(),
+    )?;
     let key = NewKey::prepare(&directory.join(name))?;
     let joining = Joining { token, request: key.request()?, name: None };
     let certificate = registry.join(&joining, now())?;

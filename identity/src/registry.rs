@@ -172,20 +172,6 @@ impl Registry {
         Ok((presented.map_err(|error| AuthorityError::Signing(error.to_string()))?, issued.facts))
     }
 
-    /// A token with which one machine joins.
-    ///
-    /// # Errors
-    /// No token may have that role or time.
-    pub fn create_token(
-        &self,
-        role: Role,
-        name: Option<Name>,
-        ttl: Duration,
-        now_ms: i64,
-    ) -> Result<(String, JoinToken), Refused> {
-        create_token(&self.authority, role, name, ttl, now_ms)
-    }
-
     /// A certificate for whoever has a token.
     ///
     /// # Errors
@@ -313,27 +299,8 @@ impl Registry {
     }
 }
 
-/// A token of an authority that may be without a coordinator at present.
-pub(crate) fn create_token(
-    authority: &Authority,
-    role: Role,
-    name: Option<Name>,
-    ttl: Duration,
-    now_ms: i64,
-) -> Result<(String, JoinToken), Refused> {
-    if role == Role::Coordinator {
-        return Err(Refused::Invalid("nobody joins as a coordinator; a role is star, operator or viewer"));
-    }
-    if ttl.as_secs() == 0 || ttl > TOKEN_VALIDITY_MAX {
-        return Err(Refused::Invalid("a join token is good for 1s to 720h"));
-    }
-    let expires_at = (now_ms / 1000).saturating_add(i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX));
-    let token = JoinToken::new(role, name, (now_ms, expires_at), authority.certificate());
-    Ok((authority.sign(&token)?, token))
-}
-
 impl Authority {
-    /// A token with which one machine joins.
+    /// A token with which one machine joins. It takes no coordinator, so it can be made beside one that runs.
     ///
     /// # Errors
     /// No token may have that role or time.
@@ -344,7 +311,17 @@ impl Authority {
         ttl: Duration,
         now_ms: i64,
     ) -> Result<(String, JoinToken), Refused> {
-        create_token(self, role, name, ttl, now_ms)
+        if role == Role::Coordinator {
+            return Err(Refused::Invalid(
+                "nobody joins as a coordinator; a role is star, operator or viewer",
+            ));
+        }
+        if ttl.as_secs() == 0 || ttl > TOKEN_VALIDITY_MAX {
+            return Err(Refused::Invalid("a join token is good for 1s to 720h"));
+        }
+        let expires_at = (now_ms / 1000).saturating_add(i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX));
+        let token = JoinToken::new(role, name, (now_ms, expires_at), self.certificate());
+        Ok((self.sign(&token)?, token))
     }
 }
 

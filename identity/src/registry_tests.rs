@@ -36,7 +36,11 @@ fn open(directory: &Path) -> Registry {
 }
 
 fn token(registry: &Registry, name: Option<&str>, now: i64) -> String {
-    registry.create_token(Role::Star, name.map(|name| name.parse().unwrap()), HOUR, now * 1000).unwrap().0
+    registry
+        .authority()
+        .create_token(Role::Star, name.map(|name| name.parse().unwrap()), HOUR, now * 1000)
+        .unwrap()
+        .0
 }
 
 #[test]
@@ -117,9 +121,9 @@ fn whoever_is_revoked_stays_out_until_a_new_token_is_made() {
 fn nobody_is_made_a_coordinator_or_let_in_for_ever() {
     let directory = tempfile::tempdir().unwrap();
     let registry = open(directory.path());
-    assert!(registry.create_token(Role::Coordinator, None, HOUR, NOW * 1000).is_err());
-    assert!(registry.create_token(Role::Star, None, Duration::ZERO, NOW * 1000).is_err());
-    assert!(registry.create_token(Role::Star, None, HOUR * 721, NOW * 1000).is_err());
+    assert!(registry.authority().create_token(Role::Coordinator, None, HOUR, NOW * 1000).is_err());
+    assert!(registry.authority().create_token(Role::Star, None, Duration::ZERO, NOW * 1000).is_err());
+    assert!(registry.authority().create_token(Role::Star, None, HOUR * 721, NOW * 1000).is_err());
     let stranger = Identity::new(Role::Viewer, "x".parse().unwrap());
     assert!(matches!(registry.revoke(&stranger, NOW * 1000), Err(Refused::Unknown(_))));
     let expired = Facts { identity: stranger, serial: "01".to_owned(), not_before: 0, not_after: NOW };

@@ -30,7 +30,7 @@ impl World {
     /// Somebody who joined at some time.
     fn join(&self, role: Role, name: &str, at: i64) -> Credentials {
         let (token, made) =
-            self.registry.create_token(role, None, HOUR, at * 1000).expect("all is well here");
+            self.registry.authority().create_token(role, None, HOUR, at * 1000).expect("all is well here");
         let key = NewKey::prepare(&self.directory.path().join(name)).expect("all is well here");
         let joining = Joining {
             token,

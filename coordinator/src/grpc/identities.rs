@@ -73,9 +73,10 @@ impl IdentityService for Faces {
         if let Some(told) = self.told(named.as_ref()).await? {
             return Ok(Response::new(told));
         }
-        let (token, made) =
-            ask(&registry, move |registry| registry.create_token(role, name, ttl, now_in_milliseconds()))
-                .await?;
+        let (token, made) = ask(&registry, move |registry| {
+            registry.authority().create_token(role, name, ttl, now_in_milliseconds())
+        })
+        .await?;
         let answer = v1::CreateTokenResponse { token, expire_time: Some(time(made.expires_at)) };
         self.tell(named, &answer).await?;
         Ok(Response::new(answer))
