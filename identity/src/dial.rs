@@ -10,12 +10,11 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{CertificateError, ClientConfig, Error};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 use tonic::transport::{self, Channel, Endpoint};
 use tower::{Service as _, ServiceExt as _};
 
+use crate::dialed::Dialed;
 use crate::tls::{self, Presented, TlsError};
 use crate::who::Name;
 
@@ -93,7 +92,7 @@ impl Dialing {
 async fn secure(
     uri: Uri,
     config: Result<Arc<ClientConfig>, Arc<TlsError>>,
-) -> Result<TokioIo<TlsStream<TcpStream>>, io::Error> {
+) -> Result<TokioIo<Dialed>, io::Error> {
     let config = config.map_err(io::Error::other)?;
     let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
     let name = ServerName::try_from(host).map_err(io::Error::other)?;
@@ -108,7 +107,7 @@ async fn secure(
         let text = format!("it took the connection and did not speak TLS for {HANDSHAKE_TIMEOUT:?}");
         Err(io::Error::new(io::ErrorKind::TimedOut, text))
     });
-    stream.map(TokioIo::new).map_err(|error| explained(&error))
+    stream.map(|stream| TokioIo::new(Dialed(stream))).map_err(|error| explained(&error))
 }
 
 /// What went wrong, in words that say what to do.

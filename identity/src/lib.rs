@@ -9,6 +9,7 @@ mod authority;
 mod clock;
 mod credentials;
 mod dial;
+mod dialed;
 mod enroll;
 mod facts;
 mod files;
