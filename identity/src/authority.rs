@@ -192,6 +192,14 @@ impl Authority {
         token.sign(&self.token_secret)
     }
 
+    /// The token of what [`JoinToken::unsigned`] gave: the same one as before, since signatures are deterministic.
+    ///
+    /// # Errors
+    /// It is nothing of the kind, or a library refuses.
+    pub fn sign_again(&self, unsigned: &str) -> Result<String, TokenError> {
+        self.sign(&JoinToken::of_unsigned(unsigned)?)
+    }
+
     /// Reads a token that this authority signed.
     ///
     /// # Errors

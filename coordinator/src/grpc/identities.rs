@@ -70,16 +70,20 @@ impl IdentityService for Faces {
             ttl(request.ttl),
         ))?;
         let registry = self.registry()?;
-        if let Some(told) = self.told(named.as_ref()).await? {
-            return Ok(Response::new(told));
+        // What is remembered is in the store and its backups, and lets nobody in: it lacks the signature, which is made again.
+        if let Some(told) = self.told::<v1::CreateTokenResponse>(named.as_ref()).await? {
+            let token = registry.authority().sign_again(&told.token);
+            let token = token.map_err(|error| identity_refused(&error.into()))?;
+            return Ok(Response::new(v1::CreateTokenResponse { token, ..told }));
         }
         let (token, made) = ask(&registry, move |registry| {
             registry.authority().create_token(role, name, ttl, now_in_milliseconds())
         })
         .await?;
-        let answer = v1::CreateTokenResponse { token, expire_time: Some(time(made.expires_at)) };
+        let answer =
+            v1::CreateTokenResponse { token: made.unsigned(), expire_time: Some(time(made.expires_at)) };
         self.tell(named, &answer).await?;
-        Ok(Response::new(answer))
+        Ok(Response::new(v1::CreateTokenResponse { token, ..answer }))
     }
 
     async fn list_identities(

@@ -61,7 +61,8 @@ struct Http {
     streams: Arc<Semaphore>,
 }
 
-/// Puts together what is served to whoever asks, who may do what this role may, and gives the task that serves it until the coordinator stops.
+/// Puts together what is served to whoever asks, who may do what this role may, and gives the task that serves it until
+/// the coordinator stops.
 pub(crate) async fn serve(
     listener: TcpListener,
     faces: Faces,

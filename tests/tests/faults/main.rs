@@ -6,6 +6,7 @@ mod disk_errors;
 mod durability;
 mod freezes;
 mod full_disk;
+mod identity_full_disk;
 mod kill_points;
 mod kills;
 mod partitions;

@@ -1,0 +1,63 @@
+//! An authority on a full disk: it lets nobody in by halves, forgets nothing, and goes on when there is room.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+use orbit_identity::{Joining, NewKey, Refused, Registry, Role, now, now_in_milliseconds};
+use orbit_tests::mount::SmallDisk;
+
+const DISK_BYTES: u64 = 256 * 1024;
+const HOUR: Duration = Duration::from_secs(60 * 60);
+/// More lines than a ledger has room for in what is left of its last block.
+const ATTEMPTS_MAX: usize = 100;
+
+fn open(place: &Path) -> Registry {
+    Registry::open(place, HOUR, now()).expect("an authority opens on a full disk too")
+}
+
+fn joining(registry: &Registry, keys: &Path, name: &str) -> Joining {
+    let made =
+        registry.authority().create_token(Role::Viewer, name.parse().ok(), HOUR, now_in_milliseconds());
+    let key = NewKey::prepare(&keys.join(name)).expect("a key is made");
+    Joining {
+        token: made.expect("a token takes no room").0,
+        request: key.request().expect("a request"),
+        name: None,
+    }
+}
+
+fn fill(path: &Path) {
+    let mut filler = std::fs::File::create(path).expect("a file is made");
+    while filler.write_all(&[1; 4096]).is_ok() {}
+}
+
+#[test]
+fn whoever_cannot_be_written_down_is_not_let_in_and_may_come_again() {
+    let directory = tempfile::tempdir().expect("a directory is made");
+    let (place, filler) = (directory.path().join("identity"), directory.path().join("identity/filler"));
+    let _disk = SmallDisk::mount(&place, DISK_BYTES);
+    let registry = open(&place);
+    fill(&filler);
+    let mut names = (0..ATTEMPTS_MAX).map(|number| format!("viewer-{number}"));
+    let (refused, problem) = names
+        .find_map(|name| {
+            let joining = joining(&registry, directory.path(), &name);
+            match registry.join(&joining, now()) {
+                Ok(_) => None,
+                Err(error @ Refused::Ledger(_)) => Some((joining, error.to_string())),
+                Err(error) => panic!("{name}: {error}"),
+            }
+        })
+        .expect("the disk is full");
+    assert!(problem.contains("ledger.jsonl") && problem.contains("room"), "{problem}");
+    let before = registry.list();
+    drop(registry);
+    let registry = open(&place);
+    assert_eq!(registry.list(), before, "a line that does not count was left");
+
+    std::fs::remove_file(&filler).expect("the filler goes");
+    registry.join(&refused, now()).expect("the token was not used up");
+    drop(registry);
+    assert_eq!(open(&place).list().len(), before.len() + 1);
+}
