@@ -1,5 +1,7 @@
 //! Collecting what nobody needs, beside those who need it again.
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
 use super::*;
 use crate::packed::{CollectOptions, CollectReport};
 
@@ -89,18 +91,25 @@ fn what_a_stage_needs_stays_whatever_is_deleted() {
     check(&store, &again);
 }
 
+const ROUNDS_MIN: u64 = 15;
+const ROUNDS_MAX: u64 = 1000;
+
 #[test]
 fn collections_beside_writers_and_readers_lose_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let store = PackedStore::open(dir.path(), config()).unwrap();
     let kept = snapshot(&store, 1, 0..40);
-    let is_done = std::sync::atomic::AtomicBool::new(false);
+    let is_done = AtomicBool::new(false);
+    let removed = AtomicU64::new(0);
     std::thread::scope(|scope| {
         let writers: Vec<_> = (0..2_u64)
             .map(|writer| {
-                let store = &store;
+                let (store, removed) = (&store, &removed);
                 scope.spawn(move || {
-                    for round in 0..15 {
+                    // At least so many rounds, and on a busy machine until something was collected beside them.
+                    let rounds = (0..ROUNDS_MAX)
+                        .take_while(|round| *round < ROUNDS_MIN || removed.load(Ordering::Relaxed) == 0);
+                    for round in rounds {
                         // Half of what the last round has stored, which is being collected meanwhile.
                         let record = snapshot(store, 100 + writer * 100 + round, round * 20..round * 20 + 40);
                         check(store, &record);
@@ -110,17 +119,17 @@ fn collections_beside_writers_and_readers_lose_nothing() {
             })
             .collect();
         let collector = scope.spawn(|| {
-            let mut removed = 0;
-            while !is_done.load(std::sync::atomic::Ordering::Relaxed) {
-                removed += collect(&store, &at_once()).chunks_removed;
+            while !is_done.load(Ordering::Relaxed) {
+                removed.fetch_add(collect(&store, &at_once()).chunks_removed, Ordering::Relaxed);
                 check(&store, &kept);
             }
-            removed
         });
-        writers.into_iter().for_each(|writer| writer.join().unwrap());
-        is_done.store(true, std::sync::atomic::Ordering::Relaxed);
-        assert!(collector.join().unwrap() > 0);
+        let ended: Vec<_> = writers.into_iter().map(|writer| writer.join()).collect();
+        is_done.store(true, Ordering::Relaxed);
+        collector.join().unwrap();
+        ended.into_iter().for_each(|writer| writer.unwrap());
     });
+    assert!(removed.into_inner() > 0, "nothing was collected beside {ROUNDS_MAX} rounds of two writers");
     check(&store, &kept);
     assert!(store.damaged().is_empty());
 }
