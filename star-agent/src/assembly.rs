@@ -48,7 +48,7 @@ pub(crate) async fn assemble(
     let roots = Arc::new(Roots::open(&options.roots)?);
     let meters = Arc::new(Meters::default());
     let star_id = || options.star_id.clone();
-    let store = open_packed(vault).await?;
+    let store = open_packed(vault, options.compression_level).await?;
     let transfers =
         TransferServer::new(star_id(), Arc::clone(&roots), keys, Arc::clone(&meters), serving.clone())
             .with_vault(Arc::clone(&store))
@@ -89,9 +89,10 @@ pub(crate) async fn assemble(
 }
 
 /// Opens the packed store where it holds up nothing else: it may have to be built again from its containers.
-async fn open_packed(vault: &Vault) -> Result<Arc<PackedStore>, StarError> {
+async fn open_packed(vault: &Vault, compression_level: i32) -> Result<Arc<PackedStore>, StarError> {
     let path = vault.packed_path();
-    let opening = tokio::task::spawn_blocking(move || PackedStore::open(&path, PackedConfig::default()));
+    let config = PackedConfig { compression_level, ..PackedConfig::default() };
+    let opening = tokio::task::spawn_blocking(move || PackedStore::open(&path, config));
     match opening.await {
         Ok(Ok(opened)) => Ok(opened),
         Ok(Err(error)) => Err(StarError::Packed { path: vault.path().to_owned(), error }),

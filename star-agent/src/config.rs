@@ -16,6 +16,7 @@ use orbit_shared::words::StarId;
 use orbit_telemetry::{LogFormat, Spans};
 
 use crate::net::{Network, Tcp};
+use crate::packed::COMPRESSION_LEVEL_DEFAULT;
 
 /// The Star of Orbit Grid: moves data between the directories of this machine and those of others.
 #[derive(Debug, Clone, Parser)]
@@ -56,6 +57,9 @@ pub struct StarFlags {
     /// How long a drain may take after SIGTERM, for example 30s or 5m
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
     pub drain_timeout: Duration,
+    /// Level of zstd for what the vault stores from now on, 1 to 19: higher is smaller and slower
+    #[arg(long, value_name = "LEVEL", default_value_t = COMPRESSION_LEVEL_DEFAULT, value_parser = clap::value_parser!(i32).range(1..=19))]
+    pub compression_level: i32,
     /// Bytes a second that the rolling check of the vault may read; 0 turns it off
     #[arg(long, value_name = "BYTES", default_value_t = SCRUB_BYTES_PER_SECOND_DEFAULT)]
     pub scrub_bytes_per_second: u64,
@@ -112,6 +116,8 @@ pub struct StarOptions {
     pub advertise: Option<String>,
     /// How long a drain may take.
     pub drain_timeout: Duration,
+    /// Level of zstd for what its vault stores, 1 to 19.
+    pub compression_level: i32,
     /// Bytes a second that the rolling check of its vault may read; 0: there is none.
     pub scrub_bytes_per_second: u64,
     /// How long what that has read is left alone.
@@ -137,6 +143,7 @@ impl StarOptions {
             labels: BTreeMap::new(),
             advertise: None,
             drain_timeout: Duration::from_secs(30),
+            compression_level: COMPRESSION_LEVEL_DEFAULT,
             scrub_bytes_per_second: SCRUB_BYTES_PER_SECOND_DEFAULT,
             scrub_interval: SCRUB_INTERVAL_DEFAULT,
             is_plaintext_allowed: false,
@@ -158,6 +165,7 @@ impl From<StarFlags> for StarOptions {
             labels: flags.label.into_iter().collect(),
             advertise: flags.advertise,
             drain_timeout: flags.drain_timeout,
+            compression_level: flags.compression_level,
             scrub_bytes_per_second: flags.scrub_bytes_per_second,
             scrub_interval: flags.scrub_interval,
             is_plaintext_allowed: flags.insecure_plaintext,
@@ -359,6 +367,7 @@ mod tests {
         let (new, flags) =
             (StarOptions::new("s".parse().unwrap(), "http://c:1", vec![], "/v".into()), options());
         assert_eq!(new.drain_timeout, flags.drain_timeout);
+        assert_eq!(new.compression_level, flags.compression_level);
         assert_eq!(new.scrub_bytes_per_second, flags.scrub_bytes_per_second);
         assert_eq!(new.scrub_interval, flags.scrub_interval);
     }

@@ -1,8 +1,8 @@
 //! The vault directory: who this Star is, that only one process is it, and what it works on.
 //!
 //! `identity` is made at the first start. `lock` is held for as long as the process lives. `assignments/` is a journal:
-//! one file for each assignment from before its work begins until all its outcomes are safe, so that a start after a
-//! kill knows where half-written files lie. `checkpoints/` says how far large files have come.
+//! one file for each assignment that writes files, from before its work begins until all its outcomes are safe, so that a
+//! start after a kill knows where half-written ones lie. `checkpoints/` says how far large files have come.
 //! `packed/` is the [packed store](crate::packed).
 
 use std::fs::{self, File, OpenOptions, TryLockError};

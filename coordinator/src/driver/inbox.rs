@@ -4,13 +4,17 @@ use orbit_shared::capability::Capability;
 use orbit_shared::session::{CoordinatorMessage, Hello};
 use orbit_shared::time::Now;
 use orbit_shared::vault_call::{VaultCall, VaultReply};
-use orbit_shared::words::{SnapshotId, StarId};
-use tokio::sync::{mpsc, oneshot, watch};
+use orbit_shared::words::{JobId, SnapshotId, StarId};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::core::limits::{INBOX_MAX, SESSION_OUTBOX_MAX};
 use crate::core::{
     Answer, CloseReason, Command, Core, Event, JobSpec, Planned, Refusal, SessionId, Violation,
 };
+
+/// How many ends of jobs are kept for those who wait for one and have not looked yet.
+const ENDS_MAX: usize = 64;
 
 /// What leaves on a session.
 #[derive(Debug)]
@@ -49,14 +53,16 @@ pub(crate) struct ReadGrant {
 pub(crate) struct Inbox {
     requests: mpsc::Sender<Request>,
     turns: watch::Receiver<u64>,
+    ends: broadcast::WeakSender<JobId>,
 }
 
 impl Inbox {
-    /// An inbox, what comes out of it, and what tells it that a turn has ended.
-    pub(super) fn new() -> (Self, mpsc::Receiver<Request>, watch::Sender<u64>) {
+    /// An inbox, what comes out of it, and what tells it that a turn has ended, and a job.
+    pub(super) fn new() -> (Self, mpsc::Receiver<Request>, watch::Sender<u64>, broadcast::Sender<JobId>) {
         let (sender, requests) = mpsc::channel(INBOX_MAX);
         let (turns, turn) = watch::channel(0);
-        (Self { requests: sender, turns: turn }, requests, turns)
+        let (ends, _) = broadcast::channel(ENDS_MAX);
+        (Self { requests: sender, turns: turn, ends: ends.downgrade() }, requests, turns, ends)
     }
 
     /// Announces a session. What is to be said on it arrives in the returned channel; when that closes, the Star was
@@ -139,11 +145,76 @@ impl Inbox {
         self.turns.clone()
     }
 
+    /// Waits for the end of a job that ends from now on. Whoever misses too many ends is told that it may have been his.
+    pub(crate) fn end_of(&self, job: JobId) -> EndOfJob {
+        EndOfJob { job, ends: self.ends.upgrade().map(|ends| ends.subscribe()) }
+    }
+
     async fn send(&self, request: Request) -> Result<(), Refusal> {
         self.requests.send(request).await.map_err(|_| stopping())
     }
 }
 
+/// The end of a job that someone waits for.
+#[derive(Debug)]
+pub(crate) struct EndOfJob {
+    job: JobId,
+    /// Nothing once the driver has stopped.
+    ends: Option<broadcast::Receiver<JobId>>,
+}
+
+impl EndOfJob {
+    /// Waits until the job has ended, durably; for ever if the driver stops before.
+    pub(crate) async fn wait(&mut self) {
+        while let Some(ends) = &mut self.ends {
+            match ends.recv().await {
+                Ok(ended) if ended == self.job => return,
+                Ok(_) => {}
+                Err(RecvError::Lagged(_)) => return,
+                Err(RecvError::Closed) => self.ends = None,
+            }
+        }
+        std::future::pending().await
+    }
+}
+
 fn stopping() -> Refusal {
     Refusal::Unavailable { problem: "the coordinator is stopping; try again in a moment".to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    fn poll(future: impl Future<Output = ()>) -> Poll<()> {
+        pin!(future).poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn the_end_of_one_job_is_told_to_who_waits_for_it() {
+        let (inbox, _requests, _turns, ends) = Inbox::new();
+        let mut end = inbox.end_of(JobId(7));
+        ends.send(JobId(6)).unwrap();
+        assert_eq!(poll(end.wait()), Poll::Pending);
+        ends.send(JobId(7)).unwrap();
+        assert_eq!(poll(end.wait()), Poll::Ready(()));
+        assert_eq!(poll(end.wait()), Poll::Pending, "once");
+    }
+
+    #[test]
+    fn who_has_missed_ends_looks_for_himself_and_nobody_waits_in_vain_for_a_driver_that_has_stopped() {
+        let (inbox, _requests, _turns, ends) = Inbox::new();
+        let mut end = inbox.end_of(JobId(7));
+        for other in 0..=ENDS_MAX as u64 {
+            ends.send(JobId(100 + other)).unwrap();
+        }
+        assert_eq!(poll(end.wait()), Poll::Ready(()));
+        drop(ends);
+        assert_eq!(poll(end.wait()), Poll::Pending, "the stream ends by the driver's turns, not by this");
+        assert_eq!(poll(inbox.end_of(JobId(7)).wait()), Poll::Pending);
+    }
 }

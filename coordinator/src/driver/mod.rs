@@ -4,6 +4,7 @@
 //! commit, and only then execute what the core wants done. While a commit runs, the next turn is gathered and stepped,
 //! so that it carries more: group commit without a timer. What is stepped but not committed is told to nobody.
 
+mod commit;
 mod inbox;
 mod told;
 
@@ -14,19 +15,18 @@ use orbit_shared::capability::{Capability, CapabilitySigner};
 use orbit_shared::session::{Assignment, CoordinatorMessage};
 use orbit_shared::words::{JobId, SnapshotId, StarId};
 use orbit_telemetry::Spans;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::core::limits::TURN_EVENTS_MAX;
-use crate::core::{
-    Action, Answer, Change, Core, CoreConfig, Effects, Event, Noted, QueueKey, Refusal, ReplyId, SessionId,
-};
+use crate::core::{Action, Answer, Core, CoreConfig, Effects, Event, QueueKey, Refusal, ReplyId, SessionId};
 use crate::meters::Meters;
 use crate::provenance_log::{ProvenanceLog, ProvenanceLogError};
 use crate::store::{Store, StoreError};
 
-pub(crate) use inbox::{Inbox, Outgoing, ReadGrant};
+use commit::{make_durable, off_thread, timed};
+pub(crate) use inbox::{EndOfJob, Inbox, Outgoing, ReadGrant};
 use inbox::{Request, View};
 use told::Told;
 
@@ -51,6 +51,7 @@ pub(crate) struct Driver {
     meters: Arc<Meters>,
     requests: mpsc::Receiver<Request>,
     turns: watch::Sender<u64>,
+    ends: broadcast::Sender<JobId>,
     outboxes: BTreeMap<SessionId, mpsc::Sender<Outgoing>>,
     answers: BTreeMap<ReplyId, oneshot::Sender<Result<Answer, Refusal>>>,
     next_reply: u64,
@@ -82,7 +83,7 @@ impl Driver {
         provenance.recover(recovered.last_event)?;
         let told = Told::new(spans, &recovered);
         let core = Core::recover(config, recovered, clock.now(), &mut effects);
-        let (inbox, requests, turns) = Inbox::new();
+        let (inbox, requests, turns, ends) = Inbox::new();
         let driver = Self {
             core,
             clock,
@@ -92,6 +93,7 @@ impl Driver {
             meters,
             requests,
             turns,
+            ends,
             outboxes: BTreeMap::new(),
             answers: BTreeMap::new(),
             next_reply: 0,
@@ -204,7 +206,10 @@ impl Driver {
             } else {
                 taken = self.step_beside(commit, views).await?;
             }
-            self.told.tell(telling);
+            for job in self.told.tell(telling) {
+                // Nobody may be waiting for it.
+                let _ = self.ends.send(job);
+            }
             let mut loads = Vec::new();
             for action in actions {
                 self.execute(action, &mut loads);
@@ -323,43 +328,6 @@ impl Driver {
     }
 }
 
-/// The log first, then the store with the number of the last event: whatever the store has committed is in the log, and
-/// what the log has beyond that never happened. Only the order of the two syncs matters, so the changes are written down
-/// while the log is written.
-async fn make_durable(
-    store: Arc<dyn Store>,
-    provenance: Arc<ProvenanceLog>,
-    changes: Vec<Change>,
-    events: Vec<Noted>,
-) -> Result<(), DriverError> {
-    if events.is_empty() {
-        return match changes.is_empty() {
-            true => Ok(()),
-            false => off_thread(move || store.commit(&changes)).await,
-        };
-    }
-    let log = provenance.clone();
-    let logging = off_thread(move || log.append(events.into_iter().map(Noted::into_event)));
-    let writing = off_thread(move || store.begin(&changes));
-    let (last_event, transaction) = tokio::try_join!(logging, writing)?;
-    off_thread(move || {
-        transaction.commit(&[Change::PutLastEvent(last_event)])?;
-        provenance.publish();
-        Ok::<_, StoreError>(())
-    })
-    .await
-}
-
-/// Measures a commit, unless there is nothing to be committed.
-async fn timed<T>(meters: Arc<Meters>, is_measured: bool, commit: impl Future<Output = T>) -> T {
-    let began = tokio::time::Instant::now();
-    let outcome = commit.await;
-    if is_measured {
-        meters.commit.observe(began.elapsed().as_secs_f64());
-    }
-    outcome
-}
-
 fn is_load(action: &Action) -> bool {
     matches!(action, Action::LoadWindow { .. })
 }
@@ -368,22 +336,5 @@ async fn wait_until(clock: Clock, deadline: Option<orbit_shared::time::Monotonic
     match deadline.and_then(|at| clock.instant(at)) {
         Some(instant) => tokio::time::sleep_until(instant).await,
         None => std::future::pending().await,
-    }
-}
-
-/// Runs something that waits for a disk where it holds up nothing else.
-async fn off_thread<T: Send + 'static, E: Send + 'static>(
-    work: impl FnOnce() -> Result<T, E> + Send + 'static,
-) -> Result<T, DriverError>
-where
-    DriverError: From<E>,
-{
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => Ok(result?),
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            // The runtime is shutting down; nobody is left to be told anything.
-            Err(_) => std::future::pending().await,
-        },
     }
 }

@@ -119,8 +119,8 @@ impl Told {
         }
     }
 
-    /// The changes are durable.
-    pub(super) fn tell(&self, telling: Telling) {
+    /// The changes are durable. Gives the jobs that have ended by them.
+    pub(super) fn tell(&self, telling: Telling) -> impl Iterator<Item = JobId> + use<> {
         let Telling { begun, ended, bulletins, spans } = telling;
         begun.iter().for_each(log_begin);
         // Before that of their job: whoever has the job's span has been sent all that is within it.
@@ -132,6 +132,7 @@ impl Told {
             }
         }
         bulletins.iter().for_each(log_bulletin);
+        ended.into_iter().map(|record| record.id)
     }
 
     /// An assignment is given out.

@@ -12,7 +12,7 @@ use super::once::{name, once};
 use super::penalties::count;
 use super::reader::Watched;
 use super::status::{Lost, refused};
-use super::watch::{Round, Watch, watch};
+use super::watch::{Pace, Round, Watch, watch};
 use super::{Faces, convert, page};
 use crate::core::{Command, Violation};
 
@@ -135,7 +135,7 @@ impl BulletinService for Faces {
             async move { faces.inbox.view(move |core, _| place.look(core.board(), filter)).await? }
         };
         let place = Place::start(request.after_id);
-        Ok(Response::new(watch(self, (WATCH_PACE, None), request.after_id, place, look)))
+        Ok(Response::new(watch(self, Pace::at_most_every(WATCH_PACE), request.after_id, place, look)))
     }
 
     async fn acknowledge_bulletins(

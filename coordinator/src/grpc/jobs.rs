@@ -14,12 +14,12 @@ use super::fields::{all, each};
 use super::once::{check_id, name, once};
 use super::reader::Watched;
 use super::status::{refused, store_failed};
-use super::watch::{Round, Watch, watch};
+use super::watch::{Pace, Round, Watch, watch};
 use super::{Faces, convert, job_spec, page, plans};
 use crate::core::{Answer, Command, JobSpec, Refusal};
 use crate::store::StoredItem;
 
-/// The pace of a watch over one job.
+/// The pace of a watch over one job, but for its end, which is told at once.
 const WATCH_PACE: Duration = Duration::from_millis(200);
 /// A watch looks again after this time although nothing happened, since rates fall with time alone.
 const WATCH_REFRESH: Duration = Duration::from_secs(2);
@@ -163,7 +163,8 @@ impl JobService for Faces {
             let round = if is_end { Round::End(items) } else { Round::Continue(items) };
             Ok((round, Some(job)))
         };
-        Ok(Response::new(watch(self, (WATCH_PACE, Some(WATCH_REFRESH)), 0, None, look)))
+        let pace = Pace { least: WATCH_PACE, refresh: Some(WATCH_REFRESH), until_end_of: Some(id) };
+        Ok(Response::new(watch(self, pace, 0, None, look)))
     }
 
     async fn pause_job(

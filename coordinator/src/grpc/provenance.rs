@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status};
 use super::fields::all;
 use super::reader::Watched;
 use super::status::{Lost, internal, refused};
-use super::watch::{Round, Watch, watch};
+use super::watch::{Pace, Round, Watch, watch};
 use super::{Faces, convert, page};
 use crate::core::{Refusal, Violation};
 use crate::provenance_log::EventPage;
@@ -140,7 +140,7 @@ impl ProvenanceService for Faces {
             }
         };
         let place = Place { after: start, sent: start };
-        Ok(Response::new(watch(self, (WATCH_PACE, None), start, place, look)))
+        Ok(Response::new(watch(self, Pace::at_most_every(WATCH_PACE), start, place, look)))
     }
 }
 

@@ -15,7 +15,7 @@ use super::fields::all;
 use super::once::{name, once};
 use super::reader::Watched;
 use super::status::refused;
-use super::watch::{Round, Watch, watch};
+use super::watch::{Pace, Round, Watch, watch};
 use super::{Faces, convert, page};
 use crate::core::{Command, Refusal, RequestName, Violation};
 
@@ -119,7 +119,7 @@ impl StarService for Faces {
             }
             Ok((Round::Continue(changed), last))
         };
-        Ok(Response::new(watch(self, (WATCH_PACE, None), 0, BTreeMap::new(), look)))
+        Ok(Response::new(watch(self, Pace::at_most_every(WATCH_PACE), 0, BTreeMap::new(), look)))
     }
 
     async fn schedule_star(

@@ -8,12 +8,14 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
+use orbit_shared::words::JobId;
 use tokio_stream::Stream;
 use tonic::Status;
 
 use super::Faces;
 use super::reader::{Watched, reader};
 use super::status::stopping;
+use crate::driver::EndOfJob;
 
 /// A server stream.
 pub(super) type Watch<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -28,16 +30,27 @@ pub(super) enum Round<T> {
     End(Vec<T>),
 }
 
-/// Looks, sends, waits for a change and at least `pace`, and looks again, with a state that is handed from round to
-/// round. With `refresh` it looks again after that time even if no turn has ended. The reader has everything up to
-/// `position`.
-pub(super) fn watch<T, S, F, Fut>(
-    faces: &Faces,
-    (pace, refresh): (Duration, Option<Duration>),
-    position: u64,
-    state: S,
-    look: F,
-) -> Watch<T>
+/// When a watch looks again.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    /// Not before this time has passed, and then once a turn has ended,
+    pub(super) least: Duration,
+    /// or at the latest after this time more although no turn has ended,
+    pub(super) refresh: Option<Duration>,
+    /// but at once when this job ends.
+    pub(super) until_end_of: Option<JobId>,
+}
+
+impl Pace {
+    /// Whenever something has changed, but not sooner than this.
+    pub(super) const fn at_most_every(least: Duration) -> Self {
+        Self { least, refresh: None, until_end_of: None }
+    }
+}
+
+/// Looks, sends, waits as long as `pace` says, and looks again, with a state that is handed from round to round. The
+/// reader has everything up to `position`.
+pub(super) fn watch<T, S, F, Fut>(faces: &Faces, pace: Pace, position: u64, state: S, look: F) -> Watch<T>
 where
     T: Watched,
     S: Send + 'static,
@@ -50,6 +63,7 @@ where
         let stop = faces.stop.clone();
         let rounds = async {
             let mut turns = faces.inbox.turns();
+            let mut end = pace.until_end_of.map(|job| faces.inbox.end_of(job));
             let mut state = state;
             loop {
                 turns.mark_unchanged();
@@ -74,14 +88,20 @@ where
                 if is_more {
                     continue;
                 }
-                tokio::select! {
-                    () = feeder.gone() => return,
-                    () = tokio::time::sleep(pace) => {}
-                }
-                tokio::select! {
-                    () = feeder.gone() => return,
-                    changed = turns.changed() => if changed.is_err() { return },
-                    () = wait(refresh) => {}
+                let due = async {
+                    tokio::time::sleep(pace.least).await;
+                    tokio::select! {
+                        changed = turns.changed() => changed.is_ok(),
+                        () = wait(pace.refresh) => true,
+                    }
+                };
+                let goes_on = tokio::select! {
+                    () = feeder.gone() => false,
+                    () = ended(end.as_mut()) => true,
+                    is_running = due => is_running,
+                };
+                if !goes_on {
+                    return;
                 }
             }
         };
@@ -91,6 +111,13 @@ where
         }
     });
     Box::pin(reader)
+}
+
+async fn ended(end: Option<&mut EndOfJob>) {
+    match end {
+        Some(end) => end.wait().await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn wait(time: Option<Duration>) {

@@ -4,6 +4,7 @@
 //! them; with it every changed bit is noticed, and no damaged frame reaches the decoder.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 
 use super::format::CHUNK_BYTES_MAX;
 
@@ -35,30 +36,66 @@ impl<'a> Stored<'a> {
         Self { bytes: Cow::Borrowed(bytes), raw_length }
     }
 
-    /// Compressed at this level of zstd if a sample promises that it pays and it does.
-    pub fn compressed(bytes: &'a [u8], compressor: &mut zstd::bulk::Compressor<'_>) -> Self {
-        let raw = Self::raw(bytes);
-        if bytes.len() < WORTHWHILE_BYTES_MIN || looks_random(bytes) {
-            return raw;
-        }
-        let pays = |part: &[u8], compressor: &mut zstd::bulk::Compressor<'_>| {
-            let compressed = compressor.compress(part).ok()?;
-            (compressed.len() + CHECK_BYTES + part.len() / SAVING_PARTS < part.len()).then_some(compressed)
-        };
-        // A large chunk whose beginning does not shrink is left alone.
-        if bytes.len() > 2 * TRIAL_BYTES && pays(&bytes[..TRIAL_BYTES], compressor).is_none() {
-            return raw;
-        }
-        let Some(mut stored) = pays(bytes, compressor) else { return raw };
-        let check = crc32fast::hash(&stored);
-        stored.extend_from_slice(&check.to_le_bytes());
-        Self { bytes: Cow::Owned(stored), raw_length: raw.raw_length }
-    }
-
     /// How many bytes of the file it takes.
     pub fn length(&self) -> u64 {
         self.bytes.len() as u64
     }
+}
+
+/// Decides how chunks are stored, one after the other, in memory that it keeps.
+pub struct Encoder {
+    compressor: zstd::bulk::Compressor<'static>,
+    room: Vec<u8>,
+}
+
+impl std::fmt::Debug for Encoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Encoder").finish_non_exhaustive()
+    }
+}
+
+impl Encoder {
+    /// An encoder at this level of zstd.
+    ///
+    /// # Errors
+    ///
+    /// There is no such level, or no memory.
+    pub fn new(level: i32) -> std::io::Result<Self> {
+        Ok(Self { compressor: zstd::bulk::Compressor::new(level)?, room: Vec::new() })
+    }
+
+    /// The bytes of a chunk, compressed if a sample promises that it pays and it does.
+    pub fn encode<'a>(&'a mut self, bytes: &'a [u8]) -> Stored<'a> {
+        let raw = Stored::raw(bytes);
+        if bytes.len() < WORTHWHILE_BYTES_MIN || looks_random(bytes) {
+            return raw;
+        }
+        // A large chunk whose beginning does not shrink is left alone.
+        if bytes.len() > 2 * TRIAL_BYTES && !self.shrinks(&bytes[..TRIAL_BYTES]) {
+            return raw;
+        }
+        if !self.shrinks(bytes) {
+            return raw;
+        }
+        let check = crc32fast::hash(&self.room);
+        self.room.extend_from_slice(&check.to_le_bytes());
+        Stored { bytes: Cow::Borrowed(&self.room), raw_length: raw.raw_length }
+    }
+
+    /// Compresses a part, and says whether that saves enough.
+    fn shrinks(&mut self, part: &[u8]) -> bool {
+        self.room.clear();
+        self.room.reserve(zstd::zstd_safe::compress_bound(part.len()) + CHECK_BYTES);
+        match self.compressor.compress_to_buffer(part, &mut self.room) {
+            Ok(length) => length + CHECK_BYTES + part.len() / SAVING_PARTS < part.len(),
+            Err(_) => false,
+        }
+    }
+}
+
+thread_local! {
+    /// A decoder is dear to make, and belongs to one thread at a time.
+    static DECODER: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
 }
 
 /// The raw bytes of a compressed chunk, if it is whole and has exactly this many. Never takes memory for more.
@@ -67,7 +104,12 @@ pub fn decompress(stored: &[u8], raw_length: u32) -> Option<Vec<u8>> {
     if raw_length > CHUNK_BYTES_MAX || crc32fast::hash(frame).to_le_bytes() != *check {
         return None;
     }
-    let raw = zstd::bulk::decompress(frame, raw_length as usize).ok()?;
+    let raw = DECODER.with_borrow_mut(|kept| {
+        if kept.is_none() {
+            *kept = zstd::bulk::Decompressor::new().ok();
+        }
+        kept.as_mut()?.decompress(frame, raw_length as usize).ok()
+    })?;
     (raw.len() == raw_length as usize).then_some(raw)
 }
 
@@ -106,8 +148,8 @@ mod tests {
     #[test]
     fn what_shrinks_is_compressed_and_comes_back() {
         let text = b"the quick brown fox jumps over the lazy dog; ".repeat(5000);
-        let mut compressor = zstd::bulk::Compressor::new(3).unwrap();
-        let stored = Stored::compressed(&text, &mut compressor);
+        let mut encoder = Encoder::new(3).unwrap();
+        let stored = encoder.encode(&text);
         assert!(stored.length() < text.len() as u64 / 10);
         assert_eq!(decompress(&stored.bytes, stored.raw_length).unwrap(), text);
         assert_eq!(decompress(&stored.bytes, stored.raw_length - 1), None);
@@ -123,11 +165,11 @@ mod tests {
 
     #[test]
     fn what_does_not_shrink_stays_as_it_is() {
-        let mut compressor = zstd::bulk::Compressor::new(3).unwrap();
+        let mut encoder = Encoder::new(3).unwrap();
         for length in [0, 1, 63, 600, 5000, 300_000] {
             let bytes = noise(length);
-            let stored = Stored::compressed(&bytes, &mut compressor);
-            assert!(matches!(stored.bytes, Cow::Borrowed(_)), "{length}");
+            let stored = encoder.encode(&bytes);
+            assert_eq!(stored.bytes, bytes, "{length}");
             assert_eq!(stored.raw_length as usize, length);
         }
         assert!(looks_random(&noise(4096)) && !looks_random(&b"some text, ".repeat(100)));

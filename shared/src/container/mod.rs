@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub use self::codec::{Stored, decompress};
+pub use self::codec::{Encoder, Stored, decompress};
 pub use self::format::{
     CHUNK_BYTES_MAX, CONTAINER_ENTRY_COUNT_MAX, CONTAINER_HEADER_BYTES, CONTAINER_MAGIC, CONTAINER_VERSION,
 };

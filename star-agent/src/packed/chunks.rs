@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::sync::atomic::Ordering;
 
 use orbit_shared::chunk_hash::ChunkHash;
-use orbit_shared::container::{ContainerError, Stored};
+use orbit_shared::container::{ContainerError, Encoder, Stored};
 
 use super::PackedStore;
 use super::error::{PackedError, Result};
@@ -16,8 +16,8 @@ use super::universe::Location;
 const MOVES_MAX: usize = 4;
 
 thread_local! {
-    /// A compressor is worth keeping, and belongs to one thread at a time. With its level.
-    static COMPRESSOR: RefCell<Option<(i32, zstd::bulk::Compressor<'static>)>> = const { RefCell::new(None) };
+    /// An encoder is worth keeping, and belongs to one thread at a time. With its level.
+    static ENCODER: RefCell<Option<(i32, Encoder)>> = const { RefCell::new(None) };
 }
 
 const CONTAINER_GONE: &str = "its container is gone";
@@ -92,12 +92,31 @@ impl PackedStore {
         bytes: &[u8],
         is_forced: bool,
     ) -> Result<bool> {
-        let stored = self.compress(bytes)?;
+        let level = self.config.compression_level;
+        ENCODER.with_borrow_mut(|kept| {
+            let (_, encoder) = match kept {
+                Some(same) if same.0 == level => same,
+                _ => {
+                    let encoder = Encoder::new(level).map_err(PackedError::io(&self.dir, "compress for"))?;
+                    kept.insert((level, encoder))
+                }
+            };
+            self.append_stored(stage, hash, &encoder.encode(bytes), is_forced)
+        })
+    }
+
+    fn append_stored(
+        &self,
+        stage: Option<StageId>,
+        hash: ChunkHash,
+        stored: &Stored<'_>,
+        is_forced: bool,
+    ) -> Result<bool> {
         let mut appender = self.containers.lock_appender();
         if !is_forced && let Recall::At(_) = self.memory().recall(&hash) {
             return Ok(false);
         }
-        let appended = self.containers.append(&mut appender, hash, &stored);
+        let appended = self.containers.append(&mut appender, hash, stored);
         if appender.has_lost() {
             // The container that was full could not be sealed.
             let lost = appender.give_up();
@@ -117,18 +136,6 @@ impl PackedStore {
         drop(memory);
         self.is_empty.store(false, Ordering::Relaxed);
         Ok(true)
-    }
-
-    fn compress<'a>(&self, bytes: &'a [u8]) -> Result<Stored<'a>> {
-        let level = self.config.compression_level;
-        COMPRESSOR.with_borrow_mut(|kept| {
-            if kept.as_ref().is_none_or(|(other, _)| *other != level) {
-                let compressor = zstd::bulk::Compressor::new(level);
-                *kept = Some((level, compressor.map_err(PackedError::io(&self.dir, "compress for"))?));
-            }
-            let compressor = kept.as_mut().map(|(_, compressor)| compressor);
-            Ok(compressor.map_or(Stored::raw(bytes), |compressor| Stored::compressed(bytes, compressor)))
-        })
     }
 
     /// Where a chunk lies.

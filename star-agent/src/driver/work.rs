@@ -1,0 +1,112 @@
+//! The work on one assignment: it is written to the vault's journal where a start after a kill must clean up after it, executed,
+//! and forgotten once all its outcomes are safe or it is withdrawn.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use orbit_shared::session::{Assignment, ItemOutcome};
+use orbit_shared::words::{AssignmentId, Layout};
+use orbit_telemetry::{Kind, Spans};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::OUTCOMES_READY_MAX;
+use crate::core::Event;
+use crate::plane::DataPlane;
+use crate::vault::Vault;
+
+/// One assignment's work, from its record in the journal until that is taken out again.
+pub(super) struct Work {
+    pub(super) plane: Arc<dyn DataPlane>,
+    pub(super) vault: Arc<Vault>,
+    pub(super) inbox: mpsc::Sender<Event>,
+    pub(super) progress: Arc<AtomicU64>,
+    pub(super) cancel: CancellationToken,
+    pub(super) safe: CancellationToken,
+    pub(super) is_over: Arc<AtomicBool>,
+    pub(super) spans: Spans,
+}
+
+impl Work {
+    pub(super) async fn run(self, assignment: Assignment) {
+        let id = assignment.id;
+        // An assignment that was withdrawn must not wait for its turn, and one that cannot be journalled is not begun:
+        // its items fail when its work ends without an outcome.
+        if self.record(&assignment).await && !self.cancel.is_cancelled() {
+            self.execute(assignment.clone()).await;
+        }
+        // Nobody is left to tell when the inbox is gone.
+        let _ = self.inbox.send(Event::WorkEnded { assignment: id }).await;
+        // It may be withdrawn after its work has ended as well, when the coordinator never got to hear of that.
+        tokio::select! {
+            () = self.safe.cancelled() => {}
+            () = self.cancel.cancelled() => {}
+        }
+        let (plane, vault, is_withdrawn) = (self.plane, self.vault, self.cancel.is_cancelled());
+        let is_over = self.is_over.load(Ordering::Acquire);
+        let ending = tokio::task::spawn_blocking(move || {
+            if is_withdrawn {
+                plane.clean_temporaries(&assignment);
+            }
+            if is_over {
+                plane.end_job(assignment.job);
+            }
+            forget(&vault, id);
+        });
+        if ending.await.is_err() {
+            warn!(assignment = id.0, "cleaning up after an assignment panicked; the next start does it");
+        }
+    }
+
+    /// Whether the work may begin. Into a vault nothing is written that a start would have to look for.
+    async fn record(&self, assignment: &Assignment) -> bool {
+        if assignment.layout == Layout::Packed {
+            return true;
+        }
+        let (id, vault, assignment) = (assignment.id, Arc::clone(&self.vault), assignment.clone());
+        match tokio::task::spawn_blocking(move || vault.record(&assignment)).await {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) => {
+                warn!(assignment = id.0, %error, "an assignment cannot be written to the vault's journal: is its disk full?");
+                false
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Executes in a task of its own, so that a panic in it ends this assignment and nothing else.
+    async fn execute(&self, mut assignment: Assignment) {
+        let (id, job) = (assignment.id, assignment.job.0);
+        let mut span = self.spans.begin("work", Kind::Internal, assignment.trace);
+        span.note("orbit.job", assignment.job.0);
+        span.note("orbit.assignment", id.0);
+        span.note("orbit.source", assignment.source_star.as_str());
+        span.note("orbit.items", assignment.items.len() as u64);
+        // The pulls of this work are part of it.
+        assignment.trace = span.context();
+        let (sender, outcomes) = mpsc::channel(OUTCOMES_READY_MAX);
+        let executing =
+            self.plane.execute(assignment, sender, Arc::clone(&self.progress), self.cancel.clone());
+        let task = tokio::spawn(executing);
+        self.pass_on(id, outcomes).await;
+        span.note("orbit.bytes", self.progress.load(Ordering::Relaxed));
+        if task.await.is_err() {
+            span.fail("the work panicked");
+            warn!(assignment = id.0, job, "the work on an assignment panicked; its items are tried again");
+        }
+    }
+
+    async fn pass_on(&self, assignment: AssignmentId, mut outcomes: mpsc::Receiver<Vec<ItemOutcome>>) {
+        while let Some(outcomes) = outcomes.recv().await {
+            // When the Star leaves, outcomes have nowhere to go; they are drained so that the work can end.
+            let _ = self.inbox.send(Event::OutcomesProduced { assignment, outcomes }).await;
+        }
+    }
+}
+
+fn forget(vault: &Vault, id: AssignmentId) {
+    if let Err(error) = vault.forget(id) {
+        warn!(assignment = id.0, %error, "an assignment stays in the vault's journal; the next start removes it");
+    }
+}
