@@ -31,6 +31,8 @@ const CHUNKS_PER_COMMIT: u64 = 100_000;
 const HASHES_PER_QUESTION: u64 = 1024;
 /// Chunks for look-ups are as small as this, since only their rows matter.
 const TINY_BYTES: usize = 16;
+/// Chunks of one container of tiny ones: as many as are in one of 4 GiB with chunks of 64 KiB.
+const TINY_PER_CONTAINER: u64 = 64 * 1024;
 /// Chunks that a writer stores are numbered from here on, apart from those of the vault.
 const WRITER_FIRST: u64 = 1 << 40;
 
@@ -77,6 +79,16 @@ impl Arguments {
             What::Garbage => 1_000_000,
         })
     }
+
+    fn config(&self) -> PackedConfig {
+        let config = PackedConfig::default();
+        match self.what {
+            What::Lookups => {
+                PackedConfig { container_bytes_max: TINY_PER_CONTAINER * TINY_BYTES as u64, ..config }
+            }
+            What::Garbage => config,
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -111,7 +123,7 @@ fn fill_and_measure(arguments: &Arguments) -> Result<(), Problem> {
         None => tempfile::tempdir()?,
     };
     let start = now();
-    let store = PackedStore::open(directory.path(), PackedConfig::default())?;
+    let store = PackedStore::open(directory.path(), arguments.config())?;
     match arguments.what {
         What::Lookups => fill_tiny(&store, arguments.chunks())?,
         What::Garbage => fill_files(&store, arguments)?,
@@ -128,7 +140,7 @@ fn fill_and_measure(arguments: &Arguments) -> Result<(), Problem> {
 
 fn measure(arguments: &Arguments, path: &Path) -> Result<(), Problem> {
     let start = now();
-    let store = PackedStore::open(path, PackedConfig::default())?;
+    let store = PackedStore::open(path, arguments.config())?;
     let memory = memory("VmRSS")?;
     say(&format!("opened in {:.2} s, {} MiB resident", start.elapsed().as_secs_f64(), memory >> 20));
     match arguments.what {

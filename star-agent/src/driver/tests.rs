@@ -9,7 +9,7 @@ use orbit_proto::v1::{ConnectRequest, ConnectResponse};
 use orbit_shared::comparison::Unchanged;
 use orbit_shared::health_monitor::HealthConfig;
 use orbit_shared::lifecycle::LifecycleState;
-use orbit_shared::session::{CoordinatorMessage, ItemResult, ScanBatch, StarMessage};
+use orbit_shared::session::{CoordinatorMessage, ItemOutcome, ItemResult, ScanBatch, StarMessage};
 use orbit_shared::vault_call::{VaultCall, VaultFailure, VaultProblem, VaultReply};
 use orbit_shared::words::SnapshotId;
 use orbit_shared::words::{Epoch, JobId};

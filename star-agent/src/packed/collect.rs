@@ -158,13 +158,14 @@ impl PackedStore {
         is_cancelled: &dyn Fn() -> bool,
     ) -> Result<CollectReport> {
         self.check_trees(is_cancelled)?;
+        let containers = self.containers.lengths();
         self.make_durable()?;
         self.flush()?;
         let now = self.now_seconds();
         let window = if options.ignore_undo_window { 0 } else { self.config.undo_window.as_secs() };
         // On a disk that is filling up, collecting is what writers wait for.
         let is_urgent = options.free_bytes_min.is_some();
-        let mut survey = self.survey(now, window, options.plan_only, progress, is_cancelled)?;
+        let mut survey = self.survey(containers, now, window, options.plan_only, progress, is_cancelled)?;
         self.pass_window("surveyed");
         let forced = self.forced_before(&survey, options);
         if let Some(before) = forced {

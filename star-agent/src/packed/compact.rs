@@ -93,15 +93,11 @@ impl PackedStore {
         let active = self.containers.active();
         let mut found = Vec::new();
         for (number, known) in self.containers.snapshot() {
-            // Everything is live in one that the survey has not seen, and in one that others write to.
-            let live = match usage.get(&number) {
-                Some(usage) => usage.live,
-                None if known.is_sealed => 0,
-                None => continue,
-            };
+            // One that was begun since has no garbage yet.
+            let Some(usage) = usage.get(&number) else { continue };
             let Ok(metadata) = std::fs::metadata(self.containers.path(&known.id)) else { continue };
-            let file_bytes = metadata.len();
-            let garbage = file_bytes.saturating_sub(live + FRAME_BYTES + ENTRY_BYTES);
+            let (file_bytes, live) = (metadata.len(), usage.live);
+            let garbage = usage.file_bytes.saturating_sub(live + FRAME_BYTES + ENTRY_BYTES);
             let is_worth_it =
                 garbage * 100 >= file_bytes * u64::from(options.garbage_percent_min) && garbage > 0;
             if !is_worth_it && !known.is_damaged {

@@ -270,6 +270,13 @@ impl Containers {
         Some(appender.give_up())
     }
 
+    /// Lengths of all files that can be looked at.
+    pub(super) fn lengths(&self) -> BTreeMap<u32, u64> {
+        let all = self.snapshot().into_iter();
+        all.filter_map(|(number, known)| Some((number, fs::metadata(self.path(&known.id)).ok()?.len())))
+            .collect()
+    }
+
     pub(super) fn path(&self, id: &str) -> PathBuf {
         self.dir.join(format!("{id}{SUFFIX}"))
     }

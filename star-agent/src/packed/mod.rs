@@ -69,8 +69,8 @@ const SNAPSHOTS: &str = "snapshots";
 const DELETED: &str = "deleted";
 const RESERVE: &str = "reserve";
 
-/// Level of zstd when none is given: of content that shrinks at all, level 3 makes some hundredths less and takes twice the time
-/// for small files.
+/// Level of zstd when none is given: of content that shrinks at all, level 3 makes some hundredths less and takes twice
+/// the time for small files.
 pub const COMPRESSION_LEVEL_DEFAULT: i32 = 1;
 
 /// How a packed store behaves.

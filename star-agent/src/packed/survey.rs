@@ -14,6 +14,8 @@ const HOUR_SECONDS: u64 = 3600;
 /// What lies in one container.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Usage {
+    /// Length of its file before anything was looked at: what came later is no garbage although no row was seen.
+    pub(super) file_bytes: u64,
     /// Bytes of chunks that stay.
     pub(super) live: u64,
     /// Bytes of chunks that may go.
@@ -29,9 +31,11 @@ pub(super) struct Survey {
 }
 
 impl PackedStore {
-    /// Looks at all rows, and marks those that nobody holds and that were never held.
+    /// Looks at all rows, and marks those that nobody holds and that were never held. All that `containers` have is in the
+    /// universe.
     pub(super) fn survey(
         &self,
+        containers: BTreeMap<u32, u64>,
         now: u64,
         window: u64,
         plan_only: bool,
@@ -40,6 +44,8 @@ impl PackedStore {
     ) -> Result<Survey> {
         let total = self.universe.chunk_count()?;
         let (mut survey, mut after, mut done) = (Survey::default(), None, 0);
+        let sized = |(number, file_bytes)| (number, Usage { file_bytes, ..Usage::default() });
+        survey.usage.extend(containers.into_iter().map(sized));
         loop {
             if is_cancelled() {
                 return Err(PackedError::Cancelled);

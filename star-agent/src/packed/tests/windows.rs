@@ -40,6 +40,18 @@ impl Windows {
         *self.mistake.lock().unwrap_or_else(PoisonError::into_inner) == Some(mistake)
     }
 
+    /// Does something once, when a collection comes to this window.
+    pub(in crate::packed) fn at(&self, wanted: &'static str, act: impl FnOnce() + Send + 'static) {
+        let mut act = Some(act);
+        self.set(Some(Box::new(move |name| {
+            if name == wanted
+                && let Some(act) = act.take()
+            {
+                act();
+            }
+        })));
+    }
+
     fn set(&self, hook: Option<Hook>) {
         *self.hook.lock().unwrap_or_else(PoisonError::into_inner) = hook;
     }
