@@ -23,8 +23,8 @@ use orbit_shared::time::WallTime;
 /// Entries that go into the universe in one transaction when it is built.
 const INDEXED_PER_TRANSACTION: usize = 256 * 1024;
 const ROWS_PER_READ: usize = 4096;
-/// Memory for pages of the largest universe.
-const UNIVERSE_CACHE_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// Bytes of pages of the largest universe that are kept; each takes a quarter more of the allocator's memory.
+const UNIVERSE_CACHE_BYTES_MAX: usize = 384 * 1024 * 1024;
 
 /// What opening a store found and did.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -184,9 +184,9 @@ fn open_universe(
     let path = dir.join(UNIVERSE);
     let is_missing = !path.exists() && !containers.snapshot().is_empty();
     let attempt = |opened: &mut Opened| {
-        // A large one is given more, up to about 60 bytes for each chunk.
-        let third = fs::metadata(&path).map_or(0, |metadata| metadata.len() / 3);
-        let cache_bytes = usize::try_from(third).unwrap_or(0).min(UNIVERSE_CACHE_BYTES_MAX);
+        // A large one is given more, up to about 50 bytes for each chunk.
+        let quarter = fs::metadata(&path).map_or(0, |metadata| metadata.len() / 4);
+        let cache_bytes = usize::try_from(quarter).unwrap_or(0).min(UNIVERSE_CACHE_BYTES_MAX);
         let universe = Universe::open(&path, cache_bytes.max(config.universe_cache_bytes))?;
         index_containers(&universe, containers, opened)?;
         // Read now, so that damage is found while the universe can be built again without anyone noticing.
