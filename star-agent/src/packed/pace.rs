@@ -37,12 +37,13 @@ impl Pace {
     }
 }
 
-/// How much longer than it works background work rests while others are at work.
+/// Of so many parts of the time background work takes one while others are at work: with two processors they keep more
+/// than four fifths of their rate.
 const REST_PARTS: u32 = 3;
 /// No rest is longer, so that the work ends some day.
 const REST_MAX: Duration = Duration::from_secs(2);
 
-/// Lets those who read and write go first: background work that sees others at work rests for longer than it works.
+/// Lets those who read and write go first: background work that sees others at work rests twice as long as it has worked.
 #[derive(Debug)]
 pub(super) struct Courtesy<'a> {
     /// Counts what others do.
