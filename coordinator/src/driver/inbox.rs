@@ -174,7 +174,7 @@ impl EndOfJob {
                 Err(RecvError::Closed) => self.ends = None,
             }
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
