@@ -29,6 +29,8 @@ use commit::{make_durable, off_thread, timed};
 pub(crate) use inbox::{EndOfJob, Inbox, Outgoing, ReadGrant};
 use inbox::{Request, View};
 use told::Told;
+#[cfg(test)]
+pub(crate) use told::tests::record as test_job;
 
 /// Why the driver had to stop. Nothing was told to anybody that is not durable.
 #[derive(Debug, thiserror::Error)]

@@ -254,7 +254,7 @@ fn system_time(time: WallTime) -> SystemTime {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use orbit_shared::penalization::PenaltyConfig;
     use orbit_shared::prioritizer::PrioritizerKind;
     use orbit_shared::words::Layout;
@@ -262,7 +262,7 @@ mod tests {
     use super::*;
     use crate::core::{JobEnd, JobSpec, Location, ScanRecord, Tally};
 
-    fn record(id: u64, end: Option<JobState>) -> JobRecord {
+    pub(crate) fn record(id: u64, end: Option<JobState>) -> JobRecord {
         let place = Location { star_id: StarId::new("star-1").unwrap(), path: b"/d".to_vec() };
         let spec = JobSpec {
             source: place.clone(),

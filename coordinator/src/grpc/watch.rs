@@ -126,3 +126,58 @@ async fn wait(time: Option<Duration>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use orbit_proto::v1;
+    use orbit_proto::v1::job_service_server::JobService as _;
+    use orbit_shared::capability::CapabilitySigner;
+    use orbit_telemetry::Spans;
+    use tokio::time::Instant;
+    use tokio_stream::StreamExt as _;
+    use tokio_util::sync::CancellationToken;
+    use tonic::Request;
+
+    use super::*;
+    use crate::core::{Change, CoreConfig};
+    use crate::driver::{Driver, test_job};
+    use crate::meters::Meters;
+    use crate::provenance_log::ProvenanceLog;
+    use crate::store::{EmbeddedStore, Store as _};
+
+    /// The clock stands still but for timers that are waited for, so this says whether one was.
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_a_job_is_told_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(EmbeddedStore::open(&dir.path().join("store")).unwrap());
+        store.commit(&[Change::PutJob(Box::new(test_job(7, None)))]).unwrap();
+        let provenance = Arc::new(ProvenanceLog::open(&dir.path().join("events")).unwrap());
+        let (meters, stop) = (Arc::new(Meters::new()), CancellationToken::new());
+        let (driver, inbox) = Driver::recover(
+            CoreConfig::default(),
+            store.clone(),
+            provenance.clone(),
+            CapabilitySigner::generate().unwrap(),
+            meters.clone(),
+            Spans::default(),
+        )
+        .unwrap();
+        let backups = dir.path().into();
+        let faces = Faces { inbox, store, provenance, backups, meters, identities: None, stop: stop.clone() };
+        let driver = tokio::spawn(driver.run(stop.clone()));
+
+        let watched = faces.watch_job(Request::new(v1::WatchJobRequest { job_id: 7 })).await;
+        let mut states = watched.unwrap().into_inner().map(|message| message.unwrap().job.unwrap().state());
+        assert_eq!(states.next().await, Some(v1::JobState::Scanning));
+        let began = Instant::now();
+        let cancel = v1::CancelJobRequest { job_id: 7, ..Default::default() };
+        faces.cancel_job(Request::new(cancel)).await.unwrap();
+        assert_eq!(states.next().await, Some(v1::JobState::Cancelled));
+        assert_eq!(began.elapsed(), Duration::ZERO, "a timer was waited for");
+        assert_eq!(states.next().await, None);
+        stop.cancel();
+        driver.await.unwrap().unwrap();
+    }
+}

@@ -111,7 +111,8 @@ fn collections_beside_writers_and_readers_lose_nothing() {
                         .take_while(|round| *round < ROUNDS_MIN || removed.load(Ordering::Relaxed) == 0);
                     for round in rounds {
                         // Half of what the last round has stored, which is being collected meanwhile.
-                        let record = snapshot(store, 100 + writer * 100 + round, round * 20..round * 20 + 40);
+                        let job = 100 + writer * ROUNDS_MAX + round;
+                        let record = snapshot(store, job, round * 20..round * 20 + 40);
                         check(store, &record);
                         store.delete_snapshot(&record.id).unwrap();
                     }
