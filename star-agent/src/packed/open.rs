@@ -48,11 +48,24 @@ pub struct Opened {
 }
 
 impl PackedStore {
-    /// Opens the store in this directory, or makes one. The caller holds the lock of the vault.
+    /// Opens the store in this directory, or makes one. The caller holds the lock of the vault. A universe that is damaged
+    /// or missing is built again.
     ///
     /// # Errors
     /// The disk refuses.
     pub fn open(dir: &Path, config: PackedConfig) -> Result<Arc<Self>> {
+        match Self::try_open(dir, config.clone(), None) {
+            // All that is in it can be had from the rest, wherever in opening it the damage was met.
+            Err(PackedError::Universe { problem }) => {
+                Universe::remove(&dir.join(UNIVERSE))?;
+                Self::try_open(dir, config, Some(problem))
+            }
+            result => result,
+        }
+    }
+
+    /// Opens the store, whose universe was removed if it had a `problem`.
+    fn try_open(dir: &Path, config: PackedConfig, problem: Option<String>) -> Result<Arc<Self>> {
         for name in [CONTAINERS, STAGES, SNAPSHOTS, DELETED] {
             let dir = dir.join(name);
             fs::create_dir_all(&dir).map_err(PackedError::io(&dir, "create the directory"))?;
@@ -60,7 +73,7 @@ impl PackedStore {
         remove_leftovers(&dir.join(STAGES))?;
         let containers = Containers::open(&dir.join(CONTAINERS), config.container_bytes_max)?;
         let mut opened = Opened::default();
-        let universe = open_universe(dir, &config, &containers, &mut opened)?;
+        let universe = open_universe(dir, &config, &containers, problem, &mut opened)?;
         let mut shelf = Shelf::read(&dir.join(SNAPSHOTS))?;
         opened.damaged_snapshots = shelf.damaged.iter().copied().collect();
         opened.damaged_containers = containers
@@ -174,40 +187,25 @@ impl PackedStore {
     }
 }
 
-/// Opens the universe and brings it up to the containers. One that is damaged or missing is built again from them.
+/// Opens the universe and brings it up to the containers. One that is not there is built from them; `problem` says why.
 fn open_universe(
     dir: &Path,
     config: &PackedConfig,
     containers: &Containers,
+    problem: Option<String>,
     opened: &mut Opened,
 ) -> Result<Universe> {
     let path = dir.join(UNIVERSE);
-    let is_missing = !path.exists() && !containers.snapshot().is_empty();
-    let attempt = |opened: &mut Opened| {
-        // A large one is given more, up to about 50 bytes for each chunk.
-        let quarter = fs::metadata(&path).map_or(0, |metadata| metadata.len() / 4);
-        let cache_bytes = usize::try_from(quarter).unwrap_or(0).min(UNIVERSE_CACHE_BYTES_MAX);
-        let universe = Universe::open(&path, cache_bytes.max(config.universe_cache_bytes))?;
-        index_containers(&universe, containers, opened)?;
-        // Read now, so that damage is found while the universe can be built again without anyone noticing.
-        universe.owners()?;
-        universe.damaged()?;
-        universe.uncounted_nodes()?;
-        Ok(universe)
-    };
-    if is_missing {
-        opened.rebuilt = Some("it was missing".to_owned());
+    // Without containers there was nothing in it: the first start was killed.
+    if !path.exists() && !containers.snapshot().is_empty() {
+        opened.rebuilt = Some(problem.unwrap_or_else(|| "it was missing".to_owned()));
     }
-    match attempt(opened) {
-        Err(PackedError::Universe { problem }) => {
-            Universe::remove(&path)?;
-            // Without containers there was nothing in it: the first start was killed.
-            let rebuilt = (!containers.snapshot().is_empty()).then_some(problem);
-            *opened = Opened { rebuilt, ..Opened::default() };
-            attempt(opened)
-        }
-        result => result,
-    }
+    // A large one is given more, up to about 50 bytes for each chunk.
+    let quarter = fs::metadata(&path).map_or(0, |metadata| metadata.len() / 4);
+    let cache_bytes = usize::try_from(quarter).unwrap_or(0).min(UNIVERSE_CACHE_BYTES_MAX);
+    let universe = Universe::open(&path, cache_bytes.max(config.universe_cache_bytes))?;
+    index_containers(&universe, containers, opened)?;
+    Ok(universe)
 }
 
 /// Brings into the universe what the containers have and it has not.

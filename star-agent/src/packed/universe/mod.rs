@@ -8,6 +8,7 @@ mod counts;
 mod row;
 
 use std::fs;
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -48,8 +49,31 @@ struct View {
 /// The open file.
 #[derive(Debug)]
 struct OpenFile {
-    database: Database,
+    database: Engine,
     view: RwLock<Arc<View>>,
+}
+
+/// The engine. It writes as it is closed, so that is a call of it like any other.
+#[derive(Debug)]
+struct Engine(Option<Database>);
+
+impl Deref for Engine {
+    type Target = Database;
+
+    fn deref(&self) -> &Database {
+        self.0.as_ref().expect("it is there until it is closed")
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let database = self.0.take();
+        // What could not be written is found, and if need be built again, when the file is opened.
+        let _ = guarded(move || {
+            drop(database);
+            Ok(())
+        });
+    }
 }
 
 #[derive(Debug)]
@@ -72,7 +96,7 @@ impl OpenFile {
     fn open(path: &Path, cache_bytes: usize) -> Result<Self> {
         guarded(|| {
             let database = Database::builder().set_cache_size(cache_bytes).create(path);
-            let database = database.map_err(PackedError::universe)?;
+            let database = Engine(Some(database.map_err(PackedError::universe)?));
             let transaction = database.begin_write().map_err(PackedError::universe)?;
             create_tables(&transaction)?;
             transaction.commit().map_err(PackedError::universe)?;
