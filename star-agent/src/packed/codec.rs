@@ -7,6 +7,9 @@ use orbit_shared::time::WallTime;
 
 use super::types::{ChunkRef, TreeEntry};
 
+/// Length of a chunk's hash and its own.
+const CHUNK_BYTES: usize = CHUNK_HASH_BYTES + 4;
+
 /// Writes fields one behind the other.
 #[derive(Debug, Default)]
 pub(super) struct Encoder(pub(super) Vec<u8>);
@@ -124,7 +127,12 @@ impl<'a> Decoder<'a> {
 
     /// An entry, and whether its chunks are lists.
     pub(super) fn entry(&mut self) -> Option<(TreeEntry, bool)> {
-        let path = self.bytes()?.to_vec();
+        self.entry_view().map(|view| view.to_entry())
+    }
+
+    /// An entry whose path and chunks stay where they are.
+    pub(super) fn entry_view(&mut self) -> Option<EntryView<'a>> {
+        let path = self.bytes()?;
         let kind = match self.u8()? {
             0 => EntryKind::File { size: self.u64()? },
             1 => EntryKind::Directory,
@@ -145,12 +153,41 @@ impl<'a> Decoder<'a> {
             _ => return None,
         };
         let count = self.u32()? as usize;
-        // Checked before memory is taken for them.
-        if count > self.0.len() / (CHUNK_HASH_BYTES + 4) {
-            return None;
-        }
-        let chunks = (0..count).map(|_| self.chunk()).collect::<Option<_>>()?;
-        Some((TreeEntry { entry: Entry { path, kind, mode, modified, rank }, chunks }, is_listed))
+        let chunks = self.take(count.checked_mul(CHUNK_BYTES)?)?;
+        Some(EntryView { path, kind, mode, modified, rank, is_listed, chunks })
+    }
+}
+
+/// An entry as it stands in bytes.
+#[derive(Debug)]
+pub(super) struct EntryView<'a> {
+    path: &'a [u8],
+    kind: EntryKind,
+    mode: u32,
+    modified: WallTime,
+    rank: u8,
+    /// Whether the chunks are lists of the content's chunks and not the content itself.
+    pub(super) is_listed: bool,
+    chunks: &'a [u8],
+}
+
+impl EntryView<'_> {
+    /// The hashes of its chunks.
+    pub(super) fn hashes(&self) -> impl Iterator<Item = ChunkHash> {
+        self.chunks.chunks_exact(CHUNK_BYTES).filter_map(|chunk| Decoder(chunk).hash())
+    }
+
+    /// The entry, and whether its chunks are lists.
+    fn to_entry(&self) -> (TreeEntry, bool) {
+        let entry = Entry {
+            path: self.path.to_vec(),
+            kind: self.kind.clone(),
+            mode: self.mode,
+            modified: self.modified,
+            rank: self.rank,
+        };
+        let chunks = self.chunks.chunks_exact(CHUNK_BYTES).filter_map(|chunk| Decoder(chunk).chunk());
+        (TreeEntry { entry, chunks: chunks.collect() }, self.is_listed)
     }
 }
 

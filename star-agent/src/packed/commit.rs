@@ -8,7 +8,7 @@ use super::error::{PackedError, Result};
 use super::pins::Recent;
 use super::stage::Stage;
 use super::types::{StageId, TreeEntry};
-use super::universe::Universe;
+use super::universe::{Tables, Universe};
 use super::{PackedStore, STAGES, Syncs};
 
 /// A universe is told of new chunks when there is one for so many that it knows,
@@ -119,13 +119,18 @@ impl PackedStore {
 
     /// Brings the universe up to what is durable.
     pub(super) fn flush(&self) -> Result<()> {
+        self.flush_and(None)
+    }
+
+    /// The same, and `change` in the same transaction.
+    pub(super) fn flush_and(&self, change: Option<&mut Change<'_>>) -> Result<()> {
         let _one_at_a_time = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
         let durable = self.containers.lock_appender().durable;
         let (frozen, healed) = {
             let mut memory = self.memory();
             (memory.freeze(durable), std::mem::take(&mut memory.healed))
         };
-        let result = index(&self.universe, &frozen, &healed);
+        let result = index(&self.universe, &frozen, &healed, change);
         let mut memory = self.memory();
         if result.is_err() {
             memory.healed.extend(healed);
@@ -135,9 +140,17 @@ impl PackedStore {
     }
 }
 
+/// What else is changed in a transaction.
+pub(super) type Change<'a> = dyn FnMut(&mut Tables<'_>) -> Result<()> + 'a;
+
 /// Writes what is recent into the universe, and how far each container is in it.
-fn index(universe: &Universe, recent: &Recent, healed: &[ChunkHash]) -> Result<()> {
-    if recent.is_empty() && healed.is_empty() {
+fn index(
+    universe: &Universe,
+    recent: &Recent,
+    healed: &[ChunkHash],
+    change: Option<&mut Change<'_>>,
+) -> Result<()> {
+    if recent.is_empty() && healed.is_empty() && change.is_none() {
         return Ok(());
     }
     let mut rows: Vec<_> = recent.iter().collect();
@@ -159,6 +172,6 @@ fn index(universe: &Universe, recent: &Recent, healed: &[ChunkHash]) -> Result<(
         for hash in healed {
             tables.remove_damaged(hash)?;
         }
-        Ok(())
+        change.map_or(Ok(()), |change| change(tables))
     })
 }

@@ -102,9 +102,10 @@ impl PackedStore {
                     is_clean &= self.search(&child.node, snapshot, &child.first_path, search)?;
                 }
             }
-            Node::Leaf(entries) => {
-                for (entry, is_listed) in entries {
-                    is_clean &= self.search_file(entry, *is_listed, snapshot, search)?;
+            Node::Leaf(leaf) => {
+                for index in 0..leaf.len() {
+                    let (entry, is_listed) = leaf.entry(index);
+                    is_clean &= self.search_file(&entry, is_listed, snapshot, search)?;
                 }
             }
             Node::List(_) => {}

@@ -35,6 +35,9 @@ pub struct EntryPage {
     pub gaps: Vec<TreeGap>,
 }
 
+/// With so many chunks that the universe does not know, telling it is worth a thread.
+const FLUSHED_BESIDE_MIN: usize = 4096;
+
 #[derive(Debug, Default, Clone, Copy)]
 struct Totals {
     files: u64,
@@ -112,14 +115,13 @@ impl PackedStore {
         }
         let log = self.open_stage(stage)?;
         let losses = self.memory().losses();
-        let (built, totals) = self.build_tree(&log, meta)?;
+        let (built, totals) = self.build_tree_and_flush(&log, meta)?;
         self.make_durable()?;
         if self.memory().losses() != losses {
             return Err(PackedError::io(&self.dir, "store the tree in")(std::io::Error::other(
                 "a sync failed; try again",
             )));
         }
-        self.flush()?;
         let record = SnapshotRecord {
             id: SnapshotId(log.uuid),
             stage,
@@ -134,11 +136,29 @@ impl PackedStore {
             new_bytes: self.memory().new_bytes(stage),
             root: built.root,
         };
-        self.own(&record.id, Some(&record.root.hash))?;
+        let now = self.now_seconds();
+        self.flush_and(Some(&mut |tables| {
+            tables.own(&record.id, Some(&record.root.hash), now, &|hash| self.children(hash))
+        }))?;
         records::write(&self.dir.join(SNAPSHOTS), &record)?;
         self.change_shelf(|shelf| shelf.insert(record.clone()));
         self.drop_stage(&log)?;
         Ok(record)
+    }
+
+    /// Builds the tree. If the universe lacks many chunks, it is told of them meanwhile.
+    fn build_tree_and_flush(&self, log: &Stage, meta: &SnapshotMeta) -> Result<(Built, Totals)> {
+        if self.memory().recent.len() < FLUSHED_BESIDE_MIN {
+            return self.build_tree(log, meta);
+        }
+        std::thread::scope(|scope| {
+            let flushing = scope.spawn(|| self.flush());
+            let built = self.build_tree(log, meta);
+            match flushing.join() {
+                Ok(flushed) => flushed.and(built),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        })
     }
 
     fn build_tree(&self, log: &Stage, meta: &SnapshotMeta) -> Result<(Built, Totals)> {
@@ -244,13 +264,13 @@ impl PackedStore {
             match step {
                 Step::Entry(entry, _) if !entry.entry.path.starts_with(prefix) => return Ok(false),
                 Step::Entry(_, _) if page.entries.len() == limit => return Ok(false),
-                Step::Entry(entry, is_listed) => match resolve(self, entry, is_listed) {
-                    Ok(entry) => page.entries.push(entry),
-                    Err(error) => {
-                        let first_path = entry.entry.path.clone();
-                        page.gaps.push(gap(first_path, 1, error)?);
+                Step::Entry(entry, is_listed) => {
+                    let first_path = if is_listed { entry.entry.path.clone() } else { Vec::new() };
+                    match resolve(self, entry, is_listed) {
+                        Ok(entry) => page.entries.push(entry),
+                        Err(error) => page.gaps.push(gap(first_path, 1, error)?),
                     }
-                },
+                }
                 Step::Gap(child, error) => {
                     if !child.first_path.is_empty()
                         && child.first_path.as_slice() > from.as_slice()

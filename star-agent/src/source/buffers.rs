@@ -52,7 +52,8 @@ impl Buffers {
         Bytes::from_owner(Lent { buffer, home: Arc::clone(self) })
     }
 
-    fn take_back(&self, mut buffer: Vec<u8>) {
+    /// Takes a buffer back whose content was needed only here.
+    pub(crate) fn take_back(&self, mut buffer: Vec<u8>) {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         if free.len() < KEPT_MAX {
             buffer.clear();

@@ -198,7 +198,7 @@ impl<'fetch> Reading<'fetch> {
         let end = range.offset + range.length;
         let (mut offset, mut names_from) = (range.offset, range.offset);
         let mut names = Vec::new();
-        let mut window = Vec::with_capacity(window_bytes(range.length));
+        let mut window = packer.buffers.take(PARCEL_BYTES);
         while offset < end {
             self.fill(&mut window, offset, end)?;
             let cuts = chunker::cut(&window, offset + window.len() as u64 == end);
@@ -214,6 +214,7 @@ impl<'fetch> Reading<'fetch> {
                 names_from = offset;
             }
         }
+        packer.buffers.take_back(window);
         if !names.is_empty() {
             packer.push(self.frame(version.take(), names_from, names, FrameEnd::More))?;
         }

@@ -5,15 +5,17 @@
 //! others are the chunks that an earlier snapshot has stored. The content of a large file is listed in nodes of its own.
 
 mod build;
+mod leaf;
 mod read;
 
 use orbit_shared::chunk_hash::ChunkHash;
 
 use super::codec::{Decoder, Encoder};
-use super::types::{ChunkRef, TreeEntry};
+use super::types::ChunkRef;
 use super::universe::Children;
 
 pub(super) use self::build::{Built, TreeBuilder};
+pub(super) use self::leaf::Leaf;
 pub(super) use self::read::{NodeCache, NodeSource, Step, resolve, walk};
 
 const MAGIC: &[u8; 4] = b"ORBN";
@@ -35,8 +37,7 @@ pub(super) struct Child {
 /// A node as it is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Node {
-    /// Entries, and whether the chunks of each are lists.
-    Leaf(Vec<(TreeEntry, bool)>),
+    Leaf(Leaf),
     Inner(Vec<Child>),
     List(Vec<ChunkRef>),
 }
@@ -54,8 +55,8 @@ impl Node {
     }
 
     /// A node from its bytes, which are those of its hash; so this fails only for a chunk that is no node.
-    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut decoder = Decoder(bytes);
+    pub(super) fn decode(bytes: Vec<u8>) -> Option<Self> {
+        let mut decoder = Decoder(&bytes);
         if decoder.array::<4>()? != *MAGIC || decoder.u8()? != VERSION {
             return None;
         }
@@ -65,21 +66,35 @@ impl Node {
             return None;
         }
         let node = match level {
-            0 => Self::Leaf((0..count).map(|_| decoder.entry()).collect::<Option<_>>()?),
+            0 => {
+                let header = bytes.len() - decoder.0.len();
+                return Leaf::decode(bytes, header, count).map(Self::Leaf);
+            }
             LIST => Self::List((0..count).map(|_| decoder.chunk()).collect::<Option<_>>()?),
             _ => Self::Inner((0..count).map(|_| decode_child(&mut decoder)).collect::<Option<_>>()?),
         };
         decoder.is_at_end().then_some(node)
     }
 
+    /// How much memory it takes, nearly.
+    fn memory_bytes(&self) -> usize {
+        match self {
+            Self::Leaf(leaf) => leaf.memory_bytes(),
+            Self::Inner(children) => {
+                children.iter().map(|child| size_of::<Child>() + child.first_path.len()).sum()
+            }
+            Self::List(chunks) => size_of_val(chunks.as_slice()),
+        }
+    }
+
     /// What it holds, each once.
     pub(super) fn children(&self) -> Children {
         let mut children = Children::default();
         match self {
-            Self::Leaf(entries) => {
-                for (entry, is_listed) in entries {
-                    let kind = if *is_listed { &mut children.nodes } else { &mut children.chunks };
-                    kind.extend(entry.chunks.iter().map(|chunk| chunk.hash));
+            Self::Leaf(leaf) => {
+                for entry in leaf.views() {
+                    let kind = if entry.is_listed { &mut children.nodes } else { &mut children.chunks };
+                    kind.extend(entry.hashes());
                 }
             }
             Self::Inner(inner) => children.nodes.extend(inner.iter().map(|child| child.node.hash)),

@@ -1,6 +1,7 @@
 //! Reading trees: from a path on, in order, with the nodes that were read last kept.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use orbit_shared::chunk_hash::ChunkHash;
 
@@ -8,8 +9,8 @@ use super::{Child, LEVELS_MAX, Node};
 use crate::packed::error::{PackedError, Result};
 use crate::packed::types::{ChunkRef, TreeEntry};
 
-/// How many nodes are kept.
-const NODES_KEPT_MAX: usize = 64;
+/// How much memory the nodes take that are kept: some four hundred leaves of usual size.
+const KEPT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Where nodes come from.
 pub(in crate::packed) trait NodeSource {
@@ -20,8 +21,16 @@ pub(in crate::packed) trait NodeSource {
 /// Nodes that were read last.
 #[derive(Debug, Default)]
 pub(in crate::packed) struct NodeCache {
-    /// Most recently used last.
-    kept: Mutex<Vec<(ChunkHash, Arc<Node>)>>,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    /// With the time of the last use.
+    nodes: BTreeMap<ChunkHash, (u64, Arc<Node>)>,
+    bytes: usize,
+    /// Counts uses.
+    time: u64,
 }
 
 impl NodeCache {
@@ -31,31 +40,48 @@ impl NodeCache {
         hash: &ChunkHash,
         load: impl FnOnce() -> Result<Vec<u8>>,
     ) -> Result<Arc<Node>> {
-        let lock = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut kept = lock();
-        if let Some(index) = kept.iter().rposition(|(other, _)| other == hash) {
-            let found = kept.remove(index);
-            let node = Arc::clone(&found.1);
-            kept.push(found);
+        if let Some(node) = self.lock().find(hash) {
             return Ok(node);
         }
-        drop(kept);
         let problem = "it is a chunk of a tree and does not read like one".to_owned();
-        let node = Node::decode(&load()?).ok_or(PackedError::DamagedChunk { hash: *hash, problem })?;
+        let node = Node::decode(load()?).ok_or(PackedError::DamagedChunk { hash: *hash, problem })?;
         let node = Arc::new(node);
-        let mut kept = lock();
-        if kept.len() >= NODES_KEPT_MAX {
-            kept.remove(0);
-        }
-        kept.push((*hash, Arc::clone(&node)));
+        self.lock().keep(hash, &node);
         Ok(node)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    fn find(&mut self, hash: &ChunkHash) -> Option<Arc<Node>> {
+        self.time += 1;
+        let (used, node) = self.nodes.get_mut(hash)?;
+        *used = self.time;
+        Some(Arc::clone(node))
+    }
+
+    /// Keeps a node, and lets go of those that were not used for longest.
+    fn keep(&mut self, hash: &ChunkHash, node: &Arc<Node>) {
+        self.bytes += node.memory_bytes();
+        if let Some((_, same)) = self.nodes.insert(*hash, (self.time, Arc::clone(node))) {
+            self.bytes -= same.memory_bytes();
+        }
+        while self.bytes > KEPT_BYTES_MAX
+            && let Some(oldest) = self.nodes.iter().min_by_key(|(_, (used, _))| *used).map(|(hash, _)| *hash)
+            && let Some((_, gone)) = self.nodes.remove(&oldest)
+        {
+            self.bytes -= gone.memory_bytes();
+        }
     }
 }
 
 /// What is met on a walk.
 pub(in crate::packed) enum Step<'a> {
     /// An entry, and whether its chunks are lists.
-    Entry(&'a TreeEntry, bool),
+    Entry(TreeEntry, bool),
     /// A node that cannot be read: what stands there of it, and why.
     Gap(&'a Child, PackedError),
 }
@@ -87,10 +113,10 @@ fn walk_below(
         Err(error) => return visit(Step::Gap(child, error)),
     };
     match &*node {
-        Node::Leaf(entries) => {
-            let start = entries.partition_point(|(entry, _)| entry.entry.path.as_slice() < from);
-            for (entry, is_listed) in &entries[start..] {
-                if !visit(Step::Entry(entry, *is_listed))? {
+        Node::Leaf(leaf) => {
+            for index in leaf.first_from(from)..leaf.len() {
+                let (entry, is_listed) = leaf.entry(index);
+                if !visit(Step::Entry(entry, is_listed))? {
                     return Ok(false);
                 }
             }
@@ -114,11 +140,11 @@ fn walk_below(
 /// The entry with all of its chunks.
 pub(in crate::packed) fn resolve(
     source: &impl NodeSource,
-    entry: &TreeEntry,
+    entry: TreeEntry,
     is_listed: bool,
 ) -> Result<TreeEntry> {
     if !is_listed {
-        return Ok(entry.clone());
+        return Ok(entry);
     }
     let mut chunks = Vec::new();
     for list in &entry.chunks {
@@ -130,13 +156,12 @@ pub(in crate::packed) fn resolve(
             }
         }
     }
-    Ok(TreeEntry { entry: entry.entry.clone(), chunks })
+    Ok(TreeEntry { entry: entry.entry, chunks })
 }
 
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
-    use std::collections::BTreeMap;
 
     use orbit_shared::entry::{Entry, EntryKind};
     use orbit_shared::time::WallTime;
@@ -151,7 +176,7 @@ mod tests {
         fn node(&self, hash: &ChunkHash) -> Result<Arc<Node>> {
             let bytes = self.0.borrow();
             let bytes = bytes.get(hash).ok_or(PackedError::UnknownChunk { hash: *hash })?;
-            Ok(Arc::new(Node::decode(bytes).expect("what was built can be read")))
+            Ok(Arc::new(Node::decode(bytes.clone()).expect("what was built can be read")))
         }
     }
 
@@ -231,5 +256,30 @@ mod tests {
         let root = memory.build(&entries);
         assert_eq!(memory.read(&root, b""), entries);
         assert!(memory.0.borrow().len() > 10);
+    }
+
+    #[test]
+    fn what_was_used_last_is_kept_within_its_bounds() {
+        let cache = NodeCache::default();
+        let name = |number: u32| ChunkHash::of(&number.to_le_bytes());
+        // Lists of a quarter of what is kept.
+        let chunk = [7; 36];
+        let count = KEPT_BYTES_MAX / 4 / chunk.len();
+        let list = Node::encode(super::super::LIST, count as u32, &chunk.repeat(count));
+        let loads = RefCell::new(Vec::new());
+        let get = |number: u32| {
+            let load = || {
+                loads.borrow_mut().push(number);
+                Ok(list.clone())
+            };
+            cache.node(&name(number), load).unwrap();
+        };
+        for number in [1, 2, 3, 4, 1, 2, 5, 1, 2, 4, 3] {
+            get(number);
+        }
+        // The fifth took the place of the third, which then took that of the fifth.
+        assert_eq!(*loads.borrow(), [1, 2, 3, 4, 5, 3]);
+        assert!(cache.lock().bytes <= KEPT_BYTES_MAX);
+        assert_eq!(cache.lock().nodes.len(), 4);
     }
 }
