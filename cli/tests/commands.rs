@@ -272,9 +272,17 @@ async fn dead_letters_are_listed_retried_and_discarded() {
     let letters = grid.json(&["dead-letters", "ls", "--job", "1", "--reason", "permanent-error"]).await;
     let id = letters["deadLetters"][0]["deadLetterId"].as_str().unwrap().to_owned();
     assert!(grid.text(&["dead-letters", "show", &id]).await.contains("pipe"));
-    assert!(grid.text(&["dead-letters", "retry", "--job", "1"]).await.contains("1 item queued again"));
-    let (code, _) = grid.failure(&["job", "watch", "1"]).await;
-    assert_eq!(code, 3);
+    let (code, text) = grid.failure(&["dead-letters", "retry", &id, "999"]).await;
+    assert!(code == 1 && text.contains("999"), "{text}");
+    let (code, text) = grid.failure(&["dead-letters", "retry", &id, "--job", "1"]).await;
+    assert!(code == 2 && text.contains("--job"), "{text}");
+    // Neither of the two has changed anything.
+    for which in [[id.as_str()].as_slice(), &["--job", "1"]] {
+        let retry = [&["dead-letters", "retry"][..], which].concat();
+        assert!(grid.text(&retry).await.contains("1 item queued again"));
+        let (code, _) = grid.failure(&["job", "watch", "1"]).await;
+        assert_eq!(code, 3);
+    }
     assert!(grid.text(&["dead-letters", "discard", "--job", "1"]).await.contains("1 dead letter discarded"));
     grid.stop().await;
 }

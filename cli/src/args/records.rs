@@ -65,15 +65,21 @@ pub(crate) enum DeadLetterCommand {
         #[arg(value_name = "ID")]
         id: u64,
     },
-    /// Queue the items of the chosen dead letters again. At least one filter is needed.
-    #[command(group = ArgGroup::new("choice").required(true).multiple(true).args(["job", "reason", "star", "item"]))]
+    /// Queue the items of the chosen dead letters again. Name them, or give at least one filter.
+    #[command(group = ArgGroup::new("choice").required(true).multiple(true).args(["ids", "job", "reason", "star", "item"]))]
     Retry {
+        /// Their numbers, as `orbit dead-letters ls` has them.
+        #[arg(value_name = "ID", conflicts_with_all = ["job", "reason", "star", "item"])]
+        ids: Vec<u64>,
         #[command(flatten)]
         filter: DeadLetterFilter,
     },
-    /// Forget the chosen dead letters; their items stay counted as dead. At least one filter is needed.
-    #[command(group = ArgGroup::new("choice").required(true).multiple(true).args(["job", "reason", "star", "item"]))]
+    /// Forget the chosen dead letters; their items stay counted as dead. Name them, or give at least one filter.
+    #[command(group = ArgGroup::new("choice").required(true).multiple(true).args(["ids", "job", "reason", "star", "item"]))]
     Discard {
+        /// Their numbers, as `orbit dead-letters ls` has them.
+        #[arg(value_name = "ID", conflicts_with_all = ["job", "reason", "star", "item"])]
+        ids: Vec<u64>,
         #[command(flatten)]
         filter: DeadLetterFilter,
     },

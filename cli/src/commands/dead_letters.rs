@@ -1,8 +1,8 @@
 //! `orbit dead-letters`, and the list of what is missing after a job.
 
 use orbit_proto::v1::{
-    DeadLetter, DiscardDeadLettersRequest, FailureReason, GetDeadLetterRequest, Job, ListDeadLettersRequest,
-    RetryDeadLettersRequest,
+    DeadLetter, DiscardDeadLettersRequest, DiscardDeadLettersResponse, FailureReason, GetDeadLetterRequest,
+    Job, ListDeadLettersRequest, RetryDeadLettersRequest, RetryDeadLettersResponse,
 };
 
 use crate::args::{DeadLetterCommand, DeadLetterFilter};
@@ -23,8 +23,8 @@ pub(super) async fn run(
     match command {
         DeadLetterCommand::Ls { filter, limit } => list(filter, limit, client, output).await?,
         DeadLetterCommand::Show { id } => show(id, client, output).await?,
-        DeadLetterCommand::Retry { filter } => retry(filter, client, output).await?,
-        DeadLetterCommand::Discard { filter } => discard(filter, client, output).await?,
+        DeadLetterCommand::Retry { ids, filter } => retry(&ids, &filter, client, output).await?,
+        DeadLetterCommand::Discard { ids, filter } => discard(&ids, &filter, client, output).await?,
     }
     Ok(Outcome::Completed)
 }
@@ -94,24 +94,58 @@ fn details(letter: &DeadLetter) -> String {
     table::details(&pairs, &[("reason", Tone::Bad)])
 }
 
-async fn retry(filter: DeadLetterFilter, client: &Client, output: Output) -> Result<(), CliError> {
-    let ListDeadLettersRequest { job_id, failure_reason, star_id, item_key, .. } =
-        list_request(&filter, 0, String::new());
-    let request =
-        RetryDeadLettersRequest { job_id, failure_reason, star_id, item_key, request_id: request_id() };
-    let answer = client.dead_letters().retry_dead_letters(request).await?.into_inner();
-    output.answer(&answer, |answer| format!("{} queued again", human::count_of(answer.retried_count, "item")))
+/// What is asked for: one request for a filter, or one for each dead letter that is named. Every number is looked up before
+/// anything is changed.
+async fn chosen(
+    ids: &[u64],
+    filter: &DeadLetterFilter,
+    client: &Client,
+) -> Result<Vec<ListDeadLettersRequest>, CliError> {
+    if ids.is_empty() {
+        return Ok(vec![list_request(filter, 0, String::new())]);
+    }
+    let mut requests = Vec::new();
+    for &dead_letter_id in ids {
+        let request = GetDeadLetterRequest { dead_letter_id };
+        let answer = client.dead_letters().get_dead_letter(request).await?.into_inner();
+        let item_key = answer.dead_letter.unwrap_or_default().item_key;
+        requests.push(ListDeadLettersRequest { item_key, ..Default::default() });
+    }
+    Ok(requests)
 }
 
-async fn discard(filter: DeadLetterFilter, client: &Client, output: Output) -> Result<(), CliError> {
-    let ListDeadLettersRequest { job_id, failure_reason, star_id, item_key, .. } =
-        list_request(&filter, 0, String::new());
-    let request =
-        DiscardDeadLettersRequest { job_id, failure_reason, star_id, item_key, request_id: request_id() };
-    let answer = client.dead_letters().discard_dead_letters(request).await?.into_inner();
-    output.answer(&answer, |answer| {
-        format!("{} discarded", human::count_of(answer.discarded_count, "dead letter"))
-    })
+async fn retry(
+    ids: &[u64],
+    filter: &DeadLetterFilter,
+    client: &Client,
+    output: Output,
+) -> Result<(), CliError> {
+    let mut all = RetryDeadLettersResponse::default();
+    for request in chosen(ids, filter, client).await? {
+        let ListDeadLettersRequest { job_id, failure_reason, star_id, item_key, .. } = request;
+        let request =
+            RetryDeadLettersRequest { job_id, failure_reason, star_id, item_key, request_id: request_id() };
+        let answer = client.dead_letters().retry_dead_letters(request).await?.into_inner();
+        all.retried_count += answer.retried_count;
+    }
+    output.answer(&all, |all| format!("{} queued again", human::count_of(all.retried_count, "item")))
+}
+
+async fn discard(
+    ids: &[u64],
+    filter: &DeadLetterFilter,
+    client: &Client,
+    output: Output,
+) -> Result<(), CliError> {
+    let mut all = DiscardDeadLettersResponse::default();
+    for request in chosen(ids, filter, client).await? {
+        let ListDeadLettersRequest { job_id, failure_reason, star_id, item_key, .. } = request;
+        let request =
+            DiscardDeadLettersRequest { job_id, failure_reason, star_id, item_key, request_id: request_id() };
+        let answer = client.dead_letters().discard_dead_letters(request).await?.into_inner();
+        all.discarded_count += answer.discarded_count;
+    }
+    output.answer(&all, |all| format!("{} discarded", human::count_of(all.discarded_count, "dead letter")))
 }
 
 /// Whether the names of Stars mean anything to the reader.
