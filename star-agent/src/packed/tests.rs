@@ -145,6 +145,29 @@ fn a_stage_that_lacks_entries_does_not_become_a_snapshot() {
 }
 
 #[test]
+fn a_tree_of_many_new_chunks_is_sealed_while_the_universe_is_told_of_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = PackedConfig { reserve_bytes: 0, ..PackedConfig::default() };
+    let store = PackedStore::open(dir.path(), config.clone()).unwrap();
+    // More than one leaf, and more chunks than are worth a thread.
+    let file = |number: u64| put_file(&store, STAGE, &format!("{number:05}"), &[noise(number, 20)]);
+    let mut files: Vec<_> = (0..5000).map(file).collect();
+    store.commit(STAGE, &files).unwrap();
+    assert_eq!(store.universe.chunk_count().unwrap(), 0);
+    let record = store.seal(STAGE, &meta(1)).unwrap();
+    drop(store);
+
+    let store = PackedStore::open(dir.path(), config).unwrap();
+    assert_eq!(store.opened().chunks_indexed, 0, "the universe knew all");
+    files.sort_by(|a, b| a.entry.path.cmp(&b.entry.path));
+    assert_eq!(store.entries(&record.id, None, b"", usize::MAX).unwrap(), files);
+    for file in &files {
+        assert_eq!(store.locate(&file.chunks[0].hash).unwrap().unwrap().references, 1);
+    }
+    assert_eq!(content(&store, &files[4999]).unwrap(), noise(4999, 20));
+}
+
+#[test]
 fn entries_come_in_pages_by_prefix() {
     let dir = tempfile::tempdir().unwrap();
     let store = PackedStore::open(dir.path(), config()).unwrap();
