@@ -47,6 +47,9 @@ pub enum PackedError {
         "vault: the index of chunks cannot grow, because the disk is full; collect garbage, or make room"
     )]
     UniverseFull,
+    /// An error of the disk was told, and the universe must be opened again.
+    #[error("vault: the index of chunks is opened again after an error of the disk; try again")]
+    UniverseReopens,
     /// Someone else has it open.
     #[error("vault: the index of chunks is in use; a vault has one process, which opens its store once")]
     UniverseInUse,
@@ -137,6 +140,7 @@ impl PackedError {
         match problem.into() {
             redb::Error::DatabaseAlreadyOpen => Self::UniverseInUse,
             redb::Error::Io(error) if is_full(error.kind()) => Self::UniverseFull,
+            redb::Error::PreviousIo => Self::UniverseReopens,
             problem => Self::bad_universe(problem),
         }
     }

@@ -54,14 +54,21 @@ impl PackedStore {
     /// # Errors
     /// The disk refuses.
     pub fn open(dir: &Path, config: PackedConfig) -> Result<Arc<Self>> {
-        match Self::try_open(dir, config.clone(), None) {
+        let universe = dir.join(UNIVERSE);
+        let noted = Universe::noted_damage(&universe);
+        if noted.is_some() {
+            Universe::remove(&universe)?;
+        }
+        let store = match Self::try_open(dir, config.clone(), noted) {
             // All that is in it can be had from the rest, wherever in opening it the damage was met.
             Err(PackedError::Universe { problem }) => {
-                Universe::remove(&dir.join(UNIVERSE))?;
-                Self::try_open(dir, config, Some(problem))
+                Universe::remove(&universe)?;
+                Self::try_open(dir, config, Some(problem))?
             }
-            result => result,
-        }
+            result => result?,
+        };
+        Universe::clear_noted_damage(&universe);
+        Ok(store)
     }
 
     /// Opens the store, whose universe was removed if it had a `problem`.

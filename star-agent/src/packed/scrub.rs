@@ -272,8 +272,8 @@ impl PackedStore {
             if (scrub.is_cancelled)() {
                 return Err(PackedError::Cancelled);
             }
-            let rows = self.universe.rows_after(after.as_ref(), ROWS_PER_READ)?;
-            let Some((last, _)) = rows.last() else { return self.universe.check() };
+            let rows = self.universe.checked_rows_after(after.as_ref(), ROWS_PER_READ)?;
+            let Some((last, _)) = rows.last() else { return self.universe.check_rest() };
             after = Some(*last);
             scrub.rest();
             for (hash, row) in rows {

@@ -268,10 +268,14 @@ impl PackedStore {
                     let first_path = if is_listed { entry.entry.path.clone() } else { Vec::new() };
                     match resolve(self, entry, is_listed) {
                         Ok(entry) => page.entries.push(entry),
-                        Err(error) => page.gaps.push(gap(first_path, 1, error)?),
+                        Err(error) => {
+                            self.note_if_unknown(id, &error);
+                            page.gaps.push(gap(first_path, 1, error)?);
+                        }
                     }
                 }
                 Step::Gap(child, error) => {
+                    self.note_if_unknown(id, &error);
                     if !child.first_path.is_empty()
                         && child.first_path.as_slice() > from.as_slice()
                         && !child.first_path.starts_with(prefix)
@@ -313,7 +317,23 @@ impl PackedStore {
     /// There is no such snapshot, or that part of it cannot be read.
     pub fn entry(&self, id: &SnapshotId, path: &[u8]) -> Result<Option<TreeEntry>> {
         let root = self.snapshot(id).ok_or(PackedError::UnknownSnapshot(*id))?.root;
-        self.find_entry(&root, path)
+        self.find_entry(&root, path).inspect_err(|error| self.note_if_unknown(id, error))
+    }
+
+    /// As [`PackedStore::read`], for a chunk that a snapshot has.
+    ///
+    /// # Errors
+    /// It is damaged or missing.
+    pub fn read_of(&self, id: &SnapshotId, hash: &ChunkHash) -> Result<Vec<u8>> {
+        self.read(hash).inspect_err(|error| self.note_if_unknown(id, error))
+    }
+
+    /// The universe was told of all that a snapshot has. If it knows nothing of a part, it is damaged, and is built again
+    /// at the next start.
+    fn note_if_unknown(&self, id: &SnapshotId, error: &PackedError) {
+        if matches!(error, PackedError::UnknownChunk { .. }) && self.snapshot(id).is_some() {
+            self.universe.note_damage("it does not know a chunk of a snapshot");
+        }
     }
 
     fn find_entry(&self, root: &ChunkRef, path: &[u8]) -> Result<Option<TreeEntry>> {

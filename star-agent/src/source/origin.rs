@@ -64,6 +64,8 @@ pub(crate) enum Readable {
 /// Content in chunks.
 pub(crate) struct PackedFile {
     store: Arc<PackedStore>,
+    /// The snapshot that has it, if it is a file of one.
+    snapshot: Option<SnapshotId>,
     /// Where each chunk begins, and which it is.
     chunks: Vec<(u64, ChunkRef)>,
     /// The chunk that was read last.
@@ -170,7 +172,8 @@ impl SnapshotTree {
             changed: entry.entry.modified,
             mode: entry.entry.mode,
         };
-        Ok((Readable::Packed(PackedFile::new(Arc::clone(&self.store), entry.chunks)), version))
+        let file = PackedFile::new(Arc::clone(&self.store), Some(self.id), entry.chunks);
+        Ok((Readable::Packed(file), version))
     }
 }
 
@@ -179,7 +182,7 @@ fn open_chunk(store: &Arc<PackedStore>, path: &[u8]) -> Result<(Readable, FileVe
     let hash: ChunkHash = text.parse().map_err(|_| permanent(format!("{text} is no chunk's hash")))?;
     let bytes = store.read(&hash).map_err(|error| of_vault(&error, path))?;
     let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-    let file = PackedFile::new(Arc::clone(store), vec![ChunkRef { hash, length }]);
+    let file = PackedFile::new(Arc::clone(store), None, vec![ChunkRef { hash, length }]);
     file.last.replace(Some((0, bytes)));
     let time = WallTime::UNIX_EPOCH;
     let version = FileVersion { size: length.into(), modified: time, changed: time, mode: 0 };
@@ -187,14 +190,15 @@ fn open_chunk(store: &Arc<PackedStore>, path: &[u8]) -> Result<(Readable, FileVe
 }
 
 impl PackedFile {
-    fn new(store: Arc<PackedStore>, chunks: Vec<ChunkRef>) -> Self {
+    fn new(store: Arc<PackedStore>, snapshot: Option<SnapshotId>, chunks: Vec<ChunkRef>) -> Self {
         let mut offset = 0;
         let place = |chunk: ChunkRef| {
             let start = offset;
             offset += u64::from(chunk.length);
             (start, chunk)
         };
-        Self { store, chunks: chunks.into_iter().map(place).collect(), last: RefCell::default() }
+        let chunks = chunks.into_iter().map(place).collect();
+        Self { store, snapshot, chunks, last: RefCell::default() }
     }
 
     fn read(&self, buffer: &mut Vec<u8>, offset: u64, shown: &[u8]) -> Result<(), Failure> {
@@ -202,7 +206,11 @@ impl PackedFile {
         let Some((start, chunk)) = self.chunks.get(index) else { return Err(changed_while_read(shown)) };
         let mut last = self.last.borrow_mut();
         if last.as_ref().is_none_or(|(loaded, _)| *loaded != index) {
-            let bytes = self.store.read(&chunk.hash).map_err(|error| of_vault(&error, shown))?;
+            let read = match &self.snapshot {
+                Some(snapshot) => self.store.read_of(snapshot, &chunk.hash),
+                None => self.store.read(&chunk.hash),
+            };
+            let bytes = read.map_err(|error| of_vault(&error, shown))?;
             *last = Some((index, bytes));
         }
         let Some((_, bytes)) = last.as_ref() else { return Err(changed_while_read(shown)) };

@@ -84,6 +84,11 @@ pub(in crate::packed) struct Universe {
     open: RwLock<Option<Arc<OpenFile>>>,
 }
 
+/// Where it is noted that the file at this path is damaged.
+fn note_of(path: &Path) -> PathBuf {
+    path.with_extension("damaged")
+}
+
 /// Runs a call of the engine. It may panic on a damaged file.
 fn guarded<T>(call: impl FnOnce() -> Result<T>) -> Result<T> {
     match catch_unwind(AssertUnwindSafe(call)) {
@@ -115,6 +120,32 @@ impl Universe {
     pub(in crate::packed) fn open(path: &Path, cache_bytes: usize) -> Result<Self> {
         let open = RwLock::new(Some(Arc::new(OpenFile::open(path, cache_bytes)?)));
         Ok(Self { path: path.to_owned(), cache_bytes, open })
+    }
+
+    /// What an earlier process has found wrong with the file at this path.
+    pub(in crate::packed) fn noted_damage(path: &Path) -> Option<String> {
+        fs::read_to_string(note_of(path)).ok()
+    }
+
+    /// Forgets [`Universe::noted_damage`]: the file was built again.
+    pub(in crate::packed) fn clear_noted_damage(path: &Path) {
+        // It would only be built once more.
+        let _ = fs::remove_file(note_of(path));
+    }
+
+    /// As [`guarded`]. Damage is noted beside the file, for the next start: that does not read every row.
+    fn guarded<T>(&self, call: impl FnOnce() -> Result<T>) -> Result<T> {
+        let result = guarded(call);
+        if let Err(PackedError::Universe { problem }) = &result {
+            self.note_damage(problem);
+        }
+        result
+    }
+
+    /// Has the file built again at the next start.
+    pub(in crate::packed) fn note_damage(&self, problem: &str) {
+        // Whoever loses the note finds the damage again.
+        let _ = fs::write(note_of(&self.path), problem);
     }
 
     /// Removes the file.
@@ -157,7 +188,7 @@ impl Universe {
     /// Changes it in one durable transaction.
     pub(in crate::packed) fn write<T>(&self, change: impl FnOnce(&mut Tables<'_>) -> Result<T>) -> Result<T> {
         let open = self.opened()?;
-        let result = guarded(|| {
+        let result = self.guarded(|| {
             let transaction = open.database.begin_write().map_err(PackedError::universe)?;
             let result = {
                 let mut tables = Tables::open(&transaction)?;
@@ -168,7 +199,9 @@ impl Universe {
             *open.view.write().unwrap_or_else(PoisonError::into_inner) = view;
             Ok(result)
         });
-        if let Err(PackedError::Universe { .. } | PackedError::UniverseFull) = result {
+        if let Err(PackedError::Universe { .. } | PackedError::UniverseFull | PackedError::UniverseReopens) =
+            result
+        {
             self.fail(&open);
         }
         result
@@ -177,13 +210,13 @@ impl Universe {
     /// What is known of a chunk.
     pub(in crate::packed) fn lookup(&self, hash: &ChunkHash) -> Result<Option<Row>> {
         let view = self.view()?;
-        guarded(|| row_of(&view, hash))
+        self.guarded(|| row_of(&view, hash))
     }
 
     /// What is known of each of these chunks.
     pub(in crate::packed) fn lookup_many(&self, hashes: &[ChunkHash]) -> Result<Vec<Option<Row>>> {
         let view = self.view()?;
-        guarded(|| hashes.iter().map(|hash| row_of(&view, hash)).collect())
+        self.guarded(|| hashes.iter().map(|hash| row_of(&view, hash)).collect())
     }
 
     /// Up to `limit` chunks behind `after`, in the order of their hashes.
@@ -192,16 +225,28 @@ impl Universe {
         after: Option<&ChunkHash>,
         limit: usize,
     ) -> Result<Vec<(ChunkHash, Row)>> {
-        use std::ops::Bound;
         let view = self.view()?;
-        guarded(|| {
-            let start = after.map_or(Bound::Unbounded, |hash| Bound::Excluded(hash.as_bytes()));
-            let range = view.chunks.range::<&Hash>((start, Bound::Unbounded));
-            let mut rows = Vec::with_capacity(limit.min(4096));
-            for item in range.map_err(PackedError::universe)?.take(limit) {
-                let (key, value) = item.map_err(PackedError::universe)?;
-                let hash = ChunkHash(*key.value());
-                rows.push((hash, Row::decode(&hash, value.value())?));
+        self.guarded(|| rows_of(&view, after, limit))
+    }
+
+    /// The same, with a check that each is found by its hash too. Damage above a row hides it from one of the two ways.
+    pub(in crate::packed) fn checked_rows_after(
+        &self,
+        after: Option<&ChunkHash>,
+        limit: usize,
+    ) -> Result<Vec<(ChunkHash, Row)>> {
+        let view = self.view()?;
+        self.guarded(|| {
+            let rows = rows_of(&view, after, limit)?;
+            let mut before = after;
+            for (hash, row) in &rows {
+                if before.is_some_and(|before| before >= hash) {
+                    return Err(PackedError::bad_universe("its rows are out of order"));
+                }
+                if row_of(&view, hash)?.as_ref() != Some(row) {
+                    return Err(PackedError::bad_universe("a row is not found by its hash"));
+                }
+                before = Some(hash);
             }
             Ok(rows)
         })
@@ -210,13 +255,13 @@ impl Universe {
     /// How many chunks are known.
     pub(in crate::packed) fn chunk_count(&self) -> Result<u64> {
         let view = self.view()?;
-        guarded(|| view.chunks.len().map_err(PackedError::universe))
+        self.guarded(|| view.chunks.len().map_err(PackedError::universe))
     }
 
     /// Which nodes are held and could not be read when they were to be counted.
     pub(in crate::packed) fn uncounted_nodes(&self) -> Result<Vec<ChunkHash>> {
         let view = self.view()?;
-        guarded(|| {
+        self.guarded(|| {
             let mut found = Vec::new();
             for item in view.nodes.iter().map_err(PackedError::universe)? {
                 let (key, value) = item.map_err(PackedError::universe)?;
@@ -248,7 +293,7 @@ impl Universe {
     /// Whether there are nodes whose children are to be released.
     pub(in crate::packed) fn has_releases(&self) -> Result<bool> {
         let open = self.opened()?;
-        guarded(|| {
+        self.guarded(|| {
             let transaction = open.database.begin_read().map_err(PackedError::universe)?;
             let table = transaction.open_table(RELEASES).map_err(PackedError::universe)?;
             Ok(!table.is_empty().map_err(PackedError::universe)?)
@@ -265,7 +310,7 @@ impl Universe {
         V: redb::Value + 'static,
     {
         let open = self.opened()?;
-        guarded(|| {
+        self.guarded(|| {
             let transaction = open.database.begin_read().map_err(PackedError::universe)?;
             let table = transaction.open_table(definition).map_err(PackedError::universe)?;
             let mut found = Vec::new();
@@ -277,19 +322,26 @@ impl Universe {
         })
     }
 
-    /// Reads all of the file and checks what the engine can check.
-    pub(in crate::packed) fn check(&self) -> Result<()> {
-        let mut after = None;
-        loop {
-            let rows = self.rows_after(after.as_ref(), 4096)?;
-            let Some((last, _)) = rows.last() else { break };
-            after = Some(*last);
-        }
+    /// Reads everything but the rows of chunks.
+    pub(in crate::packed) fn check_rest(&self) -> Result<()> {
         self.uncounted_nodes()?;
         self.containers()?;
         self.owners()?;
         self.damaged().map(|_| ())
     }
+}
+
+fn rows_of(view: &View, after: Option<&ChunkHash>, limit: usize) -> Result<Vec<(ChunkHash, Row)>> {
+    use std::ops::Bound;
+    let start = after.map_or(Bound::Unbounded, |hash| Bound::Excluded(hash.as_bytes()));
+    let range = view.chunks.range::<&Hash>((start, Bound::Unbounded));
+    let mut rows = Vec::with_capacity(limit.min(4096));
+    for item in range.map_err(PackedError::universe)?.take(limit) {
+        let (key, value) = item.map_err(PackedError::universe)?;
+        let hash = ChunkHash(*key.value());
+        rows.push((hash, Row::decode(&hash, value.value())?));
+    }
+    Ok(rows)
 }
 
 fn row_of(view: &View, hash: &ChunkHash) -> Result<Option<Row>> {
