@@ -94,7 +94,12 @@ async fn open_packed(vault: &Vault, compression_level: i32) -> Result<Arc<Packed
     let config = PackedConfig { compression_level, ..PackedConfig::default() };
     let opening = tokio::task::spawn_blocking(move || PackedStore::open(&path, config));
     match opening.await {
-        Ok(Ok(opened)) => Ok(opened),
+        Ok(Ok(store)) => {
+            for finding in store.opened().findings() {
+                tracing::warn!(vault = %vault.path().display(), "{finding}");
+            }
+            Ok(store)
+        }
         Ok(Err(error)) => Err(StarError::Packed { path: vault.path().to_owned(), error }),
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }

@@ -112,20 +112,10 @@ fn check(store: &PackedStore, output: &mut dyn Write) -> Result<bool, VaultToolE
 }
 
 fn tell_opened(opened: &Opened, output: &mut dyn Write) -> Result<bool, VaultToolError> {
-    if let Some(reason) = &opened.rebuilt {
-        writeln!(output, "the index was built again: {reason}")?;
+    for finding in opened.findings() {
+        writeln!(output, "{finding}")?;
     }
-    for id in &opened.damaged_snapshots {
-        writeln!(output, "damaged: the record of snapshot {id}")?;
-    }
-    for number in &opened.missing_containers {
-        writeln!(output, "missing: container {number}")?;
-    }
-    if opened.chunks_lost + opened.entries_lost > 0 {
-        writeln!(output, "lost: {} chunks, {} staged entries", opened.chunks_lost, opened.entries_lost)?;
-    }
-    let is_whole = opened.damaged_snapshots.is_empty() && opened.missing_containers.is_empty();
-    Ok(is_whole && opened.chunks_lost + opened.entries_lost == 0)
+    Ok(opened.is_whole())
 }
 
 #[cfg(test)]

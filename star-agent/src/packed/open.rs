@@ -47,6 +47,29 @@ pub struct Opened {
     pub damaged_snapshots: Vec<SnapshotId>,
 }
 
+impl Opened {
+    /// What somebody should know of it, each on a line.
+    pub fn findings(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        if let Some(reason) = &self.rebuilt {
+            found.push(format!("the index was built again: {reason}"));
+        }
+        found.extend(self.damaged_snapshots.iter().map(|id| format!("damaged: the record of snapshot {id}")));
+        found.extend(self.missing_containers.iter().map(|number| format!("missing: container {number}")));
+        if self.chunks_lost + self.entries_lost > 0 {
+            found.push(format!("lost: {} chunks, {} staged entries", self.chunks_lost, self.entries_lost));
+        }
+        found
+    }
+
+    /// Whether nothing is missing.
+    pub fn is_whole(&self) -> bool {
+        self.damaged_snapshots.is_empty()
+            && self.missing_containers.is_empty()
+            && self.chunks_lost + self.entries_lost == 0
+    }
+}
+
 impl PackedStore {
     /// Opens the store in this directory, or makes one. The caller holds the lock of the vault. A universe that is damaged
     /// or missing is built again.

@@ -19,7 +19,8 @@ use super::documents;
 use super::snippets::{self, Snippet};
 
 /// What documents write where a value of some form must stand.
-const PLACEHOLDERS: [(&str, &str); 8] = [
+const PLACEHOLDERS: [(&str, &str); 9] = [
+    ("ID", "1"),
     ("ITEM", "1/0/42"),
     ("JOB", "1"),
     ("N", "1"),
