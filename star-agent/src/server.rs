@@ -80,7 +80,7 @@ fn advice(error: &PackedError) -> &'static str {
     match error {
         error if error.is_full() => "make room on the disk and start the Star again",
         PackedError::UniverseInUse => "stop whatever else has opened it and start the Star again",
-        PackedError::Universe { .. } => {
+        PackedError::Universe { .. } | PackedError::UniverseFailed { .. } => {
             "building the index again has failed too, so look for errors of the disk in the system's log; the containers and \
              snapshots are as they were, and `orbit-star vault rebuild` tries once more"
         }

@@ -199,7 +199,7 @@ impl PackedStore {
             PackedError::Container(ContainerError::OutOfBounds { path, .. }) => {
                 format!("{} is shorter than it was", path.display())
             }
-            PackedError::Universe { problem } => problem.clone(),
+            PackedError::Universe { problem } | PackedError::UniverseFailed { problem } => problem.clone(),
             other => other.to_string(),
         };
         let found = (self.config.now)();

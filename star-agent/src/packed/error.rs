@@ -47,9 +47,15 @@ pub enum PackedError {
         "vault: the index of chunks cannot grow, because the disk is full; collect garbage, or make room"
     )]
     UniverseFull,
-    /// An error of the disk was told, and the universe must be opened again.
-    #[error("vault: the index of chunks is opened again after an error of the disk; try again")]
-    UniverseReopens,
+    /// The disk refused. That says nothing of what is in the universe, which is opened again.
+    #[error(
+        "vault: the index of chunks cannot be read or written: {problem}; it is opened again by itself, but look for errors of \
+         the disk in the system's log"
+    )]
+    UniverseFailed {
+        /// What the system says.
+        problem: String,
+    },
     /// Someone else has it open.
     #[error("vault: the index of chunks is in use; a vault has one process, which opens its store once")]
     UniverseInUse,
@@ -140,7 +146,15 @@ impl PackedError {
         match problem.into() {
             redb::Error::DatabaseAlreadyOpen => Self::UniverseInUse,
             redb::Error::Io(error) if is_full(error.kind()) => Self::UniverseFull,
-            redb::Error::PreviousIo => Self::UniverseReopens,
+            // It was told to read where nothing is.
+            redb::Error::Io(error)
+                if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidInput) =>
+            {
+                Self::bad_universe(error)
+            }
+            problem @ (redb::Error::Io(_) | redb::Error::PreviousIo) => {
+                Self::UniverseFailed { problem: problem.to_string() }
+            }
             problem => Self::bad_universe(problem),
         }
     }

@@ -84,7 +84,7 @@ impl PackedStore {
         }
         let store = match Self::try_open(dir, config.clone(), noted) {
             // All that is in it can be had from the rest, wherever in opening it the damage was met.
-            Err(PackedError::Universe { problem }) => {
+            Err(PackedError::Universe { problem } | PackedError::UniverseFailed { problem }) => {
                 Universe::remove(&universe)?;
                 Self::try_open(dir, config, Some(problem))?
             }

@@ -199,8 +199,9 @@ impl Universe {
             *open.view.write().unwrap_or_else(PoisonError::into_inner) = view;
             Ok(result)
         });
-        if let Err(PackedError::Universe { .. } | PackedError::UniverseFull | PackedError::UniverseReopens) =
-            result
+        if let Err(
+            PackedError::Universe { .. } | PackedError::UniverseFull | PackedError::UniverseFailed { .. },
+        ) = result
         {
             self.fail(&open);
         }
