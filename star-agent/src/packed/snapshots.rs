@@ -1,6 +1,7 @@
 //! Snapshots: a stage becomes one, and they are read.
 
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
+use std::thread::ScopedJoinHandle;
 
 use orbit_shared::chunk_hash::ChunkHash;
 
@@ -152,11 +153,13 @@ impl PackedStore {
             return self.build_tree(log, meta);
         }
         std::thread::scope(|scope| {
-            let flushing = scope.spawn(|| self.flush());
+            let flushing = std::thread::Builder::new().spawn_scoped(scope, || self.flush());
             let built = self.build_tree(log, meta);
-            match flushing.join() {
-                Ok(flushed) => flushed.and(built),
-                Err(panic) => std::panic::resume_unwind(panic),
+            match flushing.map(ScopedJoinHandle::join) {
+                Ok(Ok(flushed)) => flushed.and(built),
+                Ok(Err(panic)) => std::panic::resume_unwind(panic),
+                // Without a thread to spare it is told of them with the snapshot.
+                Err(_) => built,
             }
         })
     }
@@ -265,6 +268,7 @@ impl PackedStore {
                 Step::Entry(entry, _) if !entry.entry.path.starts_with(prefix) => return Ok(false),
                 Step::Entry(_, _) if page.entries.len() == limit => return Ok(false),
                 Step::Entry(entry, is_listed) => {
+                    // Only lists can be missing here.
                     let first_path = if is_listed { entry.entry.path.clone() } else { Vec::new() };
                     match resolve(self, entry, is_listed) {
                         Ok(entry) => page.entries.push(entry),

@@ -8,6 +8,7 @@ mod counts;
 mod row;
 
 use std::fs;
+use std::io::Write as _;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -144,8 +145,9 @@ impl Universe {
 
     /// Has the file built again at the next start.
     pub(in crate::packed) fn note_damage(&self, problem: &str) {
-        // Whoever loses the note finds the damage again.
-        let _ = fs::write(note_of(&self.path), problem);
+        // The first one says enough, and whoever loses the note finds the damage again.
+        let _ =
+            fs::File::create_new(note_of(&self.path)).and_then(|mut note| note.write_all(problem.as_bytes()));
     }
 
     /// Removes the file.
@@ -239,15 +241,10 @@ impl Universe {
         let view = self.view()?;
         self.guarded(|| {
             let rows = rows_of(&view, after, limit)?;
-            let mut before = after;
             for (hash, row) in &rows {
-                if before.is_some_and(|before| before >= hash) {
-                    return Err(PackedError::bad_universe("its rows are out of order"));
-                }
                 if row_of(&view, hash)?.as_ref() != Some(row) {
                     return Err(PackedError::bad_universe("a row is not found by its hash"));
                 }
-                before = Some(hash);
             }
             Ok(rows)
         })
@@ -332,14 +329,20 @@ impl Universe {
     }
 }
 
+/// Rows that damage above them has hidden or doubled are out of order, and must not be taken for all that there are: what
+/// has no row is garbage.
 fn rows_of(view: &View, after: Option<&ChunkHash>, limit: usize) -> Result<Vec<(ChunkHash, Row)>> {
     use std::ops::Bound;
+    let mut before = after.copied();
     let start = after.map_or(Bound::Unbounded, |hash| Bound::Excluded(hash.as_bytes()));
     let range = view.chunks.range::<&Hash>((start, Bound::Unbounded));
     let mut rows = Vec::with_capacity(limit.min(4096));
     for item in range.map_err(PackedError::universe)?.take(limit) {
         let (key, value) = item.map_err(PackedError::universe)?;
         let hash = ChunkHash(*key.value());
+        if before.replace(hash).is_some_and(|before| before >= hash) {
+            return Err(PackedError::bad_universe("its rows are out of order"));
+        }
         rows.push((hash, Row::decode(&hash, value.value())?));
     }
     Ok(rows)
