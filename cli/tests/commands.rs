@@ -277,7 +277,7 @@ async fn dead_letters_are_listed_retried_and_discarded() {
     let (code, text) = grid.failure(&["dead-letters", "retry", &id, "--job", "1"]).await;
     assert!(code == 2 && text.contains("--job"), "{text}");
     // Neither of the two has changed anything.
-    for which in [[id.as_str()].as_slice(), &["--job", "1"]] {
+    for which in [[id.as_str(), &id].as_slice(), &["--job", "1"]] {
         let retry = [&["dead-letters", "retry"][..], which].concat();
         assert!(grid.text(&retry).await.contains("1 item queued again"));
         let (code, _) = grid.failure(&["job", "watch", "1"]).await;

@@ -1,5 +1,7 @@
 //! `orbit dead-letters`, and the list of what is missing after a job.
 
+use std::collections::BTreeSet;
+
 use orbit_proto::v1::{
     DeadLetter, DiscardDeadLettersRequest, DiscardDeadLettersResponse, FailureReason, GetDeadLetterRequest,
     Job, ListDeadLettersRequest, RetryDeadLettersRequest, RetryDeadLettersResponse,
@@ -104,14 +106,14 @@ async fn chosen(
     if ids.is_empty() {
         return Ok(vec![list_request(filter, 0, String::new())]);
     }
-    let mut requests = Vec::new();
+    let mut items = BTreeSet::new();
     for &dead_letter_id in ids {
         let request = GetDeadLetterRequest { dead_letter_id };
         let answer = client.dead_letters().get_dead_letter(request).await?.into_inner();
-        let item_key = answer.dead_letter.unwrap_or_default().item_key;
-        requests.push(ListDeadLettersRequest { item_key, ..Default::default() });
+        items.insert(answer.dead_letter.unwrap_or_default().item_key);
     }
-    Ok(requests)
+    let of_item = |item_key| ListDeadLettersRequest { item_key, ..Default::default() };
+    Ok(items.into_iter().map(of_item).collect())
 }
 
 async fn retry(
