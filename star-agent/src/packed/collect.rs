@@ -165,6 +165,7 @@ impl PackedStore {
         let window = if options.ignore_undo_window { 0 } else { self.config.undo_window.as_secs() };
         // On a disk that is filling up, collecting is what writers wait for.
         let is_urgent = options.free_bytes_min.is_some();
+        self.check_index(is_urgent, is_cancelled)?;
         let mut survey = self.survey(containers, now, window, options.plan_only, progress, is_cancelled)?;
         self.pass_window("surveyed");
         let forced = self.forced_before(&survey, options);
@@ -198,6 +199,16 @@ impl PackedStore {
     pub(super) fn available_bytes(&self) -> Option<u64> {
         let found = rustix::fs::statvfs(&self.dir).ok()?;
         Some(found.f_bavail.saturating_mul(found.f_frsize))
+    }
+
+    /// What has no row is garbage, so the index must be whole. The roots of snapshots show that it is not empty for no reason.
+    fn check_index(&self, is_urgent: bool, is_cancelled: &dyn Fn() -> bool) -> Result<()> {
+        let roots: Vec<_> = self.shelf().records().values().map(|record| record.root.hash).collect();
+        let mut courtesy = Courtesy::new(&self.activity, is_urgent);
+        self.universe.check_rows(&roots, ROWS_PER_READ, || {
+            courtesy.rest(is_cancelled);
+            if is_cancelled() { Err(PackedError::Cancelled) } else { Ok(()) }
+        })
     }
 
     /// All trees must be counted, or what they need would look like garbage.

@@ -16,7 +16,7 @@ use super::records::Shelf;
 use super::stage::{Stage, stage_of};
 use super::tree::NodeCache;
 use super::types::{DamagedChunk, SnapshotId, StageId};
-use super::universe::{Location, Universe};
+use super::universe::{Location, ROOT_UNKNOWN, Universe};
 use super::{CONTAINERS, DELETED, PackedConfig, PackedStore, RESERVE, SNAPSHOTS, STAGES, Syncs, UNIVERSE};
 use orbit_shared::time::WallTime;
 
@@ -175,10 +175,12 @@ impl PackedStore {
             let shelf = self.shelf();
             (shelf.records().clone(), shelf.damaged.clone())
         };
-        for (id, _) in self.universe.owners()? {
+        for (id, root) in self.universe.owners()? {
             // One whose record cannot be read is still there.
             if !records.contains_key(&id) && !damaged.contains(&id) {
                 self.own(&id, None)?;
+            } else if self.universe.lookup(&root)?.is_none() {
+                return Err(PackedError::bad_universe(ROOT_UNKNOWN));
             }
         }
         for record in records.values() {

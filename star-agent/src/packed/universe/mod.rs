@@ -37,6 +37,9 @@ const CONTAINERS: TableDefinition<'_, u32, &[u8; CONTAINER_BYTES]> = TableDefini
 const DAMAGED: TableDefinition<'_, &Hash, (u64, &str)> = TableDefinition::new("damaged");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
+/// What is wrong if a snapshot was counted and its root is not there.
+pub(in crate::packed) const ROOT_UNKNOWN: &str = "it does not know the root of a snapshot";
+
 const VERSION_KEY: &str = "version";
 const VERSION: u64 = 1;
 
@@ -239,14 +242,39 @@ impl Universe {
         limit: usize,
     ) -> Result<Vec<(ChunkHash, Row)>> {
         let view = self.view()?;
+        self.guarded(|| checked_rows_of(&view, after, limit))
+    }
+
+    /// Makes sure that no row is hidden, and that these nodes are known: before anything is removed because it has no row.
+    /// Calls `pass` again and again.
+    pub(in crate::packed) fn check_rows(
+        &self,
+        needed: &[ChunkHash],
+        limit: usize,
+        mut pass: impl FnMut() -> Result<()>,
+    ) -> Result<()> {
+        // One view, so that what comes and goes meanwhile does not count.
+        let view = self.view()?;
+        let has_indexed = self.containers()?.iter().any(|(_, row)| row.indexed > 0);
+        let (mut after, mut count) = (None, 0);
+        loop {
+            let rows = self.guarded(|| checked_rows_of(&view, after.as_ref(), limit))?;
+            let Some((last, _)) = rows.last() else { break };
+            after = Some(*last);
+            count += rows.len() as u64;
+            pass()?;
+        }
         self.guarded(|| {
-            let rows = rows_of(&view, after, limit)?;
-            for (hash, row) in &rows {
-                if row_of(&view, hash)?.as_ref() != Some(row) {
-                    return Err(PackedError::bad_universe("a row is not found by its hash"));
+            let expected = view.chunks.len().map_err(PackedError::universe)?;
+            if count != expected || count == 0 && has_indexed {
+                return Err(PackedError::bad_universe(format!("it shows {count} rows of {expected}")));
+            }
+            for hash in needed {
+                if row_of(&view, hash)?.is_none() {
+                    return Err(PackedError::bad_universe(ROOT_UNKNOWN));
                 }
             }
-            Ok(rows)
+            Ok(())
         })
     }
 
@@ -344,6 +372,16 @@ fn rows_of(view: &View, after: Option<&ChunkHash>, limit: usize) -> Result<Vec<(
             return Err(PackedError::bad_universe("its rows are out of order"));
         }
         rows.push((hash, Row::decode(&hash, value.value())?));
+    }
+    Ok(rows)
+}
+
+fn checked_rows_of(view: &View, after: Option<&ChunkHash>, limit: usize) -> Result<Vec<(ChunkHash, Row)>> {
+    let rows = rows_of(view, after, limit)?;
+    for (hash, row) in &rows {
+        if row_of(view, hash)?.as_ref() != Some(row) {
+            return Err(PackedError::bad_universe("a row is not found by its hash"));
+        }
     }
     Ok(rows)
 }
