@@ -5,8 +5,9 @@ use std::fs;
 
 use orbit_shared::vault_call::FilePart;
 
+use super::garbage::at_once;
 use super::*;
-use crate::packed::{CollectOptions, ScrubOptions, ScrubReport};
+use crate::packed::{ScrubOptions, ScrubReport};
 
 fn scrub(store: &PackedStore) -> ScrubReport {
     store.scrub(&ScrubOptions { everything: true, ..ScrubOptions::default() }, &|_| {}, &|| false).unwrap()
@@ -22,11 +23,6 @@ fn plant(dir: &Path) -> BTreeMap<(SnapshotId, Vec<u8>), Vec<u8>> {
     store.commit(stage(3), &[file]).unwrap();
     assert!(scrub(&store).is_clean());
     everything(&store).into_iter().map(|(key, bytes)| (key, bytes.expect("nothing is damaged"))).collect()
-}
-
-/// A collection that takes whatever it may.
-fn collect_all() -> CollectOptions {
-    CollectOptions { ignore_undo_window: true, garbage_percent_min: 1, ..CollectOptions::default() }
 }
 
 /// What every path of every snapshot has, where it can be read.
@@ -101,7 +97,7 @@ fn survive(
         assert_eq!(healed[&(*id, path.clone())].as_ref(), Some(content), "{what}: not healed");
     }
     if opened.damaged_snapshots.is_empty() {
-        store.collect(&collect_all(), &|_| {}, &|| false).unwrap();
+        store.collect(&at_once(), &|_| {}, &|| false).unwrap();
         let after = scrub(&store);
         assert!(after.damaged_chunks.is_empty(), "{what}: {after:?}");
     }
@@ -198,7 +194,7 @@ fn a_damaged_universe_gives_no_wrong_answer() {
             Ok(())
         })();
         // What it does not show must not be taken for garbage.
-        let collected = store.collect(&collect_all(), &|_| {}, &|| false);
+        let collected = store.collect(&at_once(), &|_| {}, &|| false);
         let scrubbed = store.scrub(&ScrubOptions::default(), &|_| {}, &|| false);
         drop(store);
         // What was met while it was in use is mended by the next start, and only that one.

@@ -3,13 +3,15 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::*;
+use crate::packed::universe::Tables;
 use crate::packed::{CollectOptions, CollectReport};
 
 fn collect(store: &PackedStore, options: &CollectOptions) -> CollectReport {
     store.collect(options, &|_| {}, &|| false).unwrap()
 }
 
-fn at_once() -> CollectOptions {
+/// A collection that takes whatever it may.
+pub(super) fn at_once() -> CollectOptions {
     CollectOptions { ignore_undo_window: true, garbage_percent_min: 1, ..CollectOptions::default() }
 }
 
@@ -174,4 +176,29 @@ fn counts_are_those_of_a_new_count() {
     std::fs::remove_file(dir.path().join(UNIVERSE)).unwrap();
     let store = PackedStore::open(dir.path(), config()).unwrap();
     assert_eq!(counts(&store), before);
+}
+
+#[test]
+fn nothing_is_collected_by_an_index_that_shows_nothing_of_a_snapshot() {
+    for is_all_gone in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = PackedStore::open(dir.path(), config()).unwrap();
+        let record = snapshot(&store, 1, 0..20);
+        let rows = store.universe.rows_after(None, usize::MAX).unwrap();
+        let is_hidden = |hash: &ChunkHash| is_all_gone || *hash == record.root.hash;
+        let hide = |tables: &mut Tables<'_>| {
+            let mut hidden = rows.iter().filter(|(hash, _)| is_hidden(hash));
+            hidden.try_for_each(|(hash, _)| tables.forget_blindly(hash))
+        };
+        store.universe.write(hide).unwrap();
+        let before = store.containers.lengths();
+        let refused = store.collect(&at_once(), &|_| {}, &|| false).unwrap_err();
+        assert!(matches!(refused, PackedError::Universe { .. }), "{refused}");
+        assert_eq!(store.containers.lengths(), before);
+        drop(store);
+        let store = PackedStore::open(dir.path(), config()).unwrap();
+        assert!(store.opened().rebuilt.is_some());
+        check(&store, &record);
+        assert_eq!(collect(&store, &at_once()).chunks_removed, 0);
+    }
 }
