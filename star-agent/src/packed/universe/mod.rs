@@ -6,6 +6,7 @@
 
 mod counts;
 mod row;
+mod view;
 
 use std::fs;
 use std::io::Write as _;
@@ -15,12 +16,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use orbit_shared::chunk_hash::ChunkHash;
-use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable as _, ReadableTableMetadata as _};
+use redb::{Database, ReadableDatabase, ReadableTable as _, ReadableTableMetadata as _};
 use redb::{TableDefinition, WriteTransaction};
 
 pub(in crate::packed) use self::counts::{Children, Tables};
 use self::row::{CONTAINER_BYTES, NODE_BYTES, ROW_BYTES};
 pub(in crate::packed) use self::row::{ContainerRow, Location, NOWHERE, Row};
+use self::view::View;
 use super::error::{PackedError, Result};
 use super::types::SnapshotId;
 
@@ -42,13 +44,6 @@ pub(in crate::packed) const ROOT_UNKNOWN: &str = "it does not know the root of a
 
 const VERSION_KEY: &str = "version";
 const VERSION: u64 = 1;
-
-/// What is read, as of the last commit.
-#[derive(Debug)]
-struct View {
-    chunks: ReadOnlyTable<&'static Hash, &'static [u8; ROW_BYTES]>,
-    nodes: ReadOnlyTable<&'static Hash, &'static [u8; NODE_BYTES]>,
-}
 
 /// The open file.
 #[derive(Debug)]
@@ -109,7 +104,7 @@ impl OpenFile {
             let transaction = database.begin_write().map_err(PackedError::universe)?;
             create_tables(&transaction)?;
             transaction.commit().map_err(PackedError::universe)?;
-            let view = RwLock::new(Arc::new(view(&database)?));
+            let view = RwLock::new(Arc::new(View::of(&database)?));
             Ok(Self { database, view })
         })
     }
@@ -200,7 +195,7 @@ impl Universe {
                 change(&mut tables)?
             };
             transaction.commit().map_err(PackedError::universe)?;
-            let view = Arc::new(view(&open.database)?);
+            let view = Arc::new(View::of(&open.database)?);
             *open.view.write().unwrap_or_else(PoisonError::into_inner) = view;
             Ok(result)
         });
@@ -216,13 +211,13 @@ impl Universe {
     /// What is known of a chunk.
     pub(in crate::packed) fn lookup(&self, hash: &ChunkHash) -> Result<Option<Row>> {
         let view = self.view()?;
-        self.guarded(|| row_of(&view, hash))
+        self.guarded(|| view.row(hash))
     }
 
     /// What is known of each of these chunks.
     pub(in crate::packed) fn lookup_many(&self, hashes: &[ChunkHash]) -> Result<Vec<Option<Row>>> {
         let view = self.view()?;
-        self.guarded(|| hashes.iter().map(|hash| row_of(&view, hash)).collect())
+        self.guarded(|| hashes.iter().map(|hash| view.row(hash)).collect())
     }
 
     /// Up to `limit` chunks behind `after`, in the order of their hashes.
@@ -232,7 +227,7 @@ impl Universe {
         limit: usize,
     ) -> Result<Vec<(ChunkHash, Row)>> {
         let view = self.view()?;
-        self.guarded(|| rows_of(&view, after, limit))
+        self.guarded(|| view.rows_after(after, limit))
     }
 
     /// The same, with a check that each is found by its hash too. Damage above a row hides it from one of the two ways.
@@ -242,7 +237,7 @@ impl Universe {
         limit: usize,
     ) -> Result<Vec<(ChunkHash, Row)>> {
         let view = self.view()?;
-        self.guarded(|| checked_rows_of(&view, after, limit))
+        self.guarded(|| view.checked_rows_after(after, limit))
     }
 
     /// Makes sure that no row is hidden, and that these nodes are known: before anything is removed because it has no row.
@@ -258,7 +253,7 @@ impl Universe {
         let has_indexed = self.containers()?.iter().any(|(_, row)| row.indexed > 0);
         let (mut after, mut count) = (None, 0);
         loop {
-            let rows = self.guarded(|| checked_rows_of(&view, after.as_ref(), limit))?;
+            let rows = self.guarded(|| view.checked_rows_after(after.as_ref(), limit))?;
             let Some((last, _)) = rows.last() else { break };
             after = Some(*last);
             count += rows.len() as u64;
@@ -270,7 +265,7 @@ impl Universe {
                 return Err(PackedError::bad_universe(format!("it shows {count} rows of {expected}")));
             }
             for hash in needed {
-                if row_of(&view, hash)?.is_none() {
+                if view.row(hash)?.is_none() {
                     return Err(PackedError::bad_universe(ROOT_UNKNOWN));
                 }
             }
@@ -355,47 +350,6 @@ impl Universe {
         self.owners()?;
         self.damaged().map(|_| ())
     }
-}
-
-/// Rows that damage above them has hidden or doubled are out of order, and must not be taken for all that there are: what
-/// has no row is garbage.
-fn rows_of(view: &View, after: Option<&ChunkHash>, limit: usize) -> Result<Vec<(ChunkHash, Row)>> {
-    use std::ops::Bound;
-    let mut before = after.copied();
-    let start = after.map_or(Bound::Unbounded, |hash| Bound::Excluded(hash.as_bytes()));
-    let range = view.chunks.range::<&Hash>((start, Bound::Unbounded));
-    let mut rows = Vec::with_capacity(limit.min(4096));
-    for item in range.map_err(PackedError::universe)?.take(limit) {
-        let (key, value) = item.map_err(PackedError::universe)?;
-        let hash = ChunkHash(*key.value());
-        if before.replace(hash).is_some_and(|before| before >= hash) {
-            return Err(PackedError::bad_universe("its rows are out of order"));
-        }
-        rows.push((hash, Row::decode(&hash, value.value())?));
-    }
-    Ok(rows)
-}
-
-fn checked_rows_of(view: &View, after: Option<&ChunkHash>, limit: usize) -> Result<Vec<(ChunkHash, Row)>> {
-    let rows = rows_of(view, after, limit)?;
-    for (hash, row) in &rows {
-        if row_of(view, hash)?.as_ref() != Some(row) {
-            return Err(PackedError::bad_universe("a row is not found by its hash"));
-        }
-    }
-    Ok(rows)
-}
-
-fn row_of(view: &View, hash: &ChunkHash) -> Result<Option<Row>> {
-    let value = view.chunks.get(hash.as_bytes()).map_err(PackedError::universe)?;
-    value.map(|value| Row::decode(hash, value.value())).transpose()
-}
-
-fn view(database: &Database) -> Result<View> {
-    let transaction = database.begin_read().map_err(PackedError::universe)?;
-    let chunks = transaction.open_table(CHUNKS).map_err(PackedError::universe)?;
-    let nodes = transaction.open_table(NODES).map_err(PackedError::universe)?;
-    Ok(View { chunks, nodes })
 }
 
 fn create_tables(transaction: &WriteTransaction) -> Result<()> {
