@@ -14,7 +14,7 @@ WORKDIR /source
 COPY . .
 # A context that brings programs needs no toolchain: that is how scripts/image works.
 RUN if [ ! -d programs ]; then \
-      cargo build --release --locked --bin orbit-coordinator --bin orbit-star --bin orbit && \
+      cargo build --release --locked && \
       mkdir programs && \
       for program in orbit-coordinator orbit-star orbit; do \
         strip -o "programs/$program" "target/release/$program" || exit 1; \
@@ -28,6 +28,7 @@ RUN groupadd --gid 7100 orbit && \
     install -d -o orbit -g orbit -m 0750 /var/lib/orbit && \
     install -d -o orbit -g orbit -m 0755 /data
 COPY --from=programs /source/programs/ /usr/bin/
+COPY packaging/third-party/ /usr/share/doc/orbit-grid/
 USER orbit
 # State of a coordinator, or the vault of a Star; and what a Star exports. New volumes take owner and mode from here.
 VOLUME ["/var/lib/orbit", "/data"]

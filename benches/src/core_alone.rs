@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use orbit_coordinator::core::{
-    Action, Command, Core, CoreConfig, Effects, Event, JobSpec, Location, Recovered, ReplyId, SessionId,
+    Action, Command, Core, CoreConfig, Event, JobSpec, Location, Recovered, ReplyId, SessionId, Turn,
 };
 use orbit_shared::comparison::Unchanged;
 use orbit_shared::lifecycle::LifecycleState;
@@ -55,14 +55,14 @@ pub struct CoreAlone {
     reports: u64,
     settled: u64,
     /// Of turns that nobody has asked about yet.
-    effects: Effects,
+    pending: Turn,
 }
 
 impl CoreAlone {
     /// The Star is there, and the job waits for what its scan finds.
     pub fn new() -> Self {
-        let mut effects = Effects::default();
-        let core = Core::recover(CoreConfig::default(), Recovered::default(), Now::from_ms(0), &mut effects);
+        let mut pending = Turn::new(Now::from_ms(0));
+        let core = Core::recover(&mut pending, CoreConfig::default(), Recovered::default());
         let mut alone = Self {
             core,
             milliseconds: 0,
@@ -70,7 +70,7 @@ impl CoreAlone {
             assigned: BTreeMap::new(),
             reports: 0,
             settled: 0,
-            effects,
+            pending,
         };
         alone.turn(Event::SessionOpened { session: SESSION, hello: hello() });
         alone.command(create_job());
@@ -85,12 +85,12 @@ impl CoreAlone {
 
     /// One turn of one message. What was assigned in it is kept for [`CoreAlone::next_report`]; all else that came of
     /// it, and of what went before the first message, is given back.
-    pub fn say(&mut self, message: StarMessage) -> Effects {
+    pub fn say(&mut self, message: StarMessage) -> Turn {
         if let StarMessage::Report(report) = &message {
             self.settled += report.outcomes.len() as u64;
         }
         self.turn(Event::MessageReceived { session: SESSION, message });
-        std::mem::take(&mut self.effects)
+        self.pending.take()
     }
 
     /// The report of the oldest assignment that has none yet: all of it is stored.
@@ -116,16 +116,16 @@ impl CoreAlone {
     }
 
     fn command(&mut self, command: Command) {
-        self.turn(Event::CommandReceived { reply: ReplyId(1), command });
+        self.turn(Event::CommandReceived { reply: ReplyId(1), command, actor: None });
     }
 
     fn turn(&mut self, event: Event) {
         self.milliseconds += 1;
         let now = Now::from_ms(self.milliseconds);
-        self.core.step(now, event, &mut self.effects);
-        self.core.finish_turn(now, &mut self.effects);
+        self.core.step(self.pending.at(now), event);
+        self.core.finish_turn(&mut self.pending);
         let mut questions = Vec::new();
-        for action in std::mem::take(&mut self.effects.actions) {
+        for action in std::mem::take(&mut self.pending.actions) {
             match action {
                 Action::Send { message: CoordinatorMessage::Compare { request, .. }, .. } => {
                     questions.push(request);
@@ -139,7 +139,10 @@ impl CoreAlone {
                 }
                 Action::LoadWindow { .. } => panic!("nothing is read back from a store"),
                 Action::Reply { answer, .. } => drop(answer.expect("the command is taken")),
-                Action::Send { .. } | Action::SignedCall { .. } | Action::Close { .. } => {}
+                Action::Send { .. }
+                | Action::SignedCall { .. }
+                | Action::Close { .. }
+                | Action::ForgetEvents { .. } => {}
             }
         }
         // The destination has nothing, and is asked ever more seldom.
@@ -171,6 +174,8 @@ fn hello() -> Hello {
         version: String::new(),
         held: Vec::new(),
         lifecycle: LifecycleState::Registered,
+        begun: None,
+        grid: None,
     }
 }
 
@@ -189,9 +194,12 @@ fn create_job() -> Command {
         snapshot: None,
         tags: Vec::new(),
         limits: Default::default(),
+        is_one_file_system: false,
         bandwidth_windows: Vec::new(),
         caller: None,
         mirror: None,
+        paths: Vec::new(),
+        compares_content: false,
     };
     Command::CreateJob { spec: Box::new(spec), request_id: String::new(), violations: Vec::new() }
 }

@@ -13,6 +13,7 @@ use orbit_shared::session::Root;
 use orbit_shared::words::{JobId, StarId};
 use orbit_star::grpc::pull_stream::PullStream;
 use orbit_star::grpc::transfer::{decode_parcel, encode_fetches, encode_open};
+use orbit_star::in_force::InForce;
 use orbit_star::limits::{
     CONNECTION_WINDOW_BYTES, HTTP2_FRAME_BYTES, SEGMENT_BYTES, STREAM_WINDOW_BYTES,
     STREAMS_PER_CONNECTION_MAX,
@@ -89,7 +90,7 @@ async fn serve(tree: &Path, secured: Option<&Secured>) -> Result<Served, Problem
     let path = tree.as_os_str().as_bytes().to_vec();
     let roots = Arc::new(Roots::open(&[Root { path: path.clone(), is_read_only: true }])?);
     let signer = CapabilitySigner::generate()?;
-    let (_, keys) = watch::channel(vec![signer.verification_key()]);
+    let (_, keys) = watch::channel(InForce::of_keys(vec![signer.verification_key()]));
     let shutdown = CancellationToken::new();
     let meters = Arc::new(Meters::default());
     let server = TransferServer::new(star(SOURCE)?, roots, keys, meters, shutdown.clone());
@@ -114,6 +115,8 @@ async fn serve(tree: &Path, secured: Option<&Secured>) -> Result<Served, Problem
         destination_star: star(SINK)?,
         snapshot: None,
         is_for_chunks: false,
+        max_bytes_per_second: 0,
+        filter: None,
     };
     Ok(Served { address, token: signer.sign(&capability)?, path, shutdown })
 }
@@ -144,6 +147,9 @@ async fn pull(channel: Channel, open: Open, path: Vec<u8>, size: u64) -> Result<
             is_hashes_only: false,
             is_cut_by_content: false,
             is_look_only: false,
+            accepts_changes: false,
+            as_of: None,
+            is_one_file_system: false,
         })
         .collect();
     // Both requests fit.

@@ -37,7 +37,7 @@ impl Secured {
     pub(crate) fn raw(&self) -> Result<(ServerConnection, ClientConnection), Problem> {
         let authority = self.registry.authority().certificate();
         let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);
-        let (presented, _) = self.registry.own(loopback, None, &[], now())?;
+        let (presented, _) = self.registry.own(Some(loopback), None, &[], now())?;
         let serving: Arc<ServerConfig> = server(Arc::new(presented), authority, Clients::May)?;
         let connecting = Arc::new(trusting(authority)?);
         let name = ServerName::from(loopback);

@@ -38,7 +38,15 @@ impl Scan {
         self.next = to;
         self.number += 1;
         let is_last = to == self.end;
-        Some(ScanBatch { scan: self.scan, number: self.number, entries, is_last, failure: None })
+        Some(ScanBatch {
+            scan: self.scan,
+            number: self.number,
+            entries,
+            is_last,
+            failure: None,
+            matched: Vec::new(),
+            skipped_mounts: Vec::new(),
+        })
     }
 }
 
@@ -62,6 +70,7 @@ pub fn all_stored(number: u64, assignment: AssignmentId, sequences: impl Iterato
             bytes_transferred: FILE_BYTES,
             bytes_deduplicated: 0,
             duration: std::time::Duration::from_millis(1),
+            is_changed: false,
         },
     };
     Report { number, assignment, outcomes: sequences.map(stored).collect() }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use orbit_identity::{Credentials, Dialing, Expected};
+use orbit_identity::{Credentials, Dialing, Expected, LocalUsers, PlainDialing, UNIX_SCHEME};
 use orbit_proto::v1::backpressure_service_client::BackpressureServiceClient;
 use orbit_proto::v1::backup_service_client::BackupServiceClient;
 use orbit_proto::v1::bulletin_service_client::BulletinServiceClient;
@@ -21,6 +21,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::errors::CliError;
+use crate::grid::Grid;
 
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// For an answer to begin. A watch may then last as long as it likes.
@@ -38,25 +39,40 @@ pub(crate) struct Client {
     patient: Channel,
     /// Who it is, where TLS is spoken.
     credentials: Option<Arc<Credentials>>,
+    /// The users of this machine whose servers are trusted without TLS.
+    users: Arc<LocalUsers>,
 }
 
 /// An address without a scheme is meant as plain HTTP.
 pub(crate) fn normalize_url(url: &str) -> String {
-    if url.contains("://") { url.to_owned() } else { format!("http://{url}") }
+    let has_scheme = url.contains("://") || url.starts_with(UNIX_SCHEME);
+    if has_scheme { url.to_owned() } else { format!("http://{url}") }
 }
 
 impl Client {
     /// Connects, so that a coordinator that is not there is noticed before anything is asked.
-    pub(crate) async fn connect(url: &str) -> Result<Self, CliError> {
+    pub(crate) async fn connect(url: &str, users: Arc<LocalUsers>) -> Result<Self, CliError> {
         let endpoint = endpoint(url)?;
         // What is not encrypted must not look as if it were.
-        if endpoint.uri().scheme_str() != Some("http") {
+        if endpoint.uri().scheme_str() == Some("https") {
             return Err(bad_url(url));
         }
-        let patient = endpoint.connect_lazy();
-        let channel = endpoint.timeout(ANSWER_TIMEOUT).connect().await;
+        let dialing = PlainDialing::new(Arc::clone(&users));
+        let patient = dialing.connect_lazily(&endpoint);
+        let channel = dialing.connect(&endpoint.timeout(ANSWER_TIMEOUT)).await;
         let channel = channel.map_err(|error| CliError::unreachable(&error))?;
-        Ok(Self { channel, patient, credentials: None })
+        Ok(Self { channel, patient, credentials: None, users })
+    }
+
+    /// Connects to the coordinator of a grid in this process.
+    pub(crate) async fn within(grid: &Grid) -> Result<Self, CliError> {
+        let endpoint = endpoint(&grid.url())?;
+        let connect = |endpoint| async {
+            grid.network().channel(endpoint).await.map_err(|error| CliError::unreachable(&error))
+        };
+        let patient = connect(endpoint.clone()).await?;
+        let channel = connect(endpoint.timeout(ANSWER_TIMEOUT)).await?;
+        Ok(Self { channel, patient, credentials: None, users: Arc::default() })
     }
 
     /// The same over TLS, as somebody, whose certificate is renewed first if it is time to.
@@ -70,7 +86,7 @@ impl Client {
             // What was asked for may still succeed, or says better why not.
             tracing::warn!("the certificate could not be renewed: {error}");
         }
-        Ok(Self { channel, patient, credentials: Some(credentials) })
+        Ok(Self { channel, patient, credentials: Some(credentials), users: Arc::default() })
     }
 
     /// Connects to whoever is there, over TLS, as somebody or as nobody.
@@ -79,12 +95,12 @@ impl Client {
         let patient = dialing.connect_lazily(&endpoint, Expected::Anybody);
         let channel = dialing.connect(&endpoint.timeout(ANSWER_TIMEOUT), Expected::Anybody).await;
         let channel = channel.map_err(|error| CliError::unreachable(&error))?;
-        Ok(Self { channel, patient, credentials: None })
+        Ok(Self { channel, patient, credentials: None, users: Arc::default() })
     }
 
     /// How Stars are reached.
     pub(crate) fn network(&self) -> Arc<dyn Network> {
-        orbit_star::tls::network(self.credentials.clone())
+        orbit_star::tls::network(self.credentials.clone(), Arc::clone(&self.users))
     }
 
     pub(crate) fn identities(&self) -> IdentityServiceClient<Channel> {
@@ -148,12 +164,12 @@ impl Client {
 
 fn bad_url(url: &str) -> CliError {
     CliError::Usage(format!(
-        "--coordinator {url}: write a URL such as http://127.0.0.1:7100 or https://HOST:7100"
+        "--coordinator {url}: write a URL such as http://127.0.0.1:7100, https://HOST:7100 or unix:/PATH"
     ))
 }
 
 fn endpoint(url: &str) -> Result<Endpoint, CliError> {
-    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| bad_url(url))?;
+    let endpoint = orbit_identity::endpoint(url).ok_or_else(|| bad_url(url))?;
     Ok(endpoint
         .connect_timeout(CONNECT_TIMEOUT)
         .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
@@ -173,13 +189,15 @@ mod tests {
     #[test]
     fn an_address_without_a_scheme_is_plain_http() {
         assert_eq!(normalize_url("127.0.0.1:7100"), "http://127.0.0.1:7100");
-        assert_eq!(normalize_url("https://grid:7100"), "https://grid:7100");
+        for url in ["https://grid:7100", "unix:/run/orbit-grid/coordinator.sock"] {
+            assert_eq!(normalize_url(url), url);
+        }
     }
 
     #[tokio::test]
     async fn a_url_that_is_none_is_a_mistake_of_the_command_line() {
         for url in ["https://grid:7100", "ftp://grid:7100", "http://a b"] {
-            let error = Client::connect(url).await.unwrap_err();
+            let error = Client::connect(url, Arc::default()).await.unwrap_err();
             assert!(matches!(error, CliError::Usage(_)), "{error:?}");
         }
     }
@@ -188,7 +206,7 @@ mod tests {
     async fn nobody_at_the_address_is_unreachable() {
         // Bound and dropped: nothing listens there now.
         let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let error = Client::connect(&format!("http://{address}")).await.unwrap_err();
+        let error = Client::connect(&format!("http://{address}"), Arc::default()).await.unwrap_err();
         assert_eq!(error.code(), crate::outcome::UNREACHABLE);
         let text = error.render("http://127.0.0.1:9").unwrap();
         assert!(text.contains("http://127.0.0.1:9") && text.contains("--coordinator"), "{text}");

@@ -9,6 +9,7 @@ use tonic_types::StatusExt as _;
 use crate::client::ANSWER_TIMEOUT;
 use crate::outcome::{Outcome, UNREACHABLE, USAGE};
 use crate::output::human;
+use crate::words::{flag, said};
 
 /// Why a command could not be carried out.
 #[derive(Debug)]
@@ -83,6 +84,38 @@ impl CliError {
         }
     }
 
+    /// The same for a program: the gRPC code, the reason, the message and the details, as the HTTP face has them. `None` when there is
+    /// nothing to say.
+    pub(crate) fn to_json(&self, url: &str) -> Option<serde_json::Value> {
+        let message = self.render(url)?;
+        let (code, reason) = match self {
+            Self::Usage(_) => ("INVALID_ARGUMENT".to_owned(), "USAGE".to_owned()),
+            Self::Unreachable { .. } => ("UNAVAILABLE".to_owned(), "UNREACHABLE".to_owned()),
+            Self::Failed(_) => ("UNKNOWN".to_owned(), "FAILED".to_owned()),
+            Self::Refused(status) => {
+                let info = status.get_details_error_info();
+                (code_name(status.code()), info.map(|info| info.reason).unwrap_or_default())
+            }
+            Self::OutputClosed => return None,
+        };
+        let mut details = serde_json::Map::new();
+        if let Self::Refused(status) = self {
+            let violations =
+                status.get_details_bad_request().map(|bad| bad.field_violations).unwrap_or_default();
+            let violations = violations.iter().map(|violation| {
+                serde_json::json!({ "field": violation.field, "description": violation.description })
+            });
+            details.insert("violations".to_owned(), violations.collect());
+            if let Some(delay) = status.get_details_retry_info().and_then(|info| info.retry_delay) {
+                details.insert("retryAfter".to_owned(), format!("{}s", delay.as_secs_f64()).into());
+            }
+        }
+        let error = serde_json::json!({
+            "code": code, "reason": reason, "message": message, "details": details,
+        });
+        Some(serde_json::json!({ "error": error }))
+    }
+
     /// The text for standard error, of one or a few lines; `None` when there is nothing to say. `url` is where the
     /// coordinator should have been.
     pub fn render(&self, url: &str) -> Option<String> {
@@ -90,13 +123,25 @@ impl CliError {
             Self::Usage(text) | Self::Failed(text) => Some(text.clone()),
             Self::Unreachable { problem } => Some(format!(
                 "no coordinator answers at {url}: {problem}\n\
-                 Start one with `orbit-coordinator --data-dir DIR`, or say where it is with --coordinator URL or \
-                 ORBIT_COORDINATOR."
+                 Start one with `orbit-coordinator --data-dir DIR`, or say where it is with --coordinator URL, \
+                 ORBIT_COORDINATOR or `orbit context use NAME`."
             )),
             Self::Refused(status) => Some(render_status(status, url)),
             Self::OutputClosed => None,
         }
     }
+}
+
+/// A code as clients spell it: `NOT_FOUND`.
+fn code_name(code: Code) -> String {
+    let mut name = String::new();
+    for letter in format!("{code:?}").chars() {
+        if letter.is_ascii_uppercase() && !name.is_empty() && code != Code::Ok {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_uppercase());
+    }
+    name
 }
 
 fn render_status(status: &Status, url: &str) -> String {
@@ -138,8 +183,12 @@ fn render_violations(status: &Status) -> String {
     let mut text = "the request is not acceptable:".to_owned();
     for violation in violations {
         // Writing to a String cannot fail.
-        let _ =
-            write!(text, "\n  {}: {}", human::plain(&violation.field), human::plain(&violation.description));
+        let _ = write!(
+            text,
+            "\n  {}: {}",
+            human::plain(&flag(&violation.field)),
+            human::plain(&said(&violation.description))
+        );
     }
     text
 }
@@ -154,6 +203,8 @@ fn render_not_found(message: &str) -> String {
         ("there is no operator ", "orbit identity ls"),
         ("there is no viewer ", "orbit identity ls"),
         ("Star", "orbit star ls"),
+        ("schedule", "orbit schedule ls"),
+        ("snapshot", "orbit snapshot ls"),
     ];
     let what = message.split(';').next().unwrap_or_default();
     match lists.into_iter().find(|(noun, _)| what.contains(noun)) {
@@ -163,7 +214,7 @@ fn render_not_found(message: &str) -> String {
 }
 
 fn sentence(message: &str) -> String {
-    let message = human::plain(message);
+    let message = human::plain(&said(message));
     if message.is_empty() {
         return "it gave no reason.".to_owned();
     }
@@ -194,8 +245,7 @@ mod tests {
         assert_eq!(error.code(), USAGE);
         assert_eq!(
             error.render(URL).unwrap(),
-            "the request is not acceptable:\n  spec.source.path: is \"a\"; an absolute path is needed\n  \
-             spec.destinations: is empty"
+            "the request is not acceptable:\n  SRC: is \"a\"; an absolute path is needed\n  DST: is empty"
         );
     }
 
@@ -230,6 +280,32 @@ mod tests {
     #[test]
     fn control_characters_of_a_message_do_not_reach_the_terminal() {
         assert_eq!(render(Status::failed_precondition("a\u{1b}[2Jb")), "a\\x1b[2Jb.");
+    }
+
+    #[test]
+    fn an_error_as_json_has_the_code_the_reason_and_what_was_wrong() {
+        let mut details = ErrorDetails::new();
+        details.set_error_info("NOT_FOUND", "orbit.v1", []);
+        let status = Status::with_error_details(
+            Code::NotFound,
+            "there is no job 7; ListJobs shows those there are",
+            details,
+        );
+        let json = CliError::from(status).to_json(URL).unwrap();
+        assert_eq!(
+            (&json["error"]["code"], &json["error"]["reason"]),
+            (&"NOT_FOUND".into(), &"NOT_FOUND".into())
+        );
+        assert!(json["error"]["message"].as_str().unwrap().contains("`orbit job ls`"), "{json}");
+        let mut details = ErrorDetails::new();
+        details.add_bad_request_violation("times.daily_times[0]", "is no time");
+        let status = Status::with_error_details(Code::InvalidArgument, "bad", details);
+        let error = CliError::from(status);
+        assert!(error.render(URL).unwrap().contains("--at: is no time"));
+        let json = error.to_json(URL).unwrap();
+        assert_eq!(json["error"]["details"]["violations"][0]["field"], "times.daily_times[0]");
+        assert_eq!(CliError::Usage("so".to_owned()).to_json(URL).unwrap()["error"]["reason"], "USAGE");
+        assert_eq!(CliError::OutputClosed.to_json(URL), None);
     }
 
     #[test]

@@ -1,18 +1,22 @@
-//! A grid inside this process: a coordinator and Stars that speak gRPC over the loopback interface, exactly as they
-//! would between machines.
+//! A grid inside this process: a coordinator and Stars that speak gRPC over pipes in memory, as they would over a network
+//! between machines. No address is opened, so no other process can take part.
 //!
 //! The one file that knows how the servers are started. `copy`, `demo` and tests build their grids here.
 
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use orbit_coordinator::{CoordinatorHandle, CoordinatorOptions};
+use orbit_shared::open_files::TooFewOpenFiles;
 use orbit_shared::session::Root;
 use orbit_shared::words::StarId;
 use orbit_star::{StarHandle, StarOptions};
 use tokio_util::sync::CancellationToken;
+
+use crate::in_process::InProcess;
 
 /// Heartbeats carry the progress of large files, and here they cost nothing.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(250);
@@ -20,6 +24,9 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(250);
 /// Why a grid cannot be started or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum GridError {
+    /// The process may have too few files open.
+    #[error(transparent)]
+    OpenFiles(#[from] TooFewOpenFiles),
     /// A directory for its state cannot be made.
     #[error("cannot make the state directory {}: {error}", path.display())]
     StateDir {
@@ -50,6 +57,7 @@ pub struct Grid {
     coordinator: CoordinatorHandle,
     stars: Vec<StarHandle>,
     state_dir: PathBuf,
+    network: InProcess,
 }
 
 impl Grid {
@@ -58,21 +66,35 @@ impl Grid {
     /// # Errors
     /// When the directory cannot be made or used, for example because another process holds it.
     pub async fn start(state_dir: &Path) -> Result<Self, GridError> {
-        orbit_shared::open_files::raise_limit();
+        orbit_shared::open_files::raise_limit()?;
         orbit_shared::huge_pages::do_without();
+        orbit_star::survive_file_size_limit();
         let data_dir = state_dir.join("coordinator");
         make_dir(&data_dir)?;
         let mut options = CoordinatorOptions::new(data_dir);
+        // The whole grid is this process: there is no other coordinator that its Star could belong to.
+        options.core.takes_over = true;
         options.core.heartbeat_interval = HEARTBEAT_INTERVAL;
+        let network = InProcess::default();
+        options.network = Arc::new(network.clone());
         let coordinator = Box::pin(orbit_coordinator::start(options))
             .await
             .map_err(|error| GridError::Coordinator(error.to_string()))?;
-        Ok(Self { coordinator, stars: Vec::new(), state_dir: state_dir.to_owned() })
+        Ok(Self { coordinator, stars: Vec::new(), state_dir: state_dir.to_owned(), network })
     }
 
-    /// Where the coordinator serves.
+    /// The coordinator's address within this grid's network.
     pub fn url(&self) -> String {
-        format!("http://{}", self.coordinator.local_addr())
+        match self.coordinator.local_addr() {
+            Some(address) => format!("http://{address}"),
+            // It has a port within this process.
+            None => String::new(),
+        }
+    }
+
+    /// The network of this grid, which is the only way to it.
+    pub fn network(&self) -> &InProcess {
+        &self.network
     }
 
     /// Starts a Star that exports one directory, `root`, which must be absolute.
@@ -88,7 +110,8 @@ impl Grid {
         let vault = self.state_dir.join(star_id.as_str());
         make_dir(&vault)?;
         let root = Root { path: root.as_os_str().as_bytes().to_vec(), is_read_only };
-        let options = StarOptions::new(star_id.clone(), self.url(), vec![root], vault);
+        let mut options = StarOptions::new(star_id.clone(), self.url(), vec![root], vault);
+        options.network = Arc::new(self.network.clone());
         let star = Box::pin(orbit_star::start(options, CancellationToken::new()))
             .await
             .map_err(|error| GridError::Star { star_id, problem: error.to_string() })?;

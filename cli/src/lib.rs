@@ -7,30 +7,35 @@
 mod args;
 mod client;
 mod commands;
+mod completion;
+mod contexts;
 mod copy;
 mod demo;
 mod errors;
 pub mod grid;
 mod identity;
+pub mod in_process;
 mod manual;
 mod outcome;
 mod output;
 mod parse;
 mod progress;
 mod vocabulary;
+mod words;
 
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
-use orbit_shared::settings::{Layered, SettingsError, parse_layered};
+use orbit_shared::settings::{Layered, SettingsError, Source, parse_layered};
 use tracing_subscriber::EnvFilter;
 
-use crate::args::{Args, Command};
+use crate::args::{Args, Command, GlobalArgs};
+use crate::contexts::Target;
 pub use crate::errors::CliError;
 pub use crate::outcome::Outcome;
-use crate::output::Output;
+use crate::output::{Color, Output};
 
 /// The program's command line, for whoever compares with it what is written about it.
 pub fn command_line() -> clap::Command {
@@ -39,6 +44,7 @@ pub fn command_line() -> clap::Command {
 
 /// Runs the program with the process's arguments and says what to exit with.
 pub fn main() -> ExitCode {
+    completion::answer_shell();
     let layered =
         parse_layered(Args::command(), std::env::args_os(), |path: &Path| std::fs::read_to_string(path));
     let parsed = layered.and_then(|layered| {
@@ -48,7 +54,7 @@ pub fn main() -> ExitCode {
     let (layered, args) = match parsed {
         Ok(parsed) => parsed,
         Err(error) => {
-            error.print();
+            refuse(&error);
             return ExitCode::from(error.exit_code());
         }
     };
@@ -68,13 +74,13 @@ pub fn main() -> ExitCode {
             return ExitCode::from(Outcome::Failed.code());
         }
     };
-    let url = client::normalize_url(&args.global.coordinator);
-    let code = match runtime.block_on(run(command, &url, args.global.identity.as_deref(), output)) {
+    let coordinator = layered.sources.get("coordinator").unwrap_or(&Source::Unset);
+    let target = Target::resolve(&args.global, coordinator);
+    let shown = target.as_ref().map_or_else(|_| args.global.coordinator.clone(), Target::shown);
+    let code = match runtime.block_on(run(command, target, &args.global, output)) {
         Ok(outcome) => outcome.code(),
         Err(error) => {
-            if let Some(text) = error.render(&url) {
-                output.note(&format!("error: {text}"));
-            }
+            complain(&error, &shown, output);
             error.code()
         }
     };
@@ -83,10 +89,33 @@ pub fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
+/// Says why a command could not be carried out.
+fn complain(error: &CliError, shown: &str, output: Output) {
+    if output.is_json() {
+        if let Some(value) = error.to_json(shown) {
+            output.note(&value.to_string());
+        }
+    } else if let Some(text) = error.render(shown) {
+        output.note(&format!("error: {text}"));
+    }
+}
+
+/// Says what is wrong with the command line. Whether JSON is wanted is looked for by hand: there is no parsed line.
+fn refuse(error: &SettingsError) {
+    let is_json = std::env::args_os().any(|arg| arg == "--json")
+        || std::env::var("ORBIT_JSON").is_ok_and(|value| value == "true");
+    if !is_json || error.exit_code() == 0 {
+        return error.print();
+    }
+    let text = error.to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end().to_owned();
+    complain(&CliError::Usage(text), "", Output::new(true, Color::Never));
+}
+
 async fn run(
     command: Command,
-    url: &str,
-    identity: Option<&Path>,
+    target: Result<Target, CliError>,
+    global: &GlobalArgs,
     output: Output,
 ) -> Result<Outcome, CliError> {
     match command {
@@ -95,12 +124,17 @@ async fn run(
         Command::Completions(args) => manual::completions(args.shell, output),
         Command::Man(args) => manual::pages(&args.directory, output),
         Command::Ping(args) => {
-            let url = args.url.as_deref().unwrap_or(url);
-            Box::pin(commands::ping(&client::normalize_url(url), identity, output)).await
+            let target = match args.url {
+                Some(url) => target?.at(&url),
+                None => target?,
+            };
+            Box::pin(commands::ping(&target, output)).await
         }
         Command::Join(args) => {
-            Box::pin(identity::join(args, url, &identity::directory(identity)?, output)).await
+            let url = client::normalize_url(&global.coordinator);
+            Box::pin(identity::join(args, (&url, global), output)).await
         }
+        Command::Context(command) => identity::context(command, output),
         Command::Job(_)
         | Command::Schedule(_)
         | Command::Star(_)
@@ -115,21 +149,29 @@ async fn run(
         | Command::Health(_)
         | Command::Backup(_)
         | Command::Token(_)
+        | Command::Keys(_)
         | Command::Identity(_)
         | Command::Top(_)
         | Command::Events(_)
         | Command::Status => {
-            let client = match url.starts_with("https://") {
-                false => client::Client::connect(url).await?,
-                true => {
-                    let credentials = identity::credentials(&identity::directory(identity)?, url)?;
-                    Box::pin(client::Client::connect_as(url, credentials)).await?
-                }
-            };
+            let client = connect(&target?).await?;
             Box::pin(commands::run(command, &client, output)).await
         }
     }
 }
+
+/// Connects to a coordinator, with an identity where it speaks TLS.
+async fn connect(target: &Target) -> Result<client::Client, CliError> {
+    let url = target.url.as_str();
+    if !url.starts_with("https://") {
+        return client::Client::connect(url, std::sync::Arc::clone(&target.users)).await;
+    }
+    let credentials = identity::credentials(&target.directory()?, url)?;
+    Box::pin(client::Client::connect_as(url, credentials)).await
+}
+
+/// Errors of the grid in this process, without its bulletins.
+const LOG_OF_ERRORS: &str = "error,orbit_coordinator::driver::told=off";
 
 fn print_config(output: &Output, layered: &Layered) -> ExitCode {
     let text = layered.print_config();
@@ -141,7 +183,9 @@ fn print_config(output: &Output, layered: &Layered) -> ExitCode {
 
 /// Log lines of the grid in this process go to standard error, and only what an operator asked for.
 fn start_log(filter: &str, output: Output) {
-    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("error"));
+    // What the coordinator tells of failed items is said by the copy itself, once.
+    let filter = if filter == "error" { LOG_OF_ERRORS } else { filter };
+    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new(LOG_OF_ERRORS));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(output.is_colored_on_stderr());
     // A test harness may have installed a subscriber of its own; then that one stays.
     let _ = lines.with_writer(io::stderr).try_init();

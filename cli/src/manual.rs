@@ -1,4 +1,4 @@
-//! Completions and manual pages, made from the command lines' own descriptions, so that they say what the programs do: of
+//! Manual pages, and the scripts for completions, made from the command lines' own descriptions, so that they say what the programs do: of
 //! `orbit` with its subcommands, and of the two servers, which are part of the same release.
 
 use std::io;
@@ -68,9 +68,7 @@ const STAR_NOTES: ServerNotes = ServerNotes {
 
 /// Prints a completion script.
 pub(crate) fn completions(shell: clap_complete::Shell, output: Output) -> Result<Outcome, CliError> {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Args::command(), "orbit", &mut script);
-    output.line(String::from_utf8_lossy(&script).trim_end())?;
+    output.line(&crate::completion::script(shell)?)?;
     Ok(Outcome::Completed)
 }
 

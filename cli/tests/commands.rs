@@ -9,12 +9,16 @@ use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::process::{Command, Output};
 
-use orbit_cli::grid::Grid;
+use orbit_coordinator::{CoordinatorHandle, CoordinatorOptions};
+use orbit_shared::session::Root;
 use orbit_shared::words::StarId;
+use orbit_star::{StarHandle, StarOptions};
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
 struct TestGrid {
-    grid: Option<Grid>,
+    coordinator: CoordinatorHandle,
+    stars: Vec<StarHandle>,
     dir: tempfile::TempDir,
     url: String,
 }
@@ -23,18 +27,25 @@ impl TestGrid {
     /// star-1 exports `one/` with a tree in it, star-2 exports `two/`.
     async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut grid = Grid::start(&dir.path().join("state")).await.unwrap();
+        // On a port, as other processes must reach it.
+        let options = CoordinatorOptions::new(dir.path().join("coordinator"));
+        let coordinator = orbit_coordinator::start(options).await.unwrap();
+        let url = format!("http://{}", coordinator.local_addr().unwrap());
         let root = fs::canonicalize(dir.path()).unwrap();
+        let mut stars = Vec::new();
         for (name, place) in [("star-1", "one"), ("star-2", "two")] {
             fs::create_dir_all(root.join(place)).unwrap();
-            grid.add_star(StarId::new(name).unwrap(), &root.join(place), false).await.unwrap();
+            let exported =
+                Root { path: root.join(place).as_os_str().as_bytes().to_vec(), is_read_only: false };
+            let vault = root.join(format!("vault-{name}"));
+            let options = StarOptions::new(StarId::new(name).unwrap(), url.clone(), vec![exported], vault);
+            stars.push(orbit_star::start(options, CancellationToken::new()).await.unwrap());
         }
         fs::create_dir(root.join("one/src")).unwrap();
         for index in 0..20 {
             fs::write(root.join(format!("one/src/file-{index}")), vec![index; 10_000]).unwrap();
         }
-        let url = grid.url();
-        let started = Self { grid: Some(grid), dir, url };
+        let started = Self { coordinator, stars, dir, url };
         started.await_scheduled().await;
         started
     }
@@ -111,8 +122,14 @@ impl TestGrid {
         format!("{star}:{}", fs::canonicalize(self.dir.path()).unwrap().join(path).display())
     }
 
-    async fn stop(mut self) {
-        self.grid.take().unwrap().stop().await.unwrap();
+    async fn stop(self) {
+        for star in &self.stars {
+            star.stop();
+        }
+        for mut star in self.stars {
+            star.wait().await;
+        }
+        self.coordinator.stop().await.unwrap();
     }
 }
 
@@ -250,7 +267,7 @@ async fn refusals_say_every_bad_field_and_where_to_look() {
     let (code, text) =
         grid.failure(&["job", "create", "nobody:/x", "star-2:/nowhere", "--include", "a["]).await;
     assert_eq!(code, 2, "{text}");
-    for field in ["spec.source.star_id", "spec.destinations[0].path"] {
+    for field in ["SRC: ", "DST: ", "--include: "] {
         assert!(text.contains(field), "{text}");
     }
     let (code, text) = grid.failure(&["job", "show", "99"]).await;

@@ -213,3 +213,120 @@ fn a_mirror_deletes_what_the_source_has_not_within_its_bound() {
     assert!(!dir.path().join("dst/deep/more").exists());
     assert_eq!(fs::read(dir.path().join("dst/.old/job-1/deep/more")).unwrap(), b"more");
 }
+
+#[test]
+fn every_byte_of_a_glob_counts_and_what_matches_nothing_is_said() {
+    let dir = tree();
+    for name in ["private ", "private", "lat"] {
+        fs::write(dir.path().join("src").join(name), name).unwrap();
+    }
+    let output =
+        orbit(dir.path(), &["copy", "src", "dst", "--exclude", "private ", "--exclude", "nothing-like-this"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(dir.path().join("dst/private").exists() && !dir.path().join("dst/private ").exists());
+    assert!(stdout(&output).contains("nothing matched exclude \"nothing-like-this\""), "{}", stdout(&output));
+    for glob in ["/", "!", "./foo", "a//b"] {
+        let output = orbit(dir.path(), &["copy", "src", "dst", "--exclude", glob]);
+        assert_eq!(output.status.code(), Some(2), "{glob}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_list_names_any_bytes_and_a_line_that_is_not_there_is_said() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+    let dir = tree();
+    fs::write(dir.path().join("src").join(OsStr::from_bytes(b"lat\xe9")), "x").unwrap();
+    fs::write(dir.path().join("list"), b"lat\xe9\n./deep//er/b\nmissing\n").unwrap();
+    let output = orbit(dir.path(), &["copy", "src", "dst", "--files-from", "list"]);
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("src/missing was asked for and is not at the source"),
+        "{}",
+        stderr(&output)
+    );
+    assert_eq!(stderr(&output).matches("missing was asked for").count(), 1, "said once: {}", stderr(&output));
+    let copied = dir.path().join("dst");
+    assert!(copied.join(OsStr::from_bytes(b"lat\xe9")).exists() && copied.join("deep/er/b").exists());
+    assert!(!copied.join("a").exists() && !copied.join("empty").exists());
+    fs::write(dir.path().join("list"), "a\n../b\n").unwrap();
+    let output = orbit(dir.path(), &["copy", "src", "dst", "--files-from", "list"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("line 2: "), "{}", stderr(&output));
+}
+
+#[test]
+fn a_checksum_finds_what_size_and_time_hide() {
+    let dir = tree();
+    assert_eq!(orbit(dir.path(), &["copy", "src", "dst"]).status.code(), Some(0));
+    let copy = dir.path().join("dst/a");
+    fs::write(&copy, "ALPHA").unwrap();
+    let time = fs::metadata(dir.path().join("src/a")).unwrap().modified().unwrap();
+    fs::File::options().write(true).open(&copy).unwrap().set_modified(time).unwrap();
+    let output = orbit(dir.path(), &["copy", "src", "dst"]);
+    assert!(stdout(&output).starts_with("copied 0 items"), "{}", stdout(&output));
+    let output = orbit(dir.path(), &["copy", "--checksum", "src", "dst"]);
+    assert!(stdout(&output).contains("(5 B moved"), "{}", stdout(&output));
+    assert_eq!(fs::read(&copy).unwrap(), b"alpha");
+}
+
+#[test]
+fn a_mirror_converges_and_says_what_it_deleted_whatever_else_failed() {
+    let dir = tree();
+    for index in 0..20 {
+        fs::write(dir.path().join("src").join(format!("f{index}")), "x").unwrap();
+    }
+    assert_eq!(orbit(dir.path(), &["copy", "src", "dst"]).status.code(), Some(0));
+    fs::remove_dir_all(dir.path().join("src/deep")).unwrap();
+    symlink("a", dir.path().join("src/deep")).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, dir.path().join("src/pipe"), rustix::fs::Mode::RWXU).unwrap();
+    let output = orbit(dir.path(), &["copy", "--mirror", "src", "dst"]);
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    assert!(stdout(&output).contains("3 deleted"), "{}", stdout(&output));
+    assert_eq!(fs::read_link(dir.path().join("dst/deep")).unwrap(), Path::new("a"));
+    let above = orbit(dir.path(), &["copy", "--mirror", "src", "."]);
+    assert_eq!(above.status.code(), Some(2));
+    assert!(stderr(&above).contains("would delete what is copied"), "{}", stderr(&above));
+}
+
+/// Names below a directory that begin like this.
+fn named(dir: &Path, prefix: &str) -> Vec<std::ffi::OsString> {
+    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    let names = entries.map(|entry| entry.unwrap().file_name());
+    names.filter(|name| name.to_string_lossy().starts_with(prefix)).collect()
+}
+
+/// Starts a copy of a large file and ends it by a signal as soon as a part of it is there.
+fn ended_in_the_middle(dir: &Path, signal: rustix::process::Signal) -> std::process::ExitStatus {
+    let big = fs::File::create(dir.join("src/big")).unwrap();
+    big.set_len(400 << 20).unwrap();
+    // The caller of the tests may ignore the signal, as nohup does, and a program inherits that.
+    let mut child = Command::new("env");
+    child.args(["--default-signal=HUP", env!("CARGO_BIN_EXE_orbit"), "copy", "src", "dst"]);
+    child.current_dir(dir).env_remove("ORBIT_CONFIG").env_remove("ORBIT_JSON").env("TMPDIR", dir);
+    let mut child = child.stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    while named(&dir.join("dst"), ".orbit-tmp-").is_empty() {
+        assert!(child.try_wait().unwrap().is_none(), "it has ended before");
+        std::thread::yield_now();
+    }
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal).unwrap();
+    child.wait().unwrap()
+}
+
+#[test]
+fn what_a_killed_copy_left_is_removed_by_the_next_one_and_a_hangup_leaves_nothing() {
+    let dir = tree();
+    let status = ended_in_the_middle(dir.path(), rustix::process::Signal::HUP);
+    assert_eq!(status.code(), Some(4), "{status:?}");
+    assert_eq!(named(dir.path(), "orbit-copy-").len(), 0);
+    ended_in_the_middle(dir.path(), rustix::process::Signal::KILL);
+    assert_eq!(named(dir.path(), "orbit-copy-").len(), 1);
+    assert!(!named(&dir.path().join("dst"), ".orbit-tmp-").is_empty());
+    fs::remove_file(dir.path().join("src/big")).unwrap();
+    fs::write(dir.path().join("src/.orbit-tmp-mine"), "mine").unwrap();
+    let next = orbit(dir.path(), &["copy", "src", "dst"]);
+    assert_eq!(next.status.code(), Some(0), "{}", stderr(&next));
+    assert_eq!(named(dir.path(), "orbit-copy-").len(), 0);
+    // A name of the user's that begins like ours is carried.
+    assert_eq!(named(&dir.path().join("dst"), ".orbit-tmp-"), [".orbit-tmp-mine"]);
+}

@@ -7,7 +7,11 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
+use orbit_shared::private_files::mark;
+
+use crate::keep::Backups;
 use crate::provenance_log::ProvenanceLogError;
 use crate::store::{Store, StoreError};
 
@@ -81,6 +85,7 @@ impl Backup {
             return Err(BackupError::Exists { path });
         }
         fs::create_dir_all(directory).map_err(failed("make", directory))?;
+        mark(directory).map_err(failed("mark", directory))?;
         let unfinished = directory.join(format!("{name}{UNFINISHED_SUFFIX}"));
         match fs::create_dir(&unfinished) {
             // One that was interrupted is worth nothing, and one that is being made keeps its store file open.
@@ -131,6 +136,48 @@ impl Backup {
     }
 }
 
+/// Complete backups in a directory with the times at which they were made, oldest first.
+pub(crate) fn list(directory: &Path) -> io::Result<Vec<(SystemTime, PathBuf)>> {
+    let mut backups = Vec::new();
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(backups),
+        entries => entries?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        let is_complete = !path.as_os_str().as_encoded_bytes().ends_with(UNFINISHED_SUFFIX.as_bytes());
+        // Other things that a person put there are not backups.
+        if is_complete && let Ok(store) = fs::metadata(path.join(STORE_FILE)) {
+            backups.push((store.modified()?, path));
+        }
+    }
+    backups.sort();
+    Ok(backups)
+}
+
+/// Removes the oldest backups beyond the number that is kept. One that cannot be removed is a warning in the log: the new
+/// backup is good.
+pub(crate) fn remove_surplus(backups: &Backups) {
+    if backups.count_max == 0 {
+        return;
+    }
+    let removed = list(&backups.directory).and_then(|listed| {
+        let surplus = listed.len().saturating_sub(backups.count_max);
+        for (_, path) in listed.into_iter().take(surplus) {
+            tracing::info!(path = %path.display(), "removing the oldest backup: --keep-backups {}", backups.count_max);
+            // Under a name that is not taken for a backup, should the process be killed halfway.
+            let mut going = path.clone().into_os_string();
+            going.push(UNFINISHED_SUFFIX);
+            fs::rename(&path, &going)?;
+            fs::remove_dir_all(going)?;
+        }
+        Ok(())
+    });
+    if let Err(error) = removed {
+        tracing::warn!(directory = %backups.directory.display(), %error, "the oldest backups cannot be removed");
+    }
+}
+
 fn sync(path: &Path) -> Result<(), BackupError> {
     File::open(path).and_then(|file| file.sync_all()).map_err(failed("sync", path))
 }
@@ -138,4 +185,36 @@ fn sync(path: &Path) -> Result<(), BackupError> {
 fn failed(action: &'static str, path: &Path) -> impl Fn(io::Error) -> BackupError {
     let path = path.to_path_buf();
     move |error| BackupError::Io { action, path: path.clone(), error }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_oldest_backups_go_and_what_else_is_there_stays() {
+        let place = tempfile::tempdir().expect("a directory");
+        let path = |name: &str| place.path().join(name);
+        for (age, name) in ["newest", "middle", "oldest"].into_iter().enumerate() {
+            fs::create_dir(path(name)).expect("makes");
+            let store = File::create(path(name).join(STORE_FILE)).expect("makes");
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000 - age as u64);
+            store.set_modified(time).expect("sets");
+        }
+        fs::create_dir(path("of-a-person")).expect("makes");
+        fs::create_dir(path("made-now.unfinished")).expect("makes");
+        File::create(path("made-now.unfinished").join(STORE_FILE)).expect("makes");
+        let mut backups = Backups { directory: place.path().to_owned(), count_max: 0 };
+        remove_surplus(&backups);
+        assert_eq!(list(place.path()).expect("lists").len(), 3, "0 keeps all");
+        backups.count_max = 2;
+        remove_surplus(&backups);
+        let listed = list(place.path()).expect("lists");
+        let kept: Vec<_> = listed.into_iter().map(|(_, path)| path).collect();
+        assert_eq!(kept, [path("middle"), path("newest")]);
+        assert!(path("of-a-person").exists() && path("made-now.unfinished").exists());
+        assert!(!path("oldest").exists() && !path("oldest.unfinished").exists());
+    }
 }

@@ -3,6 +3,7 @@
 //! [`core`] decides and does nothing else; [`store`] makes durable; `driver` is the one task in which the two meet;
 //! `grpc` is how Stars and operators reach it, and `http` shows operators the same. [`start`] puts them together in this process.
 
+mod actor;
 mod backup;
 mod clock;
 pub mod config;
@@ -10,6 +11,7 @@ pub mod core;
 mod driver;
 mod grpc;
 mod http;
+mod keep;
 mod meters;
 pub mod net;
 pub mod provenance_log;

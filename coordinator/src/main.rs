@@ -8,6 +8,7 @@ use orbit_coordinator::config::CoordinatorFlags;
 use orbit_coordinator::token_tool::TokenFlags;
 use orbit_coordinator::{CoordinatorHandle, CoordinatorOptions, StartError, start};
 use orbit_shared::settings::parse_layered;
+use orbit_shared::signals::is_hangup_ignored;
 use orbit_telemetry::{Exporting, Identity, Spans, start_log};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -19,11 +20,14 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     orbit_shared::freed_memory::return_soon();
+    orbit_shared::private_files::keep_private();
     // Apart from the flags of a coordinator, each of which may also stand in a file or in the environment.
     if std::env::args_os().nth(1).is_some_and(|first| first == "token") {
         return make_token();
     }
-    orbit_shared::open_files::raise_limit();
+    if let Err(error) = orbit_shared::open_files::raise_limit() {
+        return complain(&error.to_string(), 1);
+    }
     orbit_shared::huge_pages::do_without();
     let read_file = |path: &std::path::Path| std::fs::read_to_string(path);
     let layered = match parse_layered(CoordinatorFlags::command(), std::env::args_os(), read_file) {
@@ -86,6 +90,7 @@ fn identity() -> Identity {
 }
 
 async fn serve(options: CoordinatorOptions) -> ExitCode {
+    orbit_telemetry::survive_file_size_limit();
     let handle = match start(options).await {
         Ok(handle) => handle,
         Err(error @ StartError::Options(_)) => return complain(&error.to_string(), EXIT_USAGE),
@@ -101,20 +106,28 @@ async fn serve(options: CoordinatorOptions) -> ExitCode {
 /// Prints where it serves. Scripts wait for these lines; without a reader the coordinator still works.
 fn announce(handle: &CoordinatorHandle) {
     let mut output = std::io::stdout();
-    let _ = writeln!(output, "listening on {}", handle.local_addr());
+    if let Some(address) = handle.local_addr() {
+        let _ = writeln!(output, "listening on {address}");
+    }
+    if let Some(path) = handle.socket() {
+        let _ = writeln!(output, "listening on unix:{}", path.display());
+    }
     if let Some(address) = handle.http_addr() {
         let _ = writeln!(output, "http on {address}");
     }
     let _ = output.flush();
 }
 
-/// The first SIGTERM or SIGINT stops it in good order, the second at once.
+/// The first SIGTERM, SIGINT or SIGHUP stops it in good order, the second at once.
 async fn serve_until_signal(mut handle: CoordinatorHandle) -> std::io::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    // Not for one that was started to outlive its terminal.
+    let mut hangup = if is_hangup_ignored() { None } else { Some(signal(SignalKind::hangup())?) };
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        Some(()) = async { hangup.as_mut()?.recv().await } => {}
         failure = handle.failed() => {
             let problem = failure.map_or_else(|| "the driver has ended".to_owned(), |error| error.to_string());
             return Ok(complain(&format!("{problem}. Nothing that was acknowledged is lost; mend the cause and start again"), 1));

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use orbit_proto::json;
-use prometheus::{Histogram, HistogramOpts, IntCounterVec, Opts};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts};
 
 /// From a tenth of a millisecond to ten seconds: what a disk or a busy machine may take.
 const SECONDS: [f64; 11] = [0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.0, 10.0];
@@ -26,6 +26,8 @@ pub(crate) struct Meters {
     pub(crate) http: IntCounterVec,
     /// Ended gRPC calls by method and code; those that never came have no line.
     pub(crate) grpc: IntCounterVec,
+    /// Messages of Stars that had to wait because their session sent too many.
+    pub(crate) slowed: IntCounter,
     /// The label of each method by its path.
     methods: BTreeMap<String, String>,
 }
@@ -70,6 +72,11 @@ impl Meters {
                 "gRPC calls that have ended, by method and code.",
                 &["method", "code"],
             ),
+            slowed: IntCounter::new(
+                "orbit_session_messages_slowed_total",
+                "Messages of Stars that had to wait because their session sent more than it may.",
+            )
+            .expect("the name of a counter is well formed"),
             methods: methods.collect(),
         }
     }

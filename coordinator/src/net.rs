@@ -8,11 +8,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use orbit_identity::{Listening, Registry};
+use orbit_identity::{Listening, LocalUsers, Registry};
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
-use tokio_stream::StreamExt as _;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport;
 use tonic::transport::server::Router;
@@ -39,22 +37,30 @@ pub trait Listener: Send {
     ) -> BoxFuture<'static, Result<(), transport::Error>>;
 }
 
-/// The system's network.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Tcp;
+/// The system's network, without TLS.
+#[derive(Debug, Clone, Default)]
+pub struct Tcp {
+    /// The users of this machine that are served.
+    pub users: Arc<LocalUsers>,
+}
+
+struct PlainListener {
+    tcp: TcpListener,
+    users: Arc<LocalUsers>,
+}
 
 impl Network for Tcp {
     fn listen(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>> {
         Box::pin(async move {
-            let listener = TcpListener::bind(address).await?;
-            Ok(Box::new(listener) as Box<dyn Listener>)
+            let tcp = TcpListener::bind(address).await?;
+            Ok(Box::new(PlainListener { tcp, users: Arc::clone(&self.users) }) as Box<dyn Listener>)
         })
     }
 }
 
-impl Listener for TcpListener {
+impl Listener for PlainListener {
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        Self::local_addr(self)
+        self.tcp.local_addr()
     }
 
     fn serve(
@@ -62,12 +68,7 @@ impl Listener for TcpListener {
         router: Router,
         stop: CancellationToken,
     ) -> BoxFuture<'static, Result<(), transport::Error>> {
-        let incoming = TcpListenerStream::new(*self).map(|stream| {
-            let stream = stream?;
-            stream.set_nodelay(true)?;
-            Ok::<_, io::Error>(stream)
-        });
-        Box::pin(router.serve_with_incoming_shutdown(incoming, stop.cancelled_owned()))
+        Box::pin(Listening::plain(self.tcp, self.users).serve(router, stop))
     }
 }
 
@@ -103,7 +104,6 @@ impl Listener for TlsListener {
         router: Router,
         stop: CancellationToken,
     ) -> BoxFuture<'static, Result<(), transport::Error>> {
-        let incoming = Listening::new(self.tcp, self.tls.config, Some(self.tls.registry));
-        Box::pin(router.serve_with_incoming_shutdown(incoming, stop.cancelled_owned()))
+        Box::pin(Listening::new(self.tcp, self.tls.config, Some(self.tls.registry)).serve(router, stop))
     }
 }

@@ -1,27 +1,30 @@
 //! Starts a coordinator inside a process, and stops it.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use orbit_identity::{RegistryError, Role};
-use orbit_shared::capability::{CapabilityError, CapabilitySigner};
+use orbit_identity::{BindError, Listen, Listener, LocalUsers, RegistryError, Role, UnixSocket};
+use orbit_shared::capability::CapabilityError;
+use orbit_shared::private_files::{mark, tighten};
 use orbit_telemetry::Spans;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::backup::{PROVENANCE_DIRECTORY, STORE_FILE};
 use crate::config::HttpRole;
 use crate::core::CoreConfig;
-use crate::driver::{Driver, DriverError};
+use crate::driver::{Driver, DriverError, GrantKeys, verification};
 use crate::grpc::{self, Faces, ServeError};
 use crate::http;
+use crate::keep::Backups;
 use crate::meters::Meters;
-use crate::net::{Network, Tcp};
-use crate::provenance_log::{ProvenanceLog, ProvenanceLogError};
-use crate::store::{EmbeddedStore, StoreError};
+use crate::net::{self, Network, Tcp};
+use crate::provenance_log::{BYTES_MAX_DEFAULT, ProvenanceLog, ProvenanceLogError};
+use crate::store::{EmbeddedStore, Guarded, StoreError};
 use crate::tls::{self, TlsOptions};
 
 /// How long calls in progress may take to end after the coordinator was told to stop.
@@ -31,15 +34,19 @@ const STOP_GRACE: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub struct CoordinatorOptions {
     /// Where to serve gRPC; port 0 picks a free one.
-    pub listen: SocketAddr,
+    pub listen: Listen,
     /// Where to serve HTTP, if at all; port 0 picks a free one.
-    pub http_listen: Option<SocketAddr>,
+    pub http_listen: Option<Listen>,
     /// Names under which HTTP may be asked, beside addresses and names without a dot.
     pub http_hosts: Vec<String>,
     /// Where the store and the provenance log are kept.
     pub data_dir: PathBuf,
     /// Where backups go; `backups` in the data directory unless it says otherwise.
     pub backup_dir: Option<PathBuf>,
+    /// Backups that are kept there; 0 keeps all.
+    pub backup_count_max: usize,
+    /// Bytes of provenance events that are kept.
+    pub event_bytes_max: u64,
     /// How the core behaves.
     pub core: CoreConfig,
     /// How it speaks TLS over gRPC, if it does.
@@ -48,6 +55,8 @@ pub struct CoordinatorOptions {
     pub http_role: Option<HttpRole>,
     /// Whether it may listen beyond this machine without encryption.
     pub is_plaintext_allowed: bool,
+    /// The users of this machine that are served over HTTP and at Unix sockets.
+    pub local_users: Arc<LocalUsers>,
     /// What gRPC is served on.
     pub network: Arc<dyn Network>,
     /// Where spans of jobs and assignments go, if anywhere.
@@ -58,16 +67,19 @@ impl CoordinatorOptions {
     /// The least that a coordinator needs: gRPC on a free port of the loopback address, no HTTP.
     pub fn new(data_dir: PathBuf) -> Self {
         Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)).into(),
             http_listen: None,
             http_hosts: Vec::new(),
             data_dir,
             backup_dir: None,
+            backup_count_max: 0,
+            event_bytes_max: BYTES_MAX_DEFAULT,
             core: CoreConfig::default(),
             tls: None,
             http_role: None,
             is_plaintext_allowed: false,
-            network: Arc::new(Tcp),
+            local_users: Arc::default(),
+            network: Arc::new(Tcp::default()),
             spans: Spans::default(),
         }
     }
@@ -116,6 +128,16 @@ pub enum StartError {
         /// What the system says.
         error: std::io::Error,
     },
+    /// A Unix socket cannot be had.
+    #[error("{flag} unix:{}: {error}", path.display())]
+    Socket {
+        /// The flag.
+        flag: &'static str,
+        /// Its path.
+        path: PathBuf,
+        /// Why not.
+        error: BindError,
+    },
     /// What is served cannot be put together.
     #[error(transparent)]
     Serve(#[from] ServeError),
@@ -130,19 +152,25 @@ pub enum StartError {
 /// A coordinator that runs in this process.
 #[derive(Debug)]
 pub struct CoordinatorHandle {
-    local_addr: SocketAddr,
+    local_addr: Option<SocketAddr>,
+    socket: Option<PathBuf>,
     http_addr: Option<SocketAddr>,
     stop: CancellationToken,
     serving: JoinHandle<()>,
-    http: Option<JoinHandle<()>>,
+    http: Vec<JoinHandle<()>>,
     driver: JoinHandle<Result<(), DriverError>>,
     driver_stop: CancellationToken,
 }
 
 impl CoordinatorHandle {
-    /// Where it serves gRPC.
-    pub fn local_addr(&self) -> SocketAddr {
+    /// The address where it serves gRPC, if there is one.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
         self.local_addr
+    }
+
+    /// The Unix socket where it serves gRPC, if there is one.
+    pub fn socket(&self) -> Option<&Path> {
+        self.socket.as_deref()
     }
 
     /// Where it serves HTTP, if it does.
@@ -166,7 +194,7 @@ impl CoordinatorHandle {
             tracing::warn!("calls in progress did not end in {STOP_GRACE:?} and are cut off");
             abort.abort();
         }
-        if let Some(http) = self.http {
+        for http in self.http {
             http.abort();
         }
         self.driver_stop.cancel();
@@ -187,82 +215,143 @@ pub async fn start(options: CoordinatorOptions) -> Result<CoordinatorHandle, Sta
     let data_dir = options.data_dir.clone();
     let failed = |error| StartError::DataDir { path: data_dir.clone(), error };
     std::fs::create_dir_all(&options.data_dir).map_err(failed)?;
+    keep_to_owner(&options.data_dir);
+    mark(&options.data_dir).map_err(failed)?;
+    if let Some(backups) = options.backup_dir.as_deref().filter(|directory| directory.is_dir()) {
+        keep_to_owner(backups);
+    }
     let (stop, driver_stop) = (CancellationToken::new(), CancellationToken::new());
     let http_role = options.http_role();
     let (network, identities) = match options.tls {
         None => (options.network, None),
         Some(tls) => {
-            let (tls, own) = tls::open(&options.data_dir, options.listen.ip(), tls)?;
+            let (tls, own) =
+                tls::open(&options.data_dir, options.listen.address().map(|address| address.ip()), tls)?;
             tokio::spawn(own.keep_renewed(stop.clone()));
             let registry = Arc::clone(&tls.registry);
             (Arc::new(tls) as Arc<dyn Network>, Some(registry))
         }
     };
-    if identities.is_none() && !options.listen.ip().is_loopback() {
+    if let Some(address) = options.listen.address().filter(|address| !address.ip().is_loopback())
+        && identities.is_none()
+    {
         tracing::warn!(
-            "nothing that is said on {} is encrypted, and whoever reaches it may do everything; --tls changes that",
-            options.listen
+            "nothing that is said on {address} is encrypted, and whoever reaches it may do everything; --tls changes that"
         );
     }
-    let taken = network.listen(options.listen).await;
-    let listener = taken.map_err(refused("--listen", options.listen))?;
-    let http_listener = match options.http_listen {
-        Some(address) => {
-            let taken = TcpListener::bind(address).await;
-            Some(taken.map_err(refused("--http-listen", address))?)
-        }
-        None => None,
-    };
-    let store = Arc::new(EmbeddedStore::open(&options.data_dir.join(STORE_FILE))?);
-    let provenance = Arc::new(ProvenanceLog::open(&options.data_dir.join(PROVENANCE_DIRECTORY))?);
-    let signer = CapabilitySigner::generate()?;
+    let ports = Ports::take(&*network, &options.listen, options.http_listen.as_ref()).await?;
+    let store = Arc::new(Guarded(EmbeddedStore::open(&options.data_dir.join(STORE_FILE))?));
+    let provenance =
+        Arc::new(ProvenanceLog::open(&options.data_dir.join(PROVENANCE_DIRECTORY), options.event_bytes_max)?);
+    let keys = GrantKeys::open(&options.data_dir)?;
     let meters = Arc::new(Meters::new());
-    let recovered = Driver::recover(
-        options.core,
-        store.clone(),
-        provenance.clone(),
-        signer,
-        meters.clone(),
-        options.spans,
-    );
+    let core = CoreConfig { fresh_grid: Uuid::new_v4(), ..options.core };
+    let recovered =
+        Driver::recover(core, store.clone(), provenance.clone(), keys, meters.clone(), options.spans);
     let (driver, inbox) = recovered?;
-    let backups = options.backup_dir.unwrap_or_else(|| options.data_dir.join("backups"));
-    let backups = backups.into();
+    verification::start(store.clone(), inbox.clone(), stop.clone());
+    let directory = options.backup_dir.unwrap_or_else(|| options.data_dir.join("backups"));
+    let backups = Arc::new(Backups { directory, count_max: options.backup_count_max });
     let faces = Faces { inbox, store, provenance, backups, meters, identities, stop: stop.clone() };
-    let local_addr = listener.local_addr().unwrap_or(options.listen);
-    let http_addr = http_listener
-        .as_ref()
-        .zip(options.http_listen)
-        .map(|(socket, asked)| socket.local_addr().unwrap_or(asked));
+    let (local_addr, http_addr) = (ports.address(), ports.http_address());
+    let socket = options.listen.socket().map(Path::to_owned);
     let driver = tokio::spawn(driver.run(driver_stop.clone()));
-    let http = match http_listener {
-        Some(listener) => {
-            let serving = http::serve(listener, faces.clone(), &options.http_hosts, http_role).await?;
-            Some(tokio::spawn(serving))
-        }
-        None => None,
-    };
+    let mut http = Vec::new();
+    if !ports.http.is_empty() {
+        let users = Arc::clone(&options.local_users);
+        let asked = http::Asked { hosts: &options.http_hosts, role: http_role, users };
+        let face = http::Face::new(faces.clone(), asked).await?;
+        http.extend(ports.http.into_iter().map(|listener| tokio::spawn(face.clone().serve(listener))));
+    }
+    let sockets = (ports.tcp, ports.socket.map(|socket| (socket, options.local_users)));
     let serving = tokio::spawn(async move {
-        if let Err(error) = grpc::serve(listener, faces).await {
+        if let Err(error) = grpc::serve(sockets, faces).await {
             tracing::error!(%error, "serving has ended");
         }
     });
-    Ok(CoordinatorHandle { local_addr, http_addr, stop, serving, http, driver, driver_stop })
+    Ok(CoordinatorHandle { local_addr, socket, http_addr, stop, serving, http, driver, driver_stop })
+}
+
+/// What a coordinator listens on.
+struct Ports {
+    tcp: Option<Box<dyn net::Listener>>,
+    socket: Option<UnixSocket>,
+    http: Vec<Listener>,
+}
+
+impl Ports {
+    async fn take(network: &dyn Network, grpc: &Listen, http: Option<&Listen>) -> Result<Self, StartError> {
+        let mut ports = Self { tcp: None, socket: None, http: Vec::new() };
+        if let Some(address) = grpc.address() {
+            let taken = network.listen(address).await;
+            ports.tcp = Some(taken.map_err(refused("--listen", address))?);
+        }
+        if let Some(path) = grpc.socket() {
+            ports.socket = Some(bind("--listen", path)?);
+        }
+        if let Some(address) = http.and_then(Listen::address) {
+            let taken = TcpListener::bind(address).await;
+            ports.http.push(taken.map_err(refused("--http-listen", address))?.into());
+        }
+        if let Some(path) = http.and_then(Listen::socket) {
+            ports.http.push(bind("--http-listen", path)?.into());
+        }
+        Ok(ports)
+    }
+
+    fn address(&self) -> Option<SocketAddr> {
+        self.tcp.as_ref()?.local_addr().ok()
+    }
+
+    fn http_address(&self) -> Option<SocketAddr> {
+        self.http.iter().find_map(|listener| match listener {
+            Listener::Tcp(listener) => listener.local_addr().ok(),
+            Listener::Unix(_) => None,
+        })
+    }
+}
+
+fn bind(flag: &'static str, path: &Path) -> Result<UnixSocket, StartError> {
+    UnixSocket::bind(path).map_err(|error| StartError::Socket { flag, path: path.to_owned(), error })
+}
+
+/// Takes the rights of others from what an earlier version or a hand made. Keys are judged when they are read.
+fn keep_to_owner(directory: &Path) {
+    match tighten(directory, tls::IDENTITY_DIRECTORY) {
+        Ok(0) => {}
+        Ok(count) => tracing::warn!(
+            "{}: {count} files and directories could be used by other users and are its owner's alone now",
+            directory.display()
+        ),
+        Err(error) => tracing::warn!(
+            "{}: other users may be able to read it, and that cannot be changed: {error}",
+            directory.display()
+        ),
+    }
 }
 
 fn check(options: &CoordinatorOptions) -> Result<(), StartError> {
-    let is_exposed = |address: SocketAddr| !address.ip().is_loopback() && !options.is_plaintext_allowed;
-    if options.tls.is_none() && is_exposed(options.listen) {
+    options.listen.check("--listen").map_err(StartError::Options)?;
+    let exposed = |listen: &Listen| {
+        let address = listen.address()?;
+        (!address.ip().is_loopback() && !options.is_plaintext_allowed).then_some(address)
+    };
+    if options.tls.is_none()
+        && let Some(address) = exposed(&options.listen)
+    {
         return Err(StartError::Options(format!(
-            "--listen {} can be reached by other machines, and nothing that is said there is encrypted; add --tls (or --insecure-plaintext on a network that you trust)",
-            options.listen
+            "--listen {address} can be reached by other machines, and nothing that is said there is encrypted; add --tls (or --insecure-plaintext on a network that you trust)"
         )));
     }
-    if let Some(address) = options.http_listen.filter(|&address| is_exposed(address)) {
-        return Err(StartError::Options(format!(
-            "--http-listen {address} can be reached by other machines, and the console and the API are not encrypted; listen on 127.0.0.1 and put a proxy with TLS before it, or add --insecure-plaintext on a network that you trust"
-        )));
+    if let Some(http) = &options.http_listen {
+        http.check("--http-listen").map_err(StartError::Options)?;
+        if let Some(address) = exposed(http) {
+            return Err(StartError::Options(format!(
+                "--http-listen {address} can be reached by other machines, and the console and the API are not encrypted; listen on 127.0.0.1 and put a proxy with TLS before it, or add --insecure-plaintext on a network that you trust"
+            )));
+        }
     }
+    options.local_users.resolve().map_err(|error| StartError::Options(error.to_string()))?;
     if options.core.heartbeat_interval.is_zero() || options.core.lease < options.core.heartbeat_interval * 3 {
         return Err(StartError::Options(format!(
             "--lease {:?} must be at least three times --heartbeat-interval {:?}, which must not be 0",

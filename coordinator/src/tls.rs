@@ -40,12 +40,16 @@ pub(crate) struct Own {
     registry: Arc<Registry>,
     presented: Arc<Presented>,
     facts: Facts,
-    listen: IpAddr,
+    listen: Option<IpAddr>,
     hosts: Vec<String>,
 }
 
 /// Opens the authority and makes a certificate for this process.
-pub(crate) fn open(data_dir: &Path, listen: IpAddr, options: TlsOptions) -> Result<(Tls, Own), StartError> {
+pub(crate) fn open(
+    data_dir: &Path,
+    listen: Option<IpAddr>,
+    options: TlsOptions,
+) -> Result<(Tls, Own), StartError> {
     let directory = data_dir.join(IDENTITY_DIRECTORY);
     let registry = Arc::new(Registry::open(&directory, options.certificate_validity, now())?);
     let hosts = options.hosts;
@@ -59,7 +63,7 @@ pub(crate) fn open(data_dir: &Path, listen: IpAddr, options: TlsOptions) -> Resu
     Ok((Tls { config, registry }, own))
 }
 
-fn make(registry: &Registry, listen: IpAddr, hosts: &[String]) -> Result<(Presented, Facts), String> {
+fn make(registry: &Registry, listen: Option<IpAddr>, hosts: &[String]) -> Result<(Presented, Facts), String> {
     let system = rustix::system::uname();
     let host_name = system.nodename().to_str().ok();
     registry.own(listen, host_name, hosts, now()).map_err(|error| error.to_string())

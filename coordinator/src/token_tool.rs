@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use orbit_identity::{Authority, AuthorityError, Name, Refused, Role, now, now_in_milliseconds};
-use orbit_shared::settings::parse_duration;
+use orbit_shared::quantity;
 
 use crate::tls::IDENTITY_DIRECTORY;
 
@@ -41,7 +41,7 @@ pub struct CreateFlags {
     #[arg(long, value_name = "NAME", value_parser = parse_name)]
     pub name: Option<Name>,
     /// How long it may be used, for example 15m or 24h
-    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = quantity::duration)]
     pub ttl: Duration,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Both are made once, in a directory that only their owner may read; whoever has that directory can be anybody in the
 //! grid. The certificate of the authority is written last: without it nothing was ever signed. What was signed is not
-//! remembered here but in the ledger, so that a token can be made beside a coordinator that runs.
+//! remembered here but in the ledger; open tokens are files of their own, so that one can be made beside a coordinator that runs.
 
 use std::fs::File;
 use std::io;
@@ -24,8 +24,11 @@ use rustls::pki_types::pem::PemObject as _;
 use time::OffsetDateTime;
 
 use crate::facts::{Facts, key_name};
-use crate::files::{PUBLIC_FILE, make_private_directory, publish, publish_secret, read_if_there};
-use crate::token::{JoinToken, TokenError};
+use crate::files::{
+    PUBLIC_FILE, make_private_directory, publish, publish_secret, read_if_there, read_secret_if_there,
+};
+use crate::token::{self, JoinToken, KeyHash, TokenError, TokenKey};
+use crate::tokens::Tokens;
 use crate::who::{Identity, Role};
 
 const CERTIFICATE: &str = "ca.pem";
@@ -75,8 +78,11 @@ pub struct Authority {
     certificate: CertificateDer<'static>,
     pem: String,
     issuer: Issuer<'static, KeyPair>,
-    token_secret: AsymmetricSecretKey<V4>,
+    key_hash: KeyHash,
+    token_key: TokenKey,
+    /// For tokens of earlier versions.
     token_public: AsymmetricPublicKey<V4>,
+    tokens: Tokens,
 }
 
 impl std::fmt::Debug for Authority {
@@ -139,7 +145,7 @@ impl Authority {
         };
         let read = |name: &str| {
             let path = directory.join(name);
-            let text = read_if_there(&path).map_err(io("read", &path))?;
+            let text = read_secret_if_there(&path).map_err(io("use", &path))?;
             text.map(|text| (path.clone(), text)).ok_or_else(|| damaged(&path, "it is missing"))
         };
         let (key_path, key) = read(KEY)?;
@@ -159,13 +165,16 @@ impl Authority {
             AsymmetricSecretKey::<V4>::from(&token_key).map_err(|error| damaged(&token_path, error))?;
         let token_public = AsymmetricPublicKey::<V4>::try_from(&token_secret)
             .map_err(|error| damaged(&token_path, error))?;
+        let key_hash = token::key_hash(&der).ok_or_else(|| damaged(&certificate, "it cannot be read"))?;
         Ok(Self {
             directory: directory.to_owned(),
             certificate: der,
             pem,
             issuer,
-            token_secret,
+            key_hash,
+            token_key: TokenKey::new(&token_key),
             token_public,
+            tokens: Tokens::of(directory),
         })
     }
 
@@ -184,28 +193,59 @@ impl Authority {
         &self.pem
     }
 
-    /// A token of one line that lets somebody in, once.
+    /// The line of a token, which lets somebody in once while the token is kept.
     ///
     /// # Errors
-    /// A library refuses.
-    pub fn sign(&self, token: &JoinToken) -> Result<String, TokenError> {
-        token.sign(&self.token_secret)
+    /// The token is not one that this program makes.
+    pub fn line(&self, token: &JoinToken) -> Result<String, TokenError> {
+        token.line(&self.token_key, &self.key_hash)
     }
 
-    /// The token of what [`JoinToken::unsigned`] gave: the same one as before, since signatures are deterministic.
+    /// The line of what [`JoinToken::without_secret`] gave: the same one as before, since the secret follows from the number.
     ///
     /// # Errors
-    /// It is nothing of the kind, or a library refuses.
-    pub fn sign_again(&self, unsigned: &str) -> Result<String, TokenError> {
-        self.sign(&JoinToken::of_unsigned(unsigned)?)
+    /// It is nothing of the kind.
+    pub fn line_again(&self, kept: &str) -> Result<String, TokenError> {
+        self.line(&JoinToken::of_text(kept)?)
     }
 
-    /// Reads a token that this authority signed.
+    /// What a line is good for; `None` if its token has ended or was cancelled.
     ///
     /// # Errors
-    /// It is none, or not of this authority.
-    pub fn verify(&self, text: &str) -> Result<JoinToken, TokenError> {
-        JoinToken::verify(text, &self.token_public)
+    /// It is not a token, or not one of this authority.
+    pub fn token_of(&self, text: &str) -> Result<Option<JoinToken>, TokenError> {
+        if let Some(token) = token::long::verify(text, &self.token_public)? {
+            return Ok(Some(token));
+        }
+        if !token::is_genuine(text, &self.token_key)? {
+            return Err(TokenError::Foreign);
+        }
+        let Some(token) = self.kept_token(&token::id_of(text)?)? else { return Ok(None) };
+        if self.line(&token)? != text.trim() {
+            return Err(TokenError::Foreign);
+        }
+        Ok(Some(token))
+    }
+
+    /// The token of a number, if it is kept.
+    pub(crate) fn kept_token(&self, id: &str) -> Result<Option<JoinToken>, TokenError> {
+        self.tokens.get(id).map_err(|error| TokenError::Files(error.to_string()))
+    }
+
+    /// The tokens that are kept, spent ones too.
+    pub(crate) fn kept_tokens(&self) -> Result<Vec<JoinToken>, TokenError> {
+        self.tokens.all().map_err(|error| TokenError::Files(error.to_string()))
+    }
+
+    /// Keeps a token, so that its line lets somebody in.
+    pub(crate) fn keep_token(&self, token: &JoinToken) -> Result<(), TokenError> {
+        let now = token.created_at_ms / 1000;
+        self.tokens.keep(token, now).map_err(|error| TokenError::Files(error.to_string()))
+    }
+
+    /// Cancels a token. Returns whether it was kept.
+    pub(crate) fn remove_token(&self, id: &str) -> Result<bool, TokenError> {
+        self.tokens.remove(id).map_err(|error| TokenError::Files(error.to_string()))
     }
 
     /// Signs a certificate for the key of a request.
@@ -309,9 +349,9 @@ fn damaged(path: &Path, problem: impl std::fmt::Display) -> AuthorityError {
 }
 
 /// Names and addresses under which a coordinator that listens there is asked, if nothing else is said.
-pub(crate) fn default_hosts(listen: IpAddr, host_name: Option<&str>) -> Vec<String> {
+pub(crate) fn default_hosts(listen: Option<IpAddr>, host_name: Option<&str>) -> Vec<String> {
     let mut hosts: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
-    if !listen.is_unspecified() {
+    if let Some(listen) = listen.filter(|listen| !listen.is_unspecified()) {
         hosts.push(listen.to_string());
     }
     hosts.extend(host_name.filter(|name| !name.is_empty()).map(str::to_owned));

@@ -15,10 +15,12 @@ use rustls::pki_types::pem::PemObject as _;
 
 use crate::dial::Dialing;
 use crate::facts::Facts;
-use crate::files::{PUBLIC_FILE, make_private_directory, publish, publish_secret, read_if_there};
+use crate::files::{
+    PUBLIC_FILE, make_private_directory, publish, publish_secret, read_if_there, read_secret_if_there,
+};
 use crate::tls::{self, Clients, Presented, TlsError};
 
-const AUTHORITY: &str = "ca.pem";
+pub(crate) const AUTHORITY: &str = "ca.pem";
 const CERTIFICATE: &str = "certificate.pem";
 const KEY: &str = "key.pem";
 
@@ -63,7 +65,7 @@ impl NewKey {
     pub fn prepare(directory: &Path) -> Result<Self, CredentialsError> {
         let path = directory.join(KEY);
         make_private_directory(directory).map_err(failed("make", directory))?;
-        let key = match read_if_there(&path).map_err(failed("read", &path))? {
+        let key = match read_secret_if_there(&path).map_err(failed("read", &path))? {
             Some(pem) => KeyPair::from_pem(&pem).map_err(|error| damaged(&path, error))?,
             None => {
                 let key = KeyPair::generate().map_err(|error| damaged(&path, error))?;
@@ -134,7 +136,8 @@ impl Credentials {
         };
         let read = |name: &str| {
             let path = directory.join(name);
-            let text = read_if_there(&path).map_err(failed("read", &path))?;
+            let read = if name == KEY { read_secret_if_there } else { read_if_there };
+            let text = read(&path).map_err(failed("use", &path))?;
             text.ok_or_else(|| damaged(&path, "it is missing"))
         };
         let (key, authority) = (read(KEY)?, read(AUTHORITY)?);

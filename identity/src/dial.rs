@@ -16,6 +16,7 @@ use tower::{Service as _, ServiceExt as _};
 
 use crate::dialed::Dialed;
 use crate::tls::{self, Presented, TlsError};
+use crate::token::{Invitation, Trust};
 use crate::who::Name;
 
 /// A peer that is gone without a word is noticed.
@@ -48,19 +49,24 @@ impl fmt::Display for Expected {
 /// Connects to members of one grid.
 #[derive(Debug, Clone)]
 pub struct Dialing {
-    authority: CertificateDer<'static>,
+    trust: Trust,
     presented: Option<Arc<Presented>>,
 }
 
 impl Dialing {
     /// As nobody: enough to join, and to ask whether a coordinator serves.
     pub fn as_nobody(authority: CertificateDer<'static>) -> Self {
-        Self { authority, presented: None }
+        Self { trust: Trust::Certificate(authority), presented: None }
+    }
+
+    /// As the holder of a join token, to the coordinator that it names.
+    pub(crate) fn invited(invitation: &Invitation) -> Self {
+        Self { trust: invitation.trust.clone(), presented: None }
     }
 
     /// As the holder of a certificate.
     pub fn presenting(authority: CertificateDer<'static>, presented: Arc<Presented>) -> Self {
-        Self { authority, presented: Some(presented) }
+        Self { trust: Trust::Certificate(authority), presented: Some(presented) }
     }
 
     /// Connects, with the settings of the endpoint, whose address must be `https`.
@@ -85,7 +91,7 @@ impl Dialing {
     }
 
     fn config(&self, expected: Expected) -> Result<Arc<ClientConfig>, Arc<TlsError>> {
-        tls::client(self.presented.clone(), &self.authority, expected).map_err(Arc::new)
+        tls::client(self.presented.clone(), &self.trust, expected).map_err(Arc::new)
     }
 }
 

@@ -12,7 +12,7 @@ use tonic::{Code, Status};
 use crate::clock::now;
 use crate::credentials::{Credentials, CredentialsError, NewKey};
 use crate::dial::{Dialing, Expected};
-use crate::token::{JoinToken, TokenError};
+use crate::token::{Invitation, TokenError};
 use crate::who::Name;
 
 /// How long an answer may take.
@@ -50,7 +50,7 @@ pub enum EnrollError {
 }
 
 /// Joins with a token: the key stays here, the certificate comes from the coordinator, and the authority is the one that
-/// the token brought.
+/// the token names.
 ///
 /// # Errors
 /// See [`EnrollError`].
@@ -60,8 +60,8 @@ pub async fn join(
     key: NewKey,
     name: Option<&Name>,
 ) -> Result<Credentials, EnrollError> {
-    let authority = JoinToken::read(token)?.authority()?;
-    let channel = Dialing::as_nobody(authority.clone()).connect(endpoint, Expected::Coordinator).await;
+    let invitation = Invitation::read(token)?;
+    let channel = Dialing::invited(&invitation).connect(endpoint, Expected::Coordinator).await;
     let mut client = IdentityServiceClient::new(channel.map_err(|error| unreachable(endpoint, &error))?);
     let mut request = tonic::Request::new(JoinRequest {
         token: token.trim().to_owned(),
@@ -70,6 +70,7 @@ pub async fn join(
     });
     request.set_timeout(ANSWER_TIMEOUT);
     let answer = client.join(request).await.map_err(|status| refused(endpoint, status))?.into_inner();
+    let authority = invitation.authority(&answer.authority)?;
     Ok(key.complete(&answer.certificate, &authority)?)
 }
 

@@ -1,23 +1,29 @@
 //! Files that are there whole or not at all, also after a power cut, and that only their owner may read.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
+
+use orbit_shared::private_files::mark;
 
 /// Nobody but the owner.
 const PRIVATE_FILE: u32 = 0o600;
 const PRIVATE_DIRECTORY: u32 = 0o700;
 /// For what everybody may know.
 pub(crate) const PUBLIC_FILE: u32 = 0o644;
+/// Every right of the group and of others, and their right to write.
+const OTHERS: u32 = 0o077;
+const WRITABLE_BY_OTHERS: u32 = 0o022;
 const TEMPORARY_SUFFIX: &str = ".tmp";
 
-/// Makes a directory that only its owner may enter, with what is missing above it.
+/// Makes a directory that only its owner may enter, with what is missing above it, and marks it as one of the grid itself.
 pub(crate) fn make_private_directory(directory: &Path) -> io::Result<()> {
     if directory.is_dir() {
-        return Ok(());
+        return mark(directory);
     }
     DirBuilder::new().recursive(true).mode(PRIVATE_DIRECTORY).create(directory)?;
+    mark(directory)?;
     match directory.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
         Some(_) | None => Ok(()),
@@ -56,6 +62,54 @@ pub(crate) fn open_private_log(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).read(true).append(true).mode(PRIVATE_FILE).open(path)
 }
 
+/// The content of a secret, if there is one. A secret that others may read or replace is refused.
+pub(crate) fn read_secret_if_there(path: &Path) -> io::Result<Option<String>> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    check_secret(path, &file.metadata()?)?;
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    Ok(Some(text))
+}
+
+/// A secret is its owner's alone, and its owner is this user or root; so is the directory that names it.
+fn check_secret(path: &Path, found: &fs::Metadata) -> io::Result<()> {
+    let refused = |text: String| Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+    if found.mode() & OTHERS != 0 {
+        let mode = found.mode() & 0o777;
+        return refused(format!(
+            "others may read it (mode {mode:04o}), so it may be known already: make it its owner's alone with `chmod 600 {0}`, \
+             and replace the key if another user of this machine is not trusted",
+            path.display()
+        ));
+    }
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(_) | None => Path::new("."),
+    };
+    let above = fs::metadata(directory)?;
+    let me = rustix::process::geteuid().as_raw();
+    let foreign =
+        [(path, found.uid()), (directory, above.uid())].into_iter().find(|(_, uid)| ![me, 0].contains(uid));
+    if let Some((path, uid)) = foreign {
+        return refused(format!(
+            "{} belongs to user {uid} and this program runs as user {me}: run it as user {uid}, or give the files to user {me} with \
+             `chown`",
+            path.display()
+        ));
+    }
+    if above.mode() & WRITABLE_BY_OTHERS != 0 {
+        return refused(format!(
+            "others may write in its directory: run `chmod 700 {}`, and see that the files in it are the right ones",
+            directory.display()
+        ));
+    }
+    Ok(())
+}
+
 /// The content of a file, if there is one.
 pub(crate) fn read_if_there(path: &Path) -> io::Result<Option<String>> {
     match fs::read_to_string(path) {
@@ -83,5 +137,33 @@ mod tests {
         assert_eq!(mode(&place) & 0o077, 0);
         assert_eq!(fs::read(place.join("key.pem")).unwrap(), b"secret");
         assert!(!place.join("key.pem.tmp").exists());
+    }
+
+    #[test]
+    fn a_secret_that_others_may_read_or_replace_is_refused_with_what_to_do() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().join("identity");
+        make_private_directory(&place).unwrap();
+        publish_secret(&place, "key.pem", b"secret").unwrap();
+        let key = place.join("key.pem");
+        let change = |path: &Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+            read_secret_if_there(&key).map_err(|error| error.to_string())
+        };
+        assert_eq!(change(&key, 0o600).unwrap().unwrap(), "secret");
+        for mode in [0o644, 0o640, 0o604] {
+            let text = change(&key, mode).unwrap_err();
+            assert!(text.contains("chmod 600"), "{text}");
+        }
+        assert!(change(&key, 0o600).is_ok());
+        let text = change(&place, 0o777).unwrap_err();
+        assert!(text.contains("chmod 700"), "{text}");
+        assert!(change(&place, 0o755).is_ok(), "others may see that there is a key");
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(&key, Some(65534), None).unwrap();
+            let text = read_secret_if_there(&key).unwrap_err().to_string();
+            assert!(text.contains("65534"), "{text}");
+        }
+        assert_eq!(read_secret_if_there(&place.join("missing")).unwrap(), None);
     }
 }

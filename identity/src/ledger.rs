@@ -30,8 +30,14 @@ pub(crate) enum Entry {
         issued_at: i64,
         not_after: i64,
     },
-    /// A token was used, by the holder of this key.
-    TokenUsed { id: String, key: String, expires_at: i64 },
+    /// A token was used, by the holder of this key, to become this identity. Lines of earlier versions do not say which.
+    TokenUsed {
+        id: String,
+        key: String,
+        expires_at: i64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        spent_by: Option<Identity>,
+    },
     /// Whatever was issued to somebody until now counts no more.
     Revoked {
         #[serde(flatten)]
@@ -78,11 +84,20 @@ pub(crate) struct Certificate {
     pub(crate) is_revoked: bool,
 }
 
+/// Who used a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Spent {
+    /// The name of the key.
+    pub(crate) key: String,
+    /// Who its holder became.
+    pub(crate) identity: Option<Identity>,
+}
+
 /// What the lines say together.
 #[derive(Debug, Default)]
 pub(crate) struct Book {
     certificates: BTreeMap<Identity, Vec<Certificate>>,
-    tokens: BTreeMap<String, String>,
+    tokens: BTreeMap<String, Spent>,
     revoked_serials: BTreeSet<String>,
     revoked_at_ms: BTreeMap<Identity, i64>,
 }
@@ -100,8 +115,9 @@ impl Book {
                 };
                 self.certificates.entry(identity.clone()).or_default().push(certificate);
             }
-            Entry::TokenUsed { id, key, .. } => {
-                self.tokens.insert(id.clone(), key.clone());
+            Entry::TokenUsed { id, key, spent_by, .. } => {
+                let spent = Spent { key: key.clone(), identity: spent_by.clone() };
+                self.tokens.insert(id.clone(), spent);
             }
             Entry::Revoked { identity, at_ms } => {
                 self.revoked_at_ms.insert(identity.clone(), *at_ms);
@@ -123,9 +139,28 @@ impl Book {
         self.certificates.get(identity).map_or(&[], |certificates| certificates)
     }
 
-    /// Who used a token: the name of a key.
-    pub(crate) fn user_of(&self, token: &str) -> Option<&str> {
-        self.tokens.get(token).map(String::as_str)
+    /// Who used a token.
+    pub(crate) fn user_of(&self, token: &str) -> Option<&Spent> {
+        self.tokens.get(token)
+    }
+
+    /// Whether somebody was given exactly this certificate.
+    pub(crate) fn is_known(&self, facts: &Facts) -> bool {
+        self.of(&facts.identity).iter().any(|certificate| certificate.serial == facts.serial)
+    }
+
+    /// Whether a token that was spent by the holder of a key lets the same holder in again, as the same identity.
+    pub(crate) fn is_spent_by(&self, spent: &Spent, identity: &Identity, key: &str) -> bool {
+        if spent.key != key {
+            return false;
+        }
+        match &spent.identity {
+            Some(spender) => spender == identity,
+            // An earlier version did not write it down: then the key is nobody else's.
+            None => self.everybody().all(|(other, all)| {
+                other == identity || all.iter().all(|certificate| certificate.key != key)
+            }),
+        }
     }
 
     /// When somebody was last revoked, in milliseconds since 1970.
@@ -266,15 +301,22 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ledger.jsonl");
         let mut ledger = Ledger::open(&path).unwrap();
-        let used = Entry::TokenUsed { id: "t".to_owned(), key: "k".to_owned(), expires_at: 50 };
+        let used = Entry::TokenUsed {
+            id: "t".to_owned(),
+            key: "k".to_owned(),
+            expires_at: 50,
+            spent_by: Some(alpha()),
+        };
         ledger.write(&[used, issued("01")]).unwrap();
         ledger.write(&[Entry::Revoked { identity: alpha(), at_ms: 20_000 }, issued("02")]).unwrap();
         drop(ledger);
         let ledger = Ledger::open(&path).unwrap();
         let book = ledger.book().read();
-        assert_eq!(book.user_of("t"), Some("k"));
+        let spent = book.user_of("t").unwrap();
+        assert_eq!((spent.key.as_str(), &spent.identity), ("k", &Some(alpha())));
         assert_eq!(book.user_of("u"), None);
         assert!(book.is_revoked(&facts("01", 10)) && !book.is_revoked(&facts("02", 10)));
+        assert!(book.is_known(&facts("01", 10)) && !book.is_known(&facts("03", 21)));
         // Of these the ledger knows nothing.
         assert!(book.is_revoked(&facts("03", 19)) && !book.is_revoked(&facts("03", 21)));
     }
@@ -306,5 +348,21 @@ mod tests {
         std::fs::write(&path, bytes).unwrap();
         let text = Ledger::open(&path).unwrap_err().to_string();
         assert!(text.contains("line 1") && text.contains("backup"), "{text}");
+    }
+
+    #[test]
+    fn a_line_of_an_earlier_version_says_who_spent_a_token_by_its_key() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ledger.jsonl");
+        let line = "{\"token_used\":{\"id\":\"t\",\"key\":\"k\",\"expires_at\":50}}\n";
+        std::fs::write(&path, line).unwrap();
+        let mut ledger = Ledger::open(&path).unwrap();
+        ledger.write(&[issued("01")]).unwrap();
+        let book = ledger.book().read();
+        let spent = book.user_of("t").unwrap();
+        let beta = Identity::new(Role::Star, "beta".parse().unwrap());
+        assert!(book.is_spent_by(spent, &alpha(), "k"));
+        assert!(!book.is_spent_by(spent, &beta, "k"), "its key is that of alpha");
+        assert!(!book.is_spent_by(spent, &alpha(), "other"));
     }
 }

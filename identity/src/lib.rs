@@ -5,6 +5,8 @@
 //! [`Credentials`] are what everybody else holds. [`tls`] makes rustls configurations of either, [`Listening`] and
 //! [`Dialing`] are connections by them. What a role may do is decided by whoever serves; cryptography is in libraries.
 
+mod accept;
+mod address;
 mod authority;
 mod clock;
 mod credentials;
@@ -15,13 +17,23 @@ mod facts;
 mod files;
 mod ledger;
 mod listen;
+mod local_users;
+mod plain;
+mod plain_dial;
+mod plain_stream;
 mod plaintext;
 mod registry;
+mod silent;
+mod socket_owner;
 pub mod tls;
 mod token;
+mod tokens;
+mod unix_socket;
 mod verify;
 mod who;
 
+pub use accept::{Accepted, Accepting, Listener, Reserve};
+pub use address::{Listen, ListenAddress, UNIX_SCHEME};
 pub use authority::{Authority, AuthorityError};
 pub use clock::{now, now_in_milliseconds};
 pub use credentials::{Credentials, CredentialsError, NewKey};
@@ -30,6 +42,12 @@ pub use enroll::{EnrollError, join, keep_renewed, renew, renew_if_due};
 pub use facts::{Facts, NotOfAGrid};
 pub use ledger::LedgerError;
 pub use listen::{Connection, Listening, Peer};
+pub use local_users::{LocalUser, LocalUserError, LocalUsers, Stranger, user_name};
+pub use plain::{PlainConnection, PlainPeer};
+pub use plain_dial::{PlainDialing, endpoint, shown};
+pub use plain_stream::PlainStream;
 pub use registry::{Joining, Known, Refused, Registry, RegistryError};
-pub use token::{JoinToken, TokenError};
+pub use silent::{Origin, Place, Silent};
+pub use token::{Invitation, JoinToken, TokenError};
+pub use unix_socket::{BindError, UnixSocket};
 pub use who::{Identity, IdentityError, Name, Role};

@@ -1,9 +1,11 @@
-//! Connections of others over TLS, as tonic serves them.
+//! Connections of others, with TLS and without, as tonic serves them.
 //!
-//! Handshakes run beside the accepting, a bounded number at once and each for a bounded time: whoever connects and says
-//! nothing holds up nobody. What a connection was made with is a [`Peer`] in the extensions of its requests.
+//! Every connection holds a [`Place`] until its peer has shown what it is: without TLS when HTTP/2 begins, with TLS when a
+//! certificate was checked. Handshakes run beside the accepting, so a silent peer holds up no other. Without TLS a connection
+//! within this machine is served only if it is one of the [`LocalUsers`]. What a connection over TLS was made with is a
+//! [`Peer`] in the extensions of its requests.
 
-use std::future::Future as _;
+use std::future::Future;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -12,30 +14,46 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::Stream;
+use orbit_shared::open_files;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-use tonic::transport::server::Connected;
+use tokio_util::sync::CancellationToken;
+use tonic::transport;
+use tonic::transport::server::{Connected, Router};
 
+use crate::accept::{Accepted, Accepting, Listener, Reserve};
+use crate::clock::now;
 use crate::facts::Facts;
+use crate::local_users::{LocalUsers, Stranger};
+use crate::plain::{PlainConnection, PlainPeer};
+use crate::plain_stream::PlainStream;
 use crate::plaintext;
 use crate::registry::{Registry, Shared};
+use crate::silent::{Place, Silent};
+use crate::who::Role;
 
-const HANDSHAKES_MAX: usize = 256;
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections whose peer has not shown what it is.
+const SILENT_MAX: usize = 256;
+/// How long a peer may take to send its first bytes.
+const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a peer keeps its place at least while others from the same origin want it.
+const GRACE: Duration = Duration::from_millis(200);
+/// How long all may take that comes before a connection is served.
+const ENTRANCE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections that wait to be served.
 const READY_MAX: usize = 16;
-/// Before the system is asked again that could give no connection, because files ran out for example.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often the clock is looked at for a certificate's end.
+const CLOCK_LOOK_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Who is at the other end of a connection.
+/// The peer of a connection over TLS.
 #[derive(Debug, Clone)]
 pub struct Peer {
-    /// From where.
+    /// Its address.
     pub address: SocketAddr,
     /// What its certificate says, if it has one.
     pub facts: Option<Arc<Facts>>,
@@ -43,8 +61,8 @@ pub struct Peer {
 
 /// Connections that are ready to be served.
 #[derive(Debug)]
-pub struct Listening {
-    ready: mpsc::Receiver<Connection>,
+pub struct Listening<C> {
+    ready: mpsc::Receiver<C>,
     _accepting: AbortOnDrop,
 }
 
@@ -57,96 +75,228 @@ impl Drop for AbortOnDrop {
     }
 }
 
-impl Listening {
-    /// Accepts on a port. With a registry, connections of whoever is revoked end.
+impl Listening<Connection> {
+    /// Accepts on a port with TLS. With a registry, connections of a revoked identity end.
     pub fn new(listener: TcpListener, config: Arc<ServerConfig>, registry: Option<Arc<Registry>>) -> Self {
+        let acceptor = TlsAcceptor::from(config);
+        Self::through(listener.into(), Secured { acceptor, registry })
+    }
+}
+
+impl Listening<PlainConnection> {
+    /// Accepts on a port without TLS, or on a Unix socket.
+    pub fn plain(listener: impl Into<Listener>, users: Arc<LocalUsers>) -> Self {
+        Self::through(listener.into(), Plain { users })
+    }
+}
+
+impl<C: Send + 'static> Listening<C> {
+    fn through(listener: Listener, door: impl Door<Connection = C>) -> Self {
         let (sender, ready) = mpsc::channel(READY_MAX);
-        let accepting = tokio::spawn(accept(listener, TlsAcceptor::from(config), registry, sender));
+        let accepting = tokio::spawn(accept(listener, door, sender));
         Self { ready, _accepting: AbortOnDrop(accepting) }
     }
 }
 
-impl Stream for Listening {
-    type Item = io::Result<Connection>;
+impl<C: Connected + AsyncRead + AsyncWrite + Send + Unpin + 'static> Listening<C> {
+    /// Serves the connections until `stop`, then lets calls in progress end.
+    ///
+    /// # Errors
+    /// The server fails.
+    pub async fn serve(self, router: Router, stop: CancellationToken) -> Result<(), transport::Error> {
+        router.serve_with_incoming_shutdown(self, stop.cancelled_owned()).await
+    }
+}
+
+impl<C> Stream for Listening<C> {
+    type Item = io::Result<C>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.ready.poll_recv(context).map(|next| next.map(Ok))
     }
 }
 
-async fn accept(
-    listener: TcpListener,
-    acceptor: TlsAcceptor,
-    registry: Option<Shared>,
-    ready: mpsc::Sender<Connection>,
-) {
-    let places = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+/// What a connection passes before it is served.
+trait Door: Clone + Send + 'static {
+    type Connection: Send + 'static;
+
+    /// Files that are left to others when it is decided whether a connection is accepted.
+    const RESERVE: Reserve;
+
+    fn pass(
+        self,
+        accepted: Accepted,
+        place: Place,
+    ) -> impl Future<Output = io::Result<Self::Connection>> + Send;
+}
+
+async fn accept<D: Door>(listener: Listener, door: D, ready: mpsc::Sender<D::Connection>) {
+    let silent = Silent::new(open_files::share(SILENT_MAX));
+    let mut accepting = Accepting::new(listener, silent.clone(), D::RESERVE);
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        let (stream, address) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "no connection can be accepted; trying again in {ACCEPT_PAUSE:?}");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        let (acceptor, registry, ready) = (acceptor.clone(), registry.clone(), ready.clone());
+        let accepted = accepting.next().await;
+        let origin = accepted.origin;
+        let place = silent.enter_in_turn(origin, GRACE).await;
+        let lost = place.lost().clone();
+        let (door, ready) = (door.clone(), ready.clone());
         tokio::spawn(async move {
-            let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, shake(stream, address, acceptor, registry));
-            match shaken.await {
-                // Nobody serves any more when it is not taken.
-                Ok(Ok(connection)) => drop(ready.send(connection).await),
-                Ok(Err(error)) => tracing::debug!(%address, %error, "a connection was refused"),
-                Err(_) => tracing::debug!(%address, "a connection said nothing for {HANDSHAKE_TIMEOUT:?}"),
+            let passing = timeout(ENTRANCE_TIMEOUT, door.pass(accepted, place));
+            // One whose bytes have arrived already is served, although its place was taken before they were looked at.
+            let passed = tokio::select! {
+                biased;
+                passed = passing => Some(passed),
+                () = lost.cancelled() => None,
+            };
+            match passed {
+                // When it is not taken, serving has ended.
+                Some(Ok(Ok(connection))) => drop(ready.send(connection).await),
+                Some(Ok(Err(error))) => {
+                    tracing::debug!(address = %origin, %error, "a connection was refused");
+                }
+                Some(Err(_)) => {
+                    tracing::debug!(address = %origin, "a connection was not ready in {ENTRANCE_TIMEOUT:?}");
+                }
+                None => tracing::debug!(address = %origin, "a silent connection was closed for a new one"),
             }
-            drop(place);
         });
     }
 }
 
-async fn shake(
-    stream: TcpStream,
-    address: SocketAddr,
-    acceptor: TlsAcceptor,
-    registry: Option<Shared>,
-) -> io::Result<Connection> {
-    stream.set_nodelay(true)?;
-    if !plaintext::is_tls(&stream).await? {
-        plaintext::explain(stream).await;
-        return Err(io::Error::other("it does not speak TLS"));
-    }
-    let stream = acceptor.accept(stream).await?;
-    let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    let facts = match certificate.map(|der| Facts::of(der)) {
-        None => None,
-        Some(Ok(facts)) => Some(Arc::new(facts)),
-        Some(Err(error)) => return Err(io::Error::other(error)),
-    };
-    let end = registry.zip(facts.as_deref()).map(|(registry, facts)| registry.end_of(&facts.identity));
-    Ok(Connection {
-        stream,
-        peer: Peer { address, facts },
-        end: end.map(|end| Box::pin(CancellationToken::cancelled_owned(end))),
+/// Waits for the first bytes of a peer, a limited time.
+async fn first_bytes<T>(reading: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(FIRST_BYTES_TIMEOUT, reading).await.unwrap_or_else(|_| {
+        Err(io::Error::new(io::ErrorKind::TimedOut, format!("it sent nothing for {FIRST_BYTES_TIMEOUT:?}")))
     })
 }
 
-/// A connection.
-#[derive(Debug)]
+/// A port without TLS.
+#[derive(Debug, Clone)]
+struct Plain {
+    users: Arc<LocalUsers>,
+}
+
+impl Door for Plain {
+    type Connection = PlainConnection;
+
+    const RESERVE: Reserve = Reserve::Own;
+
+    async fn pass(self, accepted: Accepted, _place: Place) -> io::Result<PlainConnection> {
+        let Accepted { stream, peer, origin } = accepted;
+        // Small messages go out at once; `serve_with_incoming` sets nothing on the sockets that it is given.
+        stream.set_nodelay()?;
+        let admitted = self.users.admit(&stream).await;
+        if let Err(stranger) = admitted {
+            let why = self.users.refusal(stranger);
+            match stranger {
+                Stranger::User(_) => {
+                    tracing::warn!(address = %origin, "a connection of {stranger} was refused: --local-users does not name it");
+                }
+                // Nearly always one that was closed again at once.
+                Stranger::Unknown => {
+                    tracing::debug!(address = %origin, "a connection of {stranger} was refused");
+                }
+            }
+            plaintext::turn_away(stream, &why).await;
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+        }
+        first_bytes(plaintext::preface(&stream)).await?;
+        let peer = match (admitted.ok().flatten(), peer) {
+            (Some(user), _) => PlainPeer::User(user),
+            (None, Some(address)) => PlainPeer::Address(address),
+            (None, None) => return Err(io::Error::other("a Unix socket has a user at its other end")),
+        };
+        Ok(PlainConnection::new(stream, peer))
+    }
+}
+
+/// A port with TLS.
+#[derive(Clone)]
+struct Secured {
+    acceptor: TlsAcceptor,
+    registry: Option<Shared>,
+}
+
+impl Door for Secured {
+    type Connection = Connection;
+
+    const RESERVE: Reserve = Reserve::Own;
+
+    async fn pass(self, accepted: Accepted, place: Place) -> io::Result<Connection> {
+        let Accepted { stream, peer: Some(address), origin: _ } = accepted else {
+            return Err(io::Error::other("TLS is spoken on ports only"));
+        };
+        stream.set_nodelay()?;
+        if !first_bytes(plaintext::is_tls(&stream)).await? {
+            plaintext::explain(stream).await;
+            return Err(io::Error::other("it does not speak TLS"));
+        }
+        let stream = self.acceptor.accept(stream).await?;
+        let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        let facts = match certificate.map(|der| Facts::of(der)) {
+            None => None,
+            Some(Ok(facts)) => Some(Arc::new(facts)),
+            Some(Err(error)) => return Err(io::Error::other(error)),
+        };
+        let is_star = facts.as_deref().is_some_and(|facts| facts.identity.role == Role::Star);
+        if !is_star && Reserve::Stars.is_touched_by(stream.get_ref().0) {
+            return Err(io::Error::other("the files that are left are kept for Stars"));
+        }
+        let revoked =
+            self.registry.zip(facts.as_deref()).map(|(registry, facts)| registry.end_of(&facts.identity));
+        // Without a certificate a peer may ask for little, and goes when its place is needed.
+        let place = facts.is_none().then_some(place);
+        let lost = place.as_ref().map(|place| place.lost().clone());
+        let end = end(revoked.or(lost).unwrap_or_default(), facts.as_deref().map(|facts| facts.not_after));
+        Ok(Connection { stream, peer: Peer { address, facts }, end: Box::pin(end), _place: place })
+    }
+}
+
+/// Waits until a connection is to end: its identity was revoked, its place was needed, or its certificate has expired. A machine that
+/// sleeps does not count time, so the clock is looked at now and then.
+async fn end(cancelled: CancellationToken, not_after: Option<i64>) -> &'static str {
+    let expired = async {
+        let Some(not_after) = not_after else { return std::future::pending().await };
+        loop {
+            let left = u64::try_from(not_after.saturating_sub(now())).unwrap_or(0);
+            if left == 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_secs(left).min(CLOCK_LOOK_INTERVAL)).await;
+        }
+    };
+    tokio::select! {
+        () = cancelled.cancelled() => "the identity was revoked, or the place of a connection without one was needed",
+        () = expired => "the certificate has expired",
+    }
+}
+
+type Ending = Pin<Box<dyn Future<Output = &'static str> + Send>>;
+
+/// A connection over TLS.
 pub struct Connection {
-    stream: TlsStream<TcpStream>,
+    stream: TlsStream<PlainStream>,
     peer: Peer,
-    /// Ends the connection; none where nobody is put out.
-    end: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    /// Ends the connection, with the reason.
+    end: Ending,
+    /// Held for its whole life by a connection without a certificate.
+    _place: Option<Place>,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").field("peer", &self.peer).finish_non_exhaustive()
+    }
 }
 
 impl Connection {
     fn poll_end(&mut self, context: &mut Context<'_>) -> io::Result<()> {
-        match self.end.as_mut().map(|end| end.as_mut().poll(context)) {
-            Some(Poll::Ready(())) => {
-                Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the identity was revoked"))
+        match self.end.as_mut().poll(context) {
+            Poll::Ready(why) => {
+                // A future that has ended is not asked again.
+                self.end = Box::pin(std::future::ready(why));
+                Err(io::Error::new(io::ErrorKind::ConnectionAborted, why))
             }
-            Some(Poll::Pending) | None => Ok(()),
+            Poll::Pending => Ok(()),
         }
     }
 }

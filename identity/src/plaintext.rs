@@ -1,4 +1,4 @@
-//! A word to whoever speaks plain gRPC where TLS is spoken: a client that only sees its connection end cannot say why.
+//! A word to a client that is refused before anything is served: one that only sees its connection end cannot say why.
 //!
 //! Each of its calls gets the same refusal, for a short time; nothing that it says is looked at.
 
@@ -9,39 +9,74 @@ use std::time::Duration;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::TcpStream;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
+use crate::plain_stream::PlainStream;
+
 /// The first byte of a handshake of TLS.
 const HANDSHAKE: u8 = 0x16;
-const MESSAGE: &str =
+const TLS_ONLY: &str =
     "this port speaks TLS only: write https:// and use an identity of this grid, which a join token gives";
+/// What every HTTP/2 connection begins with.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Before a preface that has arrived in part is looked at again.
+const PREFACE_PAUSE: Duration = Duration::from_millis(10);
 /// How long a peer may take to hear it.
 const PATIENCE: Duration = Duration::from_secs(5);
 const STREAMS_MAX: u32 = 8;
 const HEADERS_BYTES_MAX: u32 = 16 * 1024;
 
 /// Whether a connection begins as TLS does. One that ends at once does not.
-pub(crate) async fn is_tls(stream: &TcpStream) -> io::Result<bool> {
+pub(crate) async fn is_tls(stream: &PlainStream) -> io::Result<bool> {
     let mut first = [0];
     Ok(stream.peek(&mut first).await? == 1 && first[0] == HANDSHAKE)
 }
 
-/// Refuses whatever is asked, until the peer goes away or has had its time.
-pub(crate) async fn explain(stream: TcpStream) {
-    let service = service_fn(async |_| Ok::<_, Infallible>(refusal().into_http::<Body>()));
+/// Waits until HTTP/2 begins, or something else that shall be refused by the server.
+pub(crate) async fn preface(stream: &PlainStream) -> io::Result<()> {
+    let mut first = [0; PREFACE.len()];
+    loop {
+        let read = stream.peek(&mut first).await?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if read == PREFACE.len() || first[..read] != PREFACE[..read] {
+            return Ok(());
+        }
+        // Bytes that were looked at stay readable, so there is no event to wait for.
+        tokio::time::sleep(PREFACE_PAUSE).await;
+    }
+}
+
+/// Tells a peer without TLS that this port speaks nothing else.
+pub(crate) async fn explain(stream: PlainStream) {
+    refuse_all(stream, "TLS_ONLY", TLS_ONLY).await;
+}
+
+/// Tells a user of this machine that the server serves others.
+pub(crate) async fn turn_away(stream: PlainStream, why: &str) {
+    refuse_all(stream, "LOCAL_USER_REFUSED", why).await;
+}
+
+/// Refuses every call, until the peer goes away or has had its time.
+async fn refuse_all(stream: PlainStream, reason: &'static str, message: &str) {
+    let status = refusal(reason, message);
+    let service = service_fn(move |_| {
+        let answer = status.clone().into_http::<Body>();
+        async move { Ok::<_, Infallible>(answer) }
+    });
     let connection = http2::Builder::new(TokioExecutor::new())
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(HEADERS_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service);
-    // Whoever speaks something else altogether is not answered.
+    // A peer that speaks something else is not answered.
     let _ = tokio::time::timeout(PATIENCE, connection).await;
 }
 
-fn refusal() -> Status {
+fn refusal(reason: &'static str, message: &str) -> Status {
     let mut details = ErrorDetails::new();
-    details.set_error_info("TLS_ONLY", "orbit.v1", []);
-    Status::with_error_details(Code::PermissionDenied, MESSAGE, details)
+    details.set_error_info(reason, "orbit.v1", []);
+    Status::with_error_details(Code::PermissionDenied, message, details)
 }

@@ -45,11 +45,32 @@ pub enum Refused {
     /// The token came too late.
     #[error("the join token has expired; make a new one with `orbit-coordinator token create`")]
     TokenExpired,
+    /// The token is not kept any more.
+    #[error(
+        "the join token was cancelled, or has ended; make a new one with `orbit token create` or `orbit-coordinator token create`"
+    )]
+    TokenEnded,
+    /// No open token has this number.
+    #[error("unknown join token {0:?}; `orbit token ls` lists the open ones")]
+    UnknownToken(String),
+    /// A token that let somebody in cannot be cancelled any more.
+    #[error("join token {id} was used by {by} already; `orbit identity revoke {role} {name}` puts it out", role = .by.role, name = .by.name)]
+    TokenSpent {
+        /// The token.
+        id: String,
+        /// Who used it.
+        by: Identity,
+    },
     /// The token was used by somebody else.
     #[error(
         "the join token was used already, each lets one machine in; make a new one with `orbit-coordinator token create`"
     )]
     TokenUsed,
+    /// Who made the token was revoked afterwards.
+    #[error(
+        "{0}, who made this join token, was revoked; make a new one with `orbit-coordinator token create`"
+    )]
+    TokenMakerRevoked(Identity),
     /// The name was revoked after the token was made.
     #[error(
         "{0} was revoked after this join token was made; make a new one with `orbit-coordinator token create`"
@@ -83,6 +104,16 @@ pub enum Refused {
     /// The certificate is too old.
     #[error("the certificate of {0} has expired; join again with a new join token")]
     Expired(Identity),
+    /// The ledger does not have the certificate.
+    #[error(
+        "the certificate of {0} is not in the coordinator's ledger, so it could not be revoked; join again with a new join token"
+    )]
+    NotInLedger(Identity),
+    /// A renewal came with another key.
+    #[error(
+        "a renewal keeps its key, and this request of {0} has another one; join again with a new join token"
+    )]
+    OtherKey(Identity),
     /// Nobody of that name was ever let in.
     #[error("there is no {0}; `orbit identity ls` shows who there is")]
     Unknown(Identity),
@@ -130,6 +161,8 @@ pub struct Registry {
     validity: Duration,
     /// Cancelled, the connections of somebody end.
     connections: Mutex<BTreeMap<Identity, CancellationToken>>,
+    /// The coordinator's own certificate, which is in no ledger.
+    own: Mutex<Option<Facts>>,
 }
 
 impl Registry {
@@ -144,7 +177,7 @@ impl Registry {
         let authority = Authority::open(directory, now)?;
         let ledger = Ledger::open(&directory.join(LEDGER))?;
         let (book, ledger) = (ledger.book().clone(), Mutex::new(ledger));
-        Ok(Self { authority, ledger, book, validity, connections: Mutex::default() })
+        Ok(Self { authority, ledger, book, validity, connections: Mutex::default(), own: Mutex::default() })
     }
 
     /// The keys.
@@ -158,7 +191,7 @@ impl Registry {
     /// A host is neither a name nor an address.
     pub fn own(
         &self,
-        listen: std::net::IpAddr,
+        listen: Option<std::net::IpAddr>,
         host_name: Option<&str>,
         hosts: &[String],
         now: i64,
@@ -168,7 +201,10 @@ impl Registry {
         let name = Name::new("coordinator").map_err(|error| AuthorityError::Signing(error.to_string()))?;
         let identity = Identity::new(Role::Coordinator, name);
         let (issued, key) = self.authority.issue_own(&identity, &all, self.validity, now)?;
-        let presented = Presented::new(&issued.pem, &key.serialize_pem());
+        // Whoever joins knows the hash of the authority's key only, so its certificate is sent as well.
+        let chain = format!("{}{}", issued.pem, self.authority.pem());
+        let presented = Presented::new(&chain, &key.serialize_pem());
+        *self.own.lock().unwrap_or_else(PoisonError::into_inner) = Some(issued.facts.clone());
         Ok((presented.map_err(|error| AuthorityError::Signing(error.to_string()))?, issued.facts))
     }
 
@@ -177,7 +213,7 @@ impl Registry {
     /// # Errors
     /// See [`Refused`].
     pub fn join(&self, joining: &Joining, now: i64) -> Result<String, Refused> {
-        let token = self.authority.verify(&joining.token)?;
+        let token = self.authority.token_of(&joining.token)?.ok_or(Refused::TokenEnded)?;
         if token.role == Role::Coordinator {
             return Err(Refused::Invalid("nobody joins as a coordinator"));
         }
@@ -196,7 +232,8 @@ impl Registry {
         let mut ledger = self.ledger();
         let key = request.key();
         self.admit(&token, &identity, &key, now)?;
-        let used = Entry::TokenUsed { id: token.id, key, expires_at: token.expires_at };
+        let spent_by = Some(identity.clone());
+        let used = Entry::TokenUsed { id: token.id, key, expires_at: token.expires_at, spent_by };
         let issued = self.authority.issue(&identity, &request, self.validity, now)?;
         ledger.write(&[used, entry(&issued, now)])?;
         tracing::info!(identity = %identity, serial = issued.facts.serial, "has joined");
@@ -205,9 +242,18 @@ impl Registry {
 
     /// Whether a token lets the holder of a key in, as somebody.
     fn admit(&self, token: &JoinToken, identity: &Identity, key: &str, now: i64) -> Result<(), Refused> {
+        // It may have been cancelled since it was read.
+        if !token.is_long() && self.authority.kept_token(&token.id)?.is_none() {
+            return Err(Refused::TokenEnded);
+        }
         let book = self.book.read();
-        if book.user_of(&token.id).is_some_and(|user| user != key) {
+        if book.user_of(&token.id).is_some_and(|spent| !book.is_spent_by(spent, identity, key)) {
             return Err(Refused::TokenUsed);
+        }
+        if let Some(maker) = &token.made_by
+            && book.revoked_at_ms(maker).is_some_and(|at| token.created_at_ms <= at)
+        {
+            return Err(Refused::TokenMakerRevoked(maker.clone()));
         }
         if book.revoked_at_ms(identity).is_some_and(|at| token.created_at_ms <= at) {
             return Err(Refused::TokenRevoked(identity.clone()));
@@ -230,6 +276,11 @@ impl Registry {
         let request = Request::read(request).map_err(Refused::Request)?;
         let mut ledger = self.ledger();
         self.check(holder, now)?;
+        let key = request.key();
+        let has_key = |held: &Certificate| held.serial == holder.serial && held.key == key;
+        if !self.book.read().of(&holder.identity).iter().any(has_key) {
+            return Err(Refused::OtherKey(holder.identity.clone()));
+        }
         let issued = self.authority.issue(&holder.identity, &request, self.validity, now)?;
         ledger.write(&[entry(&issued, now)])?;
         tracing::info!(identity = %holder.identity, serial = issued.facts.serial, "renewed a certificate");
@@ -241,13 +292,22 @@ impl Registry {
     /// # Errors
     /// It was revoked, or has expired since the connection was made.
     pub fn check(&self, holder: &Facts, now: i64) -> Result<(), Refused> {
-        if self.book.read().is_revoked(holder) {
+        let book = self.book.read();
+        if book.is_revoked(holder) {
             return Err(Refused::Revoked(holder.identity.clone()));
         }
         if holder.not_after <= now {
             return Err(Refused::Expired(holder.identity.clone()));
         }
+        if !book.is_known(holder) {
+            return Err(Refused::NotInLedger(holder.identity.clone()));
+        }
         Ok(())
+    }
+
+    /// What the coordinator's own certificate says, once it has one.
+    pub fn own_facts(&self) -> Option<Facts> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Everybody who was let in.
@@ -263,6 +323,43 @@ impl Registry {
             })
         });
         newest.collect()
+    }
+
+    /// The open tokens, by their numbers: those that let somebody in if they are used now.
+    ///
+    /// # Errors
+    /// Their files cannot be read.
+    pub fn tokens(&self, now: i64) -> Result<Vec<JoinToken>, Refused> {
+        let mut kept = self.authority.kept_tokens()?;
+        let book = self.book.read();
+        let is_revoked = |identity: &Identity, token: &JoinToken| {
+            book.revoked_at_ms(identity).is_some_and(|at| token.created_at_ms <= at)
+        };
+        kept.retain(|token| {
+            let named = token.name.clone().map(|name| Identity::new(token.role, name));
+            token.expires_at > now
+                && book.user_of(&token.id).is_none()
+                && !token.made_by.iter().chain(&named).any(|identity| is_revoked(identity, token))
+        });
+        Ok(kept)
+    }
+
+    /// Cancels an open token.
+    ///
+    /// # Errors
+    /// There is none with this number, or it was used.
+    pub fn revoke_token(&self, id: &str) -> Result<(), Refused> {
+        // Held, so that nobody joins with it meanwhile.
+        let _ledger = self.ledger();
+        let spender = self.book.read().user_of(id).and_then(|spent| spent.identity.clone());
+        if let Some(by) = spender {
+            return Err(Refused::TokenSpent { id: id.to_owned(), by });
+        }
+        if !self.authority.remove_token(id)? {
+            return Err(Refused::UnknownToken(id.to_owned()));
+        }
+        tracing::warn!(token = id, "a join token was cancelled");
+        Ok(())
     }
 
     /// Puts somebody out. Says how many certificates count no more.
@@ -311,6 +408,20 @@ impl Authority {
         ttl: Duration,
         now_ms: i64,
     ) -> Result<(String, JoinToken), Refused> {
+        self.create_token_by(None, role, name, (ttl, now_ms))
+    }
+
+    /// The same for an operator, whose tokens end when the operator is revoked.
+    ///
+    /// # Errors
+    /// No token may have that role or time.
+    pub fn create_token_by(
+        &self,
+        made_by: Option<Identity>,
+        role: Role,
+        name: Option<Name>,
+        (ttl, now_ms): (Duration, i64),
+    ) -> Result<(String, JoinToken), Refused> {
         if role == Role::Coordinator {
             return Err(Refused::Invalid(
                 "nobody joins as a coordinator; a role is star, operator or viewer",
@@ -320,8 +431,10 @@ impl Authority {
             return Err(Refused::Invalid("a join token is good for 1s to 720h"));
         }
         let expires_at = (now_ms / 1000).saturating_add(i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX));
-        let token = JoinToken::new(role, name, (now_ms, expires_at), self.certificate());
-        Ok((self.sign(&token)?, token))
+        let mut token = JoinToken::new(role, name, (now_ms, expires_at));
+        token.made_by = made_by;
+        self.keep_token(&token)?;
+        Ok((self.line(&token)?, token))
     }
 }
 

@@ -118,6 +118,51 @@ fn whoever_is_revoked_stays_out_until_a_new_token_is_made() {
 }
 
 #[test]
+fn a_token_is_spent_by_one_identity_and_ends_with_the_operator_who_made_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let registry = open(directory.path());
+    let machine = Machine::new();
+    let nameless = token(&registry, None, NOW);
+    let alpha = machine.join(&registry, &nameless, Some("alpha"), NOW).unwrap();
+    // The same key may ask again, as when the answer was lost, but not become somebody else.
+    assert!(machine.join(&registry, &nameless, Some("alpha"), NOW + 1).is_ok());
+    let second = machine.join(&registry, &nameless, Some("beta"), NOW + 1);
+    assert!(matches!(second, Err(Refused::TokenUsed)), "{second:?}");
+    registry.revoke(&alpha.identity, (NOW + 2) * 1000).unwrap();
+    for name in ["alpha", "beta"] {
+        let again = machine.join(&registry, &nameless, Some(name), NOW + 3);
+        assert!(matches!(again, Err(Refused::TokenUsed | Refused::TokenRevoked(_))), "{name}: {again:?}");
+    }
+
+    let boss = Identity::new(Role::Operator, "boss".parse().unwrap());
+    let made_by = |at: i64| {
+        let made = (HOUR, at * 1000);
+        registry.authority().create_token_by(Some(boss.clone()), Role::Operator, None, made).unwrap().0
+    };
+    let held = made_by(NOW + 4);
+    let own =
+        registry.authority().create_token(Role::Operator, Some("boss".parse().unwrap()), HOUR, NOW * 1000);
+    Machine::new().join(&registry, &own.unwrap().0, None, NOW + 4).unwrap();
+    registry.revoke(&boss, (NOW + 5) * 1000).unwrap();
+    let late = Machine::new().join(&registry, &held, Some("friend"), NOW + 6);
+    assert!(matches!(late, Err(Refused::TokenMakerRevoked(_))), "{late:?}");
+}
+
+#[test]
+fn a_certificate_that_the_ledger_does_not_know_is_refused_and_a_renewal_keeps_its_key() {
+    let directory = tempfile::tempdir().unwrap();
+    let registry = open(directory.path());
+    let machine = Machine::new();
+    let held = machine.join(&registry, &token(&registry, None, NOW), Some("alpha"), NOW).unwrap();
+    assert!(registry.check(&held, NOW + 1).is_ok());
+    let forgotten = Facts { serial: "4711".to_owned(), ..held.clone() };
+    assert!(matches!(registry.check(&forgotten, NOW + 1), Err(Refused::NotInLedger(_))));
+    let thief = registry.renew(&held, &Machine::new().request(), NOW + 1);
+    assert!(matches!(thief, Err(Refused::OtherKey(_))), "{thief:?}");
+    assert!(registry.renew(&held, &machine.request(), NOW + 1).is_ok());
+}
+
+#[test]
 fn nobody_is_made_a_coordinator_or_let_in_for_ever() {
     let directory = tempfile::tempdir().unwrap();
     let registry = open(directory.path());
@@ -128,4 +173,42 @@ fn nobody_is_made_a_coordinator_or_let_in_for_ever() {
     assert!(matches!(registry.revoke(&stranger, NOW * 1000), Err(Refused::Unknown(_))));
     let expired = Facts { identity: stranger, serial: "01".to_owned(), not_before: 0, not_after: NOW };
     assert!(matches!(registry.check(&expired, NOW), Err(Refused::Expired(_))));
+}
+
+#[test]
+fn open_tokens_are_listed_without_their_secret_and_can_be_cancelled() {
+    let directory = tempfile::tempdir().unwrap();
+    let registry = open(directory.path());
+    let boss = Identity::new(Role::Operator, "boss".parse().unwrap());
+    let authority = registry.authority();
+    let (used, _) = authority.create_token(Role::Star, None, HOUR, NOW * 1000).unwrap();
+    let (cancelled, first) = authority.create_token(Role::Viewer, None, HOUR, NOW * 1000).unwrap();
+    let by_boss = authority.create_token_by(Some(boss.clone()), Role::Viewer, None, (HOUR, NOW * 1000));
+    let (_, second) = by_boss.unwrap();
+    let machine = Machine::new();
+    machine.join(&registry, &used, Some("alpha"), NOW + 1).unwrap();
+    let own = authority.create_token(Role::Operator, Some(boss.name.clone()), HOUR, NOW * 1000).unwrap().0;
+    Machine::new().join(&registry, &own, None, NOW + 1).unwrap();
+
+    let ids = |now: i64| registry.tokens(now).unwrap().into_iter().map(|token| token.id).collect::<Vec<_>>();
+    let mut expected = [first.id.clone(), second.id];
+    expected.sort();
+    assert_eq!(ids(NOW + 2), expected);
+    assert!(ids(NOW + 3600).is_empty(), "they have ended");
+    let kept = std::fs::read_to_string(directory.path().join("tokens").join(format!("{}.json", first.id)));
+    assert!(!kept.unwrap().contains(cancelled.trim_start_matches("orbit-join-")));
+
+    registry.revoke_token(&first.id).unwrap();
+    let refused = Machine::new().join(&registry, &cancelled, Some("vera"), NOW + 2);
+    assert!(matches!(refused, Err(Refused::TokenEnded)), "{refused:?}");
+    assert!(matches!(registry.revoke_token(&first.id), Err(Refused::UnknownToken(_))));
+    let spent = crate::token::id_of(&used).unwrap();
+    let refused = registry.revoke_token(&spent);
+    assert!(matches!(refused, Err(Refused::TokenSpent { .. })), "{refused:?}");
+    registry.revoke(&boss, (NOW + 3) * 1000).unwrap();
+    assert!(ids(NOW + 4).is_empty(), "its maker was revoked");
+    // Cancelled stays cancelled.
+    drop(registry);
+    let refused = Machine::new().join(&open(directory.path()), &cancelled, Some("vera"), NOW + 2);
+    assert!(matches!(refused, Err(Refused::TokenEnded)), "{refused:?}");
 }

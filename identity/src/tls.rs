@@ -15,7 +15,8 @@ use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SignatureScheme};
 
 use crate::dial::Expected;
-use crate::verify::ServerVerifier;
+use crate::token::Trust;
+use crate::verify::{Anchor, ServerVerifier};
 
 const HTTP2: &[u8] = b"h2";
 
@@ -126,14 +127,18 @@ pub fn server(
 /// The authority's certificate is damaged.
 pub(crate) fn client(
     presented: Option<Arc<Presented>>,
-    authority: &CertificateDer<'_>,
+    trust: &Trust,
     expected: Expected,
 ) -> Result<Arc<ClientConfig>, TlsError> {
+    let anchor = match trust {
+        Trust::Certificate(authority) => Anchor::Roots(roots(authority)?),
+        Trust::Key(hash) => Anchor::Key(*hash),
+    };
     let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
         .map_err(refused)?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(ServerVerifier::new(roots(authority)?, expected)));
+        .with_custom_certificate_verifier(Arc::new(ServerVerifier::new(anchor, expected)));
     let mut config = match presented {
         Some(presented) => builder.with_client_cert_resolver(presented),
         None => builder.with_no_client_auth(),

@@ -1,30 +1,43 @@
-//! A token with which one machine joins once: who it may be, until when, and the certificate of the authority, which the
-//! machine pins before it says anything.
+//! Join tokens: with one, one machine joins once.
 //!
-//! It is a PASETO `v4.public` behind a word of our own. Only the authority can tell whether it is genuine; whoever joins
-//! trusts it because it came from somebody who may make one.
+//! A token is 59 bytes in Base64 behind a word of our own: what the holder will be, until when, a number, a secret that follows
+//! from the number and the authority's token key, and the BLAKE3 hash of the authority's public key, by which the holder knows the
+//! coordinator. What else belongs to it (a name, who made it) is in a file beside the authority's keys, see
+//! [`tokens`](crate::tokens), so open tokens can be listed and cancelled, and no file or store holds one.
+//!
+//! Tokens of earlier versions, which carry a whole certificate and a signature, are accepted until they end ([`long`]).
+
+pub(crate) mod long;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use pasetors::keys::{AsymmetricPublicKey, AsymmetricSecretKey};
-use pasetors::token::UntrustedToken;
-use pasetors::version4::{PublicToken, V4};
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use serde::{Deserialize, Serialize};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use crate::who::{Name, Role};
+use crate::who::{Identity, Name, Role};
 
-const PREFIX: &str = "orbit-join-";
-/// What PASETO itself puts in front.
-const HEADER: &str = "v4.public.";
-/// What else is bound into the signature, so that no other token can pass for one.
-const PURPOSE: &[u8] = b"orbit.v1 join";
-const TOKEN_BYTES_MAX: usize = 8 * 1024;
+pub(crate) const PREFIX: &str = "orbit-join-";
+/// Separates keys for tokens from every other use of the authority's token key.
+const KEY_CONTEXT: &str = "orbit.v1 2026-11-30 join token";
+const ID_BYTES: usize = 6;
+const SECRET_BYTES: usize = 16;
+const KEY_HASH_BYTES: usize = 32;
+/// Role, whether there is a name, end, id, secret, hash of the authority's key.
+const BYTES: usize = 1 + 4 + ID_BYTES + SECRET_BYTES + KEY_HASH_BYTES;
+/// Set in the first byte of a token that is good for one name.
+const HAS_NAME: u8 = 0x80;
+/// The version of the format, in the first byte.
+const VERSION: u8 = 0x10;
 
-/// What a token says.
+/// The hash of an authority's public key.
+pub(crate) type KeyHash = [u8; KEY_HASH_BYTES];
+
+/// A token as the coordinator keeps it. It lets nobody in: the secret is not part of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JoinToken {
-    /// Names it, so that it is used once.
+    /// Its number, in hexadecimal.
     pub id: String,
     /// What whoever joins will be; never a coordinator.
     pub role: Role,
@@ -35,94 +48,216 @@ pub struct JoinToken {
     pub created_at_ms: i64,
     /// Until when it may be used, in seconds since 1970.
     pub expires_at: i64,
-    /// The authority's certificate, DER in Base64.
-    authority: String,
+    /// Which operator made it; absent: it was made on the coordinator's machine. It ends when that operator is revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_by: Option<Identity>,
+}
+
+/// A token as its holder reads it, who cannot check it and trusts whoever gave it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invitation {
+    /// What the holder will be.
+    pub role: Role,
+    /// The name that it is good for, if the token says it.
+    pub name: Option<Name>,
+    /// Whether it is good for one name only, which the token need not say.
+    pub has_name: bool,
+    /// Until when it may be used, in seconds since 1970.
+    pub expires_at: i64,
+    /// How the holder knows the coordinator.
+    pub(crate) trust: Trust,
+}
+
+/// How a peer is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// By the certificate of the authority that signs for it.
+    Certificate(CertificateDer<'static>),
+    /// By the hash of the authority's public key; the peer sends the certificate.
+    Key(KeyHash),
 }
 
 /// Why a token is not taken. Its text says what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// It is no token at all.
-    #[error("this is no join token ({0}); copy the whole line that begins with {PREFIX}")]
+    #[error("this is not a join token ({0}); copy the whole line that begins with {PREFIX}")]
     Malformed(String),
-    /// Another authority signed it, or it was changed.
+    /// Another authority made it, or it was changed.
     #[error(
         "the join token is not of this grid, or was changed; make one here with `orbit-coordinator token create`"
     )]
     Foreign,
-    /// It could not be signed.
-    #[error("the join token could not be signed: {0}")]
-    Signing(String),
+    /// The files of tokens cannot be used.
+    #[error("the join tokens cannot be read or written: {0}")]
+    Files(String),
+}
+
+/// The key that secrets of tokens follow from.
+pub(crate) struct TokenKey([u8; 32]);
+
+impl TokenKey {
+    /// Derived from the secret bytes of the authority's token key.
+    pub(crate) fn new(secret: &[u8]) -> Self {
+        Self(blake3::derive_key(KEY_CONTEXT, secret))
+    }
+
+    fn secret(&self, id: &str) -> [u8; SECRET_BYTES] {
+        let hash = blake3::keyed_hash(&self.0, id.as_bytes());
+        let mut secret = [0; SECRET_BYTES];
+        secret.copy_from_slice(&hash.as_bytes()[..SECRET_BYTES]);
+        secret
+    }
 }
 
 impl JoinToken {
-    /// A token that is not signed yet.
-    pub fn new(
-        role: Role,
-        name: Option<Name>,
-        (created_at_ms, expires_at): (i64, i64),
-        authority: &CertificateDer<'_>,
-    ) -> Self {
-        let id = crate::facts::hexadecimal(&rand::random::<[u8; 16]>());
-        Self { id, role, name, created_at_ms, expires_at, authority: STANDARD.encode(authority) }
+    /// A token with a number of its own.
+    pub(crate) fn new(role: Role, name: Option<Name>, (created_at_ms, expires_at): (i64, i64)) -> Self {
+        let id = crate::facts::hexadecimal(&rand::random::<[u8; ID_BYTES]>());
+        Self { id, role, name, created_at_ms, expires_at, made_by: None }
+    }
+
+    /// Whether it is one of an earlier version, which no file is kept of.
+    pub(crate) fn is_long(&self) -> bool {
+        self.id.len() != ID_BYTES * 2
     }
 
     /// All that it says, which lets nobody in.
-    pub fn unsigned(&self) -> String {
+    pub fn without_secret(&self) -> String {
         serde_json::json!(self).to_string()
     }
 
-    pub(crate) fn of_unsigned(text: &str) -> Result<Self, TokenError> {
+    pub(crate) fn of_text(text: &str) -> Result<Self, TokenError> {
         serde_json::from_str(text).map_err(malformed)
     }
 
-    /// The certificate of the authority that is to be trusted.
-    ///
-    /// # Errors
-    /// It is damaged.
-    pub fn authority(&self) -> Result<CertificateDer<'static>, TokenError> {
-        let der = STANDARD.decode(&self.authority);
-        der.map(CertificateDer::from).map_err(|error| TokenError::Malformed(error.to_string()))
+    /// The line that is handed to whoever joins.
+    pub(crate) fn line(&self, key: &TokenKey, authority: &KeyHash) -> Result<String, TokenError> {
+        let mut bytes = Vec::with_capacity(BYTES);
+        bytes.push(VERSION | role_number(self.role)? | if self.name.is_some() { HAS_NAME } else { 0 });
+        bytes.extend(u32::try_from(self.expires_at).unwrap_or(u32::MAX).to_be_bytes());
+        bytes.extend(id_bytes(&self.id).ok_or_else(|| malformed("its number is damaged"))?);
+        bytes.extend(key.secret(&self.id));
+        bytes.extend(authority);
+        assert_eq!(bytes.len(), BYTES, "every part of a token has a fixed length");
+        Ok(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes)))
     }
+}
 
-    /// What a token says, for whoever was given it and cannot check it.
+impl Invitation {
+    /// Reads a token.
     ///
     /// # Errors
     /// It is none.
     pub fn read(text: &str) -> Result<Self, TokenError> {
-        let untrusted = untrusted(text)?;
-        serde_json::from_slice(untrusted.untrusted_payload()).map_err(malformed)
-    }
-
-    pub(crate) fn sign(&self, key: &AsymmetricSecretKey<V4>) -> Result<String, TokenError> {
-        let signing = |error: &dyn std::fmt::Display| TokenError::Signing(error.to_string());
-        let message = serde_json::to_vec(self).map_err(|error| signing(&error))?;
-        let signed =
-            PublicToken::sign(key, &message, None, Some(PURPOSE)).map_err(|error| signing(&error))?;
-        Ok(format!("{PREFIX}{}", signed.strip_prefix(HEADER).unwrap_or(&signed)))
-    }
-
-    pub(crate) fn verify(text: &str, key: &AsymmetricPublicKey<V4>) -> Result<Self, TokenError> {
-        let untrusted = untrusted(text)?;
-        let trusted =
-            PublicToken::verify(key, &untrusted, None, Some(PURPOSE)).map_err(|_| TokenError::Foreign)?;
-        serde_json::from_str(trusted.payload()).map_err(malformed)
+        if let Some(token) = long::read(text)? {
+            return token.invitation();
+        }
+        let bytes = bytes_of(text)?;
+        let (first, rest) = (bytes[0], &bytes[1..]);
+        let mut end = [0; 4];
+        end.copy_from_slice(&rest[..4]);
+        let mut hash = [0; KEY_HASH_BYTES];
+        hash.copy_from_slice(&rest[4 + ID_BYTES + SECRET_BYTES..]);
+        Ok(Self {
+            role: role_of(first & !HAS_NAME & !VERSION)?,
+            name: None,
+            has_name: first & HAS_NAME != 0,
+            expires_at: u32::from_be_bytes(end).into(),
+            trust: Trust::Key(hash),
+        })
     }
 }
 
-fn untrusted(text: &str) -> Result<UntrustedToken<pasetors::Public, V4>, TokenError> {
-    let text = text.trim();
-    if text.len() > TOKEN_BYTES_MAX {
-        return Err(malformed(format!("it has {} bytes", text.len())));
+impl Invitation {
+    /// Whether the token is of the grid whose authority is in a directory of an identity; `None` if none is there.
+    pub fn is_of_authority_in(&self, directory: &std::path::Path) -> Option<bool> {
+        let pem = std::fs::read_to_string(directory.join(crate::credentials::AUTHORITY)).ok()?;
+        let kept = CertificateDer::from_pem_slice(pem.as_bytes()).ok()?;
+        Some(match &self.trust {
+            Trust::Certificate(authority) => *authority == kept,
+            Trust::Key(hash) => key_hash(&kept).as_ref() == Some(hash),
+        })
     }
+
+    /// The certificate of the authority that is trusted from now on, of which a coordinator has sent this as PEM.
+    ///
+    /// # Errors
+    /// What was sent is not the certificate of the authority that the token names.
+    pub(crate) fn authority(&self, sent: &str) -> Result<CertificateDer<'static>, TokenError> {
+        let hash = match &self.trust {
+            Trust::Certificate(authority) => return Ok(authority.clone()),
+            Trust::Key(hash) => hash,
+        };
+        let sent = CertificateDer::from_pem_slice(sent.as_bytes()).map_err(malformed)?.into_owned();
+        if key_hash(&sent).as_ref() == Some(hash) { Ok(sent) } else { Err(TokenError::Foreign) }
+    }
+}
+
+/// The number of the token in a line.
+pub(crate) fn id_of(text: &str) -> Result<String, TokenError> {
+    let bytes = bytes_of(text)?;
+    Ok(crate::facts::hexadecimal(&bytes[5..5 + ID_BYTES]))
+}
+
+/// Whether the secret in a line is the one of its number.
+pub(crate) fn is_genuine(text: &str, key: &TokenKey) -> Result<bool, TokenError> {
+    let bytes = bytes_of(text)?;
+    let told = &bytes[5 + ID_BYTES..5 + ID_BYTES + SECRET_BYTES];
+    let secret = key.secret(&id_of(text)?);
+    // Looks at every byte whatever the first ones are, so that the time of an answer tells nothing.
+    Ok(told.iter().zip(secret).fold(0, |difference, (told, known)| difference | (told ^ known)) == 0)
+}
+
+/// The hash of the public key of a certificate.
+pub(crate) fn key_hash(certificate: &[u8]) -> Option<KeyHash> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    Some(*blake3::hash(parsed.public_key().raw).as_bytes())
+}
+
+fn bytes_of(text: &str) -> Result<[u8; BYTES], TokenError> {
+    let text = text.trim();
     let body =
         text.strip_prefix(PREFIX).ok_or_else(|| malformed(format!("it does not begin with {PREFIX}")))?;
-    let token = format!("{HEADER}{body}");
-    UntrustedToken::try_from(&token).map_err(malformed)
+    let bytes = URL_SAFE_NO_PAD.decode(body).map_err(malformed)?;
+    let length = bytes.len();
+    let bytes: [u8; BYTES] =
+        bytes.try_into().map_err(|_| malformed(format!("it has {length} bytes instead of {BYTES}")))?;
+    match bytes[0] & 0x70 {
+        VERSION => Ok(bytes),
+        _ => Err(malformed("it is of a later version")),
+    }
+}
+
+fn id_bytes(id: &str) -> Option<Vec<u8>> {
+    let is_id = id.len() == ID_BYTES * 2 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let bytes = (0..id.len()).step_by(2).map(|at| u8::from_str_radix(&id[at..at + 2], 16).ok());
+    if is_id { bytes.collect() } else { None }
+}
+
+fn role_number(role: Role) -> Result<u8, TokenError> {
+    match role {
+        Role::Star => Ok(1),
+        Role::Operator => Ok(2),
+        Role::Viewer => Ok(3),
+        Role::Coordinator => Err(malformed("nobody joins as a coordinator")),
+    }
+}
+
+fn role_of(number: u8) -> Result<Role, TokenError> {
+    [Role::Star, Role::Operator, Role::Viewer]
+        .into_iter()
+        .find(|role| role_number(*role) == Ok(number))
+        .ok_or_else(|| malformed("it names no role"))
 }
 
 fn malformed(problem: impl std::fmt::Display) -> TokenError {
     TokenError::Malformed(problem.to_string())
+}
+
+/// A certificate in Base64.
+fn certificate_of(text: &str) -> Result<CertificateDer<'static>, TokenError> {
+    STANDARD.decode(text).map(CertificateDer::from).map_err(malformed)
 }
 
 #[cfg(test)]
@@ -130,53 +265,60 @@ mod tests {
     use super::*;
     use crate::authority::Authority;
 
+    const END: i64 = 1_800_003_600;
+
     fn authority() -> (tempfile::TempDir, Authority) {
         let directory = tempfile::tempdir().unwrap();
         let authority = Authority::open(directory.path(), 1_800_000_000).unwrap();
         (directory, authority)
     }
 
-    fn token(authority: &Authority) -> JoinToken {
-        JoinToken::new(Role::Star, Some("alpha".parse().unwrap()), (10, 20), authority.certificate())
+    fn token() -> JoinToken {
+        JoinToken::new(Role::Operator, Some("alpha".parse().unwrap()), (10, END))
     }
 
     #[test]
-    fn a_token_is_one_line_that_brings_the_authority() {
+    fn a_token_is_one_short_line_that_names_the_authority() {
         let (_directory, authority) = authority();
-        let text = authority.sign(&token(&authority)).unwrap();
-        assert!(text.starts_with("orbit-join-") && !text.contains(char::is_whitespace), "{text}");
-        let read = JoinToken::read(&format!("  {text}\n")).unwrap();
-        assert_eq!(read.authority().unwrap(), *authority.certificate());
-        assert_eq!(authority.verify(&text).unwrap(), read);
+        let line = authority.line(&token()).unwrap();
+        assert!(line.starts_with("orbit-join-") && line.len() < 100, "{line}");
+        let read = Invitation::read(&format!("  {line}\n")).unwrap();
+        assert_eq!((read.role, read.has_name, read.expires_at), (Role::Operator, true, END));
+        assert_eq!(read.trust, Trust::Key(key_hash(authority.certificate()).unwrap()));
     }
 
     #[test]
     fn a_token_that_was_changed_or_is_of_another_grid_is_refused() {
         let ((_one, one), (_other, other)) = (authority(), authority());
-        let text = one.sign(&token(&one)).unwrap();
-        assert_eq!(other.verify(&text), Err(TokenError::Foreign));
-        for at in (PREFIX.len()..text.len()).step_by(7) {
-            let mut tampered = text.clone().into_bytes();
+        let made = token();
+        one.keep_token(&made).unwrap();
+        let line = one.line(&made).unwrap();
+        assert_eq!(one.token_of(&line).unwrap(), Some(made));
+        assert!(matches!(other.token_of(&line), Err(TokenError::Foreign)));
+        for at in PREFIX.len()..line.len() {
+            let mut tampered = line.clone().into_bytes();
             tampered[at] = if tampered[at] == b'A' { b'B' } else { b'A' };
-            assert!(one.verify(&String::from_utf8(tampered).unwrap()).is_err(), "byte {at}");
+            assert!(one.token_of(&String::from_utf8(tampered).unwrap()).is_err(), "byte {at}");
         }
     }
 
     #[test]
     fn what_is_kept_of_a_token_is_none_and_becomes_the_same_again() {
         let (_directory, authority) = authority();
-        let token = token(&authority);
-        assert!(authority.verify(&token.unsigned()).is_err() && JoinToken::read(&token.unsigned()).is_err());
-        assert_eq!(authority.sign_again(&token.unsigned()), authority.sign(&token));
-        assert!(authority.sign_again("{}").is_err());
+        let token = token();
+        let kept = token.without_secret();
+        assert!(authority.token_of(&kept).is_err() && Invitation::read(&kept).is_err());
+        assert_eq!(authority.line_again(&kept), authority.line(&token));
+        assert!(authority.line_again("{}").is_err());
     }
 
     #[test]
     fn what_is_no_token_says_so() {
         let (_directory, authority) = authority();
         for text in ["", "orbit-join-", "v4.public.AAAA", &format!("{PREFIX}{}", "x".repeat(10_000))] {
-            let error = authority.verify(text).unwrap_err();
+            let error = authority.token_of(text).unwrap_err();
             assert!(matches!(error, TokenError::Malformed(_)), "{text:.20}: {error}");
+            assert!(Invitation::read(text).is_err(), "{text:.20}");
         }
     }
 }

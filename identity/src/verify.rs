@@ -16,6 +16,7 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, RootCer
 use crate::dial::Expected;
 use crate::facts::Facts;
 use crate::tls::provider;
+use crate::token::{KeyHash, key_hash};
 use crate::who::{Identity, Role};
 
 /// A genuine certificate of somebody else.
@@ -26,16 +27,37 @@ struct SomebodyElse {
     expected: Expected,
 }
 
+/// Who must have signed for a server.
+#[derive(Debug)]
+pub(crate) enum Anchor {
+    /// These.
+    Roots(Arc<RootCertStore>),
+    /// The authority with this key, whose certificate the server sends behind its own.
+    Key(KeyHash),
+}
+
 #[derive(Debug)]
 pub(crate) struct ServerVerifier {
-    roots: Arc<RootCertStore>,
+    anchor: Anchor,
     provider: Arc<CryptoProvider>,
     expected: Expected,
 }
 
 impl ServerVerifier {
-    pub(crate) fn new(roots: Arc<RootCertStore>, expected: Expected) -> Self {
-        Self { roots, provider: provider(), expected }
+    pub(crate) fn new(anchor: Anchor, expected: Expected) -> Self {
+        Self { anchor, provider: provider(), expected }
+    }
+
+    fn roots(&self, sent: &[CertificateDer<'_>]) -> Result<Arc<RootCertStore>, Error> {
+        let hash = match &self.anchor {
+            Anchor::Roots(roots) => return Ok(Arc::clone(roots)),
+            Anchor::Key(hash) => hash,
+        };
+        let authority = sent.iter().find(|sent| key_hash(sent).as_ref() == Some(hash));
+        let authority = authority.ok_or(Error::InvalidCertificate(CertificateError::UnknownIssuer))?;
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.clone().into_owned())?;
+        Ok(Arc::new(roots))
     }
 
     fn judge(&self, der: &CertificateDer<'_>) -> Result<(), Error> {
@@ -65,7 +87,8 @@ impl ServerCertVerifier for ServerVerifier {
     ) -> Result<ServerCertVerified, Error> {
         let parsed = ParsedCertificate::try_from(end_entity)?;
         let algorithms = self.provider.signature_verification_algorithms.all;
-        verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, intermediates, now, algorithms)?;
+        let roots = self.roots(intermediates)?;
+        verify_server_cert_signed_by_trust_anchor(&parsed, &roots, intermediates, now, algorithms)?;
         self.judge(end_entity)?;
         Ok(ServerCertVerified::assertion())
     }

@@ -82,6 +82,11 @@ impl Identity {
         Self { role, name }
     }
 
+    /// As records and logs name whoever asks: `operator:alice`.
+    pub fn actor(&self) -> String {
+        format!("{}:{}", self.role, self.name)
+    }
+
     /// As a certificate names it.
     pub fn uri(&self) -> String {
         format!("{SCHEME}{}/{}", self.role, self.name)

@@ -1,12 +1,12 @@
 //! The right of one Star to pull one tree from another, signed by the coordinator: a PASETO `v4.public` token.
 //!
 //! A capability does not expire by wall clock, because the clocks of two machines never have to agree here. It ends
-//! when the key that signed it is rotated out: the coordinator tells every Star which keys verify, and a token under
-//! any other key is refused.
+//! when the key that signed it is rotated out, minutes after it was signed: the coordinator tells every Star which keys verify, and a
+//! token under any other key is refused.
 
 use std::fmt;
 
-use pasetors::keys::{AsymmetricKeyPair, AsymmetricPublicKey, Generate};
+use pasetors::keys::{AsymmetricKeyPair, AsymmetricPublicKey, AsymmetricSecretKey, Generate};
 use pasetors::token::UntrustedToken;
 use pasetors::version4::{PublicToken, V4};
 use serde::{Deserialize, Serialize};
@@ -36,6 +36,49 @@ pub struct Capability {
     /// Whether chunks may be asked for by their hashes, whatever tree they belong to: for a vault that heals itself.
     #[serde(default)]
     pub is_for_chunks: bool,
+    /// Bytes a second that may leave for this job and destination, over all of its pulls; 0 for no limit.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub max_bytes_per_second: u64,
+    /// Which files of the tree may be read; without it all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<ReadFilter>,
+}
+
+/// The longest filter that a grant carries, in bytes of its globs and paths.
+pub const FILTER_BYTES_MAX: usize = 2048;
+
+/// Which files of a tree may be read: what the scan of the job lists, by the same globs and paths. Sizes and ages are not part of it,
+/// since a file may change between the scan and the read.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadFilter {
+    /// Globs of what may be read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub include: Vec<String>,
+    /// Globs of what may not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
+    /// Paths below the tree's base that may be read, with all below them; hexadecimal inside the token.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "hexadecimal_list")]
+    pub paths: Vec<Vec<u8>>,
+}
+
+impl ReadFilter {
+    /// Whether it leaves nothing out.
+    pub fn is_empty(&self) -> bool {
+        self.include.is_empty() && self.exclude.is_empty() && self.paths.is_empty()
+    }
+
+    /// Bytes of its globs, and of its paths as the token has them.
+    pub fn len(&self) -> usize {
+        let globs: usize = self.include.iter().chain(&self.exclude).map(|glob| glob.len() + 3).sum();
+        globs + self.paths.iter().map(|path| path.len() * 2 + 3).sum::<usize>()
+    }
+}
+
+/// A job without a limit says nothing of one.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Why a capability could not be made or is not accepted.
@@ -74,6 +117,22 @@ impl CapabilitySigner {
     pub fn generate() -> Result<Self, CapabilityError> {
         let pair = AsymmetricKeyPair::<V4>::generate().map_err(|_| CapabilityError::KeyGeneration)?;
         Ok(Self { pair })
+    }
+
+    /// A signer with a key that was kept.
+    ///
+    /// # Errors
+    /// It is no such key.
+    pub fn from_secret(secret: &[u8]) -> Result<Self, CapabilityError> {
+        let malformed = |error: pasetors::errors::Error| CapabilityError::Malformed(error.to_string());
+        let secret = AsymmetricSecretKey::<V4>::from(secret).map_err(malformed)?;
+        let public = AsymmetricPublicKey::<V4>::try_from(&secret).map_err(malformed)?;
+        Ok(Self { pair: AsymmetricKeyPair { public, secret } })
+    }
+
+    /// The secret half, for a place that only its owner reads.
+    pub fn secret(&self) -> Vec<u8> {
+        self.pair.secret.as_bytes().to_vec()
     }
 
     /// The token for `capability`.
@@ -115,6 +174,22 @@ pub fn source_of(token: &str) -> Option<StarId> {
     Some(capability.source_star)
 }
 
+/// Several of them.
+mod hexadecimal_list {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    struct Bytes(#[serde(with = "super::hexadecimal")] Vec<u8>);
+
+    pub(super) fn serialize<S: Serializer>(list: &[Vec<u8>], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(list.iter().map(|bytes| Bytes(bytes.clone())))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Vec<u8>>, D::Error> {
+        Ok(Vec::<Bytes>::deserialize(deserializer)?.into_iter().map(|Bytes(bytes)| bytes).collect())
+    }
+}
+
 /// Bytes as hexadecimal text, since JSON has no bytes.
 mod hexadecimal {
     use std::fmt::Write as _;
@@ -154,6 +229,12 @@ mod tests {
             destination_star: StarId::new("star-2").unwrap(),
             snapshot: None,
             is_for_chunks: false,
+            max_bytes_per_second: 0,
+            filter: Some(ReadFilter {
+                exclude: vec!["*.key".to_owned()],
+                paths: vec![b"a\xff".to_vec()],
+                ..ReadFilter::default()
+            }),
         }
     }
 

@@ -116,7 +116,7 @@ pub fn push_path(text: &mut String, path: &[u8]) {
     }
     for chunk in path.utf8_chunks() {
         for character in chunk.valid().chars() {
-            if character.is_control() || character == '\\' {
+            if is_hidden(character) || character == '\\' {
                 let mut buffer = [0; 4];
                 push_escaped(text, character.encode_utf8(&mut buffer).as_bytes());
             } else {
@@ -127,11 +127,71 @@ pub fn push_path(text: &mut String, path: &[u8]) {
     }
 }
 
+/// Whether a character shows nothing itself and changes how others are shown: control characters, and those of Unicode that
+/// change the direction of text, join, or take no room.
+pub fn is_hidden(character: char) -> bool {
+    character.is_control()
+        || matches!(character,
+            '\u{061c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+/// The mode of an unreadable entry that stands for the rest of a directory, of which a part was listed.
+pub const REST_MODE: u32 = 0o7777;
+
+/// Error numbers of Linux that may be over in a while: EINTR, EIO, EAGAIN, ENOMEM, EBUSY, ENFILE, EMFILE, ENETDOWN, ENETUNREACH,
+/// ENOTCONN, ETIMEDOUT, EHOSTDOWN, EHOSTUNREACH, ESTALE.
+const PASSING_ERRNOS: [i32; 14] = [4, 5, 11, 12, 16, 23, 24, 100, 101, 107, 110, 112, 113, 116];
+
+/// Whether an error of listing or looking may be over in a while.
+pub fn is_passing_errno(errno: i32) -> bool {
+    PASSING_ERRNOS.contains(&errno)
+}
+
+/// Text without hidden characters, whose bytes become `\xNN`.
+pub fn plain_text(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for character in text.chars() {
+        if is_hidden(character) {
+            let mut buffer = [0; 4];
+            push_escaped(&mut plain, character.encode_utf8(&mut buffer).as_bytes());
+        } else {
+            plain.push(character);
+        }
+    }
+    plain
+}
+
 fn push_escaped(text: &mut String, bytes: &[u8]) {
     for byte in bytes {
         // Writing to a String cannot fail.
         let _ = write!(text, "\\x{byte:02x}");
     }
+}
+
+/// The path that was shown as this text, or as these bytes: every `\xNN` is the byte NN. `None` if there is none in it, so that it
+/// is the path itself.
+pub fn undisplay_path(shown: &[u8]) -> Option<Vec<u8>> {
+    let mut path = Vec::with_capacity(shown.len());
+    let mut rest = shown;
+    let mut is_escaped = false;
+    while let Some((&first, behind)) = rest.split_first() {
+        let digits = rest.strip_prefix(b"\\x").and_then(|digits| digits.get(..2));
+        let byte = digits
+            .filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+            .and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok());
+        match byte {
+            Some(byte) => {
+                path.push(byte);
+                rest = &rest[4..];
+                is_escaped = true;
+            }
+            None => {
+                path.push(first);
+                rest = behind;
+            }
+        }
+    }
+    is_escaped.then_some(path)
 }
 
 /// Puts a path below a base path.
@@ -147,8 +207,21 @@ pub fn join_path(base: &[u8], path: &[u8]) -> Vec<u8> {
     joined
 }
 
-/// Prefix of the names under which a destination writes before it publishes. A scan never lists such names.
+/// Prefix of the names under which a destination writes before it publishes; [`is_temporary_name`] tells them.
 pub const TEMPORARY_PREFIX: &[u8] = b".orbit-tmp-";
+
+/// Whether a name is one under which a destination writes before it publishes: the prefix, 16 hexadecimal digits of the Star's
+/// identity, and the numbers of job, destination and item, with dashes between them. A scan passes over such names, and over no other
+/// that begins alike.
+pub fn is_temporary_name(name: &[u8]) -> bool {
+    let Some(rest) = name.strip_prefix(TEMPORARY_PREFIX) else { return false };
+    let parts: Vec<&[u8]> = rest.split(|&byte| byte == b'-').collect();
+    let [identity, numbers @ ..] = parts.as_slice() else { return false };
+    let is_number = |part: &&[u8]| !part.is_empty() && part.iter().all(u8::is_ascii_digit);
+    let is_identity =
+        identity.len() == 16 && identity.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    is_identity && numbers.len() == 3 && numbers.iter().all(is_number)
+}
 
 /// Whether a path relative to a base stays below it: no empty, `.` or `..` component, no NUL, not absolute.
 pub fn is_confined(path: &[u8]) -> bool {
@@ -166,6 +239,32 @@ mod tests {
     fn a_displayed_path_keeps_text_and_escapes_the_rest() {
         assert_eq!(display_path("naïve/文".as_bytes()), "naïve/文");
         assert_eq!(display_path(b"a\nb\\c\xff"), "a\\x0ab\\x5cc\\xff");
+    }
+
+    #[test]
+    fn what_is_shown_is_taken_back() {
+        for path in [&b"lat\xe9"[..], b"a\nb\\c\xff", b"\\xe9"] {
+            assert_eq!(undisplay_path(display_path(path).as_bytes()).unwrap(), path);
+        }
+        for path in ["plain", "na\u{ef}ve", "\\xg1", "\\x1"] {
+            assert_eq!(undisplay_path(path.as_bytes()), None);
+        }
+    }
+
+    #[test]
+    fn only_the_whole_form_of_a_temporary_name_is_one() {
+        assert!(is_temporary_name(b".orbit-tmp-0123456789abcdef-7-0-12"));
+        for name in [
+            &b".orbit-tmp-mine"[..],
+            b".orbit-tmp-",
+            b".orbit-tmp-0123456789abcdef-7-0",
+            b".orbit-tmp-0123456789abcdef-7-0-1-2",
+            b".orbit-tmp-0123456789ABCDEF-7-0-1",
+            b".orbit-tmp-0123456789abcdef-7--1",
+            b"x.orbit-tmp-0123456789abcdef-7-0-1",
+        ] {
+            assert!(!is_temporary_name(name), "{}", display_path(name));
+        }
     }
 
     #[test]

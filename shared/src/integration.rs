@@ -87,7 +87,10 @@ pub fn health_to_backpressure(advisories: impl IntoIterator<Item = AdvisoryKind>
             AdvisoryKind::DiskExhaustionPredicted => FILLING_SCALE,
             AdvisoryKind::ErrorRateHigh | AdvisoryKind::ThroughputLow => SLOW_SCALE,
             // Moving less at a time does not leave more room on the disk; whether it lasts, the forecast says.
-            AdvisoryKind::DiskWarning | AdvisoryKind::Healthy => continue,
+            AdvisoryKind::VaultIncomplete
+            | AdvisoryKind::VaultReadOnly
+            | AdvisoryKind::DiskWarning
+            | AdvisoryKind::Healthy => continue,
         };
         action = match action {
             GuardAction::Scale { fraction: before } => GuardAction::Scale { fraction: before.min(fraction) },
@@ -152,6 +155,7 @@ pub fn provenance_to_bulletin(event: &ProvenanceEvent) -> Option<BulletinDraft> 
 /// appeared; [`Advisory::Healthy`] is none of an operator's business.
 pub fn health_to_bulletin(star_id: &StarId, advisory: &Advisory) -> Option<BulletinDraft> {
     let (severity, category) = match advisory.kind() {
+        AdvisoryKind::VaultIncomplete | AdvisoryKind::VaultReadOnly => (Severity::Error, "vault"),
         AdvisoryKind::DiskCritical => (Severity::Error, "disk"),
         AdvisoryKind::DiskExhaustionPredicted | AdvisoryKind::DiskWarning => (Severity::Warning, "disk"),
         AdvisoryKind::ErrorRateHigh => (Severity::Warning, "errors"),

@@ -1,8 +1,9 @@
 //! Planted bugs: mistakes that a test puts into the cores, to show that the suite would find them.
 //!
 //! A mistake is one line at the place where it would be made, behind [`is_planted`]. Without the feature `planted-bugs`
-//! that is a constant `false` and nothing of it is left in a program. With the feature, which only the crate of tests
-//! asks for, nothing is planted until a test holds a [`Planted`] on the thread that steps the core.
+//! that is a constant `false` and nothing of it is left in a program. Only the tests of the crate of tests are built with
+//! the feature, and nothing is planted until a test holds a `Planted` on the thread that steps the core. A program that
+//! was built with the feature contains a marker; a test looks for it in the package and in the image.
 
 /// A mistake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -119,6 +120,10 @@ mod planted {
     use std::cell::Cell;
 
     use super::Bug;
+
+    /// Tells a program with planted mistakes from one without, by its bytes. `tests/tests/cluster` looks for it.
+    #[used]
+    static MARKER: [u8; 40] = *b"orbit grid: built with planted mistakes\0";
 
     thread_local! {
         static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };

@@ -58,7 +58,8 @@ pub struct SweepInfo {
     pub is_refused: bool,
     /// The first few paths that the source has not.
     pub examples: Vec<Vec<u8>>,
-    /// Why it failed, or why the first of the entries that could not be deleted could not.
+    /// Why it failed, or why the first of the entries that could not be deleted could not, or which mount points were not
+    /// entered.
     pub problem: String,
 }
 

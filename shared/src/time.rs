@@ -3,6 +3,7 @@
 //! Two clocks that must not be mixed have two types. [`Monotonic`] orders and measures on one process; [`WallTime`] is
 //! for people and for records, and no decision depends on two machines' wall clocks agreeing.
 
+use std::fmt;
 use std::ops::Add;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -86,6 +87,25 @@ impl WallTime {
     }
 }
 
+impl fmt::Display for WallTime {
+    /// The time in UTC to the second, as `2026-11-30T17:02:37Z`. The day is reckoned as in "chrono-Compatible Low-Level Date
+    /// Algorithms" by Howard Hinnant.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (days, second) = (self.seconds.div_euclid(86_400), self.seconds.rem_euclid(86_400));
+        let shifted = days.saturating_add(719_468);
+        let era = shifted.div_euclid(146_097);
+        let day_of_era = shifted.rem_euclid(146_097);
+        let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let shifted_month = (5 * day_of_year + 2) / 153;
+        let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+        let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+        let year = year_of_era + era * 400 + i64::from(month <= 2);
+        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    }
+}
+
 impl From<SystemTime> for WallTime {
     fn from(time: SystemTime) -> Self {
         match time.duration_since(UNIX_EPOCH) {
@@ -139,6 +159,16 @@ impl Now {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_is_shown_in_utc() {
+        let shown = |seconds| WallTime { seconds, nanos: 5 }.to_string();
+        assert_eq!(shown(0), "1970-01-01T00:00:00Z");
+        assert_eq!(shown(951_827_696), "2000-02-29T12:34:56Z");
+        assert_eq!(shown(1_796_058_157), "2026-11-30T17:02:37Z");
+        assert_eq!(shown(-1), "1969-12-31T23:59:59Z");
+        assert_eq!(shown(4_107_542_400), "2100-03-01T00:00:00Z");
+    }
 
     #[test]
     fn monotonic_arithmetic_saturates_at_both_ends() {

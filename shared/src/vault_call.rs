@@ -73,6 +73,9 @@ pub struct SnapshotInfo {
     pub total_bytes: u64,
     /// Bytes that the vault grew by for it.
     pub added_bytes: u64,
+    /// Files in its tree that changed while they were read.
+    #[serde(default)]
+    pub changed_count: u64,
 }
 
 /// What one job has stored for one destination is to become a snapshot.
@@ -95,6 +98,9 @@ pub struct SealRequest {
     pub is_partial: bool,
     /// How many entries the vault must have by now.
     pub entry_count: u64,
+    /// How many files changed while they were read.
+    #[serde(default)]
+    pub changed_count: u64,
 }
 
 /// An entry of a snapshot's tree.

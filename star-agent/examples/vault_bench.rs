@@ -31,6 +31,7 @@ fn meta(job: u64) -> SnapshotMeta {
         tags: Vec::new(),
         is_partial: false,
         expected_entries: None,
+        changed_count: 0,
     }
 }
 

@@ -16,6 +16,7 @@ use tonic::transport::Server;
 use tonic::transport::server::Router;
 
 use crate::config::StarOptions;
+use crate::in_force::InForce;
 use crate::meters::Meters;
 use crate::packed::{PackedConfig, PackedStore};
 use crate::plane::{DataPlane, PlaneCounts};
@@ -35,6 +36,12 @@ pub(crate) struct Parts {
     pub(crate) router: Router,
     /// Nothing if it is turned off.
     pub(crate) sentinel: Option<Sentinel>,
+    /// What is packed in the vault.
+    pub(crate) store: Arc<PackedStore>,
+    /// What is counted.
+    pub(crate) meters: Arc<Meters>,
+    /// What is exported.
+    pub(crate) roots: Arc<Roots>,
 }
 
 /// The data plane of a Star and its services: transfers, health, and reflection in the two versions that clients speak.
@@ -42,10 +49,10 @@ pub(crate) struct Parts {
 pub(crate) async fn assemble(
     options: &StarOptions,
     vault: &Vault,
-    keys: watch::Receiver<Vec<Vec<u8>>>,
+    keys: watch::Receiver<InForce>,
     serving: &CancellationToken,
 ) -> Result<Parts, StarError> {
-    let roots = Arc::new(Roots::open(&options.roots)?);
+    let roots = Arc::new(Roots::with_mounts(&options.roots, &options.mounted_roots)?);
     let meters = Arc::new(Meters::default());
     let star_id = || options.star_id.clone();
     let store = open_packed(vault, options.compression_level).await?;
@@ -80,18 +87,20 @@ pub(crate) async fn assemble(
         .then(|| Sentinel::new(Arc::clone(&store), options.scrub_bytes_per_second, options.scrub_interval));
     let (reads, network) = (Arc::clone(&roots), Arc::clone(&options.network));
     let sweeps = Sweeps::new(star_id(), reads, network, vault.path());
-    let vault_calls = VaultCalls::new(star_id(), store, Arc::clone(&options.network));
+    let vault_calls = VaultCalls::new(star_id(), Arc::clone(&store), Arc::clone(&options.network));
     let registry = SemanticRegistry::built_in();
     // Only the path is looked at: reading the head of every file would make a scan as slow as a copy of small files.
     let classify: Classify = Arc::new(move |path| registry.classify(path, None).rank());
+    let (watched, counted) = (Arc::clone(&roots), Arc::clone(&meters));
     let plane = LocalPlane { roots, meters, sink, packed_sink, vault_calls, sweeps, classify };
-    Ok(Parts { plane: Arc::new(plane), router, sentinel })
+    Ok(Parts { plane: Arc::new(plane), router, sentinel, store, meters: counted, roots: watched })
 }
 
 /// Opens the packed store where it holds up nothing else: it may have to be built again from its containers.
 async fn open_packed(vault: &Vault, compression_level: i32) -> Result<Arc<PackedStore>, StarError> {
     let path = vault.packed_path();
-    let config = PackedConfig { compression_level, ..PackedConfig::default() };
+    let is_read_only = vault.is_read_only();
+    let config = PackedConfig { compression_level, is_read_only, ..PackedConfig::default() };
     let opening = tokio::task::spawn_blocking(move || PackedStore::open(&path, config));
     match opening.await {
         Ok(Ok(store)) => {
@@ -153,11 +162,11 @@ impl DataPlane for LocalPlane {
         }
     }
 
-    fn clean_temporaries(&self, assignment: &Assignment) {
+    fn clean_temporaries(&self, assignment: &Assignment) -> bool {
         match assignment.layout {
             Layout::Files => self.sink.clean_temporaries(assignment),
             // What is stored of a stage serves the next attempt.
-            Layout::Packed => {}
+            Layout::Packed => true,
         }
     }
 

@@ -312,7 +312,7 @@ mod tests {
             format!("files beyond {} MiB are pulled in", SEGMENT_BYTES >> 20),
             format!("whenever {} MiB more are", CHECKPOINT_BYTES >> 20),
             format!("content beyond {} MiB that no record covers waits", UNRECORDED_BYTES_MAX >> 20),
-            format!("after {hours} hours in which nobody came back"),
+            format!("has not changed for {hours} hours"),
         ] {
             assert!(text.contains(&said), "{said}");
         }

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use clap::Parser;
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
+use orbit_identity::{Listen, ListenAddress, LocalUser, LocalUserError, LocalUsers};
+use orbit_shared::quantity;
 use orbit_shared::session::{Root, limits};
-use orbit_shared::settings::parse_duration;
 use orbit_shared::words::StarId;
 use orbit_telemetry::{LogFormat, Spans};
 
@@ -30,7 +31,8 @@ pub struct StarFlags {
     /// This Star's name in the grid: letters, digits, dots, underscores and dashes
     #[arg(long, value_name = "NAME", value_parser = parse_star_id)]
     pub star_id: StarId,
-    /// Address of a coordinator, for example https://10.0.0.1:7100, or http:// for one without TLS; repeat it for further ones
+    /// Address of a coordinator, for example https://10.0.0.1:7100, or http:// for one without TLS, or unix:/PATH for its Unix socket;
+    /// repeat it for further ones
     #[arg(long, value_name = "URL", required = true)]
     pub coordinator: Vec<String>,
     /// Join token with which this Star gets its identity, unless it has one; `orbit-coordinator token create` prints it
@@ -39,11 +41,13 @@ pub struct StarFlags {
     /// File with the join token instead
     #[arg(long, value_name = "FILE")]
     pub join_file: Option<PathBuf>,
-    /// Where to serve other Stars; port 0 picks a free one
+    /// Where to serve other Stars: an address, where port 0 picks a free one, or unix:/PATH for Stars on this machine; repeat it
+    /// for one of each
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7200")]
-    pub listen: SocketAddr,
-    /// Directory that jobs may read and write below; with :ro they may only read. Repeat it for further ones
-    #[arg(long, value_name = "PATH[:ro]", required = true, value_parser = OsStringValueParser::new().try_map(parse_root))]
+    pub listen: Vec<ListenAddress>,
+    /// Directory that jobs may read and write below; with :ro they may only read, with :mounted only while something is mounted
+    /// there. Repeat it for further ones
+    #[arg(long, value_name = "PATH[:ro][:mounted]", required = true, value_parser = OsStringValueParser::new().try_map(parse_root))]
     pub root: Vec<RootFlag>,
     /// Directory for this Star's identity and journal; made if it is missing
     #[arg(long, value_name = "DIR")]
@@ -55,17 +59,21 @@ pub struct StarFlags {
     #[arg(long, value_name = "HOST:PORT")]
     pub advertise: Option<String>,
     /// How long a drain may take after SIGTERM, for example 30s or 5m
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = quantity::duration)]
     pub drain_timeout: Duration,
     /// Level of zstd for what the vault stores from now on, 1 to 19: higher is smaller and slower
     #[arg(long, value_name = "LEVEL", default_value_t = COMPRESSION_LEVEL_DEFAULT, value_parser = clap::value_parser!(i32).range(1..=19))]
     pub compression_level: i32,
-    /// Bytes a second that the rolling check of the vault may read; 0 turns it off
-    #[arg(long, value_name = "BYTES", default_value_t = SCRUB_BYTES_PER_SECOND_DEFAULT)]
+    /// Bytes a second that the rolling check of the vault may read, for example 4M; 0 turns it off
+    #[arg(long, value_name = "BYTES", default_value_t = SCRUB_BYTES_PER_SECOND_DEFAULT, value_parser = quantity::size)]
     pub scrub_bytes_per_second: u64,
     /// How long what the rolling check of the vault has read is left alone, for example 12h or 168h
-    #[arg(long, value_name = "TIME", default_value = "168h", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "168h", value_parser = quantity::duration)]
     pub scrub_interval: Duration,
+    /// User of this machine, or @GROUP, whose Stars are served without TLS, and whose servers are trusted, beside this Star's own
+    /// user and root (repeatable)
+    #[arg(long, value_name = "USER|@GROUP", value_delimiter = ',')]
+    pub local_users: Vec<LocalUser>,
     /// Listen on an address that other machines can reach although nothing is encrypted
     #[arg(long)]
     pub insecure_plaintext: bool,
@@ -93,21 +101,28 @@ pub enum JoinFrom {
 
 /// A root as a flag.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RootFlag(pub Root);
+pub struct RootFlag {
+    /// The root.
+    pub root: Root,
+    /// Whether it is used only while something is mounted there.
+    pub is_mount_required: bool,
+}
 
 /// Everything that one Star needs to start.
 #[derive(Debug, Clone)]
 pub struct StarOptions {
     /// Its name.
     pub star_id: StarId,
-    /// Addresses of coordinators, `https://HOST:PORT` or all without TLS, in the order to try them; at least one.
+    /// Addresses of coordinators, `https://HOST:PORT` or all without TLS (`http://HOST:PORT` or `unix:/PATH`), in the order to try them; at least one.
     pub coordinators: Vec<String>,
     /// How it gets its identity, unless it has one.
     pub join: Option<JoinFrom>,
     /// Where to serve other Stars; port 0 picks a free one.
-    pub listen: SocketAddr,
+    pub listen: Listen,
     /// What it exports.
     pub roots: Vec<Root>,
+    /// Paths of those roots that are used only while something is mounted there.
+    pub mounted_roots: Vec<Vec<u8>>,
     /// Its vault directory.
     pub vault: PathBuf,
     /// Its labels.
@@ -124,6 +139,8 @@ pub struct StarOptions {
     pub scrub_interval: Duration,
     /// Whether it may listen beyond this machine without encryption.
     pub is_plaintext_allowed: bool,
+    /// The users of this machine that are served and trusted without TLS.
+    pub local_users: Arc<LocalUsers>,
     /// What it is reached by, and reaches others by.
     pub network: Arc<dyn Network>,
     /// Where spans of scans, assignments and pulls go, if anywhere.
@@ -137,8 +154,9 @@ impl StarOptions {
             star_id,
             coordinators: vec![coordinator.into()],
             join: None,
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)).into(),
             roots,
+            mounted_roots: Vec::new(),
             vault,
             labels: BTreeMap::new(),
             advertise: None,
@@ -147,7 +165,8 @@ impl StarOptions {
             scrub_bytes_per_second: SCRUB_BYTES_PER_SECOND_DEFAULT,
             scrub_interval: SCRUB_INTERVAL_DEFAULT,
             is_plaintext_allowed: false,
-            network: Arc::new(Tcp),
+            local_users: Arc::default(),
+            network: Arc::new(Tcp::default()),
             spans: Spans::default(),
         }
     }
@@ -155,12 +174,19 @@ impl StarOptions {
 
 impl From<StarFlags> for StarOptions {
     fn from(flags: StarFlags) -> Self {
+        let users = Arc::new(LocalUsers::new(flags.local_users));
         Self {
             star_id: flags.star_id,
             coordinators: flags.coordinator,
             join: flags.join.map(JoinFrom::Token).or(flags.join_file.map(JoinFrom::File)),
-            listen: flags.listen,
-            roots: flags.root.into_iter().map(|RootFlag(root)| root).collect(),
+            listen: flags.listen.into(),
+            mounted_roots: flags
+                .root
+                .iter()
+                .filter(|flag| flag.is_mount_required)
+                .map(|flag| flag.root.path.clone())
+                .collect(),
+            roots: flags.root.into_iter().map(|flag| flag.root).collect(),
             vault: flags.vault,
             labels: flags.label.into_iter().collect(),
             advertise: flags.advertise,
@@ -169,7 +195,8 @@ impl From<StarFlags> for StarOptions {
             scrub_bytes_per_second: flags.scrub_bytes_per_second,
             scrub_interval: flags.scrub_interval,
             is_plaintext_allowed: flags.insecure_plaintext,
-            network: Arc::new(Tcp),
+            network: Arc::new(Tcp { users: Arc::clone(&users) }),
+            local_users: users,
             // Whoever has a runtime makes them of `otlp_endpoint`.
             spans: Spans::default(),
         }
@@ -182,16 +209,27 @@ fn parse_star_id(text: &str) -> Result<StarId, String> {
 
 fn parse_root(text: OsString) -> Result<RootFlag, String> {
     let bytes = text.into_vec();
-    let (path, is_read_only) = match bytes.strip_suffix(b":ro") {
-        Some(path) => (path, true),
-        None => (bytes.strip_suffix(b":rw").unwrap_or(&bytes), false),
-    };
+    let mut path = bytes.as_slice();
+    let (mut is_read_only, mut is_mount_required) = (false, false);
+    loop {
+        if let Some(rest) = path.strip_suffix(b":ro") {
+            (path, is_read_only) = (rest, true);
+        } else if let Some(rest) = path.strip_suffix(b":rw") {
+            path = rest;
+        } else if let Some(rest) = path.strip_suffix(b":mounted") {
+            (path, is_mount_required) = (rest, true);
+        } else {
+            break;
+        }
+    }
     if !path.starts_with(b"/") {
-        return Err("a root is an absolute path, with :ro at its end if jobs may only read it".to_owned());
+        return Err("a root is an absolute path, with :ro at its end if jobs may only read it, and with :mounted if they may \
+                    use it only while something is mounted there"
+            .to_owned());
     }
     // One form for one directory, so that roots can be compared.
     let end = path.iter().rposition(|&byte| byte != b'/').map_or(1, |last| last + 1);
-    Ok(RootFlag(Root { path: path[..end].to_vec(), is_read_only }))
+    Ok(RootFlag { root: Root { path: path[..end].to_vec(), is_read_only }, is_mount_required })
 }
 
 fn parse_label(text: &str) -> Result<(String, String), String> {
@@ -213,10 +251,16 @@ pub enum OptionsError {
         /// The address.
         listen: SocketAddr,
     },
-    /// Some of what it says would be encrypted.
+    /// Other Stars would have no way to it.
     #[error(
-        "--coordinator: {0} speaks no TLS and others do; write https:// for all of them, or http:// for all"
+        "--listen unix:PATH: other Stars reach a Star of a grid with TLS over the network; give --listen HOST:PORT too"
     )]
+    NoPort,
+    /// Where to listen is not clear.
+    #[error("{0}")]
+    Listen(String),
+    /// Some of what it says would be encrypted.
+    #[error("--coordinator: {0} speaks no TLS and others do; write https:// for all of them, or for none")]
     Mixed(String),
     /// A token is for TLS.
     #[error(
@@ -232,6 +276,9 @@ pub enum OptionsError {
         /// The address.
         listen: SocketAddr,
     },
+    /// A user or group that is to be served is unknown.
+    #[error(transparent)]
+    LocalUsers(#[from] LocalUserError),
     /// There is nothing to try.
     #[error("--coordinator: at least one address is needed")]
     NoCoordinator,
@@ -276,12 +323,19 @@ impl StarOptions {
         {
             return Err(OptionsError::Mixed(plain.clone()));
         }
-        if !self.listen.ip().is_loopback() && !self.is_secured() && !self.is_plaintext_allowed {
-            return Err(OptionsError::Exposed { listen: self.listen });
+        self.listen.check("--listen").map_err(OptionsError::Listen)?;
+        if self.is_secured() && self.listen.address().is_none() {
+            return Err(OptionsError::NoPort);
         }
-        if self.listen.ip().is_unspecified() && self.advertise.is_none() {
-            return Err(OptionsError::Unreachable { listen: self.listen });
+        if let Some(listen) = self.listen.address() {
+            if !listen.ip().is_loopback() && !self.is_secured() && !self.is_plaintext_allowed {
+                return Err(OptionsError::Exposed { listen });
+            }
+            if listen.ip().is_unspecified() && self.advertise.is_none() {
+                return Err(OptionsError::Unreachable { listen });
+            }
         }
+        self.local_users.resolve()?;
         if self.coordinators.is_empty() {
             return Err(OptionsError::NoCoordinator);
         }
@@ -319,6 +373,10 @@ mod tests {
         flags(&[]).unwrap().into()
     }
 
+    fn listen(address: &str) -> Listen {
+        vec![address.parse().unwrap()].into()
+    }
+
     #[test]
     fn the_flags_are_well_formed() {
         <StarFlags as clap::CommandFactory>::command().debug_assert();
@@ -328,8 +386,12 @@ mod tests {
     fn a_root_is_absolute_and_may_be_read_only() {
         let roots = |text: &str| {
             let flags = flags(&["--root", text])?;
-            Ok::<_, clap::Error>(flags.root.into_iter().map(|RootFlag(root)| root).next_back().unwrap())
+            Ok::<_, clap::Error>(flags.root.into_iter().map(|flag| flag.root).next_back().unwrap())
         };
+        let mounted: StarOptions =
+            flags(&["--root", "/m:mounted", "--root", "/n:mounted:ro"]).unwrap().into();
+        assert_eq!(mounted.mounted_roots, [b"/m".to_vec(), b"/n".to_vec()]);
+        assert!(mounted.roots.contains(&Root { path: b"/n".to_vec(), is_read_only: true }));
         assert_eq!(roots("/b:ro").unwrap(), Root { path: b"/b".to_vec(), is_read_only: true });
         assert_eq!(roots("/b/:rw").unwrap(), Root { path: b"/b".to_vec(), is_read_only: false });
         assert_eq!(roots("/").unwrap().path, b"/");
@@ -338,12 +400,11 @@ mod tests {
 
     #[test]
     fn an_address_that_others_can_reach_needs_a_word_of_consent() {
-        let exposed = StarOptions { listen: "10.0.0.1:7200".parse().unwrap(), ..options() };
+        let exposed = StarOptions { listen: listen("10.0.0.1:7200"), ..options() };
         let text = exposed.check().unwrap_err().to_string();
         assert!(text.contains("--insecure-plaintext"), "{text}");
         assert_eq!(StarOptions { is_plaintext_allowed: true, ..exposed.clone() }.check(), Ok(()));
-        let any =
-            StarOptions { listen: "0.0.0.0:7200".parse().unwrap(), is_plaintext_allowed: true, ..exposed };
+        let any = StarOptions { listen: listen("0.0.0.0:7200"), is_plaintext_allowed: true, ..exposed };
         assert!(matches!(any.check(), Err(OptionsError::Unreachable { .. })));
         assert_eq!(StarOptions { advertise: Some("a:7200".to_owned()), ..any }.check(), Ok(()));
     }
@@ -351,13 +412,15 @@ mod tests {
     #[test]
     fn a_star_speaks_tls_with_everybody_or_with_nobody() {
         let secured = StarOptions { coordinators: vec!["https://c:1".to_owned()], ..options() };
-        assert_eq!(
-            StarOptions { listen: "10.0.0.1:7200".parse().unwrap(), ..secured.clone() }.check(),
-            Ok(())
-        );
+        assert_eq!(StarOptions { listen: listen("10.0.0.1:7200"), ..secured.clone() }.check(), Ok(()));
+        let path = std::path::PathBuf::from("/run/x.sock");
+        let hidden = StarOptions { listen: vec![ListenAddress::Unix(path)].into(), ..secured.clone() };
+        assert_eq!(hidden.check(), Err(OptionsError::NoPort));
         let mut mixed = secured;
         mixed.coordinators.push("http://d:1".to_owned());
         assert!(matches!(mixed.check(), Err(OptionsError::Mixed(plain)) if plain == "http://d:1"));
+        mixed.coordinators[1] = "unix:/run/orbit-grid/coordinator.sock".to_owned();
+        assert!(matches!(mixed.check(), Err(OptionsError::Mixed(_))));
         let joins: StarOptions = flags(&["--join", "orbit-join-x"]).unwrap().into();
         assert_eq!(joins.check(), Err(OptionsError::JoinInPlaintext));
     }

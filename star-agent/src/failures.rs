@@ -47,6 +47,11 @@ pub fn source_unreachable(message: String) -> Failure {
     Failure { cause: FailureCause::Transient, fault: Fault::Link, message }
 }
 
+/// Something that went wrong at the destination and has nothing to do with what the item is: worth another attempt.
+pub fn destination_failed(message: String) -> Failure {
+    Failure { cause: FailureCause::Transient, fault: Fault::Destination, message }
+}
+
 /// A disk that has not the space for an item; nothing was written.
 pub fn no_room(message: String) -> Failure {
     Failure { cause: FailureCause::DestinationError, fault: Fault::Destination, message }
@@ -61,6 +66,11 @@ pub fn changed_while_read(path: &[u8]) -> Failure {
     }
 }
 
+/// Whether a file did not hold still: nothing else that goes wrong with one file is over by itself.
+pub fn is_of_change(failure: &Failure) -> bool {
+    failure.cause == FailureCause::Transient && failure.fault == Fault::Item
+}
+
 /// Something that no other attempt can help.
 pub fn permanent(message: String) -> Failure {
     Failure { cause: FailureCause::Permanent, fault: Fault::Item, message }
@@ -68,7 +78,7 @@ pub fn permanent(message: String) -> Failure {
 
 /// Something at the destination that stands in the way of one item.
 pub fn in_the_way(message: String) -> Failure {
-    Failure { cause: FailureCause::DestinationError, fault: Fault::Item, message }
+    Failure { cause: FailureCause::InTheWay, fault: Fault::Item, message }
 }
 
 fn message(errno: Errno, action: &str, path: &[u8]) -> String {

@@ -3,13 +3,21 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use orbit_shared::health_monitor::{Advisory, HealthConfig, HealthMonitor, HealthSample};
+use orbit_shared::bulletin::truncate_visibly;
+use orbit_shared::health_monitor::{Advisory, AdvisoryKind, HealthConfig, HealthMonitor, HealthSample};
 use orbit_shared::session::{AdvisoryNotice, Root, RootSpace};
 use orbit_shared::time::Monotonic;
 
 use crate::core::Sampled;
+use crate::meters::Meters;
+use crate::packed::PackedStore;
 use crate::plane::PlaneCounts;
+use crate::roots::{RootWatch, Roots};
+
+/// Bytes of what is said of a vault.
+const ADVISORY_BYTES_MAX: usize = 2048;
 
 /// Samples one Star. Asking a file system may block for long (a dead network mount), so this runs apart from the driver.
 #[derive(Debug)]
@@ -21,6 +29,12 @@ pub struct HealthProbe {
     /// The sample that was judged last, which the rate that is judged counts from.
     judged: Option<Before>,
     advisories: Vec<AdvisoryNotice>,
+    /// The packed store, whose files are looked at with each sample.
+    store: Option<Arc<PackedStore>>,
+    /// What is known of the newest failures.
+    meters: Option<Arc<Meters>>,
+    /// What is exported, and what it was at the last look.
+    roots: Option<(Arc<Roots>, RootWatch)>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -43,7 +57,72 @@ impl HealthProbe {
         let writable = roots.iter().filter(|root| !root.is_read_only);
         let writable = writable.map(|root| PathBuf::from(OsStr::from_bytes(&root.path))).collect();
         let monitor = HealthMonitor::new(config);
-        Self { writable, monitor, before: None, judged: None, advisories: Vec::new() }
+        Self {
+            writable,
+            monitor,
+            before: None,
+            judged: None,
+            advisories: Vec::new(),
+            store: None,
+            meters: None,
+            roots: None,
+        }
+    }
+
+    /// Looks at the files of this store too.
+    #[must_use]
+    pub fn with_store(mut self, store: Arc<PackedStore>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// Says of what kinds failures were, from these meters.
+    #[must_use]
+    pub(crate) fn with_meters(self, meters: Arc<Meters>) -> Self {
+        Self { meters: Some(meters), ..self }
+    }
+
+    /// An advisory with all that an operator needs to know of it.
+    fn notice(&self, advisory: &Advisory) -> AdvisoryNotice {
+        let mut notice = notice(advisory);
+        if let (&Advisory::ErrorRateHigh { error_count, .. }, Some(meters)) = (advisory, &self.meters)
+            && let Some(kinds) = meters.describe_failures(error_count)
+        {
+            let told = format!(
+                "{}: {kinds}; `orbit penalties ls` and `orbit dead-letters ls` list the items",
+                notice.message
+            );
+            notice.message = truncate_visibly(&told, ADVISORY_BYTES_MAX);
+        }
+        notice
+    }
+
+    /// Whether the vault can only be read.
+    fn read_only_advisory(&self) -> Option<AdvisoryNotice> {
+        let store = self.store.as_ref().filter(|store| store.is_read_only())?;
+        let message = format!(
+            "the vault {} is on a file system that cannot be written to: it serves restores, and nothing is stored on this Star; \
+             mount it writable and restart the Star",
+            store.path().parent().unwrap_or(store.path()).display()
+        );
+        Some(AdvisoryNotice { kind: AdvisoryKind::VaultReadOnly, message, predicted_seconds: None })
+    }
+
+    /// What is missing of the vault, if anything is.
+    fn vault_advisory(&self) -> Option<AdvisoryNotice> {
+        let store = self.store.as_ref()?;
+        let message = match store.check_presence() {
+            Ok(_) => store.tell_missing()?,
+            Err(error) => error.to_string(),
+        };
+        let message = truncate_visibly(&message, ADVISORY_BYTES_MAX);
+        Some(AdvisoryNotice { kind: AdvisoryKind::VaultIncomplete, message, predicted_seconds: None })
+    }
+
+    /// Also looks whether the roots are there, and says what has changed.
+    #[must_use]
+    pub(crate) fn watching(self, roots: Arc<Roots>) -> Self {
+        Self { roots: Some((roots, RootWatch::default())), ..self }
     }
 
     /// Takes a sample, and once every check interval lets the monitor judge one; answers what was found last, worst
@@ -81,11 +160,19 @@ impl HealthProbe {
             let (throughput, was_busy) = since(self.judged.as_ref(), now, counts.bytes_moved);
             let is_transferring = is_busy && was_busy;
             let judged = HealthSample { throughput_bytes_per_sec: throughput, is_transferring, ..sample };
-            self.advisories = self.monitor.check(now, &judged).iter().map(notice).collect();
+            let found = self.monitor.check(now, &judged);
+            self.advisories = found.iter().map(|advisory| self.notice(advisory)).collect();
             self.judged = Some(present);
         }
         self.before = Some(present);
-        Sampled { sample, advisories: self.advisories.clone(), root_space }
+        let mut advisories = self.advisories.clone();
+        for found in [self.read_only_advisory(), self.vault_advisory()].into_iter().flatten() {
+            advisories.retain(|advisory| advisory.kind != AdvisoryKind::Healthy);
+            advisories.insert(0, found);
+        }
+        let notices = self.roots.as_mut().map(|(roots, watch)| watch.look(roots)).unwrap_or_default();
+        let vault_bytes = self.store.as_ref().map(|store| store.container_bytes());
+        Sampled { sample, advisories, root_space, vault_bytes, notices }
     }
 }
 
@@ -135,9 +222,10 @@ fn notice(advisory: &Advisory) -> AdvisoryNotice {
 mod tests {
     use std::time::Duration;
 
-    use orbit_shared::health_monitor::AdvisoryKind;
+    use rustix::io::Errno;
 
     use super::*;
+    use crate::failures::at_source;
 
     #[test]
     fn the_fullest_file_system_is_the_one_with_the_smallest_share_left() {
@@ -175,6 +263,32 @@ mod tests {
         assert_eq!(advise(2000, 90_000_000), AdvisoryKind::Healthy);
         assert_eq!(advise(5000, 90_000_000), AdvisoryKind::Healthy);
         assert_eq!(advise(10_000, 90_000_000), AdvisoryKind::ThroughputLow);
+    }
+
+    #[test]
+    fn many_errors_are_named_by_kind() {
+        let meters = Arc::new(Meters::default());
+        for _ in 0..200 {
+            meters.add_failure(&at_source(Errno::ACCESS, "open", b"/data/secret"));
+        }
+        let mut probe = HealthProbe::new(&[], HealthConfig::default()).with_meters(Arc::clone(&meters));
+        let mut said = None;
+        for second in 0..600 {
+            let counts = PlaneCounts {
+                operations: meters.operations(),
+                errors: meters.errors(),
+                ..PlaneCounts::default()
+            };
+            let advisories = probe.sample(Monotonic::from_ms(second * 1000), counts, true, 0).advisories;
+            said = said.or(advisories.into_iter().find(|found| found.kind == AdvisoryKind::ErrorRateHigh));
+            meters.add_failure(&at_source(Errno::ACCESS, "open", b"/data/secret"));
+        }
+        let said = said.expect("every operation fails").message;
+        assert!(
+            said.contains(" permanent; the newest: cannot open /data/secret: Permission denied"),
+            "{said}"
+        );
+        assert!(said.contains("`orbit dead-letters ls`"), "{said}");
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub mod driver;
 pub mod failures;
 pub mod grpc;
 pub mod health;
+pub mod in_force;
+pub mod leftovers;
 pub mod limits;
 pub mod meters;
 pub mod net;
@@ -33,4 +35,5 @@ pub mod vault_tool;
 
 pub use config::{StarFlags, StarOptions};
 pub use driver::ExitReport;
+pub use orbit_telemetry::survive_file_size_limit;
 pub use server::{Drainer, StarError, StarHandle, start};

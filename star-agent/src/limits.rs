@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
-use orbit_shared::session::limits::ASSIGNMENT_ITEMS_MAX;
+use orbit_shared::session::limits::{
+    ASSIGNMENT_ITEMS_MAX, LARGE_FILE_UNRECORDED_BYTES_MAX, LARGE_FILE_WINDOW_BYTES,
+};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -48,15 +50,27 @@ pub const RANGES_PER_FETCH_MAX: usize = SEGMENT_CHUNKS_MAX / 2 + 1;
 pub const FETCHES_PER_REQUEST_MAX: usize = 256;
 /// Fetches that one pull may have unanswered.
 pub const FETCHES_PENDING_MAX: usize = 2 * ASSIGNMENT_ITEMS_MAX;
+/// Clones of files that change while they are read, which one served pull holds at a time.
+pub const CLONES_PER_PULL_MAX: usize = 64;
+/// A file that is larger by its size is as large as that.
+pub const HELD_SIZE_MAX: u64 = 64 * KIB as u64;
+/// Content of a file whose size says nothing.
+pub const HELD_BYTES_MAX: usize = 8 * MIB;
 /// Bytes of unanswered fetches that one source holds for one pull.
 pub const FETCHES_PENDING_BYTES_MAX: usize = 6 * MIB;
 
 /// Pulls that one Star serves at a time.
-pub const PULLS_SERVED_MAX: u64 = 64;
+pub const PULLS_SERVED_MAX: usize = 64;
+/// Those of one peer among them: far more than an honest one opens, also after a restart that left some behind.
+pub const PULLS_SERVED_PER_PEER_MAX: usize = 16;
+/// A served pull that has been idle for less is not ended for a new one of another peer.
+pub const PULL_IDLE_SPARED: Duration = Duration::from_secs(10);
 /// Jobs of one served pull that read and hash at a time.
 pub const READ_JOBS_PER_PULL_MAX: usize = 2;
 /// Jobs of all served pulls that read and hash at a time.
 pub const READ_JOBS_MAX: usize = 24;
+/// The same for pulls of jobs with a bandwidth limit: theirs wait for their turns, and must not keep others from reading.
+pub const PACED_READ_JOBS_MAX: usize = 16;
 /// Fetches of small files, and of small parts, that one job answers.
 pub const FETCHES_PER_READ_JOB_MAX: usize = 64;
 /// Response messages that one served pull holds ready.
@@ -64,14 +78,23 @@ pub const PARCELS_READY_MAX: usize = 1;
 /// Buffers of response messages that are kept for the next ones, over all served pulls: what two pulls have under way.
 pub const PARCEL_BUFFERS_KEPT_MAX: usize = 2 * (READ_JOBS_PER_PULL_MAX + PARCELS_READY_MAX + 1);
 
-/// Pulls that one Star runs at a time as a destination; further assignments wait.
+/// Assignments that one Star works on at a time, those of large files apart; further ones wait.
 pub const PULLS_MAX: usize = 4;
+/// Those of one source among them.
+pub const PULLS_PER_SOURCE_MAX: usize = 3;
+/// Assignments of large files that one Star works on at a time.
+pub const LARGE_PULLS_MAX: usize = 3;
+/// Those of one source among them.
+pub const LARGE_PULLS_PER_SOURCE_MAX: usize = 2;
 /// Jobs of one pull that verify and write at a time.
 pub const WRITE_JOBS_MAX: usize = 3;
 /// Old files that are indexed or used as a basis at a time, over all assignments.
 pub const BASES_MAX: usize = 8;
 /// Small files with an older version that one pull works on at a time.
 pub const BASES_IN_FLIGHT_MAX: usize = 64;
+/// Chunks of one file that are remembered as unchanged until all of it is known to be; a file of more is written anew, from
+/// the old one.
+pub const SAME_CHUNKS_MAX: usize = 512 * 1024;
 /// Size up to which an old file is indexed whole; in a larger one chunks are looked for only near their place.
 pub const BASIS_BYTES_MAX: u64 = 2048 * MIB as u64;
 /// Listings that are compared with what is there at a time; further ones wait.
@@ -86,7 +109,8 @@ pub const SYNC_EACH_MAX: usize = 4;
 /// Streams that share one connection.
 pub const STREAMS_PER_CONNECTION_MAX: usize = 2;
 /// Connections kept to one source.
-pub const CONNECTIONS_PER_SOURCE_MAX: usize = PULLS_MAX.div_ceil(STREAMS_PER_CONNECTION_MAX);
+pub const CONNECTIONS_PER_SOURCE_MAX: usize =
+    (PULLS_PER_SOURCE_MAX + LARGE_PULLS_PER_SOURCE_MAX).div_ceil(STREAMS_PER_CONNECTION_MAX);
 /// Sources to which connections are kept.
 pub const SOURCES_CONNECTED_MAX: usize = 64;
 /// HTTP/2 frames of the data plane.
@@ -112,6 +136,8 @@ pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// How long the answer to a probe may take.
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Jobs and paths of which it is remembered in which file system the job began.
+pub const PINS_MAX: usize = 4096;
 /// Directory handles that one walk keeps open.
 pub const DIRECTORY_HANDLES_MAX: usize = 32;
 /// Names of one directory that are held sorted at a time; a larger directory is listed again for the next part.
@@ -120,6 +146,10 @@ pub const LISTED_NAMES_MAX: usize = 128 * 1024;
 pub const LISTED_BLOCK_MAX: usize = 1024;
 /// Directories that are listed ahead of the walk.
 pub const LISTINGS_AHEAD_MAX: usize = 8;
+/// Times that a directory is listed again when that failed for a while only.
+pub const LISTING_RETRIES_MAX: u32 = 5;
+/// The wait before the first of them; it doubles with each.
+pub const LISTING_RETRY_MIN: Duration = Duration::from_millis(200);
 /// Entries in the first batch of a scan, so that dispatch starts early. Later ones double up to the session's limit.
 pub const FIRST_SCAN_BATCH_ENTRIES: usize = 64;
 /// A batch of a scan that is not full leaves after so long.
@@ -153,10 +183,21 @@ const _: () = assert!(
 );
 // What all pulls may have received and not yet written stays far below 200 MiB, and so does what is read to be sent.
 const _: () = assert!(
-    PULLS_MAX * (STREAM_WINDOW_BYTES as usize + (WRITE_JOBS_MAX + 1) * (PARCEL_BYTES + SMALL_FILE_BYTES_MAX))
-        <= 96 * MIB
+    (PULLS_MAX + LARGE_PULLS_MAX)
+        * (STREAM_WINDOW_BYTES as usize + (WRITE_JOBS_MAX + 1) * (PARCEL_BYTES + SMALL_FILE_BYTES_MAX))
+        <= 160 * MIB
 );
-const _: () =
-    assert!((READ_JOBS_MAX + PARCEL_BUFFERS_KEPT_MAX) * (PARCEL_BYTES + SMALL_FILE_BYTES_MAX) <= 48 * MIB);
+// No source and no kind of file takes every slot.
+const _: () = assert!(PULLS_PER_SOURCE_MAX < PULLS_MAX && LARGE_PULLS_PER_SOURCE_MAX < LARGE_PULLS_MAX);
+// A peer never needs more than its share, and its share leaves places for others.
+const _: () = assert!(2 * (PULLS_PER_SOURCE_MAX + LARGE_PULLS_PER_SOURCE_MAX) <= PULLS_SERVED_PER_PEER_MAX);
+const _: () = assert!(2 * PULLS_SERVED_PER_PEER_MAX <= PULLS_SERVED_MAX);
+// What a guard is charged with for a large file, and what the coordinator takes for recorded, is what holds here.
+const _: () = assert!(SEGMENTS_IN_FLIGHT_MAX as u64 * SEGMENT_BYTES == LARGE_FILE_WINDOW_BYTES);
+const _: () = assert!(UNRECORDED_BYTES_MAX == LARGE_FILE_UNRECORDED_BYTES_MAX);
+const _: () = assert!(
+    (READ_JOBS_MAX + PACED_READ_JOBS_MAX + PARCEL_BUFFERS_KEPT_MAX) * (PARCEL_BYTES + SMALL_FILE_BYTES_MAX)
+        <= 72 * MIB
+);
 // A probe finds a dead peer before the pull is given up for another reason.
 const _: () = assert!(KEEPALIVE_INTERVAL.as_secs() + KEEPALIVE_TIMEOUT.as_secs() <= STALL_TIMEOUT.as_secs());

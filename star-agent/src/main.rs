@@ -4,7 +4,9 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser as _};
+use orbit_shared::private_files::claim;
 use orbit_shared::settings::parse_layered;
+use orbit_shared::signals::is_hangup_ignored;
 use orbit_star::vault_tool::VaultFlags;
 use orbit_star::{ExitReport, StarError, StarFlags, StarHandle, StarOptions, start};
 use orbit_telemetry::{Exporting, Identity, Spans, start_log};
@@ -20,13 +22,20 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     orbit_shared::freed_memory::return_soon();
+    orbit_shared::private_files::keep_private();
+    orbit_shared::private_files::keep_apart();
     // Apart from the flags of a Star, each of which may also stand in a file or in the environment.
     if std::env::args_os().nth(1).is_some_and(|first| first == "vault") {
         return look_after_vault();
     }
-    orbit_shared::open_files::raise_limit();
+    if let Err(error) = orbit_shared::open_files::raise_limit() {
+        return complain(&error.to_string(), 1);
+    }
     orbit_shared::huge_pages::do_without();
-    let read_file = |path: &std::path::Path| std::fs::read_to_string(path);
+    let read_file = |path: &std::path::Path| {
+        claim_settings(path);
+        std::fs::read_to_string(path)
+    };
     let layered = match parse_layered(StarFlags::command(), std::env::args_os(), read_file) {
         Ok(layered) => layered,
         Err(error) => {
@@ -54,6 +63,12 @@ fn main() -> ExitCode {
         }
         Err(error) => complain(&format!("cannot start threads: {error}"), 1),
     }
+}
+
+/// Keeps jobs out of the file with the settings, and out of the directory that the package keeps settings in.
+fn claim_settings(path: &std::path::Path) {
+    claim(path);
+    claim(std::path::Path::new("/etc/orbit"));
 }
 
 fn look_after_vault() -> ExitCode {
@@ -85,6 +100,7 @@ async fn run(flags: StarFlags) -> ExitCode {
 }
 
 async fn shine(options: StarOptions) -> ExitCode {
+    orbit_star::survive_file_size_limit();
     let mut handle = match start(options, CancellationToken::new()).await {
         Ok(handle) => handle,
         Err(error @ (StarError::Options(_) | StarError::Coordinator(_))) => {
@@ -93,15 +109,20 @@ async fn shine(options: StarOptions) -> ExitCode {
         Err(error) => return complain(&error.to_string(), 1),
     };
     // Before the line below, which tells scripts that they may now send signals too.
-    let signals =
-        signal(SignalKind::terminate()).and_then(|first| Ok([first, signal(SignalKind::interrupt())?]));
+    let signals = signals();
     let signals = match signals {
         Ok(signals) => signals,
         Err(error) => return complain(&format!("cannot listen for signals: {error}"), 1),
     };
     let mut output = std::io::stdout();
     // Scripts wait for this line; without a reader the Star still works.
-    let _ = writeln!(output, "listening on {}", handle.local_addr).and_then(|()| output.flush());
+    if let Some(address) = handle.local_addr {
+        let _ = writeln!(output, "listening on {address}");
+    }
+    if let Some(path) = &handle.socket {
+        let _ = writeln!(output, "listening on unix:{}", path.display());
+    }
+    let _ = output.flush();
     let report = wait_with_signals(&mut handle, signals).await;
     if report.code == 0 {
         info!("{}", report.reason);
@@ -110,15 +131,33 @@ async fn shine(options: StarOptions) -> ExitCode {
     complain(&report.reason, report.code)
 }
 
-/// Waits for the Star to leave; the first SIGTERM or SIGINT asks it to drain, the second to leave at once.
-async fn wait_with_signals(handle: &mut StarHandle, signals: [Signal; 2]) -> ExitReport {
-    let [mut terminate, mut interrupt] = signals;
+/// What asks the Star to leave.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    /// Not for a Star that was started to outlive its terminal.
+    hangup: Option<Signal>,
+}
+
+fn signals() -> std::io::Result<Signals> {
+    let hangup = if is_hangup_ignored() { None } else { Some(signal(SignalKind::hangup())?) };
+    Ok(Signals {
+        terminate: signal(SignalKind::terminate())?,
+        interrupt: signal(SignalKind::interrupt())?,
+        hangup,
+    })
+}
+
+/// Waits for the Star to leave; the first SIGTERM, SIGINT or SIGHUP asks it to drain, the second to leave at once.
+async fn wait_with_signals(handle: &mut StarHandle, signals: Signals) -> ExitReport {
+    let Signals { mut terminate, mut interrupt, mut hangup } = signals;
     let drainer = handle.drainer();
     let forwarding = tokio::spawn(async move {
         loop {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
+                Some(()) = async { hangup.as_mut()?.recv().await } => {}
             }
             info!("asked to stop; draining (once more to stop at once)");
             drainer.drain().await;

@@ -1,7 +1,16 @@
 //! What a Star counts about its data plane, for heartbeats and metrics.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use orbit_shared::bulletin::truncate_visibly;
+use orbit_shared::session::{Failure, FailureCause};
+
+/// Failures whose causes are remembered.
+const FAILURES_KEPT_MAX: usize = 1000;
+/// Bytes of the newest failure's message.
+const EXAMPLE_BYTES_MAX: usize = 512;
 
 /// Counters since the process started. Shared by reference; every count is independent of the others.
 #[derive(Debug, Default)]
@@ -10,6 +19,15 @@ pub struct Meters {
     operations: AtomicU64,
     errors: AtomicU64,
     served_pulls: AtomicU64,
+    failures: Mutex<RecentFailures>,
+}
+
+/// The newest failures.
+#[derive(Debug, Default)]
+struct RecentFailures {
+    /// Oldest first.
+    causes: VecDeque<FailureCause>,
+    newest_message: String,
 }
 
 impl Meters {
@@ -37,19 +55,40 @@ impl Meters {
         self.bytes_moved.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    pub(crate) fn add_operation(&self, is_failed: bool) {
-        self.operations.fetch_add(1, Ordering::Relaxed);
-        if is_failed {
-            self.errors.fetch_add(1, Ordering::Relaxed);
+    /// Says of what kinds the newest `count` failures were, the most frequent first, with an example. `None` before the
+    /// first failure.
+    pub fn describe_failures(&self, count: u64) -> Option<String> {
+        let recent = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        let mut by_cause: BTreeMap<&'static str, usize> = BTreeMap::new();
+        for cause in recent.causes.iter().rev().take(count) {
+            *by_cause.entry(cause.as_str()).or_default() += 1;
         }
+        let mut kinds: Vec<_> = by_cause.into_iter().collect();
+        kinds.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
+        let kinds: Vec<_> = kinds.into_iter().map(|(cause, count)| format!("{count} {cause}")).collect();
+        (!kinds.is_empty()).then(|| format!("{}; the newest: {}", kinds.join(", "), recent.newest_message))
     }
 
-    /// Counts one served pull for as long as the guard lives, unless `max` are being served already.
-    pub(crate) fn begin_pull(self: &Arc<Self>, max: u64) -> Option<ServedPull> {
-        self.served_pulls
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |served| (served < max).then_some(served + 1))
-            .ok()
-            .map(|_| ServedPull { meters: Arc::clone(self) })
+    pub(crate) fn add_success(&self) {
+        self.operations.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_failure(&self, failure: &Failure) {
+        self.operations.fetch_add(1, Ordering::Relaxed);
+        self.errors.fetch_add(1, Ordering::Relaxed);
+        let mut recent = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if recent.causes.len() == FAILURES_KEPT_MAX {
+            recent.causes.pop_front();
+        }
+        recent.causes.push_back(failure.cause);
+        recent.newest_message = truncate_visibly(&failure.message, EXAMPLE_BYTES_MAX);
+    }
+
+    /// Counts one served pull for as long as the guard lives.
+    pub(crate) fn begin_pull(self: &Arc<Self>) -> ServedPull {
+        self.served_pulls.fetch_add(1, Ordering::Relaxed);
+        ServedPull { meters: Arc::clone(self) }
     }
 }
 
@@ -67,13 +106,38 @@ impl Drop for ServedPull {
 
 #[cfg(test)]
 mod tests {
+    use orbit_shared::session::Fault;
+
     use super::*;
 
     #[test]
-    fn a_served_pull_is_counted_while_it_lives_and_refused_over_the_bound() {
+    fn the_newest_failures_are_described_by_kind_with_an_example() {
+        let meters = Meters::default();
+        assert_eq!(meters.describe_failures(9), None);
+        let fail = |cause, message: &str| {
+            meters.add_failure(&Failure { cause, fault: Fault::Item, message: message.to_owned() });
+        };
+        fail(FailureCause::DestinationError, "old");
+        fail(FailureCause::SourceMissing, "cannot open a");
+        fail(FailureCause::Permanent, "cannot open b");
+        fail(FailureCause::Permanent, "cannot open c");
+        let said = meters.describe_failures(3).unwrap();
+        assert_eq!(said, "2 permanent, 1 source missing; the newest: cannot open c");
+        for _ in 0..FAILURES_KEPT_MAX {
+            meters.add_failure(&Failure {
+                cause: FailureCause::Transient,
+                fault: Fault::Item,
+                message: "x".repeat(10_000),
+            });
+        }
+        let said = meters.describe_failures(u64::MAX).unwrap();
+        assert!(said.starts_with("1000 transient; ") && said.len() < 600, "{said}");
+    }
+
+    #[test]
+    fn a_served_pull_is_counted_while_it_lives() {
         let meters = Arc::new(Meters::default());
-        let first = meters.begin_pull(1);
-        assert!(first.is_some() && meters.begin_pull(1).is_none());
+        let first = meters.begin_pull();
         assert_eq!(meters.served_pulls(), 1);
         drop(first);
         assert_eq!(meters.served_pulls(), 0);

@@ -6,16 +6,14 @@
 use std::fmt::Debug;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use orbit_identity::Expected;
+use orbit_identity::{Expected, Listening, LocalUsers, PlainDialing};
 use tokio::net::TcpListener;
-use tokio_stream::StreamExt as _;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Router;
 use tonic::transport::{self, Channel, Endpoint};
-use tracing::warn;
 
 /// How a Star is reached, and reaches others.
 pub trait Network: Debug + Send + Sync {
@@ -51,26 +49,34 @@ pub trait Listener: Send {
     ) -> BoxFuture<'static, Result<(), transport::Error>>;
 }
 
-/// The system's network.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Tcp;
+/// The system's network, without TLS.
+#[derive(Debug, Clone, Default)]
+pub struct Tcp {
+    /// The users of this machine that are served, and that are trusted.
+    pub users: Arc<LocalUsers>,
+}
+
+struct PlainListener {
+    tcp: TcpListener,
+    users: Arc<LocalUsers>,
+}
 
 impl Network for Tcp {
     fn listen(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>> {
         Box::pin(async move {
-            let listener = TcpListener::bind(address).await?;
-            Ok(Box::new(listener) as Box<dyn Listener>)
+            let tcp = TcpListener::bind(address).await?;
+            Ok(Box::new(PlainListener { tcp, users: Arc::clone(&self.users) }) as Box<dyn Listener>)
         })
     }
 
     fn connect(&self, endpoint: Endpoint, _: Expected) -> BoxFuture<'_, Result<Channel, transport::Error>> {
-        Box::pin(async move { endpoint.connect().await })
+        Box::pin(async move { PlainDialing::new(Arc::clone(&self.users)).connect(&endpoint).await })
     }
 }
 
-impl Listener for TcpListener {
+impl Listener for PlainListener {
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        Self::local_addr(self)
+        self.tcp.local_addr()
     }
 
     fn serve(
@@ -78,14 +84,6 @@ impl Listener for TcpListener {
         router: Router,
         stop: CancellationToken,
     ) -> BoxFuture<'static, Result<(), transport::Error>> {
-        // Small messages go out at once; `serve_with_incoming` sets nothing on the sockets that it is given.
-        let incoming = TcpListenerStream::new(*self).map(|accepted| {
-            accepted.inspect(|socket| {
-                if let Err(error) = socket.set_nodelay(true) {
-                    warn!("a connection stays slow: {error}");
-                }
-            })
-        });
-        Box::pin(router.serve_with_incoming_shutdown(incoming, stop.cancelled_owned()))
+        Box::pin(Listening::plain(self.tcp, self.users).serve(router, stop))
     }
 }

@@ -48,8 +48,8 @@ pub trait DataPlane: Send + Sync + 'static {
     fn compare(&self, comparison: Comparison) -> BoxFuture<'static, Unchanged>;
 
     /// Removes what an assignment that will not go on has left half written, except large files from which the next
-    /// attempt can go on. Blocks.
-    fn clean_temporaries(&self, assignment: &Assignment);
+    /// attempt can go on. Answers whether it could be looked for: not while the root is away. Blocks.
+    fn clean_temporaries(&self, assignment: &Assignment) -> bool;
 
     /// Removes what a job that has ended has left of large files. Blocks.
     fn end_job(&self, job: JobId);

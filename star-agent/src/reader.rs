@@ -35,6 +35,20 @@ pub async fn read_file(
     grant: ReadGrant,
     path: &[u8],
     network: Arc<dyn Network>,
+    write: impl FnMut(&[u8]) -> Result<(), String>,
+) -> Result<(), String> {
+    read_on(grant, path, &mut 0, network, write).await
+}
+
+/// The same from an offset on, which follows what was written: a grant lives minutes, so a long file is read under several.
+///
+/// # Errors
+/// As those of [`read_file`].
+pub async fn read_on(
+    grant: ReadGrant,
+    path: &[u8],
+    offset: &mut u64,
+    network: Arc<dyn Network>,
     mut write: impl FnMut(&[u8]) -> Result<(), String>,
 ) -> Result<(), String> {
     let open = Open {
@@ -46,11 +60,12 @@ pub async fn read_file(
     };
     let connections = Connections::new(network, Spans::default());
     let mut pull = connections.pull(&grant.address, open, None).await.map_err(words)?;
-    let (mut offset, mut size) = (0, u64::MAX);
+    let mut size = u64::MAX;
     let mut id = 0;
-    while offset < size {
+    while *offset < size {
         id += 1;
-        let ranges = vec![Range { offset, length: SEGMENT_BYTES }];
+        let segment_end = *offset + SEGMENT_BYTES;
+        let ranges = vec![Range { offset: *offset, length: SEGMENT_BYTES }];
         let fetch = Fetch {
             id,
             path: path.to_vec(),
@@ -58,6 +73,9 @@ pub async fn read_file(
             is_hashes_only: false,
             is_cut_by_content: false,
             is_look_only: false,
+            accepts_changes: false,
+            as_of: None,
+            is_one_file_system: false,
         };
         pull.fetch(vec![fetch]).await.map_err(words)?;
         'segment: loop {
@@ -76,25 +94,20 @@ pub async fn read_file(
                         return Err("what arrived is not what was sent".to_owned());
                     }
                     content.pieces().try_for_each(|piece| write(piece))?;
-                    offset += u64::from(chunk.length);
+                    *offset += u64::from(chunk.length);
                 }
                 match frame.end {
                     FrameEnd::More => {}
-                    FrameEnd::Complete if offset < size && frame_ended_early(offset, id) => {
+                    FrameEnd::Complete if *offset < size.min(segment_end) => {
                         return Err("it ended too early".to_owned());
                     }
-                    FrameEnd::Complete => break 'segment,
+                    FrameEnd::Complete | FrameEnd::Changed => break 'segment,
                     FrameEnd::Failed(failure) => return Err(failure.message),
                 }
             }
         }
     }
     Ok(())
-}
-
-/// Whether a segment, numbered from 1, has ended before its end.
-fn frame_ended_early(offset: u64, segment: u64) -> bool {
-    offset < segment * SEGMENT_BYTES
 }
 
 fn words(error: PullError) -> String {

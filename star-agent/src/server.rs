@@ -1,26 +1,35 @@
 //! Starts a Star inside a process, and serves its port.
 
+use std::ffi::OsStr;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use orbit_identity::keep_renewed;
+use futures::future::OptionFuture;
+use orbit_identity::{BindError, Listening, LocalUsers, UnixSocket, keep_renewed};
+use orbit_shared::entry::display_path;
 use orbit_shared::health_monitor::HealthConfig;
+use orbit_shared::private_files::{claim, is_apart, is_within_apart};
+use orbit_shared::session::limits;
+use orbit_shared::words::AssignmentId;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tonic::transport;
 use tonic::transport::server::Router;
 use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::assembly::assemble;
 use crate::clock::Clock;
-use crate::config::{OptionsError, StarOptions};
+use crate::config::{JoinFrom, OptionsError, StarOptions};
 use crate::core::{CoreConfig, Event, StarCore};
 use crate::driver::{Driver, ExitReport, Surroundings};
 use crate::grpc::session::{AddressError, endpoint};
 use crate::health::HealthProbe;
+use crate::in_force::InForce;
 use crate::net::Listener;
 use crate::packed::PackedError;
 use crate::plane::DataPlane;
@@ -70,6 +79,14 @@ pub enum StarError {
         /// What the system says.
         error: std::io::Error,
     },
+    /// The Unix socket cannot be had.
+    #[error("--listen unix:{}: {error}", path.display())]
+    Socket {
+        /// Its path.
+        path: PathBuf,
+        /// Why not.
+        error: BindError,
+    },
     /// The descriptors of the API are damaged; a defect of the build.
     #[error("the reflection service cannot be made: {0}")]
     Reflection(String),
@@ -94,8 +111,10 @@ fn advice(error: &PackedError) -> &'static str {
 /// A Star that runs in this process. Dropping it does not end the Star.
 #[derive(Debug)]
 pub struct StarHandle {
-    /// Where it listens, with the port that it got.
-    pub local_addr: SocketAddr,
+    /// The address at which it listens, with the port that it got, if there is one.
+    pub local_addr: Option<SocketAddr>,
+    /// The Unix socket at which it listens, if there is one.
+    pub socket: Option<PathBuf>,
     inbox: mpsc::Sender<Event>,
     stop: CancellationToken,
     task: JoinHandle<ExitReport>,
@@ -151,33 +170,43 @@ pub async fn start(mut options: StarOptions, shutdown: CancellationToken) -> Res
     let coordinators = options.coordinators.iter().map(|address| endpoint(address));
     let coordinators = coordinators.collect::<Result<Vec<_>, _>>()?;
     let vault = Arc::new(Vault::open(&options.vault, Uuid::new_v4())?);
+    claim(vault.path());
+    if let Some(JoinFrom::File(path)) = &options.join {
+        claim(path);
+    }
+    name_own_directories(&options);
     let credentials = tls::enter(&options, vault.path(), &coordinators).await?;
-    if credentials.is_none() && !options.listen.ip().is_loopback() {
+    if let Some(address) = options.listen.address().filter(|address| !address.ip().is_loopback())
+        && credentials.is_none()
+    {
         warn!(
-            "nothing that other Stars get from {} is encrypted; https:// for the coordinator changes that",
-            options.listen
+            "nothing that other Stars get from {address} is encrypted; https:// for the coordinator changes that"
         );
     }
     if credentials.is_some() {
-        options.network = tls::network(credentials.clone());
+        options.network = tls::network(credentials.clone(), Arc::clone(&options.local_users));
     }
-    let listen_failed = |error| StarError::Listen { listen: options.listen, error };
-    let listener = options.network.listen(options.listen).await.map_err(listen_failed)?;
-    let local_addr = listener.local_addr().map_err(listen_failed)?;
+    let ports = Ports::take(&options).await?;
+    let (local_addr, socket) = (ports.address, options.listen.socket().map(Path::to_owned));
 
-    let (keys, keys_seen) = watch::channel(Vec::new());
+    let (keys, keys_seen) = watch::channel(InForce::default());
     let serving = CancellationToken::new();
     let parts = assemble(&options, &vault, keys_seen, &serving).await?;
+    // With the directories that were made just now.
+    claim(vault.path());
     if let Some(credentials) = credentials {
         let renewing = keep_renewed(credentials, coordinators.clone(), serving.clone());
         tokio::spawn(renewing);
     }
-    clean_leftovers(&vault, Arc::clone(&parts.plane)).await;
+    let begun = clean_leftovers(&vault, Arc::clone(&parts.plane)).await;
     tokio::spawn(serving.clone().run_until_cancelled_owned(clean_ended_again(Arc::clone(&parts.plane))));
 
     let clock = Clock::start();
-    let core = StarCore::new(core_config(&options, &vault, local_addr), clock.now());
-    let probe = HealthProbe::new(&options.roots, health_config());
+    let core = StarCore::new(core_config(&options, &vault, ports.data_address(), begun), clock.now());
+    let probe = HealthProbe::new(&options.roots, health_config())
+        .with_store(parts.store)
+        .with_meters(parts.meters)
+        .watching(parts.roots);
     let network = options.network;
     let spans = options.spans;
     let star = options.star_id;
@@ -186,19 +215,19 @@ pub async fn start(mut options: StarOptions, shutdown: CancellationToken) -> Res
     let stop = shutdown.child_token();
     let scrubbing =
         parts.sentinel.map(|sentinel| tokio::spawn(sentinel.run(inbox.clone(), serving.child_token())));
-    let task = tokio::spawn(run(driver, parts.router, listener, (serving, scrubbing), stop.clone()));
-    Ok(StarHandle { local_addr, inbox, stop, task })
+    let task = tokio::spawn(run(driver, parts.router, ports, (serving, scrubbing), stop.clone()));
+    Ok(StarHandle { local_addr, socket, inbox, stop, task })
 }
 
 /// Drives the Star to its end, and serves until then.
 async fn run(
     driver: Driver,
     router: Router,
-    listener: Box<dyn Listener>,
+    ports: Ports,
     (serving, scrubbing): (CancellationToken, Option<JoinHandle<()>>),
     stop: CancellationToken,
 ) -> ExitReport {
-    let server = tokio::spawn(listener.serve(router, serving.clone()));
+    let server = tokio::spawn(ports.serve(router, serving.clone()));
     let report = driver.run(stop).await;
     serving.cancel();
     let aborting = server.abort_handle();
@@ -217,6 +246,69 @@ async fn run(
     report
 }
 
+/// What a Star listens on.
+struct Ports {
+    tcp: Option<Box<dyn Listener>>,
+    address: Option<SocketAddr>,
+    socket: Option<(UnixSocket, Arc<LocalUsers>)>,
+}
+
+impl Ports {
+    async fn take(options: &StarOptions) -> Result<Self, StarError> {
+        let mut ports = Self { tcp: None, address: None, socket: None };
+        if let Some(listen) = options.listen.address() {
+            let failed = |error| StarError::Listen { listen, error };
+            let listener = options.network.listen(listen).await.map_err(failed)?;
+            ports.address = Some(listener.local_addr().map_err(failed)?);
+            ports.tcp = Some(listener);
+        }
+        if let Some(path) = options.listen.socket() {
+            let failed = |error| StarError::Socket { path: path.to_owned(), error };
+            let socket = UnixSocket::bind(path).map_err(failed)?;
+            ports.socket = Some((socket, Arc::clone(&options.local_users)));
+        }
+        Ok(ports)
+    }
+
+    /// Where other Stars reach it, unless the settings say otherwise: at the port, without one at the Unix socket.
+    fn data_address(&self) -> String {
+        match (self.address, &self.socket) {
+            (Some(address), _) => address.to_string(),
+            (None, Some((socket, _))) => socket.to_string(),
+            (None, None) => String::new(),
+        }
+    }
+
+    async fn serve(self, router: Router, stop: CancellationToken) -> Result<(), transport::Error> {
+        let locally = self
+            .socket
+            .map(|(socket, users)| Listening::plain(socket, users).serve(router.clone(), stop.clone()));
+        let everywhere = self.tcp.map(|port| port.serve(router, stop));
+        let (locally, everywhere) = tokio::join!(OptionFuture::from(locally), OptionFuture::from(everywhere));
+        locally.unwrap_or(Ok(())).and(everywhere.unwrap_or(Ok(())))
+    }
+}
+
+/// Says at the start when a root contains the vault. What belongs to other parts of the grid is known by its marker.
+fn name_own_directories(options: &StarOptions) {
+    let Ok(vault) = options.vault.canonicalize() else { return };
+    for root in &options.roots {
+        let path = Path::new(OsStr::from_bytes(&root.path));
+        if std::fs::File::open(path).is_ok_and(is_apart) || is_within_apart(path) {
+            warn!(
+                "--root {} is, or lies in, a directory of Orbit Grid itself: no job reads or writes there",
+                path.display()
+            );
+        } else if path.canonicalize().is_ok_and(|root| vault.starts_with(root)) {
+            warn!(
+                "--root {} contains the vault {}: no job reads or writes what is in there",
+                path.display(),
+                vault.display()
+            );
+        }
+    }
+}
+
 /// A disk that a copy fills for a few seconds is no trend, and one sync may stop the bytes for seconds.
 fn health_config() -> HealthConfig {
     HealthConfig {
@@ -226,18 +318,25 @@ fn health_config() -> HealthConfig {
     }
 }
 
-fn core_config(options: &StarOptions, vault: &Vault, local_addr: SocketAddr) -> CoreConfig {
+fn core_config(
+    options: &StarOptions,
+    vault: &Vault,
+    data_address: String,
+    begun: Vec<AssignmentId>,
+) -> CoreConfig {
     CoreConfig {
         star_id: options.star_id.clone(),
         identity: vault.identity(),
         instance: Uuid::new_v4(),
-        data_address: options.advertise.clone().unwrap_or_else(|| local_addr.to_string()),
+        data_address: options.advertise.clone().unwrap_or(data_address),
         roots: options.roots.clone(),
         labels: options.labels.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         coordinator_count: options.coordinators.len(),
         drain_timeout: options.drain_timeout,
         seed: rand::random(),
+        begun,
+        grid: vault.grid(),
     }
 }
 
@@ -256,15 +355,28 @@ async fn clean_ended_again(plane: Arc<dyn DataPlane>) {
     }
 }
 
-/// An earlier process may have been killed in the middle of work: what it left half written goes.
-async fn clean_leftovers(vault: &Arc<Vault>, plane: Arc<dyn DataPlane>) {
+/// An earlier process may have been killed in the middle of work: what it left half written goes. Gives the assignments that
+/// it had begun.
+async fn clean_leftovers(vault: &Arc<Vault>, plane: Arc<dyn DataPlane>) -> Vec<AssignmentId> {
     let vault = Arc::clone(vault);
+    let begun = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let found = Arc::clone(&begun);
     let cleaning = tokio::task::spawn_blocking(move || {
-        for assignment in vault.leftovers()? {
+        let leftovers = vault.leftovers()?;
+        let ids = leftovers.iter().map(|assignment| assignment.id).take(limits::HELD_MAX).collect();
+        *found.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = ids;
+        for assignment in leftovers {
             let (id, job) = (assignment.id.0, assignment.job.0);
             info!(assignment = id, job, "cleaning up after work that an earlier process left");
-            plane.clean_temporaries(&assignment);
-            vault.forget(assignment.id)?;
+            if plane.clean_temporaries(&assignment) {
+                vault.forget(assignment.id)?;
+            } else {
+                let path = display_path(&assignment.destination_path);
+                warn!(
+                    job,
+                    "the root of {path} is away; what was left below it is looked for at the next start"
+                );
+            }
         }
         Ok::<_, std::io::Error>(())
     });
@@ -273,4 +385,5 @@ async fn clean_leftovers(vault: &Arc<Vault>, plane: Arc<dyn DataPlane>) {
         Ok(Err(error)) => warn!("what an earlier process left is not all cleaned up: {error}"),
         Err(error) => warn!("cleaning up after an earlier process ended abnormally: {error}"),
     }
+    std::mem::take(&mut *begun.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
 }

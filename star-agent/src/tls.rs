@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use orbit_identity::{
-    Credentials, CredentialsError, EnrollError, Expected, JoinToken, Listening, NewKey, Role, TokenError, now,
+    Credentials, CredentialsError, EnrollError, Expected, Invitation, Listening, LocalUsers, NewKey, Role,
+    TokenError, now,
 };
 use orbit_shared::words::StarId;
 use rustls::ServerConfig;
@@ -25,7 +26,7 @@ use crate::config::{JoinFrom, StarOptions};
 use crate::net::{Listener, Network, Tcp};
 
 /// The directory of the identity within the vault.
-const CREDENTIALS_DIRECTORY: &str = "credentials";
+pub(crate) const CREDENTIALS_DIRECTORY: &str = "credentials";
 /// Between attempts to join when no coordinator can be reached.
 const JOIN_RETRY: Duration = Duration::from_secs(2);
 
@@ -167,7 +168,7 @@ async fn join(
     star: &StarId,
     coordinators: &[Endpoint],
 ) -> Result<Credentials, IdentityError> {
-    let JoinToken { role, expires_at, .. } = JoinToken::read(token)?;
+    let Invitation { role, expires_at, .. } = Invitation::read(token)?;
     if role != Role::Star {
         return Err(IdentityError::WrongRole(role));
     }
@@ -196,11 +197,11 @@ struct Tls {
     credentials: Arc<Credentials>,
 }
 
-/// The network of somebody with an identity, or of somebody without.
-pub fn network(credentials: Option<Arc<Credentials>>) -> Arc<dyn Network> {
+/// The network of somebody with an identity, or of somebody without, who trusts these users of this machine.
+pub fn network(credentials: Option<Arc<Credentials>>, users: Arc<LocalUsers>) -> Arc<dyn Network> {
     match credentials {
         Some(credentials) => Arc::new(Tls { credentials }),
-        None => Arc::new(Tcp),
+        None => Arc::new(Tcp { users }),
     }
 }
 
@@ -242,7 +243,6 @@ impl Listener for TlsListener {
         router: Router,
         stop: CancellationToken,
     ) -> BoxFuture<'static, Result<(), transport::Error>> {
-        let incoming = Listening::new(self.tcp, self.config, None);
-        Box::pin(router.serve_with_incoming_shutdown(incoming, stop.cancelled_owned()))
+        Box::pin(Listening::new(self.tcp, self.config, None).serve(router, stop))
     }
 }

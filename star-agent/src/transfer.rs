@@ -43,7 +43,7 @@ impl Range {
 }
 
 /// A request for content of one file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fetch {
     /// Its number on this pull.
     pub id: u64,
@@ -58,6 +58,12 @@ pub struct Fetch {
     pub is_cut_by_content: bool,
     /// Whether only that there is an entry of this name is wanted, of whatever kind.
     pub is_look_only: bool,
+    /// Whether a file that changes while it is read is wanted all the same: it has done so before.
+    pub accepts_changes: bool,
+    /// With `accepts_changes`: the version as far as which the file is wanted, once it is known.
+    pub as_of: Option<FileVersion>,
+    /// With `is_look_only`: whether what lies on another file system than the source path is not told.
+    pub is_one_file_system: bool,
 }
 
 /// One state of a file, to tell it from another.
@@ -113,8 +119,20 @@ pub enum FrameEnd {
     More,
     /// Nothing: the fetch is complete.
     Complete,
+    /// Nothing: the fetch is complete as far as the file went, and the file changed while it was read. Only a fetch that
+    /// accepts changes ends so.
+    Changed,
     /// Nothing: the fetch failed.
     Failed(Failure),
+}
+
+/// What a fetch that only looked has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Looked {
+    /// A directory.
+    Directory,
+    /// Anything else.
+    Other,
 }
 
 /// A run of chunks of one fetch.
@@ -130,6 +148,8 @@ pub struct Frame {
     pub chunks: Vec<Chunk>,
     /// What follows.
     pub end: FrameEnd,
+    /// What was found, when the fetch only looked.
+    pub looked: Option<Looked>,
 }
 
 impl Frame {

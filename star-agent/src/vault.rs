@@ -1,6 +1,6 @@
 //! The vault directory: who this Star is, that only one process is it, and what it works on.
 //!
-//! `identity` is made at the first start. `lock` is held for as long as the process lives. `assignments/` is a journal:
+//! `identity` is made at the first start. `grid` names the grid whose coordinator took the Star in. `lock` is held for as long as the process lives. `assignments/` is a journal:
 //! one file for each assignment that writes files, from before its work begins until all its outcomes are safe, so that a
 //! start after a kill knows where half-written ones lie. `checkpoints/` says how far large files have come.
 //! `packed/` is the [packed store](crate::packed).
@@ -9,11 +9,13 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use orbit_shared::private_files::{mark, tighten};
 use orbit_shared::session::Assignment;
 use orbit_shared::words::AssignmentId;
 use uuid::Uuid;
 
 use crate::checkpoints::Checkpoints;
+use crate::tls::CREDENTIALS_DIRECTORY;
 
 /// Why a vault cannot be used. Its text is one sentence that says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +39,17 @@ pub enum VaultError {
         /// The directory.
         path: PathBuf,
     },
+    /// The name of its grid in it is not one.
+    #[error(
+        "--vault {}: the file {} does not hold a UUID; restore it from a backup, or remove it to let this Star belong to the \
+         grid that it connects to",
+        path.display(),
+        path.join(GRID).display()
+    )]
+    BadGrid {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The system refuses.
     #[error(
         "--vault {}: cannot {action} {}: {error}; the Star's user must own this directory and its file system must be \
@@ -57,6 +70,8 @@ pub enum VaultError {
 }
 
 const IDENTITY: &str = "identity";
+/// Which grid this Star belongs to.
+const GRID: &str = "grid";
 const LOCK: &str = "lock";
 const ASSIGNMENTS: &str = "assignments";
 const CHECKPOINTS: &str = "checkpoints";
@@ -70,8 +85,16 @@ const TEMPORARY_SUFFIX: &str = ".tmp";
 pub struct Vault {
     path: PathBuf,
     identity: Uuid,
+    grid: Option<Uuid>,
+    /// Whether nothing can be written to it: it is there to be read.
+    is_read_only: bool,
     /// Held, not used: the lock ends with the file.
     _lock: File,
+}
+
+/// Whether there is a vault that a Star has used.
+pub(crate) fn has_identity(path: &Path) -> bool {
+    path.join(IDENTITY).is_file()
 }
 
 impl Vault {
@@ -86,7 +109,11 @@ impl Vault {
         };
         let assignments = path.join(ASSIGNMENTS);
         fs::create_dir_all(&assignments).map_err(failed("create the directory", &assignments))?;
-        let lock = lock(path)?;
+        let (lock, is_read_only) = lock(path)?;
+        if !is_read_only {
+            keep_to_owner(path);
+            mark(path).map_err(failed("mark", path))?;
+        }
         let file = path.join(IDENTITY);
         let identity = match fs::read_to_string(&file) {
             Ok(text) => text.trim().parse().map_err(|_| VaultError::BadIdentity { path: path.to_owned() })?,
@@ -97,12 +124,36 @@ impl Vault {
             }
             Err(error) => return Err(failed("read", &file)(error)),
         };
-        Ok(Self { path: path.to_owned(), identity, _lock: lock })
+        let file = path.join(GRID);
+        let grid = match fs::read_to_string(&file) {
+            Ok(text) => Some(text.trim().parse().map_err(|_| VaultError::BadGrid { path: path.to_owned() })?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(failed("read", &file)(error)),
+        };
+        Ok(Self { path: path.to_owned(), identity, grid, is_read_only, _lock: lock })
     }
 
     /// Who this Star is.
     pub fn identity(&self) -> Uuid {
         self.identity
+    }
+
+    /// The grid that this Star belonged to when the vault was opened; `None` if no coordinator has taken it in yet.
+    pub fn grid(&self) -> Option<Uuid> {
+        self.grid
+    }
+
+    /// Writes down which grid this Star belongs to. Blocks until that is durable.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn keep_grid(&self, grid: Uuid) -> io::Result<()> {
+        publish(&self.path, GRID, format!("{grid}\n").as_bytes())
+    }
+
+    /// Whether its file system cannot be written to. What is stored in it can be read.
+    pub fn is_read_only(&self) -> bool {
+        self.is_read_only
     }
 
     /// The directory.
@@ -175,12 +226,34 @@ fn file_name(id: AssignmentId) -> String {
     format!("{id}.json")
 }
 
-fn lock(path: &Path) -> Result<File, VaultError> {
+/// Takes the rights of others from what an earlier version or a hand made. Keys are judged when they are read.
+fn keep_to_owner(path: &Path) {
+    match tighten(path, CREDENTIALS_DIRECTORY) {
+        Ok(0) => {}
+        Ok(count) => tracing::warn!(
+            "--vault {}: {count} files and directories could be used by other users and are its owner's alone now",
+            path.display()
+        ),
+        Err(error) => tracing::warn!(
+            "--vault {}: other users may be able to read it, and that cannot be changed: {error}",
+            path.display()
+        ),
+    }
+}
+
+/// Locks the vault, and says whether its file system is read-only.
+fn lock(path: &Path) -> Result<(File, bool), VaultError> {
     let file = path.join(LOCK);
     let failed = |error| VaultError::Io { path: path.to_owned(), action: "lock", file: file.clone(), error };
-    let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&file).map_err(failed)?;
+    let opened = OpenOptions::new().create(true).truncate(false).write(true).open(&file);
+    let (lock, is_read_only) = match opened {
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+            (File::open(&file).map_err(failed)?, true)
+        }
+        opened => (opened.map_err(failed)?, false),
+    };
     match lock.try_lock() {
-        Ok(()) => Ok(lock),
+        Ok(()) => Ok((lock, is_read_only)),
         Err(TryLockError::WouldBlock) => Err(VaultError::InUse { path: path.to_owned() }),
         Err(TryLockError::Error(error)) => Err(failed(error)),
     }
@@ -214,6 +287,21 @@ mod tests {
         let path = directory.path().join("new/vault");
         assert_eq!(Vault::open(&path, Uuid::from_u128(1)).unwrap().identity(), Uuid::from_u128(1));
         assert_eq!(Vault::open(&path, Uuid::from_u128(2)).unwrap().identity(), Uuid::from_u128(1));
+    }
+
+    #[test]
+    fn a_vault_keeps_the_grid_that_its_star_belongs_to() {
+        let directory = tempfile::tempdir().unwrap();
+        let vault = Vault::open(directory.path(), Uuid::from_u128(1)).unwrap();
+        assert_eq!(vault.grid(), None, "as in a vault of an earlier build");
+        vault.keep_grid(Uuid::from_u128(7)).unwrap();
+        drop(vault);
+        let vault = Vault::open(directory.path(), Uuid::from_u128(1)).unwrap();
+        assert_eq!(vault.grid(), Some(Uuid::from_u128(7)));
+        drop(vault);
+        fs::write(directory.path().join(GRID), "not a uuid").unwrap();
+        let error = Vault::open(directory.path(), Uuid::from_u128(1)).unwrap_err();
+        assert!(matches!(error, VaultError::BadGrid { .. }), "{error}");
     }
 
     #[test]

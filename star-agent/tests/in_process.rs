@@ -29,7 +29,7 @@ async fn refusal(options: StarOptions) -> String {
 }
 
 async fn channel(handle: &StarHandle) -> Channel {
-    let address = format!("http://{}", handle.local_addr);
+    let address = format!("http://{}", handle.local_addr.unwrap());
     Channel::from_shared(address).unwrap().connect().await.unwrap()
 }
 
@@ -91,9 +91,9 @@ async fn what_cannot_be_used_is_refused_with_the_flag_that_is_to_blame() {
     let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let running = started(options(first.path())).await;
     assert!(refusal(options(first.path())).await.starts_with("--vault "));
-    let taken = StarOptions { listen: running.local_addr, ..options(second.path()) };
-    assert!(refusal(taken).await.starts_with(&format!("--listen {}", running.local_addr)));
-    let exposed = StarOptions { listen: "0.0.0.0:0".parse().unwrap(), ..options(second.path()) };
+    let taken = StarOptions { listen: running.local_addr.unwrap().into(), ..options(second.path()) };
+    assert!(refusal(taken).await.starts_with(&format!("--listen {}", running.local_addr.unwrap())));
+    let exposed = StarOptions { listen: vec!["0.0.0.0:0".parse().unwrap()].into(), ..options(second.path()) };
     assert!(refusal(exposed).await.contains("--insecure-plaintext"));
     let tls = StarOptions { coordinators: vec!["https://c:1".to_owned()], ..options(second.path()) };
     assert!(refusal(tls).await.starts_with("--coordinator https://c:1"));

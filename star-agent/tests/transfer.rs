@@ -5,7 +5,7 @@ mod support;
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
 
 use orbit_shared::session::{AssignedItem, Assignment, FailureCause, Fault, ItemResult};
@@ -360,5 +360,123 @@ async fn two_attempts_at_one_item_follow_each_other() {
     for index in 0..8_u64 {
         assert!(std::fs::read(to.join(index.to_string())).unwrap() == noise(3_000_000, index), "{index}");
     }
+    assert!(temporaries(&to).is_empty());
+}
+
+/// Handles of this process on something below a path.
+fn open_below(path: &Path) -> usize {
+    let links = std::fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    links.filter(|target| target.starts_with(path)).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_root_is_what_is_there_when_a_job_runs_and_nobody_holds_it_open_afterwards() {
+    let pair = Pair::new().await;
+    let (from, to) = (pair.from(), pair.to());
+    let aside = tempfile::tempdir().unwrap();
+    std::fs::write(from.join("file"), b"old").unwrap();
+    pair.copy(&from, &to.join("1")).await;
+    for (root, name) in [(&from, "from"), (&to, "to")] {
+        std::fs::rename(root, aside.path().join(name)).unwrap();
+        std::fs::create_dir(root).unwrap();
+    }
+    std::fs::write(from.join("file"), b"new").unwrap();
+    pair.copy(&from, &to.join("2")).await;
+    assert_eq!(std::fs::read(to.join("2/file")).unwrap(), b"new");
+    assert!(!to.join("1").exists() && aside.path().join("to/1/file").exists());
+    // The source ends its side of a pull in its own time.
+    let closed = async {
+        while open_below(&from) + open_below(&to) + open_below(aside.path()) > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    let closed = tokio::time::timeout(std::time::Duration::from_secs(30), closed).await;
+    assert!(closed.is_ok(), "an idle Star holds its roots open");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_root_that_is_away_fails_for_now_and_is_taken_up_when_it_is_back() {
+    let pair = Pair::new().await;
+    let (from, to) = (pair.from(), pair.to());
+    std::fs::write(from.join("file"), b"x").unwrap();
+    let aside = tempfile::tempdir().unwrap();
+    std::fs::rename(&to, aside.path().join("to")).unwrap();
+    let results = pair.copy(&from, &to.join("a")).await;
+    let failed = failure(&results[&b"file"[..]]);
+    assert_eq!((failed.cause, failed.fault), (FailureCause::DestinationError, Fault::Destination));
+    assert!(failed.message.contains("mount its disk"), "{}", failed.message);
+    std::fs::rename(aside.path().join("to"), &to).unwrap();
+    let results = pair.copy(&from, &to.join("a")).await;
+    assert!(matches!(results[&b"file"[..]], ItemResult::Stored { .. }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn content_is_compared_where_that_is_asked_for_and_nothing_crosses_for_what_is_the_same() {
+    let pair = Pair::new().await;
+    let (from, to) = (pair.from(), pair.to());
+    std::fs::write(from.join("same"), noise(700_000, 1)).unwrap();
+    std::fs::write(from.join("small"), b"right").unwrap();
+    std::fs::write(from.join("empty"), b"").unwrap();
+    pair.copy(&from, &to).await;
+    // Other content under the same size and time, as a disk that rots would have it.
+    std::fs::write(to.join("small"), b"wrong").unwrap();
+    let metadata = std::fs::metadata(from.join("small")).unwrap();
+    std::fs::File::options()
+        .write(true)
+        .open(to.join("small"))
+        .unwrap()
+        .set_modified(metadata.modified().unwrap())
+        .unwrap();
+    let entries = support::scan(support::roots(&from, true), &from).await.0;
+    let results = pair.execute(pair.assignment(&from, &to, entries.clone())).await;
+    assert!(matches!(results[&b"small"[..]], ItemResult::Skipped));
+    let mut assignment = pair.assignment(&from, &to, entries);
+    assignment.compares_content = true;
+    let results = pair.execute(assignment).await;
+    assert_eq!(transferred(&results[&b"small"[..]]), 5);
+    for path in [&b"same"[..], b"empty"] {
+        assert!(matches!(results[path], ItemResult::Skipped), "{:?}", results[path]);
+    }
+    assert_same(&from, &to);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_of_several_segments_that_is_the_same_stays_and_of_one_that_differs_little_crosses() {
+    let pair = Pair::new().await;
+    let (from, to) = (pair.from(), pair.to());
+    let (source, copy) = (from.join("large"), to.join("large"));
+    // Parts of it are alike, and it has two segments.
+    std::fs::write(&source, noise(5 << 20, 5).repeat(8)).unwrap();
+    pair.copy(&from, &to).await;
+    let inode = std::fs::metadata(&copy).unwrap().ino();
+    for (round, compares_content) in [true, false, true].into_iter().enumerate() {
+        if round > 0 {
+            set_modified(&source, 1_500_000_000 + round as i64, 7);
+        }
+        let entries = support::scan(support::roots(&from, true), &from).await.0;
+        let assignment = Assignment { compares_content, ..pair.assignment(&from, &to, entries) };
+        let results = pair.execute(assignment).await;
+        match &results[&b"large"[..]] {
+            ItemResult::Skipped => assert_eq!(round, 0),
+            other => assert_eq!(transferred(other), 0, "{round}"),
+        }
+        assert_eq!(std::fs::metadata(&copy).unwrap().ino(), inode, "{round}: it was written anew");
+        assert_same(&from, &to);
+    }
+    // Another byte under the same size and time, late in the file: what was found to be the same before it is kept.
+    let times = std::fs::metadata(&copy).unwrap().modified().unwrap();
+    let file = std::fs::File::options().write(true).open(&copy).unwrap();
+    file.write_all_at(b"?", 39 << 20).unwrap();
+    file.set_modified(times).unwrap();
+    drop(file);
+    let entries = support::scan(support::roots(&from, true), &from).await.0;
+    let assignment = Assignment { compares_content: true, ..pair.assignment(&from, &to, entries) };
+    let results = pair.execute(assignment).await;
+    let crossed = transferred(&results[&b"large"[..]]);
+    assert!(crossed < 1 << 20, "{crossed} bytes");
+    assert_ne!(std::fs::metadata(&copy).unwrap().ino(), inode, "a reader of the old one sees no mixture");
+    assert_same(&from, &to);
     assert!(temporaries(&to).is_empty());
 }

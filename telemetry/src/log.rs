@@ -1,10 +1,15 @@
-//! Log lines: as text for people, or as one JSON object a line for what collects logs.
+//! Log lines: as text for people, or as one JSON object a line for what collects logs. Words of others are in both, so what
+//! is not printable is escaped here, for every line of every program.
 
+use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal as _};
 
 use clap::ValueEnum;
+use orbit_shared::entry::is_hidden;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// In which form log lines are written.
@@ -23,17 +28,49 @@ pub fn start_log(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     match format {
         LogFormat::Text => {
-            let is_coloured = io::stderr().is_terminal();
-            tracing_subscriber::fmt()
-                .with_env_filter(filter)
-                .with_writer(io::stderr)
-                .with_target(false)
-                .with_ansi(is_coloured)
-                .init();
+            text(filter, io::stderr, io::stderr().is_terminal()).init();
         }
         LogFormat::Json => json(filter, io::stderr).init(),
     }
     std::panic::set_hook(Box::new(|panic| tracing::error!("a bug: {panic}")));
+}
+
+/// A subscriber whose events are one line each, whatever words of others are in them.
+fn text<W>(filter: EnvFilter, writer: W, is_coloured: bool) -> impl tracing::Subscriber + Send + Sync
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let fields = debug_fn(|writer, field, value| {
+        let mut writer = Escaping(writer);
+        match field.name() {
+            "message" => write!(writer, "{value:?}"),
+            name => write!(writer, "{name}={value:?}"),
+        }
+    });
+    tracing_subscriber::fmt()
+        .fmt_fields(fields.delimited(" "))
+        .with_env_filter(filter)
+        .with_writer(writer)
+        .with_target(false)
+        .with_ansi(is_coloured)
+        .finish()
+}
+
+/// Writes what is not printable as escapes, so that a field ends no line and moves no cursor.
+struct Escaping<'a, 'b>(&'a mut Writer<'b>);
+
+impl fmt::Write for Escaping<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let mut rest = text;
+        while let Some(at) = rest.find(is_hidden) {
+            let (plain, odd) = rest.split_at(at);
+            self.0.write_str(plain)?;
+            let Some(character) = odd.chars().next() else { break };
+            write!(self.0, "{}", character.escape_default())?;
+            rest = &odd[character.len_utf8()..];
+        }
+        self.0.write_str(rest)
+    }
 }
 
 /// A subscriber whose lines are objects without nesting: what a collector of logs indexes as it is.
@@ -70,6 +107,28 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn a_line_of_text_is_one_line_whatever_it_contains() {
+        let written = Shared::default();
+        let writer = written.clone();
+        let bad = "1\n2026-01-01T00:00:00Z  INFO all is well\r\u{1b}[2J\u{202e}\u{9b}";
+        tracing::subscriber::with_default(
+            text(EnvFilter::new("info"), move || writer.clone(), false),
+            || {
+                tracing::warn!(%bad, quoted = bad, debug = ?[bad], "it says {bad}");
+                tracing::error!("{bad}");
+            },
+        );
+        let bytes = written.0.lock().unwrap().clone();
+        let text = String::from_utf8(bytes).unwrap();
+        assert_eq!(text.lines().count(), 2, "{text}");
+        assert!(text.chars().all(|character| !is_hidden(character) || character == '\n'), "{text:?}");
+        assert!(
+            text.contains("it says 1\\n2026") && text.contains("\\u{1b}[2J\\u{202e}\\u{9b} bad=1\\n"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! grpcurl, the client that operators have at hand: what it can do without our programs, everybody can.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use rustix::fs::{FlockOperation, flock};
@@ -20,12 +20,19 @@ pub const GRPCURL_VERSION: &str = "0.2.1";
 #[derive(Debug, Clone)]
 pub struct Grpcurl {
     address: String,
+    is_socket: bool,
 }
 
 impl Grpcurl {
     /// For a server at `host:port`.
     pub fn new(address: &str) -> Self {
-        Self { address: address.to_owned() }
+        Self { address: address.to_owned(), is_socket: false }
+    }
+
+    /// For a server at a Unix socket.
+    pub fn at_socket(path: &Path) -> Self {
+        let address = path.to_str().expect("sockets of tests have names of text").to_owned();
+        Self { address, is_socket: true }
     }
 
     /// Calls a method such as `JobService/CreateJob` and returns every message of the answer.
@@ -50,7 +57,11 @@ impl Grpcurl {
     async fn run(&self, arguments: &[&str]) -> Result<String, String> {
         let program = tokio::task::spawn_blocking(program).await.expect("finding grpcurl does not panic");
         let mut command = Command::new(program);
-        command.arg("--plaintext").args(arguments).kill_on_drop(true);
+        command.arg("--plaintext").kill_on_drop(true);
+        if self.is_socket {
+            command.args(["--unix", "--authority", "localhost"]);
+        }
+        command.args(arguments);
         let output = within("grpcurl", command.output()).await.expect("grpcurl starts");
         if output.status.success() {
             return Ok(String::from_utf8(output.stdout).expect("grpcurl prints text"));

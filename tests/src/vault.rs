@@ -44,6 +44,7 @@ pub fn meta(job: u64) -> SnapshotMeta {
         tags: vec![format!("job-{job}")],
         is_partial: false,
         expected_entries: None,
+        changed_count: 0,
     }
 }
 

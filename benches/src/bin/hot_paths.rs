@@ -88,9 +88,9 @@ fn store(items: u64) {
 
 fn log(items: u64) {
     let directory = tempfile::tempdir().expect("the temporary directory is writable");
-    let log = ProvenanceLog::open(directory.path()).expect("a new log");
+    let log = ProvenanceLog::open(directory.path(), u64::MAX).expect("a new log");
     move_items(items, |core, message| {
-        let events = core.say(message).provenance;
+        let events = core.say(message).notes;
         hot_path_counted(|| log.append(events.into_iter().map(Noted::into_event)))
             .expect("the disk takes the events");
     });
@@ -146,6 +146,7 @@ fn assign(number: u64, entries: &[orbit_shared::entry::Entry]) -> Assignment {
         layout: orbit_shared::words::Layout::Files,
         source_snapshot: None,
         keeps_directory_times: false,
+        compares_content: false,
         trace: None,
     }
 }

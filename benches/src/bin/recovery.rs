@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use orbit_coordinator::core::{
-    Change, Core, CoreConfig, Effects, JobRecord, JobSpec, Location, ScanRecord, Tally,
+    Change, Core, CoreConfig, JobRecord, JobSpec, Location, ScanRecord, Tally, Turn,
 };
 use orbit_coordinator::store::{EmbeddedStore, Store};
 use orbit_shared::entry::{Entry, EntryKind};
@@ -80,8 +80,8 @@ fn open(path: &Path) -> Result<String, Problem> {
     let start = Instant::now();
     let store = EmbeddedStore::open(path)?;
     let opened = start.elapsed();
-    let mut effects = Effects::default();
-    let _core = Core::recover(CoreConfig::default(), store.recover()?, Now::from_ms(0), &mut effects);
+    let mut turn = Turn::new(Now::from_ms(0));
+    let _core = Core::recover(&mut turn, CoreConfig::default(), store.recover()?);
     let first = store.queue_page(JOB, 0, b"", FIRST_ITEMS)?;
     let whole = start.elapsed();
     let status = std::fs::read_to_string("/proc/self/status")?;
@@ -140,9 +140,12 @@ fn job(items: u64) -> Result<JobRecord, Problem> {
         snapshot: None,
         tags: Vec::new(),
         limits: Default::default(),
+        is_one_file_system: false,
         bandwidth_windows: Vec::new(),
         caller: None,
         mirror: None,
+        paths: Vec::new(),
+        compares_content: false,
     };
     Ok(JobRecord {
         id: JOB,
@@ -150,10 +153,13 @@ fn job(items: u64) -> Result<JobRecord, Problem> {
         request_id: String::new(),
         create_time: WallTime::UNIX_EPOCH,
         pause: None,
-        scan: ScanRecord { is_done: true, cursor: None, next_sequence: items },
+        scan: ScanRecord { is_done: true, next_sequence: items, ..ScanRecord::default() },
         tallies: vec![Tally { total: items, open_files: items, ..Tally::default() }],
         end: None,
         snapshots: Vec::new(),
+        seal_failures: Default::default(),
         sweeps: Vec::new(),
+        created_by: String::new(),
+        removed_before: None,
     })
 }

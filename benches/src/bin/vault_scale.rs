@@ -264,6 +264,7 @@ fn meta() -> SnapshotMeta {
         tags: Vec::new(),
         is_partial: false,
         expected_entries: None,
+        changed_count: 0,
     }
 }
 

@@ -22,6 +22,24 @@ pub(crate) struct JoinArgs {
 pub(crate) enum TokenCommand {
     /// Print a join token, with which one machine or person gets an identity.
     Create(CreateTokenArgs),
+    /// List the open join tokens: those that were not used, have not ended and were not revoked. The tokens themselves are not shown.
+    Ls {
+        /// At most this many; 0 for all.
+        #[arg(long, value_name = "COUNT", default_value_t = 1000)]
+        limit: u64,
+    },
+    /// Cancel an open join token.
+    Revoke {
+        /// Its number, as `orbit token ls` shows it.
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Replace the key that signs what one Star may read from another: grants of the old key end at once, and jobs that run get new ones.
+    Rotate,
 }
 
 /// Arguments of `orbit token create`.

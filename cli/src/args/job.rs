@@ -6,7 +6,7 @@ use orbit_shared::words::ItemId;
 
 use super::{MirrorArgs, SelectionArgs};
 use crate::outcome::EXIT_CODES_HELP;
-use crate::parse::location;
+use crate::parse::{ids, location};
 use crate::vocabulary;
 
 #[derive(Debug, Subcommand)]
@@ -26,8 +26,8 @@ pub(crate) enum JobCommand {
     Pause(PauseJobArgs),
     /// Let a paused job go on.
     Resume(JobIdArgs),
-    /// End a job. What was stored stays.
-    Cancel(PauseJobArgs),
+    /// End jobs. What was stored stays.
+    Cancel(CancelJobsArgs),
     /// List a job's items with their states.
     Items(ItemsArgs),
     /// Say where one item is, what holds it, and when it can move.
@@ -87,7 +87,7 @@ pub(crate) struct ListJobsArgs {
 #[derive(Debug, clap::Args)]
 pub(crate) struct JobIdArgs {
     /// Number of the job.
-    #[arg(value_name = "JOB")]
+    #[arg(value_name = "JOB", value_parser = ids::job)]
     pub(crate) job_id: u64,
 }
 
@@ -95,9 +95,20 @@ pub(crate) struct JobIdArgs {
 #[derive(Debug, clap::Args)]
 pub(crate) struct PauseJobArgs {
     /// Number of the job.
-    #[arg(value_name = "JOB")]
+    #[arg(value_name = "JOB", value_parser = ids::job)]
     pub(crate) job_id: u64,
     /// Why; shown with the job.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) reason: String,
+}
+
+/// Jobs, and why they are ended.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CancelJobsArgs {
+    /// Numbers of the jobs.
+    #[arg(value_name = "JOB", value_parser = ids::job, required = true)]
+    pub(crate) job_ids: Vec<u64>,
+    /// Why; shown with the jobs.
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub(crate) reason: String,
 }
@@ -106,7 +117,7 @@ pub(crate) struct PauseJobArgs {
 #[derive(Debug, clap::Args)]
 pub(crate) struct ItemsArgs {
     /// Number of the job.
-    #[arg(value_name = "JOB")]
+    #[arg(value_name = "JOB", value_parser = ids::job)]
     pub(crate) job_id: u64,
     /// Only items in this state (repeatable).
     #[arg(long, value_name = "STATE", value_parser = vocabulary::parser("ItemState"))]

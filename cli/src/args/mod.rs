@@ -10,12 +10,13 @@ mod vault;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use orbit_identity::LocalUser;
 use orbit_proto::v1::BandwidthWindow;
 use prost_types::{Duration, Timestamp};
 
-pub(crate) use self::identity::{CreateTokenArgs, IdentityCommand, JoinArgs, TokenCommand};
+pub(crate) use self::identity::{CreateTokenArgs, IdentityCommand, JoinArgs, KeysCommand, TokenCommand};
 pub(crate) use self::job::{
-    CreateArgs, ItemsArgs, JobCommand, JobIdArgs, ListJobsArgs, PauseJobArgs, SpecArgs,
+    CancelJobsArgs, CreateArgs, ItemsArgs, JobCommand, JobIdArgs, ListJobsArgs, PauseJobArgs, SpecArgs,
 };
 pub(crate) use self::records::{
     BulletinCommand, BulletinsArgs, DeadLetterCommand, DeadLetterFilter, PenaltyCommand, PenaltyFilter,
@@ -28,7 +29,7 @@ pub(crate) use self::star::{
 pub(crate) use self::vault::{GcArgs, PruneArgs, RestoreArgs, ScrubArgs, SnapshotCommand, SnapshotFilter};
 use crate::outcome::EXIT_CODES_HELP;
 use crate::output::Color;
-use crate::parse::{quantity, window};
+use crate::parse::{ids, paths, quantity, window};
 use crate::vocabulary;
 
 /// Moves bulk data between machines: copies trees, and shows and steers an Orbit grid.
@@ -46,12 +47,18 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Options of every command")]
 pub(crate) struct GlobalArgs {
-    /// The coordinator to talk to; https:// for one that speaks TLS.
+    /// The coordinator to talk to; https:// for one that speaks TLS, unix:/PATH for a Unix socket.
     #[arg(long, global = true, value_name = "URL", default_value = "http://127.0.0.1:7100")]
     pub(crate) coordinator: String,
-    /// Directory of the identity for a coordinator that speaks TLS [default: orbit in this user's settings].
+    /// Directory of the identity for a coordinator that speaks TLS [default: that of the context in use].
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) identity: Option<PathBuf>,
+    /// The grid, by the name of its context: its coordinator and identity [default: the one in use; `orbit context ls`].
+    #[arg(long, global = true, value_name = "NAME", conflicts_with = "identity")]
+    pub(crate) context: Option<String>,
+    /// User of this machine, or @GROUP, whose servers are trusted without TLS, beside this user and root (repeatable).
+    #[arg(long, global = true, value_name = "USER|@GROUP", value_delimiter = ',')]
+    pub(crate) local_users: Vec<LocalUser>,
     /// Print the answers of the coordinator as JSON (canonical proto3), one object a line.
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -104,9 +111,15 @@ pub(crate) enum Command {
     Backup(BackupArgs),
     /// Get an identity for a coordinator that speaks TLS, with a join token.
     Join(JoinArgs),
-    /// Make join tokens.
+    /// Show the grids that this user has joined, and choose one.
+    #[command(subcommand)]
+    Context(ContextCommand),
+    /// Make, list and cancel join tokens.
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Replace the key that signs grants between Stars.
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// Show and revoke who may do what.
     #[command(subcommand)]
     Identity(IdentityCommand),
@@ -125,7 +138,23 @@ pub(crate) enum Command {
     Man(ManArgs),
 }
 
+/// Arguments of `orbit context`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ContextCommand {
+    /// List the grids that this user has joined.
+    Ls,
+    /// Talk to this grid from now on.
+    Use {
+        /// Its name, as `orbit context ls` shows it.
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+}
+
 const COMPLETIONS_HELP: &str = "\
+The script asks this command at each Tab, so that Stars, jobs, snapshots, schedules, contexts and places of the grid are \
+completed too; a coordinator that does not answer within a second is passed over. The package installs it.
+
 For bash: orbit completions bash > ~/.local/share/bash-completion/completions/orbit
 For zsh:  orbit completions zsh > a directory of $fpath, as _orbit
 For fish: orbit completions fish > ~/.config/fish/completions/orbit.fish";
@@ -158,7 +187,7 @@ pub(crate) struct TopArgs {
 #[derive(Debug, clap::Args)]
 pub(crate) struct EventsArgs {
     /// Only about this job.
-    #[arg(long, value_name = "JOB")]
+    #[arg(long, value_name = "JOB", value_parser = ids::job)]
     pub(crate) job: Option<u64>,
     /// Only about this Star.
     #[arg(long, value_name = "STAR", default_value = "")]
@@ -192,15 +221,23 @@ pub(crate) struct PingArgs {
 /// What to move and how, for `copy` as for `job create`.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct SelectionArgs {
-    /// Move only what matches one of these gitignore-style globs (repeatable).
-    #[arg(long, value_name = "GLOB")]
+    /// Move only what matches one of these gitignore-style globs (repeatable). Every byte counts; \xNN is the byte NN.
+    #[arg(long, value_name = "GLOB", value_parser = paths::glob_parser())]
     pub(crate) include: Vec<String>,
     /// Leave out what matches one of these gitignore-style globs (repeatable).
-    #[arg(long, value_name = "GLOB")]
+    #[arg(long, value_name = "GLOB", value_parser = paths::glob_parser())]
     pub(crate) exclude: Vec<String>,
-    /// Move only the files and directories that this file names, one path below the source a line; - for standard input.
+    /// Move only the files and directories that this file names, one path below the source a line, or each ended by a NUL; - for
+    /// standard input. What is not there is a dead letter.
     #[arg(long, value_name = "FILE")]
     pub(crate) files_from: Option<PathBuf>,
+    /// Tell by content what is there already, and not by size, time and mode. Both ends read what they have; only hashes cross.
+    #[arg(long)]
+    pub(crate) checksum: bool,
+    /// Do not enter directories of the source on another file system than the source: mount points. They are made, and what is in
+    /// them at the destination stays.
+    #[arg(long, short = 'x')]
+    pub(crate) one_file_system: bool,
     /// Leave out files smaller than this: 512K, 10M, 1.5GiB, 20MB.
     #[arg(long, value_name = "SIZE", value_parser = quantity::size)]
     pub(crate) min_size: Option<u64>,
@@ -258,6 +295,9 @@ pub(crate) struct CopyArgs {
     pub(crate) selection: SelectionArgs,
     #[command(flatten)]
     pub(crate) mirror: MirrorArgs,
+    /// Wait while the destination is full or cannot be written, instead of ending the copy.
+    #[arg(long)]
+    pub(crate) wait_for_space: bool,
     /// Keep the state of the grid here instead of in a temporary directory, so that its records outlive the copy.
     #[arg(long, value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
@@ -266,8 +306,8 @@ pub(crate) struct CopyArgs {
 /// What becomes of what only a destination has.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct MirrorArgs {
-    /// Delete at the destination what the source has not, once everything is copied and nothing is missing. What include,
-    /// exclude and the limits of size and age leave out stays.
+    /// Delete at the destination what the source does not have, once everything is copied. What include, exclude and the
+    /// limits of size and age leave out stays.
     #[arg(long)]
     pub(crate) mirror: bool,
     /// Delete nothing, and fail, if more than this share of what the destination has would go [default: 25].
@@ -310,6 +350,30 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Args::command().debug_assert();
+    }
+
+    fn check_variables(path: &mut Vec<String>, command: &clap::Command) {
+        let mut line = vec!["orbit".to_owned()];
+        line.extend(path.iter().cloned());
+        line.push("--help".to_owned());
+        let args = line.into_iter().map(std::ffi::OsString::from);
+        let nothing = |_: &std::path::Path| Err(std::io::Error::from(std::io::ErrorKind::NotFound));
+        let parsed = orbit_shared::settings::parse_with_environment(Args::command(), args, |_| None, nothing);
+        let help = parsed.unwrap_err().to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+        for long in command.get_arguments().filter_map(clap::Arg::get_long) {
+            let variable = format!("[env: ORBIT_{}]", long.replace('-', "_").to_uppercase());
+            assert!(help.contains(&variable), "{path:?} --{long} has no variable: {help}");
+        }
+        for below in command.get_subcommands() {
+            path.push(below.get_name().to_owned());
+            check_variables(path, below);
+            path.pop();
+        }
+    }
+
+    #[test]
+    fn every_flag_of_every_command_has_a_variable() {
+        check_variables(&mut Vec::new(), &Args::command());
     }
 
     #[test]

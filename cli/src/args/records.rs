@@ -4,7 +4,7 @@ use clap::{ArgGroup, Subcommand};
 use orbit_shared::words::ItemId;
 use prost_types::Timestamp;
 
-use crate::parse::quantity;
+use crate::parse::{ids, quantity};
 use crate::vocabulary;
 
 /// Arguments of `orbit bulletins`.
@@ -23,10 +23,10 @@ pub(crate) struct BulletinsArgs {
     #[arg(long, value_name = "CATEGORY", default_value = "")]
     pub(crate) category: String,
     /// Only about this job.
-    #[arg(long, value_name = "JOB")]
+    #[arg(long, value_name = "JOB", value_parser = ids::job)]
     pub(crate) job: Option<u64>,
     /// Only after the bulletin with this number, oldest first.
-    #[arg(long, value_name = "ID", default_value_t = 0)]
+    #[arg(long, value_name = "ID", value_parser = ids::bulletin, default_value_t = 0)]
     pub(crate) after: u64,
     /// Only since this time: RFC 3339, or 2h for two hours ago.
     #[arg(long, value_name = "TIME", value_parser = quantity::time, conflicts_with = "follow")]
@@ -44,7 +44,7 @@ pub(crate) enum BulletinCommand {
     /// Mark bulletins as seen.
     Ack {
         /// Their numbers.
-        #[arg(value_name = "ID", required = true, num_args = 1..=1000)]
+        #[arg(value_name = "ID", value_parser = ids::bulletin, required = true, num_args = 1..=1000)]
         ids: Vec<u64>,
     },
 }
@@ -62,14 +62,14 @@ pub(crate) enum DeadLetterCommand {
     /// Show one dead letter in full.
     Show {
         /// Its number.
-        #[arg(value_name = "ID")]
+        #[arg(value_name = "ID", value_parser = ids::dead_letter)]
         id: u64,
     },
     /// Queue the items of the chosen dead letters again. Name them, or give at least one filter.
     #[command(group = ArgGroup::new("choice").required(true).multiple(true).args(["ids", "job", "reason", "star", "item"]))]
     Retry {
         /// Their numbers, as `orbit dead-letters ls` has them.
-        #[arg(value_name = "ID", conflicts_with_all = ["job", "reason", "star", "item"])]
+        #[arg(value_name = "ID", value_parser = ids::dead_letter, conflicts_with_all = ["job", "reason", "star", "item"])]
         ids: Vec<u64>,
         #[command(flatten)]
         filter: DeadLetterFilter,
@@ -78,7 +78,7 @@ pub(crate) enum DeadLetterCommand {
     #[command(group = ArgGroup::new("choice").required(true).multiple(true).args(["ids", "job", "reason", "star", "item"]))]
     Discard {
         /// Their numbers, as `orbit dead-letters ls` has them.
-        #[arg(value_name = "ID", conflicts_with_all = ["job", "reason", "star", "item"])]
+        #[arg(value_name = "ID", value_parser = ids::dead_letter, conflicts_with_all = ["job", "reason", "star", "item"])]
         ids: Vec<u64>,
         #[command(flatten)]
         filter: DeadLetterFilter,
@@ -90,7 +90,7 @@ pub(crate) enum DeadLetterCommand {
 #[group(skip)]
 pub(crate) struct DeadLetterFilter {
     /// Only of this job.
-    #[arg(long, value_name = "JOB")]
+    #[arg(long, value_name = "JOB", value_parser = ids::job)]
     pub(crate) job: Option<u64>,
     /// Only with this reason.
     #[arg(long, value_name = "REASON", value_parser = vocabulary::parser("FailureReason"))]
@@ -108,7 +108,7 @@ pub(crate) enum PenaltyCommand {
     /// List the penalized items.
     Ls {
         /// Only of this job.
-        #[arg(long, value_name = "JOB")]
+        #[arg(long, value_name = "JOB", value_parser = ids::job)]
         job: Option<u64>,
         /// At most this many; 0 for all.
         #[arg(long, value_name = "COUNT", default_value_t = 1000)]
@@ -123,7 +123,7 @@ pub(crate) enum PenaltyCommand {
 #[command(group = ArgGroup::new("choice").required(true).multiple(true))]
 pub(crate) struct PenaltyFilter {
     /// All of this job.
-    #[arg(long, value_name = "JOB", group = "choice")]
+    #[arg(long, value_name = "JOB", value_parser = ids::job, group = "choice")]
     pub(crate) job: Option<u64>,
     /// This item, for example 7/0/42.
     #[arg(long, value_name = "ITEM", group = "choice")]
@@ -137,7 +137,7 @@ pub(crate) struct ProvenanceArgs {
     #[arg(long = "type", value_name = "TYPE", value_parser = vocabulary::parser("ProvenanceType"))]
     pub(crate) kind: Option<i32>,
     /// Only of this job.
-    #[arg(long, value_name = "JOB")]
+    #[arg(long, value_name = "JOB", value_parser = ids::job)]
     pub(crate) job: Option<u64>,
     /// Only of this Star.
     #[arg(long, value_name = "STAR", default_value = "")]
@@ -167,6 +167,6 @@ pub(crate) struct ProvenanceArgs {
     #[arg(long, short)]
     pub(crate) follow: bool,
     /// With --follow: start after the event with this number instead of with the next one.
-    #[arg(long, value_name = "ID", default_value_t = 0, requires = "follow")]
+    #[arg(long, value_name = "ID", value_parser = ids::event, default_value_t = 0, requires = "follow")]
     pub(crate) after: u64,
 }

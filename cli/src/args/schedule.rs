@@ -4,7 +4,7 @@ use clap::{ArgGroup, Subcommand};
 use prost_types::Duration;
 
 use super::SpecArgs;
-use crate::parse::quantity;
+use crate::parse::{ids, quantity};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ScheduleCommand {
@@ -12,6 +12,8 @@ pub(crate) enum ScheduleCommand {
     Create(Box<CreateScheduleArgs>),
     /// List the schedules, with their next times and last jobs.
     Ls,
+    /// Show one schedule with everything that its jobs are to do.
+    Show(ScheduleIdArgs),
     /// Make no more jobs of a schedule. Jobs that run go on.
     Pause(PauseScheduleArgs),
     /// Make jobs of a schedule again, from its next time on.
@@ -43,7 +45,7 @@ pub(crate) struct CreateScheduleArgs {
 #[derive(Debug, clap::Args)]
 pub(crate) struct ScheduleIdArgs {
     /// Number of the schedule.
-    #[arg(value_name = "SCHEDULE")]
+    #[arg(value_name = "SCHEDULE", value_parser = ids::schedule)]
     pub(crate) schedule_id: u64,
 }
 
@@ -51,7 +53,7 @@ pub(crate) struct ScheduleIdArgs {
 #[derive(Debug, clap::Args)]
 pub(crate) struct PauseScheduleArgs {
     /// Number of the schedule.
-    #[arg(value_name = "SCHEDULE")]
+    #[arg(value_name = "SCHEDULE", value_parser = ids::schedule)]
     pub(crate) schedule_id: u64,
     /// Why; shown with the schedule.
     #[arg(long, value_name = "TEXT", default_value = "")]

@@ -4,7 +4,10 @@ use clap::{ArgGroup, Subcommand};
 use orbit_proto::v1::Location;
 
 use crate::outcome::EXIT_CODES_HELP;
-use crate::parse::{location, quantity};
+use crate::parse::{location, paths, quantity};
+
+/// A path of any bytes. By this name, since clap takes a `Vec` for a list of values.
+pub(crate) type BytesPath = Vec<u8>;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SnapshotCommand {
@@ -18,12 +21,12 @@ pub(crate) enum SnapshotCommand {
     },
     /// Show one snapshot, and the first entries of its tree.
     Show {
-        /// Its name, or the beginning of it.
+        /// Its name, the beginning of it, `latest`, or `latest:PATH`: the latest of that source, or a path in the latest.
         #[arg(value_name = "SNAPSHOT")]
         snapshot: String,
         /// Only this path of its tree and what is below it.
-        #[arg(value_name = "PATH", default_value = "", hide_default_value = true)]
-        path: String,
+        #[arg(value_name = "PATH", default_value = "", hide_default_value = true, value_parser = paths::path_parser())]
+        path: BytesPath,
         /// At most this many entries; 0 for all.
         #[arg(long, value_name = "COUNT", default_value_t = 50)]
         limit: u64,
@@ -51,11 +54,12 @@ pub(crate) enum SnapshotCommand {
         /// The snapshot.
         #[arg(value_name = "SNAPSHOT")]
         snapshot: String,
-        /// The file's path in its tree.
-        #[arg(value_name = "PATH")]
-        path: String,
+        /// The file's path in its tree; not needed behind `latest:PATH`.
+        #[arg(value_name = "PATH", value_parser = paths::path_parser())]
+        path: Option<BytesPath>,
     },
-    /// Forget the snapshots that no rule keeps, and say of each one why. Rules look at each vault and source by itself.
+    /// Forget the snapshots that no rule keeps, and say of each one why. Rules look at each vault and source by itself, and
+    /// count partial snapshots apart: none of them takes the place of a whole one.
     #[command(group = ArgGroup::new("rule").required(true).multiple(true).args([
         "keep_last", "keep_hourly", "keep_daily", "keep_weekly", "keep_monthly", "keep_yearly", "keep_tag",
     ]))]
@@ -79,20 +83,23 @@ pub(crate) struct SnapshotFilter {
 /// Arguments of `orbit snapshot restore`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RestoreArgs {
-    /// The snapshot.
+    /// The snapshot: its name, the beginning of it, `latest`, or `latest:PATH` (the latest of that source, or a path in it).
     #[arg(value_name = "SNAPSHOT")]
     pub(crate) snapshot: String,
     /// Where it goes, for example star-2:/data/back.
     #[arg(value_name = "DST", value_parser = location::parser())]
     pub(crate) destination: Location,
     /// Only this path of its tree and what is below it.
-    #[arg(long, value_name = "PATH", default_value = "", hide_default_value = true)]
-    pub(crate) path: String,
+    #[arg(long, value_name = "PATH", default_value = "", hide_default_value = true, value_parser = paths::path_parser())]
+    pub(crate) path: BytesPath,
+    /// Take a file that is there for unchanged by its size, time and mode, and not by its content.
+    #[arg(long)]
+    pub(crate) no_checksum: bool,
     /// Restore only what matches one of these gitignore-style globs (repeatable).
-    #[arg(long, value_name = "GLOB")]
+    #[arg(long, value_name = "GLOB", value_parser = paths::glob_parser())]
     pub(crate) include: Vec<String>,
     /// Leave out what matches one of these gitignore-style globs (repeatable).
-    #[arg(long, value_name = "GLOB")]
+    #[arg(long, value_name = "GLOB", value_parser = paths::glob_parser())]
     pub(crate) exclude: Vec<String>,
     /// Move at most this much a second, as in `orbit job create`.
     #[arg(long, value_name = "RATE", value_parser = quantity::rate)]
@@ -116,7 +123,7 @@ pub(crate) struct PruneArgs {
     /// Keep the newest of each of the last so many hours that have one.
     #[arg(long, value_name = "COUNT", default_value_t = 0, hide_default_value = true)]
     pub(crate) keep_hourly: u32,
-    /// The same of days.
+    /// The same of days; days, weeks, months and years are those of UTC.
     #[arg(long, value_name = "COUNT", default_value_t = 0, hide_default_value = true)]
     pub(crate) keep_daily: u32,
     /// The same of weeks.
@@ -134,6 +141,9 @@ pub(crate) struct PruneArgs {
     /// Say what would go and why, and delete nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Do not ask. Without it a terminal is asked, and a script is refused.
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 const GC_HELP: &str = "\

@@ -49,7 +49,8 @@ async fn list(args: BulletinsArgs, client: &Client, output: Output) -> Result<()
 /// A line for each bulletin.
 pub(super) fn render(bulletins: &[Bulletin]) -> String {
     let mut table =
-        Table::new(&[">ID", "TIME", "SEVERITY", "STAR", "CATEGORY", ">JOB", ">TIMES", "SEEN", "MESSAGE"]);
+        Table::new(&[">ID", "TIME", "SEVERITY", "STAR", "CATEGORY", ">JOB", ">TIMES", "SEEN", "MESSAGE"])
+            .gives_way(&["SEEN", "TIMES", "CATEGORY", "TIME", "JOB"]);
     let severities = Vocabulary::of("Severity");
     for bulletin in bulletins {
         let row = table.row([

@@ -4,6 +4,7 @@ use orbit_proto::v1::{GetHealthHistoryRequest, ListAdvisoriesRequest, StarAdviso
 
 use crate::args::HealthArgs;
 use crate::client::Client;
+use crate::commands::pages::Pages;
 use crate::errors::CliError;
 use crate::outcome::Outcome;
 use crate::output::table::Table;
@@ -20,14 +21,18 @@ pub(super) async fn run(args: HealthArgs, client: &Client, output: Output) -> Re
 }
 
 async fn advisories(star_id: String, client: &Client, output: Output) -> Result<(), CliError> {
-    let answer = client.health().list_advisories(ListAdvisoriesRequest { star_id }).await?.into_inner();
-    if answer.stars.is_empty() && !output.is_json() {
-        output.note("No Star has sent a health sample yet.");
+    let mut pages = Pages::new(0);
+    while let Some((page_size, page_token)) = pages.next() {
+        let request = ListAdvisoriesRequest { star_id: star_id.clone(), page_size, page_token };
+        let page = client.health().list_advisories(request).await?.into_inner();
+        let has_headings = pages.took(page.stars.len(), &page.next_page_token);
+        output.answer(&page, |page| render(&page.stars, has_headings))?;
     }
-    output.answer(&answer, |answer| render(&answer.stars))
+    pages.note_end(&output, "No Star has sent a health sample yet.");
+    Ok(())
 }
 
-fn render(stars: &[StarAdvisories]) -> String {
+fn render(stars: &[StarAdvisories], has_headings: bool) -> String {
     let mut table = Table::new(&["STAR", "ADVICE", "FINDING"]);
     let types = Vocabulary::of("AdvisoryType");
     for star in stars {
@@ -37,7 +42,7 @@ fn render(stars: &[StarAdvisories]) -> String {
             row.tone("ADVICE", tone::of_advice(advisory.r#type()));
         }
     }
-    table.render(true)
+    table.render(has_headings)
 }
 
 async fn history(star_id: String, client: &Client, output: Output) -> Result<(), CliError> {

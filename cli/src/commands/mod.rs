@@ -37,6 +37,7 @@ pub(crate) async fn run(command: Command, client: &Client, output: Output) -> Re
         | Command::Completions(_)
         | Command::Man(_)
         | Command::Join(_)
+        | Command::Context(_)
         | Command::Ping(_) => {
             unreachable!("these need no coordinator, bring their own, or may ask somebody else")
         }
@@ -53,6 +54,7 @@ pub(crate) async fn run(command: Command, client: &Client, output: Output) -> Re
         Command::Scrub(args) => vault::scrub(args, client, output).await,
         Command::Health(args) => health::run(args, client, output).await,
         Command::Backup(args) => backup::run(args, client, output).await,
+        Command::Keys(command) => identities::keys(command, client, output).await,
         Command::Token(command) => identities::token(command, client, output).await,
         Command::Identity(command) => identities::run(command, client, output).await,
         Command::Top(args) => top::run(args, client, output).await,

@@ -1,21 +1,22 @@
 //! `orbit ping`: whether a coordinator or a Star serves. Meant for the health probes of containers and load balancers,
 //! to which any exit code but 0 and 1 says something else.
 
-use std::path::Path;
+use std::sync::Arc;
 
 use orbit_identity::{Dialing, now};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 
 use crate::client::Client;
+use crate::contexts::Target;
 use crate::errors::CliError;
-use crate::identity::directory;
 use crate::outcome::Outcome;
 use crate::output::Output;
 
 /// Asks whoever is at `url`.
-pub(crate) async fn ping(url: &str, identity: Option<&Path>, output: Output) -> Result<Outcome, CliError> {
-    match serving_status(url, identity).await {
+pub(crate) async fn ping(target: &Target, output: Output) -> Result<Outcome, CliError> {
+    let url = target.url.as_str();
+    match serving_status(target).await {
         Ok(ServingStatus::Serving) => {
             if output.is_json() {
                 output.line(&serde_json::json!({"url": url, "status": "SERVING"}).to_string())?;
@@ -32,10 +33,11 @@ pub(crate) async fn ping(url: &str, identity: Option<&Path>, output: Output) -> 
     }
 }
 
-async fn serving_status(url: &str, identity: Option<&Path>) -> Result<ServingStatus, CliError> {
+async fn serving_status(target: &Target) -> Result<ServingStatus, CliError> {
+    let url = target.url.as_str();
     let client = match url.starts_with("https://") {
-        false => Client::connect(url).await?,
-        true => Client::connect_to_anybody(url, &dialing(url, identity)?).await?,
+        false => Client::connect(url, Arc::clone(&target.users)).await?,
+        true => Client::connect_to_anybody(url, &dialing(target)?).await?,
     };
     // The empty name asks for the server as a whole.
     let answer = client.serving().check(HealthCheckRequest { service: String::new() }).await?;
@@ -43,8 +45,8 @@ async fn serving_status(url: &str, identity: Option<&Path>) -> Result<ServingSta
 }
 
 /// As whoever has an identity; without one as nobody, for which the certificate of the authority is enough.
-fn dialing(url: &str, identity: Option<&Path>) -> Result<Dialing, CliError> {
-    let directory = directory(identity)?;
+fn dialing(target: &Target) -> Result<Dialing, CliError> {
+    let (url, directory) = (target.url.as_str(), target.directory()?);
     let failed = |error: &dyn std::fmt::Display| CliError::Failed(error.to_string());
     let found = Dialing::of_directory(&directory, now()).map_err(|error| failed(&error))?;
     found.ok_or_else(|| {

@@ -66,6 +66,7 @@ fn line(event: &ProvenanceEvent, types: &Vocabulary) -> String {
         ("size", size),
         ("took", took),
         ("error", event.error.clone()),
+        ("by", event.actor.clone()),
     ];
     let mut text =
         format!("{} {} {}", event.event_id, human::time(event.time.as_ref()), types.word(event.r#type));

@@ -1,19 +1,18 @@
 //! `orbit schedule`.
 
 use orbit_proto::v1::{
-    CreateScheduleRequest, DeleteScheduleRequest, ListSchedulesRequest, PauseScheduleRequest,
-    ResumeScheduleRequest, RunScheduleRequest, Schedule, ScheduleTimes,
+    CreateScheduleRequest, DeleteScheduleRequest, GetScheduleRequest, ListSchedulesRequest,
+    PauseScheduleRequest, ResumeScheduleRequest, RunScheduleRequest, Schedule, ScheduleTimes,
 };
 
-use super::job::spec_of;
+use super::job::{kind, places, spec_of, spec_pairs};
 use crate::args::{CreateScheduleArgs, PauseScheduleArgs, ScheduleCommand, ScheduleIdArgs};
 use crate::client::{Client, request_id};
 use crate::commands::pages::Pages;
 use crate::errors::CliError;
 use crate::outcome::Outcome;
-use crate::output::table::Table;
+use crate::output::table::{self, Table};
 use crate::output::{Output, human};
-use crate::parse::location;
 
 pub(super) async fn run(
     command: ScheduleCommand,
@@ -23,6 +22,7 @@ pub(super) async fn run(
     match command {
         ScheduleCommand::Create(args) => create(*args, client, output).await?,
         ScheduleCommand::Ls => list(client, output).await?,
+        ScheduleCommand::Show(args) => show(&args, client, output).await?,
         ScheduleCommand::Pause(args) => pause(args, client, output).await?,
         ScheduleCommand::Resume(args) => resume(&args, client, output).await?,
         ScheduleCommand::Run(args) => run_now(&args, client, output).await?,
@@ -33,7 +33,7 @@ pub(super) async fn run(
 
 async fn create(args: CreateScheduleArgs, client: &Client, output: Output) -> Result<(), CliError> {
     let request = CreateScheduleRequest {
-        spec: Some(spec_of(args.spec)?),
+        spec: Some(spec_of(args.spec, output)?),
         times: Some(ScheduleTimes { interval: args.every, daily_times: args.at }),
         request_id: args.request_id.unwrap_or_else(request_id),
     };
@@ -55,22 +55,51 @@ async fn list(client: &Client, output: Output) -> Result<(), CliError> {
 
 /// A line for each schedule.
 fn render(schedules: &[Schedule], has_headings: bool) -> String {
-    let mut table = Table::new(&["SCHEDULE", "TIMES", "NEXT", ">LAST JOB", "FROM", "TO", "STATE"]);
+    let headings = ["SCHEDULE", "TIMES", "NEXT", ">LAST JOB", "LAST SUCCESS", "KIND", "FROM", "TO", "STATE"];
+    let mut table = Table::new(&headings).gives_way(&["LAST JOB", "LAST SUCCESS", "NEXT", "TIMES"]);
     for schedule in schedules {
-        let spec = schedule.spec.as_ref();
-        let source = spec.and_then(|spec| spec.source.as_ref()).map(location::display);
-        let destinations = spec.into_iter().flat_map(|spec| &spec.destinations).map(location::display);
+        let (source, destinations) = places(schedule.spec.as_ref());
         table.row([
             schedule.schedule_id.to_string(),
             times(schedule.times.as_ref()),
             human::time(schedule.next_time.as_ref()),
-            if schedule.last_job_id == 0 { String::new() } else { schedule.last_job_id.to_string() },
-            source.unwrap_or_default(),
-            destinations.collect::<Vec<_>>().join(" "),
+            last_job(schedule),
+            human::time(schedule.last_success_time.as_ref()),
+            schedule.spec.as_ref().map(kind).unwrap_or_default(),
+            source,
+            destinations,
             state(schedule),
         ]);
     }
     table.render(has_headings)
+}
+
+fn last_job(schedule: &Schedule) -> String {
+    if schedule.last_job_id == 0 { String::new() } else { schedule.last_job_id.to_string() }
+}
+
+/// Everything about one schedule.
+fn details(schedule: &Schedule) -> String {
+    let (source, destinations) = places(schedule.spec.as_ref());
+    let mut pairs = vec![
+        ("schedule", schedule.schedule_id.to_string()),
+        ("times", times(schedule.times.as_ref())),
+        ("next", human::time(schedule.next_time.as_ref())),
+        ("state", state(schedule)),
+        ("last job", last_job(schedule)),
+        ("last success", human::time(schedule.last_success_time.as_ref())),
+        ("created", human::time(schedule.create_time.as_ref())),
+        ("from", source),
+        ("to", destinations),
+    ];
+    pairs.extend(schedule.spec.iter().flat_map(spec_pairs));
+    table::details(&pairs, &[])
+}
+
+async fn show(args: &ScheduleIdArgs, client: &Client, output: Output) -> Result<(), CliError> {
+    let request = GetScheduleRequest { schedule_id: args.schedule_id };
+    let answer = client.schedules().get_schedule(request).await?.into_inner();
+    output.answer(&answer, |answer| answer.schedule.as_ref().map(details).unwrap_or_default())
 }
 
 fn times(times: Option<&ScheduleTimes>) -> String {
@@ -140,6 +169,16 @@ mod tests {
         };
         let text = one(Some(&schedule));
         assert!(text.contains("every 6 h 00 min") && text.contains("paused: the disk"), "{text}");
+        let spec = orbit_proto::v1::JobSpec {
+            mirror: Some(orbit_proto::v1::MirrorPolicy::default()),
+            tags: vec!["daily".into()],
+            exclude: vec!["*.tmp".into()],
+            ..Default::default()
+        };
+        let deletes = Schedule { spec: Some(spec), ..schedule };
+        assert!(one(Some(&deletes)).contains("mirror #daily"), "{}", one(Some(&deletes)));
+        let all = details(&deletes);
+        assert!(all.contains("mirror #daily") && all.contains("*.tmp"), "{all}");
         let daily = ScheduleTimes { interval: None, daily_times: vec!["02:00".into(), "14:00".into()] };
         assert_eq!(times(Some(&daily)), "02:00 14:00 UTC");
     }

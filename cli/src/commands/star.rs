@@ -4,9 +4,9 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use orbit_proto::v1::{
-    CordonStarRequest, DrainStarRequest, GetStarRequest, GetStarResponse, ListStarsRequest, Liveness,
-    RemoveStarRequest, ScheduleStarRequest, ShutdownStarRequest, Star, StarState, UncordonStarRequest,
-    WatchStarsRequest, WatchStarsResponse,
+    CordonStarRequest, DrainStarRequest, GetStarRequest, GetStarResponse, HealthSample, ListStarsRequest,
+    Liveness, RemoveStarRequest, ScheduleStarRequest, ShutdownStarRequest, Star, StarState,
+    UncordonStarRequest, WatchStarsRequest, WatchStarsResponse,
 };
 use tokio::time::sleep;
 
@@ -55,14 +55,12 @@ async fn list(client: &Client, output: Output) -> Result<(), CliError> {
 /// A line for each Star.
 pub(super) fn render(stars: &[Star], has_headings: bool) -> String {
     let headings = ["STAR", "STATE", "LIVENESS", "CORDONED", ">TASKS", ">FREE", ">RATE", "ADDRESS", "ADVICE"];
-    let mut table = Table::new(&headings);
+    let mut table = Table::new(&headings).gives_way(&["ADDRESS", "RATE", "TASKS", "CORDONED"]);
     let states = Vocabulary::of("StarState");
     let liveness = Vocabulary::of("Liveness");
     for star in stars {
         let (free, rate) = match &star.health {
-            Some(health) => {
-                (human::bytes(health.disk_available_bytes), human::rate(health.throughput_bytes_per_sec))
-            }
+            Some(health) => (free(star, health), human::rate(health.throughput_bytes_per_sec)),
             None => (String::new(), String::new()),
         };
         let state = if star.is_drained { "drained".to_owned() } else { states.word(star.state) };
@@ -85,7 +83,17 @@ pub(super) fn render(stars: &[Star], has_headings: bool) -> String {
     table.render(has_headings)
 }
 
+/// What is free on the disk that a Star writes to. One that only reads has none.
+fn free(star: &Star, health: &HealthSample) -> String {
+    let only_reads = !star.roots.is_empty() && star.roots.iter().all(|root| root.is_read_only);
+    if only_reads { "-".to_owned() } else { human::bytes(health.disk_available_bytes) }
+}
+
+/// Whether a Star is heard. Of one that was shut down that says nothing.
 fn heard(star: &Star, liveness: &Vocabulary) -> String {
+    if star.state() == StarState::Shutdown {
+        return "-".to_owned();
+    }
     match star.liveness() {
         Liveness::Unspecified => "never seen".to_owned(),
         Liveness::Alive | Liveness::Suspect | Liveness::Lost => liveness.word(star.liveness),
@@ -93,6 +101,9 @@ fn heard(star: &Star, liveness: &Vocabulary) -> String {
 }
 
 fn advice(star: &Star) -> String {
+    if star.state() == StarState::Shutdown {
+        return String::new();
+    }
     let kinds = Vocabulary::of("AdvisoryType");
     star.advisories.iter().map(|advisory| kinds.word(advisory.r#type)).collect::<Vec<_>>().join(", ")
 }
@@ -131,7 +142,11 @@ fn details(star: &Star) -> String {
         ("blocked by", star.drain_blockers.join("; ")),
         ("would take away", star.drain_warnings.join("; ")),
         ("yields", star.yields.join("; ")),
-        ("liveness", heard(star, &Vocabulary::of("Liveness"))),
+        (
+            "liveness",
+            Some(heard(star, &Vocabulary::of("Liveness"))).filter(|heard| heard != "-").unwrap_or_default(),
+        ),
+        ("vault", star.vault_bytes.map(human::bytes).unwrap_or_default()),
         ("cordoned", human::flag(star.is_cordoned)),
         ("instance", star.instance_id.clone()),
         ("epoch", star.epoch.to_string()),
@@ -174,7 +189,8 @@ pub(crate) fn state_line(star: Option<&Star>) -> String {
     } else {
         format!(", waits for {}", human::plain(&star.drain_blockers.join("; ")))
     };
-    format!("{}: {state}, {liveness}{cordoned}{blockers}", human::plain(&star.star_id))
+    let liveness = if star.state() == StarState::Shutdown { String::new() } else { format!(", {liveness}") };
+    format!("{}: {state}{liveness}{cordoned}{blockers}", human::plain(&star.star_id))
 }
 
 async fn show(args: StarIdArgs, client: &Client, output: Output) -> Result<(), CliError> {
@@ -259,7 +275,7 @@ async fn remove(args: StarIdArgs, client: &Client, output: Output) -> Result<(),
 
 #[cfg(test)]
 mod tests {
-    use orbit_proto::v1::{HealthSample, Root, StarTransition};
+    use orbit_proto::v1::{Root, StarTransition};
 
     use super::*;
 
@@ -296,8 +312,24 @@ mod tests {
     }
 
     #[test]
+    fn a_star_that_was_shut_down_is_not_lost_and_one_that_only_reads_has_nothing_free() {
+        let gone = Star {
+            state: StarState::Shutdown.into(),
+            liveness: Liveness::Lost.into(),
+            is_cordoned: false,
+            drain_blockers: Vec::new(),
+            ..star()
+        };
+        let line = anstream::adapter::strip_str(&state_line(Some(&gone))).to_string();
+        assert_eq!(line, "star-1: shutdown");
+        let text = render(&[gone], true);
+        assert!(!text.contains("lost") && !text.contains("GiB"), "{text}");
+    }
+
+    #[test]
     fn a_star_that_never_connected_can_be_listed() {
-        let text = render(&[Star { star_id: "new".into(), ..Star::default() }, star()], true);
+        let writes = Star { roots: vec![Root { path: "/data".into(), is_read_only: false }], ..star() };
+        let text = render(&[Star { star_id: "new".into(), ..Star::default() }, writes], true);
         assert!(text.lines().nth(1).unwrap().contains("never seen"), "{text}");
         assert!(text.contains("1.0 GiB"), "{text}");
     }

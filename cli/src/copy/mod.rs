@@ -4,6 +4,7 @@
 //! job is an ordinary one, so a copy has the same guarantees and the same report as any job of a grid.
 
 mod paths;
+mod standstill;
 mod state_dir;
 
 use std::os::unix::ffi::OsStrExt as _;
@@ -13,12 +14,14 @@ use orbit_proto::v1::{
     CancelJobRequest, CreateJobRequest, GetJobResponse, Job, JobState, ListJobsRequest, ListStarsRequest,
     Liveness, Star, StarState,
 };
+use orbit_shared::signals::is_hangup_ignored;
 use orbit_shared::words::StarId;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 
 use self::paths::CopyPaths;
+use self::standstill::Standstill;
 use self::state_dir::StateDir;
 use crate::args::{CopyArgs, MirrorArgs, SelectionArgs};
 use crate::client::{Client, request_id};
@@ -35,6 +38,8 @@ const DESTINATION_STAR: &str = "destination";
 /// A Star in the same process registers within milliseconds; this long means that it never will.
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(20);
 const REGISTER_POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// How often it is looked whether a copy goes on.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 const INTERRUPTED_REASON: &str = "interrupted";
 
 impl From<GridError> for CliError {
@@ -45,29 +50,42 @@ impl From<GridError> for CliError {
 
 pub(crate) async fn run(args: CopyArgs, output: Output) -> Result<Outcome, CliError> {
     let paths = CopyPaths::resolve(&args.source, &args.destination)?;
+    if args.mirror.mirror {
+        paths.check_mirror()?;
+    }
     let state = StateDir::open(args.state_dir.as_deref(), &paths)?;
     let mut selection = args.selection;
     selection.exclude.extend(state.exclude().map(str::to_owned));
     paths.make_destination()?;
+    orbit_shared::private_files::keep_private();
     // From here on a signal cancels the job instead of tearing the grid down in the middle of a write.
     let interrupts = interrupts()?;
 
     let mut grid = Box::pin(Grid::start(state.path())).await?;
-    let copied = Box::pin(copy(&mut grid, &paths, (selection, args.mirror), interrupts, output)).await;
+    let how = How { selection, mirror: args.mirror, waits_for_space: args.wait_for_space };
+    let copied = Box::pin(copy(&mut grid, &paths, how, interrupts, output)).await;
     let stopped = grid.stop().await;
     let outcome = copied?;
     stopped?;
     Ok(outcome)
 }
 
+/// How the tree is copied.
+struct How {
+    selection: SelectionArgs,
+    mirror: MirrorArgs,
+    /// Whether a copy that cannot go on waits for a person.
+    waits_for_space: bool,
+}
+
 async fn copy(
     grid: &mut Grid,
     paths: &CopyPaths,
-    (selection, mirror): (SelectionArgs, MirrorArgs),
+    How { selection, mirror, waits_for_space }: How,
     interrupts: mpsc::Receiver<()>,
     output: Output,
 ) -> Result<Outcome, CliError> {
-    let client = Client::connect(&grid.url()).await?;
+    let client = Client::within(grid).await?;
     cancel_leftovers(&client, output).await?;
     grid.add_star(star_id(SOURCE_STAR)?, paths.source_root(), true).await?;
     grid.add_star(star_id(DESTINATION_STAR)?, paths.destination_root(), false).await?;
@@ -75,12 +93,12 @@ async fn copy(
 
     let source = location(SOURCE_STAR.to_owned(), paths.source().as_os_str().as_bytes());
     let destination = location(DESTINATION_STAR.to_owned(), paths.destination().as_os_str().as_bytes());
-    let spec = job::spec(source, vec![destination], selection, mirror)?;
+    let spec = job::spec(source, vec![destination], selection, mirror, (Some(paths.source()), output))?;
     let request = CreateJobRequest { spec: Some(spec), request_id: request_id() };
     let created = client.jobs().create_job(request).await?.into_inner();
     let job_id = created.job.map(|job| job.job_id).unwrap_or_default();
 
-    let (ended, is_stuck) = Box::pin(follow(job_id, &client, interrupts, output)).await?;
+    let (ended, is_stuck) = Box::pin(follow(job_id, &client, interrupts, (waits_for_space, output))).await?;
     note_dead_letters(&ended, Places::OnThisMachine, &client, output).await?;
     let outcome = if is_stuck { Outcome::Failed } else { Outcome::of(&ended).unwrap_or(Outcome::Failed) };
     let answer = GetJobResponse { job: Some(ended) };
@@ -146,13 +164,17 @@ async fn follow(
     job_id: u64,
     client: &Client,
     mut interrupts: mpsc::Receiver<()>,
-    output: Output,
+    (waits_for_space, output): (bool, Output),
 ) -> Result<(Job, bool), CliError> {
     let mut progress = Progress::new(output);
     let notes = progress.notes();
     let (paused, mut pauses) = mpsc::channel(1);
+    let (seen, latest) = watch::channel(Job::default());
+    let mut standstill = Standstill::new(Instant::now());
+    let mut looks = tokio::time::interval(LOOK_INTERVAL);
     let following = job::follow(job_id, client, output, |job| {
         progress.show(job);
+        seen.send_replace(job.clone());
         if job.state() == JobState::Paused {
             // Full means that this was said before.
             let _ = paused.try_send(job.state_reason.clone());
@@ -167,6 +189,14 @@ async fn follow(
             Some(()) = interrupts.recv() => {
                 notes.note("Cancelling; once more ends at once.");
                 cancel(client, job_id, INTERRUPTED_REASON).await?;
+            }
+            _ = looks.tick(), if !is_stuck && !waits_for_space => {
+                let reason = standstill.look(Instant::now(), &latest.borrow());
+                if let Some(reason) = reason {
+                    is_stuck = true;
+                    notes.note(&format!("Giving up, since nothing can move: {reason}. --wait-for-space waits instead."));
+                    cancel(client, job_id, &reason).await?;
+                }
             }
             // Nobody could resume it: this coordinator is known to this process only.
             Some(reason) = pauses.recv(), if !is_stuck => {
@@ -186,6 +216,11 @@ fn interrupts() -> Result<mpsc::Receiver<()>, CliError> {
     let failed = |error| CliError::Failed(format!("cannot listen for signals: {error}"));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    // The terminal is closed. One that was started to outlive its terminal is left alone.
+    let mut hangup = match is_hangup_ignored() {
+        true => None,
+        false => Some(signal(SignalKind::hangup()).map_err(failed)?),
+    };
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
         let mut is_first = true;
@@ -193,6 +228,7 @@ fn interrupts() -> Result<mpsc::Receiver<()>, CliError> {
             tokio::select! {
                 Some(()) = interrupt.recv() => {}
                 Some(()) = terminate.recv() => {}
+                Some(()) = async { hangup.as_mut()?.recv().await } => {}
                 else => return,
             }
             if !is_first {

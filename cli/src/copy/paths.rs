@@ -11,6 +11,11 @@ use crate::errors::CliError;
 /// Why a copy makes no sense. Its text is one sentence.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CopyRefusal {
+    #[error(
+        "{place} names another machine or a Star, and `orbit copy` copies on this machine; between Stars it is `orbit job create {place} \
+         STAR:/path`, and `orbit star ls` lists the Stars"
+    )]
+    Remote { place: String },
     #[error("{source_path}: {problem}")]
     SourceUnusable { source_path: String, problem: String },
     #[error("{source_path} is neither a file nor a directory; orbit copies files and trees")]
@@ -23,6 +28,10 @@ pub(crate) enum CopyRefusal {
         "{source_path} lies inside {destination} and has an entry {entry}, so the copy would overwrite what it reads"
     )]
     SourceOverwritten { source_path: String, destination: String, entry: String },
+    #[error(
+        "{destination} is above {source_path}, and --mirror would delete what is copied; name another place"
+    )]
+    MirrorAboveSource { source_path: String, destination: String },
     #[error("{destination} is a file, but {source_path} is a directory; name a directory to copy into")]
     DestinationIsFile { source_path: String, destination: String },
     #[error("{destination} is a directory, but {source_path} is a file; remove it or name another place")]
@@ -37,6 +46,13 @@ impl From<CopyRefusal> for CliError {
     }
 }
 
+/// Whether a path is written as a place elsewhere, and is none here: a colon before the first slash, as in `host:/data`.
+fn is_remote(path: &Path) -> bool {
+    let bytes = path.as_os_str().as_bytes();
+    let before = bytes.split(|&byte| byte == b'/').next().unwrap_or_default();
+    before.contains(&b':') && !before.starts_with(b":") && fs::symlink_metadata(path).is_err()
+}
+
 /// A copy's places, absolute and without symbolic links on the way to them.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct CopyPaths {
@@ -49,6 +65,9 @@ pub(crate) struct CopyPaths {
 impl CopyPaths {
     /// Applies the rules. Nothing is written.
     pub(crate) fn resolve(source: &Path, destination: &Path) -> Result<Self, CopyRefusal> {
+        if let Some(place) = [source, destination].into_iter().find(|place| is_remote(place)) {
+            return Err(CopyRefusal::Remote { place: shown(place) });
+        }
         let unusable = |error: io::Error| CopyRefusal::SourceUnusable {
             source_path: shown(source),
             problem: describe(&error),
@@ -128,6 +147,17 @@ impl CopyPaths {
             });
         }
         Ok(Self { source: canonical, source_root: root, destination: placed, destination_root: parent })
+    }
+
+    /// Refuses a mirror that would delete its own source.
+    pub(crate) fn check_mirror(&self) -> Result<(), CopyRefusal> {
+        if self.source.starts_with(&self.destination) {
+            return Err(CopyRefusal::MirrorAboveSource {
+                source_path: shown(&self.source),
+                destination: shown(&self.destination),
+            });
+        }
+        Ok(())
     }
 
     /// The file or directory that is read.
@@ -316,7 +346,9 @@ mod tests {
     #[test]
     fn a_tree_below_its_destination_may_not_overwrite_itself() {
         let place = place();
-        assert!(place.resolve("src", ".").is_ok());
+        let above = place.resolve("src", ".").unwrap();
+        assert!(above.check_mirror().unwrap_err().to_string().contains("would delete what is copied"));
+        assert!(place.resolve("src", "dst").unwrap().check_mirror().is_ok());
         fs::create_dir(place.root.join("src/src")).unwrap();
         assert!(place.refusal("src", ".").contains("would overwrite what it reads"));
     }

@@ -2,13 +2,19 @@
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use orbit_shared::entry::display_path;
+use orbit_shared::filter::literal_glob;
 use tempfile::TempDir;
 
+use super::DESTINATION_STAR;
 use super::paths::CopyPaths;
 use crate::errors::CliError;
+
+/// How the names of temporary state directories begin.
+const PREFIX: &str = "orbit-copy-";
 
 /// The state directory of one copy.
 #[derive(Debug)]
@@ -25,12 +31,12 @@ impl StateDir {
         let (path, temporary) = match given {
             Some(given) => (make(given)?, None),
             None => {
-                let temporary =
-                    tempfile::Builder::new().prefix("orbit-copy-").tempdir().map_err(|error| {
-                        CliError::Failed(format!(
-                            "cannot make a temporary directory: {error}; name one with --state-dir"
-                        ))
-                    })?;
+                clean_after_the_dead(&std::env::temp_dir());
+                let temporary = tempfile::Builder::new().prefix(PREFIX).tempdir().map_err(|error| {
+                    CliError::Failed(format!(
+                        "cannot make a temporary directory: {error}; name one with --state-dir"
+                    ))
+                })?;
                 let path = fs::canonicalize(temporary.path())
                     .map_err(|error| CliError::Failed(format!("{}: {error}", temporary.path().display())))?;
                 (path, Some(temporary))
@@ -40,7 +46,7 @@ impl StateDir {
         let exclude = match inside {
             None => None,
             // It changes while it is read; and nobody who copies all of /tmp means it.
-            Some(inside) if temporary.is_some() => Some(anchored_glob(inside)?),
+            Some(inside) if temporary.is_some() => Some(anchored_glob(inside)),
             Some(_) => {
                 return Err(CliError::Usage(format!(
                     "--state-dir {} lies inside the source; name a directory outside of it",
@@ -61,6 +67,23 @@ impl StateDir {
     }
 }
 
+/// Removes what copies have left that were killed: their temporaries at their destinations, and their state. Those of other users, and
+/// of copies that go on, are left alone.
+fn clean_after_the_dead(directory: &Path) {
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    let of_copies = entries
+        .filter_map(Result::ok)
+        .filter(|entry| entry.file_name().as_bytes().starts_with(PREFIX.as_bytes()));
+    for path in of_copies.map(|entry| entry.path()) {
+        let user = rustix::process::geteuid().as_raw();
+        let is_ours = path.symlink_metadata().is_ok_and(|found| found.is_dir() && found.uid() == user);
+        if is_ours && orbit_star::leftovers::clean_after(&path.join(DESTINATION_STAR)) {
+            // What cannot be removed is found by the next copy.
+            let _ = fs::remove_dir_all(&path);
+        }
+    }
+}
+
 fn make(given: &Path) -> Result<PathBuf, CliError> {
     let failed = |error: std::io::Error| {
         CliError::Usage(format!("--state-dir {}: {error}", display_path(given.as_os_str().as_bytes())))
@@ -71,22 +94,9 @@ fn make(given: &Path) -> Result<PathBuf, CliError> {
     fs::canonicalize(given).map_err(failed)
 }
 
-/// A gitignore-style glob that matches exactly this path below the source.
-fn anchored_glob(path: &Path) -> Result<String, CliError> {
-    let text = path.to_str().ok_or_else(|| {
-        CliError::Usage(format!(
-            "the temporary directory {} lies inside the source and its name is not text; name another with --state-dir",
-            path.display()
-        ))
-    })?;
-    let mut glob = String::from("/");
-    for character in text.chars() {
-        if matches!(character, '*' | '?' | '[' | ']' | '{' | '}' | '\\' | '!' | '#' | ' ') {
-            glob.push('\\');
-        }
-        glob.push(character);
-    }
-    Ok(glob)
+/// A glob that matches exactly this path below the source.
+fn anchored_glob(path: &Path) -> String {
+    format!("/{}", literal_glob(path.as_os_str().as_bytes()))
 }
 
 #[cfg(test)]
@@ -127,6 +137,6 @@ mod tests {
 
     #[test]
     fn a_glob_matches_its_path_literally() {
-        assert_eq!(anchored_glob(Path::new("a b/c[1]*")).unwrap(), "/a\\ b/c\\[1\\]\\*");
+        assert_eq!(anchored_glob(Path::new("a b/c[1]*")), "/a b/c\\[1\\]\\*");
     }
 }

@@ -71,8 +71,13 @@ impl Story {
     async fn create_job(&self, root: &Path) -> Result<u64, CliError> {
         let place = |name: &str| location(name.to_owned(), root.join(name).as_os_str().as_bytes());
         let selection = SelectionArgs { bwlimit: Some(BYTES_PER_SECOND), ..SelectionArgs::default() };
-        let spec =
-            job::spec(place(SOURCE), DESTINATIONS.map(place).to_vec(), selection, MirrorArgs::default())?;
+        let spec = job::spec(
+            place(SOURCE),
+            DESTINATIONS.map(place).to_vec(),
+            selection,
+            MirrorArgs::default(),
+            (None, self.output),
+        )?;
         let request = CreateJobRequest { spec: Some(spec), request_id: request_id() };
         let created = self.client.jobs().create_job(request).await?.into_inner();
         let job_id = created.job.map(|job| job.job_id).unwrap_or_default();

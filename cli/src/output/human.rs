@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use orbit_shared::entry::plain_text;
 use prost_types::Timestamp;
 
 const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
@@ -45,6 +46,26 @@ pub(crate) fn count_of(number: u64, noun: &str) -> String {
     format!("{} {noun}{plural}", count(number))
 }
 
+/// How many files changed while they were read, and what became of them.
+pub(crate) fn changed_while_read(count: u64) -> String {
+    match count {
+        1 => "1 file changed while it was read and is stored as it was read".to_owned(),
+        _ => format!(
+            "{} files changed while they were read and are stored as they were read",
+            self::count(count)
+        ),
+    }
+}
+
+/// How many mount points were not entered, and the first of them; empty if there are none.
+pub(crate) fn skipped_mounts(count: u64, examples: &[String]) -> String {
+    let more = if count > examples.len() as u64 { ", ..." } else { "" };
+    match count {
+        0 => String::new(),
+        _ => format!("{} ({}{more})", count_of(count, "mount point"), plain(&examples.join(", "))),
+    }
+}
+
 /// A duration with as much precision as matters: `0.04 s`, `3.2 s`, `4 min 05 s`, `2 h 07 min`, `3 d 04 h`.
 pub(crate) fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
@@ -80,17 +101,9 @@ pub(crate) fn between(start: Option<&Timestamp>, end: Option<&Timestamp>) -> Opt
     u64::try_from(nanos).ok().map(Duration::from_nanos)
 }
 
-/// Text without control characters, which become `\xNN`.
+/// Text without characters that a terminal would act on or hide, whose bytes become `\xNN`.
 pub(crate) fn plain(text: &str) -> String {
-    if !text.chars().any(char::is_control) {
-        return text.to_owned();
-    }
-    let escape = |character: char| match character {
-        // A control character is below U+00A0, so two digits are enough.
-        control if control.is_control() => format!("\\x{:02x}", u32::from(control)),
-        other => other.to_string(),
-    };
-    text.chars().map(escape).collect()
+    plain_text(text)
 }
 
 /// `yes` or nothing, for a column that is mostly empty.

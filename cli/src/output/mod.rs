@@ -4,6 +4,7 @@
 //! went away ends a command quietly, as `orbit job ls | head -1` must. Text may have colours, which are taken out here
 //! unless the reader sees them: on a terminal, or where an operator says so.
 
+mod fit;
 pub(crate) mod human;
 pub(crate) mod json;
 pub(crate) mod table;
@@ -92,6 +93,13 @@ fn write_line(mut stream: impl Write, text: &str) -> Result<(), CliError> {
         io::ErrorKind::BrokenPipe => CliError::OutputClosed,
         _ => CliError::Failed(format!("cannot write to standard output: {error}")),
     })
+}
+
+/// The width of the terminal that standard output is, in cells; `None` for a pipe or a file.
+fn terminal_width() -> Option<usize> {
+    let is_terminal = io::stdout().is_terminal();
+    let size = is_terminal.then(ratatui::crossterm::terminal::size)?.ok()?;
+    Some(usize::from(size.0)).filter(|&width| width > 0)
 }
 
 /// Whether a person watches standard error, where progress is shown.

@@ -1,10 +1,15 @@
-//! Aligned text: no frames, columns as wide as their widest cell on a terminal, headings dim, and states in the colour of
-//! what they mean.
+//! Aligned text: no frames, columns as wide as their widest cell, headings dim, and states in the colour of what they
+//! mean. On a terminal that is too narrow, columns give way (`fit.rs`); what goes into a pipe or a file is whole.
 
+use anstyle::Style;
 use unicode_width::UnicodeWidthStr as _;
 
+use crate::output::fit::{self, Column};
 use crate::output::human;
 use crate::output::tone::{self, Tone};
+
+/// Between two columns.
+const GAP: &str = "  ";
 
 /// On which side a column's cells are filled up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +25,8 @@ pub(crate) enum Side {
 pub(crate) struct Table {
     columns: Vec<(&'static str, Side)>,
     rows: Vec<Vec<Cell>>,
+    /// Headings of the columns that are left out where there is no room, the first one first.
+    gives_way: &'static [&'static str],
 }
 
 /// Plain text, and what it means.
@@ -52,7 +59,13 @@ impl Table {
             Some(heading) => (heading, Side::Right),
             None => (*heading, Side::Left),
         };
-        Self { columns: headings.iter().map(column).collect(), rows: Vec::new() }
+        Self { columns: headings.iter().map(column).collect(), rows: Vec::new(), gives_way: &[] }
+    }
+
+    /// Names the columns that are left out on a narrow terminal, the first one first.
+    pub(crate) fn gives_way(mut self, headings: &'static [&'static str]) -> Self {
+        self.gives_way = headings;
+        self
     }
 
     /// Adds a row. Control characters are escaped: a file name must not steer the terminal.
@@ -65,37 +78,74 @@ impl Table {
         Row { columns: &self.columns, cells }
     }
 
-    /// The table as text without a line break at its end; nothing when it has no rows.
+    /// The table as text without a line break at its end; nothing when it has no rows. As wide as it needs to be, unless
+    /// standard output is a terminal that is narrower.
     pub(crate) fn render(&self, has_headings: bool) -> String {
+        self.render_within(super::terminal_width(), has_headings)
+    }
+
+    fn render_within(&self, room: Option<usize>, has_headings: bool) -> String {
         if self.rows.is_empty() {
             return String::new();
         }
-        let width = |index: usize, heading: &str| {
-            self.rows.iter().map(|row| row[index].text.width()).max().unwrap_or(0).max(heading.width())
+        let columns: Vec<Column> = self
+            .columns
+            .iter()
+            .enumerate()
+            .map(|(index, (heading, side))| Column {
+                width: self
+                    .rows
+                    .iter()
+                    .map(|row| row[index].text.width())
+                    .max()
+                    .unwrap_or(0)
+                    .max(heading.width()),
+                is_text: *side == Side::Left,
+                gives_way: self.gives_way.iter().position(|name| name == heading),
+            })
+            .collect();
+        let widths = match room {
+            Some(room) => fit::widths(&columns, room, GAP.len()),
+            None => columns.iter().map(|column| Some(column.width)).collect(),
         };
-        let widths: Vec<usize> =
-            self.columns.iter().enumerate().map(|(index, (heading, _))| width(index, heading)).collect();
-        let headings: Vec<(&str, String)> =
-            self.columns.iter().map(|(heading, _)| (*heading, tone::paint(tone::HEADING, heading))).collect();
-        let rows = self.rows.iter().map(|row| {
-            row.iter().map(|cell| (cell.text.as_str(), cell.tone.paint(&cell.text))).collect::<Vec<_>>()
-        });
-        let lines = has_headings.then_some(headings).into_iter().chain(rows);
-        lines.map(|cells| self.render_line(&cells, &widths)).collect::<Vec<_>>().join("\n")
+        let headings =
+            self.columns.iter().map(|(heading, _)| ((*heading).to_owned(), tone::HEADING)).collect();
+        let headings: Vec<Vec<(String, Style)>> = if has_headings { vec![headings] } else { Vec::new() };
+        let rows = self
+            .rows
+            .iter()
+            .map(|row| row.iter().map(|cell| (cell.text.clone(), cell.tone.style())).collect());
+        let lines = headings.into_iter().chain(rows);
+        lines.map(|cells: Vec<_>| self.render_row(&cells, &widths)).collect::<Vec<_>>().join("\n")
     }
 
-    /// A line of cells, each as the text that counts for its width and as what is shown.
-    fn render_line(&self, cells: &[(&str, String)], widths: &[usize]) -> String {
+    /// A row: one line, or several if the text of its last column is wrapped.
+    fn render_row(&self, cells: &[(String, Style)], widths: &[Option<usize>]) -> String {
+        let shown = cells.iter().zip(widths).zip(&self.columns);
+        let shown: Vec<_> =
+            shown.filter_map(|((cell, width), (_, side))| Some((cell, (*width)?, *side))).collect();
         let mut line = String::new();
-        for (((text, shown), width), (_, side)) in cells.iter().zip(widths).zip(&self.columns) {
-            if !line.is_empty() {
-                line.push_str("  ");
+        let mut indent = 0;
+        let last = shown.len().saturating_sub(1);
+        for (index, ((text, style), width, side)) in shown.into_iter().enumerate() {
+            if index > 0 {
+                line.push_str(GAP);
+                indent += GAP.len();
             }
+            if index == last && side == Side::Left && text.width() > width {
+                let wrapped = fit::wrap(text, width);
+                let pieces: Vec<String> = wrapped.iter().map(|piece| tone::paint(*style, piece)).collect();
+                line.push_str(&pieces.join(&format!("\n{}", " ".repeat(indent))));
+                continue;
+            }
+            let text = fit::shorten(text, width);
             let fill = " ".repeat(width.saturating_sub(text.width()));
+            let text = tone::paint(*style, &text);
             match side {
-                Side::Left => line.extend([shown.as_str(), &fill]),
-                Side::Right => line.extend([&fill, shown.as_str()]),
+                Side::Left => line.extend([text.as_str(), &fill]),
+                Side::Right => line.extend([&fill, text.as_str()]),
             }
+            indent += width;
         }
         line.truncate(line.trim_end().len());
         line
@@ -178,5 +228,30 @@ mod tests {
         let shown = details(&pairs, &[("state", Tone::Bad)]);
         assert_eq!(shown, "\x1b[2mstate\x1b[0m  \x1b[31mlost\x1b[0m\n\x1b[2mid\x1b[0m     7");
         assert_eq!(stripped(&shown), "state  lost\nid     7");
+    }
+
+    #[test]
+    fn a_table_fits_a_narrow_terminal() {
+        let mut table = Table::new(&["JOB", "STATE", ">ITEMS", "FROM", "TO"]).gives_way(&["ITEMS"]);
+        table.row(text(&[
+            "7",
+            "completed",
+            "1,234",
+            "star-1:/srv/photos/2026",
+            "star-2:/backup star-3:/backup",
+        ]));
+        let whole = stripped(&table.render_within(Some(80), true));
+        assert!(whole.contains("1,234") && whole.lines().count() == 2, "{whole}");
+        for room in [70, 60, 54] {
+            let shown = stripped(&table.render_within(Some(room), true));
+            assert!(shown.lines().all(|line| line.width() <= room), "{room}:\n{shown}");
+            assert!(!shown.contains("ITEMS") && shown.contains("completed"), "{room}:\n{shown}");
+            assert!(shown.contains("star-2:/backup"), "{room}:\n{shown}");
+        }
+        assert_eq!(
+            stripped(&table.render_within(None, true)),
+            stripped(&table.render_within(Some(200), true)),
+            "a pipe gets everything"
+        );
     }
 }

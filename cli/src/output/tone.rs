@@ -37,10 +37,14 @@ impl Tone {
         }
     }
 
+    /// Its colour as a style.
+    pub(crate) fn style(self) -> Style {
+        Style::new().fg_color(self.color().map(Into::into))
+    }
+
     /// The text in this tone's colour. The text must be plain itself.
     pub(crate) fn paint(self, text: &str) -> String {
-        let color = self.color().map(Into::into);
-        paint(Style::new().fg_color(color), text)
+        paint(self.style(), text)
     }
 }
 
@@ -104,7 +108,7 @@ pub(crate) fn of_severity(severity: Severity) -> Tone {
 pub(crate) fn of_advice(advice: AdvisoryType) -> Tone {
     match advice {
         AdvisoryType::Healthy => Tone::Good,
-        AdvisoryType::DiskCritical => Tone::Bad,
+        AdvisoryType::VaultIncomplete | AdvisoryType::VaultReadOnly | AdvisoryType::DiskCritical => Tone::Bad,
         AdvisoryType::DiskWarning
         | AdvisoryType::DiskExhaustionPredicted
         | AdvisoryType::ThroughputLow

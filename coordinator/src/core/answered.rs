@@ -2,19 +2,18 @@
 //! the same answer, and changes nothing a second time.
 //!
 //! An answer is durable with the changes that it speaks of. A refusal changed nothing, so it is not remembered, and the
-//! same request may succeed later. The memory is bounded; the oldest answer is forgotten first. Jobs are made once by
-//! another way: their records bear the names of their requests.
+//! same request may succeed later. The memory is bounded; the oldest answer is forgotten first. Jobs and
+//! schedules are made once by another way: their records bear the names of their requests, and what was asked for.
 
 use std::collections::BTreeMap;
 
-use orbit_shared::time::Now;
 use orbit_shared::words::{JobId, StarId};
 use serde::{Deserialize, Serialize};
 
 use super::event::{Answer, Command};
 use super::limits::{ANSWERS_BYTES_MAX, ANSWERS_MAX};
 use super::refusal::Refusal;
-use super::{Change, Core, Effects};
+use super::{Change, Core, Turn};
 
 /// The caller's name for a request, and what tells it from others.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,13 +120,9 @@ impl Core {
     /// Its name belongs to another request.
     pub fn answered(&self, request: &RequestName) -> Result<Option<&Answered>, Refusal> {
         match self.answers.named(request) {
-            Some(record) if record.request.digest != request.digest => Err(Refusal::invalid(
-                "request_id",
-                format!(
-                    "{:?} is the name of another {} that was answered; give each request a name of its own",
-                    request.id, request.method
-                ),
-            )),
+            Some(record) if record.request.digest != request.digest => {
+                Err(Refusal::name_used(&request.id, &request.method, ""))
+            }
             record => Ok(record.map(|record| &record.answered)),
         }
     }
@@ -135,10 +130,9 @@ impl Core {
     /// Executes a command unless it was executed under this name before.
     pub(super) fn execute_once(
         &mut self,
-        now: Now,
+        turn: &mut Turn,
         request: RequestName,
         command: Command,
-        fx: &mut Effects,
     ) -> Result<Answer, Refusal> {
         if let Some(answered) = self.answered(&request)? {
             return Ok(match answered {
@@ -150,7 +144,7 @@ impl Core {
                 Answered::Done | Answered::Told(_) => Answer::Done,
             });
         }
-        let answer = self.execute(now, command, fx)?;
+        let answer = self.execute(turn, command)?;
         let answered = match &answer {
             Answer::Job(job) => Answered::Job(*job),
             Answer::Star(star) => Answered::Star(star.clone()),
@@ -158,20 +152,20 @@ impl Core {
             Answer::Count(count) => Answered::Count(*count),
             Answer::Done | Answer::Plan(_) | Answer::Vault(_) => Answered::Done,
         };
-        self.remember(request, answered, fx);
+        self.remember(turn, request, answered);
         Ok(answer)
     }
 
     /// Remembers what a request came to.
-    pub(super) fn remember(&mut self, request: RequestName, answered: Answered, fx: &mut Effects) {
+    pub(super) fn remember(&mut self, turn: &mut Turn, request: RequestName, answered: Answered) {
         if self.answers.named(&request).is_some() {
             return;
         }
         let record = AnswerRecord { number: self.answers.next_number(), request, answered };
-        fx.changes.push(Change::PutAnswer(Box::new(record.clone())));
+        turn.changes.push(Change::PutAnswer(Box::new(record.clone())));
         self.answers.put(record);
         while let Some(number) = self.answers.make_room() {
-            fx.changes.push(Change::RemoveAnswer(number));
+            turn.changes.push(Change::RemoveAnswer(number));
         }
     }
 }

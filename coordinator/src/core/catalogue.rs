@@ -7,16 +7,15 @@ use std::ops::Bound;
 use orbit_shared::bulletin::Severity;
 use orbit_shared::capability::Capability;
 use orbit_shared::plant::{Bug, is_planted};
-use orbit_shared::time::Now;
 use orbit_shared::vault_call::{SnapshotInfo, VaultCall};
 use orbit_shared::words::{JobId, SnapshotId, StarId};
 use serde::{Deserialize, Serialize};
 
 use super::event::SessionId;
-use super::limits::SNAPSHOTS_MAX;
+use super::limits::{SNAPSHOTS_FEW, SNAPSHOTS_MAX, SNAPSHOTS_RESERVED};
 use super::refusal::Refusal;
 use super::vaults::{Purpose, not_connected};
-use super::{Change, Core, Effects};
+use super::{Change, Core, Turn};
 
 /// Whom a Star serves that is no Star: a program of an operator.
 const READER: &str = "operator";
@@ -28,6 +27,9 @@ pub struct SnapshotRecord {
     pub star: StarId,
     /// What the vault says of it.
     pub info: SnapshotInfo,
+    /// The Star under which it was known before its vault came back under another name.
+    #[serde(default)]
+    pub origin: Option<StarId>,
 }
 
 /// A snapshot in the catalogue.
@@ -36,6 +38,17 @@ pub(super) struct Catalogued {
     pub(super) record: SnapshotRecord,
     /// Calls up to this number were made before it was known: a list that one of them brings may lack it.
     pub(super) since: u64,
+}
+
+/// Result of listing a snapshot in the catalogue.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Listing {
+    /// The catalogue lists it.
+    Known,
+    /// The catalogue has no place for it.
+    Full,
+    /// It is listed under this Star, which is connected and has it too: one vault is a copy of the other.
+    OfOther(StarId),
 }
 
 impl Core {
@@ -65,25 +78,27 @@ impl Core {
             destination_star: StarId::new(READER).expect("a name of letters"),
             snapshot: Some(id),
             is_for_chunks: false,
+            max_bytes_per_second: 0,
+            filter: None,
         };
         Ok((star.record.data_address.clone(), capability))
     }
 
     /// Takes the catalogue from the store.
     pub(super) fn recover_snapshots(&mut self, records: Vec<SnapshotRecord>) {
-        let known = records.into_iter().map(|record| (record.info.id, Catalogued { record, since: 0 }));
-        self.snapshots = known.collect();
+        for record in records {
+            self.insert_snapshot(Catalogued { record, since: 0 });
+        }
     }
 
     /// Takes over a page of a vault's list: what lies between its ends and is not in it is there no more.
     pub(super) fn compare(
         &mut self,
-        now: Now,
+        turn: &mut Turn,
         request: u64,
         star: &StarId,
         (after, last): (Option<SnapshotId>, Option<SnapshotId>),
         page: Vec<SnapshotInfo>,
-        fx: &mut Effects,
     ) {
         let listed: std::collections::BTreeSet<SnapshotId> = page.iter().map(|info| info.id).collect();
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
@@ -94,53 +109,116 @@ impl Core {
         let gone: Vec<SnapshotId> =
             self.snapshots.range((from, to)).filter(is_gone).map(|(&id, _)| id).collect();
         for id in gone {
-            self.forget_snapshot(id, fx);
+            self.forget_snapshot(turn, id);
             let message = format!("snapshot {id} is not in the vault of {star} any more");
-            self.post(now, fx, (Severity::Warning, star.as_str(), "vault"), None, &message);
+            self.post(turn, (Severity::Warning, star.as_str(), "vault"), None, &message);
         }
+        let (mut copied, mut is_full) = (None, false);
         for info in page {
-            self.catalogue(star, info, fx);
+            match self.catalogue(turn, star, info) {
+                Listing::Known => {}
+                Listing::Full => is_full = true,
+                Listing::OfOther(other) => copied = Some(other),
+            }
+        }
+        if is_full {
+            self.tell_full_catalogue(turn, star);
+        }
+        if let Some(other) = copied {
+            let message = format!(
+                "the vaults of {star} and {other} have snapshots in common, so one is a copy of the other: they are listed under {other} \
+                 while it is connected"
+            );
+            self.post(turn, (Severity::Warning, star.as_str(), "vault"), None, &message);
         }
     }
 
-    /// Notes a snapshot, if it is not known as it is.
-    pub(super) fn catalogue(&mut self, star: &StarId, info: SnapshotInfo, fx: &mut Effects) {
+    /// Lists a snapshot that a vault has.
+    pub(super) fn catalogue(&mut self, turn: &mut Turn, star: &StarId, info: SnapshotInfo) -> Listing {
         let id = info.id;
-        let record = SnapshotRecord { star: star.clone(), info };
-        match self.snapshots.get(&id) {
-            Some(known) if known.record == record => return,
-            // Two vaults with one snapshot are one vault that was copied; the first one that spoke has it.
-            Some(known) if known.record.star != *star => return,
-            None if self.snapshots.len() >= SNAPSHOTS_MAX => return,
-            Some(_) | None => {}
+        let known = self.snapshots.get(&id).map(|known| &known.record);
+        let origin = match known {
+            Some(known) if known.star == *star => known.origin.clone(),
+            Some(known) if self.stars.get(&known.star).is_some_and(|other| other.session.is_some()) => {
+                return Listing::OfOther(known.star.clone());
+            }
+            // Its vault has come back under another name.
+            Some(known) => {
+                known.origin.clone().or_else(|| Some(known.star.clone())).filter(|from| from != star)
+            }
+            None => None,
+        };
+        let record = SnapshotRecord { star: star.clone(), info, origin };
+        if known == Some(&record) {
+            return Listing::Known;
         }
-        fx.changes.push(Change::PutSnapshot(Box::new(record.clone())));
-        self.snapshots.insert(id, Catalogued { record, since: self.next_ask });
+        if known.is_none() && !self.has_snapshot_place(star) {
+            return Listing::Full;
+        }
+        turn.changes.push(Change::PutSnapshot(Box::new(record.clone())));
+        self.insert_snapshot(Catalogued { record, since: self.next_ask });
+        Listing::Known
     }
 
-    pub(super) fn forget_snapshot(&mut self, id: SnapshotId, fx: &mut Effects) {
-        if self.snapshots.remove(&id).is_some() {
-            fx.changes.push(Change::RemoveSnapshot(id));
+    /// Posts that the catalogue has no place for a snapshot of a Star.
+    pub(super) fn tell_full_catalogue(&mut self, turn: &mut Turn, star: &StarId) {
+        let message = format!(
+            "the catalogue is full: {SNAPSHOTS_MAX} snapshots, of which the last {SNAPSHOTS_RESERVED} places are for Stars with fewer \
+             than {SNAPSHOTS_FEW}. The vault of {star} keeps snapshots that `orbit snapshot ls` does not list; delete old ones with \
+             `orbit snapshot prune`, and reconnect the Star"
+        );
+        self.post(turn, (Severity::Warning, star.as_str(), "vault"), None, &message);
+    }
+
+    /// Whether the catalogue takes one more snapshot of this Star.
+    fn has_snapshot_place(&self, star: &StarId) -> bool {
+        let count = self.snapshots.len();
+        if count < SNAPSHOTS_MAX - SNAPSHOTS_RESERVED {
+            return true;
+        }
+        count < SNAPSHOTS_MAX && self.snapshot_counts.get(star).is_none_or(|&own| own < SNAPSHOTS_FEW)
+    }
+
+    fn insert_snapshot(&mut self, known: Catalogued) {
+        let (id, star) = (known.record.info.id, known.record.star.clone());
+        if let Some(before) = self.snapshots.insert(id, known) {
+            self.uncount_snapshot(&before.record.star);
+        }
+        *self.snapshot_counts.entry(star).or_default() += 1;
+    }
+
+    fn uncount_snapshot(&mut self, star: &StarId) {
+        if let Some(count) = self.snapshot_counts.get_mut(star) {
+            *count -= 1;
+            if *count == 0 {
+                self.snapshot_counts.remove(star);
+            }
+        }
+    }
+
+    pub(super) fn forget_snapshot(&mut self, turn: &mut Turn, id: SnapshotId) {
+        if let Some(known) = self.snapshots.remove(&id) {
+            self.uncount_snapshot(&known.record.star);
+            turn.changes.push(Change::RemoveSnapshot(id));
         }
     }
 
     /// The snapshots of a Star that is removed from the grid are not known any more.
-    pub(super) fn forget_snapshots_of(&mut self, star: &StarId, fx: &mut Effects) {
+    pub(super) fn forget_snapshots_of(&mut self, turn: &mut Turn, star: &StarId) {
         let of_star = self.snapshots.iter().filter(|(_, known)| known.record.star == *star);
         let ids: Vec<SnapshotId> = of_star.map(|(&id, _)| id).collect();
         for id in ids {
-            self.forget_snapshot(id, fx);
+            self.forget_snapshot(turn, id);
         }
     }
 
     /// Gives up what a vault has of jobs that will not go on.
     pub(super) fn abandon_stages(
         &mut self,
-        now: Now,
+        turn: &mut Turn,
         session: SessionId,
         star: &StarId,
         stages: &[(JobId, u32)],
-        fx: &mut Effects,
     ) {
         for &(job, destination) in stages {
             let is_open = self.jobs.get(&job).is_some_and(|job| {
@@ -149,7 +227,7 @@ impl Core {
             });
             if !is_open && !is_planted(Bug::StagesNotAbandoned) {
                 let call = VaultCall::Abandon { job, destination };
-                self.ask(now, session, star, call, Purpose::Abandon, fx);
+                self.ask(turn, session, star, call, Purpose::Abandon);
             }
         }
     }

@@ -7,11 +7,12 @@ use orbit_shared::entry::Entry;
 use orbit_shared::penalization::PenaltyRecord;
 use orbit_shared::words::{AssignmentId, ItemId, JobId, SnapshotId, StarId};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::answered::AnswerRecord;
 use super::catalogue::SnapshotRecord;
 use super::event::DeadItem;
-use super::job::JobRecord;
+use super::job_record::JobRecord;
 use super::lane::QueueKey;
 use super::schedules::ScheduleRecord;
 use super::star::StarRecord;
@@ -69,6 +70,18 @@ pub enum Change {
     ForgetJob(JobId),
     /// Nothing of a job waits any more.
     ClearQueue(JobId),
+    /// Items of a job are forgotten, with how they ended. Both numbers lie between blocks of the store, or the second is the
+    /// job's last.
+    RemoveItems {
+        /// The job.
+        job: JobId,
+        /// How many destinations it has.
+        destinations: u32,
+        /// The first sequence number.
+        from: u64,
+        /// The sequence number behind the last.
+        until: u64,
+    },
     /// The scan found an entry.
     PutEntry {
         /// The job.
@@ -140,6 +153,8 @@ pub enum Change {
     RemoveAnswer(u64),
     /// The next number of each kind.
     PutCounters(Counters),
+    /// The grid has its name.
+    PutGrid(Uuid),
     /// The number of the last event in the provenance log.
     PutLastEvent(u64),
 }
@@ -196,6 +211,8 @@ pub struct Recovered {
     pub answers: Vec<AnswerRecord>,
     /// The next numbers.
     pub counters: Counters,
+    /// The name of the grid; `None` in a store that is new or of an earlier build.
+    pub grid: Option<Uuid>,
     /// The number of the last event whose turn was committed; `None` if there was none.
     pub last_event: Option<u64>,
 }

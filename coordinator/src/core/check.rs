@@ -19,12 +19,13 @@ impl Core {
 
     /// The sum of the permits is the sum of the live assignments, Star by Star.
     fn check_permits(&self) {
-        let mut held: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+        let mut held: BTreeMap<&str, (u64, u64, u64)> = BTreeMap::new();
         for assignment in self.assignments.values() {
             let sum = held.entry(assignment.star.as_str()).or_default();
             for flight in assignment.items.values() {
                 sum.0 += flight.permit.object_count();
                 sum.1 += flight.permit.byte_size();
+                sum.2 += flight.carried.bytes();
             }
         }
         for star in self.stars.values() {
@@ -32,7 +33,7 @@ impl Core {
             let name = star.record.star_id.as_str();
             let expected = held.get(name).copied().unwrap_or_default();
             assert_eq!(
-                (state.object_count, state.byte_size),
+                (state.object_count, state.byte_size, star.on_way.bytes()),
                 expected,
                 "guard of {name} against its assignments"
             );
@@ -59,6 +60,8 @@ impl Core {
         }
         assert_eq!(count, self.in_flight.len(), "items in flight that no assignment holds");
         for star in self.stars.values() {
+            let of_star = self.assignments.values().filter(|live| live.source == star.record.star_id);
+            assert_eq!(star.reads, of_star.count(), "what is read from {}", star.record.star_id);
             for id in &star.assignments {
                 assert!(
                     self.assignments.contains_key(id),
@@ -81,7 +84,8 @@ impl Core {
             }
             let in_memory: usize = live.lanes.iter().map(super::lane::Lane::len).sum::<usize>()
                 + live.penalized.len()
-                + live.parked.len();
+                + live.parked.len()
+                + live.blocked.len();
             let of_job = self.in_flight.keys().filter(|item| item.job == job.record.id).count();
             let known = (in_memory + of_job) as u64;
             let open = job.record.tally().open();

@@ -12,14 +12,13 @@ use std::time::Duration;
 use orbit_shared::comparison::{Comparison, Unchanged};
 use orbit_shared::entry::Entry;
 use orbit_shared::session::{CoordinatorMessage, Failure};
-use orbit_shared::time::Now;
 use orbit_shared::words::{JobId, Layout};
 
 use super::event::{Action, SessionId};
 use super::gate::star_gate;
-use super::job::Location;
+use super::job_record::Location;
 use super::vaults::Purpose;
-use super::{Core, Effects};
+use super::{Core, Turn};
 
 /// Questions that one Star has unanswered.
 const COMPARISONS_PER_STAR_MAX: usize = 32;
@@ -35,6 +34,8 @@ pub struct Listed {
     pub(super) entries: Vec<Arc<Entry>>,
     pub(super) is_last: bool,
     pub(super) failure: Option<Failure>,
+    pub(super) matched: Vec<u32>,
+    pub(super) skipped_mounts: Vec<Vec<u8>>,
     /// What each destination says.
     answers: Vec<Answered>,
 }
@@ -88,23 +89,18 @@ impl Attention {
 
 impl Core {
     /// Asks the destinations of a job about a batch, and puts the batch behind those that wait.
-    pub(super) fn list_batch(
-        &mut self,
-        now: Now,
-        id: JobId,
-        batch: orbit_shared::session::ScanBatch,
-        fx: &mut Effects,
-    ) {
+    pub(super) fn list_batch(&mut self, turn: &mut Turn, id: JobId, batch: orbit_shared::session::ScanBatch) {
         let entries: Vec<_> = batch.entries.into_iter().map(Arc::new).collect();
         let count = self.jobs.get(&id).map_or(0, |job| job.record.spec.destinations.len());
         let answers = (0..count)
-            .map(|destination| match self.ask_for_comparison(now, id, destination, &entries, fx) {
+            .map(|destination| match self.ask_for_comparison(turn, id, destination, &entries) {
                 Some(request) => Answered::Awaited(request),
                 None => Answered::Unknown,
             })
             .collect();
-        let (number, is_last, failure) = (batch.number, batch.is_last, batch.failure);
-        let listed = Listed { number, entries, is_last, failure, answers };
+        let (number, is_last, failure, matched) = (batch.number, batch.is_last, batch.failure, batch.matched);
+        let skipped_mounts = batch.skipped_mounts;
+        let listed = Listed { number, entries, is_last, failure, matched, skipped_mounts, answers };
         if let Some(scan) = self.jobs.get_mut(&id).and_then(|job| job.live.as_mut()?.scan.as_mut()) {
             scan.listed.push_back(listed);
         }
@@ -112,14 +108,13 @@ impl Core {
 
     fn ask_for_comparison(
         &mut self,
-        now: Now,
+        turn: &mut Turn,
         id: JobId,
         destination: usize,
         entries: &[Arc<Entry>],
-        fx: &mut Effects,
     ) -> Option<u64> {
         let spec = &self.jobs.get(&id)?.record.spec;
-        if entries.is_empty() || spec.layout != Layout::Files {
+        if entries.is_empty() || spec.layout != Layout::Files || spec.compares_content {
             return None;
         }
         let place = spec.destinations.get(destination)?.clone();
@@ -128,7 +123,7 @@ impl Core {
             return None;
         }
         let purpose = Purpose::Comparison { job: id, destination };
-        Some(self.send_comparison(now, session, &place, entries, purpose, fx))
+        Some(self.send_comparison(turn, session, &place, entries, purpose))
     }
 
     /// The session on which a destination can be asked what it has, if it can.
@@ -142,36 +137,34 @@ impl Core {
     /// Asks a destination what it has; gives the question's number.
     pub(super) fn send_comparison(
         &mut self,
-        now: Now,
+        turn: &mut Turn,
         session: SessionId,
         place: &Location,
         entries: &[Arc<Entry>],
         purpose: Purpose,
-        fx: &mut Effects,
     ) -> u64 {
-        let request = self.expect_answer(now, session, &place.star_id, purpose);
+        let request = self.expect_answer(turn.now, session, &place.star_id, purpose);
         let comparison = Comparison { path: place.path.clone(), entries: entries.to_vec() };
         let message = CoordinatorMessage::Compare { request, comparison };
-        fx.actions.push(Action::Send { session, message });
+        turn.actions.push(Action::Send { session, message });
         request
     }
 
     /// A destination says what it has already.
     pub(super) fn compared(
         &mut self,
-        now: Now,
+        turn: &mut Turn,
         session: SessionId,
         request: u64,
         unchanged: Unchanged,
-        fx: &mut Effects,
     ) {
         match self.take_comparison(session, request) {
             Some(Purpose::Comparison { job, destination }) => {
                 self.settle_comparison(job, destination, request, Some(unchanged));
             }
             Some(Purpose::PlanComparison { scan }) => {
-                self.note_plan_progress(now, scan);
-                self.settle_plan_comparison(scan, request, Some(&unchanged), fx);
+                self.note_plan_progress(turn.now, scan);
+                self.settle_plan_comparison(turn, scan, request, Some(&unchanged));
             }
             Some(_) | None => self.late_count += 1,
         }
@@ -198,12 +191,12 @@ impl Core {
     }
 
     /// Takes all batches about which everything is known that will be.
-    pub(super) fn take_listed(&mut self, now: Now, fx: &mut Effects) {
+    pub(super) fn take_listed(&mut self, turn: &mut Turn) {
         let ready = |job: &&super::Job| job.live.as_ref().is_some_and(|live| live.next_listed().is_some());
         let ready: Vec<JobId> = self.jobs.values().filter(ready).map(|job| job.record.id).collect();
         for id in ready {
             while let Some(listed) = self.pop_listed(id) {
-                self.take_batch_of_scan(now, id, listed, fx);
+                self.take_batch_of_scan(turn, id, listed);
             }
         }
     }

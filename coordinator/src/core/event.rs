@@ -6,11 +6,13 @@ use orbit_shared::capability::Capability;
 use orbit_shared::dead_letter::{DeadLetterEntry, DeadLetterFilter};
 use orbit_shared::entry::Entry;
 use orbit_shared::session::{Assignment, CoordinatorMessage, Hello, StarMessage};
+use orbit_shared::time::WallTime;
 use orbit_shared::vault_call::{VaultCall, VaultReply};
 use orbit_shared::words::{JobId, StarId};
+use uuid::Uuid;
 
 use super::answered::RequestName;
-use super::job::JobSpec;
+use super::job_record::JobSpec;
 use super::lane::QueueKey;
 use super::plans::Planned;
 use super::refusal::{Refusal, Violation};
@@ -46,12 +48,26 @@ pub enum Event {
         /// Which.
         session: SessionId,
     },
+    /// A Star has said something that no message may say.
+    ProtocolViolated {
+        /// On which session.
+        session: SessionId,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A Star says more than it may, and is read more slowly.
+    SessionSlowed {
+        /// On which session.
+        session: SessionId,
+    },
     /// An operator has asked for something.
     CommandReceived {
         /// Who waits for the answer.
         reply: ReplyId,
         /// What.
         command: Command,
+        /// Who asks, for example `operator:alice`; `None` if it is not known.
+        actor: Option<String>,
     },
     /// Somebody wants to know what a job would do.
     PlanAsked {
@@ -81,6 +97,11 @@ pub enum Event {
         items: Vec<(QueueKey, u64, Entry)>,
         /// Whether the queue has nothing after these.
         is_end: bool,
+    },
+    /// Verification beside commits has found that the store is damaged.
+    StoreDamaged {
+        /// What was found, and what to do.
+        problem: String,
     },
     /// The moment that [`super::Core::next_deadline`] named has come.
     DeadlineReached,
@@ -286,6 +307,24 @@ pub enum CloseReason {
         /// The bound.
         max: usize,
     },
+    /// The Star belongs to another grid.
+    #[error(
+        "{star} belongs to grid {theirs}, and this coordinator speaks for grid {ours}. If its --data-dir should hold that grid, stop it and see whether the directory is the right one, mounted and whole (orbit backup makes copies). If the Stars are to leave their grid for this one, start the coordinator once with --new-grid"
+    )]
+    OtherGrid {
+        /// The Star.
+        star: StarId,
+        /// Its grid.
+        theirs: Uuid,
+        /// The coordinator's.
+        ours: Uuid,
+    },
+    /// The coordinator has lost its store.
+    #[error("{problem}")]
+    StoreLost {
+        /// How it shows, and what to do.
+        problem: String,
+    },
     /// The Star was removed while it was connected.
     #[error("{star} was removed from the grid")]
     Removed {
@@ -316,8 +355,8 @@ pub enum Action {
         session: SessionId,
         /// The work, with an empty token.
         assignment: Assignment,
-        /// Whom the token is for.
-        destination_star: StarId,
+        /// What the token must allow.
+        grant: Capability,
     },
     /// Ask a Star for something that needs a capability; whoever executes this signs it.
     SignedCall {
@@ -347,6 +386,11 @@ pub enum Action {
         after: QueueKey,
         /// How many at most.
         limit: usize,
+    },
+    /// Drop files of the provenance log whose events are all older.
+    ForgetEvents {
+        /// Than this.
+        before: WallTime,
     },
     /// Answer a caller.
     Reply {

@@ -4,6 +4,8 @@
 
 use orbit_shared::lifecycle::LifecycleState;
 use orbit_shared::plant::{Bug, is_planted};
+use orbit_shared::session::AdvisoryKind;
+use orbit_shared::session::limits::ASSIGNMENT_BYTES_MAX;
 use orbit_shared::time::{Monotonic, Now};
 use orbit_shared::words::{JobId, StarId};
 
@@ -86,16 +88,32 @@ impl Core {
             .or_else(|| destination_star.and_then(|star| destination_gate(place, star)))
             .or_else(|| self.yield_gate(now, job_id, destination))
             .or_else(|| self.space_gate(job_id, destination))
-            .or_else(|| self.hands_gate(job_id, place))
+            .or_else(|| self.hands_gate(job_id, source, place))
+            .or_else(|| self.share_gate(job_id, destination))
+            .or_else(|| self.suspicion_gate(now, job_id, destination))
             .or_else(|| self.order_gate(job_id, destination))
     }
 
-    fn hands_gate(&self, job_id: JobId, place: &StarId) -> Option<Held> {
+    fn hands_gate(&self, job_id: JobId, source: &StarId, place: &StarId) -> Option<Held> {
         if self.is_at_assignment_limit(place) {
             return Some(Held::new(Gate::Order, format!("{place} works on as many assignments as it may")));
         }
+        if self.is_at_source_limit(place, source) {
+            let explanation = format!("{place} works on as many assignments from {source} as it may");
+            return Some(Held::new(Gate::Order, explanation));
+        }
         self.is_at_penalty_limit(job_id)
             .then(|| Held::new(Gate::Penalty, "too many items of the job wait out penalties"))
+    }
+
+    /// Large files leave a share to what is small; a lane with nothing small among its next items waits.
+    fn share_gate(&self, job_id: JobId, destination: u32) -> Option<Held> {
+        let lane = self.jobs.get(&job_id)?.live.as_ref()?.lanes.get(destination as usize)?;
+        let size = lane.item(lane.best_key()?)?.entry.size();
+        if size <= ASSIGNMENT_BYTES_MAX || lane.first_up_to(ASSIGNMENT_BYTES_MAX).is_some() {
+            return None;
+        }
+        self.large_gate(job_id, destination)
     }
 
     /// Directories wait until everything else of the lane has ended, and go one assignment at a time, deepest first.
@@ -153,6 +171,12 @@ pub(super) fn star_gate(name: &StarId, role: &str, star: Option<&Star>) -> Optio
 }
 
 pub(super) fn destination_gate(name: &StarId, star: &Star) -> Option<Held> {
+    // Without its vault a Star can write nothing down, so it stores nothing below its roots either.
+    if star.advisories.iter().any(|advisory| advisory.kind == AdvisoryKind::VaultReadOnly) {
+        let explanation =
+            format!("the vault of {name} cannot be written to; mount it writable and restart its agent");
+        return Some(Held::new(Gate::Guard, explanation));
+    }
     if star.record.is_cordoned && !is_planted(Bug::CordonIgnored) {
         return Some(Held::new(Gate::Cordon, format!("{name} is cordoned")));
     }

@@ -15,15 +15,14 @@ use orbit_shared::dead_letter::DeadLetterFilter;
 use orbit_shared::entry::{display_path, join_path};
 use orbit_shared::provenance::{ProvenanceEvent, ProvenanceType};
 use orbit_shared::session::{Failure, FailureCause};
-use orbit_shared::time::Now;
 use orbit_shared::vault_call::limits::DAMAGED_MAX;
 use orbit_shared::vault_call::{DamagedInfo, HealOrigin, HealRequest, VaultCall, VaultProblem, VaultReply};
 use orbit_shared::words::{JobId, StarId};
 
 use super::event::Action;
-use super::losses::star_of_key;
+use super::losses::{is_damaged, star_of_key};
 use super::vaults::Purpose;
-use super::{Core, Effects};
+use super::{Core, Turn};
 
 /// Chunks of one vault that are healed at a time. Each is a pull, of which a Star serves only so many.
 const HEALS_AT_ONCE: usize = 4;
@@ -42,6 +41,8 @@ pub(super) struct Healing {
     is_again: bool,
     /// Something could not be healed.
     has_lost: bool,
+    /// Chunks that were healed since it began.
+    healed_count: u64,
 }
 
 /// One damaged chunk that is being healed.
@@ -64,78 +65,76 @@ enum Place {
     Origin(usize),
 }
 
+/// What is said of a vault that has damaged chunks, behind their number.
+fn are_damaged(star: &StarId) -> String {
+    format!(" in the vault of {star} are damaged")
+}
+
 impl Core {
     /// Asks a vault what is damaged in it, if it can be asked. One that is being healed is asked again afterwards.
-    pub(super) fn look_for_damage(&mut self, now: Now, star: &StarId, fx: &mut Effects) {
+    pub(super) fn look_for_damage(&mut self, turn: &mut Turn, star: &StarId) {
         if self.stars.get(star).is_none_or(|star| star.session.is_none()) {
             return;
         }
         match self.heals.get_mut(star) {
             Some(healing) => healing.is_again = true,
-            None => self.list_damage(now, star, Healing::default(), fx),
+            None => self.list_damage(turn, star, Healing::default()),
         }
     }
 
     /// Another Star has come: it may have what others lack.
-    pub(super) fn look_for_damage_again(&mut self, now: Now, come: &StarId, fx: &mut Effects) {
+    pub(super) fn look_for_damage_again(&mut self, turn: &mut Turn, come: &StarId) {
         for star in self.unhealed.clone().iter().filter(|star| *star != come) {
-            self.look_for_damage(now, star, fx);
+            self.look_for_damage(turn, star);
         }
     }
 
     /// A vault has found damage without having been asked to look.
-    pub(super) fn damage_found(
-        &mut self,
-        now: Now,
-        star: &StarId,
-        (chunks, problem): (u64, &str),
-        fx: &mut Effects,
-    ) {
+    pub(super) fn damage_found(&mut self, turn: &mut Turn, star: &StarId, (chunks, problem): (u64, &str)) {
         if !problem.is_empty() {
             let message =
                 format!("a check of the vault of {star} has found more than damaged chunks: {problem}");
-            self.post(now, fx, (Severity::Error, star.as_str(), "vault"), None, &message);
+            self.post(turn, (Severity::Error, star.as_str(), "vault"), None, &message);
         }
         if chunks > 0 {
-            self.look_for_damage(now, star, fx);
+            self.look_for_damage(turn, star);
         }
     }
 
     /// A file could not be read from a vault because what it has is damaged.
-    pub(super) fn note_corruption(&mut self, now: Now, job: JobId, failure: &Failure, fx: &mut Effects) {
+    pub(super) fn note_corruption(&mut self, turn: &mut Turn, job: JobId, failure: &Failure) {
         let Some(job) = self.jobs.get(&job) else { return };
         if failure.cause == FailureCause::DataCorruption && job.record.spec.snapshot.is_some() {
             let star = job.record.spec.source.star_id.clone();
-            self.look_for_damage(now, &star, fx);
+            self.look_for_damage(turn, &star);
         }
     }
 
     /// Damage that stands among the dead letters that are to be tried again is looked at again. Says how much that is.
-    pub(super) fn retry_damage(&mut self, now: Now, filter: &DeadLetterFilter, fx: &mut Effects) -> u64 {
+    pub(super) fn retry_damage(&mut self, turn: &mut Turn, filter: &DeadLetterFilter) -> u64 {
         let letters = self.dead_letters.query(filter, usize::MAX);
         let stars: Vec<StarId> =
             letters.into_iter().filter_map(|letter| star_of_key(&letter.item_key)).collect();
         for star in stars.iter().collect::<BTreeSet<_>>() {
-            self.look_for_damage(now, star, fx);
+            self.look_for_damage(turn, star);
         }
         stars.len() as u64
     }
 
     /// Asks for a list: the one behind the list at hand, or the first one.
-    fn list_damage(&mut self, now: Now, star: &StarId, healing: Healing, fx: &mut Effects) {
+    fn list_damage(&mut self, turn: &mut Turn, star: &StarId, healing: Healing) {
         let Some(session) = self.stars.get(star).and_then(|star| star.session) else { return };
         let call = VaultCall::ListDamaged { after: healing.after };
-        self.ask(now, session, star, call, Purpose::Damage, fx);
+        self.ask(turn, session, star, call, Purpose::Damage);
         self.heals.insert(star.clone(), Healing { is_listing: true, ..healing });
     }
 
     /// A vault has said what is damaged in it.
     pub(super) fn damage_listed(
         &mut self,
-        now: Now,
+        turn: &mut Turn,
         star: &StarId,
         answer: Result<VaultReply, VaultProblem>,
-        fx: &mut Effects,
     ) {
         let Some(healing) = self.heals.get_mut(star) else { return self.late_count += 1 };
         let problem = match answer {
@@ -147,8 +146,8 @@ impl Core {
                 let count = damaged.len();
                 healing.waiting.extend(damaged);
                 if count > 0 {
-                    let message = format!("{count} chunks in the vault of {star} are damaged");
-                    self.post(now, fx, (Severity::Error, star.as_str(), "vault"), None, &message);
+                    let message = format!("{count} chunks{}", are_damaged(star));
+                    self.post(turn, (Severity::Error, star.as_str(), "vault"), None, &message);
                 }
                 return;
             }
@@ -160,11 +159,11 @@ impl Core {
         };
         self.heals.remove(star);
         let message = format!("the vault of {star} does not say what is damaged: {problem}");
-        self.post(now, fx, (Severity::Warning, star.as_str(), "vault"), None, &message);
+        self.post(turn, (Severity::Warning, star.as_str(), "vault"), None, &message);
     }
 
     /// Goes on wherever nothing is waited for.
-    pub(super) fn go_on_healing(&mut self, now: Now, fx: &mut Effects) {
+    pub(super) fn go_on_healing(&mut self, turn: &mut Turn) {
         let stars: Vec<StarId> = self.heals.keys().cloned().collect();
         for star in stars {
             if self.stars.get(&star).is_none_or(|star| star.session.is_none()) {
@@ -173,9 +172,9 @@ impl Core {
                 continue;
             }
             while let Some(hash) = self.next_to_heal(&star) {
-                self.heal_on(now, &star, hash, fx);
+                self.heal_on(turn, &star, hash);
             }
-            self.end_list(now, &star, fx);
+            self.end_list(turn, &star);
         }
     }
 
@@ -199,7 +198,7 @@ impl Core {
     }
 
     /// Where all of a list is done, the next one is asked for, if there is any.
-    fn end_list(&mut self, now: Now, star: &StarId, fx: &mut Effects) {
+    fn end_list(&mut self, turn: &mut Turn, star: &StarId) {
         let is_done =
             |healing: &Healing| !healing.is_listing && healing.open.is_empty() && healing.waiting.is_empty();
         if !self.heals.get(star).is_some_and(is_done) {
@@ -207,27 +206,44 @@ impl Core {
         }
         let Some(healing) = self.heals.remove(star) else { return };
         if healing.after.is_some() {
-            self.list_damage(now, star, healing, fx);
+            self.list_damage(turn, star, healing);
         } else if healing.is_again {
-            self.list_damage(now, star, Healing::default(), fx);
+            let again = Healing { healed_count: healing.healed_count, ..Healing::default() };
+            self.list_damage(turn, star, again);
         } else if healing.has_lost {
             self.unhealed.insert(star.clone());
         } else {
             self.unhealed.remove(star);
+            self.all_healed(turn, star, healing.healed_count);
         }
     }
 
+    /// Nothing in a vault is damaged any more: that is said, and what was said before does not hold.
+    fn all_healed(&mut self, turn: &mut Turn, star: &StarId, count: u64) {
+        if count > 0 {
+            let message = format!(
+                "{count} damaged chunks in the vault of {star} are healed, and nothing in it is damaged now"
+            );
+            self.post(turn, (Severity::Info, star.as_str(), "vault"), None, &message);
+        }
+        let (many, one) = (are_damaged(star), is_damaged(star));
+        self.resolve(turn, (Severity::Error, star.as_str(), "vault"), |message| {
+            message.ends_with(&many) || message.contains(&one)
+        });
+        self.forget_losses(turn, star);
+    }
+
     /// Looks for a chunk at its next place, or gives it up.
-    fn heal_on(&mut self, now: Now, star: &StarId, hash: ChunkHash, fx: &mut Effects) {
+    fn heal_on(&mut self, turn: &mut Turn, star: &StarId, hash: ChunkHash) {
         while let Some(place) = self.heal_mut(star, &hash).and_then(|heal| heal.places.pop()) {
             let asked = match place {
                 Place::Vault(candidate) => {
                     let session = self.stars.get(&candidate).and_then(|star| star.session);
                     let purpose = Purpose::HealLocate { star: star.clone(), hash };
                     let call = VaultCall::LocateChunk(hash);
-                    session.map(|session| self.ask(now, session, &candidate, call, purpose, fx))
+                    session.map(|session| self.ask(turn, session, &candidate, call, purpose))
                 }
-                Place::Origin(index) => self.fetch_from_file(now, star, hash, index, fx),
+                Place::Origin(index) => self.fetch_from_file(turn, star, hash, index),
             };
             if asked.is_some()
                 && let Some(heal) = self.heal_mut(star, &hash)
@@ -239,7 +255,7 @@ impl Core {
         let Some(healing) = self.heals.get_mut(star) else { return };
         if let Some(heal) = healing.open.remove(&hash) {
             healing.has_lost = true;
-            self.unhealable(now, star, &heal.info, &heal.failures, fx);
+            self.unhealable(turn, star, &heal.info, &heal.failures);
         }
     }
 
@@ -250,17 +266,16 @@ impl Core {
     /// A vault has said whether it has a chunk that another one lacks.
     pub(super) fn heal_located(
         &mut self,
-        now: Now,
+        turn: &mut Turn,
         (candidate, request): (&StarId, u64),
         (star, hash): (&StarId, ChunkHash),
         answer: &Result<VaultReply, VaultProblem>,
-        fx: &mut Effects,
     ) {
         let heal = self.heal_mut(star, &hash).filter(|heal| heal.asked == Some(request));
         let Some(heal) = heal else { return self.late_count += 1 };
         heal.asked = None;
         if matches!(answer, Ok(VaultReply::Located(Some(found))) if !found.is_damaged) {
-            let asked = self.fetch(now, (star, hash), candidate, None, fx);
+            let asked = self.fetch(turn, (star, hash), candidate, None);
             if let Some(heal) = self.heal_mut(star, &hash) {
                 heal.asked = asked;
             }
@@ -270,11 +285,10 @@ impl Core {
     /// Tells a vault to read a chunk from the file that it was. Nothing if that file is out of reach.
     fn fetch_from_file(
         &mut self,
-        now: Now,
+        turn: &mut Turn,
         star: &StarId,
         hash: ChunkHash,
         index: usize,
-        fx: &mut Effects,
     ) -> Option<u64> {
         let origin = self.heal_mut(star, &hash)?.info.origins.get(index)?.clone();
         let of = self.snapshot(origin.snapshot)?;
@@ -286,17 +300,16 @@ impl Core {
             return None;
         }
         let origin = HealOrigin { source_path, part: origin.part };
-        self.fetch(now, (star, hash), &source, Some(origin), fx)
+        self.fetch(turn, (star, hash), &source, Some(origin))
     }
 
     /// Tells a vault where to fetch a chunk: from the vault of a Star, or from a file there.
     fn fetch(
         &mut self,
-        now: Now,
+        turn: &mut Turn,
         (star, hash): (&StarId, ChunkHash),
         source: &StarId,
         origin: Option<HealOrigin>,
-        fx: &mut Effects,
     ) -> Option<u64> {
         let source_address = self.stars.get(source)?.record.data_address.clone();
         let session = self.stars.get(star)?.session?;
@@ -307,6 +320,8 @@ impl Core {
             destination_star: star.clone(),
             snapshot: None,
             is_for_chunks: origin.is_none(),
+            max_bytes_per_second: 0,
+            filter: None,
         };
         let from = match &origin {
             None => source.to_string(),
@@ -316,22 +331,21 @@ impl Core {
             }
         };
         let purpose = Purpose::Heal { hash, from, is_file: origin.is_some() };
-        let request = self.expect_answer(now, session, star, purpose);
+        let request = self.expect_answer(turn.now, session, star, purpose);
         let (source_star, token) = (source.clone(), String::new());
         let heal = HealRequest { hash, source_star, source_address, token, origin };
         let call = VaultCall::Heal(heal);
-        fx.actions.push(Action::SignedCall { session, request, call, capability });
+        turn.actions.push(Action::SignedCall { session, request, call, capability });
         Some(request)
     }
 
     /// A vault has fetched a good copy, or could not.
     pub(super) fn heal_ended(
         &mut self,
-        now: Now,
+        turn: &mut Turn,
         (star, request): (&StarId, u64),
         (hash, from, is_file): (ChunkHash, &str, bool),
         answer: Result<VaultReply, VaultProblem>,
-        fx: &mut Effects,
     ) {
         let heal = self.heal_mut(star, &hash).filter(|heal| heal.asked == Some(request));
         let Some(heal) = heal else { return self.late_count += 1 };
@@ -342,17 +356,18 @@ impl Core {
                 return;
             }
             let message = format!("chunk {hash} of {star} is not healed from {from}: {}", problem.message);
-            return self.post(now, fx, (Severity::Warning, star.as_str(), "vault"), None, &message);
+            return self.post(turn, (Severity::Warning, star.as_str(), "vault"), None, &message);
         }
-        let healed = self.heals.get_mut(star).and_then(|healing| healing.open.remove(&hash));
-        let Some(Heal { info, .. }) = healed else { return };
+        let Some(healing) = self.heals.get_mut(star) else { return };
+        let Some(Heal { info, .. }) = healing.open.remove(&hash) else { return };
+        healing.healed_count += 1;
         let event = ProvenanceEvent::new(ProvenanceType::ChunkHealed, self.job_of(&info))
             .with_star(star.clone())
             .with_chunk_hash(hash)
             .with_source(from.to_owned())
             .with_destination(star.to_string());
-        self.record(now, fx, event);
-        self.forget_loss(star, &info, fx);
+        self.record(turn, event);
+        self.forget_loss(turn, star, &info);
     }
 
     /// The answer to a call for a chunk will not come: it is looked for elsewhere.

@@ -1,11 +1,11 @@
 //! Commands on jobs, and how jobs end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use orbit_shared::bulletin::Severity;
-use orbit_shared::dead_letter::DeadLetterFilter;
+use orbit_shared::dead_letter::{DeadLetterFilter, FailureReason};
 use orbit_shared::entry::{Entry, EntryKind};
 use orbit_shared::plant::{Bug, is_planted};
 use orbit_shared::provenance::{ProvenanceEvent, ProvenanceType};
@@ -13,12 +13,14 @@ use orbit_shared::time::{Monotonic, Now};
 use orbit_shared::words::{ItemId, JobId, Layout};
 
 use super::event::Answer;
-use super::job::{Job, JobEnd, JobRecord, JobSpec, JobState, ScanRecord, Tally};
+use super::in_motion::changed_words;
+use super::job::Job;
+use super::job_record::{JobEnd, JobRecord, JobSpec, JobState, ScanRecord, Tally};
 use super::lane::{Lane, Queued, queue_key};
-use super::limits::{ACTIVE_JOBS_MAX, ENDED_JOBS_MAX};
+use super::limits::ACTIVE_JOBS_MAX;
 use super::refusal::{Refusal, Violation};
 use super::seals::is_to_be_sealed;
-use super::{Change, Core, Effects};
+use super::{Change, Core, Turn};
 
 /// A job that waits for bandwidth looks at least this often whether the time of the day allows it more.
 const BANDWIDTH_LOOK: Duration = Duration::from_secs(30);
@@ -27,14 +29,17 @@ impl Core {
     /// Checks a specification whole and starts the job.
     pub(super) fn create_job(
         &mut self,
-        now: Now,
+        turn: &mut Turn,
         spec: JobSpec,
         request_id: String,
         mut violations: Vec<Violation>,
-        fx: &mut Effects,
     ) -> Result<Answer, Refusal> {
-        if let Some(&job) = self.requests.get(&request_id) {
-            return Ok(Answer::Job(job));
+        if let Some(job) = self.requests.get(&request_id).and_then(|id| self.jobs.get(id)) {
+            let id = job.record.id;
+            return match job.record.spec.is_same_request(&spec) && violations.is_empty() {
+                true => Ok(Answer::Job(id)),
+                false => Err(Refusal::name_used(&request_id, "job", &format!(": job {id}"))),
+            };
         }
         self.validate_spec(&spec, &request_id, &mut violations);
         if !violations.is_empty() {
@@ -54,14 +59,17 @@ impl Core {
             tallies: vec![Tally::default(); spec.destinations.len()],
             spec,
             request_id: request_id.clone(),
-            create_time: now.wall,
+            create_time: turn.now.wall,
             pause: None,
             scan: ScanRecord::default(),
             end: None,
             snapshots: Vec::new(),
+            seal_failures: BTreeMap::new(),
             sweeps: Vec::new(),
+            created_by: turn.actor.clone().unwrap_or_default(),
+            removed_before: None,
         };
-        let mut job = Job::new(record, now.monotonic, self.config.seed);
+        let mut job = Job::new(record, turn.now.monotonic, self.config.seed);
         job.is_dirty = true;
         if let Some(live) = &mut job.live {
             live.lanes.fill_with(Lane::new_empty);
@@ -70,8 +78,8 @@ impl Core {
         if !request_id.is_empty() {
             self.requests.insert(request_id, id);
         }
-        self.record(now, fx, ProvenanceEvent::new(ProvenanceType::JobCreated, id));
-        self.forget_old_jobs(now, fx);
+        self.record(turn, ProvenanceEvent::new(ProvenanceType::JobCreated, id));
+        self.forget_surplus_jobs(turn);
         Ok(Answer::Job(id))
     }
 
@@ -86,45 +94,45 @@ impl Core {
         }
     }
 
-    /// Stops dispatching; the scan stops as well, and goes on from where it was.
-    pub(super) fn pause_job(&mut self, id: JobId, reason: &str, fx: &mut Effects) -> Result<Answer, Refusal> {
+    /// Stops dispatching, and takes back what is in flight, so that others have its place. The scan stops as well, and goes
+    /// on from where it was.
+    pub(super) fn pause_job(&mut self, turn: &mut Turn, id: JobId, reason: &str) -> Result<Answer, Refusal> {
+        let by_whom = turn.done_by_actor("paused");
         let job = self.unfinished(id)?;
-        let reason = if reason.is_empty() { "paused by an operator" } else { reason };
+        let reason = if reason.is_empty() { &by_whom } else { reason };
         job.record.pause = Some(reason.to_owned());
         job.is_dirty = true;
-        self.stop_scan(id, fx);
+        self.stop_scan(turn, id);
+        self.recall_job(turn, id);
         Ok(Answer::Job(id))
     }
 
     /// Dispatches again.
-    pub(super) fn resume_job(&mut self, now: Now, id: JobId, fx: &mut Effects) -> Result<Answer, Refusal> {
+    pub(super) fn resume_job(&mut self, turn: &mut Turn, id: JobId) -> Result<Answer, Refusal> {
         let job = self.unfinished(id)?;
         if job.record.pause.take().is_some() {
             job.is_dirty = true;
-            self.record(now, fx, ProvenanceEvent::new(ProvenanceType::JobResumed, id));
+            self.record(turn, ProvenanceEvent::new(ProvenanceType::JobResumed, id));
         }
         Ok(Answer::Job(id))
     }
 
     /// Ends a job by an operator's wish.
-    pub(super) fn cancel_job(
-        &mut self,
-        now: Now,
-        id: JobId,
-        reason: &str,
-        fx: &mut Effects,
-    ) -> Result<Answer, Refusal> {
+    pub(super) fn cancel_job(&mut self, turn: &mut Turn, id: JobId, reason: &str) -> Result<Answer, Refusal> {
         if self.jobs.get(&id).is_some_and(|job| job.record.state() == JobState::Cancelled) {
             return Ok(Answer::Job(id));
         }
         self.unfinished(id)?;
-        let reason = if reason.is_empty() { "cancelled by an operator" } else { reason };
-        self.end_job(now, id, JobState::Cancelled, reason, fx);
+        let by_whom = turn.done_by_actor("cancelled");
+        let reason = if reason.is_empty() { &by_whom } else { reason };
+        let kept = self.jobs.get(&id).map(|job| job.record.kept_snapshots()).unwrap_or_default();
+        self.end_job(turn, id, JobState::Cancelled, &format!("{reason}{kept}"));
+        self.begin_removal(id);
         Ok(Answer::Job(id))
     }
 
     /// Ends every job that has nothing left to do.
-    pub(super) fn end_finished_jobs(&mut self, now: Now, fx: &mut Effects) {
+    pub(super) fn end_finished_jobs(&mut self, turn: &mut Turn) {
         let is_finished = |job: &&Job| {
             job.live.is_some()
                 && job.record.scan.is_done
@@ -141,41 +149,54 @@ impl Core {
                 "job {id} ends with items that are nowhere: {tally:?}"
             );
             let (state, reason) = self.end_of(id, tally);
-            self.end_job(now, id, state, &reason, fx);
+            self.end_job(turn, id, state, &reason);
         }
     }
 
     /// How a job ends that has nothing left to do.
     fn end_of(&self, id: JobId, tally: Tally) -> (JobState, String) {
         let record = self.jobs.get(&id).map(|job| &job.record);
-        if tally.dead > 0 {
-            let is_mirror = record.is_some_and(|record| record.spec.mirror.is_some());
-            let kept =
-                if is_mirror { "; until they are, nothing is deleted at the destinations" } else { "" };
-            let (dead, total) = (tally.dead, tally.total);
-            let text =
-                format!("{dead} of {total} items could not be moved; see the dead letters of job {id}{kept}");
-            return (JobState::PartiallyCompleted, text);
+        if let Some(problem) = record.and_then(super::job_record::JobRecord::seal_end) {
+            return (JobState::Failed, problem);
         }
-        let swept = record.and_then(super::job::JobRecord::sweep_end);
-        swept.unwrap_or_else(|| (JobState::Completed, "every item is at its destination".to_owned()))
+        let swept = record.and_then(|record| record.sweep_end());
+        let (state, mut rest) = swept.unwrap_or((JobState::Completed, String::new()));
+        rest.push_str(&record.map(|record| record.unmatched_words()).unwrap_or_default());
+        let mounts = record.map(|record| record.scan.skipped_mounts.words()).unwrap_or_default();
+        if !mounts.is_empty() {
+            rest.push_str(&format!("; {mounts}"));
+        }
+        let Tally { dead, total, vanished, changed, .. } = tally;
+        if changed > 0 {
+            rest.insert_str(0, &format!("; {}", changed_words(changed)));
+        }
+        if dead == 0 {
+            return (state, format!("every item is at its destination{rest}"));
+        }
+        let gone = match vanished {
+            0 => String::new(),
+            count => format!(", {count} of them because they vanished from the source"),
+        };
+        let state = if state == JobState::Completed { JobState::PartiallyCompleted } else { state };
+        let letters = format!("see the dead letters of job {id}");
+        (state, format!("{dead} of {total} items could not be moved{gone}; {letters}{rest}"))
     }
 
     /// Ends a job: withdraws what is in flight, and keeps its record.
-    pub(super) fn end_job(&mut self, now: Now, id: JobId, state: JobState, reason: &str, fx: &mut Effects) {
+    pub(super) fn end_job(&mut self, turn: &mut Turn, id: JobId, state: JobState, reason: &str) {
         assert!(state.is_end(), "{state:?} is no end");
-        self.stop_scan(id, fx);
-        self.withdraw_job(id, fx);
-        self.announce_end(id, fx);
+        self.stop_scan(turn, id);
+        self.withdraw_job(turn, id);
+        self.announce_end(turn, id);
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let Some(live) = job.live.take() else { return };
         for (&item, _) in live.penalties.iter() {
-            fx.changes.push(Change::RemovePenalty(item));
+            turn.changes.push(Change::RemovePenalty(item));
         }
         if job.record.tally().open() > 0 {
-            fx.changes.push(Change::ClearQueue(id));
+            turn.changes.push(Change::ClearQueue(id));
         }
-        job.record.end = Some(JobEnd { state, time: now.wall, reason: reason.to_owned() });
+        job.record.end = Some(JobEnd { state, time: turn.now.wall, reason: reason.to_owned() });
         job.record.pause = None;
         job.is_dirty = true;
         let tally = job.record.tally();
@@ -188,34 +209,24 @@ impl Core {
             }
         };
         let mut event =
-            ProvenanceEvent::new(event_type, id).with_time(now.wall).with_bytes(tally.bytes_transferred);
-        if state != JobState::Completed {
-            event = event.with_error(reason);
+            ProvenanceEvent::new(event_type, id).with_time(turn.now.wall).with_bytes(tally.bytes_transferred);
+        match state {
+            JobState::Completed => self.note_schedule_success(turn, id),
+            JobState::PartiallyCompleted
+            | JobState::Failed
+            | JobState::Cancelled
+            | JobState::Scanning
+            | JobState::Running
+            | JobState::Paused => event = event.with_error(reason),
         }
         // Not through `record`: a job's end has a bulletin of its own, whose severity tells a cancelled job from a
         // failed one.
-        fx.provenance.push(super::Noted::Event(Box::new(event)));
-        let message = format!("job {id} has ended: {reason}");
-        self.post(now, fx, (severity, super::COORDINATOR, "job"), Some(id), &message);
-    }
-
-    /// Forgets the oldest ended jobs beyond the bound, with their items and dead letters.
-    fn forget_old_jobs(&mut self, now: Now, fx: &mut Effects) {
-        let ended: Vec<JobId> =
-            self.jobs.values().filter(|job| job.live.is_none()).map(|job| job.record.id).collect();
-        for &id in ended.iter().take(ended.len().saturating_sub(ENDED_JOBS_MAX)) {
-            for letter in self.dead_letters.take(&DeadLetterFilter::for_job(id)) {
-                self.dead_entries.remove(&letter.dead_letter_id);
-                fx.changes.push(Change::RemoveDeadLetter(letter.dead_letter_id));
-            }
-            self.dead_letters.remove_job(id);
-            if let Some(job) = self.jobs.remove(&id) {
-                self.requests.remove(&job.record.request_id);
-            }
-            fx.changes.push(Change::ForgetJob(id));
-            let message = format!("job {id} was forgotten: {ENDED_JOBS_MAX} later jobs have ended since");
-            self.post(now, fx, (Severity::Info, super::COORDINATOR, "job"), Some(id), &message);
+        turn.notes.push(super::Noted::Event(Box::new(event)));
+        if state == JobState::Completed {
+            self.clear_vanished(turn, id);
         }
+        let message = format!("job {id} has ended: {reason}");
+        self.post(turn, (severity, super::COORDINATOR, "job"), Some(id), &message);
     }
 
     /// Lets the penalties that are over take effect.
@@ -236,31 +247,38 @@ impl Core {
             .filter_map(|live| {
                 let is_waiting = live.lanes.iter().any(|lane| !lane.is_empty());
                 let bandwidth = is_waiting.then(|| live.budget.opens_at(now)).flatten();
-                // Another time of the day may bring another limit.
-                let bandwidth = bandwidth.map(|at| at.min(now + BANDWIDTH_LOOK));
+                // Another time of the day may bring another limit, also to what is on its way.
+                let has_windows = !live.has_one_rate;
+                let look = has_windows.then(|| now + BANDWIDTH_LOOK);
+                let bandwidth = bandwidth.into_iter().chain(look).min();
                 let scan = live.scan_pause.map(|(until, _)| until).filter(|until| *until > now);
                 [live.penalties.next_eligible(), bandwidth, scan].into_iter().flatten().min()
             })
             .min()
     }
 
-    /// Gives every job the bandwidth that it may have at this time of the day.
-    pub(super) fn follow_bandwidth_windows(&mut self, now: Now) {
+    /// Gives every job the bandwidth that it may have at this time of the day. What is on its way at another rate is taken
+    /// back and goes on at the new one; of large files that are received, what is recorded stays.
+    pub(super) fn follow_bandwidth_windows(&mut self, turn: &mut Turn) {
+        let mut changed = Vec::new();
         for job in self.jobs.values_mut().filter(|job| !job.record.spec.bandwidth_windows.is_empty()) {
-            let rate = job.record.spec.bandwidth_at(now.wall);
-            if let Some(live) = &mut job.live {
-                live.budget.set_rate(rate, now.monotonic);
+            let rate = job.record.spec.bandwidth_at(turn.now.wall);
+            if let Some(live) = job.live.as_mut().filter(|live| live.budget.bytes_per_second() != rate) {
+                live.budget.set_rate(rate, turn.now.monotonic);
+                changed.push(job.record.id);
             }
+        }
+        for job in changed {
+            self.recall_job(turn, job);
         }
     }
 
     /// Forgives items: they wait no longer and their failures are forgotten.
     pub(super) fn clear_penalties(
         &mut self,
-        now: Now,
+        turn: &mut Turn,
         job: Option<JobId>,
         item: Option<ItemId>,
-        fx: &mut Effects,
     ) -> Result<Answer, Refusal> {
         if job.is_none() && item.is_none() {
             return Err(Refusal::invalid("job_id", "give a job_id, an item_key, or both"));
@@ -274,10 +292,10 @@ impl Core {
                 let Some(mut queued) = live.penalized.remove(&id) else { continue };
                 live.penalties.clear(&id);
                 let key = queue_key(&live.order, queued.sequence, &queued.entry, 0);
-                fx.changes.push(Change::RemovePenalty(id));
-                fx.changes.push(Change::Enqueue { item: id, key: key.clone() });
+                turn.changes.push(Change::RemovePenalty(id));
+                turn.changes.push(Change::Enqueue { item: id, key: key.clone() });
                 queued.is_penalty = false;
-                queued.queued_at = now.monotonic;
+                queued.queued_at = turn.now.monotonic;
                 live.lanes[id.destination as usize].insert(key, queued);
                 count += 1;
             }
@@ -288,12 +306,11 @@ impl Core {
     /// Queues dead letters again. A job that had ended runs again.
     pub(super) fn retry_dead_letters(
         &mut self,
-        now: Now,
+        turn: &mut Turn,
         filter: &DeadLetterFilter,
-        fx: &mut Effects,
     ) -> Result<Answer, Refusal> {
         refuse_unfiltered(filter)?;
-        let mut count = self.retry_damage(now, filter, fx);
+        let mut count = self.retry_damage(turn, filter);
         let mut letters = Vec::new();
         for id in self.jobs_with_letters(filter) {
             let job = self.jobs.get(&id);
@@ -334,31 +351,35 @@ impl Core {
         for letter in letters {
             let Ok(item) = letter.item_key.parse::<ItemId>() else { continue };
             let Some(entry) = self.dead_entries.get(&letter.dead_letter_id).cloned() else { continue };
+            let has_ended = self.jobs.get(&item.job).is_some_and(|job| job.record.end.is_some());
+            if let Some(listed) = self.list_again(turn, item, &letter, &entry) {
+                if has_ended && listed > 0 && !revived.contains(&item.job) {
+                    revived.push(item.job);
+                }
+                count += listed;
+                continue;
+            }
             let entry = as_mended(entry);
             let Some(job) = self.jobs.get_mut(&item.job) else { continue };
             if job.record.end.is_some() && !revived.contains(&item.job) {
                 revived.push(item.job);
             }
-            job.revive(now.monotonic, self.config.seed);
+            job.revive(turn.now.monotonic, self.config.seed);
             job.is_dirty = true;
             let Some(live) = &mut job.live else { continue };
             let tally = &mut job.record.tallies[item.destination as usize];
             tally.dead -= 1;
-            let queued = Queued {
-                sequence: item.sequence,
-                entry: Arc::new(entry),
-                is_penalty: false,
-                queued_at: now.monotonic,
-            };
+            tally.vanished -= u64::from(letter.failure_reason == FailureReason::SourceMissing);
+            let queued = Queued::new(item.sequence, Arc::new(entry), turn.now.monotonic);
             *tally.open_mut(queued.is_directory()) += 1;
             let key = queue_key(&live.order, item.sequence, &queued.entry, 0);
             if !is_planted(Bug::RetryKeepsEnd) {
-                fx.changes.push(Change::RemoveEnd(item));
+                turn.changes.push(Change::RemoveEnd(item));
             }
             let entry = queued.entry.clone();
-            fx.changes.push(Change::PutEntry { job: item.job, sequence: item.sequence, entry });
-            fx.changes.push(Change::Enqueue { item, key: key.clone() });
-            fx.changes.push(Change::PutDeadLetter(Box::new(super::DeadItem {
+            turn.changes.push(Change::PutEntry { job: item.job, sequence: item.sequence, entry });
+            turn.changes.push(Change::Enqueue { item, key: key.clone() });
+            turn.changes.push(Change::PutDeadLetter(Box::new(super::DeadItem {
                 letter,
                 entry: Entry::clone(&queued.entry),
                 is_retrying: true,
@@ -367,7 +388,7 @@ impl Core {
             count += 1;
         }
         for id in revived {
-            self.record(now, fx, ProvenanceEvent::new(ProvenanceType::JobResumed, id));
+            self.record(turn, ProvenanceEvent::new(ProvenanceType::JobResumed, id));
         }
         Ok(Answer::Count(count))
     }
@@ -379,14 +400,14 @@ impl Core {
     /// Forgets dead letters; their items stay counted as dead.
     pub(super) fn discard_dead_letters(
         &mut self,
+        turn: &mut Turn,
         filter: &DeadLetterFilter,
-        fx: &mut Effects,
     ) -> Result<Answer, Refusal> {
         refuse_unfiltered(filter)?;
         let letters = self.dead_letters.take(filter);
         for letter in &letters {
             self.dead_entries.remove(&letter.dead_letter_id);
-            fx.changes.push(Change::RemoveDeadLetter(letter.dead_letter_id));
+            turn.changes.push(Change::RemoveDeadLetter(letter.dead_letter_id));
         }
         Ok(Answer::Count(letters.len() as u64))
     }

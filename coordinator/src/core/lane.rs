@@ -3,7 +3,8 @@
 //! All waiting items are in the store, as an index ordered by priority key. In memory is a window on the front of that
 //! index, so that memory follows what is about to move and not what is queued. The rule that keeps the two together:
 //! every waiting item whose key is at or below the horizon is in the window, and what lies behind it is only in the
-//! store. Items that come back from a penalty are a second, small map, because their durable place is another.
+//! store. Items that come back from a penalty are a second, small map, because their durable place is another. Items
+//! under suspicion (see `poison`) are a third: they wait behind all others but the directories.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,9 +16,13 @@ use orbit_shared::prioritizer::{
 use orbit_shared::time::Monotonic;
 
 use super::limits::{LANE_WINDOW_LOW, LANE_WINDOW_MAX};
+use super::poison::Suspicion;
 
 /// Orders the items of a lane; equal to the key in the store.
 pub type QueueKey = Vec<u8>;
+
+/// Items behind the front of a lane among which a small one is looked for.
+const LOOK_AHEAD_MAX: usize = 1024;
 
 /// Everything but directories goes before the directories, which get their modes and times last.
 const FILES_FIRST: u8 = 0;
@@ -34,9 +39,16 @@ pub struct Queued {
     pub is_penalty: bool,
     /// Since when it is in memory; what aging looks at.
     pub queued_at: Monotonic,
+    /// How closely it is watched because agents died while they worked on it.
+    pub suspicion: Suspicion,
 }
 
 impl Queued {
+    /// An item that is in the store's queue, free of suspicion.
+    pub fn new(sequence: u64, entry: Arc<Entry>, now: Monotonic) -> Self {
+        Self { sequence, entry, is_penalty: false, queued_at: now, suspicion: Suspicion::None }
+    }
+
     /// Whether it is a directory.
     pub fn is_directory(&self) -> bool {
         self.entry.kind == EntryKind::Directory
@@ -97,6 +109,8 @@ pub struct Lane {
     /// Files of the window by sequence number, for aging.
     by_age: BTreeMap<u64, QueueKey>,
     retries: BTreeMap<QueueKey, Queued>,
+    /// Files under suspicion, those under the least first.
+    suspects: BTreeMap<(Suspicion, QueueKey), Queued>,
     horizon: Horizon,
     is_loading: bool,
     aging: AgingPolicy,
@@ -109,6 +123,7 @@ impl Lane {
             window: BTreeMap::new(),
             by_age: BTreeMap::new(),
             retries: BTreeMap::new(),
+            suspects: BTreeMap::new(),
             horizon: Horizon::Key(Vec::new()),
             is_loading: false,
             aging: AgingPolicy::new(AgingConfig::default()),
@@ -122,12 +137,9 @@ impl Lane {
 
     /// Adds an item that is in the store's queue, or comes back from an assignment. Beyond the horizon it stays there.
     pub fn insert(&mut self, key: QueueKey, queued: Queued) {
-        if queued.is_penalty {
-            self.retries.insert(key, queued);
-            return;
-        }
         if let Horizon::Key(horizon) = &self.horizon
             && key > *horizon
+            && !queued.is_penalty
         {
             return;
         }
@@ -138,6 +150,14 @@ impl Lane {
     }
 
     fn put(&mut self, key: QueueKey, queued: Queued) {
+        if queued.suspicion != Suspicion::None && !is_directory_key(&key) {
+            self.suspects.insert((queued.suspicion, key), queued);
+            return;
+        }
+        if queued.is_penalty {
+            self.retries.insert(key, queued);
+            return;
+        }
         if !is_directory_key(&key) {
             self.by_age.insert(queued.sequence, key.clone());
         }
@@ -149,12 +169,35 @@ impl Lane {
             self.by_age.remove(&queued.sequence);
         }
         let horizon = self.window.last_key_value().map(|(key, _)| key.clone()).unwrap_or_default();
+        // What is behind the horizon comes from the store again, suspects too.
+        self.suspects.retain(|(_, key), queued| queued.is_penalty || *key <= horizon);
         self.horizon = Horizon::Key(horizon);
+    }
+
+    /// An item that waits in memory comes under suspicion, or under more of it.
+    pub(super) fn suspect(&mut self, sequence: u64, suspicion: Suspicion) {
+        let of = |queued: &Queued| queued.sequence == sequence;
+        let waiting = self.by_age.get(&sequence).cloned();
+        let retried = || self.retries.iter().find(|(_, queued)| of(queued)).map(|(key, _)| key.clone());
+        let suspected =
+            || self.suspects.iter().find(|(_, queued)| of(queued)).map(|((_, key), _)| key.clone());
+        let Some(key) = waiting.or_else(retried).or_else(suspected) else { return };
+        if let Some(queued) = self.remove(&key) {
+            self.put(key, Queued { suspicion, ..queued });
+        }
+    }
+
+    /// Items in memory that are under suspicion.
+    pub(super) fn suspect_count(&self) -> usize {
+        self.suspects.len()
     }
 
     /// Takes out the item that [`Lane::next`] named.
     pub fn remove(&mut self, key: &QueueKey) -> Option<Queued> {
-        let queued = self.retries.remove(key).or_else(|| self.window.remove(key))?;
+        let free = self.retries.remove(key).or_else(|| self.window.remove(key));
+        let queued = free.or_else(|| {
+            Suspicion::ALL.into_iter().find_map(|level| self.suspects.remove(&(level, key.clone())))
+        })?;
         self.by_age.remove(&queued.sequence);
         Some(queued)
     }
@@ -173,8 +216,16 @@ impl Lane {
         }
     }
 
-    /// The best item's key.
+    /// The best item's key. What is under suspicion comes behind all but the directories.
     pub(super) fn best_key(&self) -> Option<&QueueKey> {
+        let free = self.best_free_key();
+        if free.is_some_and(|key| !is_directory_key(key)) {
+            return free;
+        }
+        self.suspects.first_key_value().map(|((_, key), _)| key).or(free)
+    }
+
+    fn best_free_key(&self) -> Option<&QueueKey> {
         match (self.window.first_key_value(), self.retries.first_key_value()) {
             (Some((window, _)), Some((retry, _))) => Some(window.min(retry)),
             (Some((key, _)), None) | (None, Some((key, _))) => Some(key),
@@ -182,9 +233,20 @@ impl Lane {
         }
     }
 
+    /// The first key of a file up to a size that is not under suspicion, among the next of those that wait.
+    pub(super) fn first_up_to(&self, size: u64) -> Option<QueueKey> {
+        let is_small = |queued: &Queued| !queued.is_directory() && queued.entry.size() <= size;
+        let waiting = self.window.iter().take(LOOK_AHEAD_MAX).chain(self.retries.iter().take(LOOK_AHEAD_MAX));
+        waiting.filter(|(_, queued)| is_small(queued)).map(|(key, _)| key).min().cloned()
+    }
+
     /// The item under a key.
     pub fn item(&self, key: &QueueKey) -> Option<&Queued> {
-        self.retries.get(key).or_else(|| self.window.get(key))
+        let free = self.retries.get(key).or_else(|| self.window.get(key));
+        free.or_else(|| match self.suspects.is_empty() {
+            true => None,
+            false => Suspicion::ALL.into_iter().find_map(|level| self.suspects.get(&(level, key.clone()))),
+        })
     }
 
     /// Whether the next item is a directory.
@@ -194,12 +256,12 @@ impl Lane {
 
     /// Whether nothing waits in memory.
     pub fn is_empty(&self) -> bool {
-        self.window.is_empty() && self.retries.is_empty()
+        self.window.is_empty() && self.retries.is_empty() && self.suspects.is_empty()
     }
 
     /// Items in memory.
     pub fn len(&self) -> usize {
-        self.window.len() + self.retries.len()
+        self.window.len() + self.retries.len() + self.suspects.len()
     }
 
     /// Items in memory that go before a key.

@@ -8,12 +8,12 @@ use orbit_shared::chunk_hash::ChunkHash;
 use orbit_shared::dead_letter::{DeadLetterEntry, DeadLetterFilter, FailureReason};
 use orbit_shared::entry::{Entry, EntryKind, display_path, join_path};
 use orbit_shared::provenance::{ProvenanceEvent, ProvenanceType};
-use orbit_shared::time::{Now, WallTime};
+use orbit_shared::time::WallTime;
 use orbit_shared::vault_call::DamagedInfo;
 use orbit_shared::words::{JobId, StarId};
 
 use super::event::DeadItem;
-use super::{Change, Core, Effects};
+use super::{Change, Core, Turn};
 
 /// Bytes of a dead letter's text; it may have many paths to name.
 const TEXT_BYTES_MAX: usize = 4096;
@@ -28,6 +28,11 @@ fn key(star: &StarId, hash: &ChunkHash) -> String {
 /// The Star of such a name.
 pub(super) fn star_of_key(key: &str) -> Option<StarId> {
     key.strip_prefix(KEY_PREFIX)?.split_once('/')?.0.parse().ok()
+}
+
+/// What is said of one damaged chunk of a vault, behind its name.
+pub(super) fn is_damaged(star: &StarId) -> String {
+    format!(" in the vault of {star} is damaged")
 }
 
 /// What is lost with a chunk, and where it was looked for.
@@ -47,8 +52,10 @@ fn loss(star: &StarId, info: &DamagedInfo, failures: &[String]) -> String {
         failures => format!(", and neither has its source ({})", failures.join("; ")),
     };
     let text = format!(
-        "chunk {} in the vault of {star} is damaged ({}) and no other vault that can be asked has it{source}; it hits {hits}",
-        info.hash, info.problem
+        "chunk {}{} ({}) and no other vault that can be asked has it{source}; it hits {hits}",
+        info.hash,
+        is_damaged(star),
+        info.problem
     );
     truncate_visibly(&text, TEXT_BYTES_MAX)
 }
@@ -60,7 +67,7 @@ impl Core {
     }
 
     /// A chunk is healed: its dead letters go, whichever job they stand with.
-    pub(super) fn forget_loss(&mut self, star: &StarId, info: &DamagedInfo, fx: &mut Effects) {
+    pub(super) fn forget_loss(&mut self, turn: &mut Turn, star: &StarId, info: &DamagedInfo) {
         let jobs: BTreeSet<JobId> =
             info.affected.iter().filter_map(|(id, _)| Some(self.snapshot(*id)?.info.job)).collect();
         for job in jobs {
@@ -68,7 +75,21 @@ impl Core {
             let of_chunk = DeadLetterFilter { item_key, ..DeadLetterFilter::for_job(job) };
             for letter in self.dead_letters.take(&of_chunk) {
                 self.dead_entries.remove(&letter.dead_letter_id);
-                fx.changes.push(Change::RemoveDeadLetter(letter.dead_letter_id));
+                turn.changes.push(Change::RemoveDeadLetter(letter.dead_letter_id));
+            }
+        }
+    }
+
+    /// Nothing in a vault is damaged any more: what was lost of it was stored again, by a job perhaps.
+    pub(super) fn forget_losses(&mut self, turn: &mut Turn, star: &StarId) {
+        let of_star = DeadLetterFilter { star_id: Some(star.clone()), ..DeadLetterFilter::default() };
+        let lost: Vec<_> = self.dead_letters.query(&of_star, usize::MAX).into_iter().cloned().collect();
+        for letter in lost.into_iter().filter(|letter| star_of_key(&letter.item_key).as_ref() == Some(star)) {
+            let item_key = Some(letter.item_key);
+            let of_chunk = DeadLetterFilter { item_key, ..DeadLetterFilter::for_job(letter.job_id) };
+            for gone in self.dead_letters.take(&of_chunk) {
+                self.dead_entries.remove(&gone.dead_letter_id);
+                turn.changes.push(Change::RemoveDeadLetter(gone.dead_letter_id));
             }
         }
     }
@@ -76,14 +97,13 @@ impl Core {
     /// Nobody has it: a dead letter says what is lost.
     pub(super) fn unhealable(
         &mut self,
-        now: Now,
+        turn: &mut Turn,
         star: &StarId,
         info: &DamagedInfo,
         failures: &[String],
-        fx: &mut Effects,
     ) {
         let text = loss(star, info, failures);
-        self.post(now, fx, (Severity::Error, star.as_str(), "vault"), self.job_of(info), &text);
+        self.post(turn, (Severity::Error, star.as_str(), "vault"), self.job_of(info), &text);
         let first = info.affected.iter().find(|(snapshot, _)| self.snapshot(*snapshot).is_some());
         let Some((job, (snapshot, path))) = self.job_of(info).zip(first) else { return };
         let name = key(star, &info.hash);
@@ -94,7 +114,7 @@ impl Core {
         }
         let before = before.map(|letter| letter.dead_letter_id);
         let mut letter =
-            DeadLetterEntry::new(job, name.clone(), FailureReason::DataCorruption, &text, now.wall);
+            DeadLetterEntry::new(job, name.clone(), FailureReason::DataCorruption, &text, turn.now.wall);
         letter.star_id = Some(star.clone());
         letter.attempts = 1;
         letter.dest_path = Some(join_path(format!("snapshot {snapshot}").as_bytes(), path));
@@ -102,19 +122,19 @@ impl Core {
         let Ok(id) = self.dead_letters.push(letter) else { return };
         if let Some(old) = before {
             self.dead_entries.remove(&old);
-            fx.changes.push(Change::RemoveDeadLetter(old));
+            turn.changes.push(Change::RemoveDeadLetter(old));
         }
         let kind = EntryKind::File { size: 0 };
         let entry = Entry { path: path.clone(), kind, mode: 0, modified: WallTime::UNIX_EPOCH, rank: 0 };
         self.dead_entries.insert(id, entry.clone());
         if let Some(letter) = self.dead_letters.entry(job, &name) {
             let dead = DeadItem { letter: letter.clone(), entry, is_retrying: false };
-            fx.changes.push(Change::PutDeadLetter(Box::new(dead)));
+            turn.changes.push(Change::PutDeadLetter(Box::new(dead)));
         }
         let event = ProvenanceEvent::new(ProvenanceType::ChunkDeadLettered, job)
             .with_star(star.clone())
             .with_chunk_hash(info.hash)
             .with_error(text);
-        self.record(now, fx, event);
+        self.record(turn, event);
     }
 }

@@ -10,7 +10,9 @@
 //! - a Star's guard holds exactly what its live assignments hold;
 //! - a Star that is not scheduled, alive and uncordoned is given nothing.
 
+mod absences;
 mod answered;
+mod assignment;
 mod catalogue;
 mod change;
 mod check;
@@ -18,20 +20,29 @@ mod comparing;
 mod dispatch;
 mod drain;
 mod event;
+mod evidence;
 mod gate;
+mod grants;
 mod heals;
 mod health;
+mod history;
+mod in_motion;
 mod job;
+mod job_record;
 mod jobs;
 mod lane;
+mod letters;
 pub mod limits;
 mod losses;
+mod mounts;
 mod notices;
 mod plans;
 mod poison;
 mod rate;
 mod recover;
 mod refusal;
+mod removals;
+mod rescans;
 mod scans;
 mod schedules;
 mod seals;
@@ -41,10 +52,12 @@ mod stalls;
 mod star;
 mod star_commands;
 mod stars;
+mod suspicion;
 mod sweeps;
 #[cfg(test)]
 mod tests;
 mod totals;
+mod turn;
 mod validate;
 mod vaults;
 mod views;
@@ -54,7 +67,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use orbit_shared::backpressure::BackpressureConfig;
-use orbit_shared::bulletin::BulletinBoard;
+use orbit_shared::bulletin::{BulletinBoard, Severity};
 use orbit_shared::dead_letter::DeadLetterQueue;
 use orbit_shared::entry::Entry;
 use orbit_shared::penalization::StarYield;
@@ -62,16 +75,19 @@ use orbit_shared::plant::{Bug, is_planted};
 use orbit_shared::session::{CoordinatorMessage, StarMessage};
 use orbit_shared::time::{Monotonic, Now};
 use orbit_shared::words::{AssignmentId, ItemId, JobId, SnapshotId, StarId};
+use uuid::Uuid;
 
 pub use answered::{AnswerRecord, Answered, RequestName};
+pub use assignment::LiveAssignment;
 pub use catalogue::SnapshotRecord;
 pub use change::{AssignmentRecord, Change, Counters, ItemEnd, ItemEndRecord, PenalizedRecord, Recovered};
-pub use dispatch::LiveAssignment;
 pub use event::{Action, Answer, CloseReason, Command, DeadItem, Event, ReplyId, SessionId};
 pub use gate::{Gate, Held};
-pub use job::{Job, JobEnd, JobRecord, JobSpec, JobState, Location, ScanRecord, Tally};
+pub use history::HistoryLimits;
+pub use job::Job;
+pub use job_record::{JobEnd, JobRecord, JobSpec, JobState, Location, ScanRecord, Tally};
 pub use lane::QueueKey;
-pub use notices::{COORDINATOR, ItemNote, Noted, Way, display_location};
+pub use notices::{ACTOR, COORDINATOR, ItemNote, Noted, Way, display_location};
 pub use plans::{Planned, PlannedPlace};
 pub use rate::{BandwidthWindow, DAY_MINUTES};
 pub use refusal::{Refusal, Violation};
@@ -79,6 +95,7 @@ pub use schedules::{ScheduleRecord, ScheduleTimes};
 pub use star::{Liveness, Star, StarRecord, TimedSample};
 pub use sweeps::{MirrorPolicy, SweepRecord};
 pub use totals::Totals;
+pub use turn::Turn;
 pub use views::{ItemPlace, ItemView, JobView, PenaltyView};
 pub use yields::YieldPlace;
 
@@ -104,6 +121,14 @@ pub struct CoreConfig {
     pub guard: BackpressureConfig,
     /// Seeds the jitter of penalties.
     pub seed: u64,
+    /// The name that a grid gets which has none yet; no other grid has it.
+    pub fresh_grid: Uuid,
+    /// Whether Stars that belong to another grid are taken over instead of refused.
+    pub takes_over: bool,
+    /// How much of what is over is kept.
+    pub history: HistoryLimits,
+    /// Items that one job may have.
+    pub items_per_job_max: u64,
 }
 
 impl Default for CoreConfig {
@@ -115,25 +140,20 @@ impl Default for CoreConfig {
             is_manual_schedule: false,
             guard: BackpressureConfig::default(),
             seed: 0,
+            fresh_grid: Uuid::nil(),
+            takes_over: false,
+            history: HistoryLimits::default(),
+            items_per_job_max: limits::ITEMS_PER_JOB_MAX,
         }
     }
-}
-
-/// What a turn came to. The changes and events are made durable first; only then are the actions executed, in order.
-#[derive(Debug, Default)]
-pub struct Effects {
-    /// What the store must hold.
-    pub changes: Vec<Change>,
-    /// What the provenance log must hold; the event numbers are given by the log.
-    pub provenance: Vec<Noted>,
-    /// What to do then.
-    pub actions: Vec<Action>,
 }
 
 /// Everything the coordinator knows and decides.
 #[derive(Debug)]
 pub struct Core {
     config: CoreConfig,
+    /// The name of the grid. Stars keep it too, so that a coordinator with another store is known for what it is.
+    grid: Uuid,
     counters: Counters,
     is_counters_dirty: bool,
     jobs: BTreeMap<JobId, Job>,
@@ -151,6 +171,8 @@ pub struct Core {
     yields: BTreeMap<YieldPlace, StarYield<ItemId>>,
     /// The catalogue of snapshots, those of Stars that are away among them.
     snapshots: BTreeMap<SnapshotId, Catalogued>,
+    /// How many each Star has of them.
+    snapshot_counts: BTreeMap<StarId, usize>,
     /// What becomes jobs at its times.
     schedules: Schedules,
     /// Calls of vaults that have no answer yet, and the number of the last one.
@@ -162,57 +184,73 @@ pub struct Core {
     heals: BTreeMap<StarId, Healing>,
     /// Vaults with damage that nobody could heal when it was looked for last.
     unhealed: BTreeSet<StarId>,
+    /// When it was last looked for what is too old to be kept.
+    history_looked: Option<Now>,
+    /// When the next items of an ended job are to be removed, if there are any.
+    removal_at: Option<Monotonic>,
     /// When it asked to be woken.
     wake_at: Option<Monotonic>,
     /// Reports and batches that came too late to count.
     late_count: u64,
     /// What was done since the start.
     totals: Totals,
+    /// What is wrong with the store, once it is lost.
+    store_problem: Option<String>,
 }
 
 impl Core {
     /// Takes what happened.
-    pub fn step(&mut self, now: Now, event: Event, fx: &mut Effects) {
+    pub fn step(&mut self, turn: &mut Turn, event: Event) {
         match event {
-            Event::SessionOpened { session, hello } => self.session_opened(now, session, &hello, fx),
-            Event::MessageReceived { session, message } => self.message_received(now, session, message, fx),
-            Event::SessionClosed { session } => self.session_closed(now, session, fx),
-            Event::CommandReceived { reply, command } => {
-                let answer = self.execute(now, command, fx);
-                fx.actions.push(Action::Reply { reply, answer });
+            Event::SessionOpened { session, hello } => self.session_opened(turn, session, &hello),
+            Event::MessageReceived { session, message } => self.message_received(turn, session, message),
+            Event::SessionClosed { session } => self.session_closed(turn, session),
+            Event::ProtocolViolated { session, problem } => self.violated(turn, session, problem),
+            Event::SessionSlowed { session } => self.session_slowed(turn, session),
+            Event::CommandReceived { reply, command, actor } => {
+                turn.actor = actor;
+                let answer = self.execute(turn, command);
+                turn.actor = None;
+                turn.actions.push(Action::Reply { reply, answer });
             }
             Event::WindowLoaded { job, destination, items, is_end } => {
-                self.window_loaded(now, (job, destination), items, is_end);
+                self.window_loaded(turn.now, (job, destination), items, is_end);
             }
             Event::PlanAsked { reply, spec, violations } => {
-                self.plan_asked(now, reply, *spec, violations, fx);
+                self.plan_asked(turn, reply, *spec, violations);
             }
-            Event::VaultAsked { reply, star, call } => self.vault_asked(now, reply, &star, call, fx),
+            Event::VaultAsked { reply, star, call } => self.vault_asked(turn, reply, &star, call),
+            Event::StoreDamaged { problem } => {
+                self.post(turn, (Severity::Error, COORDINATOR, "store"), None, &problem);
+            }
             Event::DeadlineReached => {}
         }
     }
 
     /// Ends a turn: lets time have its effects, dispatches, and gathers the records that changed.
-    pub fn finish_turn(&mut self, now: Now, fx: &mut Effects) {
-        self.forgive_own_silence(now);
-        self.expire_stars(now, fx);
-        self.end_stalls(now, fx);
-        self.expire_asks(now, fx);
-        self.expire_plans(now, fx);
-        self.take_listed(now, fx);
-        self.go_on_healing(now, fx);
-        self.release_penalties(now);
-        self.ask_for_seals(now, fx);
-        self.ask_for_sweeps(now, fx);
-        self.finish_plans(now, fx);
-        self.end_finished_jobs(now, fx);
-        self.run_due_schedules(now, fx);
-        self.start_scans(now, fx);
-        self.follow_bandwidth_windows(now);
-        self.dispatch(now, fx);
-        self.load_windows(fx);
-        self.end_drained_stars(now, fx);
-        self.gather_records(fx);
+    pub fn finish_turn(&mut self, turn: &mut Turn) {
+        self.forgive_own_silence(turn.now);
+        self.expire_stars(turn);
+        self.end_stalls(turn);
+        self.expire_asks(turn);
+        self.expire_plans(turn);
+        self.take_listed(turn);
+        self.go_on_healing(turn);
+        self.release_penalties(turn.now);
+        self.ask_for_seals(turn);
+        self.tell_absences(turn);
+        self.ask_for_sweeps(turn);
+        self.finish_plans(turn);
+        self.end_finished_jobs(turn);
+        self.run_due_schedules(turn);
+        self.start_scans(turn);
+        self.follow_bandwidth_windows(turn);
+        self.dispatch(turn);
+        self.load_windows(turn);
+        self.end_drained_stars(turn);
+        self.forget_old_history(turn);
+        self.remove_items(turn);
+        self.gather_records(turn);
     }
 
     /// When the core wants to be woken, if nothing happens before.
@@ -224,104 +262,108 @@ impl Core {
         let (asks, seals) = (self.next_ask_deadline(), self.next_seal_deadline(now.monotonic));
         let (sweeps, plans) = (self.next_sweep_deadline(now.monotonic), self.next_plan_deadline());
         let schedules = self.next_schedule_deadline(now);
-        self.wake_at =
-            [stars, jobs, yields, stalls, asks, seals, sweeps, plans, schedules].into_iter().flatten().min();
+        let suspicion = self.next_suspicion_deadline(now.monotonic);
+        let removals = self.next_removal_deadline();
+        let (absences, history) = (self.next_absence_deadline(now.monotonic), self.next_history_deadline());
+        let all = [
+            stars, jobs, yields, stalls, asks, seals, sweeps, plans, schedules, suspicion, absences, history,
+            removals,
+        ];
+        self.wake_at = all.into_iter().flatten().min();
         self.wake_at
     }
 
-    fn message_received(&mut self, now: Now, session: SessionId, message: StarMessage, fx: &mut Effects) {
+    fn message_received(&mut self, turn: &mut Turn, session: SessionId, message: StarMessage) {
         let Some(star) = self.sessions.get(&session).cloned() else {
             // The session was superseded or closed; whatever it still says is late.
             self.late_count += 1;
             return;
         };
-        self.star_heard(now, &star, fx);
+        self.star_heard(turn, &star);
         match message {
-            StarMessage::Hello(_) => self.close_session(
-                session,
-                CloseReason::ProtocolViolated { problem: "a second hello on one session".to_owned() },
-                fx,
-            ),
-            StarMessage::Heartbeat(heartbeat) => self.heartbeat_received(now, &star, heartbeat, fx),
-            StarMessage::Report(report) => self.report_received(now, session, &star, report, fx),
-            StarMessage::ScanBatch(batch) => self.scan_batch_received(now, session, &star, batch, fx),
-            StarMessage::LifecycleChanged { state, reason } => {
-                self.lifecycle_reported(now, &star, state, &reason, fx);
+            StarMessage::Hello(_) => {
+                self.violated(turn, session, "a second hello on one session".to_owned());
             }
-            StarMessage::DrainRequested { reason } => self.drain_requested(now, &star, &reason, fx),
+            StarMessage::Heartbeat(heartbeat) => self.heartbeat_received(turn, &star, heartbeat),
+            StarMessage::Report(report) => self.report_received(turn, session, &star, report),
+            StarMessage::ScanBatch(batch) => self.scan_batch_received(turn, session, &star, batch),
+            StarMessage::LifecycleChanged { state, reason } => {
+                self.lifecycle_reported(turn, &star, state, &reason);
+            }
+            StarMessage::DrainRequested { reason } => self.drain_requested(turn, &star, &reason),
             StarMessage::Compared { request, unchanged } => {
-                self.compared(now, session, request, unchanged, fx);
+                self.compared(turn, session, request, unchanged);
             }
             StarMessage::VaultAnswered { request, answer } => {
-                self.vault_answered(now, session, request, answer, fx);
+                self.vault_answered(turn, session, request, answer);
             }
             StarMessage::DamageFound { chunks, problem } => {
-                self.damage_found(now, &star, (chunks, &problem), fx);
+                self.damage_found(turn, &star, (chunks, &problem));
+            }
+            StarMessage::Noticed(notice) => {
+                let whom = (notice.severity, star.as_str(), notice.category.as_str());
+                self.post(turn, whom, None, &notice.text);
             }
         }
     }
 
-    fn execute(&mut self, now: Now, command: Command, fx: &mut Effects) -> Result<Answer, Refusal> {
+    fn execute(&mut self, turn: &mut Turn, command: Command) -> Result<Answer, Refusal> {
         match command {
             Command::CreateJob { spec, request_id, violations } => {
-                self.create_job(now, *spec, request_id, violations, fx)
+                self.create_job(turn, *spec, request_id, violations)
             }
             Command::CreateSchedule { spec, times, request_id, violations } => {
-                self.create_schedule(now, (*spec, times), request_id, violations, fx)
+                self.create_schedule(turn, (*spec, times), request_id, violations)
             }
-            Command::PauseSchedule { schedule, reason } => self.pause_schedule(schedule, &reason, fx),
-            Command::ResumeSchedule { schedule } => self.resume_schedule(now, schedule, fx),
-            Command::RunSchedule { schedule, request_id } => self.run_schedule(now, schedule, request_id, fx),
-            Command::DeleteSchedule { schedule } => self.delete_schedule(schedule, fx),
-            Command::PauseJob { job, reason } => self.pause_job(job, &reason, fx),
-            Command::ResumeJob { job } => self.resume_job(now, job, fx),
-            Command::CancelJob { job, reason } => self.cancel_job(now, job, &reason, fx),
-            Command::RegisterStar { star } => self.register_star(now, star, fx),
-            Command::ScheduleStar { star, reason } => self.schedule_star(now, &star, &reason, fx),
-            Command::DrainStar { star, reason, deadline } => {
-                self.drain_star(now, &star, &reason, deadline, fx)
-            }
-            Command::ShutdownStar { star, reason, force } => {
-                self.shutdown_star(now, &star, &reason, force, fx)
-            }
+            Command::PauseSchedule { schedule, reason } => self.pause_schedule(turn, schedule, &reason),
+            Command::ResumeSchedule { schedule } => self.resume_schedule(turn, schedule),
+            Command::RunSchedule { schedule, request_id } => self.run_schedule(turn, schedule, request_id),
+            Command::DeleteSchedule { schedule } => self.delete_schedule(turn, schedule),
+            Command::PauseJob { job, reason } => self.pause_job(turn, job, &reason),
+            Command::ResumeJob { job } => self.resume_job(turn, job),
+            Command::CancelJob { job, reason } => self.cancel_job(turn, job, &reason),
+            Command::RegisterStar { star } => self.register_star(turn, star),
+            Command::ScheduleStar { star, reason } => self.schedule_star(turn, &star, &reason),
+            Command::DrainStar { star, reason, deadline } => self.drain_star(turn, &star, &reason, deadline),
+            Command::ShutdownStar { star, reason, force } => self.shutdown_star(turn, &star, &reason, force),
             Command::CordonStar { star, is_cordoned } => self.cordon_star(&star, is_cordoned),
-            Command::RemoveStar { star } => self.remove_star(now, &star, fx),
+            Command::RemoveStar { star } => self.remove_star(turn, &star),
             Command::SetGuardLimits { star, max_object_count, max_byte_size } => {
                 self.set_guard_limits(&star, max_object_count, max_byte_size)
             }
-            Command::PauseGuard { star, reason } => self.pause_guard(&star, reason),
+            Command::PauseGuard { star, reason } => self.pause_guard(turn, &star, reason),
             Command::ResumeGuard { star } => self.resume_guard(&star),
-            Command::ClearPenalties { job, item } => self.clear_penalties(now, job, item, fx),
-            Command::RetryDeadLetters(filter) => self.retry_dead_letters(now, &filter, fx),
-            Command::DiscardDeadLetters(filter) => self.discard_dead_letters(&filter, fx),
-            Command::AcknowledgeBulletins(ids) => self.acknowledge_bulletins(&ids, fx),
-            Command::Once { request, command } => self.execute_once(now, request, *command, fx),
+            Command::ClearPenalties { job, item } => self.clear_penalties(turn, job, item),
+            Command::RetryDeadLetters(filter) => self.retry_dead_letters(turn, &filter),
+            Command::DiscardDeadLetters(filter) => self.discard_dead_letters(turn, &filter),
+            Command::AcknowledgeBulletins(ids) => self.acknowledge_bulletins(turn, &ids),
+            Command::Once { request, command } => self.execute_once(turn, request, *command),
             Command::Remember { request, told } => {
-                self.remember(request, Answered::Told(told), fx);
+                self.remember(turn, request, Answered::Told(told));
                 Ok(Answer::Done)
             }
         }
     }
 
-    fn acknowledge_bulletins(&mut self, ids: &[u64], fx: &mut Effects) -> Result<Answer, Refusal> {
+    fn acknowledge_bulletins(&mut self, turn: &mut Turn, ids: &[u64]) -> Result<Answer, Refusal> {
         let acknowledged = self.board.acknowledge(ids);
         for &id in &acknowledged {
             if let Some(bulletin) = self.board.bulletin(id) {
-                fx.changes.push(Change::PutBulletin(bulletin.clone()));
+                turn.changes.push(Change::PutBulletin(bulletin.clone()));
             }
         }
         Ok(Answer::Count(acknowledged.len() as u64))
     }
 
     /// Adds every record that differs from what the store has.
-    fn gather_records(&mut self, fx: &mut Effects) {
+    fn gather_records(&mut self, turn: &mut Turn) {
         for job in self.jobs.values_mut().filter(|job| job.is_dirty) {
             job.is_dirty = false;
-            fx.changes.push(Change::PutJob(Box::new(job.record.clone())));
+            turn.changes.push(Change::PutJob(Box::new(job.record.clone())));
         }
         for star in self.stars.values_mut().filter(|star| star.is_dirty) {
             star.is_dirty = false;
-            fx.changes.push(Change::PutStar(Box::new(star.record.clone())));
+            turn.changes.push(Change::PutStar(Box::new(star.record.clone())));
         }
         let counters = Counters {
             dead_letter: self.dead_letters.next_id(),
@@ -332,7 +374,7 @@ impl Core {
         if is_changed && !is_planted(Bug::CounterForgotten) {
             self.is_counters_dirty = false;
             self.counters = counters;
-            fx.changes.push(Change::PutCounters(counters));
+            turn.changes.push(Change::PutCounters(counters));
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use orbit_shared::bulletin::Severity;
+use orbit_shared::bulletin::{Posted, Severity};
 use orbit_shared::entry::{Entry, push_path};
 use orbit_shared::integration::provenance_to_bulletin;
 use orbit_shared::provenance::{ProvenanceEvent, ProvenanceType};
@@ -13,11 +13,14 @@ use orbit_shared::time::{Now, WallTime};
 use orbit_shared::words::{ItemId, JobId, StarId};
 
 use super::change::Change;
-use super::job::Location;
-use super::{Core, Effects};
+use super::job_record::Location;
+use super::{Core, Turn};
 
 /// The source of bulletins that are about no Star.
 pub const COORDINATOR: &str = "coordinator";
+
+/// The key of an event's context under which it says who asked for it.
+pub const ACTOR: &str = "actor";
 
 /// One thing to be recorded.
 #[derive(Debug)]
@@ -82,41 +85,86 @@ impl Core {
     /// Posts a bulletin.
     pub(super) fn post(
         &mut self,
-        now: Now,
-        fx: &mut Effects,
+        turn: &mut Turn,
         (severity, source, category): (Severity, &str, &str),
         job: Option<JobId>,
         message: &str,
     ) {
-        let posted = self.board.post(now, severity, source, category, job, message);
+        let posted = match &turn.actor {
+            Some(actor) => {
+                let message = format!("{message} (by {actor})");
+                self.board.post(turn.now, severity, source, category, job, &message)
+            }
+            None => self.board.post(turn.now, severity, source, category, job, message),
+        };
+        self.keep_posted(turn, posted);
+    }
+
+    /// Makes durable what became of a report.
+    pub(super) fn keep_posted(&mut self, turn: &mut Turn, posted: Posted) {
         if let Some(bulletin) = self.board.bulletin(posted.id) {
-            fx.changes.push(Change::PutBulletin(bulletin.clone()));
+            turn.changes.push(Change::PutBulletin(bulletin.clone()));
         }
         if let Some(evicted) = posted.evicted {
-            fx.changes.push(Change::RemoveBulletin(evicted));
+            turn.changes.push(Change::RemoveBulletin(evicted));
+        }
+    }
+
+    /// The store is gone: says so on the board, which from now on is in memory only.
+    pub fn note_store_lost(&mut self, now: Now, problem: &str) {
+        // Nothing can be made durable any more, so what this comes to is of no use.
+        let mut lost = Turn::new(now);
+        self.post(&mut lost, (Severity::Error, COORDINATOR, "store"), None, problem);
+        self.store_problem = Some(problem.to_owned());
+    }
+
+    /// What is wrong with the store, if it is lost.
+    pub fn store_problem(&self) -> Option<&str> {
+        self.store_problem.as_deref()
+    }
+
+    /// Acknowledges what was said and does not hold any more.
+    pub(super) fn resolve(
+        &mut self,
+        turn: &mut Turn,
+        (severity, source, category): (Severity, &str, &str),
+        is_resolved: impl Fn(&str) -> bool,
+    ) {
+        let said = self.board.by_source(source).into_iter().filter(|bulletin| {
+            bulletin.severity == severity
+                && bulletin.category == category
+                && !bulletin.is_acknowledged
+                && is_resolved(&bulletin.message)
+        });
+        let said: Vec<u64> = said.map(|bulletin| bulletin.id).collect();
+        for id in self.board.acknowledge(&said) {
+            if let Some(bulletin) = self.board.bulletin(id) {
+                turn.changes.push(Change::PutBulletin(bulletin.clone()));
+            }
         }
     }
 
     /// Records an event, and posts a bulletin if events of its type are worth one.
-    pub(super) fn record(&mut self, now: Now, fx: &mut Effects, event: ProvenanceEvent) {
-        let event = event.with_time(now.wall);
+    pub(super) fn record(&mut self, turn: &mut Turn, event: ProvenanceEvent) {
+        let mut event = event.with_time(turn.now.wall);
+        if let Some(actor) = &turn.actor {
+            event = event.with_context(ACTOR, actor);
+        }
         if let Some(notice) = provenance_to_bulletin(&event) {
             self.post(
-                now,
-                fx,
+                turn,
                 (notice.severity, &notice.source, notice.category),
                 notice.job_id,
                 &notice.message,
             );
         }
-        fx.provenance.push(Noted::Event(Box::new(event)));
+        turn.notes.push(Noted::Event(Box::new(event)));
     }
 
     /// Records a step of an item, with bytes and milliseconds where it has any.
     pub(super) fn record_step(
         &self,
-        now: Now,
-        fx: &mut Effects,
+        turn: &mut Turn,
         event_type: ProvenanceType,
         (item, entry): (ItemId, &Arc<Entry>),
         (bytes, duration_ms): (Option<u64>, Option<u64>),
@@ -124,8 +172,8 @@ impl Core {
         let live = self.jobs.get(&item.job).and_then(|job| job.live.as_ref());
         let Some(way) = live.and_then(|live| live.ways.get(item.destination as usize)) else { return };
         let (entry, way) = (Arc::clone(entry), Arc::clone(way));
-        let time = now.wall;
-        fx.provenance.push(Noted::Item(ItemNote { event_type, time, item, entry, way, bytes, duration_ms }));
+        let time = turn.now.wall;
+        turn.notes.push(Noted::Item(ItemNote { event_type, time, item, entry, way, bytes, duration_ms }));
     }
 
     /// An event about an item, with the places it comes from and goes to.

@@ -14,12 +14,13 @@ use orbit_shared::time::{Monotonic, Now};
 use orbit_shared::vault_call::{Progress, VaultReply};
 use orbit_shared::words::{JobId, Layout, StarId};
 
-use super::event::{Action, Answer, CloseReason, ReplyId, SessionId};
-use super::job::{JobSpec, Location};
+use super::event::{Action, Answer, ReplyId, SessionId};
+use super::job_record::{JobSpec, Location};
+use super::mounts::SkippedMounts;
 use super::refusal::{Refusal, Violation};
 use super::sweeps::SweepName;
 use super::vaults::{Purpose, not_connected};
-use super::{Core, Effects};
+use super::{Core, Turn};
 
 /// Plans that are made at a time.
 const PLANS_MAX: usize = 16;
@@ -41,6 +42,8 @@ pub struct Planned {
     pub uncarried_examples: Vec<String>,
     /// What would be done for each destination.
     pub places: Vec<PlannedPlace>,
+    /// Mount points that are not entered, because the job stays in one file system.
+    pub skipped_mounts: SkippedMounts,
 }
 
 /// What a job would do for one destination.
@@ -108,24 +111,22 @@ impl Core {
     /// Begins a plan; it is answered when the source is listed and compared.
     pub(super) fn plan_asked(
         &mut self,
-        now: Now,
+        turn: &mut Turn,
         reply: ReplyId,
         spec: JobSpec,
         violations: Vec<Violation>,
-        fx: &mut Effects,
     ) {
-        if let Err(refusal) = self.begin_plan(now, reply, spec, violations, fx) {
-            fx.actions.push(Action::Reply { reply, answer: Err(refusal) });
+        if let Err(refusal) = self.begin_plan(turn, reply, spec, violations) {
+            turn.actions.push(Action::Reply { reply, answer: Err(refusal) });
         }
     }
 
     fn begin_plan(
         &mut self,
-        now: Now,
+        turn: &mut Turn,
         reply: ReplyId,
         spec: JobSpec,
         mut violations: Vec<Violation>,
-        fx: &mut Effects,
     ) -> Result<(), Refusal> {
         self.validate_spec(&spec, "", &mut violations);
         if !violations.is_empty() {
@@ -154,9 +155,11 @@ impl Core {
             path: spec.source.path.clone(),
             include: spec.include.clone(),
             exclude: spec.all_excluded(),
+            paths: spec.listed_paths(),
             resume_after: None,
             snapshot: spec.snapshot,
             limits: spec.limits,
+            is_one_file_system: spec.is_one_file_system,
             trace: None,
         };
         let first = if spec.mirror.is_some() { Swept::ToBeAsked } else { Swept::Done };
@@ -170,10 +173,10 @@ impl Core {
             open: BTreeMap::new(),
             asked: BTreeMap::new(),
             planned: Planned { places, ..Planned::default() },
-            until: now.monotonic + PLAN_PATIENCE,
+            until: turn.now.monotonic + PLAN_PATIENCE,
         };
         self.plans.insert(scan, plan);
-        fx.actions.push(Action::Send { session, message: CoordinatorMessage::StartScan(request) });
+        turn.actions.push(Action::Send { session, message: CoordinatorMessage::StartScan(request) });
         Ok(())
     }
 
@@ -205,10 +208,9 @@ impl Core {
     /// Takes a batch of a plan's scan; whether it was one.
     pub(super) fn plan_batch_received(
         &mut self,
-        now: Now,
+        turn: &mut Turn,
         session: SessionId,
         batch: &ScanBatch,
-        fx: &mut Effects,
     ) -> bool {
         let Some(plan) = self.plans.get_mut(&batch.scan).filter(|plan| plan.session == session) else {
             return false;
@@ -218,7 +220,7 @@ impl Core {
         }
         if plan.open.len() >= SCAN_BATCHES_UNACKED_MAX {
             let problem = "more batches of a scan than may be unacknowledged".to_owned();
-            self.close_session(session, CloseReason::ProtocolViolated { problem }, fx);
+            self.violated(turn, session, problem);
             return true;
         }
         if let Some(failure) = &batch.failure {
@@ -228,14 +230,15 @@ impl Core {
             } else {
                 Refusal::WrongState { problem }
             };
-            self.end_plan(batch.scan, Err(refusal), fx);
+            self.end_plan(turn, batch.scan, Err(refusal));
             return true;
         }
         plan.last_batch = batch.number;
         plan.is_listed = batch.is_last;
-        plan.until = now.monotonic + PLAN_PATIENCE;
+        plan.until = turn.now.monotonic + PLAN_PATIENCE;
         let entries: Vec<_> = batch.entries.iter().cloned().map(Arc::new).collect();
         plan.planned.note_listed(&plan.spec, &entries);
+        plan.planned.skipped_mounts.note(&batch.skipped_mounts);
         let places = plan.spec.destinations.clone();
         let is_comparable = plan.spec.layout == Layout::Files && !entries.is_empty();
         let mut asked = Vec::new();
@@ -244,7 +247,7 @@ impl Core {
             match self.may_compare(place).filter(|_| is_comparable) {
                 Some(session) => {
                     let purpose = Purpose::PlanComparison { scan: batch.scan };
-                    let request = self.send_comparison(now, session, place, &entries, purpose, fx);
+                    let request = self.send_comparison(turn, session, place, &entries, purpose);
                     asked.push((request, question));
                 }
                 None => {
@@ -258,7 +261,7 @@ impl Core {
             plan.open.insert(batch.number, asked.len());
             plan.asked.extend(asked);
         }
-        self.acknowledge_plan(batch.scan, fx);
+        self.acknowledge_plan(turn, batch.scan);
         true
     }
 
@@ -272,10 +275,10 @@ impl Core {
     /// What a destination says of a plan's batch, or that it will say nothing.
     pub(super) fn settle_plan_comparison(
         &mut self,
+        turn: &mut Turn,
         scan: u64,
         request: u64,
         unchanged: Option<&Unchanged>,
-        fx: &mut Effects,
     ) {
         let Some(plan) = self.plans.get_mut(&scan) else { return };
         let Some(question) = plan.asked.remove(&request) else { return };
@@ -283,35 +286,35 @@ impl Core {
         if let Some(left) = plan.open.get_mut(&question.batch) {
             *left -= 1;
         }
-        self.acknowledge_plan(scan, fx);
+        self.acknowledge_plan(turn, scan);
     }
 
     /// Acknowledges what is compared.
-    fn acknowledge_plan(&mut self, scan: u64, fx: &mut Effects) {
+    fn acknowledge_plan(&mut self, turn: &mut Turn, scan: u64) {
         let Some(plan) = self.plans.get_mut(&scan) else { return };
         while let Some((&number, 0)) = plan.open.first_key_value() {
             plan.open.remove(&number);
             let message = CoordinatorMessage::ScanAcknowledged { scan, number };
-            fx.actions.push(Action::Send { session: plan.session, message });
+            turn.actions.push(Action::Send { session: plan.session, message });
         }
     }
 
     /// Goes on with the plans whose trees are compared: asks what a mirror would delete, and answers when that is known.
-    pub(super) fn finish_plans(&mut self, now: Now, fx: &mut Effects) {
+    pub(super) fn finish_plans(&mut self, turn: &mut Turn) {
         let is_compared = |plan: &Plan| plan.is_listed && plan.open.is_empty();
         let compared = self.plans.iter().filter(|(_, plan)| is_compared(plan));
         let compared: Vec<u64> = compared.map(|(&scan, _)| scan).collect();
         for scan in compared {
-            self.ask_for_plan_sweeps(now, scan, fx);
+            self.ask_for_plan_sweeps(turn, scan);
             let Some(plan) = self.plans.get_mut(&scan) else { continue };
             if plan.sweeps.iter().all(|swept| *swept == Swept::Done) {
                 let planned = std::mem::take(&mut plan.planned);
-                self.end_plan(scan, Ok(Answer::Plan(Box::new(planned))), fx);
+                self.end_plan(turn, scan, Ok(Answer::Plan(Box::new(planned))));
             }
         }
     }
 
-    fn ask_for_plan_sweeps(&mut self, now: Now, scan: u64, fx: &mut Effects) {
+    fn ask_for_plan_sweeps(&mut self, turn: &mut Turn, scan: u64) {
         let Some(plan) = self.plans.get(&scan) else { return };
         let to_be_asked = (0..).zip(&plan.sweeps).filter(|(_, swept)| **swept == Swept::ToBeAsked);
         let (spec, to_be_asked): (_, Vec<u32>) =
@@ -319,7 +322,7 @@ impl Core {
         for destination in to_be_asked {
             let name = SweepName { job: JobId(0), destination, operation: scan, is_plan: true };
             let purpose = Purpose::PlanSweep { scan, destination };
-            let is_asked = self.send_sweep(now, &spec, name, purpose, fx);
+            let is_asked = self.send_sweep(turn, &spec, name, purpose);
             self.note_plan_sweep(scan, destination, if is_asked { Swept::Awaited } else { Swept::Done });
         }
     }
@@ -358,7 +361,7 @@ impl Core {
         self.note_plan_sweep(scan, destination, Swept::Done);
     }
 
-    fn end_plan(&mut self, scan: u64, answer: Result<Answer, Refusal>, fx: &mut Effects) {
+    fn end_plan(&mut self, turn: &mut Turn, scan: u64, answer: Result<Answer, Refusal>) {
         let Some(plan) = self.plans.remove(&scan) else { return };
         if let Some(star) = self.stars.get_mut(&plan.spec.source.star_id)
             && star.session == Some(plan.session)
@@ -366,32 +369,32 @@ impl Core {
             star.scans = star.scans.saturating_sub(1);
             if !plan.is_listed {
                 let message = CoordinatorMessage::CancelScan { scan };
-                fx.actions.push(Action::Send { session: plan.session, message });
+                turn.actions.push(Action::Send { session: plan.session, message });
             }
         }
-        fx.actions.push(Action::Reply { reply: plan.reply, answer });
+        turn.actions.push(Action::Reply { reply: plan.reply, answer });
     }
 
     /// Ends the plans that were made on a session.
-    pub(super) fn end_plans_of(&mut self, session: SessionId, fx: &mut Effects) {
+    pub(super) fn end_plans_of(&mut self, turn: &mut Turn, session: SessionId) {
         let of_session = self.plans.iter().filter(|(_, plan)| plan.session == session);
         let ended: Vec<(u64, StarId)> =
             of_session.map(|(&scan, plan)| (scan, plan.spec.source.star_id.clone())).collect();
         for (scan, name) in ended {
             let problem = format!("the session of {name} ended while the plan was made; try again");
-            self.end_plan(scan, Err(Refusal::Unavailable { problem }), fx);
+            self.end_plan(turn, scan, Err(Refusal::Unavailable { problem }));
         }
     }
 
     /// Gives up plans of which nothing comes any more.
-    pub(super) fn expire_plans(&mut self, now: Now, fx: &mut Effects) {
-        let over = self.plans.iter().filter(|(_, plan)| plan.until <= now.monotonic);
+    pub(super) fn expire_plans(&mut self, turn: &mut Turn) {
+        let over = self.plans.iter().filter(|(_, plan)| plan.until <= turn.now.monotonic);
         let over: Vec<(u64, StarId)> =
             over.map(|(&scan, plan)| (scan, plan.spec.source.star_id.clone())).collect();
         for (scan, name) in over {
             let seconds = PLAN_PATIENCE.as_secs();
             let problem = format!("listing the source on {name} has not come on for {seconds} s; try again");
-            self.end_plan(scan, Err(Refusal::Unavailable { problem }), fx);
+            self.end_plan(turn, scan, Err(Refusal::Unavailable { problem }));
         }
     }
 
@@ -405,7 +408,7 @@ impl Planned {
     fn note_listed(&mut self, spec: &JobSpec, entries: &[Arc<Entry>]) {
         for entry in entries {
             self.entries += 1;
-            self.bytes += entry.size();
+            self.bytes = self.bytes.saturating_add(entry.size());
             if !entry.kind.is_carried() {
                 self.uncarried += 1;
                 if self.uncarried_examples.len() < EXAMPLES_MAX {
@@ -425,11 +428,11 @@ impl Planned {
             }
             if unchanged.is_some_and(|unchanged| unchanged.contains(index)) {
                 place.unchanged += 1;
-                place.unchanged_bytes += entry.size();
+                place.unchanged_bytes = place.unchanged_bytes.saturating_add(entry.size());
                 continue;
             }
             place.moved += 1;
-            place.moved_bytes += entry.size();
+            place.moved_bytes = place.moved_bytes.saturating_add(entry.size());
             // Every directory is looked at again when all else is done, which is no news.
             if entry.kind != EntryKind::Directory && place.examples.len() < EXAMPLES_MAX {
                 place.examples.push(display_path(&entry.path));

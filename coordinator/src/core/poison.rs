@@ -1,120 +1,399 @@
-//! Poison: an item that takes the agents down that work on it.
+//! Poison: an item that takes the agents down that work on it, and how it is distinguished from the others.
 //!
-//! When a Star's process dies, whatever it held or was being read from it gets a strike. Most of it is innocent, so
-//! suspicion isolates: items with one strike travel in small batches of their own, items with two alone, one at a time
-//! in the whole grid. An item whose third session dies is given up. Strikes end with a success, and with the coordinator's
-//! process: a restart forgets suspicion, never an item.
+//! When a Star's process dies, what it had begun comes under suspicion, and so does what was being read from it. Nearly all
+//! of it is innocent, so suspicion only narrows down: the items of a death go in smaller and smaller groups, behind the
+//! others of their lane, one group at a time for each Star, and at last alone. A group that is done is free of suspicion.
+//! An item is given up only for deaths while it was alone in the agent's hands, and only if that many would hardly come by
+//! chance, given how often agents die without it (`evidence.rs`): Stars that die anyway prove nothing. A large file of which more
+//! was recorded as safe is free again, whatever dies. Suspicion ends with the coordinator's process: a restart forgets it,
+//! never an item.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use orbit_shared::bulletin::Severity;
-use orbit_shared::session::limits::ASSIGNMENT_ITEMS_MAX;
+use orbit_shared::session::limits::{ASSIGNMENT_ITEMS_MAX, LARGE_FILE_UNRECORDED_BYTES_MAX};
 use orbit_shared::session::{Failure, FailureCause, Fault};
-use orbit_shared::time::Now;
-use orbit_shared::words::{ItemId, JobId, StarId};
+use orbit_shared::time::Monotonic;
+use orbit_shared::words::{AssignmentId, ItemId, JobId, Layout, StarId};
 
-use super::change::AssignmentRecord;
-use super::dispatch::InFlight;
+use super::assignment::LiveAssignment;
+use super::evidence::Evidence;
+use super::gate::{Gate, Held};
+use super::limits::{DEATHS_KEPT_MAX, SUSPECTS_PER_JOB_MAX};
 use super::settle::leave_queue;
-use super::{Core, Effects};
+pub(super) use super::suspicion::Suspicion;
+use super::{Core, Star, Turn};
 
-/// So many sessions that died under an item make it poison.
-const STRIKES_MAX: u32 = 3;
-/// Items with one strike that travel together.
-const SUSPECTS_PER_BATCH: usize = 16;
+/// Time before now in which deaths without an item are compared with those under it.
+const DEATHS_SPAN: Duration = Duration::from_secs(600);
+/// An item that is tried alone holds up the rest of its Star at most so long; after that it is not alone any more.
+const TRIAL_MAX: Duration = Duration::from_secs(2);
+/// So long after its agent has started a Star's hands are waited for to be empty; then an item goes beside what else there is.
+const ALONE_WAIT: Duration = Duration::from_secs(10);
+
+/// What is held against an item.
+#[derive(Debug)]
+pub struct Suspect {
+    /// How closely it is watched.
+    suspicion: Suspicion,
+    /// The Star that died last with it in its hands.
+    star: StarId,
+    /// Deaths of that one's agent and of those that died before: it is received by one and read from one.
+    deaths: BTreeMap<StarId, DeathsWith>,
+}
+
+/// Deaths of one Star's agent with an item in its hands.
+#[derive(Debug, Clone, Copy, Default)]
+struct DeathsWith {
+    /// While it was all that the agent had.
+    alone: u32,
+    /// While it was there among others.
+    in_company: u32,
+}
+
+impl Suspect {
+    /// How closely it is watched.
+    pub(super) fn suspicion(&self) -> Suspicion {
+        self.suspicion
+    }
+
+    /// Deaths of the Star that died last.
+    fn last(&self) -> DeathsWith {
+        self.deaths.get(&self.star).copied().unwrap_or_default()
+    }
+}
+
+/// What was in a Star's hands when its last session ended.
+#[derive(Debug, Default)]
+pub struct HeldAtEnd {
+    /// Items that may have to do with it; those that the Star was receiving with their assignments.
+    items: BTreeMap<ItemId, Option<AssignmentId>>,
+    /// Whether it was doing anything else.
+    is_busy_otherwise: bool,
+    /// Whether it has left of its own will, so that nothing is to blame.
+    has_left: bool,
+}
+
+impl HeldAtEnd {
+    /// The Star has left of its own will.
+    pub(super) fn left() -> Self {
+        Self { has_left: true, ..Self::default() }
+    }
+
+    /// An item has ended; nothing that happens later is its doing.
+    pub(super) fn forget(&mut self, item: ItemId) {
+        if self.items.remove(&item).is_some() {
+            self.is_busy_otherwise = true;
+        }
+    }
+}
+
+/// An item that is alone in a Star's hands.
+#[derive(Debug, Clone, Copy)]
+pub struct Trial {
+    /// Its assignment.
+    assignment: AssignmentId,
+    /// Until when the Star is given nothing else.
+    until: Monotonic,
+}
+
+/// Keeps a death of a Star's agent, with the item that was all it had in its hands, if there was one.
+fn note_death(star: &mut Star, now: Monotonic, alone: Option<ItemId>) {
+    star.deaths.push_back((now, alone));
+    if star.deaths.len() > DEATHS_KEPT_MAX {
+        star.deaths.pop_front();
+    }
+}
+
+impl LiveAssignment {
+    /// Whether more of the large file in it was recorded as safe: the next attempt goes on there.
+    fn has_recorded(&self, layout: Layout) -> bool {
+        layout == Layout::Files && self.is_large && self.bytes_moved > LARGE_FILE_UNRECORDED_BYTES_MAX
+    }
+}
 
 impl Core {
     /// A Star's session is ending: notes what it held and what was being read from it.
     pub(super) fn note_held(&mut self, name: &StarId) {
-        let is_of =
-            |job: &JobId| self.jobs.get(job).is_some_and(|job| job.record.spec.source.star_id == *name);
-        let involved = self.assignments.values().filter(|live| live.star == *name || is_of(&live.job));
-        let items: Vec<ItemId> = involved
-            .flat_map(|live| {
-                let (job, destination) = (live.job, live.destination);
-                live.items.keys().map(move |&sequence| ItemId { job, destination, sequence })
-            })
-            .collect();
-        if let Some(star) = self.stars.get_mut(name)
-            && star.session.is_some()
-        {
-            star.held_at_end = items;
+        let Some(star) = self.stars.get(name).filter(|star| star.session.is_some()) else { return };
+        let mut held = HeldAtEnd { is_busy_otherwise: star.scans > 0, ..HeldAtEnd::default() };
+        let mut safe = Vec::new();
+        for (&id, live) in &self.assignments {
+            let is_own = live.star == *name;
+            if !is_own && live.source != *name {
+                continue;
+            }
+            let layout = self.jobs.get(&live.job).map_or(Layout::Files, |job| job.record.spec.layout);
+            let has_recorded = live.has_recorded(layout);
+            for &sequence in live.items.keys() {
+                let item = ItemId { job: live.job, destination: live.destination, sequence };
+                if has_recorded {
+                    safe.push(item);
+                    held.is_busy_otherwise = true;
+                } else {
+                    held.items.insert(item, is_own.then_some(id));
+                }
+            }
+        }
+        for item in safe {
+            if let Some(live) = self.jobs.get_mut(&item.job).and_then(|job| job.live.as_mut()) {
+                live.suspects.remove(&(item.destination, item.sequence));
+            }
+        }
+        if let Some(star) = self.stars.get_mut(name) {
+            star.held_at_end = held;
         }
     }
 
-    /// A Star is back. If its process died, what it held then is under suspicion; if it was only out of reach, nothing is.
-    pub(super) fn judge_held(&mut self, now: Now, name: &StarId, is_new_process: bool, fx: &mut Effects) {
+    /// A Star is back. If its process died, what it had begun is under suspicion; if it was only out of reach, nothing is.
+    /// `begun` is what its journal says it had begun, if it keeps one.
+    pub(super) fn judge_held(&mut self, turn: &mut Turn, name: &StarId, begun: Option<&[AssignmentId]>) {
         let Some(star) = self.stars.get_mut(name) else { return };
-        let held = std::mem::take(&mut star.held_at_end);
-        if !is_new_process || held.is_empty() {
+        let HeldAtEnd { items, is_busy_otherwise, has_left } = std::mem::take(&mut star.held_at_end);
+        if has_left {
             return;
         }
-        let mut worst: Option<(u32, ItemId)> = None;
-        for item in held {
-            let Some(live) = self.jobs.get_mut(&item.job).and_then(|job| job.live.as_mut()) else { continue };
-            let strikes = live.strikes.entry((item.destination, item.sequence)).or_default();
-            *strikes += 1;
-            worst = worst.max(Some((*strikes, item)));
+        let has_begun = |own: Option<AssignmentId>| match (own, begun) {
+            (Some(id), Some(begun)) => begun.contains(&id),
+            (None, _) | (_, None) => true,
+        };
+        let items: Vec<ItemId> =
+            items.into_iter().filter(|(_, own)| has_begun(*own)).map(|(item, _)| item).collect();
+        if let [item] = items[..]
+            && !is_busy_otherwise
+        {
+            note_death(star, turn.now.monotonic, Some(item));
+            return self.died_alone(turn, name, item);
         }
-        if let Some((strikes, item)) = worst.filter(|(strikes, _)| *strikes > 1) {
-            let message = format!(
-                "the agent of {name} died and has started again; item {item} was being worked on at {strikes} such ends, and goes alone from now on"
-            );
-            self.post(now, fx, (Severity::Warning, name.as_str(), "poison"), Some(item.job), &message);
+        note_death(star, turn.now.monotonic, None);
+        let is_grouped = |item: &&ItemId| self.suspicion_of(**item) >= Suspicion::Group;
+        let known: Vec<ItemId> = items.iter().filter(is_grouped).copied().collect();
+        // Where some are suspected already, it was probably one of them.
+        let count = if known.is_empty() { items.len() } else { known.len() };
+        for item in items {
+            let before = self.suspicion_of(item);
+            let after = match known.is_empty() || before >= Suspicion::Group {
+                true => before.after(count),
+                false => before.max(Suspicion::Noted),
+            };
+            self.suspect(item, after, name, |deaths| deaths.in_company += 1);
         }
     }
 
-    /// The item that is next in a lane, and its strikes.
-    fn next_suspect(&self, job: JobId, destination: u32) -> Option<(u64, u32)> {
+    /// An agent died while one item was all that it had in its hands.
+    fn died_alone(&mut self, turn: &mut Turn, name: &StarId, item: ItemId) {
+        self.suspect(item, Suspicion::Alone, name, |deaths| deaths.alone += 1);
+        let suspect = self.suspect_record(item);
+        let Some(deaths) = suspect.map(|suspect| suspect.last().alone) else { return };
+        let message = format!(
+            "the agent of {name} died and has started again; item {item} was all that it had in its hands, {deaths} times by now. It is tried alone, and given up if that goes on"
+        );
+        self.post(turn, (Severity::Warning, name.as_str(), "poison"), Some(item.job), &message);
+    }
+
+    fn suspect(
+        &mut self,
+        item: ItemId,
+        suspicion: Suspicion,
+        star: &StarId,
+        count: impl FnOnce(&mut DeathsWith),
+    ) {
+        let Some(live) = self.jobs.get_mut(&item.job).and_then(|job| job.live.as_mut()) else { return };
+        let key = (item.destination, item.sequence);
+        if live.suspects.len() >= SUSPECTS_PER_JOB_MAX && !live.suspects.contains_key(&key) {
+            return;
+        }
+        let new = || Suspect { suspicion, star: star.clone(), deaths: BTreeMap::new() };
+        let suspect = live.suspects.entry(key).or_insert_with(new);
+        (suspect.suspicion, suspect.star) = (suspicion, star.clone());
+        count(suspect.deaths.entry(star.clone()).or_default());
+        if let Some(lane) = live.lanes.get_mut(item.destination as usize) {
+            lane.suspect(item.sequence, suspicion);
+        }
+    }
+
+    fn suspect_record(&self, item: ItemId) -> Option<&Suspect> {
+        self.jobs.get(&item.job)?.live.as_ref()?.suspects.get(&(item.destination, item.sequence))
+    }
+
+    fn suspicion_of(&self, item: ItemId) -> Suspicion {
+        self.suspect_record(item).map_or(Suspicion::None, |suspect| suspect.suspicion)
+    }
+
+    /// The suspect that is next in a lane, if it is one.
+    fn next_suspect(&self, job: JobId, destination: u32) -> Option<(u64, &Suspect)> {
         let live = self.jobs.get(&job)?.live.as_ref()?;
-        if live.strikes.is_empty() {
+        if live.suspects.is_empty() {
             return None;
         }
         let lane = live.lanes.get(destination as usize)?;
         let sequence = lane.item(lane.best_key()?)?.sequence;
-        Some((sequence, live.strikes.get(&(destination, sequence)).copied()?))
+        Some((sequence, live.suspects.get(&(destination, sequence))?))
+    }
+
+    /// What deaths say of an item: those of the Star that died last with it, compared with all others of the grid.
+    fn evidence(&self, now: Monotonic, item: ItemId, suspect: &Suspect) -> Evidence {
+        let DeathsWith { alone, in_company } = suspect.last();
+        let mut evidence = Evidence { alone, in_company, ..Evidence::default() };
+        for (name, star) in &self.stars {
+            let late = star.deaths.iter().filter(|(at, _)| now.since(*at) < DEATHS_SPAN);
+            let is_own = *name == suspect.star;
+            // A death while another item was alone is a death without this one.
+            let other = late.filter(|(_, alone)| !is_own || *alone != Some(item)).count();
+            let other = u32::try_from(other).unwrap_or(u32::MAX);
+            if is_own {
+                evidence.own_other = other;
+            } else {
+                evidence.of_others = evidence.of_others.saturating_add(other);
+            }
+            evidence.stars += u32::from(is_own || star.session.is_some() || other > 0);
+        }
+        evidence
     }
 
     /// Gives up the item at the front of a lane if it is poison. Returns whether it was.
-    pub(super) fn give_up_poison(
-        &mut self,
-        now: Now,
-        job: JobId,
-        destination: u32,
-        fx: &mut Effects,
-    ) -> bool {
-        let Some((sequence, STRIKES_MAX..)) = self.next_suspect(job, destination) else { return false };
+    pub(super) fn give_up_poison(&mut self, turn: &mut Turn, job: JobId, destination: u32) -> bool {
+        let Some((sequence, suspect)) = self.next_suspect(job, destination) else { return false };
         let item = ItemId { job, destination, sequence };
+        if !self.evidence(turn.now.monotonic, item, suspect).is_conclusive() {
+            return false;
+        }
+        let (name, deaths) = (suspect.star.clone(), suspect.last().alone);
         let Some(live) = self.jobs.get_mut(&job).and_then(|job| job.live.as_mut()) else { return false };
         let lane = &mut live.lanes[destination as usize];
         let Some(queued) = lane.best_key().cloned().and_then(|key| lane.remove(&key)) else { return false };
-        live.strikes.remove(&(destination, sequence));
-        leave_queue(live, item, &queued, fx);
+        live.suspects.remove(&(destination, sequence));
+        leave_queue(turn, live, item, &queued);
+        // What is explained says nothing for the others that are under suspicion.
+        for star in self.stars.values_mut() {
+            star.deaths.retain(|(_, alone)| *alone != Some(item));
+        }
         let failure = Failure {
             cause: FailureCause::Permanent,
             fault: Fault::Item,
             message: format!(
-                "{STRIKES_MAX} times the agent of a Star died while this was being moved; see what is special about it, then retry it"
+                "{deaths} times the agent of a Star died while this was all that it had in its hands, the last time that of {name}; see what is special about it, then retry it"
             ),
         };
-        self.give_up(now, item, Arc::unwrap_or_clone(queued.entry), &failure, STRIKES_MAX, fx);
+        self.give_up(turn, item, Arc::unwrap_or_clone(queued.entry), &failure, deaths);
         true
     }
 
-    /// How many items may travel with the one that is next in a lane.
-    pub(super) fn items_max_by_strikes(&self, job: JobId, destination: u32) -> usize {
-        let Some((_, strikes)) = self.next_suspect(job, destination) else { return ASSIGNMENT_ITEMS_MAX };
-        if strikes < 2 {
-            return SUSPECTS_PER_BATCH;
-        }
-        let is_busy = self.assignments.values().any(|live| live.is_quarantine);
-        usize::from(!is_busy)
+    /// Maximum number of items that may travel with the one that is next in a lane.
+    pub(super) fn items_max_by_suspicion(&self, job: JobId, destination: u32) -> usize {
+        let next = self.next_suspect(job, destination);
+        next.map_or(ASSIGNMENT_ITEMS_MAX, |(_, suspect)| suspect.suspicion.items_max())
     }
 
-    /// Whether a batch is one item under strong suspicion.
-    pub(super) fn is_quarantine(&self, batch: &[InFlight], record: &AssignmentRecord) -> bool {
-        let live = self.jobs.get(&record.job).and_then(|job| job.live.as_ref());
-        let strikes = |sequence| live.and_then(|live| live.strikes.get(&(record.destination, sequence)));
-        batch.first().is_some_and(|first| strikes(first.queued.sequence).is_some_and(|&count| count > 1))
+    /// What holds a lane because of suspicion: that of its next item, or that of another which is being tried.
+    pub(super) fn suspicion_gate(&self, now: Monotonic, job: JobId, destination: u32) -> Option<Held> {
+        let spec = &self.jobs.get(&job)?.record.spec;
+        let place = &spec.destinations.get(destination as usize)?.star_id;
+        let in_trial = [&spec.source.star_id, place].into_iter().find_map(|name| {
+            let trial = self.stars.get(name)?.trial.filter(|trial| now < trial.until)?;
+            Some((name, trial))
+        });
+        if let Some((name, trial)) = in_trial {
+            let explanation =
+                format!("{name} works on one item alone for a moment, because its agent died over it");
+            return Some(Held { opens_at: Some(trial.until), ..Held::new(Gate::Order, explanation) });
+        }
+        let (_, suspect) = self.next_suspect(job, destination)?;
+        if suspect.suspicion < Suspicion::Group {
+            return None;
+        }
+        let of_place = self.stars.get(place)?.assignments.iter();
+        let mut of_place = of_place.filter_map(|id| self.assignments.get(id));
+        if of_place.any(|live| live.suspicion >= Suspicion::Group) {
+            let explanation = format!(
+                "what is left was in the hands of an agent of {} that died, and goes to {place} in one small group at a time",
+                suspect.star
+            );
+            return Some(Held::new(Gate::Order, explanation));
+        }
+        let until = self.alone_until(suspect)?;
+        (now < until && !self.has_empty_hands(&suspect.star)).then(|| {
+            let explanation = format!(
+                "the agent of {} died while it had the next item in its hands; that goes alone and waits for {} to have nothing else",
+                suspect.star, suspect.star
+            );
+            Held { opens_at: Some(until), ..Held::new(Gate::Order, explanation) }
+        })
+    }
+
+    /// Until when an item that is to go alone waits for its Star's hands to be empty.
+    fn alone_until(&self, suspect: &Suspect) -> Option<Monotonic> {
+        let star = self.stars.get(&suspect.star)?;
+        (suspect.suspicion == Suspicion::Alone).then_some(star.session_since + ALONE_WAIT)
+    }
+
+    fn has_empty_hands(&self, name: &StarId) -> bool {
+        self.stars.get(name).is_none_or(|star| star.assignments.is_empty() && star.reads == 0)
+    }
+
+    /// Whether a lane's next item is to go alone and can: a Star that has just started has empty hands, and not for long.
+    pub(super) fn is_trial_due(&self, job: JobId, destination: u32) -> bool {
+        self.next_suspect(job, destination).is_some_and(|(_, suspect)| {
+            suspect.suspicion == Suspicion::Alone && self.has_empty_hands(&suspect.star)
+        })
+    }
+
+    /// An assignment is about to be live: if it is one item that goes alone, its Star is given nothing else for a moment.
+    pub(super) fn begin_trial(&mut self, now: Monotonic, id: AssignmentId, live: &LiveAssignment) {
+        if live.suspicion != Suspicion::Alone {
+            return;
+        }
+        let Some(&sequence) = live.items.keys().next() else { return };
+        let item = ItemId { job: live.job, destination: live.destination, sequence };
+        let Some(name) = self.suspect_record(item).map(|suspect| suspect.star.clone()) else { return };
+        let is_alone = self.has_empty_hands(&name);
+        if let Some(star) = self.stars.get_mut(&name).filter(|_| is_alone) {
+            star.trial = Some(Trial { assignment: id, until: now + TRIAL_MAX });
+        }
+    }
+
+    /// An assignment is over, and with it its trial, if it was one.
+    pub(super) fn end_trial(&mut self, id: AssignmentId, live: &LiveAssignment) {
+        for name in [&live.star, &live.source] {
+            if let Some(star) = self.stars.get_mut(name) {
+                star.trial = star.trial.filter(|trial| trial.assignment != id);
+            }
+        }
+    }
+
+    /// When a trial holds nothing up any more, or an item that waits to go alone goes with others.
+    pub(super) fn next_suspicion_deadline(&self, now: Monotonic) -> Option<Monotonic> {
+        let trials = self.stars.values().filter_map(|star| star.trial.map(|trial| trial.until));
+        let suspected = self.jobs.values().filter_map(|job| {
+            let live = job.live.as_ref().filter(|live| !live.suspects.is_empty())?;
+            let lanes = 0..u32::try_from(live.lanes.len()).unwrap_or(u32::MAX);
+            let next = lanes.filter_map(|lane| self.next_suspect(job.record.id, lane));
+            next.filter_map(|(_, suspect)| self.alone_until(suspect)).filter(|at| *at > now).min()
+        });
+        trials.filter(|at| *at > now).chain(suspected).min()
+    }
+
+    /// What suspicion does to a job, in words; empty if nothing.
+    pub(super) fn suspicion_reason(&self, job: &super::Job) -> Option<String> {
+        let live = job.live.as_ref().filter(|live| !live.suspects.is_empty())?;
+        let count: usize = live.lanes.iter().map(super::lane::Lane::suspect_count).sum();
+        (count > 0).then(|| {
+            format!(
+                "{count} items wait behind the others and go in groups or alone, because an agent died while it had them in its hands"
+            )
+        })
+    }
+
+    /// What an item under suspicion waits for, in words.
+    pub(super) fn suspect_gate(&self, item: ItemId) -> Option<Held> {
+        let suspect = self.suspect_record(item)?;
+        let DeathsWith { alone, in_company } = suspect.last();
+        let explanation = format!(
+            "it goes behind the others, because the agent of {} died while it had this in its hands, {alone} times alone and {in_company} times among others",
+            suspect.star
+        );
+        Some(Held::new(Gate::Order, explanation))
     }
 }

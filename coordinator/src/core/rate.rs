@@ -23,7 +23,7 @@ impl Rate {
     pub fn record(&mut self, now: Monotonic, bytes: u64) {
         self.started_at.get_or_insert(now);
         match self.slots.back_mut() {
-            Some((at, sum)) if now.since(*at) < RATE_SLOT => *sum += bytes,
+            Some((at, sum)) if now.since(*at) < RATE_SLOT => *sum = sum.saturating_add(bytes),
             Some(_) | None => self.slots.push_back((now, bytes)),
         }
         while self.slots.front().is_some_and(|&(at, _)| now.since(at) > RATE_SPAN) {
@@ -36,8 +36,8 @@ impl Rate {
         let Some(started_at) = self.started_at else { return 0 };
         let span = now.since(started_at).clamp(RATE_SLOT, RATE_SPAN);
         let recent = self.slots.iter().filter(|&&(at, _)| now.since(at) <= RATE_SPAN);
-        let bytes: u64 = recent.map(|&(_, bytes)| bytes).sum();
-        (u128::from(bytes) * 1000 / span.as_millis()).try_into().unwrap_or(u64::MAX)
+        let bytes: u128 = recent.map(|&(_, bytes)| u128::from(bytes)).sum();
+        (bytes * 1000 / span.as_millis()).try_into().unwrap_or(u64::MAX)
     }
 }
 
@@ -86,6 +86,11 @@ impl Budget {
         let rate = i128::from(bytes_per_second);
         let left = if self.bytes_per_second == 0 { rate } else { self.filled(now) };
         *self = Self { bytes_per_second, available: left.clamp(-rate, rate), filled_at: now };
+    }
+
+    /// The rate; 0 for no limit.
+    pub fn bytes_per_second(&self) -> u64 {
+        self.bytes_per_second
     }
 
     /// Whether an item may be dispatched now.

@@ -7,21 +7,21 @@ use orbit_shared::bulletin::BulletinBoard;
 use orbit_shared::dead_letter::DeadLetterQueue;
 use orbit_shared::entry::Entry;
 use orbit_shared::plant::{Bug, is_planted};
-use orbit_shared::time::Now;
+use orbit_shared::time::{Monotonic, Now};
 use orbit_shared::words::ItemId;
 
 use super::answered::Answers;
+use super::assignment::{InFlight, guard_charge};
 use super::change::{AssignmentRecord, Recovered};
-use super::dispatch::InFlight;
 use super::job::Job;
 use super::lane::Queued;
 use super::limits::{BULLETINS_MAX, DEAD_LETTERS_MAX};
 use super::star::{Liveness, Star};
-use super::{Core, CoreConfig, Effects};
+use super::{Core, CoreConfig, Turn};
 
 impl Core {
     /// A core that goes on where the store stands. Stars that held something have one lease to come back.
-    pub fn recover(config: CoreConfig, recovered: Recovered, now: Now, fx: &mut Effects) -> Self {
+    pub fn recover(turn: &mut Turn, config: CoreConfig, recovered: Recovered) -> Self {
         let counters = recovered.counters;
         let mut dead_letters = DeadLetterQueue::new(DEAD_LETTERS_MAX).with_next_id(counters.dead_letter);
         let mut dead_entries = BTreeMap::new();
@@ -32,16 +32,21 @@ impl Core {
         let seed = config.seed;
         let jobs = recovered.jobs.into_iter();
         let jobs: BTreeMap<_, _> =
-            jobs.map(|record| (record.id, Job::new(record, now.monotonic, seed))).collect();
+            jobs.map(|record| (record.id, Job::new(record, turn.now.monotonic, seed))).collect();
         let requests = jobs.values().filter(|job| !job.record.request_id.is_empty());
+        let grid = recovered.grid.unwrap_or_else(|| {
+            turn.changes.push(super::Change::PutGrid(config.fresh_grid));
+            config.fresh_grid
+        });
         let mut core = Self {
+            grid,
             requests: requests.map(|job| (job.record.request_id.clone(), job.record.id)).collect(),
             jobs,
             answers: Answers::recover(recovered.answers),
             stars: recovered
                 .stars
                 .into_iter()
-                .map(|record| (record.star_id.clone(), Star::new(record, now)))
+                .map(|record| (record.star_id.clone(), Star::new(record, turn.now)))
                 .collect(),
             board: BulletinBoard::restore(BULLETINS_MAX, recovered.bulletins, counters.bulletin),
             config,
@@ -54,15 +59,20 @@ impl Core {
             dead_entries,
             yields: BTreeMap::new(),
             snapshots: BTreeMap::new(),
+            snapshot_counts: BTreeMap::new(),
             schedules: recovered.schedules.into_iter().map(|record| (record.id, record)).collect(),
             asks: BTreeMap::new(),
             next_ask: 0,
             heals: BTreeMap::new(),
             unhealed: BTreeSet::new(),
+            history_looked: None,
             wake_at: None,
+            // Whether there is anything left to remove is seen then.
+            removal_at: Some(Monotonic::ZERO),
             plans: BTreeMap::new(),
             late_count: 0,
             totals: super::Totals::default(),
+            store_problem: None,
         };
         core.recover_snapshots(recovered.snapshots);
         for (item, penalized) in recovered.penalties {
@@ -70,19 +80,15 @@ impl Core {
             if is_planted(Bug::PenaltyForgottenAtRestart) {
                 continue;
             }
-            live.penalties.restore(now, item, penalized.record);
-            let queued = Queued {
-                sequence: item.sequence,
-                entry: Arc::new(penalized.entry),
-                is_penalty: true,
-                queued_at: now.monotonic,
-            };
+            live.penalties.restore(turn.now, item, penalized.record);
+            let queued = Queued::new(item.sequence, Arc::new(penalized.entry), turn.now.monotonic);
+            let queued = Queued { is_penalty: true, ..queued };
             live.penalized.insert(item, queued);
         }
         for (record, entries) in recovered.assignments {
-            core.recover_assignment(now, &record, entries, fx);
+            core.recover_assignment(turn, &record, entries);
         }
-        core.queue_refunded(now);
+        core.queue_refunded(turn.now);
         core
     }
 
@@ -101,17 +107,11 @@ impl Core {
 
     /// Takes over an assignment whose Star may still work on it. All of it stays the Star's, also beyond a limit that was
     /// lowered since and although its guard is paused: it was admitted once, and an item must not wait and be worked on.
-    fn recover_assignment(
-        &mut self,
-        now: Now,
-        record: &AssignmentRecord,
-        entries: Vec<Entry>,
-        fx: &mut Effects,
-    ) {
-        let guard = self.stars.get(&record.star).map(|star| star.guard.clone());
+    fn recover_assignment(&mut self, turn: &mut Turn, record: &AssignmentRecord, entries: Vec<Entry>) {
+        let star = self.stars.get(&record.star).map(|star| (star.guard.clone(), star.on_way.clone()));
         let live = self.jobs.get_mut(&record.job).and_then(|job| job.live.as_mut());
-        let (Some(guard), Some(live)) = (guard, live) else {
-            fx.changes.push(super::Change::RemoveAssignment(record.id));
+        let (Some((guard, on_way)), Some(live)) = (star, live) else {
+            turn.changes.push(super::Change::RemoveAssignment(record.id));
             return;
         };
         let mut batch = Vec::new();
@@ -119,12 +119,13 @@ impl Core {
             let item = ItemId { job: record.job, destination: record.destination, sequence };
             let is_penalty = live.penalized.remove(&item).is_some();
             let entry = Arc::new(entry);
-            let queued = Queued { sequence, entry, is_penalty, queued_at: now.monotonic };
-            let permit = guard.take_over(1, queued.entry.size());
+            let queued = Queued { is_penalty, ..Queued::new(sequence, entry, turn.now.monotonic) };
+            let size = queued.entry.size();
+            let permit = guard.take_over(1, guard_charge(size));
             self.in_flight.insert(item, record.id);
-            batch.push(InFlight { queued, permit });
+            batch.push(InFlight { queued, permit, carried: on_way.carry(size) });
         }
-        self.begin_assignment(now, record, batch);
+        self.begin_assignment(turn.now, record, batch);
         if let Some(star) = self.stars.get_mut(&record.star) {
             star.liveness = Liveness::Suspect;
         }

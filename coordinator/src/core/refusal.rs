@@ -29,6 +29,11 @@ pub enum Refusal {
     },
     /// Fields are wrong; all that are, are named.
     Invalid(Vec<Violation>),
+    /// The name of a request was given to another request before.
+    NameUsed {
+        /// Which, and what to do.
+        problem: String,
+    },
     /// Not in this state.
     WrongState {
         /// What is so, and what would have to be.
@@ -59,6 +64,14 @@ impl Refusal {
         Self::Invalid(vec![Violation::new(field, description)])
     }
 
+    /// Refuses a request whose name belongs to another one of the same method.
+    pub fn name_used(id: &str, method: &str, made: &str) -> Self {
+        let problem = format!(
+            "request_id {id:?} was used for another {method} before{made}; give each request a request_id that no other has"
+        );
+        Self::NameUsed { problem }
+    }
+
     /// The same for a request whose fields have other names.
     pub fn with_fields(self, name: impl Fn(&str) -> String) -> Self {
         let Self::Invalid(mut violations) = self else { return self };
@@ -73,6 +86,7 @@ impl Refusal {
         match self {
             Self::NotFound { .. } => "NOT_FOUND",
             Self::Invalid(_) => "INVALID_FIELD",
+            Self::NameUsed { .. } => "REQUEST_ID_USED",
             Self::WrongState { .. } => "WRONG_STATE",
             Self::Full { .. } => "FULL",
             Self::Damaged { .. } => "DATA_CORRUPTION",
@@ -92,7 +106,8 @@ impl fmt::Display for Refusal {
                 }
                 Ok(())
             }
-            Self::WrongState { problem }
+            Self::NameUsed { problem }
+            | Self::WrongState { problem }
             | Self::Full { problem, .. }
             | Self::Damaged { problem }
             | Self::Unavailable { problem } => f.write_str(problem),

@@ -8,31 +8,35 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use orbit_shared::bulletin::Severity;
-use orbit_shared::entry::{Entry, EntryKind, display_path, join_path};
+use orbit_shared::entry::{Entry, EntryKind, display_path, is_passing_errno, join_path};
 use orbit_shared::plant::{Bug, is_planted};
 use orbit_shared::provenance::ProvenanceType;
 use orbit_shared::session::limits::{SCAN_BATCHES_UNACKED_MAX, SCANS_PER_STAR_MAX};
 use orbit_shared::session::{CoordinatorMessage, Failure, FailureCause, Fault, ScanBatch, ScanRequest};
-use orbit_shared::time::Now;
+use orbit_shared::time::WallTime;
 use orbit_shared::words::{ItemId, JobId, StarId};
 
 use super::change::{ItemEnd, ItemEndRecord};
 use super::comparing::Listed;
-use super::event::{Action, CloseReason, SessionId};
-use super::job::{JobState, RunningScan};
+use super::event::{Action, SessionId};
+use super::job::RunningScan;
+use super::job_record::JobState;
 use super::lane::{Queued, queue_key};
-use super::{Change, Core, Effects};
+use super::limits::LISTED_BYTES_PER_ITEM;
+use super::{Change, Core, Turn};
 
 /// The wait after a listing broke off; it doubles with each that brings nothing, up to the longest.
 const SCAN_PAUSE_MIN: Duration = Duration::from_secs(1);
 const SCAN_PAUSE_MAX: Duration = Duration::from_secs(60);
+/// The error number of what does not exist.
+pub(super) const NO_ENTRY: i32 = 2;
 
 impl Core {
     /// Starts the scans of all jobs whose source Star can take one.
-    pub(super) fn start_scans(&mut self, now: Now, fx: &mut Effects) {
+    pub(super) fn start_scans(&mut self, turn: &mut Turn) {
         for job in self.jobs.values_mut() {
             let Some(live) = &mut job.live else { continue };
-            let is_pausing = live.scan_pause.is_some_and(|(until, _)| now.monotonic < until);
+            let is_pausing = live.scan_pause.is_some_and(|(until, _)| turn.now.monotonic < until);
             if live.scan.is_some() || is_pausing || job.record.scan.is_done || job.record.pause.is_some() {
                 continue;
             }
@@ -49,41 +53,43 @@ impl Core {
             live.scan = Some(RunningScan {
                 id,
                 last_batch: 0,
-                progress_at: now.monotonic,
+                progress_at: turn.now.monotonic,
                 is_stalled: false,
                 listed: VecDeque::new(),
             });
+            let paths = job.record.paths_to_scan();
             let request = ScanRequest {
                 scan: id,
                 job: job.record.id,
                 path: source.path.clone(),
                 include: job.record.spec.include.clone(),
                 exclude: job.record.spec.all_excluded(),
+                paths,
                 resume_after: job.record.scan.cursor.clone().map(serde_bytes::ByteBuf::into_vec),
                 snapshot: job.record.spec.snapshot,
                 limits: job.record.spec.limits,
+                is_one_file_system: job.record.spec.is_one_file_system,
                 trace: Some(job.record.trace()),
             };
-            fx.actions.push(Action::Send { session, message: CoordinatorMessage::StartScan(request) });
+            turn.actions.push(Action::Send { session, message: CoordinatorMessage::StartScan(request) });
         }
     }
 
     /// Takes a batch, if it is the next one of a scan that runs.
     pub(super) fn scan_batch_received(
         &mut self,
-        now: Now,
+        turn: &mut Turn,
         session: SessionId,
         star: &StarId,
         batch: ScanBatch,
-        fx: &mut Effects,
     ) {
-        if self.plan_batch_received(now, session, &batch, fx) {
+        if self.plan_batch_received(turn, session, &batch) {
             return;
         }
         let Some(job_id) = self.job_of_scan(star, batch.scan, batch.number) else {
             self.late_count += 1;
             let cancel = CoordinatorMessage::CancelScan { scan: batch.scan };
-            fx.actions.push(Action::Send { session, message: cancel });
+            turn.actions.push(Action::Send { session, message: cancel });
             return;
         };
         let running = self.jobs.get_mut(&job_id).and_then(|job| job.live.as_mut()?.scan.as_mut());
@@ -91,18 +97,43 @@ impl Core {
         if scan.listed.len() >= SCAN_BATCHES_UNACKED_MAX {
             let problem =
                 format!("more than {SCAN_BATCHES_UNACKED_MAX} batches of a scan without an acknowledgement");
-            return self.close_session(session, CloseReason::ProtocolViolated { problem }, fx);
+            return self.violated(turn, session, problem);
         }
         scan.last_batch = batch.number;
-        scan.progress_at = now.monotonic;
+        scan.progress_at = turn.now.monotonic;
         scan.is_stalled = false;
-        self.list_batch(now, job_id, batch, fx);
+        self.list_batch(turn, job_id, batch);
     }
 
     /// Makes items of a batch about which the destinations have said what they have.
-    pub(super) fn take_batch_of_scan(&mut self, now: Now, job_id: JobId, batch: Listed, fx: &mut Effects) {
+    pub(super) fn take_batch_of_scan(&mut self, turn: &mut Turn, job_id: JobId, batch: Listed) {
+        if let Some(reason) = self.beyond_bounds(job_id, &batch.entries) {
+            self.end_job(turn, job_id, JobState::Failed, &reason);
+            self.begin_removal(job_id);
+            return;
+        }
+        let is_again = self.jobs.get(&job_id).is_some_and(|job| !job.record.scan.again.is_empty());
         for (index, entry) in batch.entries.iter().enumerate() {
-            self.add_entry(now, job_id, entry, |destination| batch.is_unchanged(destination, index), fx);
+            let is_unchanged = |destination| batch.is_unchanged(destination, index);
+            match is_again {
+                true => self.add_listed_again(turn, job_id, entry, is_unchanged),
+                false => self.add_entry(turn, job_id, entry, is_unchanged),
+            }
+        }
+        if let Some(job) = self.jobs.get_mut(&job_id).filter(|_| !is_again) {
+            let parts = job.record.filter_parts();
+            let matched = batch.matched.iter().filter(|&&part| u64::from(part) < parts);
+            job.record.scan.matched.get_or_insert_default().extend(matched);
+            job.record.scan.skipped_mounts.note(&batch.skipped_mounts);
+        }
+        if batch.is_last && batch.failure.is_none() {
+            match is_again {
+                true => self.end_listing_again(turn, job_id),
+                false => {
+                    self.add_missing_paths(turn, job_id);
+                    self.say_skipped_mounts(turn, job_id);
+                }
+            }
         }
         let Some(job) = self.jobs.get_mut(&job_id) else { return };
         job.is_dirty = true;
@@ -120,14 +151,38 @@ impl Core {
             }
             if let Some(session) = star.session {
                 let message = CoordinatorMessage::ScanAcknowledged { scan, number: batch.number };
-                fx.actions.push(Action::Send { session, message });
+                turn.actions.push(Action::Send { session, message });
             }
         }
         match batch.failure {
-            Some(failure) => self.scan_failed(now, job_id, &failure, fx),
+            Some(failure) => self.scan_failed(turn, job_id, &failure),
             None if batch.is_last => job.record.scan.is_done = true,
             None => {}
         }
+    }
+
+    /// Why a job cannot take these entries too, if it cannot.
+    fn beyond_bounds(&mut self, job_id: JobId, entries: &[Arc<Entry>]) -> Option<String> {
+        let job = self.jobs.get_mut(&job_id)?;
+        let (items_max, scan) = (self.config.items_per_job_max, &mut job.record.scan);
+        scan.listed_bytes = scan.listed_bytes.saturating_add(entries.iter().map(|entry| weight(entry)).sum());
+        let listed = scan.next_sequence.saturating_add(entries.len() as u64);
+        let items = listed.saturating_mul(job.record.tallies.len() as u64);
+        let bytes_max = items_max.saturating_mul(LISTED_BYTES_PER_ITEM);
+        let problem = if items > items_max {
+            format!("more than {items_max} items, counted for each destination")
+        } else if job.record.scan.listed_bytes > bytes_max {
+            format!("paths of more than {bytes_max} bytes together")
+        } else {
+            return None;
+        };
+        let source = &job.record.spec.source;
+        Some(format!(
+            "Star {} lists {problem}, below {}: that is the most that one job may have; divide the source among several jobs, or \
+             start the coordinator with a greater --max-items-per-job",
+            source.star_id,
+            display_path(&source.path)
+        ))
     }
 
     /// The job whose running scan expects exactly this batch from this Star.
@@ -139,14 +194,13 @@ impl Core {
         (job.record.spec.source.star_id == *star).then_some(job.record.id)
     }
 
-    /// Makes one item for each destination; where it is there already, unchanged, the item has ended with that.
-    fn add_entry(
+    /// Makes one item for each destination of an entry that is new to the job; where it is there already, unchanged, the item has ended with that.
+    pub(super) fn add_entry(
         &mut self,
-        now: Now,
+        turn: &mut Turn,
         job_id: JobId,
         entry: &Arc<Entry>,
         is_unchanged: impl Fn(usize) -> bool,
-        fx: &mut Effects,
     ) {
         let Some(job) = self.jobs.get_mut(&job_id) else { return };
         let Some(live) = &mut job.live else { return };
@@ -155,7 +209,7 @@ impl Core {
         if !is_planted(Bug::CursorForgotten) {
             job.record.scan.cursor = Some(serde_bytes::ByteBuf::from(entry.path.clone()));
         }
-        fx.changes.push(Change::PutEntry { job: job_id, sequence, entry: Arc::clone(entry) });
+        turn.changes.push(Change::PutEntry { job: job_id, sequence, entry: Arc::clone(entry) });
         let is_directory = entry.kind == EntryKind::Directory;
         let source_path = job.record.spec.source.path.clone();
         let (mut given_up, mut skipped) = (Vec::new(), Vec::new());
@@ -163,14 +217,14 @@ impl Core {
             let item =
                 ItemId { job: job_id, destination: u32::try_from(index).unwrap_or(u32::MAX), sequence };
             tally.total += 1;
-            tally.bytes_total += entry.size();
+            tally.bytes_total = tally.bytes_total.saturating_add(entry.size());
             if !is_directory && is_unchanged(index) {
                 tally.skipped += 1;
-                tally.bytes_stored += entry.size();
+                tally.bytes_stored = tally.bytes_stored.saturating_add(entry.size());
                 self.totals.skipped += 1;
-                self.totals.bytes_stored += entry.size();
+                self.totals.bytes_stored = self.totals.bytes_stored.saturating_add(entry.size());
                 let record = ItemEndRecord { end: ItemEnd::Skipped, attempts: 0 };
-                fx.changes.push(Change::PutEnd { item, record });
+                turn.changes.push(Change::PutEnd { item, record });
                 skipped.push(item);
                 continue;
             }
@@ -180,38 +234,48 @@ impl Core {
                 continue;
             }
             let key = queue_key(&live.order, sequence, entry, 0);
-            fx.changes.push(Change::Enqueue { item, key: key.clone() });
-            let queued =
-                Queued { sequence, entry: Arc::clone(entry), is_penalty: false, queued_at: now.monotonic };
+            turn.changes.push(Change::Enqueue { item, key: key.clone() });
+            let queued = Queued::new(sequence, Arc::clone(entry), turn.now.monotonic);
             live.lanes[index].insert(key, queued);
         }
         for item in skipped {
-            self.record_step(now, fx, ProvenanceType::FileSkipped, (item, entry), (None, None));
+            self.record_step(turn, ProvenanceType::FileSkipped, (item, entry), (None, None));
         }
         for item in given_up {
             let failure = uncarried(&source_path, entry);
-            self.give_up(now, item, Entry::clone(entry), &failure, 1, fx);
+            self.give_up(turn, item, Entry::clone(entry), &failure, 1);
+        }
+    }
+
+    /// Listed paths that were not found are entries that cannot be moved.
+    fn add_missing_paths(&mut self, turn: &mut Turn, job_id: JobId) {
+        let Some(job) = self.jobs.get(&job_id) else { return };
+        let missing = job.record.missing_paths();
+        for path in missing {
+            let kind = EntryKind::Unreadable { errno: NO_ENTRY };
+            let entry = Entry { path, kind, mode: 0, modified: WallTime::UNIX_EPOCH, rank: 0 };
+            self.add_entry(turn, job_id, &Arc::new(entry), |_| false);
         }
     }
 
     /// A scan ended without having listed the tree.
-    fn scan_failed(&mut self, now: Now, job_id: JobId, failure: &Failure, fx: &mut Effects) {
+    fn scan_failed(&mut self, turn: &mut Turn, job_id: JobId, failure: &Failure) {
         if failure.cause.is_retryable() {
             let Some(job) = self.jobs.get_mut(&job_id) else { return };
             let source = job.record.spec.source.star_id.clone();
             if let Some(live) = &mut job.live {
                 let wait =
                     live.scan_pause.map_or(SCAN_PAUSE_MIN, |(_, before)| before * 2).min(SCAN_PAUSE_MAX);
-                live.scan_pause = Some((now.monotonic + wait, wait));
+                live.scan_pause = Some((turn.now.monotonic + wait, wait));
             }
             let message = format!(
                 "listing the source of job {job_id} broke off and will start again where it was: {}",
                 failure.message
             );
-            self.post(now, fx, (Severity::Warning, source.as_str(), "scan"), Some(job_id), &message);
+            self.post(turn, (Severity::Warning, source.as_str(), "scan"), Some(job_id), &message);
         } else {
             let reason = format!("the source cannot be listed: {}", failure.message);
-            self.end_job(now, job_id, JobState::Failed, &reason, fx);
+            self.end_job(turn, job_id, JobState::Failed, &reason);
         }
     }
 
@@ -229,21 +293,40 @@ impl Core {
     }
 
     /// Stops the scan of a job that is over or paused.
-    pub(super) fn stop_scan(&mut self, job_id: JobId, fx: &mut Effects) {
+    pub(super) fn stop_scan(&mut self, turn: &mut Turn, job_id: JobId) {
         let Some(job) = self.jobs.get_mut(&job_id) else { return };
         let Some(scan) = job.live.as_mut().and_then(|live| live.scan.take()) else { return };
         let Some(star) = self.stars.get_mut(&job.record.spec.source.star_id) else { return };
         star.scans = star.scans.saturating_sub(1);
         if let Some(session) = star.session {
             let message = CoordinatorMessage::CancelScan { scan: scan.id };
-            fx.actions.push(Action::Send { session, message });
+            turn.actions.push(Action::Send { session, message });
         }
     }
 }
 
+/// Bytes that an entry's names take.
+fn weight(entry: &Entry) -> u64 {
+    let target = match &entry.kind {
+        EntryKind::Symlink { target } => target.len(),
+        EntryKind::File { .. }
+        | EntryKind::Directory
+        | EntryKind::Fifo
+        | EntryKind::Socket
+        | EntryKind::CharacterDevice
+        | EntryKind::BlockDevice
+        | EntryKind::Unreadable { .. } => 0,
+    };
+    (entry.path.len() + target) as u64
+}
+
 /// Why an entry of such a kind cannot be moved.
-fn uncarried(source_path: &[u8], entry: &Entry) -> Failure {
+pub(super) fn uncarried(source_path: &[u8], entry: &Entry) -> Failure {
     let path = display_path(&join_path(source_path, &entry.path));
+    if entry.kind == (EntryKind::Unreadable { errno: NO_ENTRY }) {
+        let message = format!("{path} was asked for and is not at the source");
+        return Failure { cause: FailureCause::SourceMissing, fault: Fault::Item, message };
+    }
     let message = match entry.kind {
         EntryKind::Unreadable { errno } => {
             format!("{path}: the scan could not read it: {}", std::io::Error::from_raw_os_error(errno))
@@ -261,5 +344,7 @@ fn uncarried(source_path: &[u8], entry: &Entry) -> Failure {
             )
         }
     };
-    Failure { cause: FailureCause::Permanent, fault: Fault::Item, message }
+    let is_passing = matches!(entry.kind, EntryKind::Unreadable { errno } if is_passing_errno(errno));
+    let cause = if is_passing { FailureCause::Transient } else { FailureCause::Permanent };
+    Failure { cause, fault: Fault::Item, message }
 }

@@ -2,7 +2,8 @@
 //!
 //! The job of a time and the schedule's next time are made durable together, so no time makes two jobs, whatever crashes.
 //! Times that pass while a job of the schedule goes on are left out; times that passed while no coordinator ran are made
-//! good by one job.
+//! good by one job. The next time follows the clock: one that is further away than the schedule allows, because the clock
+//! was ahead when it was reckoned, is reckoned again.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,15 +14,17 @@ use orbit_shared::words::JobId;
 use serde::{Deserialize, Serialize};
 
 use super::event::Answer;
-use super::job::JobSpec;
+use super::job_record::JobSpec;
 use super::limits::{DAILY_TIMES_MAX, REQUEST_ID_BYTES_MAX, SCHEDULES_MAX};
 use super::rate::DAY_MINUTES;
 use super::refusal::{Refusal, Violation};
-use super::{COORDINATOR, Change, Core, Effects};
+use super::{COORDINATOR, Change, Core, Turn};
 
 /// The shortest and the longest time between two jobs of a schedule.
 const INTERVAL_MIN: Duration = Duration::from_secs(60);
 const INTERVAL_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+/// A clock that is set back by no more than this has been adjusted, not corrected: no time comes twice for it.
+const CLOCK_ADJUSTMENT: Duration = Duration::from_secs(60);
 /// The wall clock is looked at at least so often while a schedule waits: somebody may have set it.
 const CLOCK_LOOK: Duration = Duration::from_secs(60);
 const DAY_SECONDS: i64 = 24 * 60 * 60;
@@ -58,6 +61,26 @@ impl ScheduleTimes {
     }
 }
 
+impl ScheduleTimes {
+    /// The latest that the next time may be away: anything later was reckoned by a clock that was ahead.
+    fn latest(&self, now: WallTime) -> WallTime {
+        let now = now + CLOCK_ADJUSTMENT;
+        match self {
+            Self::Interval(interval) => now + *interval,
+            Self::Daily(_) => self.next(now, now),
+        }
+    }
+
+    /// Times that have passed since one that is due, that one not counted.
+    fn missed(&self, due: WallTime, now: WallTime) -> u64 {
+        let since = now.since(due).as_secs();
+        match self {
+            Self::Interval(interval) => since / interval.as_secs().max(1),
+            Self::Daily(minutes) => since / DAY_SECONDS.unsigned_abs() * minutes.len() as u64,
+        }
+    }
+}
+
 /// A schedule.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ScheduleRecord {
@@ -79,6 +102,9 @@ pub struct ScheduleRecord {
     pub pause: Option<String>,
     /// Why no job was made at the last time; empty if one was.
     pub problem: String,
+    /// When a job of it was completed last, without a dead letter.
+    #[serde(default)]
+    pub last_success_time: Option<WallTime>,
 }
 
 /// All schedules, by their numbers.
@@ -88,15 +114,21 @@ impl Core {
     /// Checks a specification whole and keeps it with its times.
     pub(super) fn create_schedule(
         &mut self,
-        now: Now,
+        turn: &mut Turn,
         (spec, times): (JobSpec, ScheduleTimes),
         request_id: String,
         mut violations: Vec<Violation>,
-        fx: &mut Effects,
     ) -> Result<Answer, Refusal> {
         let is_it = |record: &&ScheduleRecord| !request_id.is_empty() && record.request_id == request_id;
         if let Some(record) = self.schedules.values().find(is_it) {
-            return Ok(Answer::Schedule(record.id));
+            let is_same =
+                record.spec.is_same_request(&spec) && record.times == times && violations.is_empty();
+            return match is_same {
+                true => Ok(Answer::Schedule(record.id)),
+                false => {
+                    Err(Refusal::name_used(&request_id, "schedule", &format!(": schedule {}", record.id)))
+                }
+            };
         }
         self.validate_spec(&spec, &request_id, &mut violations);
         check_times(&times, &mut violations);
@@ -111,87 +143,132 @@ impl Core {
         self.counters.schedule += 1;
         self.is_counters_dirty = true;
         let next_time = match times {
-            ScheduleTimes::Interval(_) => now.wall,
-            ScheduleTimes::Daily(_) => times.next(now.wall, now.wall),
+            ScheduleTimes::Interval(_) => turn.now.wall,
+            ScheduleTimes::Daily(_) => times.next(turn.now.wall, turn.now.wall),
         };
         let record = ScheduleRecord {
             id,
             spec,
             times,
             request_id,
-            create_time: now.wall,
+            create_time: turn.now.wall,
             next_time,
             last_job: None,
             pause: None,
             problem: String::new(),
+            last_success_time: None,
         };
-        self.keep_schedule(record, fx);
+        self.keep_schedule(turn, record);
         Ok(Answer::Schedule(id))
+    }
+
+    /// Notes at the schedule that a job of it is completed.
+    pub(super) fn note_schedule_success(&mut self, turn: &mut Turn, job: JobId) {
+        let made = self.schedules.values().find(|record| record.last_job == Some(job));
+        if let Some(mut record) = made.cloned() {
+            record.last_success_time = Some(turn.now.wall);
+            self.keep_schedule(turn, record);
+        }
     }
 
     /// Makes no more jobs of a schedule.
     pub(super) fn pause_schedule(
         &mut self,
+        turn: &mut Turn,
         id: u64,
         reason: &str,
-        fx: &mut Effects,
     ) -> Result<Answer, Refusal> {
         let mut record = self.known_schedule(id)?;
-        record.pause = Some(if reason.is_empty() { "paused by an operator" } else { reason }.to_owned());
-        self.keep_schedule(record, fx);
+        record.pause = Some(if reason.is_empty() { turn.done_by_actor("paused") } else { reason.to_owned() });
+        self.keep_schedule(turn, record);
         Ok(Answer::Schedule(id))
     }
 
     /// Makes jobs again, from the next time on.
-    pub(super) fn resume_schedule(&mut self, now: Now, id: u64, fx: &mut Effects) -> Result<Answer, Refusal> {
+    pub(super) fn resume_schedule(&mut self, turn: &mut Turn, id: u64) -> Result<Answer, Refusal> {
         let mut record = self.known_schedule(id)?;
-        if record.pause.take().is_some() && record.next_time <= now.wall {
-            record.next_time = record.times.next(record.next_time, now.wall);
+        if record.pause.take().is_some() && record.next_time <= turn.now.wall {
+            record.next_time = record.times.next(record.next_time, turn.now.wall);
         }
-        self.keep_schedule(record, fx);
+        self.keep_schedule(turn, record);
         Ok(Answer::Schedule(id))
     }
 
     /// Makes one job of a schedule now.
     pub(super) fn run_schedule(
         &mut self,
-        now: Now,
+        turn: &mut Turn,
         id: u64,
         request_id: String,
-        fx: &mut Effects,
     ) -> Result<Answer, Refusal> {
         if request_id.len() > REQUEST_ID_BYTES_MAX {
             let problem = format!("is longer than {REQUEST_ID_BYTES_MAX} bytes");
             return Err(Refusal::invalid("request_id", problem));
         }
         let mut record = self.known_schedule(id)?;
-        let answer = self.create_job(now, record.spec.clone(), request_id, Vec::new(), fx)?;
+        let answer = self.create_job(turn, record.spec.clone(), request_id, Vec::new())?;
         if let Answer::Job(job) = answer {
             record.last_job = record.last_job.max(Some(job));
             record.problem.clear();
-            self.keep_schedule(record, fx);
+            self.keep_schedule(turn, record);
         }
         Ok(answer)
     }
 
+    /// Makes the job of a time, on the schedule's behalf.
+    fn create_scheduled_job(&mut self, turn: &mut Turn, record: &ScheduleRecord) -> Result<Answer, Refusal> {
+        turn.actor = Some(format!("schedule:{}", record.id));
+        let made = self.create_job(turn, record.spec.clone(), String::new(), Vec::new());
+        turn.actor = None;
+        made
+    }
+
     /// Forgets a schedule.
-    pub(super) fn delete_schedule(&mut self, id: u64, fx: &mut Effects) -> Result<Answer, Refusal> {
+    pub(super) fn delete_schedule(&mut self, turn: &mut Turn, id: u64) -> Result<Answer, Refusal> {
         self.schedules.remove(&id).ok_or_else(|| no_schedule(id))?;
-        fx.changes.push(Change::RemoveSchedule(id));
+        turn.changes.push(Change::RemoveSchedule(id));
         Ok(Answer::Done)
     }
 
+    /// Reckons the next times again that the clock has left too far away.
+    fn follow_clock(&mut self, turn: &mut Turn) {
+        let is_far = |record: &&ScheduleRecord| record.next_time > record.times.latest(turn.now.wall);
+        let far: Vec<ScheduleRecord> = self.schedules.values().filter(is_far).cloned().collect();
+        for mut record in far {
+            let before = record.next_time;
+            record.next_time = match record.times {
+                ScheduleTimes::Interval(interval) => turn.now.wall + interval,
+                ScheduleTimes::Daily(_) => record.times.next(turn.now.wall, turn.now.wall),
+            };
+            let message = format!(
+                "the clock was set back: schedule {} was due at {}, which is further away than its times are, and is due at {} now; see whether this machine's clock is right",
+                record.id, before, record.next_time
+            );
+            self.post(turn, (Severity::Warning, COORDINATOR, "schedule"), record.last_job, &message);
+            self.keep_schedule(turn, record);
+        }
+    }
+
     /// Makes the jobs whose time has come.
-    pub(super) fn run_due_schedules(&mut self, now: Now, fx: &mut Effects) {
-        let is_due = |record: &&ScheduleRecord| record.pause.is_none() && record.next_time <= now.wall;
+    pub(super) fn run_due_schedules(&mut self, turn: &mut Turn) {
+        self.follow_clock(turn);
+        let is_due = |record: &&ScheduleRecord| record.pause.is_none() && record.next_time <= turn.now.wall;
         let due: Vec<ScheduleRecord> = self.schedules.values().filter(is_due).cloned().collect();
         for mut record in due {
             let id = record.id;
+            let missed = record.times.missed(record.next_time, turn.now.wall);
+            if missed > 0 {
+                let message = format!(
+                    "schedule {id} was due at {} and {missed} times since; one job makes up for all of them. Either no coordinator ran or the clock was set forward",
+                    record.next_time
+                );
+                self.post(turn, (Severity::Warning, COORDINATOR, "schedule"), record.last_job, &message);
+            }
             let going_on =
                 record.last_job.filter(|job| self.jobs.get(job).is_some_and(|job| job.live.is_some()));
             let made = match going_on {
                 Some(job) => Err(format!("job {job} of it has not ended")),
-                None => match self.create_job(now, record.spec.clone(), String::new(), Vec::new(), fx) {
+                None => match self.create_scheduled_job(turn, &record) {
                     Ok(Answer::Job(job)) => Ok(job),
                     Ok(other) => Err(format!("the coordinator answers {other:?}")),
                     Err(refusal) => Err(refusal.to_string()),
@@ -205,12 +282,12 @@ impl Core {
                 Err(problem) => {
                     let severity = if going_on.is_some() { Severity::Warning } else { Severity::Error };
                     let message = format!("schedule {id} has made no job at its time: {problem}");
-                    self.post(now, fx, (severity, COORDINATOR, "schedule"), going_on, &message);
+                    self.post(turn, (severity, COORDINATOR, "schedule"), going_on, &message);
                     record.problem = format!("no job was made at its last time: {problem}");
                 }
             }
-            record.next_time = record.times.next(record.next_time, now.wall);
-            self.keep_schedule(record, fx);
+            record.next_time = record.times.next(record.next_time, turn.now.wall);
+            self.keep_schedule(turn, record);
         }
     }
 
@@ -235,8 +312,8 @@ impl Core {
         self.schedule_record(id).cloned()
     }
 
-    fn keep_schedule(&mut self, record: ScheduleRecord, fx: &mut Effects) {
-        fx.changes.push(Change::PutSchedule(Box::new(record.clone())));
+    fn keep_schedule(&mut self, turn: &mut Turn, record: ScheduleRecord) {
+        turn.changes.push(Change::PutSchedule(Box::new(record.clone())));
         self.schedules.insert(record.id, record);
     }
 }

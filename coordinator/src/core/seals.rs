@@ -1,5 +1,6 @@
-//! Sealing: the last step of a packed job. When every item has ended, each destination is asked to make a snapshot of
-//! what it has; the job ends when all of them are durable.
+//! Sealing: the last step of a packed job. When every item of a destination has ended, it is asked to make a snapshot of
+//! what it has, whatever other destinations wait for; the job ends when all of them are durable. A vault that has lost what
+//! it had stored makes none, which fails the job when the others have ended.
 //!
 //! A vault knows a job by its number and the moment of its creation, so a seal that is asked for again is the same one.
 //! It is asked for again whenever its answer can be lost: after the session has ended, on either side's account. A vault
@@ -9,15 +10,16 @@ use std::time::Duration;
 
 use orbit_shared::bulletin::Severity;
 use orbit_shared::plant::{Bug, is_planted};
-use orbit_shared::time::{Monotonic, Now};
+use orbit_shared::time::Monotonic;
 use orbit_shared::vault_call::{
     SealRequest, SnapshotInfo, VaultCall, VaultFailure, VaultProblem, seal_pause,
 };
 use orbit_shared::words::{JobId, Layout, SnapshotId, StarId};
 
-use super::job::{Job, JobRecord, JobState};
+use super::job::Job;
+use super::job_record::JobRecord;
 use super::vaults::Purpose;
-use super::{Core, Effects};
+use super::{Core, Turn};
 
 /// How far the seal of one destination is.
 #[derive(Debug, Default)]
@@ -30,12 +32,22 @@ pub struct Seal {
     problem: String,
 }
 
-/// Whether everything of a job is done but for its snapshots. From here on its vaults may have made them already.
-pub(super) fn is_to_be_sealed(job: &Job) -> bool {
+/// Whether everything of a job is done at one destination but for its snapshot.
+fn is_done_at(job: &Job, destination: u32) -> bool {
+    let tally = job.record.tallies.get(destination as usize);
     job.live.is_some()
         && job.record.spec.layout == Layout::Packed
         && job.record.scan.is_done
-        && job.record.tally().open() == 0
+        && tally.is_some_and(|tally| tally.open() == 0)
+}
+
+/// Whether anything of a job is to be sealed. From here on vaults may have made snapshots already.
+pub(super) fn is_to_be_sealed(job: &Job) -> bool {
+    (0..destination_count(job)).any(|destination| is_done_at(job, destination))
+}
+
+fn destination_count(job: &Job) -> u32 {
+    u32::try_from(job.record.spec.destinations.len()).unwrap_or(u32::MAX)
 }
 
 impl JobRecord {
@@ -44,10 +56,30 @@ impl JobRecord {
         match self.spec.layout {
             Layout::Files => true,
             Layout::Packed if is_planted(Bug::SealedByOne) => self.snapshots.iter().any(Option::is_some),
-            Layout::Packed => {
-                (0..self.spec.destinations.len()).all(|index| self.snapshot_at(index).is_some())
-            }
+            Layout::Packed => (0..self.spec.destinations.len()).all(|index| self.is_sealed_at(index)),
         }
+    }
+
+    /// Whether nothing is left to be sealed at one destination: its snapshot is made, or cannot be.
+    pub(super) fn is_sealed_at(&self, index: usize) -> bool {
+        let is_failed = u32::try_from(index).is_ok_and(|index| self.seal_failures.contains_key(&index));
+        self.snapshot_at(index).is_some() || is_failed
+    }
+
+    /// Why a job that has nothing left to do failed, if a snapshot could not be made.
+    pub(super) fn seal_end(&self) -> Option<String> {
+        let failed: Vec<&str> = self.seal_failures.values().map(String::as_str).collect();
+        (!failed.is_empty()).then(|| format!("{}{}", failed.join("; "), self.kept_snapshots()))
+    }
+
+    /// What a packed job that did not go well has made nevertheless; empty if nothing.
+    pub(super) fn kept_snapshots(&self) -> String {
+        let kept: Vec<String> = (self.spec.destinations.iter().zip(&self.snapshots))
+            .filter_map(|(place, snapshot)| {
+                Some(format!("{} in the vault of {}", snapshot.as_ref()?, place.star_id))
+            })
+            .collect();
+        if kept.is_empty() { String::new() } else { format!("; it has made snapshot {}", kept.join(", ")) }
     }
 
     fn snapshot_at(&self, index: usize) -> Option<SnapshotId> {
@@ -57,31 +89,25 @@ impl JobRecord {
 
 impl Core {
     /// Asks for the snapshots of all jobs that are done but for them.
-    pub(super) fn ask_for_seals(&mut self, now: Now, fx: &mut Effects) {
+    pub(super) fn ask_for_seals(&mut self, turn: &mut Turn) {
         let ready: Vec<JobId> =
             self.jobs.values().filter(|job| is_to_be_sealed(job)).map(|job| job.record.id).collect();
         for id in ready {
-            for destination in 0..self.destination_count(id) {
-                self.ask_for_seal(now, id, destination, fx);
+            for destination in 0..self.jobs.get(&id).map_or(0, destination_count) {
+                self.ask_for_seal(turn, id, destination);
             }
         }
     }
 
-    fn destination_count(&self, job: JobId) -> u32 {
-        let count = self.jobs.get(&job).map_or(0, |job| job.record.spec.destinations.len());
-        u32::try_from(count).unwrap_or(u32::MAX)
-    }
-
-    fn ask_for_seal(&mut self, now: Now, id: JobId, destination: u32, fx: &mut Effects) {
-        let Some(job) = self.jobs.get_mut(&id) else { return };
-        if job.record.snapshot_at(destination as usize).is_some() {
-            return;
-        }
+    fn ask_for_seal(&mut self, turn: &mut Turn, id: JobId, destination: u32) {
+        let is_open =
+            |job: &&mut Job| is_done_at(job, destination) && !job.record.is_sealed_at(destination as usize);
+        let Some(job) = self.jobs.get_mut(&id).filter(is_open) else { return };
         let Some(live) = &mut job.live else { return };
         let star = job.record.spec.destinations[destination as usize].star_id.clone();
         let Some(session) = self.stars.get(&star).and_then(|star| star.session) else { return };
         let seal = live.seals.entry(destination).or_default();
-        if seal.is_asked || seal.pause.is_some_and(|(until, _)| now.monotonic < until) {
+        if seal.is_asked || seal.pause.is_some_and(|(until, _)| turn.now.monotonic < until) {
             return;
         }
         seal.is_asked = true;
@@ -95,20 +121,14 @@ impl Core {
             tags: job.record.spec.tags.clone(),
             is_partial: tally.dead > 0,
             entry_count: tally.stored + tally.skipped,
+            changed_count: tally.changed,
         };
-        self.ask(now, session, &star, VaultCall::Seal(request), Purpose::Seal { job: id, destination }, fx);
+        self.ask(turn, session, &star, VaultCall::Seal(request), Purpose::Seal { job: id, destination });
     }
 
     /// A snapshot of a job is durable.
-    pub(super) fn sealed(
-        &mut self,
-        now: Now,
-        id: JobId,
-        destination: u32,
-        info: &SnapshotInfo,
-        fx: &mut Effects,
-    ) {
-        let Some(job) = self.jobs.get_mut(&id).filter(|job| is_to_be_sealed(job)) else {
+    pub(super) fn sealed(&mut self, turn: &mut Turn, id: JobId, destination: u32, info: &SnapshotInfo) {
+        let Some(job) = self.jobs.get_mut(&id).filter(|job| is_done_at(job, destination)) else {
             self.late_count += 1;
             return;
         };
@@ -121,35 +141,42 @@ impl Core {
             "snapshot {} of job {id} is in the vault of {star}: {} entries, {} bytes, of which {} are new there",
             info.id, info.entry_count, info.total_bytes, info.added_bytes
         );
-        self.post(now, fx, (Severity::Info, star.as_str(), "vault"), Some(id), &message);
+        self.post(turn, (Severity::Info, star.as_str(), "vault"), Some(id), &message);
+        if self.unhealed.contains(&star) {
+            // What the job has stored may be what was lost.
+            self.look_for_damage(turn, &star);
+        }
     }
 
     /// A vault could not seal: it is asked again later, unless it has not got what was stored.
     pub(super) fn seal_failed(
         &mut self,
-        now: Now,
+        turn: &mut Turn,
         id: JobId,
         destination: u32,
         star: &StarId,
         problem: &VaultProblem,
-        fx: &mut Effects,
     ) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let Some(live) = &mut job.live else { return };
         let message = format!("the vault of {star} cannot seal job {id}: {}", problem.message);
         match problem.failure {
             VaultFailure::NotFound | VaultFailure::Damaged => {
-                self.end_job(now, id, JobState::Failed, &message, fx);
+                let message = format!("{message}; run the job again, only what is missing there moves");
+                live.seals.remove(&destination);
+                job.record.seal_failures.insert(destination, message.clone());
+                job.is_dirty = true;
+                self.post(turn, (Severity::Error, star.as_str(), "vault"), Some(id), &message);
             }
             VaultFailure::Busy | VaultFailure::Full | VaultFailure::Failed => {
                 let seal = live.seals.entry(destination).or_default();
                 let wait = seal_pause(seal.pause.map(|(_, before)| before));
                 *seal = Seal {
                     is_asked: false,
-                    pause: Some((now.monotonic + wait, wait)),
+                    pause: Some((turn.now.monotonic + wait, wait)),
                     problem: problem.message.clone(),
                 };
-                self.post(now, fx, (Severity::Warning, star.as_str(), "vault"), Some(id), &message);
+                self.post(turn, (Severity::Warning, star.as_str(), "vault"), Some(id), &message);
             }
         }
     }
@@ -164,11 +191,11 @@ impl Core {
 
     /// What the snapshots of a job wait for.
     pub(super) fn seal_reasons(&self, job: &Job) -> Vec<String> {
-        if !is_to_be_sealed(job) {
-            return Vec::new();
-        }
         let places = job.record.spec.destinations.iter().enumerate();
-        let open = places.filter(|(index, _)| job.record.snapshot_at(*index).is_none());
+        let open = places.filter(|(index, _)| {
+            let is_done = u32::try_from(*index).is_ok_and(|index| is_done_at(job, index));
+            is_done && !job.record.is_sealed_at(*index)
+        });
         let reasons = open.map(|(index, place)| {
             let star = &place.star_id;
             let seals = job.live.as_ref().map(|live| &live.seals);

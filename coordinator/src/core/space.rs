@@ -4,24 +4,35 @@
 //! to be checked: the Star looks whether it has the file already, and writes nothing. If it has not, the item is parked,
 //! so that smaller ones pass, until the disk has room.
 //!
+//! What is on its way counts here with the whole of its files, although a guard is charged with a large file's window only.
+//!
 //! A Star reports the room below each of its roots. What is on its way to any of them is counted against the one in
-//! question, since roots may share a disk. In the moment between a Star's hello and its first heartbeat nothing is known,
-//! and only its own refusals apply.
+//! question, since roots may share a disk. A Star sends its first sample at once; in the moment before nothing is
+//! known, and only its own refusals apply.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use orbit_shared::entry::display_path;
+use orbit_shared::session::limits::{ASSIGNMENT_ITEMS_MAX, ASSIGNMENTS_PER_STAR_MAX};
 use orbit_shared::time::Now;
 use orbit_shared::words::{ItemId, JobId, StarId};
 
 use super::Core;
 use super::gate::{Gate, Held};
-use super::job::Location;
+use super::job_record::Location;
 use super::lane::Queued;
 use super::star::Star;
 
 /// Items of one job that wait for room. Beyond this the lane waits at its next item.
 const PARKED_PER_JOB_MAX: usize = 10_000;
+
+/// What one item counts for at most. No disk has room for more, and all items of a Star's assignments can be added up.
+const CARRIED_BYTES_MAX: u64 = 1 << 50;
+const _: () = assert!(
+    CARRIED_BYTES_MAX.checked_mul((ASSIGNMENTS_PER_STAR_MAX * ASSIGNMENT_ITEMS_MAX) as u64).is_some()
+);
 
 /// What a lane may send as far as space goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +48,45 @@ pub(super) enum Room {
     None,
 }
 
+/// Sum of the sizes of what is on its way to a Star.
+#[derive(Debug, Clone, Default)]
+pub struct OnWay(Arc<AtomicU64>);
+
+impl OnWay {
+    /// Counts an item's bytes until the returned value is dropped.
+    pub(super) fn carry(&self, bytes: u64) -> Carried {
+        let bytes = bytes.min(CARRIED_BYTES_MAX);
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+        Carried { on_way: self.clone(), bytes }
+    }
+
+    /// Bytes of all that is on its way.
+    pub fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The bytes of one item that is on its way.
+#[derive(Debug)]
+pub struct Carried {
+    on_way: OnWay,
+    bytes: u64,
+}
+
+impl Carried {
+    /// How many they are; 0 for an item that goes only to be checked.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl Drop for Carried {
+    fn drop(&mut self) {
+        let before = self.on_way.0.fetch_sub(self.bytes, Ordering::Relaxed);
+        debug_assert!(before >= self.bytes, "{before} bytes were on their way, {} arrive", self.bytes);
+    }
+}
+
 /// Bytes that are available below the root of a path; `None` if nobody knows.
 fn available(star: &Star, path: &[u8]) -> Option<u64> {
     let root = star.record.root_of(path)?;
@@ -45,7 +95,7 @@ fn available(star: &Star, path: &[u8]) -> Option<u64> {
 
 /// Bytes that may still be sent to a place on a Star; `None` if nobody knows.
 pub(super) fn room_of(star: &Star, path: &[u8]) -> Option<u64> {
-    let taken = star.guard.state().byte_size.saturating_add(star.bytes_since_sample);
+    let taken = star.on_way.bytes().saturating_add(star.bytes_since_sample);
     Some(available(star, path)?.saturating_sub(taken))
 }
 
@@ -118,7 +168,7 @@ impl Core {
 
 fn no_room(place: &Location, star: &Star, size: u64) -> String {
     let available = available(star, &place.path).unwrap_or(0);
-    let taken = star.guard.state().byte_size;
+    let taken = star.on_way.bytes();
     format!(
         "the disk of {} has {available} bytes free below {}, {taken} are on their way to this Star, and the item needs {size}",
         place.star_id,

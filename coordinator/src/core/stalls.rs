@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use orbit_shared::bulletin::Severity;
 use orbit_shared::session::{CoordinatorMessage, Failure, FailureCause, Fault};
-use orbit_shared::time::{Monotonic, Now};
+use orbit_shared::time::Monotonic;
 use orbit_shared::words::{AssignmentId, ItemId, JobId};
 
-use super::dispatch::LiveAssignment;
+use super::assignment::LiveAssignment;
 use super::event::Action;
 use super::star::Liveness;
-use super::{Core, Effects};
+use super::{Core, Turn};
 
 const CATEGORY: &str = "stall";
 /// A stall that has lasted so many times the time after which it is reported is ended.
@@ -22,12 +22,12 @@ const PATIENCE: u32 = 5;
 
 impl Core {
     /// Reports and ends what stands still.
-    pub(super) fn end_stalls(&mut self, now: Now, fx: &mut Effects) {
+    pub(super) fn end_stalls(&mut self, turn: &mut Turn) {
         let mut reported = Vec::new();
         let mut ended = Vec::new();
         for (&id, live) in &self.assignments {
             let Some(at) = self.stands_still_since(live) else { continue };
-            let stood = now.monotonic.since(at);
+            let stood = turn.now.monotonic.since(at);
             if stood >= self.config.stall_after * PATIENCE {
                 ended.push((id, stood));
             } else if stood >= self.config.stall_after && !live.is_stalled {
@@ -35,12 +35,12 @@ impl Core {
             }
         }
         for (id, stood) in reported {
-            self.report_stall(now, id, stood, fx);
+            self.report_stall(turn, id, stood);
         }
         for (id, stood) in ended {
-            self.end_stall(now, id, stood, fx);
+            self.end_stall(turn, id, stood);
         }
-        self.end_scan_stalls(now, fx);
+        self.end_scan_stalls(turn);
     }
 
     /// Since when an assignment stands still, as far as that is its own doing; `None` while its Star is not heard.
@@ -53,7 +53,7 @@ impl Core {
         Some(of_star.min(live.progress_at + patience))
     }
 
-    fn report_stall(&mut self, now: Now, id: AssignmentId, stood: Duration, fx: &mut Effects) {
+    fn report_stall(&mut self, turn: &mut Turn, id: AssignmentId, stood: Duration) {
         let Some(live) = self.assignments.get_mut(&id) else { return };
         live.is_stalled = true;
         let (star, job) = (live.star.clone(), live.job);
@@ -62,34 +62,34 @@ impl Core {
             items(live.items.len()),
             stood.as_secs()
         );
-        self.post(now, fx, (Severity::Warning, star.as_str(), CATEGORY), Some(job), &message);
+        self.post(turn, (Severity::Warning, star.as_str(), CATEGORY), Some(job), &message);
     }
 
     /// Takes an assignment back. Its items fail by their destination's fault, so that many of them make it yield.
-    fn end_stall(&mut self, now: Now, id: AssignmentId, stood: Duration, fx: &mut Effects) {
-        let Some(live) = self.end_assignment(id, fx) else { return };
+    fn end_stall(&mut self, turn: &mut Turn, id: AssignmentId, stood: Duration) {
+        let Some(live) = self.end_assignment(turn, id) else { return };
         let LiveAssignment { star, job, destination, items: flights, .. } = live;
         if let Some(session) = self.stars.get(&star).and_then(|star| star.session) {
             let message = CoordinatorMessage::Withdraw { assignment: id, is_job_over: false };
-            fx.actions.push(Action::Send { session, message });
+            turn.actions.push(Action::Send { session, message });
         }
         let text = format!("{star} made no progress for {} s", stood.as_secs());
         let message = format!("{text} on {} of job {job}: they are taken back", items(flights.len()));
-        self.post(now, fx, (Severity::Error, star.as_str(), CATEGORY), Some(job), &message);
+        self.post(turn, (Severity::Error, star.as_str(), CATEGORY), Some(job), &message);
         let failure = Failure { cause: FailureCause::Transient, fault: Fault::Destination, message: text };
         for (sequence, flight) in flights {
             let item = ItemId { job, destination, sequence };
             self.in_flight.remove(&item);
-            self.item_failed(now, item, flight, &failure, fx);
+            self.item_failed(turn, item, flight, &failure);
         }
     }
 
-    fn end_scan_stalls(&mut self, now: Now, fx: &mut Effects) {
+    fn end_scan_stalls(&mut self, turn: &mut Turn) {
         let stall_after = self.config.stall_after;
         let mut stalled: Vec<(JobId, Duration, bool)> = Vec::new();
         for job in self.jobs.values_mut() {
             let Some(scan) = job.live.as_mut().and_then(|live| live.scan.as_mut()) else { continue };
-            let stood = now.monotonic.since(scan.progress_at);
+            let stood = turn.now.monotonic.since(scan.progress_at);
             let is_over = stood >= stall_after * PATIENCE;
             if is_over || stood >= stall_after && !scan.is_stalled {
                 scan.is_stalled = true;
@@ -101,7 +101,7 @@ impl Core {
                 continue;
             };
             let what = if is_over {
-                self.stop_scan(job, fx);
+                self.stop_scan(turn, job);
                 "it starts again where it stood"
             } else {
                 "see whether a file system hangs there"
@@ -110,7 +110,7 @@ impl Core {
                 "listing the source of job {job} on {source} has not come on for {} s; {what}",
                 stood.as_secs()
             );
-            self.post(now, fx, (Severity::Warning, source.as_str(), CATEGORY), Some(job), &message);
+            self.post(turn, (Severity::Warning, source.as_str(), CATEGORY), Some(job), &message);
         }
     }
 

@@ -18,6 +18,8 @@ use uuid::Uuid;
 
 use super::event::SessionId;
 use super::limits::STAR_HISTORY_MAX;
+use super::poison::{HeldAtEnd, Trial};
+use super::space::OnWay;
 
 /// The durable part of a Star.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -132,12 +134,26 @@ pub struct Star {
     pub bytes_since_sample: u64,
     /// The room below its roots, as its last heartbeat said.
     pub root_space: Vec<RootSpace>,
+    /// Bytes of the containers in its vault, as its last heartbeat said.
+    pub vault_bytes: Option<u64>,
     /// What its health monitor says of the last one.
     pub advisories: Vec<AdvisoryNotice>,
     /// When any of what it holds last came on.
     pub progress_at: Monotonic,
     /// What it held, or was read from it, when its last session ended; if its process died, they are under suspicion.
-    pub held_at_end: Vec<ItemId>,
+    pub held_at_end: HeldAtEnd,
+    /// When its process died lately, oldest first, with the item that was all it had in its hands, if there was one.
+    pub deaths: VecDeque<(Monotonic, Option<ItemId>)>,
+    /// Since when its session is open.
+    pub session_since: Monotonic,
+    /// The one item that it works on alone.
+    pub trial: Option<Trial>,
+    /// Live assignments that are read from it.
+    pub reads: usize,
+    /// When it last stored something for a job.
+    pub wrote_at: Option<Monotonic>,
+    /// Bytes of all that is on its way to it, whole files counted: what its disks must have room for.
+    pub on_way: OnWay,
     /// Scans that run on it.
     pub scans: usize,
     /// When its drain should be over; a bulletin says so if it is not.
@@ -167,9 +183,16 @@ impl Star {
             samples: VecDeque::new(),
             bytes_since_sample: 0,
             root_space: Vec::new(),
+            vault_bytes: None,
             advisories: Vec::new(),
             progress_at: now.monotonic,
-            held_at_end: Vec::new(),
+            held_at_end: HeldAtEnd::default(),
+            deaths: VecDeque::new(),
+            session_since: now.monotonic,
+            trial: None,
+            reads: 0,
+            wrote_at: None,
+            on_way: OnWay::default(),
             scans: 0,
             drain_deadline: None,
             wants_exit: false,

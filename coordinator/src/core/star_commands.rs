@@ -6,7 +6,6 @@ use orbit_shared::backpressure::{BackpressureConfig, PauseReason};
 use orbit_shared::bulletin::Severity;
 use orbit_shared::lifecycle::LifecycleState;
 use orbit_shared::provenance::ProvenanceType;
-use orbit_shared::time::Now;
 use orbit_shared::words::StarId;
 
 use super::event::Answer;
@@ -14,7 +13,7 @@ use super::limits::STARS_MAX;
 use super::refusal::{Refusal, Violation};
 use super::star::{Star, StarRecord};
 use super::stars::no_star;
-use super::{Change, Core, Effects};
+use super::{COORDINATOR, Change, Core, Turn};
 
 impl Core {
     fn star_mut(&mut self, name: &StarId) -> Result<&mut Star, Refusal> {
@@ -22,12 +21,7 @@ impl Core {
     }
 
     /// Makes a Star known that has not connected yet.
-    pub(super) fn register_star(
-        &mut self,
-        now: Now,
-        name: StarId,
-        fx: &mut Effects,
-    ) -> Result<Answer, Refusal> {
+    pub(super) fn register_star(&mut self, turn: &mut Turn, name: StarId) -> Result<Answer, Refusal> {
         if self.stars.contains_key(&name) {
             return Ok(Answer::Star(name));
         }
@@ -37,20 +31,19 @@ impl Core {
                 retry_after: Duration::from_secs(60),
             });
         }
-        let mut star = Star::new(StarRecord::new(name.clone(), self.config.guard), now);
+        let mut star = Star::new(StarRecord::new(name.clone(), self.config.guard), turn.now);
         star.is_dirty = true;
         self.stars.insert(name.clone(), star);
-        self.record_star(now, ProvenanceType::StarRegistered, &name, fx);
+        self.record_star(turn, ProvenanceType::StarRegistered, &name);
         Ok(Answer::Star(name))
     }
 
     /// Gives a Star work, or takes a draining one back into service.
     pub(super) fn schedule_star(
         &mut self,
-        now: Now,
+        turn: &mut Turn,
         name: &StarId,
         reason: &str,
-        fx: &mut Effects,
     ) -> Result<Answer, Refusal> {
         let star = self.star_mut(name)?;
         match star.state() {
@@ -64,9 +57,9 @@ impl Core {
                 });
             }
             LifecycleState::Draining => {
-                star.go(now, LifecycleState::Registered, "its drain was cancelled");
+                star.go(turn.now, LifecycleState::Registered, "its drain was cancelled");
                 star.drain_deadline = None;
-                self.tell_lifecycle(name, LifecycleState::Registered, "its drain was cancelled", fx);
+                self.tell_lifecycle(turn, name, LifecycleState::Registered, "its drain was cancelled");
             }
             LifecycleState::Shutdown => {
                 return Err(Refusal::WrongState {
@@ -76,28 +69,28 @@ impl Core {
                 });
             }
         }
-        let reason = if reason.is_empty() { "scheduled by an operator" } else { reason };
-        self.schedule(now, name, reason, fx);
+        let by_whom = turn.done_by_actor("scheduled");
+        let reason = if reason.is_empty() { &by_whom } else { reason };
+        self.schedule(turn, name, reason);
         Ok(Answer::Star(name.clone()))
     }
 
-    pub(super) fn schedule(&mut self, now: Now, name: &StarId, reason: &str, fx: &mut Effects) {
+    pub(super) fn schedule(&mut self, turn: &mut Turn, name: &StarId, reason: &str) {
         let Some(star) = self.stars.get_mut(name) else { return };
-        if !star.go(now, LifecycleState::Scheduled, reason) {
+        if !star.go(turn.now, LifecycleState::Scheduled, reason) {
             return;
         }
-        self.tell_lifecycle(name, LifecycleState::Scheduled, reason, fx);
-        self.record_star(now, ProvenanceType::StarScheduled, name, fx);
+        self.tell_lifecycle(turn, name, LifecycleState::Scheduled, reason);
+        self.record_star(turn, ProvenanceType::StarScheduled, name);
     }
 
     /// Gives a Star no new work.
     pub(super) fn drain_star(
         &mut self,
-        now: Now,
+        turn: &mut Turn,
         name: &StarId,
         reason: &str,
         deadline: Option<Duration>,
-        fx: &mut Effects,
     ) -> Result<Answer, Refusal> {
         let star = self.star_mut(name)?;
         let state = star.state();
@@ -110,50 +103,43 @@ impl Core {
                 });
             }
         }
-        let reason = if reason.is_empty() { "drained by an operator" } else { reason };
-        self.drain(now, name, reason, deadline, fx);
+        let by_whom = turn.done_by_actor("drained");
+        let reason = if reason.is_empty() { &by_whom } else { reason };
+        self.drain(turn, name, reason, deadline);
         Ok(Answer::Star(name.clone()))
     }
 
-    pub(super) fn drain(
-        &mut self,
-        now: Now,
-        name: &StarId,
-        reason: &str,
-        deadline: Option<Duration>,
-        fx: &mut Effects,
-    ) {
+    pub(super) fn drain(&mut self, turn: &mut Turn, name: &StarId, reason: &str, deadline: Option<Duration>) {
         let Some(star) = self.stars.get_mut(name) else { return };
-        if !star.go(now, LifecycleState::Draining, reason) {
+        if !star.go(turn.now, LifecycleState::Draining, reason) {
             return;
         }
-        star.drain_deadline = deadline.map(|after| now.monotonic + after);
-        self.tell_lifecycle(name, LifecycleState::Draining, reason, fx);
+        star.drain_deadline = deadline.map(|after| turn.now.monotonic + after);
+        self.tell_lifecycle(turn, name, LifecycleState::Draining, reason);
         let message = format!("{name} is draining: {reason}");
-        self.post(now, fx, (Severity::Info, name.as_str(), "lifecycle"), None, &message);
+        self.post(turn, (Severity::Info, name.as_str(), "lifecycle"), None, &message);
         let warnings = self.stars.get(name).map(|star| self.drain_warnings(star)).unwrap_or_default();
         for warning in warnings {
             let message = format!("{name} is draining, and {warning}");
-            self.post(now, fx, (Severity::Warning, name.as_str(), "lifecycle"), None, &message);
+            self.post(turn, (Severity::Warning, name.as_str(), "lifecycle"), None, &message);
         }
-        self.record_star(now, ProvenanceType::StarDraining, name, fx);
+        self.record_star(turn, ProvenanceType::StarDraining, name);
     }
 
     /// Ends a Star's process.
     pub(super) fn shutdown_star(
         &mut self,
-        now: Now,
+        turn: &mut Turn,
         name: &StarId,
         reason: &str,
         force: bool,
-        fx: &mut Effects,
     ) -> Result<Answer, Refusal> {
         let star = self.stars.get(name).ok_or_else(|| no_star(name))?;
         if star.state() == LifecycleState::Shutdown {
             return Ok(Answer::Star(name.clone()));
         }
         if !force && !star.is_drained() {
-            let blockers = self.drain_blockers(star, now);
+            let blockers = self.drain_blockers(star, turn.now);
             let problem = if blockers.is_empty() {
                 format!("{name} is {}; drain it first, or set force", star.state())
             } else {
@@ -161,21 +147,22 @@ impl Core {
             };
             return Err(Refusal::WrongState { problem });
         }
-        let reason = if reason.is_empty() { "shut down by an operator" } else { reason };
-        self.shut_down(now, name, reason, fx);
+        let by_whom = turn.done_by_actor("shut down");
+        let reason = if reason.is_empty() { &by_whom } else { reason };
+        self.shut_down(turn, name, reason);
         Ok(Answer::Star(name.clone()))
     }
 
-    pub(super) fn shut_down(&mut self, now: Now, name: &StarId, reason: &str, fx: &mut Effects) {
-        self.release_star(name, fx);
+    pub(super) fn shut_down(&mut self, turn: &mut Turn, name: &StarId, reason: &str) {
+        self.release_star(turn, name);
         let Some(star) = self.stars.get_mut(name) else { return };
-        if !star.go(now, LifecycleState::Shutdown, reason) {
+        if !star.go(turn.now, LifecycleState::Shutdown, reason) {
             return;
         }
         if star.session.is_some() {
-            self.tell_lifecycle(name, LifecycleState::Shutdown, reason, fx);
+            self.tell_lifecycle(turn, name, LifecycleState::Shutdown, reason);
         } else {
-            self.star_gone(now, name, reason, fx);
+            self.star_gone(turn, name, reason);
         }
     }
 
@@ -188,12 +175,7 @@ impl Core {
     }
 
     /// Forgets a Star that is not connected and that no unfinished job needs.
-    pub(super) fn remove_star(
-        &mut self,
-        now: Now,
-        name: &StarId,
-        fx: &mut Effects,
-    ) -> Result<Answer, Refusal> {
+    pub(super) fn remove_star(&mut self, turn: &mut Turn, name: &StarId) -> Result<Answer, Refusal> {
         let star = self.star_mut(name)?;
         if star.session.is_some() {
             return Err(Refusal::WrongState {
@@ -209,12 +191,25 @@ impl Core {
                 problem: format!("job {} needs {name} and has not ended; cancel it first", job.record.id),
             });
         }
-        self.release_star(name, fx);
-        self.forget_snapshots_of(name, fx);
+        let orphans: Vec<String> = self
+            .schedules(0)
+            .filter(|record| needs(&record.spec))
+            .map(|record| record.id.to_string())
+            .collect();
+        if !orphans.is_empty() {
+            let message = format!(
+                "{name} was removed, and schedules name it: {}; they make no jobs until a Star of this name registers; delete them if none will",
+                orphans.join(", ")
+            );
+            self.post(turn, (Severity::Warning, COORDINATOR, "schedule"), None, &message);
+        }
+        self.release_star(turn, name);
+        self.forget_snapshots_of(turn, name);
         self.stars.remove(name);
+        self.ask_for_catalogues(turn);
         self.unhealed.remove(name);
-        fx.changes.push(Change::RemoveStar(name.clone()));
-        self.record_star(now, ProvenanceType::StarDeregistered, name, fx);
+        turn.changes.push(Change::RemoveStar(name.clone()));
+        self.record_star(turn, ProvenanceType::StarDeregistered, name);
         Ok(Answer::Done)
     }
 
@@ -245,9 +240,15 @@ impl Core {
     }
 
     /// Stops dispatch to a Star.
-    pub(super) fn pause_guard(&mut self, name: &StarId, reason: String) -> Result<Answer, Refusal> {
+    pub(super) fn pause_guard(
+        &mut self,
+        turn: &Turn,
+        name: &StarId,
+        reason: String,
+    ) -> Result<Answer, Refusal> {
+        let by_whom = turn.done_by_actor("paused");
         let star = self.star_mut(name)?;
-        let reason = if reason.is_empty() { "paused by an operator".to_owned() } else { reason };
+        let reason = if reason.is_empty() { by_whom } else { reason };
         star.guard.pause(PauseReason::Operator);
         star.record.guard_pause = Some(reason);
         star.is_dirty = true;

@@ -1,10 +1,14 @@
-//! Sweeps: the last step of a mirror. When every item has ended and none is missing, each destination is asked to delete
-//! what the source has not; the job ends when all of them have.
+//! Sweeps: the last step of a mirror. When every item has ended, well or badly, each destination is asked to delete what the
+//! source does not have; the job ends when all of them have.
+//!
+//! Deletions are judged one by one: the destination asks the source about each entry, so an item that could not be moved
+//! keeps nothing else from being deleted. Items in whose way something of another kind is (a directory where a file shall go,
+//! or the other way round) wait for the sweep, which clears it under the same bound, and move afterwards.
 //!
 //! A destination that stops on the way, or whose answer is lost, is asked again: what is deleted stays deleted, and the
-//! rest is found again. While items are missing nothing is deleted: what is in the way of one of them, or was to be
-//! replaced by it, may be the last that there is.
+//! rest is found again.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use orbit_shared::bulletin::Severity;
@@ -12,16 +16,18 @@ use orbit_shared::capability::Capability;
 use orbit_shared::entry::display_path;
 use orbit_shared::session::ScanRequest;
 use orbit_shared::sweep::{SweepInfo, SweepRequest};
-use orbit_shared::time::{Monotonic, Now};
+use orbit_shared::time::Monotonic;
 use orbit_shared::vault_call::{Progress, VaultCall, VaultProblem, VaultReply, seal_pause};
-use orbit_shared::words::JobId;
+use orbit_shared::words::{ItemId, JobId};
 use serde::{Deserialize, Serialize};
 
 use super::event::{Action, SessionId};
 use super::gate::star_gate;
-use super::job::{Job, JobRecord, JobSpec, JobState, Location};
+use super::job::Job;
+use super::job_record::{JobRecord, JobSpec, JobState, Location};
+use super::lane::Queued;
 use super::vaults::Purpose;
-use super::{Core, Effects};
+use super::{Core, Turn};
 
 /// What a mirror may delete.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,7 +50,8 @@ pub struct SweepRecord {
     pub deleted: u64,
     /// Entries that could not be deleted.
     pub failed: u64,
-    /// Why nothing was deleted, or why the first of those that failed did; empty if all went well.
+    /// Why nothing was deleted, or why the first of those that failed did, or where nothing was to be deleted; empty if all
+    /// went well.
     pub problem: String,
     /// Whether too many would have gone, so that none did.
     pub is_refused: bool,
@@ -63,17 +70,28 @@ pub struct Sweep {
     info: Option<SweepInfo>,
 }
 
-/// Whether everything of a mirror is done but for its sweeps.
-fn is_to_be_swept(job: &Job) -> bool {
-    let tally = job.record.tally();
-    job.live.is_some()
-        && job.record.spec.mirror.is_some()
-        && job.record.pause.is_none()
-        && job.record.scan.is_done
-        && (tally.open(), tally.dead) == (0, 0)
+/// Whether a mirror has come so far that a destination can be swept: all that goes there has ended, well or badly, but for
+/// items in whose way something is. What could not be moved does not matter: the source is asked about each entry.
+fn is_to_be_swept(job: &Job, destination: usize) -> bool {
+    let Some(live) = &job.live else { return false };
+    let is_due = job.record.spec.mirror.is_some() && job.record.pause.is_none() && job.record.scan.is_done;
+    let Some(tally) = job.record.tallies.get(destination).filter(|_| is_due) else { return false };
+    let index = u32::try_from(destination).unwrap_or(u32::MAX);
+    let blocked = live.blocked.iter().filter(|(item, _)| item.destination == index);
+    let (directories, files): (Vec<_>, Vec<_>) = blocked.partition(|(_, queued)| queued.is_directory());
+    let (files, directories) = (files.len() as u64, directories.len() as u64);
+    tally.open_files == files && (files > 0 || tally.open_directories == directories)
 }
 
+/// Items of one job in whose way something is. Beyond this they fail at once.
+const BLOCKED_PER_JOB_MAX: usize = 10_000;
+
 impl JobSpec {
+    /// The listed paths, as a scan takes them.
+    pub(super) fn listed_paths(&self) -> Vec<Vec<u8>> {
+        self.paths.iter().map(|path| path.to_vec()).collect()
+    }
+
     /// The globs to leave out, and with them the trash of a mirror: it is neither mirrored nor swept.
     pub(super) fn all_excluded(&self) -> Vec<String> {
         let trash = self.mirror.iter().filter_map(|mirror| mirror.trash.as_ref());
@@ -84,76 +102,101 @@ impl JobSpec {
 impl JobRecord {
     /// Whether nothing is left to be swept.
     pub(super) fn is_swept(&self) -> bool {
-        self.spec.mirror.is_none()
-            || self.tally().dead > 0
-            || (0..self.tallies.len()).all(|i| self.swept(i).is_some())
+        self.spec.mirror.is_none() || (0..self.tallies.len()).all(|i| self.swept(i).is_some())
     }
 
     fn swept(&self, index: usize) -> Option<&SweepRecord> {
         self.sweeps.get(index)?.as_ref()
     }
 
-    /// How a job that is done ends, as far as its sweeps go; nothing if it was no mirror.
+    /// How a job that is done ends, as far as its sweeps go, and what is to be said of them behind how its items fared;
+    /// nothing if it was no mirror.
     pub(super) fn sweep_end(&self) -> Option<(JobState, String)> {
         self.spec.mirror.as_ref()?;
         let swept: Vec<&SweepRecord> = self.sweeps.iter().flatten().collect();
-        let deleted: u64 = swept.iter().map(|sweep| sweep.deleted).sum();
-        let failed: u64 = swept.iter().map(|sweep| sweep.failed).sum();
+        let deleted: u64 = swept.iter().map(|sweep| sweep.deleted).fold(0, u64::saturating_add);
+        let failed: u64 = swept.iter().map(|sweep| sweep.failed).fold(0, u64::saturating_add);
         let problems = || {
             let problems = swept.iter().map(|sweep| sweep.problem.as_str()).filter(|text| !text.is_empty());
             problems.collect::<Vec<_>>().join("; ")
         };
         Some(if swept.iter().any(|sweep| sweep.is_refused) {
-            (JobState::Failed, format!("every item is at its destination, but {}", problems()))
+            (JobState::Failed, format!(", but {}", problems()))
         } else if failed > 0 {
             let text = format!(
-                "every item is at its destination; {deleted} entries that the source has not were deleted, {failed} could not be: {}",
+                "; {deleted} entries that the source does not have were deleted, {failed} could not be: {}",
                 problems()
             );
             (JobState::PartiallyCompleted, text)
         } else {
-            let text = match deleted {
-                0 => "every item is at its destination, and nothing else is".to_owned(),
-                _ => format!(
-                    "every item is at its destination; {deleted} entries that the source has not were deleted"
-                ),
+            let mut text = match deleted {
+                0 => "; nothing had to be deleted".to_owned(),
+                _ => format!("; {deleted} entries that the source does not have were deleted"),
             };
+            let problems = problems();
+            if !problems.is_empty() {
+                text.push_str(&format!("; {problems}"));
+            }
             (JobState::Completed, text)
         })
     }
 
+    /// Why something was left that the source does not have; empty if nothing was.
+    pub fn deletion_problem(&self) -> String {
+        let swept = self.sweeps.iter().flatten().filter(|sweep| !sweep.problem.is_empty());
+        swept.map(|sweep| sweep.problem.as_str()).collect::<Vec<_>>().join("; ")
+    }
+
     /// Entries that were deleted at all destinations.
     pub fn deleted(&self) -> u64 {
-        self.sweeps.iter().flatten().map(|sweep| sweep.deleted).sum()
+        self.sweeps.iter().flatten().map(|sweep| sweep.deleted).fold(0, u64::saturating_add)
     }
 }
 
 impl Core {
     /// Asks for the sweeps of all mirrors that are done but for them.
-    pub(super) fn ask_for_sweeps(&mut self, now: Now, fx: &mut Effects) {
-        let ready: Vec<JobId> =
-            self.jobs.values().filter(|job| is_to_be_swept(job)).map(|job| job.record.id).collect();
-        for id in ready {
-            let count = self.jobs.get(&id).map_or(0, |job| job.record.tallies.len());
-            for destination in 0..count {
-                self.ask_for_sweep(now, id, destination, fx);
-            }
+    pub(super) fn ask_for_sweeps(&mut self, turn: &mut Turn) {
+        let ready: Vec<(JobId, usize)> = self
+            .jobs
+            .values()
+            .flat_map(|job| {
+                let due = (0..job.record.tallies.len()).filter(|index| is_to_be_swept(job, *index));
+                due.map(|index| (job.record.id, index))
+            })
+            .collect();
+        for (id, destination) in ready {
+            self.ask_for_sweep(turn, id, destination);
         }
     }
 
-    fn ask_for_sweep(&mut self, now: Now, id: JobId, destination: usize, fx: &mut Effects) {
+    /// Whether an item in whose way something is can wait for the sweep of its destination.
+    pub(super) fn may_wait_for_sweep(&self, item: ItemId) -> bool {
+        let Some(job) = self.jobs.get(&item.job) else { return false };
+        let is_mirror = job.record.spec.mirror.is_some();
+        let is_swept = job.record.swept(item.destination as usize).is_some();
+        let has_place = job.live.as_ref().is_some_and(|live| live.blocked.len() < BLOCKED_PER_JOB_MAX);
+        is_mirror && !is_swept && has_place
+    }
+
+    /// An item in whose way something is waits for the sweep of its destination.
+    pub(super) fn wait_for_sweep(&mut self, item: ItemId, queued: Queued) {
+        let Some(live) = self.jobs.get_mut(&item.job).and_then(|job| job.live.as_mut()) else { return };
+        live.blocked.insert(item, queued);
+    }
+
+    fn ask_for_sweep(&mut self, turn: &mut Turn, id: JobId, destination: usize) {
         let Some(job) = self.jobs.get_mut(&id).filter(|job| job.record.swept(destination).is_none()) else {
             return;
         };
         let Some(live) = &mut job.live else { return };
         let index = u32::try_from(destination).unwrap_or(u32::MAX);
         let sweep = live.sweeps.entry(index).or_default();
-        if sweep.is_asked || sweep.pause.is_some_and(|(until, _)| now.monotonic < until) {
+        if sweep.is_asked || sweep.pause.is_some_and(|(until, _)| turn.now.monotonic < until) {
             return;
         }
         let (spec, operation) = (job.record.spec.clone(), job.record.create_time.as_nanos());
         let name = SweepName { job: id, destination: index, operation: operation as u64, is_plan: false };
-        let is_asked = self.send_sweep(now, &spec, name, Purpose::Sweep { job: id, destination: index }, fx);
+        let is_asked = self.send_sweep(turn, &spec, name, Purpose::Sweep { job: id, destination: index });
         let live = self.jobs.get_mut(&id).and_then(|job| job.live.as_mut());
         if let Some(sweep) = live.and_then(|live| live.sweeps.get_mut(&index)) {
             sweep.is_asked = is_asked;
@@ -163,16 +206,15 @@ impl Core {
     /// Asks a destination to sweep, if it and the source are there. Whether it was asked.
     pub(super) fn send_sweep(
         &mut self,
-        now: Now,
+        turn: &mut Turn,
         spec: &JobSpec,
         name: SweepName,
         purpose: Purpose,
-        fx: &mut Effects,
     ) -> bool {
         let place = spec.destinations.get(name.destination as usize);
         let (Some(mirror), Some(place)) = (&spec.mirror, place) else { return false };
         let Some((session, source_address)) = self.may_sweep(&spec.source, place) else { return false };
-        let request = self.expect_answer(now, session, &place.star_id, purpose);
+        let request = self.expect_answer(turn.now, session, &place.star_id, purpose);
         let sweep = SweepRequest {
             scan: ScanRequest {
                 scan: 0,
@@ -180,9 +222,11 @@ impl Core {
                 path: place.path.clone(),
                 include: spec.include.clone(),
                 exclude: spec.all_excluded(),
+                paths: spec.listed_paths(),
                 resume_after: None,
                 snapshot: None,
                 limits: spec.limits,
+                is_one_file_system: spec.is_one_file_system,
                 trace: None,
             },
             destination: name.destination,
@@ -202,9 +246,12 @@ impl Core {
             destination_star: place.star_id.clone(),
             snapshot: None,
             is_for_chunks: false,
+            max_bytes_per_second: 0,
+            // It asks what there is, and reads nothing.
+            filter: spec.read_filter(),
         };
         let call = VaultCall::Sweep(Box::new(sweep));
-        fx.actions.push(Action::SignedCall { session, request, call, capability });
+        turn.actions.push(Action::SignedCall { session, request, call, capability });
         true
     }
 
@@ -218,13 +265,13 @@ impl Core {
     /// A destination says how far its sweep is, or why it cannot be done.
     pub(super) fn sweep_answered(
         &mut self,
-        now: Now,
+        turn: &mut Turn,
         (id, destination): (JobId, u32),
         answer: Result<VaultReply, VaultProblem>,
-        fx: &mut Effects,
     ) {
+        let index = destination as usize;
         let Some(job) =
-            self.jobs.get_mut(&id).filter(|job| is_to_be_swept(job) || job.record.pause.is_some())
+            self.jobs.get_mut(&id).filter(|job| is_to_be_swept(job, index) || job.record.pause.is_some())
         else {
             return self.late_count += 1;
         };
@@ -236,21 +283,21 @@ impl Core {
         let problem = match answer {
             Ok(VaultReply::Swept(info)) => match info.progress {
                 Progress::Running => return sweep.info = Some(info),
-                Progress::Done => return self.swept(now, id, destination, &info, fx),
+                Progress::Done => return self.swept(turn, id, destination, &info),
                 Progress::Failed => info.problem,
             },
             Ok(_) => "it answers something else".to_owned(),
             Err(problem) => problem.message,
         };
         let wait = seal_pause(sweep.pause.map(|(_, before)| before));
-        sweep.pause = Some((now.monotonic + wait, wait));
+        sweep.pause = Some((turn.now.monotonic + wait, wait));
         sweep.problem.clone_from(&problem);
         let message =
             format!("{} cannot delete what the source of job {id} has not: {problem}", shown(&place));
-        self.post(now, fx, (Severity::Warning, place.star_id.as_str(), "mirror"), Some(id), &message);
+        self.post(turn, (Severity::Warning, place.star_id.as_str(), "mirror"), Some(id), &message);
     }
 
-    fn swept(&mut self, now: Now, id: JobId, destination: u32, info: &SweepInfo, fx: &mut Effects) {
+    fn swept(&mut self, turn: &mut Turn, id: JobId, destination: u32, info: &SweepInfo) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let spec = &job.record.spec;
         let (Some(place), Some(mirror)) =
@@ -278,7 +325,8 @@ impl Core {
             };
             let text = format!("{} entries at {at} that the source has not were {how}", info.deleted);
             match info.failed {
-                0 => (Severity::Info, text),
+                0 if info.problem.is_empty() => (Severity::Info, text),
+                0 => (Severity::Info, format!("{text}; {}", info.problem)),
                 failed => (Severity::Warning, format!("{text}; {failed} could not be: {}", info.problem)),
             }
         };
@@ -286,11 +334,22 @@ impl Core {
         sweeps.resize(sweeps.len().max(destination as usize + 1), None);
         sweeps[destination as usize] = Some(record);
         job.is_dirty = true;
-        if (info.extra, info.failed) == (0, 0) {
+        // The way is clear now; where it is not, the next attempt says what is in it.
+        if let Some(live) = &mut job.live {
+            let (ready, blocked): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut live.blocked)
+                .into_iter()
+                .partition(|(item, _)| item.destination == destination);
+            live.blocked = blocked;
+            for (item, mut queued) in ready {
+                queued.queued_at = turn.now.monotonic;
+                live.wait(item, queued);
+            }
+        }
+        if (info.extra, info.failed) == (0, 0) && info.problem.is_empty() {
             return;
         }
         let message = format!("job {id}: {message}");
-        self.post(now, fx, (severity, place.star_id.as_str(), "mirror"), Some(id), &message);
+        self.post(turn, (severity, place.star_id.as_str(), "mirror"), Some(id), &message);
     }
 
     /// The answer to a sweep will not come: it is asked for again.
@@ -303,11 +362,9 @@ impl Core {
 
     /// What the sweeps of a job wait for.
     pub(super) fn sweep_reasons(&self, job: &Job) -> Vec<String> {
-        if !is_to_be_swept(job) {
-            return Vec::new();
-        }
         let places = job.record.spec.destinations.iter().enumerate();
-        let open = places.filter(|(index, _)| job.record.swept(*index).is_none());
+        let open =
+            places.filter(|(index, _)| job.record.swept(*index).is_none() && is_to_be_swept(job, *index));
         open.map(|(index, place)| {
             let sweeps = job.live.as_ref().map(|live| &live.sweeps);
             let sweep = u32::try_from(index).ok().and_then(|index| sweeps?.get(&index));
@@ -338,9 +395,15 @@ impl Core {
 
     /// When a destination is asked for a sweep again.
     pub(super) fn next_sweep_deadline(&self, now: Monotonic) -> Option<Monotonic> {
-        let lives = self.jobs.values().filter(|job| is_to_be_swept(job)).filter_map(|job| job.live.as_ref());
-        let sweeps = lives.flat_map(|live| live.sweeps.values()).filter(|sweep| !sweep.is_asked);
-        sweeps.filter_map(|sweep| sweep.pause.map(|(until, _)| until)).filter(|until| *until > now).min()
+        let due = self.jobs.values().filter_map(|job| job.live.as_ref().map(|live| (job, live)));
+        let sweeps = due.flat_map(|(job, live)| {
+            live.sweeps
+                .iter()
+                .filter(|(index, _)| is_to_be_swept(job, **index as usize))
+                .map(|(_, sweep)| sweep)
+        });
+        let pauses = sweeps.filter(|sweep| !sweep.is_asked).filter_map(|sweep| sweep.pause);
+        pauses.map(|(until, _)| until).filter(|until| *until > now).min()
     }
 }
 

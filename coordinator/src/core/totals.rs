@@ -8,7 +8,7 @@ use orbit_shared::session::limits::ASSIGNMENTS_PER_STAR_MAX;
 use orbit_shared::time::{Now, WallTime};
 use orbit_shared::words::JobId;
 
-use super::job::{JobState, Tally};
+use super::job_record::{JobState, Tally};
 use super::{Core, limits};
 
 /// What was done since the start of the process.
@@ -37,9 +37,13 @@ impl Totals {
         self.stored += grown(|tally| tally.stored);
         self.skipped += grown(|tally| tally.skipped);
         self.dead += grown(|tally| tally.dead);
-        self.bytes_stored += grown(|tally| tally.bytes_stored);
-        self.bytes_transferred += grown(|tally| tally.bytes_transferred);
-        self.bytes_deduplicated += grown(|tally| tally.bytes_deduplicated);
+        for (total, read) in [
+            (&mut self.bytes_stored, (|tally| tally.bytes_stored) as fn(&Tally) -> u64),
+            (&mut self.bytes_transferred, |tally| tally.bytes_transferred),
+            (&mut self.bytes_deduplicated, |tally| tally.bytes_deduplicated),
+        ] {
+            *total = total.saturating_add(grown(read));
+        }
     }
 }
 
@@ -52,7 +56,7 @@ impl Core {
     /// Bytes a second that cross between Stars lately, of all jobs together.
     pub fn bytes_per_second(&self, now: Now) -> u64 {
         let lives = self.jobs.values().filter_map(|job| job.live.as_ref());
-        lives.map(|live| live.rate.bytes_per_second(now.monotonic)).sum()
+        lives.map(|live| live.rate.bytes_per_second(now.monotonic)).fold(0, u64::saturating_add)
     }
 
     /// Jobs by state; every state is there.

@@ -1,22 +1,29 @@
 //! Checks a job's specification against the grid: whole, so that one answer names everything that is wrong.
 
+use orbit_shared::bulletin::truncate_visibly;
 use orbit_shared::entry::{TEMPORARY_PREFIX, display_path, is_confined};
-use orbit_shared::filter::{glob_problem, globs_problem};
+use orbit_shared::filter::{glob_problem, includes_problem, path_problem};
 use orbit_shared::vault_call::limits::{TAG_BYTES_MAX, TAGS_MAX};
 use orbit_shared::words::{Layout, SnapshotId, StarId};
 
 use super::Core;
-use super::job::{JobSpec, Location};
+use super::job_record::{JobSpec, Location};
 use super::limits::{
     BANDWIDTH_WINDOWS_MAX, DEAD_LETTERS_PER_JOB_MAX, DESTINATIONS_MAX, GLOBS_MAX, REQUEST_ID_BYTES_MAX,
-    TEXT_BYTES_MAX, TRASH_NAME_BYTES_MAX,
+    TEXT_BYTES_MAX, TRASH_NAME_BYTES_MAX, VIOLATIONS_MAX,
 };
 use super::refusal::Violation;
+
+/// Bytes of a glob that is refused, as far as it is repeated.
+const GLOB_SHOWN_BYTES_MAX: usize = 100;
 
 impl Core {
     /// Adds what is wrong with a specification to what was found before.
     pub(super) fn validate_spec(&self, spec: &JobSpec, request_id: &str, violations: &mut Vec<Violation>) {
         let mut add = |field: String, description: String| {
+            if violations.len() >= VIOLATIONS_MAX {
+                return;
+            }
             // The parser's own finding about a field is the better one, and what is bad as a whole has no parts.
             let is_found = |found: &str| {
                 found.starts_with(&field)
@@ -45,7 +52,9 @@ impl Core {
                 );
             }
         }
-        for (index, place) in spec.destinations.iter().enumerate() {
+        // Places are compared with each other, so none is looked at when there are too many.
+        let places = if spec.destinations.len() > DESTINATIONS_MAX { &[][..] } else { &spec.destinations };
+        for (index, place) in places.iter().enumerate() {
             let field = format!("spec.destinations[{index}]");
             match spec.layout {
                 Layout::Files => self.check_location(place, &field, true, &mut add),
@@ -60,14 +69,31 @@ impl Core {
                 add(name.into(), format!("has {} globs, at most {GLOBS_MAX} are possible", globs.len()));
                 continue;
             }
-            let is_sound = globs.iter().enumerate().fold(true, |is_sound, (index, glob)| {
-                let Some(problem) = glob_problem(glob) else { return is_sound };
-                add(format!("{name}[{index}]"), problem);
-                false
-            });
-            if let Some(problem) = globs_problem(globs).filter(|_| is_sound) {
-                add(name.into(), problem);
+            for (index, glob) in globs.iter().enumerate() {
+                if let Some(problem) = glob_problem(glob) {
+                    let glob = truncate_visibly(glob, GLOB_SHOWN_BYTES_MAX);
+                    add(format!("{name}[{index}]"), format!("{glob:?} {problem}"));
+                }
             }
+        }
+        if let Some(problem) = includes_problem(&spec.include).filter(|_| spec.paths.is_empty()) {
+            add("spec.include".into(), problem);
+        }
+        if spec.paths.len() > GLOBS_MAX {
+            add(
+                "spec.paths".into(),
+                format!("has {} paths, at most {GLOBS_MAX} are possible", spec.paths.len()),
+            );
+        } else {
+            for (index, path) in spec.paths.iter().enumerate() {
+                if let Some(problem) = path_problem(path) {
+                    add(format!("spec.paths[{index}]"), problem);
+                }
+            }
+        }
+        if spec.is_one_file_system && spec.snapshot.is_some() {
+            let problem = "is only for a source directory: a snapshot has no mount points";
+            add("spec.one_file_system".into(), problem.into());
         }
         if spec.limits.max_size.is_some_and(|max| max < spec.limits.min_size) {
             add(
@@ -233,6 +259,14 @@ fn overlap(spec: &JobSpec, index: usize) -> Option<String> {
     {
         return Some("lies inside the source; a tree cannot be copied into itself".to_owned());
     }
+    if spec.mirror.is_some()
+        && place.star_id == spec.source.star_id
+        && is_below(&spec.source.path, &place.path)
+    {
+        let problem =
+            "is a directory above the source, and a mirror would delete the source; name another place";
+        return Some(problem.to_owned());
+    }
     let twin = spec.destinations[..index].iter().position(|other| {
         other.star_id == place.star_id
             && (is_below(&place.path, &other.path) || is_below(&other.path, &place.path))
@@ -244,7 +278,7 @@ fn check_tags(spec: &JobSpec, add: &mut impl FnMut(String, String)) {
     if spec.tags.len() > TAGS_MAX {
         add("spec.tags".into(), format!("has {} tags, at most {TAGS_MAX} are possible", spec.tags.len()));
     }
-    for (index, tag) in spec.tags.iter().enumerate() {
+    for (index, tag) in spec.tags.iter().take(TAGS_MAX).enumerate() {
         if tag.is_empty() || tag.len() > TAG_BYTES_MAX || tag.chars().any(char::is_control) {
             let problem = format!("must be 1 to {TAG_BYTES_MAX} bytes without control characters");
             add(format!("spec.tags[{index}]"), problem);
@@ -256,6 +290,11 @@ fn check_tags(spec: &JobSpec, add: &mut impl FnMut(String, String)) {
 }
 
 fn check_mirror(spec: &JobSpec, add: &mut impl FnMut(String, String)) {
+    if spec.compares_content && spec.layout == Layout::Packed {
+        let problem =
+            "is COMPARE_CONTENT, which is only for LAYOUT_FILES; a vault knows content by its hashes anyway";
+        add("spec.compare".into(), problem.into());
+    }
     let Some(mirror) = &spec.mirror else { return };
     if spec.layout == Layout::Packed {
         let problem =

@@ -10,11 +10,12 @@ use orbit_shared::vault_call::limits::{CALL_PATIENCE, CALLS_PER_STAR_MAX};
 use orbit_shared::vault_call::{VaultCall, VaultFailure, VaultProblem, VaultReply};
 use orbit_shared::words::{JobId, SnapshotId, StarId};
 
+use super::catalogue::Listing;
 use super::comparing::COMPARISON_PATIENCE;
 use super::event::{Action, Answer, ReplyId, SessionId};
 use super::refusal::Refusal;
 use super::stars::no_star;
-use super::{CoordinatorMessage, Core, Effects};
+use super::{CoordinatorMessage, Core, Turn};
 
 /// A call that has no answer yet.
 #[derive(Debug)]
@@ -68,23 +69,16 @@ impl Core {
     }
 
     /// Somebody asks a vault for something; the answer comes when the vault gives it.
-    pub(super) fn vault_asked(
-        &mut self,
-        now: Now,
-        reply: ReplyId,
-        star: &StarId,
-        call: VaultCall,
-        fx: &mut Effects,
-    ) {
+    pub(super) fn vault_asked(&mut self, turn: &mut Turn, reply: ReplyId, star: &StarId, call: VaultCall) {
         match self.may_ask(star, &call) {
             Ok(session) => {
                 let deletes = match &call {
                     VaultCall::DeleteSnapshot(id) => Some(*id),
                     _ => None,
                 };
-                self.ask(now, session, star, call, Purpose::Caller { reply, deletes }, fx);
+                self.ask(turn, session, star, call, Purpose::Caller { reply, deletes });
             }
-            Err(refusal) => fx.actions.push(Action::Reply { reply, answer: Err(refusal) }),
+            Err(refusal) => turn.actions.push(Action::Reply { reply, answer: Err(refusal) }),
         }
     }
 
@@ -113,16 +107,15 @@ impl Core {
     /// Sends a call and remembers who wants to know. Gives the call's number.
     pub(super) fn ask(
         &mut self,
-        now: Now,
+        turn: &mut Turn,
         session: SessionId,
         star: &StarId,
         call: VaultCall,
         purpose: Purpose,
-        fx: &mut Effects,
     ) -> u64 {
-        let request = self.expect_answer(now, session, star, purpose);
+        let request = self.expect_answer(turn.now, session, star, purpose);
         let message = CoordinatorMessage::CallVault { request, call };
-        fx.actions.push(Action::Send { session, message });
+        turn.actions.push(Action::Send { session, message });
         request
     }
 
@@ -165,25 +158,27 @@ impl Core {
     }
 
     /// Compares the catalogue with what a Star has that has just said hello.
-    pub(super) fn ask_for_catalogue(
-        &mut self,
-        now: Now,
-        session: SessionId,
-        star: &StarId,
-        fx: &mut Effects,
-    ) {
+    pub(super) fn ask_for_catalogue(&mut self, turn: &mut Turn, session: SessionId, star: &StarId) {
         let purpose = Purpose::Catalogue { after: None, is_overtaken: false };
-        self.ask(now, session, star, VaultCall::ListSnapshots { after: None }, purpose, fx);
+        self.ask(turn, session, star, VaultCall::ListSnapshots { after: None }, purpose);
+    }
+
+    /// Compares the catalogue with all vaults that can be asked: one that was passed over for another may be the only one now.
+    pub(super) fn ask_for_catalogues(&mut self, turn: &mut Turn) {
+        for star in self.connected_stars() {
+            if let Some(session) = self.stars.get(&star).and_then(|star| star.session) {
+                self.ask_for_catalogue(turn, session, &star);
+            }
+        }
     }
 
     /// A vault has answered.
     pub(super) fn vault_answered(
         &mut self,
-        now: Now,
+        turn: &mut Turn,
         session: SessionId,
         request: u64,
         answer: Result<VaultReply, VaultProblem>,
-        fx: &mut Effects,
     ) {
         let is_expected = |ask: &Ask| ask.session == session && !ask.purpose.is_comparison();
         if !self.asks.get(&request).is_some_and(is_expected) {
@@ -195,55 +190,57 @@ impl Core {
             Purpose::Comparison { .. } | Purpose::PlanComparison { .. } => {}
             Purpose::Caller { reply, deletes } => {
                 if let (Ok(_), Some(id)) = (&answer, deletes) {
-                    self.forget_snapshot(id, fx);
+                    self.forget_snapshot(turn, id);
                     self.overtake_lists(&star);
                 }
                 if matches!(&answer, Ok(VaultReply::Scrub(info)) if info.damaged_chunks > 0) {
-                    self.look_for_damage(now, &star, fx);
+                    self.look_for_damage(turn, &star);
                 }
                 let answer = answer.map(|reply| Answer::Vault(Box::new(reply))).map_err(refusal);
-                fx.actions.push(Action::Reply { reply, answer });
+                turn.actions.push(Action::Reply { reply, answer });
             }
             Purpose::Seal { job, destination } => match answer {
                 Ok(VaultReply::Sealed(info)) => {
-                    self.catalogue(&star, info.clone(), fx);
-                    self.sealed(now, job, destination, &info, fx);
+                    if self.catalogue(turn, &star, info.clone()) == Listing::Full {
+                        self.tell_full_catalogue(turn, &star);
+                    }
+                    self.sealed(turn, job, destination, &info);
                 }
                 Ok(_) => self.late_count += 1,
-                Err(problem) => self.seal_failed(now, job, destination, &star, &problem, fx),
+                Err(problem) => self.seal_failed(turn, job, destination, &star, &problem),
             },
-            Purpose::Sweep { job, destination } => self.sweep_answered(now, (job, destination), answer, fx),
+            Purpose::Sweep { job, destination } => self.sweep_answered(turn, (job, destination), answer),
             Purpose::PlanSweep { scan, destination } => {
-                self.plan_sweep_answered(now, (scan, destination), answer.ok());
+                self.plan_sweep_answered(turn.now, (scan, destination), answer.ok());
             }
             Purpose::Catalogue { after, is_overtaken } => match answer {
                 Ok(VaultReply::Snapshots { snapshots, stages, is_end }) => {
                     if is_overtaken {
-                        return self.ask_for_catalogue(now, session, &star, fx);
+                        return self.ask_for_catalogue(turn, session, &star);
                     }
                     let last = snapshots.last().map(|info| info.id).filter(|_| !is_end);
-                    self.compare(now, request, &star, (after, last), snapshots, fx);
-                    self.abandon_stages(now, session, &star, &stages, fx);
+                    self.compare(turn, request, &star, (after, last), snapshots);
+                    self.abandon_stages(turn, session, &star, &stages);
                     if let Some(after) = last {
                         let call = VaultCall::ListSnapshots { after: Some(after) };
                         let purpose = Purpose::Catalogue { after: Some(after), is_overtaken: false };
-                        self.ask(now, session, &star, call, purpose, fx);
+                        self.ask(turn, session, &star, call, purpose);
                     }
                 }
                 Ok(_) => self.late_count += 1,
                 Err(problem) => {
                     let message =
                         format!("the vault of {star} does not list its snapshots: {}", problem.message);
-                    self.post(now, fx, (Severity::Warning, star.as_str(), "vault"), None, &message);
+                    self.post(turn, (Severity::Warning, star.as_str(), "vault"), None, &message);
                 }
             },
             Purpose::Abandon => {}
-            Purpose::Damage => self.damage_listed(now, &star, answer, fx),
+            Purpose::Damage => self.damage_listed(turn, &star, answer),
             Purpose::HealLocate { star: damaged, hash } => {
-                self.heal_located(now, (&star, request), (&damaged, hash), &answer, fx);
+                self.heal_located(turn, (&star, request), (&damaged, hash), &answer);
             }
             Purpose::Heal { hash, from, is_file } => {
-                self.heal_ended(now, (&star, request), (hash, &from, is_file), answer, fx);
+                self.heal_ended(turn, (&star, request), (hash, &from, is_file), answer);
             }
         }
     }
@@ -258,8 +255,8 @@ impl Core {
     }
 
     /// A session has ended, and with it every call and every plan on it.
-    pub(super) fn end_asks(&mut self, session: SessionId, fx: &mut Effects) {
-        self.end_plans_of(session, fx);
+    pub(super) fn end_asks(&mut self, turn: &mut Turn, session: SessionId) {
+        self.end_plans_of(turn, session);
         let ended: Vec<u64> =
             self.asks.iter().filter(|(_, ask)| ask.session == session).map(|(&id, _)| id).collect();
         for id in ended {
@@ -268,30 +265,30 @@ impl Core {
             if let Purpose::Heal { .. } = ask.purpose {
                 self.healing_lost(&ask.star);
             }
-            self.end_ask(id, ask, "its session ended before its vault answered; try again", fx);
+            self.end_ask(turn, id, ask, "its session ended before its vault answered; try again");
         }
     }
 
     /// Gives up the calls that take too long.
-    pub(super) fn expire_asks(&mut self, now: Now, fx: &mut Effects) {
-        let is_over = |ask: &Ask| ask.until.is_some_and(|until| until <= now.monotonic);
+    pub(super) fn expire_asks(&mut self, turn: &mut Turn) {
+        let is_over = |ask: &Ask| ask.until.is_some_and(|until| until <= turn.now.monotonic);
         let over: Vec<u64> = self.asks.iter().filter(|(_, ask)| is_over(ask)).map(|(&id, _)| id).collect();
         for id in over {
             let Some(ask) = self.asks.remove(&id) else { continue };
-            self.end_ask(id, ask, "its vault did not answer in time; try again", fx);
+            self.end_ask(turn, id, ask, "its vault did not answer in time; try again");
         }
     }
 
-    fn end_ask(&mut self, request: u64, ask: Ask, why: &str, fx: &mut Effects) {
+    fn end_ask(&mut self, turn: &mut Turn, request: u64, ask: Ask, why: &str) {
         match ask.purpose {
             Purpose::Caller { reply, deletes: _ } => {
                 let refusal = Refusal::Unavailable { problem: format!("{}: {why}", ask.star) };
-                fx.actions.push(Action::Reply { reply, answer: Err(refusal) });
+                turn.actions.push(Action::Reply { reply, answer: Err(refusal) });
             }
             Purpose::Comparison { job, destination } => {
                 self.settle_comparison(job, destination, request, None);
             }
-            Purpose::PlanComparison { scan } => self.settle_plan_comparison(scan, request, None, fx),
+            Purpose::PlanComparison { scan } => self.settle_plan_comparison(turn, scan, request, None),
             Purpose::Seal { job, destination } => self.seal_lost(job, destination),
             Purpose::Sweep { job, destination } => self.sweep_lost(job, destination),
             // Nobody waits for it if the plan has ended; otherwise it counts as not known.

@@ -1,5 +1,7 @@
 //! What the faces may see of the core: snapshots, taken between turns, so they show only what is durable.
 
+use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::time::Duration;
 
 use orbit_shared::bulletin::BulletinBoard;
@@ -8,8 +10,10 @@ use orbit_shared::entry::Entry;
 use orbit_shared::time::{Monotonic, Now, WallTime};
 use orbit_shared::words::{ItemId, JobId, StarId};
 
+use super::assignment::LiveAssignment;
 use super::gate::{Gate, Held, pause_reason, star_gate};
-use super::job::{Job, JobRecord, JobState, estimate};
+use super::job::{Job, estimate};
+use super::job_record::{JobRecord, JobState};
 use super::lane::queue_key;
 use super::star::Star;
 use super::{Core, Tally};
@@ -83,31 +87,58 @@ pub struct ItemView {
     pub held: Option<Held>,
 }
 
+/// What the assignments of one job hold.
+#[derive(Debug, Clone, Copy, Default)]
+struct InFlightOfJob {
+    items: u64,
+    bytes: u64,
+}
+
+impl InFlightOfJob {
+    fn add(&mut self, assignment: &LiveAssignment) {
+        self.items += assignment.items.len() as u64;
+        self.bytes = self.bytes.saturating_add(assignment.bytes_moved);
+    }
+}
+
 impl Core {
     /// One job.
     pub fn job(&self, id: JobId, now: Now) -> Option<JobView> {
-        self.jobs.get(&id).map(|job| self.job_view(job, now))
+        let job = self.jobs.get(&id)?;
+        let mut flight = InFlightOfJob::default();
+        self.assignments.values().filter(|live| live.job == id).for_each(|live| flight.add(live));
+        Some(self.job_view(job, flight, now))
     }
 
-    /// Jobs with lower numbers than `before`, newest first.
-    pub fn jobs(&self, before: Option<JobId>, states: &[JobState], limit: usize, now: Now) -> Vec<JobView> {
+    /// Jobs with lower numbers than `before`, newest first, each looked at when it is asked for.
+    pub fn each_job(
+        &self,
+        before: Option<JobId>,
+        states: &[JobState],
+        now: Now,
+    ) -> impl Iterator<Item = JobView> {
+        let mut flights: BTreeMap<JobId, InFlightOfJob> = BTreeMap::new();
+        for assignment in self.assignments.values() {
+            flights.entry(assignment.job).or_default().add(assignment);
+        }
         let end = before.unwrap_or(JobId(u64::MAX));
         let older = self.jobs.range(..end).rev().map(|(_, job)| job);
         let wanted = older.filter(|job| states.is_empty() || states.contains(&job.record.state()));
-        wanted.take(limit).map(|job| self.job_view(job, now)).collect()
+        wanted.map(move |job| {
+            let flight = flights.get(&job.record.id).copied().unwrap_or_default();
+            self.job_view(job, flight, now)
+        })
     }
 
-    fn job_view(&self, job: &Job, now: Now) -> JobView {
-        let id = job.record.id;
+    fn job_view(&self, job: &Job, flight: InFlightOfJob, now: Now) -> JobView {
         let tally = job.record.tally();
-        let of_job = || self.assignments.values().filter(move |assignment| assignment.job == id);
         let bytes_per_second = job.live.as_ref().map_or(0, |live| live.rate.bytes_per_second(now.monotonic));
-        let bytes_in_flight: u64 = of_job().map(|assignment| assignment.bytes_moved).sum();
+        let InFlightOfJob { items: in_flight, bytes: bytes_in_flight } = flight;
         let left = tally.bytes_total.saturating_sub(tally.bytes_stored).saturating_sub(bytes_in_flight);
         JobView {
             tally,
             penalized: job.live.as_ref().map_or(0, |live| live.penalized.len() as u64),
-            in_flight: of_job().map(|assignment| assignment.items.len() as u64).sum(),
+            in_flight,
             bytes_in_flight,
             bytes_per_second,
             remaining: if job.record.scan.is_done { estimate(left, bytes_per_second) } else { None },
@@ -156,11 +187,14 @@ impl Core {
         {
             reasons.push(format!("{} items wait for room: {}", live.parked.len(), held.explanation));
         }
-        match (reasons.is_empty(), job.record.scan.is_done) {
-            (true, true) => "items are moving".to_owned(),
-            (true, false) => "the source is being listed, and items are moving".to_owned(),
-            (false, _) => reasons.join("; "),
+        if reasons.is_empty() {
+            reasons.push(match job.record.scan.is_done {
+                true => "items are moving".to_owned(),
+                false => "the source is being listed, and items are moving".to_owned(),
+            });
         }
+        reasons.extend(self.suspicion_reason(job));
+        reasons.join("; ")
     }
 
     /// Where an item is and what holds it.
@@ -187,7 +221,8 @@ impl Core {
             return Some(ItemView { place, held: Some(held) });
         }
         let attempts = record.map_or(0, |record| record.penalty_count);
-        let held = lane_gate.or_else(|| self.order_of(item, entry, live?));
+        let held =
+            lane_gate.or_else(|| self.suspect_gate(item)).or_else(|| self.order_of(item, entry, live?));
         Some(ItemView { place: ItemPlace::Elsewhere { attempts }, held })
     }
 
@@ -227,18 +262,20 @@ impl Core {
     }
 
     /// Penalized items with higher keys than `after`, by key.
-    pub fn penalties(
+    pub fn each_penalty(
         &self,
         job: Option<JobId>,
         after: Option<ItemId>,
-        limit: usize,
         now: Now,
-    ) -> Vec<PenaltyView> {
-        let jobs = self.jobs.values().filter(|candidate| job.is_none_or(|job| candidate.record.id == job));
+    ) -> impl Iterator<Item = PenaltyView> {
+        let first = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let jobs = self.jobs.range(after.map_or(JobId(0), |after| after.job)..).map(|(_, job)| job);
+        let jobs = jobs.filter(move |candidate| job.is_none_or(|job| candidate.record.id == job));
         let lives = jobs.filter_map(|job| job.live.as_ref());
-        let penalized = lives.flat_map(|live| live.penalized.keys().map(move |item| (live, *item)));
-        let later = penalized.filter(|(_, item)| after.is_none_or(|after| *item > after));
-        let views = later.filter_map(|(live, item)| {
+        let later = lives.flat_map(move |live| {
+            live.penalized.range((first, Bound::Unbounded)).map(move |(item, _)| (live, *item))
+        });
+        later.filter_map(move |(live, item)| {
             let record = live.penalties.record(&item)?;
             Some(PenaltyView {
                 item,
@@ -246,8 +283,7 @@ impl Core {
                 retry_time: now.wall + record.retry_after.since(now.monotonic),
                 last_error: record.last_error.clone(),
             })
-        });
-        views.take(limit).collect()
+        })
     }
 
     /// Reports and batches that came too late to count, since the start.

@@ -9,13 +9,13 @@ use orbit_shared::bulletin::Severity;
 use orbit_shared::entry::{Entry, display_path};
 use orbit_shared::penalization::{StarYield, YieldConfig, YieldGate, YieldVerdict};
 use orbit_shared::session::{Failure, Fault};
-use orbit_shared::time::{Monotonic, Now};
+use orbit_shared::time::Monotonic;
 use orbit_shared::words::{ItemId, JobId, StarId};
 
 use super::change::PenalizedRecord;
 use super::gate::{Gate, Held};
 use super::lane::queue_key;
-use super::{Change, Core, Effects};
+use super::{Change, Core, Turn};
 
 const CATEGORY: &str = "yield";
 
@@ -79,7 +79,7 @@ impl Core {
     }
 
     /// An item was stored: its way and its root work.
-    pub(super) fn place_succeeded(&mut self, now: Now, item: ItemId, fx: &mut Effects) {
+    pub(super) fn place_succeeded(&mut self, turn: &mut Turn, item: ItemId) {
         if self.yields.is_empty() {
             return;
         }
@@ -88,19 +88,13 @@ impl Core {
             if breaker.on_success() {
                 let message = format!("{place} works again");
                 let star = place.star().to_string();
-                self.post(now, fx, (Severity::Info, &star, CATEGORY), None, &message);
+                self.post(turn, (Severity::Info, &star, CATEGORY), None, &message);
             }
         }
     }
 
     /// Whether a failure that is worth another attempt counts against its item. If it does not, the item just waits.
-    pub(super) fn counts_against_item(
-        &mut self,
-        now: Now,
-        item: ItemId,
-        failure: &Failure,
-        fx: &mut Effects,
-    ) -> bool {
+    pub(super) fn counts_against_item(&mut self, turn: &mut Turn, item: ItemId, failure: &Failure) -> bool {
         let Some([root, route]) = self.places(item.job, item.destination) else { return true };
         let place = match failure.fault {
             Fault::Item => return true,
@@ -110,9 +104,9 @@ impl Core {
         let new = || StarYield::new(YieldConfig::default());
         let breaker = self.yields.entry(place.clone()).or_insert_with(new);
         let verdict = match failure.fault {
-            Fault::Link => breaker.on_sure_failure(now, &failure.message),
+            Fault::Link => breaker.on_sure_failure(turn.now, &failure.message),
             Fault::Item | Fault::Source | Fault::Destination => {
-                breaker.on_failure(now, item, &failure.message)
+                breaker.on_failure(turn.now, item, &failure.message)
             }
         };
         match verdict {
@@ -120,21 +114,21 @@ impl Core {
             YieldVerdict::Held => false,
             YieldVerdict::Opened { refunded } => {
                 for other in refunded.into_iter().filter(|other| *other != item) {
-                    self.refund(now, other, fx);
+                    self.refund(turn, other);
                 }
                 let message = format!(
                     "{place} fails, and not for one item alone: {}. Nothing more is sent that way but one attempt now and then; what waits for it loses no attempts",
                     failure.message
                 );
                 let star = place.star().to_string();
-                self.post(now, fx, (Severity::Warning, &star, CATEGORY), None, &message);
+                self.post(turn, (Severity::Warning, &star, CATEGORY), None, &message);
                 false
             }
         }
     }
 
     /// Takes an item's last failure back and lets it wait where it stood before. One that is in flight again keeps it.
-    fn refund(&mut self, now: Now, item: ItemId, fx: &mut Effects) {
+    fn refund(&mut self, turn: &mut Turn, item: ItemId) {
         let Some(live) = self.jobs.get_mut(&item.job).and_then(|job| job.live.as_mut()) else { return };
         let Some(mut queued) = live.penalized.remove(&item) else { return };
         let left = live.penalties.refund(&item).unwrap_or(0);
@@ -142,13 +136,13 @@ impl Core {
         match live.penalties.record(&item) {
             Some(record) => {
                 let record = PenalizedRecord { record: record.clone(), entry: Entry::clone(&queued.entry) };
-                fx.changes.push(Change::PutPenalty { item, record: Box::new(record) });
+                turn.changes.push(Change::PutPenalty { item, record: Box::new(record) });
             }
             None => {
-                fx.changes.push(Change::RemovePenalty(item));
-                fx.changes.push(Change::Enqueue { item, key: key.clone() });
+                turn.changes.push(Change::RemovePenalty(item));
+                turn.changes.push(Change::Enqueue { item, key: key.clone() });
                 queued.is_penalty = false;
-                queued.queued_at = now.monotonic;
+                queued.queued_at = turn.now.monotonic;
             }
         }
         live.lanes[item.destination as usize].insert(key, queued);

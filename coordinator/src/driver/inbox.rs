@@ -8,6 +8,7 @@ use orbit_shared::words::{JobId, SnapshotId, StarId};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+use crate::actor::Actor;
 use crate::core::limits::{INBOX_MAX, SESSION_OUTBOX_MAX};
 use crate::core::{
     Answer, CloseReason, Command, Core, Event, JobSpec, Planned, Refusal, SessionId, Violation,
@@ -30,9 +31,10 @@ pub(super) type View = Box<dyn FnOnce(&Core, Now) + Send>;
 pub(super) enum Request {
     Event(Event),
     OpenSession { session: SessionId, hello: Hello, outbox: mpsc::Sender<Outgoing> },
-    Command { command: Command, answer: oneshot::Sender<Result<Answer, Refusal>> },
+    Command { command: Command, actor: Option<String>, answer: oneshot::Sender<Result<Answer, Refusal>> },
     Plan { spec: Box<JobSpec>, violations: Vec<Violation>, answer: oneshot::Sender<Result<Answer, Refusal>> },
     Vault { star: StarId, call: VaultCall, answer: oneshot::Sender<Result<Answer, Refusal>> },
+    TurnKey { revoked: Option<StarId>, answer: oneshot::Sender<()> },
     ReadGrant { snapshot: SnapshotId, answer: oneshot::Sender<Result<ReadGrant, Refusal>> },
     View(View),
 }
@@ -85,7 +87,8 @@ impl Inbox {
     /// Executes a command; answered once its outcome is durable.
     pub(crate) async fn command(&self, command: Command) -> Result<Answer, Refusal> {
         let (answer, answered) = oneshot::channel();
-        self.send(Request::Command { command, answer }).await?;
+        let actor = Actor::current().map(|actor| actor.name);
+        self.send(Request::Command { command, actor, answer }).await?;
         answered.await.map_err(|_| stopping())?
     }
 
@@ -117,6 +120,14 @@ impl Inbox {
             | Answer::Plan(_)
             | Answer::Done => Err(stopping()),
         }
+    }
+
+    /// Replaces the key that signs grants, and sends it to every connected Star, with new grants for live work. The session of a revoked
+    /// Star ends first, so that its pulls end.
+    pub(crate) async fn turn_key(&self, revoked: Option<StarId>) -> Result<(), Refusal> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Request::TurnKey { revoked, answer }).await?;
+        answered.await.map_err(|_| stopping())
     }
 
     /// Lets an operator's program read a snapshot.

@@ -5,32 +5,40 @@
 //! so that it carries more: group commit without a timer. What is stepped but not committed is told to nobody.
 
 mod commit;
+mod grant_keys;
 mod inbox;
+mod lost;
 mod told;
+pub(crate) mod verification;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
-use orbit_shared::capability::{Capability, CapabilitySigner};
-use orbit_shared::session::{Assignment, CoordinatorMessage};
-use orbit_shared::words::{JobId, SnapshotId, StarId};
+use orbit_shared::capability::Capability;
+use orbit_shared::session::{Assignment, CoordinatorMessage, Keys, RenewedGrant};
+use orbit_shared::words::{JobId, SnapshotId};
 use orbit_telemetry::Spans;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::core::limits::TURN_EVENTS_MAX;
-use crate::core::{Action, Answer, Core, CoreConfig, Effects, Event, QueueKey, Refusal, ReplyId, SessionId};
+use crate::core::{Action, Answer, Core, CoreConfig, Event, QueueKey, Refusal, ReplyId, SessionId, Turn};
 use crate::meters::Meters;
 use crate::provenance_log::{ProvenanceLog, ProvenanceLogError};
 use crate::store::{Store, StoreError};
 
 use commit::{make_durable, off_thread, timed};
+pub(crate) use grant_keys::GrantKeys;
 pub(crate) use inbox::{EndOfJob, Inbox, Outgoing, ReadGrant};
 use inbox::{Request, View};
 use told::Told;
 #[cfg(test)]
 pub(crate) use told::tests::record as test_job;
+
+/// How often an idle coordinator looks whether its store is still there.
+const STORE_LOOK: Duration = Duration::from_secs(1);
 
 /// Why the driver had to stop. Nothing was told to anybody that is not durable.
 #[derive(Debug, thiserror::Error)]
@@ -49,15 +57,17 @@ pub(crate) struct Driver {
     clock: Clock,
     store: Arc<dyn Store>,
     provenance: Arc<ProvenanceLog>,
-    signer: CapabilitySigner,
+    keys: GrantKeys,
     meters: Arc<Meters>,
     requests: mpsc::Receiver<Request>,
     turns: watch::Sender<u64>,
     ends: broadcast::Sender<JobId>,
     outboxes: BTreeMap<SessionId, mpsc::Sender<Outgoing>>,
+    /// Sessions that were welcomed, and may have ended since.
+    welcomed: BTreeSet<SessionId>,
     answers: BTreeMap<ReplyId, oneshot::Sender<Result<Answer, Refusal>>>,
     next_reply: u64,
-    effects: Effects,
+    turn: Turn,
     told: Told,
 }
 
@@ -75,31 +85,32 @@ impl Driver {
         config: CoreConfig,
         store: Arc<dyn Store>,
         provenance: Arc<ProvenanceLog>,
-        signer: CapabilitySigner,
+        keys: GrantKeys,
         meters: Arc<Meters>,
         spans: Spans,
     ) -> Result<(Self, Inbox), DriverError> {
         let clock = Clock::start();
-        let mut effects = Effects::default();
         let recovered = store.recover()?;
         provenance.recover(recovered.last_event)?;
         let told = Told::new(spans, &recovered);
-        let core = Core::recover(config, recovered, clock.now(), &mut effects);
+        let mut turn = Turn::new(clock.now());
+        let core = Core::recover(&mut turn, config, recovered);
         let (inbox, requests, turns, ends) = Inbox::new();
         let driver = Self {
             core,
             clock,
             store,
             provenance,
-            signer,
+            keys,
             meters,
             requests,
             turns,
             ends,
             outboxes: BTreeMap::new(),
+            welcomed: BTreeSet::new(),
             answers: BTreeMap::new(),
             next_reply: 0,
-            effects,
+            turn,
             told,
         };
         Ok((driver, inbox))
@@ -108,6 +119,7 @@ impl Driver {
     /// Runs until it is told to stop or cannot make a change durable.
     pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), DriverError> {
         let mut views = Vec::new();
+        let mut looks = tokio::time::interval(STORE_LOOK);
         // Of the turn that is being gathered; those that came while the turn before was committed are in it already.
         let mut taken = 0;
         loop {
@@ -122,6 +134,14 @@ impl Driver {
                         None => break,
                     },
                     () = wait_until(self.clock, deadline) => {}
+                    _ = looks.tick() => {
+                        let store = self.store.clone();
+                        if let Err(error) = off_thread(move || store.check()).await {
+                            return self.serve_without_store(error, views, stop).await;
+                        }
+                        self.turn_keys();
+                        continue;
+                    }
                 }
                 taken = 1;
             } else if stop.is_cancelled() {
@@ -131,7 +151,10 @@ impl Driver {
                 let Ok(request) = self.requests.try_recv() else { break };
                 self.take(request, &mut views);
             }
-            taken = self.end_turn(&mut views).await?;
+            taken = match self.end_turn(&mut views).await {
+                Ok(taken) => taken,
+                Err(error) => return self.serve_without_store(error, views, stop).await,
+            };
         }
         tracing::debug!("the driver has stopped; every change that was told is durable");
         Ok(())
@@ -144,9 +167,9 @@ impl Driver {
                 self.outboxes.insert(session, outbox);
                 self.step(Event::SessionOpened { session, hello });
             }
-            Request::Command { command, answer } => {
+            Request::Command { command, actor, answer } => {
                 let reply = self.wait_for(answer);
-                self.step(Event::CommandReceived { reply, command });
+                self.step(Event::CommandReceived { reply, command, actor });
             }
             Request::Plan { spec, violations, answer } => {
                 let reply = self.wait_for(answer);
@@ -155,6 +178,16 @@ impl Driver {
             Request::Vault { star, call, answer } => {
                 let reply = self.wait_for(answer);
                 self.step(Event::VaultAsked { reply, star, call });
+            }
+            Request::TurnKey { revoked, answer } => {
+                let session = revoked.and_then(|star| self.core.star(&star)?.session);
+                if let Some(session) = session {
+                    self.step(Event::SessionClosed { session });
+                }
+                self.keys.replace(self.clock.now().monotonic);
+                self.tell_keys();
+                // A caller that has gone away wants no answer.
+                let _ = answer.send(());
             }
             Request::ReadGrant { snapshot, answer } => {
                 // A caller that has gone away wants no answer.
@@ -166,7 +199,7 @@ impl Driver {
 
     fn grant(&self, snapshot: SnapshotId) -> Result<ReadGrant, Refusal> {
         let (address, capability) = self.core.readable_snapshot(snapshot)?;
-        let signed = self.signer.sign(&capability);
+        let signed = self.keys.sign(&capability);
         let token = signed.map_err(|error| Refusal::Unavailable { problem: error.to_string() })?;
         Ok(ReadGrant { address, capability, token })
     }
@@ -182,7 +215,7 @@ impl Driver {
         if let Event::SessionClosed { session } = &event {
             self.outboxes.remove(session);
         }
-        self.core.step(self.clock.now(), event, &mut self.effects);
+        self.core.step(self.turn.at(self.clock.now()), event);
     }
 
     /// Finishes the turn: commits, executes, feeds what the store had to say back until nothing is asked any more, and
@@ -192,13 +225,13 @@ impl Driver {
         let shown = std::mem::take(views);
         let mut taken = 0;
         loop {
-            self.core.finish_turn(self.clock.now(), &mut self.effects);
-            let Effects { changes, provenance, actions } = std::mem::take(&mut self.effects);
+            self.core.finish_turn(self.turn.at(self.clock.now()));
+            let Turn { changes, notes, actions, .. } = self.turn.take();
             let telling = self.told.look(&changes, self.clock.now().wall);
             let commit = timed(
                 self.meters.clone(),
-                !changes.is_empty() || !provenance.is_empty(),
-                make_durable(self.store.clone(), self.provenance.clone(), changes, provenance),
+                !changes.is_empty() || !notes.is_empty(),
+                make_durable(self.store.clone(), self.provenance.clone(), changes, notes),
             );
             // What is read from the store belongs to the core as it is now, and a view must see nothing that is not
             // durable; in all other cases the core goes on while the disk writes.
@@ -224,6 +257,7 @@ impl Driver {
                 self.step(event);
             }
         }
+        self.turn_keys();
         self.turns.send_modify(|turn| *turn += 1);
         let now = self.clock.now();
         shown.into_iter().for_each(|view| view(&self.core, now));
@@ -263,19 +297,14 @@ impl Driver {
                 let is_welcome = matches!(message, CoordinatorMessage::Welcome { .. });
                 self.send(session, Outgoing::Message(Box::new(message)));
                 if is_welcome {
-                    let keys = vec![self.signer.verification_key()];
-                    self.send(
-                        session,
-                        Outgoing::Message(Box::new(CoordinatorMessage::VerificationKeys(keys))),
-                    );
+                    self.welcomed.insert(session);
+                    self.tell_keys_to(session);
                 }
             }
-            Action::Assign { session, assignment, destination_star } => {
-                self.assign(session, assignment, destination_star);
-            }
+            Action::Assign { session, assignment, grant } => self.assign(session, assignment, &grant),
             Action::SignedCall { session, request, call, capability } => {
                 // A Star refuses an empty token, and the call has failed.
-                let call = call.with_token(self.signer.sign(&capability).unwrap_or_default());
+                let call = call.with_token(self.keys.sign(&capability).unwrap_or_default());
                 let message = CoordinatorMessage::CallVault { request, call };
                 self.send(session, Outgoing::Message(Box::new(message)));
             }
@@ -287,6 +316,14 @@ impl Driver {
             Action::LoadWindow { job, destination, after, limit } => {
                 loads.push(Load { job, destination, after, limit });
             }
+            Action::ForgetEvents { before } => {
+                let provenance = Arc::clone(&self.provenance);
+                tokio::task::spawn_blocking(move || {
+                    if let Err(error) = provenance.remove_before(before) {
+                        tracing::warn!(%error, "old provenance events cannot be removed");
+                    }
+                });
+            }
             Action::Reply { reply, answer } => {
                 if let Some(caller) = self.answers.remove(&reply) {
                     // A caller that has gone away wants no answer.
@@ -296,17 +333,16 @@ impl Driver {
         }
     }
 
-    fn assign(&mut self, session: SessionId, mut assignment: Assignment, destination_star: StarId) {
-        self.told.given(&assignment, &destination_star, self.clock.now().wall);
-        let capability = Capability {
-            job: assignment.job,
-            source_star: assignment.source_star.clone(),
-            source_path: assignment.source_path.clone(),
-            destination_star,
-            snapshot: assignment.source_snapshot,
-            is_for_chunks: false,
-        };
-        match self.signer.sign(&capability) {
+    /// Replaces the key that signs grants when it is time to, and renews the grants of what is live.
+    fn turn_keys(&mut self) {
+        if self.keys.turn_if_due(self.clock.now().monotonic) {
+            self.tell_keys();
+        }
+    }
+
+    fn assign(&mut self, session: SessionId, mut assignment: Assignment, grant: &Capability) {
+        self.told.given(&assignment, &grant.destination_star, self.clock.now().wall);
+        match self.keys.sign(grant) {
             Ok(token) => assignment.token = token,
             // The source refuses an empty token, so the items fail, wait and are tried again.
             Err(error) => {
@@ -314,6 +350,28 @@ impl Driver {
             }
         }
         self.send(session, Outgoing::Message(Box::new(CoordinatorMessage::Assign(assignment))));
+    }
+
+    /// Tells every Star by which keys grants count from now on.
+    fn tell_keys(&mut self) {
+        self.welcomed.retain(|session| self.outboxes.contains_key(session));
+        for session in self.welcomed.clone() {
+            self.tell_keys_to(session);
+        }
+    }
+
+    fn tell_keys_to(&mut self, session: SessionId) {
+        let renewed = self.core.grants_of(session).into_iter().filter_map(|(assignment, capability)| {
+            // An assignment whose grant cannot be renewed goes on with the one that it has.
+            Some(RenewedGrant { assignment, token: self.keys.sign(&capability).ok()? })
+        });
+        let keys = Keys {
+            public: self.keys.in_force(),
+            grants: renewed.collect(),
+            live: self.core.live_pulls_from(session),
+        };
+        let message = CoordinatorMessage::VerificationKeys(keys);
+        self.send(session, Outgoing::Message(Box::new(message)));
     }
 
     /// Puts a message into a session's outbox. One that is full belongs to a Star that does not read: it is cut off.
@@ -325,7 +383,7 @@ impl Driver {
                 "a Star does not read its session; it is cut off and may come back"
             );
             self.outboxes.remove(&session);
-            self.core.step(self.clock.now(), Event::SessionClosed { session }, &mut self.effects);
+            self.core.step(self.turn.at(self.clock.now()), Event::SessionClosed { session });
         }
     }
 }

@@ -83,6 +83,7 @@ impl Told {
                 }
                 Change::PutBulletin(_)
                 | Change::ClearQueue(_)
+                | Change::RemoveItems { .. }
                 | Change::PutEntry { .. }
                 | Change::Enqueue { .. }
                 | Change::Dequeue { .. }
@@ -103,6 +104,7 @@ impl Told {
                 | Change::PutAnswer(_)
                 | Change::RemoveAnswer(_)
                 | Change::PutCounters(_)
+                | Change::PutGrid(_)
                 | Change::PutLastEvent(_) => {}
             }
         }
@@ -277,9 +279,12 @@ pub(crate) mod tests {
             snapshot: None,
             tags: Vec::new(),
             limits: orbit_shared::filter::FileLimits::default(),
+            is_one_file_system: false,
             bandwidth_windows: Vec::new(),
             caller: None,
             mirror: None,
+            paths: Vec::new(),
+            compares_content: false,
         };
         JobRecord {
             id: JobId(id),
@@ -291,7 +296,10 @@ pub(crate) mod tests {
             tallies: vec![Tally::default()],
             end: end.map(|state| JobEnd { state, time: WallTime::from_unix_ms(9), reason: "so".to_owned() }),
             snapshots: Vec::new(),
+            seal_failures: std::collections::BTreeMap::new(),
             sweeps: Vec::new(),
+            created_by: String::new(),
+            removed_before: None,
         }
     }
 

@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
-use orbit_identity::{Facts, Identity, Peer, Registry, Role, now};
+use orbit_identity::{Facts, Identity, Peer, PlainPeer, Registry, Role, now};
 use tonic::Status;
 use tonic::service::Routes;
 
@@ -51,6 +51,8 @@ impl Need {
     }
 }
 
+const JOIN: &str = "/orbit.v1.IdentityService/Join";
+
 /// Every method that is served; a test compares it with the descriptors. A viewer may call what changes nothing and
 /// hands out nothing: a grant to read what a vault holds is not for viewers, who look at the grid and not at its data.
 const METHODS: &[(&str, Need)] = &[
@@ -76,8 +78,11 @@ const METHODS: &[(&str, Need)] = &[
     ("/orbit.v1.IdentityService/CreateToken", Need::Operator),
     ("/orbit.v1.IdentityService/Join", Need::Nothing),
     ("/orbit.v1.IdentityService/ListIdentities", Need::Viewer),
+    ("/orbit.v1.IdentityService/ListTokens", Need::Viewer),
     ("/orbit.v1.IdentityService/Renew", Need::Certificate),
     ("/orbit.v1.IdentityService/RevokeIdentity", Need::Operator),
+    ("/orbit.v1.IdentityService/RevokeToken", Need::Operator),
+    ("/orbit.v1.IdentityService/RotateGrantKey", Need::Operator),
     ("/orbit.v1.JobService/CancelJob", Need::Operator),
     ("/orbit.v1.JobService/CreateJob", Need::Operator),
     ("/orbit.v1.JobService/ExplainItem", Need::Viewer),
@@ -123,6 +128,17 @@ const METHODS: &[(&str, Need)] = &[
     ("/orbit.v1.VaultService/ScrubVault", Need::Operator),
 ];
 
+/// Whether a method changes something, or hands out a right: what only an operator may call, and joining.
+pub(super) fn is_change(path: &str) -> bool {
+    path == JOIN || need(path).is_ok_and(|need| need == Need::Operator)
+}
+
+/// Every method.
+#[cfg(test)]
+pub(super) fn methods() -> impl Iterator<Item = &'static str> {
+    METHODS.iter().map(|(path, _)| *path)
+}
+
 /// Who calls, by the certificate of the connection; in the extensions of a request that was let through.
 #[derive(Debug, Clone)]
 pub(super) struct Caller(pub(super) Arc<Facts>);
@@ -149,6 +165,16 @@ async fn admit_role(State(role): State<Role>, request: Request, next: Next) -> R
 }
 
 async fn admit(State(registry): State<Arc<Registry>>, mut request: Request, next: Next) -> Response {
+    // By a Unix socket, which serves the coordinator's own user, root, and whom `--local-users` names: they are operators there,
+    // as they are without TLS. A Star has a certificate.
+    if request.extensions().get::<PlainPeer>().is_some() {
+        let path = request.uri().path();
+        let caller = "a user of this machine at a Unix socket";
+        return match need(path).and_then(|need| allow(path, need, Role::Operator, caller)) {
+            Ok(()) => next.run(request).await,
+            Err(status) => answer(status),
+        };
+    }
     let facts = request.extensions().get::<Peer>().and_then(|peer| peer.facts.clone());
     if let Err(status) = judge(&registry, request.uri().path(), facts.as_deref()) {
         return answer(status);

@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status};
 use super::fields::all;
 use super::status::{internal, refused};
 use super::{Faces, once};
-use crate::backup::{Backup, BackupError};
+use crate::backup::{self, Backup, BackupError};
 use crate::clock::Clock;
 use crate::core::{Refusal, Violation};
 
@@ -36,8 +36,8 @@ impl BackupService for Faces {
             return Ok(Response::new(ReceiverStream::new(stream)));
         }
         let (store, provenance) = (Arc::clone(&self.store), Arc::clone(&self.provenance));
-        let backups = Arc::clone(&self.backups);
-        let begun = tokio::task::spawn_blocking(move || Backup::begin(&backups, &name)).await;
+        let (backups, kept) = (Arc::clone(&self.backups), Arc::clone(&self.backups));
+        let begun = tokio::task::spawn_blocking(move || Backup::begin(&backups.directory, &name)).await;
         let backup = begun.map_err(|_| stopping())?.map_err(|error| failed(&error))?;
         let path = backup.path().display().to_string();
         let first = v1::CreateBackupResponse { path, ..v1::CreateBackupResponse::default() };
@@ -45,7 +45,11 @@ impl BackupService for Faces {
         let _ = responses.try_send(Ok(first.clone()));
         let faces = self.clone();
         tokio::spawn(async move {
-            let run = move || backup.run(&*store, provenance.directory());
+            let run = move || {
+                let size_bytes = backup.run(&*store, provenance.directory())?;
+                backup::remove_surplus(&kept);
+                Ok(size_bytes)
+            };
             let last = match tokio::task::spawn_blocking(run).await {
                 Ok(Ok(size_bytes)) => {
                     let last = v1::CreateBackupResponse { is_complete: true, size_bytes, ..first };

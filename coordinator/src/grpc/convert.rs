@@ -12,8 +12,8 @@ use orbit_shared::words::{ItemId, JobId, StarId};
 
 use super::job_spec;
 use crate::core::{
-    Core, Gate, ItemEnd, ItemPlace, ItemView, JobState, JobView, Liveness, Location, PenaltyView, Star,
-    TimedSample, Violation,
+    ACTOR, Core, Gate, ItemEnd, ItemPlace, ItemView, JobState, JobView, Liveness, Location, PenaltyView,
+    Star, TimedSample, Violation,
 };
 use crate::store::StoredItem;
 
@@ -58,6 +58,8 @@ pub(crate) fn job(view: JobView) -> v1::Job {
             items_penalized: view.penalized,
             items_in_flight: view.in_flight,
             items_dead: view.tally.dead,
+            items_vanished: view.tally.vanished,
+            items_changed_while_read: view.tally.changed,
             bytes_total: view.tally.bytes_total,
             bytes_stored: view.tally.bytes_stored.max(bytes_stored.min(view.tally.bytes_total)),
             bytes_transferred: view.tally.bytes_transferred + view.bytes_in_flight,
@@ -69,6 +71,11 @@ pub(crate) fn job(view: JobView) -> v1::Job {
         create_time: Some(timestamp_to_wire(record.create_time)),
         end_time: record.end.as_ref().map(|end| timestamp_to_wire(end.time)),
         state_reason: view.reason,
+        unmatched_globs: record.unmatched_globs(),
+        deletion_problem: record.deletion_problem(),
+        skipped_mounts: record.scan.skipped_mounts.count,
+        skipped_mount_examples: record.scan.skipped_mounts.examples(),
+        created_by: record.created_by.clone(),
         snapshot_ids: record.snapshots.iter().flatten().map(ToString::to_string).collect(),
         spec: Some(job_spec::to_wire(record.spec)),
     }
@@ -119,6 +126,11 @@ pub(super) fn job_state_filter(index: usize, value: i32) -> Result<JobState, Vio
 pub(super) fn item_state_filter(index: usize, value: i32) -> Result<v1::ItemState, Violation> {
     let state = v1::ItemState::try_from(value).ok().filter(|state| *state != v1::ItemState::Unspecified);
     state.ok_or_else(|| Violation::new(format!("states[{index}]"), format!("{value} is no item state")))
+}
+
+/// About how many bytes an item has in an answer: its path stands in it twice at most.
+pub(super) fn item_weight(stored: &StoredItem) -> usize {
+    2 * stored.entry.path.len() + 128
 }
 
 /// An item, from what the store and the core know of it.
@@ -213,6 +225,7 @@ pub(crate) fn star(core: &Core, now: Now, star: &Star) -> v1::Star {
         drain_blockers: core.drain_blockers(star, now),
         yields: core.yields_of(&record.star_id),
         drain_warnings: core.drain_warnings(star),
+        vault_bytes: star.vault_bytes,
     }
 }
 
@@ -338,6 +351,7 @@ pub(super) fn penalty(view: PenaltyView) -> v1::Penalty {
 
 /// An event.
 pub(crate) fn event(event: ProvenanceEvent) -> v1::ProvenanceEvent {
+    let actor = event.context.get(ACTOR).cloned().unwrap_or_default();
     v1::ProvenanceEvent {
         event_id: event.event_id,
         time: Some(timestamp_to_wire(event.time)),
@@ -351,6 +365,7 @@ pub(crate) fn event(event: ProvenanceEvent) -> v1::ProvenanceEvent {
         duration_ms: event.duration_ms.unwrap_or(0),
         error: event.error.unwrap_or_default(),
         item_key: event.item.map(|item| item.to_string()).unwrap_or_default(),
+        actor,
     }
 }
 

@@ -19,40 +19,41 @@ use crate::meters::Meters;
 /// Counts what passes.
 pub(super) async fn count(State(meters): State<Arc<Meters>>, request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
-    let call = Call { meters, path, is_counted: false };
     let response = next.run(request).await;
+    follow(response, move |code| meters.count_call(&path, code))
+}
+
+/// Follows an answer to its end, and says with which code it ended.
+pub(super) fn follow(response: Response, ended: impl FnOnce(Code) + Send + 'static) -> Response {
+    let mut call = Call { ended: Some(Box::new(ended)) };
     let (parts, body) = response.into_parts();
-    let mut counted = Counted { body, call };
     // A refusal may be all there is.
-    counted.call.end(&parts.headers);
-    Response::from_parts(parts, Body::new(counted))
+    call.end(&parts.headers);
+    Response::from_parts(parts, Body::new(Counted { body, call }))
 }
 
 /// A call; when it is dropped without an end, its caller has gone away.
 struct Call {
-    meters: Arc<Meters>,
-    path: String,
-    is_counted: bool,
+    ended: Option<Box<dyn FnOnce(Code) + Send>>,
 }
 
 impl Call {
     fn end(&mut self, headers: &HeaderMap) {
         if let Some(status) = Status::from_header_map(headers) {
-            self.count(status.code());
+            self.end_with(status.code());
         }
     }
 
-    fn count(&mut self, code: Code) {
-        if !self.is_counted {
-            self.is_counted = true;
-            self.meters.count_call(&self.path, code);
+    fn end_with(&mut self, code: Code) {
+        if let Some(ended) = self.ended.take() {
+            ended(code);
         }
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.count(Code::Cancelled);
+        self.end_with(Code::Cancelled);
     }
 }
 

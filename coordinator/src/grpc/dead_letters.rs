@@ -52,11 +52,9 @@ impl DeadLetterService for Faces {
         filter.after_id = after_id;
         let found = self.inbox.view(move |core, now| {
             let letters = core.dead_letters().query(&filter, size + 1);
-            letters.into_iter().map(|letter| shown(core, letter, now)).collect::<Vec<_>>()
+            page::fill(letters.into_iter().map(|letter| shown(core, letter, now)), size)
         });
-        let mut dead_letters = found.await.map_err(refused)?;
-        let has_more = dead_letters.len() > size;
-        dead_letters.truncate(size);
+        let (dead_letters, has_more) = found.await.map_err(refused)?;
         let last = dead_letters.last().filter(|_| has_more).map(|letter| letter.dead_letter_id.to_string());
         let next_page_token = last.map(|key| page::token(LIST, &key)).unwrap_or_default();
         Ok(Response::new(v1::ListDeadLettersResponse { dead_letters, next_page_token }))

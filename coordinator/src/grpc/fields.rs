@@ -19,6 +19,15 @@ pub(super) fn all<F: Fields>(fields: F) -> Result<F::Values, Refusal> {
 /// Every element of a repeated field, or all that are bad.
 pub(super) struct Each<I>(I);
 
+/// A repeated field that is looked at only if it has no more elements than this.
+pub(super) fn few<T>(field: &str, elements: Vec<T>, count_max: usize) -> Result<Vec<T>, Violation> {
+    if elements.len() <= count_max {
+        return Ok(elements);
+    }
+    let problem = format!("has {} entries, at most {count_max} are possible", elements.len());
+    Err(Violation::new(field, problem))
+}
+
 /// See [`Each`].
 pub(super) fn each<T, I: Iterator<Item = Result<T, Violation>>>(elements: I) -> Each<I> {
     Each(elements)

@@ -43,11 +43,9 @@ impl BackpressureService for Faces {
         let after = after.unwrap_or_default();
         let found = self.inbox.view(move |core, _| {
             let later = core.stars().filter(|star| star.record.star_id.as_str() > after.as_str());
-            later.take(size + 1).map(|star| convert::guard(core, star)).collect::<Vec<_>>()
+            page::fill(later.map(|star| convert::guard(core, star)), size)
         });
-        let mut guards = found.await.map_err(refused)?;
-        let has_more = guards.len() > size;
-        guards.truncate(size);
+        let (guards, has_more) = found.await.map_err(refused)?;
         let last = guards.last().filter(|_| has_more).map(|guard| page::token(LIST, &guard.star_id));
         Ok(Response::new(v1::ListGuardsResponse { guards, next_page_token: last.unwrap_or_default() }))
     }

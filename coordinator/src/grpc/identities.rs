@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use orbit_identity::{Identity, Joining, Known, Name, Refused, Registry, Role, now, now_in_milliseconds};
+use orbit_identity::{
+    Identity, JoinToken, Joining, Known, Name, Refused, Registry, Role, now, now_in_milliseconds,
+};
 use orbit_proto::v1;
 use orbit_proto::v1::identity_service_server::IdentityService;
 use tonic::{Request, Response, Status};
@@ -15,6 +17,7 @@ use super::{Faces, once, page};
 use crate::core::{Refusal, Violation};
 
 const LIST: &str = "identities";
+const LIST_TOKENS: &str = "tokens";
 const TTL_DEFAULT: Duration = Duration::from_secs(60 * 60);
 
 impl Faces {
@@ -62,6 +65,7 @@ impl IdentityService for Faces {
         &self,
         request: Request<v1::CreateTokenRequest>,
     ) -> Result<Response<v1::CreateTokenResponse>, Status> {
+        let maker = request.extensions().get::<Caller>().map(|Caller(holder)| holder.identity.clone());
         let request = request.into_inner();
         let (named, role, name, ttl) = all((
             once::name("CreateToken", &request.request_id, &request),
@@ -72,16 +76,19 @@ impl IdentityService for Faces {
         let registry = self.registry()?;
         // What is remembered is in the store and its backups, and lets nobody in: it lacks the signature, which is made again.
         if let Some(told) = self.told::<v1::CreateTokenResponse>(named.as_ref()).await? {
-            let token = registry.authority().sign_again(&told.token);
+            let token = registry.authority().line_again(&told.token);
             let token = token.map_err(|error| identity_refused(&error.into()))?;
             return Ok(Response::new(v1::CreateTokenResponse { token, ..told }));
         }
         let (token, made) = ask(&registry, move |registry| {
-            registry.authority().create_token(role, name, ttl, now_in_milliseconds())
+            registry.authority().create_token_by(maker, role, name, (ttl, now_in_milliseconds()))
         })
         .await?;
-        let answer =
-            v1::CreateTokenResponse { token: made.unsigned(), expire_time: Some(time(made.expires_at)) };
+        let answer = v1::CreateTokenResponse {
+            token: made.without_secret(),
+            expire_time: Some(time(made.expires_at)),
+            token_id: made.id.clone(),
+        };
         self.tell(named, &answer).await?;
         Ok(Response::new(v1::CreateTokenResponse { token, ..answer }))
     }
@@ -107,6 +114,58 @@ impl IdentityService for Faces {
         }))
     }
 
+    async fn list_tokens(
+        &self,
+        request: Request<v1::ListTokensRequest>,
+    ) -> Result<Response<v1::ListTokensResponse>, Status> {
+        let request = request.into_inner();
+        let (size, after) = all((
+            page::page_size("page_size", request.page_size),
+            page::parsed_key::<String>(LIST_TOKENS, &request.page_token),
+        ))?;
+        let mut found = ask(&self.registry()?, |registry| registry.tokens(now())).await?;
+        found.retain(|token| after.as_ref().is_none_or(|after| token.id > *after));
+        let has_more = found.len() > size;
+        found.truncate(size);
+        let last = found.last().filter(|_| has_more).map(|token| page::token(LIST_TOKENS, &token.id));
+        Ok(Response::new(v1::ListTokensResponse {
+            tokens: found.into_iter().map(shown_token).collect(),
+            next_page_token: last.unwrap_or_default(),
+        }))
+    }
+
+    async fn revoke_token(
+        &self,
+        request: Request<v1::RevokeTokenRequest>,
+    ) -> Result<Response<v1::RevokeTokenResponse>, Status> {
+        let request = request.into_inner();
+        let (named, id) =
+            all((once::name("RevokeToken", &request.request_id, &request), token_id(&request.token_id)))?;
+        let registry = self.registry()?;
+        if let Some(told) = self.told(named.as_ref()).await? {
+            return Ok(Response::new(told));
+        }
+        ask(&registry, move |registry| registry.revoke_token(&id)).await?;
+        let answer = v1::RevokeTokenResponse {};
+        self.tell(named, &answer).await?;
+        Ok(Response::new(answer))
+    }
+
+    async fn rotate_grant_key(
+        &self,
+        request: Request<v1::RotateGrantKeyRequest>,
+    ) -> Result<Response<v1::RotateGrantKeyResponse>, Status> {
+        let request = request.into_inner();
+        let named = all(once::name("RotateGrantKey", &request.request_id, &request))?;
+        if let Some(told) = self.told(named.as_ref()).await? {
+            return Ok(Response::new(told));
+        }
+        self.inbox.turn_key(None).await.map_err(refused)?;
+        let answer = v1::RotateGrantKeyResponse {};
+        self.tell(named, &answer).await?;
+        Ok(Response::new(answer))
+    }
+
     async fn revoke_identity(
         &self,
         request: Request<v1::RevokeIdentityRequest>,
@@ -128,8 +187,11 @@ impl IdentityService for Faces {
                 format!("{identity} is who asks, and nobody puts out himself; let another operator do it");
             return Err(refused(Refusal::WrongState { problem }));
         }
+        let star = (identity.role == Role::Star).then(|| identity.name.clone());
         let revoked_count =
             ask(&registry, move |registry| registry.revoke(&identity, now_in_milliseconds())).await?;
+        // What it was granted to read ends with the key that signed it.
+        self.inbox.turn_key(star).await.map_err(refused)?;
         let answer = v1::RevokeIdentityResponse { revoked_count };
         self.tell(named, &answer).await?;
         Ok(Response::new(answer))
@@ -155,6 +217,13 @@ fn optional_name(asked: &str) -> Result<Option<Name>, Violation> {
     if asked.is_empty() { Ok(None) } else { name(asked).map(Some) }
 }
 
+fn token_id(asked: &str) -> Result<String, Violation> {
+    match asked.is_empty() {
+        true => Err(Violation::new("token_id", "is empty; ListTokens shows the numbers of the open tokens")),
+        false => Ok(asked.to_owned()),
+    }
+}
+
 fn ttl(asked: Option<prost_types::Duration>) -> Result<Duration, Violation> {
     let bad = |_| Violation::new("ttl", "is no time of at least a second and at most 30 days");
     asked.map_or(Ok(TTL_DEFAULT), |asked| Duration::try_from(asked).map_err(bad))
@@ -164,15 +233,29 @@ fn time(seconds: i64) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds, nanos: 0 }
 }
 
-fn shown(known: Known) -> v1::Identity {
-    let role = match known.identity.role {
+fn shown_token(token: JoinToken) -> v1::OpenToken {
+    v1::OpenToken {
+        token_id: token.id,
+        role: wire_role(token.role).into(),
+        name: token.name.map(|name| name.to_string()).unwrap_or_default(),
+        created_by: token.made_by.map(|maker| maker.actor()).unwrap_or_default(),
+        create_time: Some(time(token.created_at_ms / 1000)),
+        expire_time: Some(time(token.expires_at)),
+    }
+}
+
+fn wire_role(role: Role) -> v1::Role {
+    match role {
         Role::Star => v1::Role::Star,
         Role::Operator => v1::Role::Operator,
         Role::Viewer => v1::Role::Viewer,
         Role::Coordinator => v1::Role::Unspecified,
-    };
+    }
+}
+
+fn shown(known: Known) -> v1::Identity {
     v1::Identity {
-        role: role.into(),
+        role: wire_role(known.identity.role).into(),
         name: known.identity.name.to_string(),
         issue_time: Some(time(known.issued_at)),
         expire_time: Some(time(known.not_after)),

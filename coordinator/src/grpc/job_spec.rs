@@ -8,10 +8,13 @@ use orbit_shared::filter::FileLimits;
 use orbit_shared::penalization::PenaltyConfig;
 use orbit_shared::prioritizer::PrioritizerKind;
 use orbit_shared::time::WallTime;
+use orbit_shared::vault_call::limits::TAGS_MAX;
 use orbit_shared::words::{Layout, SnapshotId, StarId};
 
 use super::convert::location;
-use crate::core::limits::DEAD_LETTERS_PER_JOB_MAX;
+use crate::core::limits::{
+    BANDWIDTH_WINDOWS_MAX, DEAD_LETTERS_PER_JOB_MAX, DESTINATIONS_MAX, GLOBS_MAX, PRIORITIZERS_MAX,
+};
 use crate::core::{BandwidthWindow, DAY_MINUTES, JobSpec, Location, MirrorPolicy, Violation};
 
 /// As an operator sees it.
@@ -27,6 +30,8 @@ pub(super) fn to_wire(spec: JobSpec) -> v1::JobSpec {
         mode: if spec.mirror.is_some() { v1::Mode::Mirror } else { v1::Mode::Copy }.into(),
         include: spec.include,
         exclude: spec.exclude,
+        paths: spec.paths.into_iter().map(|path| path.into_vec().into()).collect(),
+        compare: if spec.compares_content { v1::Compare::Content } else { v1::Compare::Metadata }.into(),
         prioritizers: spec.prioritizers.into_iter().map(|kind| prioritizer(kind).into()).collect(),
         penalty: Some(v1::PenaltyPolicy {
             initial_delay: Some(duration_to_wire(spec.penalty.initial_delay)),
@@ -41,6 +46,7 @@ pub(super) fn to_wire(spec: JobSpec) -> v1::JobSpec {
         max_size_bytes: spec.limits.max_size,
         min_modify_time: spec.limits.modified_after.map(timestamp_to_wire),
         max_modify_time: spec.limits.modified_before.map(timestamp_to_wire),
+        one_file_system: spec.is_one_file_system,
         bandwidth_windows: spec.bandwidth_windows.into_iter().map(window).collect(),
         mirror: spec.mirror.map(|mirror| v1::MirrorPolicy {
             max_delete_percent: Some(mirror.max_delete_percent),
@@ -79,6 +85,8 @@ pub(super) fn read(spec: Option<v1::JobSpec>, violations: &mut Vec<Violation>) -
             .push(Violation::new("spec", "is missing; give at least spec.source and spec.destinations"));
         return None;
     };
+    let mut spec = spec;
+    check_counts(&mut spec, violations);
     let mut add = |field: &str, problem: String| violations.push(Violation::new(field, problem));
     let layout = match v1::Layout::try_from(spec.layout) {
         Ok(v1::Layout::Unspecified | v1::Layout::Files) => Layout::Files,
@@ -99,6 +107,14 @@ pub(super) fn read(spec: Option<v1::JobSpec>, violations: &mut Vec<Violation>) -
         Err(_) => {
             add("spec.mode", format!("{} is no mode", spec.mode));
             None
+        }
+    };
+    let compares_content = match v1::Compare::try_from(spec.compare) {
+        Ok(v1::Compare::Unspecified | v1::Compare::Metadata) => false,
+        Ok(v1::Compare::Content) => true,
+        Err(_) => {
+            add("spec.compare", format!("{} is no way to compare", spec.compare));
+            false
         }
     };
     let max_bytes_per_second = u64::try_from(spec.max_bytes_per_second).unwrap_or_else(|_| {
@@ -163,7 +179,7 @@ pub(super) fn read(spec: Option<v1::JobSpec>, violations: &mut Vec<Violation>) -
             read_location(Some(place), &field, violations)
         })
         .collect();
-    if destinations.is_empty() {
+    if destinations.is_empty() && !violations.iter().any(|violation| violation.field == "spec.destinations") {
         violations.push(Violation::new("spec.destinations", "is empty; name at least one place to copy to"));
     }
     Some(JobSpec {
@@ -171,6 +187,9 @@ pub(super) fn read(spec: Option<v1::JobSpec>, violations: &mut Vec<Violation>) -
         destinations,
         include: spec.include,
         exclude: spec.exclude,
+        paths: spec.paths.into_iter().map(|path| serde_bytes::ByteBuf::from(Vec::from(path))).collect(),
+        compares_content,
+        is_one_file_system: spec.one_file_system,
         prioritizers,
         penalty,
         max_bytes_per_second,
@@ -183,6 +202,36 @@ pub(super) fn read(spec: Option<v1::JobSpec>, violations: &mut Vec<Violation>) -
         caller: None,
         mirror,
     })
+}
+
+/// Counts before anything is read or compared. Of a list that is too long nothing is looked at.
+fn check_counts(spec: &mut v1::JobSpec, violations: &mut Vec<Violation>) {
+    let mut clear = |field: &str, count: usize, count_max: usize| {
+        let is_too_long = count > count_max;
+        if is_too_long {
+            let problem = format!("has {count} entries, at most {count_max} are possible");
+            violations.push(Violation::new(field, problem));
+        }
+        is_too_long
+    };
+    if clear("spec.destinations", spec.destinations.len(), DESTINATIONS_MAX) {
+        spec.destinations = Vec::new();
+    }
+    if clear("spec.include", spec.include.len(), GLOBS_MAX) {
+        spec.include = Vec::new();
+    }
+    if clear("spec.exclude", spec.exclude.len(), GLOBS_MAX) {
+        spec.exclude = Vec::new();
+    }
+    if clear("spec.prioritizers", spec.prioritizers.len(), PRIORITIZERS_MAX) {
+        spec.prioritizers = Vec::new();
+    }
+    if clear("spec.tags", spec.tags.len(), TAGS_MAX) {
+        spec.tags = Vec::new();
+    }
+    if clear("spec.bandwidth_windows", spec.bandwidth_windows.len(), BANDWIDTH_WINDOWS_MAX) {
+        spec.bandwidth_windows = Vec::new();
+    }
 }
 
 fn mirror_policy(policy: v1::MirrorPolicy) -> MirrorPolicy {
@@ -293,4 +342,32 @@ pub(super) fn clock(text: &str) -> Option<u16> {
     }
     let (hour, minute): (u16, u16) = (hour.parse().ok()?, minute.parse().ok()?);
     Some(hour * 60 + minute).filter(|at| minute < 60 && *at < DAY_MINUTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_that_are_too_long_are_counted_and_not_looked_at() {
+        let many = |count: usize| vec!["x".to_owned(); count];
+        let spec = v1::JobSpec {
+            destinations: vec![v1::Location::default(); 30_000],
+            include: many(20_000),
+            exclude: many(20_000),
+            prioritizers: vec![99; 500_000],
+            tags: many(20_000),
+            bandwidth_windows: vec![v1::BandwidthWindow::default(); 20_000],
+            ..v1::JobSpec::default()
+        };
+        let mut violations = Vec::new();
+        let read = read(Some(spec), &mut violations).expect("the rest can be read");
+        let fields: Vec<&str> = violations.iter().map(|violation| violation.field.as_str()).collect();
+        // One for each list, none for what is in it; and the source, which is missing.
+        let lists = ["destinations", "include", "exclude", "prioritizers", "tags", "bandwidth_windows"];
+        let mut wanted: Vec<String> = lists.iter().map(|list| format!("spec.{list}")).collect();
+        wanted.push("spec.source".to_owned());
+        assert_eq!(fields, wanted);
+        assert!(read.destinations.is_empty() && read.include.is_empty() && read.tags.is_empty());
+    }
 }

@@ -10,12 +10,12 @@ use orbit_shared::words::{ItemId, JobId, StarId};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
-use super::fields::{all, each};
+use super::fields::{all, each, few};
 use super::once::{check_id, name, once};
 use super::reader::Watched;
 use super::status::{refused, store_failed};
 use super::watch::{Pace, Round, Watch, watch};
-use super::{Faces, convert, job_spec, page, plans};
+use super::{Faces, convert, globs, job_spec, page, plans};
 use crate::core::{Answer, Command, JobSpec, Refusal};
 use crate::store::StoredItem;
 
@@ -23,6 +23,8 @@ use crate::store::StoredItem;
 const WATCH_PACE: Duration = Duration::from_millis(200);
 /// A watch looks again after this time although nothing happened, since rates fall with time alone.
 const WATCH_REFRESH: Duration = Duration::from_secs(2);
+/// States that a list may be filtered by.
+const STATES_MAX: usize = 16;
 const JOBS_LIST: &str = "jobs";
 const ITEMS_LIST: &str = "items";
 
@@ -57,6 +59,7 @@ impl Faces {
             violations.extend(check_id(&request_id).err());
             return Err(Refusal::Invalid(violations));
         };
+        globs::check(&spec, &mut violations).await;
         let spec = JobSpec { caller, ..spec };
         self.job_command(Command::CreateJob { spec: Box::new(spec), request_id, violations }).await
     }
@@ -114,20 +117,20 @@ impl JobService for Faces {
         request: Request<v1::ListJobsRequest>,
     ) -> Result<Response<v1::ListJobsResponse>, Status> {
         let request = request.into_inner();
-        let states = request.states.into_iter().enumerate();
+        let states = few("states", request.states, STATES_MAX)?.into_iter().enumerate();
         let (size, before, states) = all((
             page::page_size("page_size", request.page_size),
             page::parsed_key::<u64>(JOBS_LIST, &request.page_token),
             each(states.map(|(index, state)| convert::job_state_filter(index, state))),
         ))?;
         let before = before.map(JobId);
-        let found = self.inbox.view(move |core, now| core.jobs(before, &states, size + 1, now)).await;
-        let mut found = found.map_err(refused)?;
-        let has_more = found.len() > size;
-        found.truncate(size);
-        let last = found.last().filter(|_| has_more).map(|view| view.record.id.to_string());
+        let found = self
+            .inbox
+            .view(move |core, now| page::fill(core.each_job(before, &states, now).map(convert::job), size));
+        let (jobs, has_more) = found.await.map_err(refused)?;
+        let last = jobs.last().filter(|_| has_more).map(|job| job.job_id.to_string());
         Ok(Response::new(v1::ListJobsResponse {
-            jobs: found.into_iter().map(convert::job).collect(),
+            jobs,
             next_page_token: last.map(|key| page::token(JOBS_LIST, &key)).unwrap_or_default(),
         }))
     }
@@ -139,6 +142,7 @@ impl JobService for Faces {
         let mut violations = Vec::new();
         let spec = job_spec::read(request.into_inner().spec, &mut violations);
         let Some(spec) = spec else { return Err(refused(Refusal::Invalid(violations))) };
+        globs::check(&spec, &mut violations).await;
         let planned = self.inbox.plan(spec, violations).await.map_err(refused)?;
         Ok(Response::new(plans::planned(planned)))
     }
@@ -203,11 +207,11 @@ impl JobService for Faces {
     ) -> Result<Response<v1::ListItemsResponse>, Status> {
         let request = request.into_inner();
         let job = JobId(request.job_id);
-        let states = request.states.iter().enumerate();
+        let states = few("states", request.states, STATES_MAX)?.into_iter().enumerate();
         let (size, start, states) = all((
             page::page_size("page_size", request.page_size),
             page::parsed_key::<u64>(ITEMS_LIST, &request.page_token),
-            each(states.map(|(index, state)| convert::item_state_filter(index, *state))),
+            each(states.map(|(index, state)| convert::item_state_filter(index, state))),
         ))?;
         let start = start.unwrap_or(0);
         let view = self.inbox.view(move |core, now| core.job(job, now)).await.map_err(refused)?;
@@ -219,6 +223,9 @@ impl JobService for Faces {
         let read = tokio::task::spawn_blocking(move || store.items(job, count, start, limit)).await;
         let rows = read.map_err(|_| refused(stopping()))?.map_err(|error| store_failed(&error))?;
         let is_full = rows.len() == limit;
+        // An entry stands on one page with all its destinations.
+        let weigh = |row: &(_, Vec<StoredItem>)| row.1.iter().map(convert::item_weight).sum();
+        let (rows, is_cut) = page::fill_by(rows, limit, weigh);
         let next = rows.last().and_then(|(_, items)| items.first()).map(|item| item.id.sequence + 1);
         let stored: Vec<StoredItem> = rows.into_iter().flat_map(|(_, items)| items).collect();
         let items = self.inbox.view(move |core, now| {
@@ -230,7 +237,7 @@ impl JobService for Faces {
         });
         let mut items = items.await.map_err(refused)?;
         items.retain(|item| states.is_empty() || states.iter().any(|state| *state == item.state()));
-        let token = next.filter(|_| is_full).map(|next| page::token(ITEMS_LIST, &next.to_string()));
+        let token = next.filter(|_| is_full || is_cut).map(|next| page::token(ITEMS_LIST, &next.to_string()));
         Ok(Response::new(v1::ListItemsResponse { items, next_page_token: token.unwrap_or_default() }))
     }
 

@@ -3,18 +3,21 @@
 //! Each service translates a request into a command or a look at the core, and the answer back. Nothing is decided here.
 
 pub(crate) mod access;
+mod audit;
 mod backups;
 mod bulletins;
 pub(crate) mod convert;
 mod counted;
 mod dead_letters;
 mod fields;
+mod globs;
 mod guards;
 mod health;
 mod identities;
 mod job_spec;
 mod jobs;
 mod once;
+mod pace;
 mod page;
 mod penalties;
 mod plans;
@@ -28,11 +31,10 @@ pub(crate) mod status;
 mod vaults;
 mod watch;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use orbit_identity::Registry;
+use orbit_identity::{Listening, LocalUsers, Registry, UnixSocket};
 use orbit_proto::v1::backpressure_service_server::BackpressureServiceServer;
 use orbit_proto::v1::backup_service_server::BackupServiceServer;
 use orbit_proto::v1::bulletin_service_server::BulletinServiceServer;
@@ -53,13 +55,16 @@ use tonic::service::{Routes, RoutesBuilder};
 use tonic::transport::Server;
 
 use crate::driver::Inbox;
+use crate::keep::Backups;
 use crate::meters::Meters;
 use crate::net::Listener;
 use crate::provenance_log::ProvenanceLog;
 use crate::store::Store;
 
 /// Size of a request that is not a session's.
-const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
+///
+/// A list of empty messages needs fifty times as much memory as bytes, so this bounds memory too.
+const REQUEST_BYTES_MAX: usize = 1024 * 1024;
 /// A connection whose peer does not answer a ping for this long is closed.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -76,7 +81,7 @@ pub(crate) struct Faces {
     /// For events.
     pub(crate) provenance: Arc<ProvenanceLog>,
     /// Where backups go.
-    pub(crate) backups: Arc<Path>,
+    pub(crate) backups: Arc<Backups>,
     /// What this process measures of itself.
     pub(crate) meters: Arc<Meters>,
     /// Who was let in; nothing without TLS.
@@ -85,8 +90,11 @@ pub(crate) struct Faces {
     pub(crate) stop: CancellationToken,
 }
 
+/// What gRPC is served on: a port, a Unix socket for these users, or both.
+type Sockets = (Option<Box<dyn Listener>>, Option<(UnixSocket, Arc<LocalUsers>)>);
+
 /// Serves until `stop`, then lets calls in progress end.
-pub(crate) async fn serve(listener: Box<dyn Listener>, faces: Faces) -> Result<(), ServeError> {
+pub(crate) async fn serve((port, socket): Sockets, faces: Faces) -> Result<(), ServeError> {
     let stop = faces.stop.clone();
     let counted = axum::middleware::from_fn_with_state(faces.meters.clone(), counted::count);
     let mut routes = routes(&faces).await?;
@@ -99,7 +107,14 @@ pub(crate) async fn serve(listener: Box<dyn Listener>, faces: Faces) -> Result<(
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
         .add_routes(routes);
-    listener.serve(router, stop).await.map_err(ServeError::Transport)
+    let locally =
+        socket.map(|(socket, users)| Listening::plain(socket, users).serve(router.clone(), stop.clone()));
+    let everywhere = port.map(|port| port.serve(router, stop));
+    let ended = futures::future::try_join(
+        async { futures::future::OptionFuture::from(locally).await.unwrap_or(Ok(())) },
+        async { futures::future::OptionFuture::from(everywhere).await.unwrap_or(Ok(())) },
+    );
+    ended.await.map(|_| ()).map_err(ServeError::Transport)
 }
 
 /// Why serving ended.
@@ -162,7 +177,8 @@ pub(crate) async fn routes(faces: &Faces) -> Result<Routes, ServeError> {
     };
     routes.add_service(reflection().build_v1().map_err(ServeError::Reflection)?);
     routes.add_service(reflection().build_v1alpha().map_err(ServeError::Reflection)?);
-    Ok(routes.routes())
+    let told = axum::middleware::from_fn(audit::tell);
+    Ok(Routes::from(routes.routes().into_axum_router().layer(told)))
 }
 
 fn service_name<S: NamedService>(_: &S) -> &'static str {

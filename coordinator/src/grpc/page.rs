@@ -1,12 +1,39 @@
-//! Pages: sizes, and tokens that name where the next page starts.
+//! Pages: bounds in rows and in bytes, and tokens that name where the next page starts.
 //!
 //! A token is the last key of the page before, in hexadecimal behind the name of its list, so that a token of one list
 //! is refused by another.
+
+use prost::Message;
 
 use crate::core::Violation;
 
 const PAGE_SIZE_DEFAULT: usize = 50;
 const PAGE_SIZE_MAX: i32 = 1000;
+
+/// Encoded bytes of one page. A row that is larger is a page by itself.
+const PAGE_BYTES_MAX: usize = 1024 * 1024;
+
+/// The rows of one page, made one by one, and whether there are more.
+pub(super) fn fill<T: Message>(rows: impl IntoIterator<Item = T>, size: usize) -> (Vec<T>, bool) {
+    fill_by(rows, size, Message::encoded_len)
+}
+
+/// The same for rows of which this says how many bytes they have.
+pub(super) fn fill_by<T>(
+    rows: impl IntoIterator<Item = T>,
+    size: usize,
+    weigh: impl Fn(&T) -> usize,
+) -> (Vec<T>, bool) {
+    let (mut page, mut bytes) = (Vec::new(), 0_usize);
+    for row in rows {
+        bytes = bytes.saturating_add(weigh(&row));
+        if page.len() == size || (bytes > PAGE_BYTES_MAX && !page.is_empty()) {
+            return (page, true);
+        }
+        page.push(row);
+    }
+    (page, false)
+}
 
 /// The number of rows that a request asks for.
 pub(super) fn page_size(field: &str, asked: i32) -> Result<usize, Violation> {
@@ -89,6 +116,16 @@ mod tests {
             let read = key("stars", &token("stars", &made_of));
             proptest::prop_assert_eq!(read.unwrap(), Some(made_of));
         }
+    }
+
+    #[test]
+    fn a_page_has_at_most_so_many_rows_and_bytes() {
+        let rows = |count: usize, bytes: usize| (0..count).map(move |_| "x".repeat(bytes));
+        let counts = |(page, has_more): (Vec<String>, bool)| (page.len(), has_more);
+        assert_eq!(counts(fill(rows(3, 10), 3)), (3, false));
+        assert_eq!(counts(fill(rows(4, 10), 3)), (3, true));
+        assert_eq!(counts(fill(rows(1000, 100_000), 1000)), (10, true));
+        assert_eq!(counts(fill(rows(2, 2 * PAGE_BYTES_MAX), 10)), (1, true), "a page is never empty");
     }
 
     #[test]

@@ -24,15 +24,12 @@ impl PenaltyService for Faces {
             page::parsed_key(LIST, &request.page_token),
         ))?;
         let job = convert::job_filter(request.job_id);
-        let found = self.inbox.view(move |core, now| core.penalties(job, after, size + 1, now)).await;
-        let mut found = found.map_err(refused)?;
-        let has_more = found.len() > size;
-        found.truncate(size);
-        let last = found.last().filter(|_| has_more).map(|view| page::token(LIST, &view.item.to_string()));
-        Ok(Response::new(v1::ListPenaltiesResponse {
-            penalties: found.into_iter().map(convert::penalty).collect(),
-            next_page_token: last.unwrap_or_default(),
-        }))
+        let found = self.inbox.view(move |core, now| {
+            page::fill(core.each_penalty(job, after, now).map(convert::penalty), size)
+        });
+        let (penalties, has_more) = found.await.map_err(refused)?;
+        let last = penalties.last().filter(|_| has_more).map(|penalty| page::token(LIST, &penalty.item_key));
+        Ok(Response::new(v1::ListPenaltiesResponse { penalties, next_page_token: last.unwrap_or_default() }))
     }
 
     async fn clear_penalties(

@@ -18,6 +18,8 @@ pub(super) fn planned(planned: Planned) -> v1::PlanJobResponse {
         entries_not_carried: planned.uncarried,
         not_carried_examples: planned.uncarried_examples,
         destinations: planned.places.into_iter().map(place).collect(),
+        skipped_mounts: planned.skipped_mounts.count,
+        skipped_mount_examples: planned.skipped_mounts.examples(),
     }
 }
 
@@ -50,5 +52,6 @@ fn deletion(sweep: &SweepInfo) -> v1::PlannedDeletion {
         entries_found: sweep.found,
         is_refused: sweep.is_refused,
         examples: sweep.examples.iter().map(|path| display_path(path)).collect(),
+        problem: sweep.problem.clone(),
     }
 }

@@ -105,11 +105,11 @@ impl ProvenanceService for Faces {
             (request.source.is_empty() || event.source == request.source)
                 && (request.destination.is_empty() || event.destination == request.destination)
         };
-        let next = found.resume_after.map(|last| page::token(LIST, &last.to_string()));
-        Ok(Response::new(v1::ListEventsResponse {
-            events: found.events.into_iter().map(convert::event).filter(is_wanted).collect(),
-            next_page_token: next.unwrap_or_default(),
-        }))
+        let (mut events, is_cut) = page::fill(found.events.into_iter().map(convert::event), size);
+        let cut_after = events.last().filter(|_| is_cut).map(|event| event.event_id);
+        let next = cut_after.or(found.resume_after).map(|last| page::token(LIST, &last.to_string()));
+        events.retain(is_wanted);
+        Ok(Response::new(v1::ListEventsResponse { events, next_page_token: next.unwrap_or_default() }))
     }
 
     type WatchEventsStream = Watch<v1::WatchEventsResponse>;

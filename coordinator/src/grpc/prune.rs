@@ -5,12 +5,14 @@
 use std::collections::BTreeMap;
 
 use orbit_proto::v1;
-use orbit_shared::retention::{Decision, Retained, RetentionPolicy, plan};
+use orbit_shared::retention::{Decision, Retained, RetentionPolicy, emptied, plan};
+use orbit_shared::vault_call::limits::TAGS_MAX;
 use orbit_shared::words::SnapshotId;
 use tonic::Status;
 
-use super::fields::all;
+use super::fields::{all, few};
 use super::once::name;
+use super::status::refused;
 use super::vaults::{SnapshotFilter, path_filter, snapshot};
 use super::{Faces, convert};
 use crate::core::{Refusal, RequestName, SnapshotRecord, Violation};
@@ -25,10 +27,19 @@ impl Faces {
     ) -> Result<Vec<v1::RetentionDecision>, Status> {
         let records = self.snapshots_like(filter).await?;
         let retained: Vec<_> = records.iter().map(retained).collect();
+        let planned = plan(policy, &retained);
+        if !is_plan && let Some((star, source, path)) = emptied(&retained, &planned).into_iter().next() {
+            let path = String::from_utf8_lossy(&path).into_owned();
+            let problem = format!(
+                "would keep nothing of {source}:{path} in the vault of {star}; add a rule such as policy.keep_last, or delete \
+                 snapshots by their names with DeleteSnapshot"
+            );
+            return Err(refused(Refusal::invalid("policy", &problem)));
+        }
         let mut records: BTreeMap<SnapshotId, SnapshotRecord> =
             records.into_iter().map(|record| (record.info.id, record)).collect();
         let mut decisions = Vec::new();
-        for decision in plan(policy, &retained) {
+        for decision in planned {
             let Some(record) = records.remove(&decision.key) else { continue };
             decisions.push(self.carry_out(&decision, record, is_plan).await);
         }
@@ -60,6 +71,9 @@ impl Faces {
     }
 }
 
+/// Tags that one policy keeps.
+const KEPT_TAGS_MAX: usize = 1000;
+
 type Group = (String, String, Vec<u8>);
 
 fn retained(record: &SnapshotRecord) -> Retained<SnapshotId, Group> {
@@ -69,6 +83,7 @@ fn retained(record: &SnapshotRecord) -> Retained<SnapshotId, Group> {
         group: (record.star.to_string(), info.source_star.to_string(), info.source_path.clone()),
         time: info.create_time,
         tags: info.tags.clone(),
+        is_partial: info.is_partial,
     }
 }
 
@@ -76,7 +91,8 @@ fn retained(record: &SnapshotRecord) -> Retained<SnapshotId, Group> {
 pub(super) fn read(
     request: &v1::PruneSnapshotsRequest,
 ) -> Result<(Option<RequestName>, RetentionPolicy, SnapshotFilter), Refusal> {
-    let (name, policy, star, source_star) = all((
+    let (tags, name, policy, star, source_star) = all((
+        few("tags", request.tags.clone(), TAGS_MAX),
         name("PruneSnapshots", &request.request_id, request),
         read_policy(request.policy.clone()),
         convert::star_filter(request.star_id.clone()),
@@ -87,7 +103,7 @@ pub(super) fn read(
         job: None,
         source_star,
         source_path: path_filter(request.source_path.clone()),
-        tags: request.tags.clone(),
+        tags,
     };
     Ok((name, policy, filter))
 }
@@ -101,7 +117,7 @@ fn read_policy(policy: Option<v1::RetentionPolicy>) -> Result<RetentionPolicy, V
         weekly: policy.keep_weekly,
         monthly: policy.keep_monthly,
         yearly: policy.keep_yearly,
-        tags: policy.keep_tags.into_iter().collect(),
+        tags: few("policy.keep_tags", policy.keep_tags, KEPT_TAGS_MAX)?.into_iter().collect(),
     };
     if policy.is_empty() {
         let problem = "has no rule; give at least one, such as keep_last, so that it is clear what stays";

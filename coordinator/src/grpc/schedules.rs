@@ -8,7 +8,8 @@ use tonic::{Request, Response, Status};
 use super::fields::all;
 use super::once::{name, once};
 use super::status::{internal, refused};
-use super::{Faces, job_spec, page};
+use super::{Faces, globs, job_spec, page};
+use crate::core::limits::DAILY_TIMES_MAX;
 use crate::core::{Answer, Command, Refusal, ScheduleRecord, ScheduleTimes, Violation};
 
 const LIST: &str = "schedules";
@@ -43,6 +44,7 @@ impl ScheduleService for Faces {
         let (Some(spec), Some(times)) = (spec, times) else {
             return Err(refused(Refusal::Invalid(violations)));
         };
+        globs::check(&spec, &mut violations).await;
         let (spec, request_id) = (Box::new(spec), request.request_id);
         let command = Command::CreateSchedule { spec, times, request_id, violations };
         let schedule = Some(self.schedule_command(command).await?);
@@ -67,12 +69,8 @@ impl ScheduleService for Faces {
             page::parsed_key::<u64>(LIST, &request.page_token),
         ))?;
         let after = after.unwrap_or(0);
-        let found = self
-            .inbox
-            .view(move |core, _| core.schedules(after).take(size + 1).map(to_wire).collect::<Vec<_>>());
-        let mut schedules = found.await.map_err(refused)?;
-        let has_more = schedules.len() > size;
-        schedules.truncate(size);
+        let found = self.inbox.view(move |core, _| page::fill(core.schedules(after).map(to_wire), size));
+        let (schedules, has_more) = found.await.map_err(refused)?;
         let last = schedules.last().filter(|_| has_more);
         let next_page_token = last.map(|last| page::token(LIST, &last.schedule_id.to_string()));
         let next_page_token = next_page_token.unwrap_or_default();
@@ -141,12 +139,19 @@ fn to_wire(record: &ScheduleRecord) -> v1::Schedule {
         last_job_id: record.last_job.map_or(0, |job| job.0),
         is_paused: record.pause.is_some(),
         state_reason: reason,
+        last_success_time: record.last_success_time.map(timestamp_to_wire),
     }
 }
 
 /// Reads the times. What is wrong is added to `violations`; `None` if they say nothing that could be checked further.
 fn read_times(times: Option<v1::ScheduleTimes>, violations: &mut Vec<Violation>) -> Option<ScheduleTimes> {
     let times = times.unwrap_or_default();
+    if times.daily_times.len() > DAILY_TIMES_MAX {
+        let count = times.daily_times.len();
+        let problem = format!("has {count} entries, at most {DAILY_TIMES_MAX} are possible");
+        violations.push(Violation::new("times.daily_times", problem));
+        return None;
+    }
     match (times.interval, times.daily_times.as_slice()) {
         (Some(interval), []) => match duration_from_wire("times.interval", &interval) {
             Ok(interval) => Some(ScheduleTimes::Interval(interval)),

@@ -9,16 +9,20 @@ use std::time::Duration;
 
 use orbit_proto::v1::session_service_server::SessionService;
 use orbit_proto::v1::{ConnectRequest, ConnectResponse};
+use orbit_shared::session::limits::HELLO_BYTES_MAX;
 use orbit_shared::session::{CoordinatorMessage, StarMessage};
+use prost::Message as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Faces;
 use super::access::Caller;
+use super::pace::Pace;
 use super::status::{another_star, closed, refused, stopping, unconvertible};
 use crate::core::{Event, Refusal, SessionId};
 use crate::driver::{Inbox, Outgoing};
+use crate::meters::Meters;
 
 /// How long a stream may be open without a hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -40,6 +44,10 @@ impl SessionService for Faces {
         let first = tokio::time::timeout(HELLO_TIMEOUT, incoming.message()).await;
         let no_hello = || refused(Refusal::invalid("hello", "the first message of a session must be hello"));
         let Some(first) = first.map_err(|_| no_hello())?? else { return Err(no_hello()) };
+        if first.encoded_len() > HELLO_BYTES_MAX {
+            let problem = format!("has more than {HELLO_BYTES_MAX} bytes");
+            return Err(refused(Refusal::invalid("hello", &problem)));
+        }
         let StarMessage::Hello(hello) = StarMessage::try_from(first).map_err(unconvertible)? else {
             return Err(no_hello());
         };
@@ -55,8 +63,9 @@ impl SessionService for Faces {
         let (sender, stream) = tokio::sync::mpsc::channel(STREAM_BUFFER);
         let inbox = self.inbox.clone();
         let stop = self.stop.clone();
+        let meters = self.meters.clone();
         tokio::spawn(async move {
-            let reader = read(session, incoming, inbox.clone());
+            let reader = read(session, incoming, inbox.clone(), &meters);
             tokio::pin!(reader);
             loop {
                 let outgoing = tokio::select! {
@@ -93,7 +102,9 @@ impl SessionService for Faces {
 }
 
 /// Hands on what a Star says until its stream ends or it breaks the protocol.
-async fn read(session: SessionId, mut incoming: Streaming<ConnectRequest>, inbox: Inbox) {
+async fn read(session: SessionId, mut incoming: Streaming<ConnectRequest>, inbox: Inbox, meters: &Meters) {
+    let mut pace = Pace::new();
+    let mut is_slowed = false;
     loop {
         let message = match incoming.message().await {
             Ok(Some(message)) => message,
@@ -107,9 +118,20 @@ async fn read(session: SessionId, mut incoming: Streaming<ConnectRequest>, inbox
             Ok(message) => message,
             Err(error) => {
                 tracing::warn!(session = session.0, %error, "a Star does not keep to the protocol");
+                let problem = error.to_string();
+                // When the driver has stopped, nobody is left to be told.
+                let _ = inbox.event(Event::ProtocolViolated { session, problem }).await;
                 return;
             }
         };
+        if let Some(wait) = pace.take(&message) {
+            meters.slowed.inc();
+            if !std::mem::replace(&mut is_slowed, true) {
+                tracing::warn!(session = session.0, "a Star sends more than it may and is slowed");
+                let _ = inbox.event(Event::SessionSlowed { session }).await;
+            }
+            tokio::time::sleep(wait).await;
+        }
         if inbox.event(Event::MessageReceived { session, message }).await.is_err() {
             return;
         }

@@ -82,11 +82,9 @@ impl StarService for Faces {
         let after = after.unwrap_or_default();
         let found = self.inbox.view(move |core, now| {
             let later = core.stars().filter(|star| star.record.star_id.as_str() > after.as_str());
-            later.take(size + 1).map(|star| convert::star(core, now, star)).collect::<Vec<_>>()
+            page::fill(later.map(|star| convert::star(core, now, star)), size)
         });
-        let mut stars = found.await.map_err(refused)?;
-        let has_more = stars.len() > size;
-        stars.truncate(size);
+        let (stars, has_more) = found.await.map_err(refused)?;
         let last = stars.last().filter(|_| has_more).map(|star| page::token(LIST, &star.star_id));
         Ok(Response::new(v1::ListStarsResponse { stars, next_page_token: last.unwrap_or_default() }))
     }

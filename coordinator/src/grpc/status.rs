@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use orbit_identity::{Identity, Refused};
+use orbit_identity::{Identity, Refused, TokenError};
 use orbit_proto::convert::ConvertError;
 use orbit_shared::bulletin::truncate_visibly;
 use orbit_shared::words::StarId;
@@ -30,6 +30,7 @@ pub(crate) fn refused(refusal: Refusal) -> Status {
             details.set_bad_request(bounded(violations));
             Code::InvalidArgument
         }
+        Refusal::NameUsed { .. } => Code::AlreadyExists,
         Refusal::WrongState { .. } => Code::FailedPrecondition,
         Refusal::Full { retry_after, .. } => {
             details.set_retry_info(Some(retry_after));
@@ -117,24 +118,30 @@ pub(super) fn another_star(holder: &Identity, says: &StarId) -> Status {
 pub(super) fn identity_refused(why: &Refused) -> Status {
     let message = why.to_string();
     let (code, reason) = match why {
+        Refused::Token(TokenError::Files(_)) | Refused::Ledger(_) | Refused::Authority(_) => {
+            tracing::error!(error = %why, "the identities of the grid cannot be read or written");
+            return internal(
+                "IDENTITY_FAILED",
+                "the coordinator cannot write down what it gave; see its log",
+            );
+        }
         Refused::Token(_) => (Code::PermissionDenied, "TOKEN_UNKNOWN"),
+        Refused::TokenEnded => (Code::PermissionDenied, "TOKEN_ENDED"),
+        Refused::UnknownToken(_) => (Code::NotFound, "NOT_FOUND"),
+        Refused::TokenSpent { .. } => return refused(Refusal::WrongState { problem: message }),
         Refused::TokenExpired => (Code::PermissionDenied, "TOKEN_EXPIRED"),
         Refused::TokenUsed => (Code::PermissionDenied, "TOKEN_USED"),
         Refused::TokenRevoked(_) => (Code::PermissionDenied, "TOKEN_REVOKED"),
+        Refused::TokenMakerRevoked(_) => (Code::PermissionDenied, "TOKEN_REVOKED"),
         Refused::Revoked(_) => (Code::PermissionDenied, "IDENTITY_REVOKED"),
+        Refused::NotInLedger(_) => (Code::PermissionDenied, "IDENTITY_UNKNOWN"),
+        Refused::OtherKey(_) => (Code::PermissionDenied, "OTHER_KEY"),
         Refused::Expired(_) => (Code::Unauthenticated, "CERTIFICATE_EXPIRED"),
         Refused::NameTaken(_) => (Code::AlreadyExists, "NAME_TAKEN"),
         Refused::Unknown(_) => (Code::NotFound, "NOT_FOUND"),
         Refused::Invalid(_) => return refused(Refusal::invalid("ttl", message)),
         Refused::WrongName { .. } | Refused::NoName => return refused(Refusal::invalid("name", message)),
         Refused::Request(_) => return refused(Refusal::invalid("certificate_request", message)),
-        Refused::Ledger(_) | Refused::Authority(_) => {
-            tracing::error!(error = %why, "the identities of the grid cannot be written");
-            return internal(
-                "IDENTITY_FAILED",
-                "the coordinator cannot write down what it gave; see its log",
-            );
-        }
     };
     with_reason(code, reason, &message)
 }
@@ -145,12 +152,19 @@ fn with_reason(code: Code, reason: &str, message: &str) -> Status {
     Status::with_error_details(code, truncate_visibly(message, MESSAGE_BYTES_MAX), details)
 }
 
+/// A status with a reason of its own.
+pub(super) fn internal_text(code: Code, reason: &str, message: &str) -> Status {
+    with_reason(code, reason, message)
+}
+
 /// The status with which a session ends.
 pub(super) fn closed(reason: &CloseReason) -> Status {
     let (code, name) = match reason {
         CloseReason::NameTaken { .. } => (Code::AlreadyExists, "NAME_TAKEN"),
         CloseReason::Superseded { .. } => (Code::Aborted, "SUPERSEDED"),
         CloseReason::TooManyStars { .. } => (Code::ResourceExhausted, "FULL"),
+        CloseReason::OtherGrid { .. } => (Code::FailedPrecondition, "OTHER_GRID"),
+        CloseReason::StoreLost { .. } => (Code::Unavailable, "STORE_LOST"),
         CloseReason::Removed { .. } => (Code::FailedPrecondition, "REMOVED"),
         CloseReason::ProtocolViolated { .. } => (Code::InvalidArgument, "PROTOCOL_VIOLATED"),
     };

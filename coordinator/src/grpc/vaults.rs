@@ -5,11 +5,12 @@ use orbit_proto::v1;
 use orbit_proto::v1::vault_service_server::VaultService;
 use orbit_shared::chunk_hash::ChunkHash;
 use orbit_shared::entry::{EntryKind, display_path, is_confined};
+use orbit_shared::vault_call::limits::TAGS_MAX;
 use orbit_shared::vault_call::{SnapshotEntry, VaultCall, VaultReply};
 use orbit_shared::words::{JobId, SnapshotId, StarId};
 use tonic::{Request, Response, Status};
 
-use super::fields::all;
+use super::fields::{all, few};
 use super::jobs::caller;
 use super::once::name;
 use super::status::refused;
@@ -75,9 +76,10 @@ fn field_of_restore(field: &str) -> String {
 }
 
 /// A path in a snapshot's tree, with a slash before it or without.
-fn tree_path(path: &str) -> Result<Vec<u8>, Violation> {
-    let path = path.strip_prefix('/').unwrap_or(path);
-    let path = path.strip_suffix('/').unwrap_or(path).as_bytes();
+fn tree_path(path: &str, raw_path: &[u8]) -> Result<Vec<u8>, Violation> {
+    let path = if raw_path.is_empty() { path.as_bytes() } else { raw_path };
+    let path = path.strip_prefix(b"/").unwrap_or(path);
+    let path = path.strip_suffix(b"/").unwrap_or(path);
     if is_confined(path) {
         return Ok(path.to_vec());
     }
@@ -103,6 +105,8 @@ pub(super) fn snapshot(record: SnapshotRecord) -> v1::Snapshot {
         file_count: info.file_count,
         total_bytes: info.total_bytes,
         added_bytes: info.added_bytes,
+        changed_while_read_count: info.changed_count,
+        origin_star_id: record.origin.map(|star| star.to_string()).unwrap_or_default(),
     }
 }
 
@@ -181,19 +185,20 @@ impl VaultService for Faces {
             job: convert::job_filter(request.job_id),
             source_star,
             source_path: path_filter(request.source_path),
-            tags: request.tags,
+            tags: few("tags", request.tags, TAGS_MAX)?,
         };
-        let mut found = self.snapshots_like(filter).await?;
-        if let Some(after) = after {
+        let found = self.inbox.view(move |core, _| {
+            let records = core.snapshots();
+            let is_last = |record: &&SnapshotRecord| Some(record.info.id) == after;
             // One that was deleted since the page before: the page begins anew rather than nowhere.
-            let start = found.iter().position(|record| record.info.id == after).map_or(0, |index| index + 1);
-            found.drain(..start);
-        }
-        let last =
-            found.get(size - 1).filter(|_| found.len() > size).map(|record| record.info.id.to_string());
-        found.truncate(size);
+            let start = records.iter().position(is_last).map_or(0, |index| index + 1);
+            let wanted = records[start..].iter().filter(|record| filter.is_match(record));
+            page::fill(wanted.map(|&record| snapshot(record.clone())), size)
+        });
+        let (snapshots, has_more) = found.await.map_err(refused)?;
+        let last = snapshots.last().filter(|_| has_more).map(|snapshot| snapshot.snapshot_id.clone());
         Ok(Response::new(v1::ListSnapshotsResponse {
-            snapshots: found.into_iter().map(snapshot).collect(),
+            snapshots,
             next_page_token: last.map(|key| page::token(SNAPSHOTS_LIST, &key)).unwrap_or_default(),
         }))
     }
@@ -229,8 +234,14 @@ impl VaultService for Faces {
     ) -> Result<Response<v1::RestoreSnapshotResponse>, Status> {
         let caller = caller(request.metadata());
         let request = request.into_inner();
-        let (id, path) = all((snapshot_id(&request.snapshot_id), tree_path(&request.path)))?;
+        let path = tree_path(&request.path, &request.raw_path);
+        let (id, path) = all((snapshot_id(&request.snapshot_id), path))?;
         let record = self.one_snapshot(id).await?;
+        // What is restored may have been damaged without a trace in its size and time.
+        let compare = match request.compare() {
+            v1::Compare::Unspecified => v1::Compare::Content.into(),
+            v1::Compare::Metadata | v1::Compare::Content => request.compare,
+        };
         let source = v1::Location {
             star_id: record.star.to_string(),
             raw_path: [b"/".as_slice(), &path].concat().into(),
@@ -243,6 +254,7 @@ impl VaultService for Faces {
             include: request.include,
             exclude: request.exclude,
             max_bytes_per_second: request.max_bytes_per_second,
+            compare,
             ..v1::JobSpec::default()
         };
         let made = self.create_job_as(Some(spec), request.request_id, caller).await;
@@ -257,7 +269,7 @@ impl VaultService for Faces {
         let request = request.into_inner();
         let (id, path, count_max, after) = all((
             snapshot_id(&request.snapshot_id),
-            tree_path(&request.path),
+            tree_path(&request.path, &request.raw_path),
             page::page_size("page_size", request.page_size),
             page::bytes(ENTRIES_LIST, &request.page_token),
         ))?;
@@ -265,9 +277,10 @@ impl VaultService for Faces {
         let call = VaultCall::ListEntries { snapshot: record.info.id, path, after, count_max };
         let reply = self.inbox.ask_vault(record.star.clone(), call).await.map_err(refused)?;
         let VaultReply::Entries { entries, is_end } = reply else { return Err(unexpected(&record.star)) };
-        let last = entries.last().filter(|_| !is_end).map(|last| last.entry.path.clone());
+        let (entries, is_cut) = page::fill(entries.into_iter().map(snapshot_entry), count_max);
+        let last = entries.last().filter(|_| !is_end || is_cut).map(|last| last.raw_path.clone());
         Ok(Response::new(v1::ListSnapshotEntriesResponse {
-            entries: entries.into_iter().map(snapshot_entry).collect(),
+            entries,
             next_page_token: last.map(|path| page::bytes_token(ENTRIES_LIST, &path)).unwrap_or_default(),
         }))
     }
@@ -316,12 +329,13 @@ impl VaultService for Faces {
         let call = VaultCall::ListContainers { after, count_max };
         let reply = self.inbox.ask_vault(star.clone(), call).await.map_err(refused)?;
         let VaultReply::Containers { containers, is_end } = reply else { return Err(unexpected(&star)) };
-        let last = containers.last().filter(|_| !is_end).map(|last| last.id.clone());
         let containers = containers
             .into_iter()
             .map(|info| v1::Container { star_id: star.to_string(), ..v1::Container::from(info) });
+        let (containers, is_cut) = page::fill(containers, count_max);
+        let last = containers.last().filter(|_| !is_end || is_cut).map(|last| last.container_id.clone());
         Ok(Response::new(v1::ListContainersResponse {
-            containers: containers.collect(),
+            containers,
             next_page_token: last.map(|key| page::token(CONTAINERS_LIST, &key)).unwrap_or_default(),
         }))
     }

@@ -133,7 +133,6 @@ mod tests {
 
     use orbit_proto::v1;
     use orbit_proto::v1::job_service_server::JobService as _;
-    use orbit_shared::capability::CapabilitySigner;
     use orbit_telemetry::Spans;
     use tokio::time::Instant;
     use tokio_stream::StreamExt as _;
@@ -142,7 +141,8 @@ mod tests {
 
     use super::*;
     use crate::core::{Change, CoreConfig};
-    use crate::driver::{Driver, test_job};
+    use crate::driver::{Driver, GrantKeys, test_job};
+    use crate::keep::Backups;
     use crate::meters::Meters;
     use crate::provenance_log::ProvenanceLog;
     use crate::store::{EmbeddedStore, Store as _};
@@ -153,18 +153,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Arc::new(EmbeddedStore::open(&dir.path().join("store")).unwrap());
         store.commit(&[Change::PutJob(Box::new(test_job(7, None)))]).unwrap();
-        let provenance = Arc::new(ProvenanceLog::open(&dir.path().join("events")).unwrap());
+        let provenance = Arc::new(ProvenanceLog::open(&dir.path().join("events"), u64::MAX).unwrap());
         let (meters, stop) = (Arc::new(Meters::new()), CancellationToken::new());
         let (driver, inbox) = Driver::recover(
             CoreConfig::default(),
             store.clone(),
             provenance.clone(),
-            CapabilitySigner::generate().unwrap(),
+            GrantKeys::open(dir.path()).unwrap(),
             meters.clone(),
             Spans::default(),
         )
         .unwrap();
-        let backups = dir.path().into();
+        let backups = Arc::new(Backups { directory: dir.path().to_owned(), count_max: 0 });
         let faces = Faces { inbox, store, provenance, backups, meters, identities: None, stop: stop.clone() };
         let driver = tokio::spawn(driver.run(stop.clone()));
 

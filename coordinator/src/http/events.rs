@@ -5,35 +5,33 @@
 //! A reader that does not read is cut off, its connection with it, and may come back with its last id.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use orbit_identity::Place;
 use orbit_shared::bulletin::BulletinFilter;
 use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::frame::{Cursor, Frame, Topic};
 use super::hub::Joined;
-use super::listen::Cut;
-use super::problem::{of_status, refuse};
+use super::link::Link;
+use super::problem::of_status;
 use super::{Http, pairs};
 use crate::core::limits::BULLETINS_MAX;
 use crate::core::{Refusal, Violation};
 use crate::grpc::convert;
 use crate::grpc::status::refused;
 
-/// Streams at once.
-pub(super) const STREAMS_MAX: usize = 64;
 /// Frames between the hub's ring and the connection.
 const BUFFER: usize = 16;
 /// How long a reader may leave a frame unread.
@@ -45,15 +43,10 @@ const PRELUDE: u64 = 40;
 /// Old events that a reader is given who comes back.
 const CAUGHT_UP_MAX: usize = 1000;
 
-/// Places for readers.
-pub(super) fn places() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(STREAMS_MAX))
-}
-
 /// The stream.
 pub(super) async fn stream(
     State(http): State<Http>,
-    Extension(cut): Extension<Cut>,
+    Extension(link): Extension<Link>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
@@ -61,17 +54,13 @@ pub(super) async fn stream(
         Ok(asked) => asked,
         Err(violations) => return of_status(&refused(Refusal::Invalid(violations))),
     };
-    let Ok(place) = http.streams.clone().try_acquire_owned() else {
-        return refuse(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "FULL",
-            &format!("{STREAMS_MAX} readers watch already, the most there may be"),
-            "close a console that nobody looks at, or ask the lists of /api instead",
-        );
+    let place = match http.shares.streams.enter(Some(&link)) {
+        Ok(place) => place,
+        Err(refusal) => return *refusal,
     };
     let Some(joined) = http.hub.join().await else { return of_status(&crate::grpc::status::stopping()) };
     let (sender, receiver) = mpsc::channel(BUFFER);
-    let reader = Reader { asked, sender, cut, _place: place };
+    let reader = Reader { asked, sender, link, _place: place };
     tokio::spawn(async move {
         let stop = http.faces.stop.clone();
         stop.run_until_cancelled(reader.feed(&http, joined)).await;
@@ -140,8 +129,8 @@ fn unknown_topic(word: &str) -> String {
 struct Reader {
     asked: Asked,
     sender: mpsc::Sender<Bytes>,
-    cut: Cut,
-    _place: OwnedSemaphorePermit,
+    link: Link,
+    _place: Place,
 }
 
 /// The reader has gone away or was cut off.
@@ -156,6 +145,7 @@ impl Reader {
     async fn feed_until_gone(&self, http: &Http, mut joined: Joined) -> Result<(), Gone> {
         let hello = json!({
             "version": env!("CARGO_PKG_VERSION"),
+            "role": http.role.as_str(),
             "isResumed": self.asked.after.is_some(),
             "bulletinId": joined.cursor.bulletin.to_string(),
             "eventId": joined.cursor.event.to_string(),
@@ -183,7 +173,7 @@ impl Reader {
                 Ok(Ok(frame)) => self.send(frame.bytes).await?,
                 Ok(Err(RecvError::Lagged(frames))) => {
                     tracing::info!(frames, "a reader of /api/events is too slow and is cut off");
-                    self.cut.0.cancel();
+                    self.link.cut().cancel();
                     return Err(Gone);
                 }
                 Ok(Err(RecvError::Closed)) => return Ok(()),
@@ -233,7 +223,7 @@ impl Reader {
             Ok(sent) => sent.map_err(|_| Gone),
             Err(_) => {
                 tracing::info!("a reader of /api/events has not read for {PATIENCE:?} and is cut off");
-                self.cut.0.cancel();
+                self.link.cut().cancel();
                 Err(Gone)
             }
         }

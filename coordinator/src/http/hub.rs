@@ -321,7 +321,7 @@ impl Keeper {
 fn look_at(core: &Core, now: Now, known: &Known) -> Look {
     let stars = core.stars().map(|star| convert::star(core, now, star)).collect();
     let states = [JobState::Scanning, JobState::Running, JobState::Paused];
-    let jobs = core.jobs(None, &states, usize::MAX, now).into_iter().map(convert::job).collect();
+    let jobs = core.each_job(None, &states, now).map(convert::job).collect();
     let present: BTreeMap<JobId, WallTime> = core.ended_jobs().collect();
     let is_news = |id: &JobId, time: &WallTime| known.ends.get(id) != Some(time) || known.active.contains(id);
     let news = present.iter().filter(|(id, time)| !known.is_first && is_news(id, time));

@@ -1,5 +1,5 @@
-//! Connections: a bound on how many there are, a limit on how long a request may take to arrive, and an end for those
-//! whose peer does not read.
+//! Accepts connections and serves HTTP on them. Accepting waits for no connection: those that wait for their peer hold
+//! places (see [`super::link`]), and requests in progress have shares (see [`super::shares`]).
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -7,81 +7,105 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::Request;
+use axum::http::{Request, StatusCode};
 use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use orbit_identity::{Accepted, Accepting, Listener, LocalUsers, PlainPeer, PlainStream, Reserve, Stranger};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service as _;
 
-/// Connections at once; further ones wait to be accepted.
-const CONNECTIONS_MAX: usize = 512;
-/// How long a request's head may take, and a connection may stand idle.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+use super::link::{AnswerBody, Link, LinkStream, Places};
+use super::problem::refuse;
+
+/// How long a request's head may take, and a connection may rest between two requests.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long answers in progress may take to end after the coordinator was told to stop.
 const STOP_GRACE: Duration = Duration::from_secs(2);
-/// Before the system is asked again that could give no connection, because files ran out for example.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// Cancelled, it cuts off the connection of a request that carries it, whatever is still to be written there.
-#[derive(Debug, Clone)]
-pub(super) struct Cut(pub(super) CancellationToken);
 
 /// Serves until `stop`.
-pub(super) async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+pub(super) async fn serve(
+    listener: Listener,
+    router: Router,
+    users: Arc<LocalUsers>,
+    stop: CancellationToken,
+) {
+    let places = Places::new();
+    let mut accepting = Accepting::new(listener, places.resting.clone(), Reserve::Stars);
     let connections = TaskTracker::new();
-    while let Some(accepted) = stop.run_until_cancelled(accept(&listener, &places)).await {
-        let (stream, place) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "no HTTP connection can be accepted; trying again in {ACCEPT_PAUSE:?}");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        let (router, stop) = (router.clone(), stop.clone());
+    while let Some(accepted) = stop.run_until_cancelled(accepting.next()).await {
+        let Accepted { stream, peer, origin } = accepted;
+        let link = Link::new(origin, places.clone());
+        let (router, users, stop) = (router.clone(), Arc::clone(&users), stop.clone());
         connections.spawn(async move {
-            converse(stream, router, stop).await;
-            drop(place);
+            let (router, user) = match link.cut().run_until_cancelled(users.admit(&stream)).await {
+                None => return,
+                Some(Ok(user)) => (router, user),
+                Some(Err(stranger)) => {
+                    match stranger {
+                        Stranger::User(_) => {
+                            tracing::warn!(
+                                "an HTTP connection of {stranger} was refused: --local-users does not name it"
+                            );
+                        }
+                        // Nearly always one that was closed again at once.
+                        Stranger::Unknown => {
+                            tracing::debug!("an HTTP connection of {stranger} was refused");
+                        }
+                    }
+                    (refusing(users.refusal(stranger)), None)
+                }
+            };
+            // Without it small answers are late, and no more.
+            let _ = stream.set_nodelay();
+            let peer = user.map(PlainPeer::User).or(peer.map(PlainPeer::Address));
+            converse(stream, (link, peer), router, stop).await;
         });
     }
     connections.close();
     connections.wait().await;
 }
 
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> std::io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-    let place = places.clone().acquire_owned().await.map_err(std::io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
-    stream.set_nodelay(true)?;
-    Ok((stream, place))
+/// Answers every request of a user who is not served.
+fn refusing(why: String) -> Router {
+    Router::new().fallback(async move || {
+        let advice = "ask as the coordinator's own user, or start it with --local-users";
+        refuse(StatusCode::FORBIDDEN, "LOCAL_USER_REFUSED", &why, advice)
+    })
 }
 
-async fn converse(stream: TcpStream, router: Router, stop: CancellationToken) {
-    let cut = CancellationToken::new();
-    let handed = cut.clone();
+async fn converse(
+    stream: PlainStream,
+    (link, peer): (Link, Option<PlainPeer>),
+    router: Router,
+    stop: CancellationToken,
+) {
+    let of_requests = link.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(Cut(handed.clone()));
+        let link = of_requests.clone();
+        link.work();
+        request.extensions_mut().insert(link.clone());
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(peer);
+        }
         let mut router = router.clone();
-        async move { Ok::<Response, Infallible>(answer(&mut router, request.map(Body::new)).await) }
+        async move {
+            let answer = answer(&mut router, request.map(Body::new)).await;
+            Ok::<_, Infallible>(answer.map(|body| AnswerBody::new(body, link)))
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(LinkStream::new(stream, link.clone())), service);
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         // A peer that goes away, or speaks something else, is no trouble of ours.
         _ = connection.as_mut() => {}
-        () = cut.cancelled() => {}
+        () = link.cut().cancelled() => {}
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
             let _ = tokio::time::timeout(STOP_GRACE, connection).await;

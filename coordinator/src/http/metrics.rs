@@ -4,6 +4,9 @@
 //! and the names of Stars, of which there are as many as `limits` says; jobs and items are no labels. What each metric
 //! means stands in `docs/metrics.md`, which a test compares with what is served.
 
+mod kept;
+mod upkeep;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -21,8 +24,10 @@ use prometheus::core::Collector as _;
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Encoder as _, TextEncoder};
 
+use self::kept::Kept;
+use self::upkeep::Upkeep;
 use super::Http;
-use super::events::STREAMS_MAX;
+use super::link::Link;
 use super::problem::of_status;
 use crate::core::{Core, JobState, Liveness, Star, Totals};
 use crate::grpc::status::{internal, refused};
@@ -43,8 +48,12 @@ pub(super) async fn count(State(meters): State<Arc<Meters>>, request: Request, n
 }
 
 /// All metrics.
-pub(super) async fn page(State(http): State<Http>) -> Response {
-    let watching = STREAMS_MAX - http.streams.available_permits();
+pub(super) async fn page(State(http): State<Http>, request: Request) -> Response {
+    let _place = match http.shares.metrics.enter(Link::of(&request).as_ref()) {
+        Ok(place) => place,
+        Err(refusal) => return *refusal,
+    };
+    let watching = http.shares.streams.count();
     // Only numbers are copied while the core is looked at; it has other things to do than to wait for text.
     let seen = match http.faces.inbox.view(Seen::of).await {
         Ok(seen) => seen,
@@ -54,11 +63,15 @@ pub(super) async fn page(State(http): State<Http>) -> Response {
     page.jobs(&seen);
     page.stars(&seen.stars);
     page.trouble(&seen);
+    page.upkeep(&seen.upkeep);
+    page.certificates(http.faces.identities.as_ref());
+    page.kept(&Kept::read(&http.faces).await);
     page.gauge("orbit_watchers", "Readers of /api/events.", [(vec![], watching as f64)]);
     let mut families = page.families;
     let meters = &http.faces.meters;
     families.extend(meters.http.collect());
     families.extend(meters.grpc.collect());
+    families.extend(meters.slowed.collect());
     for histogram in [&meters.commit, &meters.driver_wait, &meters.runtime_lag] {
         families.extend(histogram.collect());
     }
@@ -86,6 +99,7 @@ struct Seen {
     stars: Vec<SeenStar>,
     dead_letters: BTreeMap<FailureKind, u64>,
     bulletins: BulletinCounts,
+    upkeep: Upkeep,
 }
 
 /// A Star in it.
@@ -93,7 +107,7 @@ struct SeenStar {
     name: String,
     is_cordoned: bool,
     assignments: usize,
-    advisories: usize,
+    advisories: Vec<AdvisoryKind>,
     guard: BackpressureState,
     is_paused: bool,
     state: LifecycleState,
@@ -119,18 +133,19 @@ impl Seen {
             stars: core.stars().map(SeenStar::of).collect(),
             dead_letters,
             bulletins: core.board().counts(),
+            upkeep: Upkeep::of(core),
         }
     }
 }
 
 impl SeenStar {
     fn of(star: &Star) -> Self {
-        let trouble = star.advisories.iter().filter(|notice| notice.kind != AdvisoryKind::Healthy);
+        let kinds = star.advisories.iter().map(|notice| notice.kind);
         Self {
             name: star.record.star_id.to_string(),
             is_cordoned: star.record.is_cordoned,
             assignments: star.assignments.len(),
-            advisories: trouble.count(),
+            advisories: kinds.filter(|kind| *kind != AdvisoryKind::Healthy).collect(),
             guard: star.guard.state(),
             is_paused: star.guard.is_paused(),
             state: star.state(),
@@ -262,7 +277,7 @@ impl Page {
             (
                 "orbit_star_advisories",
                 "Advisories of a Star's health monitor that hold, healthy apart.",
-                |star| star.advisories as f64,
+                |star| star.advisories.len() as f64,
             ),
             ("orbit_guard_objects", "Items that a Star holds.", |star| star.guard.object_count as f64),
             ("orbit_guard_objects_max", "Items that a Star may hold.", |star| {
@@ -298,6 +313,14 @@ impl Page {
             })
         });
         self.gauge("orbit_star_liveness", "1 for the liveness that a Star is in.", livenesses);
+        let advisories = stars.iter().flat_map(|star| {
+            let kinds = AdvisoryKind::ALL.iter().filter(|kind| **kind != AdvisoryKind::Healthy);
+            kinds.map(move |kind| {
+                let holds = f64::from(star.advisories.contains(kind));
+                (vec![("star_id", star.name.as_str()), ("type", kind.as_str())], holds)
+            })
+        });
+        self.gauge("orbit_star_advisory", "1 for a type of advisory that holds for a Star.", advisories);
         let sampled = stars.iter().filter_map(|star| Some((star.name.as_str(), star.sample?)));
         self.samples(&sampled.collect::<Vec<_>>());
     }

@@ -10,12 +10,14 @@ mod events;
 mod fence;
 mod frame;
 mod hub;
+mod link;
 mod listen;
 mod metrics;
 mod openapi;
 mod problem;
 mod query;
 mod routes;
+mod shares;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,27 +25,28 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{RawPathParams, RawQuery, Request, State};
-use axum::http::StatusCode;
-use axum::middleware::from_fn_with_state;
+use axum::http::{StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
-use futures::future::BoxFuture;
-use orbit_identity::Role;
+use orbit_identity::{Listener, LocalUsers, PlainPeer, Role};
 use orbit_proto::json;
 use prost_reflect::DynamicMessage;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_stream::StreamExt as _;
+use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
+use crate::actor::Actor;
 use crate::core::{Refusal, Violation};
 use crate::grpc::status::refused;
 use crate::grpc::{self, Faces, ServeError};
 use call::Rpc;
 use fence::Fence;
 use hub::Hub;
+use link::Link;
 use routes::{ROUTES, Verb};
+use shares::AllShares;
 
 /// Size of a request's body.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -58,26 +61,50 @@ struct Http {
     faces: Faces,
     services: Routes,
     hub: Hub,
-    streams: Arc<Semaphore>,
+    shares: AllShares,
+    /// What a client of this port may do; the console greys out the rest.
+    role: Role,
 }
 
-/// Puts together what is served to whoever asks, who may do what this role may, and gives the task that serves it until
-/// the coordinator stops.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    faces: Faces,
-    hosts: &[String],
-    role: Role,
-) -> Result<BoxFuture<'static, ()>, ServeError> {
-    let stop = faces.stop.clone();
-    let mut services = grpc::routes(&faces).await?;
-    if role != Role::Operator {
-        services = grpc::access::by_role(services, role);
+/// Who may ask over HTTP, and what for.
+pub(crate) struct Asked<'a> {
+    /// Names under which this server may be asked.
+    pub(crate) hosts: &'a [String],
+    /// The role of every client.
+    pub(crate) role: Role,
+    /// The users of this machine that are served.
+    pub(crate) users: Arc<LocalUsers>,
+}
+
+/// What is served over HTTP. A clone is the same.
+#[derive(Clone)]
+pub(crate) struct Face {
+    router: Router,
+    users: Arc<LocalUsers>,
+    stop: CancellationToken,
+}
+
+impl Face {
+    /// Serves on one port or Unix socket until the coordinator stops.
+    pub(crate) async fn serve(self, listener: Listener) {
+        listen::serve(listener, self.router, self.users, self.stop).await;
     }
-    let hub = Hub::start(faces.clone(), faces.meters.clone());
-    let http = Http { faces, services, hub, streams: events::places() };
-    let router = router(http, Fence::new(hosts));
-    Ok(Box::pin(listen::serve(listener, router, stop)))
+
+    /// Puts together what is served.
+    pub(crate) async fn new(
+        faces: Faces,
+        Asked { hosts, role, users }: Asked<'_>,
+    ) -> Result<Self, ServeError> {
+        let stop = faces.stop.clone();
+        let mut services = grpc::routes(&faces).await?;
+        if role != Role::Operator {
+            services = grpc::access::by_role(services, role);
+        }
+        let hub = Hub::start(faces.clone(), faces.meters.clone());
+        let http = Http { faces, services, hub, shares: AllShares::new(), role };
+        let router = router(http, Fence::new(hosts));
+        Ok(Self { router, users, stop })
+    }
 }
 
 fn router(http: Http, fence: Fence) -> Router {
@@ -87,7 +114,10 @@ fn router(http: Http, fence: Fence) -> Router {
         .route("/metrics", get(metrics::page))
         .route("/api/events", get(events::stream))
         .route("/api/throughput", get(throughput))
-        .route("/api/openapi.json", get(async || Json(openapi::document())));
+        .route(
+            "/api/openapi.json",
+            get(async || ([(header::CONTENT_TYPE, "application/json")], openapi::text())),
+        );
     for route in ROUTES {
         router = router.route(route.path, handler(route));
     }
@@ -97,26 +127,42 @@ fn router(http: Http, fence: Fence) -> Router {
     router
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(http.role, on_behalf))
         .layer(from_fn_with_state(fence, fence::stand))
         .layer(from_fn_with_state(http.faces.meters.clone(), metrics::count))
         .with_state(http)
+}
+
+/// What a request changes is done on behalf of whoever sent it.
+async fn on_behalf(State(role): State<Role>, request: Request, next: Next) -> Response {
+    if request.method().is_safe() {
+        return next.run(request).await;
+    }
+    let peer = request.extensions().get::<PlainPeer>().copied();
+    Actor::plain(peer, role).await.act(next.run(request)).await
 }
 
 /// The handler of one route.
 fn handler(route: &'static routes::Route) -> MethodRouter<Http> {
     let rpc = Rpc::of(route);
     match route.verb {
-        Verb::Get => get(async move |State(http): State<Http>, path: Path, RawQuery(query): RawQuery| {
-            let path = match fields(path) {
-                Ok(path) => path,
-                Err(refusal) => return *refusal,
-            };
-            let asked = query::from_query(&rpc.input(), &path, &pairs(query.as_deref()));
-            answer(&rpc, http, asked).await
-        }),
+        Verb::Get => get(
+            async move |State(http): State<Http>, path: Path, RawQuery(query): RawQuery, request: Request| {
+                let path = match fields(path) {
+                    Ok(path) => path,
+                    Err(refusal) => return *refusal,
+                };
+                let asked = query::from_query(&rpc.input(), &path, &pairs(query.as_deref()));
+                answer(&rpc, http, Link::of(&request), asked).await
+            },
+        ),
         Verb::Post => post(
             async move |State(http): State<Http>, path: Path, RawQuery(query): RawQuery, request: Request| {
-                let (path, body) = match (fields(path), content(request.into_body()).await) {
+                let link = Link::of(&request);
+                let arriving = link.as_ref().map(Link::waiting);
+                let body = content(request.into_body()).await;
+                drop(arriving);
+                let (path, body) = match (fields(path), body) {
                     (Ok(path), Ok(body)) => (path, body),
                     (Err(refusal), _) | (_, Err(refusal)) => return *refusal,
                 };
@@ -125,7 +171,7 @@ fn handler(route: &'static routes::Route) -> MethodRouter<Http> {
                     let problem = "a request that changes something has its fields in its body";
                     asked = Err(vec![Violation::new("query", problem)]);
                 }
-                answer(&rpc, http, asked).await
+                answer(&rpc, http, link, asked).await
             },
         ),
     }
@@ -172,10 +218,19 @@ async fn read_body(body: Body) -> Result<Vec<u8>, (StatusCode, String)> {
     }
 }
 
-async fn answer(rpc: &Rpc, http: Http, asked: Result<DynamicMessage, Vec<Violation>>) -> Response {
+async fn answer(
+    rpc: &Rpc,
+    http: Http,
+    link: Option<Link>,
+    asked: Result<DynamicMessage, Vec<Violation>>,
+) -> Response {
     let request = match asked {
         Ok(request) => request,
         Err(violations) => return problem::of_status(&refused(Refusal::Invalid(violations))),
+    };
+    let _place = match http.shares.calls.enter(link.as_ref()) {
+        Ok(place) => place,
+        Err(refusal) => return *refusal,
     };
     let answered = rpc.call(http.services, request).await;
     let shown = answered.and_then(|message| {
@@ -193,10 +248,15 @@ fn pairs(query: Option<&str>) -> Vec<(String, String)> {
     form_urlencoded::parse(query.unwrap_or_default().as_bytes()).into_owned().collect()
 }
 
-/// Ready is a coordinator whose driver answers.
-async fn ready(State(http): State<Http>) -> Response {
-    match http.faces.inbox.view(|_, _| ()).await {
-        Ok(()) => "ready\n".into_response(),
+/// Ready is a coordinator whose driver answers and has its store.
+async fn ready(State(http): State<Http>, request: Request) -> Response {
+    let _place = match http.shares.readiness.enter(Link::of(&request).as_ref()) {
+        Ok(place) => place,
+        Err(refusal) => return *refusal,
+    };
+    match http.faces.inbox.view(|core, _| core.store_problem().map(str::to_owned)).await {
+        Ok(None) => "ready\n".into_response(),
+        Ok(Some(problem)) => (StatusCode::SERVICE_UNAVAILABLE, format!("{problem}\n")).into_response(),
         Err(refusal) => (StatusCode::SERVICE_UNAVAILABLE, format!("{refusal}\n")).into_response(),
     }
 }

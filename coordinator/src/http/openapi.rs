@@ -2,7 +2,9 @@
 //! than what is served. The texts are the comments of the protos.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
 
+use bytes::Bytes;
 use prost_reflect::{EnumDescriptor, FieldDescriptor, FileDescriptor, Kind, MessageDescriptor};
 use serde_json::{Map, Value, json};
 
@@ -10,8 +12,14 @@ use super::call::Rpc;
 use super::query::{enum_names, is_parameter};
 use super::routes::{ROUTES, Route, Verb, path_fields};
 
+/// The document as JSON. It is made once.
+pub(crate) fn text() -> Bytes {
+    static TEXT: OnceLock<Bytes> = OnceLock::new();
+    TEXT.get_or_init(|| Bytes::from(document().to_string())).clone()
+}
+
 /// The document, OpenAPI 3.0.3.
-pub(crate) fn document() -> Value {
+fn document() -> Value {
     let mut schemas = Schemas::default();
     let mut paths: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
     for route in ROUTES {

@@ -35,6 +35,7 @@ const fn post(path: &'static str, service: &'static str, method: &'static str) -
 pub(crate) const ROUTES: &[Route] = &[
     get("/api/jobs", "JobService", "ListJobs"),
     post("/api/jobs", "JobService", "CreateJob"),
+    post("/api/jobs/plan", "JobService", "PlanJob"),
     get("/api/jobs/{job_id}", "JobService", "GetJob"),
     get("/api/jobs/{job_id}/items", "JobService", "ListItems"),
     post("/api/jobs/{job_id}/pause", "JobService", "PauseJob"),
@@ -49,6 +50,7 @@ pub(crate) const ROUTES: &[Route] = &[
     post("/api/schedules/{schedule_id}/delete", "ScheduleService", "DeleteSchedule"),
     get("/api/items/{*item_key}", "JobService", "ExplainItem"),
     get("/api/stars", "StarService", "ListStars"),
+    post("/api/stars", "StarService", "RegisterStar"),
     get("/api/stars/{star_id}", "StarService", "GetStar"),
     get("/api/stars/{star_id}/health", "HealthService", "GetHealthHistory"),
     get("/api/stars/{star_id}/containers", "VaultService", "ListContainers"),
@@ -56,6 +58,10 @@ pub(crate) const ROUTES: &[Route] = &[
     post("/api/stars/{star_id}/drain", "StarService", "DrainStar"),
     post("/api/stars/{star_id}/cordon", "StarService", "CordonStar"),
     post("/api/stars/{star_id}/uncordon", "StarService", "UncordonStar"),
+    post("/api/stars/{star_id}/shutdown", "StarService", "ShutdownStar"),
+    post("/api/stars/{star_id}/remove", "StarService", "RemoveStar"),
+    post("/api/stars/{star_id}/collect", "VaultService", "CollectGarbage"),
+    post("/api/stars/{star_id}/scrub", "VaultService", "ScrubVault"),
     get("/api/advisories", "HealthService", "ListAdvisories"),
     get("/api/guards", "BackpressureService", "ListGuards"),
     post("/api/guards/{star_id}/limits", "BackpressureService", "SetGuardLimits"),
@@ -73,7 +79,31 @@ pub(crate) const ROUTES: &[Route] = &[
     get("/api/snapshots", "VaultService", "ListSnapshots"),
     get("/api/snapshots/{snapshot_id}", "VaultService", "GetSnapshot"),
     get("/api/snapshots/{snapshot_id}/entries", "VaultService", "ListSnapshotEntries"),
+    post("/api/snapshots/{snapshot_id}/restore", "VaultService", "RestoreSnapshot"),
+    post("/api/snapshots/{snapshot_id}/delete", "VaultService", "DeleteSnapshot"),
+    post("/api/snapshots/prune", "VaultService", "PruneSnapshots"),
     get("/api/chunks/{chunk_hash}", "VaultService", "LocateChunk"),
+    post("/api/backups", "BackupService", "CreateBackup"),
+    get("/api/identities", "IdentityService", "ListIdentities"),
+    post("/api/identities/revoke", "IdentityService", "RevokeIdentity"),
+    get("/api/tokens", "IdentityService", "ListTokens"),
+    post("/api/tokens", "IdentityService", "CreateToken"),
+    post("/api/tokens/{token_id}/revoke", "IdentityService", "RevokeToken"),
+    post("/api/keys/rotate", "IdentityService", "RotateGrantKey"),
+];
+
+/// RPCs without a route, and why. `docs/http.md` has the same table.
+#[cfg(test)]
+const WITHOUT_ROUTE: &[(&str, &str)] = &[
+    ("JobService.WatchJob", "`/api/events?topics=jobs` streams the same"),
+    ("StarService.WatchStars", "`/api/events?topics=stars` streams the same"),
+    ("BulletinService.WatchBulletins", "`/api/events?topics=bulletins` streams the same"),
+    ("ProvenanceService.WatchEvents", "`/api/events?topics=provenance` streams the same"),
+    ("SessionService.Connect", "only Stars speak it, in both directions at once"),
+    ("IdentityService.Join", "the caller needs a key and the certificate that it gets: `orbit join`"),
+    ("IdentityService.Renew", "the caller shows the certificate that it renews, and HTTP has none"),
+    ("VaultService.GetReadGrant", "its grant is used over gRPC at the Star: `orbit snapshot cat`"),
+    ("TransferService.*", "Stars serve it, and not the coordinator"),
 ];
 
 /// The names in braces.
@@ -98,6 +128,29 @@ mod tests {
                 assert!(rpc.input().get_field_by_name(name).is_some(), "{route:?} has no field {name}");
             }
             assert!(seen.insert((route.verb == Verb::Get, route.path)), "{route:?} is there twice");
+        }
+    }
+
+    #[test]
+    fn every_rpc_has_a_route_or_a_reason_that_the_page_gives_too() {
+        let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/http.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        for (rpc, reason) in WITHOUT_ROUTE {
+            assert!(page.contains(&format!("| {rpc} | {reason} |")), "docs/http.md lacks {rpc}: {reason}");
+        }
+        for service in orbit_proto::json::descriptors().services() {
+            if service.parent_file().package_name() != "orbit.v1" {
+                continue;
+            }
+            for method in service.methods() {
+                let is_routed = ROUTES
+                    .iter()
+                    .any(|route| (route.service, route.method) == (service.name(), method.name()));
+                let name = format!("{}.{}", service.name(), method.name());
+                let all = format!("{}.*", service.name());
+                let is_explained = WITHOUT_ROUTE.iter().any(|(rpc, _)| *rpc == name || *rpc == all);
+                assert!(is_routed != is_explained, "{name}: routed {is_routed}, explained {is_explained}");
+            }
         }
     }
 }

@@ -91,6 +91,23 @@ impl BlockChanges {
     }
 }
 
+/// Removes the blocks of items from one sequence number up to before another.
+pub(super) fn remove(
+    entries: &mut Table<'_, EntryKey, &'static [u8]>,
+    ends: &mut Table<'_, EndKey, &'static [u8]>,
+    (job, destinations): (JobId, u32),
+    (from, until): (u64, u64),
+) -> Result<(), redb::Error> {
+    let blocks = |per_block: u64| (from / per_block, until.div_ceil(per_block));
+    let (first, end) = blocks(ENTRIES_PER_BLOCK);
+    entries.retain_in((job.0, first)..(job.0, end), |_, _| false)?;
+    let (first, end) = blocks(ENDS_PER_BLOCK);
+    for destination in 0..destinations {
+        ends.retain_in((job.0, destination, first)..(job.0, destination, end), |_, _| false)?;
+    }
+    Ok(())
+}
+
 /// One entry, if there is one of this number.
 pub(super) fn entry(
     table: &impl ReadableTable<EntryKey, &'static [u8]>,

@@ -12,6 +12,8 @@ use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinitio
 use super::blocks::{self, BlockChanges, ENDS, ENTRIES};
 use super::codec::{decode, encode};
 use super::copy::copy_all;
+use super::verify::verify_all;
+use super::watched::WatchedFile;
 use super::{QueuePage, Store, StoreError, StoredItem, Transaction};
 use crate::core::{AssignmentRecord, Change, Recovered};
 
@@ -33,6 +35,7 @@ pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta
 const COMMITTED: &str = "committed";
 
 const COUNTERS_KEY: &str = "counters";
+const GRID_KEY: &str = "grid";
 const LAST_EVENT_KEY: &str = "last_event";
 const FORMAT_KEY: &str = "format";
 const FORMAT: u32 = 2;
@@ -40,13 +43,21 @@ const FORMAT: u32 = 2;
 /// Memory that redb may use for pages.
 const CACHE_BYTES: usize = 32 * 1024 * 1024;
 
-/// A larger file is not verified whole when it is opened.
+/// A larger file is not verified whole when it is opened, but afterwards, while it is used.
 const CHECKED_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 
 /// A store in one file.
 #[derive(Debug)]
 pub struct EmbeddedStore {
     database: Database,
+    file: WatchedFile,
+    is_verified: bool,
+}
+
+/// A transaction whose outcome counts only while the store's file has its name.
+struct WatchedTransaction {
+    transaction: WriteTransaction,
+    file: WatchedFile,
 }
 
 pub(super) fn engine(doing: &'static str) -> impl Fn(redb::Error) -> StoreError {
@@ -66,6 +77,11 @@ impl EmbeddedStore {
     /// # Errors
     /// Another process has it, it is damaged, or the system refuses; the text says what to do.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Self::open_verified(path, CHECKED_BYTES_MAX)
+    }
+
+    /// Opens or makes it, verified whole if its file has at most `checked_bytes_max`.
+    pub(crate) fn open_verified(path: &Path, checked_bytes_max: u64) -> Result<Self, StoreError> {
         match std::fs::metadata(path) {
             // The engine would take it for a new one, and everything would seem to be gone.
             Ok(metadata) if metadata.len() == 0 => return Err(damaged(path, "it is empty")),
@@ -76,7 +92,7 @@ impl EmbeddedStore {
             }
         }
         // The engine trusts its file and panics on some damage, which must reach the operator as a sentence.
-        let opened = std::panic::catch_unwind(|| Self::open_checked(path));
+        let opened = std::panic::catch_unwind(|| Self::open_checked(path, checked_bytes_max));
         opened.unwrap_or_else(|_| Err(damaged(path, "its structure makes no sense")))
     }
 
@@ -88,7 +104,7 @@ impl EmbeddedStore {
         unfinished.push(".new");
         let unfinished = PathBuf::from(unfinished);
         let made = Database::builder().create(&unfinished).map_err(|error| refuse(path, error))?;
-        let store = Self { database: made };
+        let store = Self { database: made, file: WatchedFile::new(&unfinished)?, is_verified: true };
         store.prepare(path.to_path_buf())?;
         std::fs::rename(&unfinished, path).map_err(failed)?;
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -96,21 +112,17 @@ impl EmbeddedStore {
         directory.sync_all().map_err(failed)
     }
 
-    fn open_checked(path: &Path) -> Result<Self, StoreError> {
+    fn open_checked(path: &Path, checked_bytes_max: u64) -> Result<Self, StoreError> {
         let mut database = Database::builder()
             .set_cache_size(CACHE_BYTES)
             .create(path)
             .map_err(|error| refuse(path, error))?;
         let size = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
-        if size > CHECKED_BYTES_MAX {
-            tracing::info!(
-                size,
-                "the store is too large to be verified at every start; records are, when they are read"
-            );
-        } else if !database.check_integrity().map_err(|error| refuse(path, error))? {
+        let is_verified = size <= checked_bytes_max;
+        if is_verified && !database.check_integrity().map_err(|error| refuse(path, error))? {
             return Err(damaged(path, "a checksum was wrong, and the engine went back to an earlier state"));
         }
-        let store = Self { database };
+        let store = Self { database, file: WatchedFile::new(path)?, is_verified };
         store.prepare(path.to_path_buf())?;
         Ok(store)
     }
@@ -177,10 +189,15 @@ fn refuse(path: &Path, error: redb::DatabaseError) -> StoreError {
 
 impl Store for EmbeddedStore {
     fn begin(&self, changes: &[Change]) -> Result<Box<dyn Transaction>, StoreError> {
+        self.check()?;
         let mut transaction = at!(COMMITTED, self.database.begin_write())?;
         at!(COMMITTED, transaction.set_durability(Durability::Immediate))?;
         apply(&transaction, changes).map_err(engine(COMMITTED))?;
-        Ok(Box::new(transaction))
+        Ok(Box::new(WatchedTransaction { transaction, file: self.file.clone() }))
+    }
+
+    fn check(&self) -> Result<(), StoreError> {
+        self.file.check()
     }
 
     fn recover(&self) -> Result<Recovered, StoreError> {
@@ -229,6 +246,9 @@ impl Store for EmbeddedStore {
         let meta = at!(doing, transaction.open_table(META))?;
         if let Some(counters) = at!(doing, meta.get(COUNTERS_KEY))? {
             recovered.counters = decode("meta", counters.value())?;
+        }
+        if let Some(grid) = at!(doing, meta.get(GRID_KEY))? {
+            recovered.grid = Some(decode("meta", grid.value())?);
         }
         if let Some(last_event) = at!(doing, meta.get(LAST_EVENT_KEY))? {
             recovered.last_event = Some(decode("meta", last_event.value())?);
@@ -307,14 +327,25 @@ impl Store for EmbeddedStore {
         }
         Ok(found)
     }
+
+    fn is_verified(&self) -> bool {
+        self.is_verified
+    }
+
+    fn verify(&self, goes_on: &dyn Fn() -> bool) -> Result<u64, StoreError> {
+        verify_all(&self.database, goes_on)
+    }
 }
 
-impl Transaction for WriteTransaction {
+impl Transaction for WatchedTransaction {
     fn commit(self: Box<Self>, more: &[Change]) -> Result<(), StoreError> {
+        let Self { transaction, file } = *self;
         if !more.is_empty() {
-            apply(&self, more).map_err(engine(COMMITTED))?;
+            apply(&transaction, more).map_err(engine(COMMITTED))?;
         }
-        at!(COMMITTED, WriteTransaction::commit(*self))
+        at!(COMMITTED, transaction.commit())?;
+        // It may have lost its name while the disk wrote.
+        file.check()
     }
 }
 
@@ -350,6 +381,10 @@ fn apply(transaction: &WriteTransaction, changes: &[Change]) -> Result<(), redb:
             }
             Change::ClearQueue(job) => {
                 queue.retain_in((job.0, 0, &[][..])..(job.0 + 1, 0, &[][..]), |_, _| false)?;
+            }
+            Change::RemoveItems { job, destinations, from, until } => {
+                blocks.write(&mut entries, &mut ends)?;
+                blocks::remove(&mut entries, &mut ends, (*job, *destinations), (*from, *until))?;
             }
             Change::PutEntry { job, sequence, entry } => blocks.put_entry(*job, *sequence, entry),
             Change::Enqueue { item, key } => {
@@ -398,6 +433,10 @@ fn apply(transaction: &WriteTransaction, changes: &[Change]) -> Result<(), redb:
             Change::PutCounters(counters) => {
                 let mut meta = transaction.open_table(META)?;
                 drop(meta.insert(COUNTERS_KEY, encode(counters).as_slice())?);
+            }
+            Change::PutGrid(grid) => {
+                let mut meta = transaction.open_table(META)?;
+                drop(meta.insert(GRID_KEY, encode(grid).as_slice())?);
             }
             Change::PutLastEvent(number) => {
                 let mut meta = transaction.open_table(META)?;

@@ -8,8 +8,11 @@ mod blocks;
 mod codec;
 mod copy;
 pub mod embedded;
+mod guarded;
 #[cfg(test)]
 mod tests;
+mod verify;
+mod watched;
 
 use std::path::{Path, PathBuf};
 
@@ -19,6 +22,7 @@ use orbit_shared::words::{ItemId, JobId};
 use crate::core::{Change, ItemEndRecord, QueueKey, Recovered};
 
 pub use embedded::EmbeddedStore;
+pub use guarded::Guarded;
 
 /// Why the store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +38,27 @@ pub enum StoreError {
     /// The engine failed.
     #[error("the store failed while it {doing}: {problem}")]
     Engine {
+        /// What was being done.
+        doing: &'static str,
+        /// What the engine said.
+        problem: String,
+    },
+    /// The store's file was removed or replaced while it was open.
+    #[error(
+        "the store {} is not where it was opened: {problem}. Nothing is promised any more; stop the coordinator, bring its --data-dir back (mount it, or restore a backup) and start it again",
+        path.display()
+    )]
+    Lost {
+        /// Which file.
+        path: PathBuf,
+        /// How it shows.
+        problem: String,
+    },
+    /// The engine panicked, which it does on some damage.
+    #[error(
+        "the store failed in {doing}: its engine found what makes no sense ({problem}); restore the data directory from a backup"
+    )]
+    Panicked {
         /// What was being done.
         doing: &'static str,
         /// What the engine said.
@@ -87,6 +112,9 @@ pub trait Store: Send + Sync + 'static {
         self.begin(changes)?.commit(&[])
     }
 
+    /// Whether the store still is where it was opened.
+    fn check(&self) -> Result<(), StoreError>;
+
     /// Reads everything that a core needs to go on.
     fn recover(&self) -> Result<Recovered, StoreError>;
 
@@ -114,4 +142,13 @@ pub trait Store: Send + Sync + 'static {
         start: u64,
         limit: usize,
     ) -> Result<Vec<(Entry, Vec<StoredItem>)>, StoreError>;
+
+    /// Returns whether everything was verified when the store was opened. If not, [`Store::verify`] does it.
+    fn is_verified(&self) -> bool;
+
+    /// Reads every record beside commits, as long as `goes_on` says so, and returns how many there were.
+    ///
+    /// # Errors
+    /// The first damage that was found.
+    fn verify(&self, goes_on: &dyn Fn() -> bool) -> Result<u64, StoreError>;
 }

@@ -50,18 +50,24 @@ fn job() -> JobRecord {
             snapshot: None,
             tags: Vec::new(),
             limits: Default::default(),
+            is_one_file_system: false,
             bandwidth_windows: Vec::new(),
             caller: None,
             mirror: None,
+            paths: Vec::new(),
+            compares_content: false,
         },
         request_id: "r".to_owned(),
         create_time: WallTime::UNIX_EPOCH,
         pause: Some("lunch".to_owned()),
-        scan: ScanRecord { is_done: true, cursor: None, next_sequence: 3 },
+        scan: ScanRecord { is_done: true, next_sequence: 3, ..ScanRecord::default() },
         tallies: vec![Tally::default()],
         end: None,
         snapshots: Vec::new(),
+        seal_failures: std::collections::BTreeMap::new(),
         sweeps: Vec::new(),
+        created_by: String::new(),
+        removed_before: None,
     }
 }
 
@@ -119,7 +125,26 @@ fn schedule() -> ScheduleRecord {
         last_job: Some(JOB),
         pause: None,
         problem: String::new(),
+        last_success_time: None,
     }
+}
+
+/// A schedule as it was written before its last success was kept.
+#[test]
+fn schedules_of_an_earlier_build_are_read() {
+    let now = schedule();
+    let earlier = encode(&(
+        now.id,
+        &now.spec,
+        &now.times,
+        &now.request_id,
+        now.create_time,
+        now.next_time,
+        now.last_job,
+        &now.pause,
+        &now.problem,
+    ));
+    assert_eq!(decode::<ScheduleRecord>("schedules", &earlier).expect("decodes"), now);
 }
 
 /// Counters as they were written before there were schedules.

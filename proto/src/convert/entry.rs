@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 use orbit_shared::entry::{Entry, EntryKind, is_confined};
+use orbit_shared::session::limits;
 
-use super::{ConvertError, required, timestamp_from_wire, timestamp_to_wire, unknown_enum};
+use super::{ConvertError, file_size, required, timestamp_from_wire, timestamp_to_wire, unknown_enum};
 use crate::v1;
 use crate::v1::tree_entry::Kind;
 
@@ -60,7 +61,7 @@ impl TryFrom<Kind> for EntryKind {
 
     fn try_from(kind: Kind) -> Result<Self, ConvertError> {
         Ok(match kind {
-            Kind::File(file) => Self::File { size: file.size_bytes },
+            Kind::File(file) => Self::File { size: file_size("file.size_bytes", file.size_bytes)? },
             Kind::Symlink(symlink) => Self::Symlink { target: link_target(symlink.target)? },
             Kind::Unreadable(unreadable) => Self::Unreadable { errno: unreadable.errno },
             Kind::Special(value) => match v1::SpecialKind::try_from(value) {
@@ -75,8 +76,16 @@ impl TryFrom<Kind> for EntryKind {
     }
 }
 
+fn within(field: &str, path: &[u8], bytes_max: usize) -> Result<(), ConvertError> {
+    if path.len() <= bytes_max {
+        return Ok(());
+    }
+    Err(ConvertError::new(field, format!("has {} bytes, at most {bytes_max} are allowed", path.len())))
+}
+
 /// A path that stays below whatever it is joined to.
 pub(super) fn confined_path(field: &str, path: Bytes) -> Result<Vec<u8>, ConvertError> {
+    within(field, &path, limits::ENTRY_PATH_BYTES_MAX)?;
     if is_confined(&path) {
         Ok(path.into())
     } else {
@@ -86,6 +95,7 @@ pub(super) fn confined_path(field: &str, path: Bytes) -> Result<Vec<u8>, Convert
 
 /// An absolute path without a `.` or `..` in it.
 pub(super) fn absolute_path(field: &str, path: Bytes) -> Result<Vec<u8>, ConvertError> {
+    within(field, &path, limits::ENTRY_PATH_BYTES_MAX)?;
     let is_plain =
         path.split(|&byte| byte == b'/').all(|part| part != b"." && part != b".." && !part.contains(&0));
     if path.starts_with(b"/") && is_plain {
@@ -97,6 +107,7 @@ pub(super) fn absolute_path(field: &str, path: Bytes) -> Result<Vec<u8>, Convert
 
 /// Links point anywhere and are never followed; only what no system call could take is refused.
 fn link_target(target: Bytes) -> Result<Vec<u8>, ConvertError> {
+    within("symlink.target", &target, limits::LINK_TARGET_BYTES_MAX)?;
     if target.is_empty() || target.contains(&0) {
         return Err(ConvertError::new("symlink.target", "is empty or contains a NUL"));
     }

@@ -11,6 +11,9 @@ mod tests;
 mod time;
 mod vault;
 
+use orbit_shared::bulletin::truncate_visibly;
+use orbit_shared::session::limits;
+
 pub use self::session::{lifecycle_from_wire, lifecycle_to_wire};
 pub use self::time::{duration_from_wire, duration_to_wire, timestamp_from_wire, timestamp_to_wire};
 
@@ -50,6 +53,34 @@ fn bounded<T>(field: &str, list: Vec<T>, count_max: usize) -> Result<Vec<T>, Con
     } else {
         Err(ConvertError::new(field, format!("has {} elements, at most {count_max} are allowed", list.len())))
     }
+}
+
+/// A name, an address or the like, which must not be longer than its bound.
+fn short(field: &str, text: String) -> Result<String, ConvertError> {
+    if text.len() <= limits::NAME_BYTES_MAX {
+        return Ok(text);
+    }
+    let problem = format!("has {} bytes, at most {} are allowed", text.len(), limits::NAME_BYTES_MAX);
+    Err(ConvertError::new(field, problem))
+}
+
+/// Text for people, cut visibly where it is too long.
+fn words(text: &str) -> String {
+    truncate_visibly(text, limits::WORDS_BYTES_MAX)
+}
+
+/// The size of a file.
+fn file_size(field: &str, bytes: u64) -> Result<u64, ConvertError> {
+    if bytes <= limits::BYTES_MAX {
+        Ok(bytes)
+    } else {
+        Err(ConvertError::new(field, format!("is {bytes}, and no file has more than {}", limits::BYTES_MAX)))
+    }
+}
+
+/// A count that is shown and added up. No honest one is near the bound.
+fn count(value: u64) -> u64 {
+    value.min(limits::BYTES_MAX)
 }
 
 /// An enumeration value that this version knows and that is not the unspecified one.

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use orbit_shared::bulletin::Severity;
 use orbit_shared::comparison::{Comparison, Unchanged};
 use orbit_shared::entry::{Entry, EntryKind};
 use orbit_shared::filter::FileLimits;
@@ -13,8 +15,8 @@ use orbit_shared::health_monitor::HealthSample;
 use orbit_shared::lifecycle::LifecycleState;
 use orbit_shared::session::{
     AdvisoryKind, AdvisoryNotice, AssignedItem, Assignment, CoordinatorMessage, Failure, FailureCause, Fault,
-    Heartbeat, Hello, ItemOutcome, ItemResult, Report, Root, RootSpace, ScanBatch, ScanRequest, StarMessage,
-    limits,
+    Heartbeat, Hello, ItemOutcome, ItemResult, Keys, LivePull, Notice, RenewedGrant, Report, Root, RootSpace,
+    ScanBatch, ScanRequest, StarMessage, limits,
 };
 use orbit_shared::time::WallTime;
 use orbit_shared::trace_context::TraceContext;
@@ -26,6 +28,15 @@ use uuid::Uuid;
 
 use super::ConvertError;
 use crate::v1;
+
+/// Numbers that an honest peer may say of anything.
+fn counts() -> impl Strategy<Value = u64> {
+    0..=limits::BYTES_MAX
+}
+
+fn many_counts<const N: usize>() -> impl Strategy<Value = [u64; N]> {
+    any::<[u64; N]>().prop_map(|numbers| numbers.map(|number| number / 2))
+}
 
 fn lifecycles() -> impl Strategy<Value = LifecycleState> {
     prop_oneof![
@@ -61,7 +72,7 @@ fn star_ids() -> impl Strategy<Value = StarId> {
 
 fn kinds() -> impl Strategy<Value = EntryKind> {
     prop_oneof![
-        any::<u64>().prop_map(|size| EntryKind::File { size }),
+        counts().prop_map(|size| EntryKind::File { size }),
         components().prop_map(|target| EntryKind::Symlink { target }),
         any::<i32>().prop_map(|errno| EntryKind::Unreadable { errno }),
         Just(EntryKind::Directory),
@@ -96,6 +107,7 @@ fn failures() -> impl Strategy<Value = Failure> {
         Just(FailureCause::SourceMissing),
         Just(FailureCause::DestinationError),
         Just(FailureCause::DataCorruption),
+        Just(FailureCause::InTheWay),
     ];
     let faults =
         prop_oneof![Just(Fault::Item), Just(Fault::Source), Just(Fault::Destination), Just(Fault::Link)];
@@ -104,18 +116,19 @@ fn failures() -> impl Strategy<Value = Failure> {
 
 fn outcomes() -> impl Strategy<Value = ItemOutcome> {
     let results = prop_oneof![
-        (any::<u64>(), any::<u64>(), any::<u64>(), durations()).prop_map(
-            |(size, bytes_transferred, bytes_deduplicated, duration)| ItemResult::Stored {
+        (counts(), counts(), counts(), durations(), any::<bool>()).prop_map(
+            |(size, bytes_transferred, bytes_deduplicated, duration, is_changed)| ItemResult::Stored {
                 size,
                 bytes_transferred,
                 bytes_deduplicated,
                 duration,
+                is_changed,
             }
         ),
         Just(ItemResult::Skipped),
         failures().prop_map(ItemResult::Failed),
     ];
-    (any::<u64>(), results).prop_map(|(sequence, result)| ItemOutcome { sequence, result })
+    (counts(), results).prop_map(|(sequence, result)| ItemOutcome { sequence, result })
 }
 
 fn advisories() -> impl Strategy<Value = AdvisoryNotice> {
@@ -127,7 +140,7 @@ fn advisories() -> impl Strategy<Value = AdvisoryNotice> {
         Just(AdvisoryKind::ThroughputLow),
         Just(AdvisoryKind::ErrorRateHigh),
     ];
-    (kinds, any::<String>(), any::<u64>()).prop_map(|(kind, message, seconds)| AdvisoryNotice {
+    (kinds, any::<String>(), counts()).prop_map(|(kind, message, seconds)| AdvisoryNotice {
         kind,
         message,
         predicted_seconds: (kind == AdvisoryKind::DiskExhaustionPredicted).then_some(seconds),
@@ -135,7 +148,7 @@ fn advisories() -> impl Strategy<Value = AdvisoryNotice> {
 }
 
 fn samples() -> impl Strategy<Value = HealthSample> {
-    any::<[u64; 5]>().prop_map(|numbers| HealthSample {
+    many_counts::<5>().prop_map(|numbers| HealthSample {
         disk_available_bytes: numbers[0],
         disk_total_bytes: numbers[1],
         throughput_bytes_per_sec: numbers[2],
@@ -145,8 +158,17 @@ fn samples() -> impl Strategy<Value = HealthSample> {
     })
 }
 
+fn keys() -> impl Strategy<Value = Keys> {
+    let grants = (assignment_ids(), any::<String>())
+        .prop_map(|(assignment, token)| RenewedGrant { assignment, token });
+    let live =
+        (any::<u64>(), star_ids()).prop_map(|(job, destination)| LivePull { job: JobId(job), destination });
+    (vec(vec(any::<u8>(), 0..40), 0..4), vec(grants, 0..4), vec(live, 0..4))
+        .prop_map(|(public, grants, live)| Keys { public, grants, live })
+}
+
 fn assignment_ids() -> impl Strategy<Value = AssignmentId> {
-    any::<u64>().prop_map(AssignmentId)
+    counts().prop_map(AssignmentId)
 }
 
 fn hellos() -> impl Strategy<Value = Hello> {
@@ -154,8 +176,10 @@ fn hellos() -> impl Strategy<Value = Hello> {
         (absolute_paths(), any::<bool>()).prop_map(|(path, is_read_only)| Root { path, is_read_only });
     let who = (star_ids(), any::<u128>(), any::<u128>(), "[a-z.:0-9]{0,20}", any::<String>());
     let labels = btree_map(any::<String>(), any::<String>(), 0..4);
-    (who, vec(roots, 0..4), labels, vec(assignment_ids(), 0..9), lifecycles()).prop_map(
-        |((star_id, identity, instance, data_address, version), roots, labels, held, lifecycle)| Hello {
+    let begun = proptest::option::of(vec(assignment_ids(), 0..9));
+    let past = (vec(assignment_ids(), 0..9), begun, proptest::option::of(any::<u128>()));
+    (who, vec(roots, 0..4), labels, past, lifecycles()).prop_map(
+        |((star_id, identity, instance, data_address, version), roots, labels, past, lifecycle)| Hello {
             star_id,
             identity: Uuid::from_u128(identity),
             instance: Uuid::from_u128(instance),
@@ -163,27 +187,33 @@ fn hellos() -> impl Strategy<Value = Hello> {
             roots,
             labels,
             version,
-            held,
+            held: past.0,
             lifecycle,
+            begun: past.1,
+            grid: past.2.map(Uuid::from_u128),
         },
     )
 }
 
 fn heartbeats() -> impl Strategy<Value = Heartbeat> {
-    let progress = vec((assignment_ids(), any::<u64>()), 0..9);
+    let progress = vec((assignment_ids(), counts()), 0..9);
     let sample = proptest::option::of(samples());
-    let space = (absolute_paths(), any::<u64>())
-        .prop_map(|(path, available_bytes)| RootSpace { path, available_bytes });
+    let space =
+        (absolute_paths(), counts()).prop_map(|(path, available_bytes)| RootSpace { path, available_bytes });
     let counts = any::<[u32; 2]>();
-    (lifecycles(), counts, sample, vec(advisories(), 0..6), progress, vec(space, 0..4)).prop_map(
-        |(lifecycle, [active_tasks, served_pulls], sample, advisories, progress, root_space)| Heartbeat {
-            lifecycle,
-            active_tasks,
-            served_pulls,
-            sample,
-            advisories,
-            progress,
-            root_space,
+    let vault_bytes = proptest::option::of(self::counts());
+    (lifecycles(), counts, sample, vec(advisories(), 0..6), progress, vec(space, 0..4), vault_bytes).prop_map(
+        |(lifecycle, [active_tasks, served_pulls], sample, advisories, progress, root_space, vault_bytes)| {
+            Heartbeat {
+                lifecycle,
+                active_tasks,
+                served_pulls,
+                sample,
+                advisories,
+                progress,
+                root_space,
+                vault_bytes,
+            }
         },
     )
 }
@@ -192,13 +222,15 @@ fn star_messages() -> impl Strategy<Value = StarMessage> {
     let reports = (1..u64::MAX, assignment_ids(), vec(outcomes(), 0..6))
         .prop_map(|(number, assignment, outcomes)| Report { number, assignment, outcomes });
     let failure = proptest::option::of(failures());
-    let batches = (any::<u64>(), 1..u64::MAX, vec(entries(), 0..6), any::<bool>(), failure).prop_map(
+    let batches = (counts(), 1..u64::MAX, vec(entries(), 0..6), any::<bool>(), failure).prop_map(
         |(scan, number, entries, is_last, failure)| ScanBatch {
             scan,
             number,
             entries,
             is_last: is_last || failure.is_some(),
             failure,
+            matched: vec![0, u32::try_from(number % 1000).unwrap()],
+            skipped_mounts: vec![b"mnt/\xff".to_vec(); (number % 3) as usize],
         },
     );
     prop_oneof![
@@ -209,21 +241,25 @@ fn star_messages() -> impl Strategy<Value = StarMessage> {
         (lifecycles(), any::<String>())
             .prop_map(|(state, reason)| StarMessage::LifecycleChanged { state, reason }),
         any::<String>().prop_map(|reason| StarMessage::DrainRequested { reason }),
-        (any::<u64>(), vec(any::<u8>(), 0..128)).prop_map(|(request, bytes)| StarMessage::Compared {
+        (counts(), vec(any::<u8>(), 0..128)).prop_map(|(request, bytes)| StarMessage::Compared {
             request,
             unchanged: Unchanged::from_bytes(bytes),
         }),
-        (any::<u64>(), vault::answers())
+        (counts(), vault::answers())
             .prop_map(|(request, answer)| StarMessage::VaultAnswered { request, answer }),
-        any::<(u64, String)>().prop_map(|(chunks, problem)| StarMessage::DamageFound { chunks, problem }),
+        (counts(), any::<String>())
+            .prop_map(|(chunks, problem)| StarMessage::DamageFound { chunks, problem }),
+        (prop::sample::select(&Severity::ALL[..]), any::<(String, String)>()).prop_map(
+            |(severity, (category, text))| StarMessage::Noticed(Notice { severity, category, text })
+        ),
     ]
 }
 
 fn assignments() -> impl Strategy<Value = Assignment> {
-    let items = (any::<u64>(), entries()).prop_map(|(sequence, entry)| AssignedItem { sequence, entry });
+    let items = (counts(), entries()).prop_map(|(sequence, entry)| AssignedItem { sequence, entry });
     let paths = (absolute_paths(), prop_oneof![Just(Vec::new()), absolute_paths()]);
     let source = (star_ids(), any::<String>(), any::<String>());
-    (any::<[u64; 2]>(), (any::<u32>(), any::<bool>()), source, paths, vec(items, 1..6)).prop_map(
+    (many_counts::<2>(), (any::<u32>(), any::<bool>()), source, paths, vec(items, 1..6)).prop_map(
         |([id, job], (destination, is_check_only), (source_star, source_address, token), paths, items)| {
             Assignment {
                 id: AssignmentId(id),
@@ -239,6 +275,7 @@ fn assignments() -> impl Strategy<Value = Assignment> {
                 layout: if is_check_only { Layout::Packed } else { Layout::Files },
                 source_snapshot: is_check_only.then_some(SnapshotId([7; 16])),
                 keeps_directory_times: !is_check_only,
+                compares_content: is_check_only,
                 trace: TraceContext::new(u128::from(id), job, is_check_only),
             }
         },
@@ -247,7 +284,7 @@ fn assignments() -> impl Strategy<Value = Assignment> {
 
 fn scans() -> impl Strategy<Value = ScanRequest> {
     let globs = || vec(any::<String>(), 0..4);
-    (any::<[u64; 2]>(), absolute_paths(), globs(), globs(), proptest::option::of(relative_paths())).prop_map(
+    (many_counts::<2>(), absolute_paths(), globs(), globs(), proptest::option::of(relative_paths())).prop_map(
         |([scan, job], path, include, exclude, resume_after)| ScanRequest {
             scan,
             job: JobId(job),
@@ -263,39 +300,42 @@ fn scans() -> impl Strategy<Value = ScanRequest> {
             },
             snapshot: (scan % 2 == 1).then_some(SnapshotId([9; 16])),
             trace: TraceContext::new(u128::from(job), scan, scan % 2 == 1),
+            paths: vec![b"a/\xff".to_vec(); (scan % 3) as usize],
+            is_one_file_system: job % 2 == 1,
         },
     )
 }
 
 fn coordinator_messages() -> impl Strategy<Value = CoordinatorMessage> {
-    let welcomes = (any::<u64>(), 1..u32::MAX, any::<u32>(), vec(assignment_ids(), 0..9)).prop_map(
-        |(epoch, interval_ms, extra_ms, kept)| CoordinatorMessage::Welcome {
+    let welcomes = (many_counts::<2>(), 1..u32::MAX, any::<u32>(), vec(assignment_ids(), 0..9)).prop_map(
+        |([epoch, grid], interval_ms, extra_ms, kept)| CoordinatorMessage::Welcome {
             epoch: Epoch(epoch),
             heartbeat_interval: Duration::from_millis(u64::from(interval_ms)),
             lease: Duration::from_millis(u64::from(interval_ms) + u64::from(extra_ms)),
             kept,
+            grid: (grid % 2 == 1).then_some(Uuid::from_u128(u128::from(grid))),
         },
     );
     prop_oneof![
         welcomes,
-        vec(vec(any::<u8>(), 0..40), 0..4).prop_map(CoordinatorMessage::VerificationKeys),
+        keys().prop_map(CoordinatorMessage::VerificationKeys),
         (lifecycles(), any::<String>())
             .prop_map(|(state, reason)| CoordinatorMessage::SetLifecycle { state, reason }),
         assignments().prop_map(CoordinatorMessage::Assign),
         (assignment_ids(), any::<bool>())
             .prop_map(|(assignment, is_job_over)| CoordinatorMessage::Withdraw { assignment, is_job_over }),
-        any::<u64>().prop_map(|job| CoordinatorMessage::JobEnded { job: JobId(job) }),
+        counts().prop_map(|job| CoordinatorMessage::JobEnded { job: JobId(job) }),
         scans().prop_map(CoordinatorMessage::StartScan),
-        any::<[u64; 2]>().prop_map(|[scan, number]| CoordinatorMessage::ScanAcknowledged { scan, number }),
-        any::<u64>().prop_map(|scan| CoordinatorMessage::CancelScan { scan }),
-        any::<u64>().prop_map(|number| CoordinatorMessage::ReportsAcknowledged { number }),
-        (any::<u64>(), absolute_paths(), vec(entries().prop_map(Arc::new), 0..4)).prop_map(
+        many_counts::<2>().prop_map(|[scan, number]| CoordinatorMessage::ScanAcknowledged { scan, number }),
+        counts().prop_map(|scan| CoordinatorMessage::CancelScan { scan }),
+        counts().prop_map(|number| CoordinatorMessage::ReportsAcknowledged { number }),
+        (counts(), absolute_paths(), vec(entries().prop_map(Arc::new), 0..4)).prop_map(
             |(request, path, entries)| CoordinatorMessage::Compare {
                 request,
                 comparison: Comparison { path, entries },
             },
         ),
-        (any::<u64>(), vault::calls())
+        (counts(), vault::calls())
             .prop_map(|(request, call)| CoordinatorMessage::CallVault { request, call }),
     ]
 }
@@ -349,6 +389,8 @@ fn hello() -> v1::SessionHello {
         version: "0".to_owned(),
         held: Vec::new(),
         lifecycle: LifecycleState::Registered,
+        begun: None,
+        grid: None,
     }
     .into()
 }
@@ -422,6 +464,8 @@ fn a_list_above_its_bound_is_refused_by_name() {
         entries: vec![tree_entry(b"a"); limits::SCAN_BATCH_ENTRIES_MAX + 1],
         is_last: false,
         failure: None,
+        matched: Vec::new(),
+        skipped_mounts: Vec::new(),
     };
     assert_eq!(ScanBatch::try_from(batch).unwrap_err().field, "entries");
     let item = v1::AssignedItem { sequence: 1, entry: Some(tree_entry(b"a")) };
@@ -435,6 +479,47 @@ fn a_list_above_its_bound_is_refused_by_name() {
     let crowd = vec![item.clone(); limits::ASSIGNMENT_ITEMS_MAX + 1];
     assert_eq!(Assignment::try_from(assignment(crowd)).unwrap_err().field, "items");
     assert!(Assignment::try_from(assignment(vec![item])).is_ok());
+}
+
+#[test]
+fn names_and_paths_that_are_too_long_and_sizes_that_no_file_has_are_refused() {
+    let long = "x".repeat(limits::NAME_BYTES_MAX + 1);
+    assert_eq!(refused_hello(|hello| hello.version = long.clone()), "hello.version");
+    assert_eq!(refused_hello(|hello| hello.data_address = long.clone()), "hello.data_address");
+    let labels = |hello: &mut v1::SessionHello| drop(hello.labels.insert("key".to_owned(), long.clone()));
+    assert_eq!(refused_hello(labels), "hello.labels");
+    let path = [b"/".as_slice(), &vec![b'x'; limits::ABSOLUTE_PATH_BYTES_MAX]].concat();
+    let root = v1::SessionRoot { path: path.into(), is_read_only: false };
+    assert_eq!(refused_hello(|hello| hello.roots.push(root.clone())), "hello.roots.path");
+    let path = vec![b'x'; limits::ENTRY_PATH_BYTES_MAX + 1];
+    assert_eq!(refused_entry(|entry| entry.path = path.clone().into()), "path");
+    let file = v1::tree_entry::Kind::File(v1::FileKind { size_bytes: limits::BYTES_MAX + 1 });
+    assert_eq!(refused_entry(|entry| entry.kind = Some(file)), "file.size_bytes");
+    let stored = v1::ItemStored { size_bytes: u64::MAX, ..v1::ItemStored::default() };
+    let stored = v1::item_outcome::Result::Stored(v1::ItemStored {
+        duration: Some(prost_types::Duration::default()),
+        ..stored
+    });
+    let refused = ItemOutcome::try_from(v1::ItemOutcome { sequence: 1, result: Some(stored) }).unwrap_err();
+    assert_eq!(refused.field, "stored.size_bytes");
+}
+
+#[test]
+fn long_words_are_cut_and_not_refused() {
+    let message = "x".repeat(10 * limits::WORDS_BYTES_MAX);
+    let failure = v1::ItemFailure {
+        cause: v1::FailureCause::Permanent.into(),
+        fault: v1::Fault::Item.into(),
+        message: message.clone(),
+    };
+    let failure = Failure::try_from(failure).unwrap();
+    assert!(failure.message.len() <= limits::WORDS_BYTES_MAX && failure.message.starts_with("xxx"));
+    let notice =
+        v1::SessionNotice { severity: v1::Severity::Info.into(), category: message.clone(), text: message };
+    let notice = Notice::try_from(notice).unwrap();
+    assert!(
+        notice.text.len() <= limits::NOTICE_BYTES_MAX && notice.category.len() <= limits::NOTICE_BYTES_MAX
+    );
 }
 
 #[test]
@@ -454,7 +539,13 @@ fn a_duration_out_of_range_is_refused() {
 fn a_lease_shorter_than_a_heartbeat_is_refused() {
     let seconds = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
     let welcome = |interval, lease| {
-        let welcome = v1::SessionWelcome { epoch: 1, heartbeat_interval: interval, lease, kept: Vec::new() };
+        let welcome = v1::SessionWelcome {
+            epoch: 1,
+            heartbeat_interval: interval,
+            lease,
+            kept: Vec::new(),
+            grid: Bytes::new(),
+        };
         let message = Some(v1::connect_response::Message::Welcome(welcome));
         CoordinatorMessage::try_from(v1::ConnectResponse { message }).map_err(|error| error.field)
     };

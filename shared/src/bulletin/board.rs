@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::time::Duration;
 
-use crate::time::{Monotonic, Now};
+use crate::time::{Monotonic, Now, WallTime};
 use crate::words::JobId;
 
 use super::{
@@ -125,6 +125,19 @@ impl BulletinBoard {
         Posted { id, is_new: true, evicted }
     }
 
+    /// Raises the count of a bulletin and puts other words in it: it stands for several reports that are alike and not the
+    /// same. Returns whether it did; one that has left the board or was acknowledged stays as it is.
+    pub fn amend(&mut self, now: Now, id: u64, message: &str) -> bool {
+        let Some(bulletin) = self.bulletins.get_mut(&id).filter(|bulletin| !bulletin.is_acknowledged) else {
+            return false;
+        };
+        self.posted = self.posted.saturating_add(1);
+        bulletin.repeat_count = bulletin.repeat_count.saturating_add(1);
+        bulletin.time = now.wall;
+        bulletin.message = truncate_visibly(message, MESSAGE_BYTES_MAX);
+        true
+    }
+
     /// The newest `count` bulletins, newest first.
     pub fn recent(&self, count: usize) -> Vec<&Bulletin> {
         self.query(&BulletinFilter::default(), count)
@@ -207,6 +220,20 @@ impl BulletinBoard {
             }
         }
         counts
+    }
+
+    /// Takes bulletins off the board that were last reported before a time, the oldest first and at most `limit` of them,
+    /// except errors that are not acknowledged. Returns their ids.
+    pub fn remove_before(&mut self, before: WallTime, limit: usize) -> Vec<u64> {
+        let is_over = |bulletin: &&Bulletin| {
+            bulletin.time < before && (bulletin.is_acknowledged || bulletin.severity < Severity::Error)
+        };
+        let over: Vec<u64> =
+            self.bulletins.values().filter(is_over).map(|bulletin| bulletin.id).take(limit).collect();
+        for &id in &over {
+            self.remove(id);
+        }
+        over
     }
 
     /// Takes every bulletin off the board. Ids go on from where they are, and so do the counters.

@@ -407,3 +407,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_amended_bulletin_counts_and_an_acknowledged_one_stays_as_it_is() {
+    let mut board = BulletinBoard::new(10);
+    let posted = board.post(Now::from_ms(1), Severity::Error, "coordinator", "dead-letter", None, "one");
+    assert!(board.amend(Now::from_ms(2), posted.id, "one and another"));
+    let bulletin = board.bulletin(posted.id).expect("it is on the board");
+    assert_eq!((bulletin.repeat_count, bulletin.message.as_str()), (2, "one and another"));
+    assert_eq!((bulletin.first_time, bulletin.time), (Now::from_ms(1).wall, Now::from_ms(2).wall));
+    board.acknowledge(&[posted.id]);
+    assert!(!board.amend(Now::from_ms(3), posted.id, "more") && !board.amend(Now::from_ms(3), 99, "more"));
+    assert_eq!(board.bulletin(posted.id).map(|bulletin| bulletin.repeat_count), Some(2));
+}

@@ -102,6 +102,16 @@ pub(super) fn encode_index(entries: &[ContainerEntry]) -> Vec<u8> {
     index
 }
 
+/// The checksum in the trailer at the end of a sealed container's file.
+pub(super) fn read_list_checksum(file: &File) -> std::io::Result<Option<[u8; 32]>> {
+    let file_end = file.metadata()?.len();
+    let trailer_at = file_end.checked_sub(TRAILER_BYTES as u64).filter(|at| *at >= CONTAINER_HEADER_BYTES);
+    let Some(trailer_at) = trailer_at else { return Ok(None) };
+    let mut trailer = [0; TRAILER_BYTES];
+    file.read_exact_at(&mut trailer, trailer_at)?;
+    Ok(trailer.ends_with(INDEX_MAGIC).then(|| array(&trailer[16..48])))
+}
+
 /// The entries of a sealed container, from the end of its file.
 pub(super) fn read_index(file: &File, path: &Path) -> Result<Vec<ContainerEntry>, ContainerError> {
     let damaged = |what| ContainerError::damaged(path, what);

@@ -17,13 +17,15 @@ use std::sync::Arc;
 use super::format::{
     CONTAINER_ENTRY_COUNT_MAX, CONTAINER_HEADER_BYTES, ENTRY_BYTES, decode_entry, encode_entry,
 };
-use super::{ContainerEntry, ContainerError};
+use super::{ContainerEntry, ContainerError, reserve_space};
 
 const JOURNAL_MAGIC: &[u8; 8] = b"ORBITJNL";
 const JOURNAL_VERSION: u32 = 1;
 const JOURNAL_HEADER_BYTES: usize = 16;
 const CHECK_BYTES: usize = 8;
 const RECORD_BYTES: usize = ENTRY_BYTES + CHECK_BYTES;
+/// Space for records is taken from the disk so much at a time.
+const RESERVED_BYTES: u64 = 64 * 1024;
 const JOURNAL_BYTES_MAX: u64 = (JOURNAL_HEADER_BYTES + CONTAINER_ENTRY_COUNT_MAX * 2 * RECORD_BYTES) as u64;
 
 /// An open journal.
@@ -32,6 +34,8 @@ pub(super) struct Journal {
     file: Arc<File>,
     path: PathBuf,
     end: u64,
+    /// The end of the space that the disk has set aside for it.
+    reserved_end: u64,
 }
 
 /// Records that are not in the journal yet.
@@ -72,7 +76,8 @@ impl Journal {
         let file = options.map_err(ContainerError::io(&path, "create the journal"))?;
         let written = file.write_all_at(&journal_header(), 0).and_then(|()| file.sync_all());
         written.map_err(ContainerError::io(&path, "write the journal"))?;
-        Ok(Self { file: Arc::new(file), path, end: JOURNAL_HEADER_BYTES as u64 })
+        let end = JOURNAL_HEADER_BYTES as u64;
+        Ok(Self { file: Arc::new(file), path, end, reserved_end: end })
     }
 
     /// Opens a journal for appending at its end.
@@ -81,7 +86,20 @@ impl Journal {
         let file = file.map_err(ContainerError::io(&path, "open the journal"))?;
         let cut = file.set_len(end).and_then(|()| file.sync_all());
         cut.map_err(ContainerError::io(&path, "cut the journal"))?;
-        Ok(Self { file: Arc::new(file), path, end })
+        Ok(Self { file: Arc::new(file), path, end, reserved_end: end })
+    }
+
+    /// Takes space on the disk for so many records behind those that are there, so that chunks which fit can be made durable
+    /// after the disk is full.
+    pub(super) fn reserve(&mut self, count: usize) -> Result<(), ContainerError> {
+        let needed = self.end + (count * RECORD_BYTES) as u64;
+        if needed > self.reserved_end {
+            let bytes = needed - self.end + RESERVED_BYTES;
+            let reserved = reserve_space(&self.file, self.end, bytes);
+            reserved.map_err(ContainerError::io(&self.path, "reserve space for the journal"))?;
+            self.reserved_end = self.end + bytes;
+        }
+        Ok(())
     }
 
     /// What makes these entries durable behind those that are there. The end moves with [`Journal::advance`].
@@ -102,7 +120,13 @@ impl Journal {
 
     /// Removes the journal: its container is sealed.
     pub(super) fn remove(self) -> Result<(), ContainerError> {
-        std::fs::remove_file(&self.path).map_err(ContainerError::io(&self.path, "remove the journal"))
+        match std::fs::remove_file(&self.path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(ContainerError::io(&self.path, "remove the journal")(error))
+            }
+            // Somebody else has removed it; the index says all that it said.
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 }
 

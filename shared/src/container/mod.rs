@@ -198,6 +198,20 @@ fn sync_dir(dir: &Path) -> Result<(), ContainerError> {
     opened.map_err(ContainerError::io(dir, "sync the directory"))
 }
 
+/// Takes space on the disk for `bytes` bytes of a file from `offset`, also behind its end, which stays where it is. A file
+/// system that cannot do that finds out by writing.
+///
+/// # Errors
+///
+/// The disk is full, or refuses.
+pub fn reserve_space(file: &std::fs::File, offset: u64, bytes: u64) -> io::Result<()> {
+    let flags = rustix::fs::FallocateFlags::KEEP_SIZE;
+    match rustix::fs::fallocate(file, flags, offset, bytes.max(1)) {
+        Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// The directory of a container's path; that of a bare file name is the current one.
 fn parent_of(path: &Path) -> &Path {
     match path.parent() {

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::format::{CONTAINER_HEADER_BYTES, check_header, read_index};
+use super::format::{CONTAINER_HEADER_BYTES, check_header, read_index, read_list_checksum};
 use super::{ContainerEntry, ContainerError, PackedChunkRef, decompress, id_of_path, journal, journal_path};
 use crate::chunk_hash::ChunkHash;
 
@@ -153,6 +153,16 @@ impl ContainerReader {
             Some(replay) => Ok(replay.entries),
             None => read_index(&self.file, &self.path),
         }
+    }
+
+    /// The checksum in the trailer of a sealed container, which names its whole list. `None` if the file does not end in a
+    /// trailer. The list itself is not read.
+    ///
+    /// # Errors
+    ///
+    /// The file system refuses.
+    pub fn list_checksum(&self) -> Result<Option<[u8; 32]>, ContainerError> {
+        read_list_checksum(&self.file).map_err(ContainerError::io(&self.path, "read the index"))
     }
 
     /// Its file.

@@ -11,7 +11,7 @@ use super::format::{
 use super::journal::{self, Journal, PendingRecords};
 use super::{
     ContainerEntry, ContainerError, PackedChunkRef, Stored, decompress, id_of_path, journal_path, parent_of,
-    sync_dir,
+    reserve_space, sync_dir,
 };
 use crate::chunk_hash::ChunkHash;
 
@@ -207,6 +207,8 @@ impl ContainerWriter {
         if !self.has_capacity(u64::from(length)) {
             return Err(ContainerError::Full { path: self.path.clone() });
         }
+        // A chunk that has no room for its record could not be made durable.
+        self.journal.reserve(self.entries.len() - self.durable_count + 1)?;
         if self.buffer.len() + length as usize > self.buffer_bytes {
             self.flush()?;
         }
@@ -226,14 +228,46 @@ impl ContainerWriter {
     ///
     /// # Errors
     ///
-    /// It stays held back, and may be written later.
+    /// What could not be written stays held back, and may be written later.
     pub fn flush(&mut self) -> Result<(), ContainerError> {
-        if !self.buffer.is_empty() {
-            let written = self.file.write_all_at(&self.buffer, self.flushed_end());
-            written.map_err(ContainerError::io(&self.path, "write chunks"))?;
-            self.buffer.clear();
+        while !self.buffer.is_empty() {
+            match self.file.write_at(&self.buffer, self.flushed_end()) {
+                Ok(0) => {
+                    let error = std::io::Error::from(std::io::ErrorKind::WriteZero);
+                    return Err(ContainerError::io(&self.path, "write chunks")(error));
+                }
+                Ok(written) => drop(self.buffer.drain(..written)),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(ContainerError::io(&self.path, "write chunks")(error)),
+            }
         }
         Ok(())
+    }
+
+    /// Gives up the chunks that are held back and cannot be written, so that those that were written whole can be made
+    /// durable. Returns the number of chunks given up.
+    pub fn give_up_held_back(&mut self) -> usize {
+        let (written, before) = (self.flushed_end(), self.entries.len());
+        let is_written = |entry: &ContainerEntry| entry.end() <= written;
+        let kept = before - self.entries.iter().rev().take_while(|entry| !is_written(entry)).count();
+        self.give_up_behind(kept);
+        assert!(self.entries.len() == kept, "what is durable was written");
+        before - kept
+    }
+
+    /// Gives up all chunks but the first `kept` and those that are durable, and gives their space back to the disk. No sync
+    /// may be under way. Returns the number of chunks that remain.
+    pub fn give_up_behind(&mut self, kept: usize) -> usize {
+        let kept = kept.clamp(self.durable_count, self.entries.len());
+        if let Some(first) = self.entries.get(kept) {
+            let (end, written) = (first.offset, self.flushed_end());
+            self.entries.truncate(kept);
+            self.buffer.truncate(end.saturating_sub(written) as usize);
+            self.end = end;
+            // If it cannot be cut, the next chunk is written over it.
+            let _ = self.file.set_len(end.min(written));
+        }
+        kept
     }
 
     /// The end of what was written to the file; what lies behind is held back.
@@ -247,12 +281,7 @@ impl ContainerWriter {
     ///
     /// There is none.
     pub fn reserve(&self, bytes: u64) -> Result<(), ContainerError> {
-        let flags = rustix::fs::FallocateFlags::KEEP_SIZE;
-        match rustix::fs::fallocate(&*self.file, flags, self.end, bytes.max(1)) {
-            // A file system without it finds out by writing.
-            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(()),
-            Err(error) => Err(ContainerError::io(&self.path, "reserve space")(error.into())),
-        }
+        reserve_space(&self.file, self.end, bytes).map_err(ContainerError::io(&self.path, "reserve space"))
     }
 
     /// Makes every chunk appended so far durable: first the bytes, then the records that vouch for them.

@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AdvisoryKind {
+    /// Files of a Star's vault are missing, cut or replaced. The Star says so, no sample does.
+    VaultIncomplete,
+    /// A Star's vault is on a file system that cannot be written to. The Star says so, no sample does.
+    VaultReadOnly,
     /// See [`Advisory::DiskCritical`].
     DiskCritical,
     /// See [`Advisory::DiskExhaustionPredicted`].
@@ -24,7 +28,9 @@ pub enum AdvisoryKind {
 
 impl AdvisoryKind {
     /// All kinds, worst first.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
+        Self::VaultIncomplete,
+        Self::VaultReadOnly,
         Self::DiskCritical,
         Self::DiskExhaustionPredicted,
         Self::ErrorRateHigh,
@@ -36,6 +42,8 @@ impl AdvisoryKind {
     /// Its name in metrics and on the wire.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::VaultIncomplete => "vault_incomplete",
+            Self::VaultReadOnly => "vault_read_only",
             Self::DiskCritical => "disk_critical",
             Self::DiskExhaustionPredicted => "disk_exhaustion_predicted",
             Self::ErrorRateHigh => "error_rate_high",

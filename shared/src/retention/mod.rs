@@ -2,7 +2,8 @@
 //!
 //! Rules add up: a snapshot that any rule wants is kept. A rule like `daily: 7` keeps the newest snapshot of each of the last
 //! seven days that have one; days without a snapshot do not count. Periods are those of UTC, weeks are those of ISO 8601.
-//! Snapshots of different groups, such as sources, do not stand in for each other. A policy without rules keeps everything,
+//! Snapshots of different groups, such as sources, do not stand in for each other; neither do partial ones and whole ones, to
+//! which the rules apply apart. A policy without rules keeps everything,
 //! since nobody means to delete all backups by saying nothing.
 //!
 //! Nothing is deleted here: the plan is for people first.
@@ -67,6 +68,8 @@ pub struct Retained<K, G> {
     pub time: WallTime,
     /// What an operator calls it.
     pub tags: Vec<String>,
+    /// Whether some entries of its source are missing in it. It never stands in for a whole one.
+    pub is_partial: bool,
 }
 
 /// Why a snapshot is kept.
@@ -118,16 +121,35 @@ impl<K> Decision<K> {
     }
 }
 
-/// Decides on every snapshot. The decisions come by group, the newest snapshot first.
+/// Decides on every snapshot. The decisions come by group, the newest snapshot first, and whole ones before partial ones.
 pub fn plan<K: Ord + Clone, G: Ord + Clone>(
     policy: &RetentionPolicy,
     snapshots: &[Retained<K, G>],
 ) -> Vec<Decision<K>> {
-    let mut groups: BTreeMap<&G, Vec<&Retained<K, G>>> = BTreeMap::new();
+    let mut groups: BTreeMap<(&G, bool), Vec<&Retained<K, G>>> = BTreeMap::new();
     for snapshot in snapshots {
-        groups.entry(&snapshot.group).or_default().push(snapshot);
+        groups.entry((&snapshot.group, snapshot.is_partial)).or_default().push(snapshot);
     }
     groups.into_values().flat_map(|group| plan_group(policy, group)).collect()
+}
+
+/// The groups of which a plan keeps nothing, or no whole snapshot although there are some. Only a rule about tags alone can
+/// come to that, and is then mistyped more often than meant.
+pub fn emptied<K: Ord + Clone, G: Ord + Clone>(
+    snapshots: &[Retained<K, G>],
+    decisions: &[Decision<K>],
+) -> Vec<G> {
+    let kept: BTreeSet<&K> =
+        decisions.iter().filter(|decision| decision.is_kept()).map(|decision| &decision.key).collect();
+    let mut groups: BTreeMap<(&G, bool), bool> = BTreeMap::new();
+    for snapshot in snapshots {
+        *groups.entry((&snapshot.group, snapshot.is_partial)).or_default() |= kept.contains(&snapshot.key);
+    }
+    let has_whole = |group: &G| groups.contains_key(&(group, false));
+    let emptied = groups
+        .iter()
+        .filter(|((group, is_partial), is_kept)| !**is_kept && (!*is_partial || !has_whole(group)));
+    emptied.map(|((group, _), _)| (*group).clone()).collect()
 }
 
 fn plan_group<K: Ord + Clone, G>(
@@ -150,7 +172,7 @@ fn plan_group<K: Ord + Clone, G>(
         reasons.extend(rules.iter_mut().filter_map(|rule| rule.wants(snapshot.time)));
         let tags = snapshot.tags.iter().filter(|tag| policy.tags.contains(*tag));
         reasons.extend(tags.cloned().map(KeepReason::Tag));
-        let why_not = reasons.is_empty().then(|| why_not(policy, &rules, rank));
+        let why_not = reasons.is_empty().then(|| why_not(policy, &rules, rank, snapshot.is_partial));
         decisions.push(Decision { key: snapshot.key.clone(), reasons, why_not });
     }
     decisions
@@ -185,8 +207,11 @@ impl PeriodRule {
     }
 }
 
-fn why_not(policy: &RetentionPolicy, rules: &[PeriodRule], rank: u32) -> String {
+fn why_not(policy: &RetentionPolicy, rules: &[PeriodRule], rank: u32, is_partial: bool) -> String {
     let mut parts = Vec::new();
+    if is_partial {
+        parts.push("counted among partial snapshots".to_owned());
+    }
     if policy.keep_last > 0 {
         parts.push(format!("number {rank} of the newest, {} are kept", policy.keep_last));
     }

@@ -6,7 +6,7 @@ const DAY: i64 = 24 * 60 * 60;
 
 fn snapshot(key: u32, seconds: i64, tags: &[&str]) -> Retained<u32, u8> {
     let tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
-    Retained { key, group: 0, time: WallTime { seconds, nanos: 0 }, tags }
+    Retained { key, group: 0, time: WallTime { seconds, nanos: 0 }, tags, is_partial: false }
 }
 
 fn kept(policy: &RetentionPolicy, snapshots: &[Retained<u32, u8>]) -> BTreeSet<u32> {
@@ -48,6 +48,35 @@ fn rules_add_up_and_say_why() {
 }
 
 #[test]
+fn a_partial_snapshot_never_takes_the_place_of_a_whole_one() {
+    let partial = |key, seconds| Retained { is_partial: true, ..snapshot(key, seconds, &[]) };
+    let all = [snapshot(1, 0, &[]), snapshot(2, 10, &[]), partial(3, 20), partial(4, 30)];
+    let last = RetentionPolicy { keep_last: 1, ..RetentionPolicy::default() };
+    assert_eq!(kept(&last, &all), BTreeSet::from([2, 4]));
+    let daily = RetentionPolicy { daily: 1, ..RetentionPolicy::default() };
+    assert_eq!(kept(&daily, &all), BTreeSet::from([2, 4]));
+    assert!(emptied(&all, &plan(&last, &all)).is_empty());
+}
+
+#[test]
+fn a_rule_that_would_keep_nothing_of_a_group_is_found() {
+    let mut all = vec![snapshot(1, 0, &["weekly"]), snapshot(2, 10, &[])];
+    let tagged = |tag: &str| RetentionPolicy { tags: [tag.to_owned()].into(), ..RetentionPolicy::default() };
+    let nothing_of = |policy: &RetentionPolicy, all: &[_]| emptied(all, &plan(policy, all));
+    assert_eq!(nothing_of(&tagged("weekly"), &all), [0_u8; 0]);
+    assert_eq!(nothing_of(&tagged("wekly"), &all), [0]);
+    all.push(Retained { group: 1, ..snapshot(3, 20, &[]) });
+    assert_eq!(nothing_of(&tagged("weekly"), &all), [1], "each group by itself");
+    all.push(Retained { is_partial: true, group: 2, ..snapshot(4, 30, &["weekly"]) });
+    all.push(Retained { group: 2, ..snapshot(5, 20, &[]) });
+    assert_eq!(
+        nothing_of(&tagged("weekly"), &all),
+        [1, 2],
+        "a partial one is no reason to lose the whole one"
+    );
+}
+
+#[test]
 fn a_policy_without_rules_keeps_everything() {
     let all = [snapshot(1, 0, &[]), snapshot(2, 1, &[])];
     let decisions = plan(&RetentionPolicy::default(), &all);
@@ -71,6 +100,7 @@ fn any_snapshots() -> impl Strategy<Value = Vec<Retained<u32, u8>>> {
             group,
             time: WallTime { seconds, nanos: 0 },
             tags,
+            is_partial: false,
         };
         numbered.map(build).collect()
     })

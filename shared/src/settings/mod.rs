@@ -6,14 +6,12 @@
 //! them all; for the same reason clap's `conflicts_with` and `requires` see only the command line.
 //!
 //! A flag that may be repeated takes an array in the file and a comma-separated list in the environment. An empty
-//! variable counts as not set. Only flags of the top level are layered, not those of subcommands.
+//! variable counts as not set. Flags of subcommands have variables too, and no keys in the file. What is secret is never printed.
 
-mod duration;
 mod file;
 #[cfg(test)]
 mod tests;
 
-pub use self::duration::parse_duration;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
@@ -224,6 +222,7 @@ pub fn parse_with_environment(
             below_flags.insert(setting.key.clone(), LayerValue { values, source });
         }
     }
+    command = with_subcommands(command, &environment, &mut below_flags);
     let matches = command.try_get_matches_from(args).map_err(|error| name_the_layer(error, &below_flags))?;
     let sources = settings
         .iter()
@@ -231,6 +230,38 @@ pub fn parse_with_environment(
         .collect();
     let is_print_requested = matches.get_flag(PRINT_CONFIG);
     Ok(Layered { matches, sources, is_print_requested, settings })
+}
+
+/// Gives the flags of subcommands their variables: a value of the environment is a default, as at the top level.
+fn with_subcommands(
+    mut command: Command,
+    environment: &impl Fn(&str) -> Option<OsString>,
+    below_flags: &mut BTreeMap<String, LayerValue>,
+) -> Command {
+    let names: Vec<String> = command.get_subcommands().map(|below| below.get_name().to_owned()).collect();
+    for name in names {
+        command = command.mut_subcommand(name, |mut below| {
+            let settings: Vec<Setting> = below.get_arguments().filter_map(Setting::of).collect();
+            for setting in settings {
+                let value = environment(&setting.variable).filter(|value| !value.is_empty());
+                let values = value.map(|value| setting.split_variable(value));
+                below = below.mut_arg(&setting.id, |arg| {
+                    let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+                    let arg = arg.help(format!("{help} [env: {}]", setting.variable)).env(Resettable::Reset);
+                    match &values {
+                        Some(values) => arg.default_values(values.clone()).required(false),
+                        None => arg,
+                    }
+                });
+                if let Some(values) = values {
+                    let source = Source::Environment(setting.variable.clone());
+                    below_flags.entry(setting.key.clone()).or_insert(LayerValue { values, source });
+                }
+            }
+            with_subcommands(below, environment, below_flags)
+        });
+    }
+    command
 }
 
 /// A program's description as its manual page needs it: with the flags that [`parse_layered`] adds, and at each flag its
@@ -380,6 +411,11 @@ impl Layered {
             let line = match self.matches.get_raw(&setting.id) {
                 Some(raw) if *source != Source::Unset => {
                     let values: Vec<String> = raw.map(|value| value.to_string_lossy().into_owned()).collect();
+                    if setting.is_secret() || values.iter().any(|value| has_password(value)) {
+                        // As a comment, so that what is printed can be read again.
+                        text.push_str(&format!("# {} = \"(hidden)\"  # {source}\n", setting.key));
+                        continue;
+                    }
                     format!("{} = {}  # {source}\n", setting.key, setting.to_toml(values))
                 }
                 Some(_) | None => format!("# {} is not set\n", setting.key),
@@ -390,7 +426,21 @@ impl Layered {
     }
 }
 
+/// Words that flags with secrets end with.
+const SECRETS: [&str; 5] = ["join", "token", "passphrase", "password", "secret"];
+
+/// Whether a URL carries the password of its user.
+fn has_password(value: &str) -> bool {
+    let Some((_, rest)) = value.split_once("://") else { return false };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    authority.rsplit_once('@').is_some_and(|(user, _)| user.contains(':'))
+}
+
 impl Setting {
+    fn is_secret(&self) -> bool {
+        self.key.rsplit('-').next().is_some_and(|last| SECRETS.contains(&last))
+    }
+
     fn to_toml(&self, values: Vec<String>) -> toml::Value {
         let scalar = |text: String| match text.parse::<i64>() {
             // A text such as "007" is more than its number.

@@ -22,6 +22,56 @@ struct Sample {
     /// How many.
     #[arg(long, env = "SAMPLE_THREADS")]
     thread_count: Option<u16>,
+    /// Gets it in.
+    #[arg(long)]
+    join: Option<String>,
+    /// Where spans go.
+    #[arg(long)]
+    endpoint: Option<String>,
+    #[command(subcommand)]
+    command: Option<SampleCommand>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum SampleCommand {
+    /// Copies.
+    Copy {
+        /// How fast.
+        #[arg(long)]
+        rate: Option<u32>,
+        /// What not.
+        #[arg(long)]
+        exclude: Vec<String>,
+        #[arg(long, requires = "rate")]
+        hard: Option<String>,
+    },
+}
+
+#[test]
+fn a_flag_of_a_subcommand_has_a_variable_too() {
+    let copy = |args: &[&str], variables: &[(&str, &str)]| match sample(args, variables, "").command {
+        Some(SampleCommand::Copy { rate, exclude, hard }) => (rate, exclude, hard),
+        None => panic!("it is given"),
+    };
+    let variables = [("ORBIT_RATE", "7"), ("ORBIT_EXCLUDE", "a,b"), ("ORBIT_HARD", "yes")];
+    let (rate, exclude, hard) = copy(&["--star-id", "s", "copy"], &variables);
+    assert_eq!(
+        (rate, exclude, hard),
+        (Some(7), vec!["a".to_owned(), "b".to_owned()], Some("yes".to_owned()))
+    );
+    let (rate, exclude, _) = copy(&["--star-id", "s", "copy", "--rate", "8", "--exclude", "c"], &variables);
+    assert_eq!((rate, exclude), (Some(8), vec!["c".to_owned()]));
+    let text = message(&["--star-id", "s", "copy"], &[("ORBIT_RATE", "fast")], "");
+    assert!(text.starts_with("env ORBIT_RATE: the value \"fast\" of rate"), "{text}");
+}
+
+#[test]
+fn what_is_secret_is_not_printed_but_where_it_comes_from() {
+    let variables = [("ORBIT_JOIN", "orbit-join-x"), ("ORBIT_ENDPOINT", "http://me:hush@host:1/a")];
+    let printed = parse(&["--star-id", "s"], &variables, "").unwrap().print_config();
+    assert!(printed.contains("# join = \"(hidden)\"  # env ORBIT_JOIN\n"), "{printed}");
+    assert!(!printed.contains("orbit-join-x") && !printed.contains("hush"), "{printed}");
+    assert!(parse(&["--star-id", "s"], &[], "").unwrap().print_config().contains("# join is not set\n"));
 }
 
 fn parse(args: &[&str], variables: &[(&str, &str)], file: &str) -> Result<Layered, SettingsError> {
@@ -142,7 +192,9 @@ fn the_printed_settings_say_where_each_came_from_and_can_be_read_again() {
                     star-id = \"007\"  # flag\n\
                     root = [\"/a\", \"/b\"]  # file orbit.toml\n\
                     verbose = true  # file orbit.toml\n\
-                    thread-count = 4  # env SAMPLE_THREADS\n";
+                    thread-count = 4  # env SAMPLE_THREADS\n\
+                    # join is not set\n\
+                    # endpoint is not set\n";
     assert_eq!(printed, expected);
     let again = sample(&FILE, &[], &printed);
     assert_eq!((again.star_id.as_str(), again.root.len(), again.thread_count), ("007", 2, Some(4)));

@@ -6,8 +6,8 @@ use std::time::Duration;
 use orbit_shared::comparison::{Comparison, Unchanged};
 use orbit_shared::health_monitor::HealthSample;
 use orbit_shared::session::{
-    AdvisoryNotice, Assignment, CoordinatorMessage, Hello, ItemOutcome, Root, RootSpace, ScanBatch,
-    ScanRequest, StarMessage,
+    AdvisoryNotice, Assignment, CoordinatorMessage, Hello, ItemOutcome, Keys, Notice, Root, RootSpace,
+    ScanBatch, ScanRequest, StarMessage,
 };
 use orbit_shared::vault_call::{VaultCall, VaultProblem, VaultReply};
 use orbit_shared::words::{AssignmentId, JobId, StarId};
@@ -22,6 +22,10 @@ pub struct Sampled {
     pub advisories: Vec<AdvisoryNotice>,
     /// The room below each root that can be written to.
     pub root_space: Vec<RootSpace>,
+    /// Bytes of the containers in its vault.
+    pub vault_bytes: Option<u64>,
+    /// What the operator should hear of, in the order in which it was seen.
+    pub notices: Vec<Notice>,
 }
 
 /// Who the Star is, and how it behaves.
@@ -47,6 +51,10 @@ pub struct CoreConfig {
     pub drain_timeout: Duration,
     /// Seeds the jitter of reconnects.
     pub seed: u64,
+    /// Assignments that the process before this one had begun, as the journal has them.
+    pub begun: Vec<AssignmentId>,
+    /// The grid that it belongs to, as its vault has it; `None` if it belongs to none yet.
+    pub grid: Option<Uuid>,
 }
 
 /// What only the driver can read, for the heartbeat that is due.
@@ -144,6 +152,8 @@ pub enum Event {
 /// What the driver must do, in this order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
+    /// Write down in the vault which grid this Star belongs to.
+    KeepGrid(Uuid),
     /// Open a session; `hello` is its first message.
     Connect {
         /// Numbers the attempts.
@@ -189,8 +199,8 @@ pub enum Effect {
         /// How many more.
         count: u64,
     },
-    /// Believe tokens under these keys, and no other.
-    UpdateKeys(Vec<Vec<u8>>),
+    /// Believe tokens under these keys and no other, and use the new grants.
+    UpdateKeys(Keys),
     /// Compare a destination with a listing; the answer comes back as [`Event::Compared`].
     Compare {
         /// The session on which it is asked.

@@ -17,13 +17,15 @@ mod simulation;
 mod tests;
 mod work;
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use orbit_shared::lifecycle::{LifecycleState, StarLifecycle};
 use orbit_shared::plant::{Bug, is_planted};
-use orbit_shared::session::{CoordinatorMessage, Heartbeat, Hello, StarMessage};
+use orbit_shared::session::{CoordinatorMessage, Heartbeat, Hello, Notice, StarMessage, limits};
 use orbit_shared::time::{Monotonic, Now};
 use orbit_shared::words::AssignmentId;
+use uuid::Uuid;
 
 pub use self::event::{CoreConfig, Effect, Event, Sampled, SessionEnd, Vitals};
 use self::link::Link;
@@ -49,6 +51,10 @@ pub struct StarCore {
     work: Work,
     scans: Scans,
     health: Option<Sampled>,
+    /// The grid that it belongs to.
+    grid: Option<Uuid>,
+    /// What the operator has not been told yet.
+    notices: VecDeque<Notice>,
     /// When to leave although work is left; set by the first signal.
     stop_by: Option<Monotonic>,
     /// When another session took over last.
@@ -66,6 +72,8 @@ impl StarCore {
             work: Work::default(),
             scans: Scans::default(),
             health: None,
+            grid: config.grid,
+            notices: VecDeque::new(),
             stop_by: None,
             superseded_at: None,
             has_exited: false,
@@ -116,7 +124,15 @@ impl StarCore {
             Event::OutcomesProduced { assignment, outcomes } => self.work.record(assignment, outcomes),
             Event::WorkEnded { assignment } => self.work.end(assignment),
             Event::ScanBatchProduced { run, batch } => self.scans.send(run, batch, effects),
-            Event::HealthSampled(sampled) => self.health = Some(sampled),
+            Event::HealthSampled(mut sampled) => {
+                self.keep_notices(std::mem::take(&mut sampled.notices));
+                let is_first = self.health.replace(sampled).is_none();
+                if is_first && self.link.is_welcomed() {
+                    // Until the coordinator knows how much room there is, it sends what may not fit.
+                    effects.push(Effect::Send(self.heartbeat(&Vitals::default())));
+                }
+                self.tell_notices(effects);
+            }
             Event::Compared { session, request, unchanged } => {
                 if self.link.is_current(session) && self.link.is_welcomed() {
                     effects.push(Effect::Send(StarMessage::Compared { request, unchanged }));
@@ -160,6 +176,19 @@ impl StarCore {
         }
     }
 
+    /// Keeps what the operator should hear of until it can be said; too much of it pushes out the oldest.
+    fn keep_notices(&mut self, notices: Vec<Notice>) {
+        self.notices.extend(notices);
+        let surplus = self.notices.len().saturating_sub(limits::NOTICES_KEPT_MAX);
+        self.notices.drain(..surplus);
+    }
+
+    fn tell_notices(&mut self, effects: &mut Vec<Effect>) {
+        if self.link.is_welcomed() {
+            effects.extend(self.notices.drain(..).map(|notice| Effect::Send(StarMessage::Noticed(notice))));
+        }
+    }
+
     /// Makes the lifecycle's count of tasks what the work says: each that began or ended is counted once.
     fn count_tasks(&mut self) {
         let active = self.work.active();
@@ -182,10 +211,12 @@ impl StarCore {
             return self.lose_session(now, SessionEnd::Lost(text.to_owned()), effects);
         }
         match message {
-            CoordinatorMessage::Welcome { epoch, heartbeat_interval, lease, kept } => {
+            CoordinatorMessage::Welcome { epoch, heartbeat_interval, lease, kept, grid } => {
                 self.link.welcome(now, heartbeat_interval, lease);
+                self.tell_notices(effects);
                 let text = format!("session {epoch} is open");
                 effects.push(Effect::Log { is_warning: false, text });
+                self.join_grid(grid, effects);
                 if let Some(id) = kept.iter().find(|id| !self.work.is_held(**id)) {
                     // The lease ended while the hello was on its way. Nobody would ever end what the coordinator
                     // believes to be held here; the next hello says so.
@@ -237,6 +268,16 @@ impl StarCore {
                 }));
             }
         }
+    }
+
+    /// The coordinator has taken this Star in: from now on it belongs to that grid.
+    fn join_grid(&mut self, grid: Option<Uuid>, effects: &mut Vec<Effect>) {
+        let Some(grid) = grid.filter(|_| grid != self.grid) else { return };
+        if let Some(before) = self.grid.replace(grid) {
+            let text = format!("this Star belonged to grid {before}; grid {grid} has taken it over");
+            effects.push(Effect::Log { is_warning: true, text });
+        }
+        effects.push(Effect::KeepGrid(grid));
     }
 
     fn set_lifecycle(&mut self, now: Now, state: LifecycleState, reason: &str, effects: &mut Vec<Effect>) {
@@ -350,12 +391,15 @@ impl StarCore {
             version: self.config.version.clone(),
             held: self.work.held().collect(),
             lifecycle: self.lifecycle.state(),
+            begun: Some(self.config.begun.clone()),
+            grid: self.grid,
         };
         effects.push(Effect::Connect { session, coordinator, hello: Box::new(hello) });
     }
 
     fn heartbeat(&self, vitals: &Vitals) -> StarMessage {
         let health = self.health.clone();
+        let vault_bytes = health.as_ref().and_then(|health| health.vault_bytes);
         let (advisories, root_space) =
             health.map_or_else(Default::default, |health| (health.advisories, health.root_space));
         let progress = vitals.progress.iter().map(|(id, bytes)| (*id, *bytes));
@@ -367,6 +411,7 @@ impl StarCore {
             advisories,
             progress: progress.filter(|(id, _)| self.work.is_held(*id)).collect(),
             root_space,
+            vault_bytes,
         })
     }
 

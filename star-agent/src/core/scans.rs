@@ -90,5 +90,13 @@ fn too_many(scan: u64) -> ScanBatch {
     let message =
         format!("this Star runs {} scans already, the most it does at a time", limits::SCANS_PER_STAR_MAX);
     let failure = Failure { cause: FailureCause::Transient, fault: Fault::Source, message };
-    ScanBatch { scan, number: 1, entries: Vec::new(), is_last: true, failure: Some(failure) }
+    ScanBatch {
+        scan,
+        number: 1,
+        entries: Vec::new(),
+        is_last: true,
+        failure: Some(failure),
+        matched: Vec::new(),
+        skipped_mounts: Vec::new(),
+    }
 }

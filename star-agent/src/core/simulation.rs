@@ -87,7 +87,11 @@ impl World {
                     "{id} was forgotten too early"
                 );
             }
-            Effect::Send(_) | Effect::SampleHealth | Effect::Log { .. } | Effect::UpdateKeys(_) => {}
+            Effect::Send(_)
+            | Effect::SampleHealth
+            | Effect::Log { .. }
+            | Effect::UpdateKeys(_)
+            | Effect::KeepGrid(_) => {}
             Effect::StartScan { .. } | Effect::StopScan { .. } | Effect::GrantScanCredit { .. } => {}
             Effect::Compare { request, .. } => panic!("nobody asks for a comparison: {request}"),
             Effect::CallVault { request, .. } => panic!("nobody calls the vault: {request}"),
@@ -124,6 +128,7 @@ impl World {
             heartbeat_interval: second,
             lease: 3 * second,
             kept,
+            grid: None,
         });
         if self.core.lifecycle() == LifecycleState::Registered {
             let reason = String::new();

@@ -112,7 +112,9 @@ impl Work {
 
     /// The work is over: what has no outcome by now has failed.
     pub(super) fn end(&mut self, id: AssignmentId) {
-        self.fail_remaining(id, "the work on it ended without an outcome");
+        let reason = "a part of the Star's program failed while it worked on this item; the Star's log says where (look for \
+                      `panicked`), and the item is tried again";
+        self.fail_remaining(id, reason);
     }
 
     fn fail_remaining(&mut self, id: AssignmentId, reason: &str) {

@@ -3,17 +3,18 @@
 //! The driver itself never waits for a peer or a disk: sessions, work, scans, samples and the journal run in tasks of
 //! their own and report into the inbox. They may wait for the driver; the driver waits for none of them until it leaves.
 
+mod slots;
 #[cfg(test)]
 mod tests;
 mod work;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use orbit_shared::comparison::Comparison;
-use orbit_shared::session::{Assignment, Hello, ScanRequest, limits};
+use orbit_shared::session::{Assignment, Hello, Keys, RenewedGrant, ScanRequest, limits};
 use orbit_shared::vault_call::VaultCall;
 use orbit_shared::words::{AssignmentId, StarId};
 use orbit_telemetry::{Kind, Spans};
@@ -27,9 +28,11 @@ use crate::clock::Clock;
 use crate::core::{Effect, Event, SessionEnd, StarCore, Vitals};
 use crate::grpc::session::Session;
 use crate::health::HealthProbe;
+use crate::in_force::InForce;
 use crate::net::Network;
 use crate::plane::DataPlane;
 use crate::vault::Vault;
+use slots::Slots;
 use work::Work;
 
 /// Events that may wait for the driver.
@@ -60,7 +63,7 @@ pub(crate) struct Surroundings {
     pub(crate) vault: Arc<Vault>,
     pub(crate) network: Arc<dyn Network>,
     pub(crate) coordinators: Vec<Endpoint>,
-    pub(crate) keys: watch::Sender<Vec<Vec<u8>>>,
+    pub(crate) keys: watch::Sender<InForce>,
     pub(crate) spans: Spans,
 }
 
@@ -74,6 +77,7 @@ pub(crate) struct Driver {
     session: Option<Session>,
     running: BTreeMap<AssignmentId, Running>,
     scans: BTreeMap<u64, RunningScan>,
+    slots: Arc<Slots>,
     tracker: TaskTracker,
     exit: Option<ExitReport>,
 }
@@ -93,6 +97,8 @@ struct Running {
     safe: CancellationToken,
     /// Its job has ended; set before `cancel`.
     is_over: Arc<AtomicBool>,
+    /// A newer grant than the assignment came with, until its work begins.
+    token: Arc<Mutex<Option<String>>>,
 }
 
 struct RunningScan {
@@ -118,6 +124,7 @@ impl Driver {
             session: None,
             running: BTreeMap::new(),
             scans: BTreeMap::new(),
+            slots: Arc::default(),
             tracker: TaskTracker::new(),
             exit: None,
         };
@@ -182,6 +189,14 @@ impl Driver {
                     self.give_up_session();
                 }
             }
+            Effect::KeepGrid(grid) => {
+                let vault = Arc::clone(&self.world.vault);
+                self.tracker.spawn_blocking(move || {
+                    if let Err(error) = vault.keep_grid(grid) {
+                        warn!(%grid, %error, "the vault cannot be told which grid this Star belongs to");
+                    }
+                });
+            }
             Effect::StartAssignment(assignment) => self.start(assignment),
             Effect::StopAssignment(id) => self.stop_assignment(id),
             Effect::AbandonAssignment(id) => {
@@ -212,8 +227,13 @@ impl Driver {
                         .add_permits(usize::try_from(count).unwrap_or(limits::SCAN_BATCHES_UNACKED_MAX));
                 }
             }
-            Effect::UpdateKeys(keys) => {
-                self.world.keys.send_replace(keys);
+            Effect::UpdateKeys(Keys { public, grants, live }) => {
+                for RenewedGrant { assignment, token } in grants {
+                    if let Some(running) = self.running.get(&assignment) {
+                        *running.token.lock().unwrap_or_else(PoisonError::into_inner) = Some(token);
+                    }
+                }
+                self.world.keys.send_replace(InForce { public, live: live.into_iter().collect() });
             }
             Effect::Compare { session, request, comparison } => self.compare(session, request, comparison),
             Effect::CallVault { session, request, call } => self.call_vault(session, request, call),
@@ -226,7 +246,11 @@ impl Driver {
 
     fn connect(&mut self, session: u64, coordinator: usize, hello: Hello) {
         let endpoint = self.world.coordinators[coordinator].clone();
-        info!(star = self.world.star.as_str(), coordinator = %endpoint.uri(), "connecting");
+        info!(
+            star = self.world.star.as_str(),
+            coordinator = orbit_identity::shown(endpoint.uri()),
+            "connecting"
+        );
         let network = Arc::clone(&self.world.network);
         self.session = Some(Session::open(network, endpoint, session, hello, self.sender.clone()));
     }
@@ -251,7 +275,9 @@ impl Driver {
         let progress = Arc::new(AtomicU64::new(0));
         let (cancel, safe) = (CancellationToken::new(), CancellationToken::new());
         let is_over = Arc::new(AtomicBool::new(false));
+        let token = Arc::new(Mutex::new(None));
         let running = Running {
+            token: Arc::clone(&token),
             size: assignment.items.iter().map(|item| item.entry.size()).sum(),
             progress: Arc::clone(&progress),
             cancel: cancel.clone(),
@@ -262,11 +288,13 @@ impl Driver {
         let task = Work {
             plane: Arc::clone(&self.world.plane),
             vault: Arc::clone(&self.world.vault),
+            slots: Arc::clone(&self.slots),
             inbox: self.sender.clone(),
             progress,
             cancel,
             safe,
             is_over,
+            token,
             spans: self.world.spans.clone(),
         };
         self.tracker.spawn(task.run(assignment));

@@ -9,7 +9,7 @@ use orbit_proto::v1::{ConnectRequest, ConnectResponse};
 use orbit_shared::comparison::Unchanged;
 use orbit_shared::health_monitor::HealthConfig;
 use orbit_shared::lifecycle::LifecycleState;
-use orbit_shared::session::{CoordinatorMessage, ItemOutcome, ItemResult, ScanBatch, StarMessage};
+use orbit_shared::session::{CoordinatorMessage, ItemOutcome, ItemResult, Keys, ScanBatch, StarMessage};
 use orbit_shared::vault_call::{VaultCall, VaultFailure, VaultProblem, VaultReply};
 use orbit_shared::words::SnapshotId;
 use orbit_shared::words::{Epoch, JobId};
@@ -31,6 +31,9 @@ struct Seen {
     to_star: mpsc::Sender<Result<ConnectResponse, Status>>,
 }
 
+/// The grid that the coordinator speaks for.
+const GRID: Uuid = Uuid::from_u128(77);
+
 impl Seen {
     async fn say(&self, message: CoordinatorMessage) {
         self.to_star.send(Ok(message.into())).await.unwrap();
@@ -51,8 +54,14 @@ impl Seen {
         let StarMessage::Hello(hello) = self.hear().await else { panic!("a session starts with a hello") };
         let interval = Duration::from_millis(50);
         let lease = Duration::from_secs(10);
-        self.say(CoordinatorMessage::Welcome { epoch: Epoch(1), heartbeat_interval: interval, lease, kept })
-            .await;
+        self.say(CoordinatorMessage::Welcome {
+            epoch: Epoch(1),
+            heartbeat_interval: interval,
+            lease,
+            kept,
+            grid: Some(GRID),
+        })
+        .await;
         hello
     }
 
@@ -130,7 +139,15 @@ impl DataPlane for FakePlane {
             for number in 1..=20 {
                 credits.acquire().await.unwrap().forget();
                 let (entries, is_last) = (Vec::new(), number == 20);
-                let batch = ScanBatch { scan: request.scan, number, entries, is_last, failure: None };
+                let batch = ScanBatch {
+                    scan: request.scan,
+                    number,
+                    entries,
+                    is_last,
+                    failure: None,
+                    matched: Vec::new(),
+                    skipped_mounts: Vec::new(),
+                };
                 if batches.send(batch).await.is_err() {
                     return;
                 }
@@ -138,8 +155,9 @@ impl DataPlane for FakePlane {
         })
     }
 
-    fn clean_temporaries(&self, assignment: &Assignment) {
+    fn clean_temporaries(&self, assignment: &Assignment) -> bool {
         self.cleaned.lock().unwrap().push(assignment.id);
+        true
     }
 
     fn end_job(&self, job: JobId) {
@@ -175,7 +193,7 @@ struct Stage {
     sessions: mpsc::Receiver<Seen>,
     inbox: mpsc::Sender<Event>,
     plane: Arc<FakePlane>,
-    keys: watch::Receiver<Vec<Vec<u8>>>,
+    keys: watch::Receiver<InForce>,
     driver: JoinHandle<ExitReport>,
     directory: tempfile::TempDir,
 }
@@ -192,7 +210,7 @@ impl Stage {
         let directory = tempfile::tempdir().unwrap();
         let vault = Arc::new(Vault::open(directory.path(), Uuid::from_u128(1)).unwrap());
         let plane = Arc::new(plane);
-        let (keys_sender, keys) = watch::channel(Vec::new());
+        let (keys_sender, keys) = watch::channel(InForce::default());
         let clock = Clock::start();
         let core = StarCore::new(test_config(), clock.now());
         let world = Surroundings {
@@ -200,7 +218,7 @@ impl Stage {
             clock,
             plane: Arc::clone(&plane) as Arc<dyn DataPlane>,
             vault,
-            network: Arc::new(crate::net::Tcp),
+            network: Arc::new(crate::net::Tcp::default()),
             // The first of the three is nobody: the driver must come to the next by itself.
             coordinators: ["http://127.0.0.1:1", &address, &address].map(|it| endpoint(it).unwrap()).to_vec(),
             keys: keys_sender,
@@ -325,9 +343,11 @@ async fn a_scan_never_runs_ahead_of_its_acknowledgements() {
         path: b"/s".to_vec(),
         include: Vec::new(),
         exclude: Vec::new(),
+        paths: Vec::new(),
         resume_after: None,
         snapshot: None,
         limits: Default::default(),
+        is_one_file_system: false,
         trace: None,
     };
     session.say(CoordinatorMessage::StartScan(request)).await;
@@ -420,7 +440,8 @@ async fn keys_reach_those_who_check_tokens() {
     let mut stage = Stage::new(FakePlane::default()).await;
     let mut session = stage.session().await;
     session.welcome(Vec::new()).await;
-    session.say(CoordinatorMessage::VerificationKeys(vec![vec![1, 2]])).await;
+    let keys = Keys { public: vec![vec![1, 2]], ..Keys::default() };
+    session.say(CoordinatorMessage::VerificationKeys(keys)).await;
     tokio::time::timeout(Duration::from_secs(10), stage.keys.changed()).await.unwrap().unwrap();
-    assert_eq!(*stage.keys.borrow(), [vec![1, 2]]);
+    assert_eq!(stage.keys.borrow().public, [vec![1, 2]]);
 }

@@ -1,10 +1,11 @@
-//! The work on one assignment: it is written to the vault's journal where a start after a kill must clean up after it, executed,
-//! and forgotten once all its outcomes are safe or it is withdrawn.
+//! The work on one assignment: it waits for its turn, is written to the vault's journal, executed, and forgotten once all its
+//! outcomes are safe or it is withdrawn. So the journal says what a process had begun when it died: a start cleans up after
+//! it, and the coordinator learns what may have had to do with the death.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use orbit_shared::session::{Assignment, ItemOutcome};
+use orbit_shared::session::{Assignment, Failure, FailureCause, Fault, ItemOutcome, ItemResult};
 use orbit_shared::words::{AssignmentId, Layout};
 use orbit_telemetry::{Kind, Spans};
 use tokio::sync::mpsc;
@@ -12,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::OUTCOMES_READY_MAX;
+use super::slots::Slots;
 use crate::core::Event;
 use crate::plane::DataPlane;
 use crate::vault::Vault;
@@ -20,22 +22,30 @@ use crate::vault::Vault;
 pub(super) struct Work {
     pub(super) plane: Arc<dyn DataPlane>,
     pub(super) vault: Arc<Vault>,
+    pub(super) slots: Arc<Slots>,
     pub(super) inbox: mpsc::Sender<Event>,
     pub(super) progress: Arc<AtomicU64>,
     pub(super) cancel: CancellationToken,
     pub(super) safe: CancellationToken,
     pub(super) is_over: Arc<AtomicBool>,
+    /// A newer grant than the assignment came with.
+    pub(super) token: Arc<Mutex<Option<String>>>,
     pub(super) spans: Spans,
 }
 
 impl Work {
     pub(super) async fn run(self, assignment: Assignment) {
         let id = assignment.id;
-        // An assignment that was withdrawn must not wait for its turn, and one that cannot be journalled is not begun:
-        // its items fail when its work ends without an outcome.
-        if self.record(&assignment).await && !self.cancel.is_cancelled() {
-            self.execute(assignment.clone()).await;
+        // An assignment that was withdrawn must not wait for its turn, and one that cannot be journalled is not begun.
+        let slot = self.cancel.run_until_cancelled(self.slots.take(&assignment)).await;
+        if slot.is_some() && self.record(&assignment).await && !self.cancel.is_cancelled() {
+            let mut assignment = assignment.clone();
+            // It may have waited longer for its turn than a grant lives.
+            let renewed = self.token.lock().unwrap_or_else(PoisonError::into_inner).take();
+            assignment.token = renewed.unwrap_or(assignment.token);
+            self.execute(assignment).await;
         }
+        drop(slot);
         // Nobody is left to tell when the inbox is gone.
         let _ = self.inbox.send(Event::WorkEnded { assignment: id }).await;
         // It may be withdrawn after its work has ended as well, when the coordinator never got to hear of that.
@@ -46,32 +56,45 @@ impl Work {
         let (plane, vault, is_withdrawn) = (self.plane, self.vault, self.cancel.is_cancelled());
         let is_over = self.is_over.load(Ordering::Acquire);
         let ending = tokio::task::spawn_blocking(move || {
-            if is_withdrawn {
-                plane.clean_temporaries(&assignment);
-            }
+            let is_clean = !is_withdrawn || plane.clean_temporaries(&assignment);
             if is_over {
                 plane.end_job(assignment.job);
             }
-            forget(&vault, id);
+            if is_clean {
+                forget(&vault, id);
+            }
         });
         if ending.await.is_err() {
             warn!(assignment = id.0, "cleaning up after an assignment panicked; the next start does it");
         }
     }
 
-    /// Whether the work may begin. Into a vault nothing is written that a start would have to look for.
+    /// Whether the work may begin. Into the packed store nothing is written that a start would have to look for, so that
+    /// works without a record too.
     async fn record(&self, assignment: &Assignment) -> bool {
-        if assignment.layout == Layout::Packed {
-            return true;
-        }
-        let (id, vault, assignment) = (assignment.id, Arc::clone(&self.vault), assignment.clone());
+        let needs_cleaning = assignment.layout == Layout::Files;
+        let id = assignment.id;
+        let sequences: Vec<u64> = assignment.items.iter().map(|item| item.sequence).collect();
+        let (vault, assignment) = (Arc::clone(&self.vault), assignment.clone());
         match tokio::task::spawn_blocking(move || vault.record(&assignment)).await {
             Ok(Ok(())) => true,
             Ok(Err(error)) => {
-                warn!(assignment = id.0, %error, "an assignment cannot be written to the vault's journal: is its disk full?");
+                warn!(assignment = id.0, %error, "an assignment cannot be written to the vault's journal");
+                if !needs_cleaning {
+                    return true;
+                }
+                let path = self.vault.path().display().to_string();
+                let failure = Failure {
+                    cause: FailureCause::DestinationError,
+                    fault: Fault::Destination,
+                    message: format!("cannot write down the work in the Star's vault {path}: {error}"),
+                };
+                let failed = |sequence| ItemOutcome { sequence, result: ItemResult::Failed(failure.clone()) };
+                let outcomes = sequences.into_iter().map(failed).collect();
+                let _ = self.inbox.send(Event::OutcomesProduced { assignment: id, outcomes }).await;
                 false
             }
-            Err(_) => false,
+            Err(_) => !needs_cleaning,
         }
     }
 

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -12,21 +13,45 @@ use futures::Stream;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use http_body::{Body, Frame};
+use tokio::time::Sleep;
 use tonic::Status;
 
 use crate::grpc::transfer::encode_parcel;
+use crate::source::pace::Pace;
 use crate::transfer::Parcel;
 
 /// The body of a response to a pull.
 pub(super) struct PullBody<S> {
     parcels: Pin<Box<S>>,
     ready: VecDeque<Bytes>,
+    /// What a job's bandwidth limit is kept with.
+    pace: Option<Arc<Pace>>,
+    /// The turn of the next piece, and the piece.
+    turn: Option<(Pin<Box<Sleep>>, Bytes)>,
     is_over: bool,
 }
 
 impl<S> PullBody<S> {
-    pub(super) fn new(parcels: S) -> Self {
-        Self { parcels: Box::pin(parcels), ready: VecDeque::new(), is_over: false }
+    pub(super) fn new(parcels: S, pace: Option<Arc<Pace>>) -> Self {
+        Self { parcels: Box::pin(parcels), ready: VecDeque::new(), pace, turn: None, is_over: false }
+    }
+
+    /// The next piece of what is ready, when its turn has come. What is not ready is asked for later.
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if self.turn.is_none() {
+            let Some(mut bytes) = self.ready.pop_front() else { return Poll::Ready(None) };
+            let Some(pace) = &self.pace else { return Poll::Ready(Some(bytes)) };
+            let piece = bytes.split_to(bytes.len().min(pace.piece_max()));
+            if !bytes.is_empty() {
+                self.ready.push_front(bytes);
+            }
+            let at = pace.take_turn(crate::clock::now(), piece.len());
+            self.turn = Some((Box::pin(tokio::time::sleep_until(at)), piece));
+        }
+        if let Some((sleep, _)) = &mut self.turn {
+            ready!(sleep.as_mut().poll(context));
+        }
+        Poll::Ready(self.turn.take().map(|(_, piece)| piece))
     }
 }
 
@@ -39,7 +64,7 @@ impl<S: Stream<Item = Result<Parcel, Status>>> Body for PullBody<S> {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         loop {
-            if let Some(bytes) = self.ready.pop_front() {
+            if let Some(bytes) = ready!(self.poll_piece(context)) {
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
             if self.is_over {
@@ -59,7 +84,7 @@ impl<S: Stream<Item = Result<Parcel, Status>>> Body for PullBody<S> {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.is_over && self.ready.is_empty()
+        self.is_over && self.ready.is_empty() && self.turn.is_none()
     }
 }
 

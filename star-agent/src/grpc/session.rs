@@ -38,7 +38,7 @@ const _: () = assert!(
 /// Why an address of a coordinator cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "--coordinator {address}: write it as https://HOST:PORT, or http://HOST:PORT for a coordinator without TLS"
+    "--coordinator {address}: write it as https://HOST:PORT, or for a coordinator without TLS as http://HOST:PORT or unix:/PATH"
 )]
 pub struct AddressError {
     /// As it was given.
@@ -51,11 +51,7 @@ pub struct AddressError {
 /// It is neither `http://HOST:PORT` nor `https://HOST:PORT`.
 pub fn endpoint(address: &str) -> Result<Endpoint, AddressError> {
     let refused = || AddressError { address: address.to_owned() };
-    let endpoint = Endpoint::from_shared(address.to_owned()).map_err(|_| refused())?;
-    let uri = endpoint.uri();
-    if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none_or(str::is_empty) {
-        return Err(refused());
-    }
+    let endpoint = orbit_identity::endpoint(address).ok_or_else(refused)?;
     Ok(endpoint
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
@@ -125,7 +121,7 @@ async fn run(
     messages: mpsc::Receiver<StarMessage>,
     inbox: mpsc::Sender<Event>,
 ) {
-    let address = endpoint.uri().to_string();
+    let address = orbit_identity::shown(endpoint.uri());
     let end = match speak(&*network, endpoint, session, messages, &inbox).await {
         Ok(()) => SessionEnd::Lost(format!("{address} ended the session")),
         Err(status) => judge(&address, &status),

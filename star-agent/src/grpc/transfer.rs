@@ -19,7 +19,7 @@ use crate::limits::{
     CHUNK_AVERAGE_BYTES, CHUNK_MAX_BYTES, CHUNK_MIN_BYTES, FETCHES_PER_REQUEST_MAX, PARCEL_FRAMES_MAX,
     RANGES_PER_FETCH_MAX,
 };
-use crate::transfer::{Chunk, ChunkHash, Fetch, FileVersion, Frame, FrameEnd, Open, Parcel, Range};
+use crate::transfer::{Chunk, ChunkHash, Fetch, FileVersion, Frame, FrameEnd, Looked, Open, Parcel, Range};
 
 /// Where a pull is asked for.
 pub(crate) const PULL_PATH: &str = "/orbit.v1.TransferService/Pull";
@@ -93,6 +93,9 @@ pub fn encode_fetches(fetches: Vec<Fetch>) -> wire::PullRequest {
         is_hashes_only: fetch.is_hashes_only,
         is_cut_by_content: fetch.is_cut_by_content,
         is_look_only: fetch.is_look_only,
+        accepts_changes: fetch.accepts_changes,
+        as_of: fetch.as_of.map(encode_version),
+        one_file_system: fetch.is_one_file_system,
     });
     request(wire::pull_request::Request::Fetches(wire::PullFetches { fetches: fetches.collect() }))
 }
@@ -128,6 +131,9 @@ fn decode_fetch(fetch: wire::PullFetch) -> Result<Fetch, Malformed> {
         is_hashes_only: fetch.is_hashes_only,
         is_cut_by_content: fetch.is_cut_by_content,
         is_look_only: fetch.is_look_only,
+        accepts_changes: fetch.accepts_changes,
+        as_of: fetch.as_of.map(decode_version).transpose()?,
+        is_one_file_system: fetch.one_file_system,
     })
 }
 
@@ -161,9 +167,10 @@ pub fn encode_parcel(parcel: Parcel) -> Content {
 fn encode_frame(frame: Frame) -> wire::PullFrame {
     let mut hashes = BytesMut::with_capacity(frame.chunks.len() * size_of::<ChunkHash>());
     frame.chunks.iter().for_each(|chunk| hashes.put_slice(&chunk.hash));
+    let is_changed = frame.end == FrameEnd::Changed;
     let (is_end, failure) = match frame.end {
         FrameEnd::More => (false, None),
-        FrameEnd::Complete => (true, None),
+        FrameEnd::Complete | FrameEnd::Changed => (true, None),
         FrameEnd::Failed(failure) => (false, Some(encode_failure(failure))),
     };
     wire::PullFrame {
@@ -174,6 +181,13 @@ fn encode_frame(frame: Frame) -> wire::PullFrame {
         chunk_lengths: frame.chunks.iter().map(|chunk| chunk.length).collect(),
         is_end,
         failure,
+        looked: match frame.looked {
+            Some(Looked::Directory) => wire::LookedKind::Directory,
+            Some(Looked::Other) => wire::LookedKind::Other,
+            None => wire::LookedKind::Unspecified,
+        }
+        .into(),
+        is_changed,
     }
 }
 
@@ -214,6 +228,7 @@ fn take_field(message: &mut Content) -> Result<Content, Malformed> {
 fn decode_frame(frame: &wire::PullFrame) -> Result<Frame, Malformed> {
     let end = match (&frame.failure, frame.is_end) {
         (Some(failure), _) => FrameEnd::Failed(decode_failure(failure)),
+        (None, true) if frame.is_changed => FrameEnd::Changed,
         (None, true) => FrameEnd::Complete,
         (None, false) => FrameEnd::More,
     };
@@ -223,6 +238,11 @@ fn decode_frame(frame: &wire::PullFrame) -> Result<Frame, Malformed> {
         offset: frame.offset_bytes,
         chunks: decode_chunks(&frame.hashes, &frame.chunk_lengths)?,
         end,
+        looked: match frame.looked() {
+            wire::LookedKind::Directory => Some(Looked::Directory),
+            wire::LookedKind::Other => Some(Looked::Other),
+            wire::LookedKind::Unspecified => None,
+        },
     })
 }
 
@@ -268,9 +288,10 @@ fn encode_failure(failure: Failure) -> wire::PullFailure {
         FailureCause::SourceMissing => wire::PullFailureCause::SourceMissing,
         FailureCause::Permanent => wire::PullFailureCause::Permanent,
         FailureCause::DataCorruption => wire::PullFailureCause::DataCorruption,
-        FailureCause::Transient | FailureCause::ChecksumMismatch | FailureCause::DestinationError => {
-            wire::PullFailureCause::Transient
-        }
+        FailureCause::Transient
+        | FailureCause::ChecksumMismatch
+        | FailureCause::DestinationError
+        | FailureCause::InTheWay => wire::PullFailureCause::Transient,
     };
     wire::PullFailure {
         cause: cause.into(),
@@ -308,6 +329,7 @@ mod tests {
             offset: 4,
             chunks: vec![Chunk { hash: [1; 32], length: 5 }, Chunk { hash: [2; 32], length: 2 }],
             end: FrameEnd::Complete,
+            looked: None,
         }
     }
 
@@ -320,8 +342,11 @@ mod tests {
             message: "gone".to_owned(),
         });
         let payload = Content::from(Bytes::from_static(b"abcdefg"));
+        let mut changed = frame();
+        changed.end = FrameEnd::Changed;
         for payload in [payload, Content::default()] {
-            let parcel = Parcel { frames: vec![frame(), failed.clone()], payload };
+            let frames = vec![frame(), failed.clone(), changed.clone()];
+            let parcel = Parcel { frames, payload };
             assert_eq!(decode_parcel(message(parcel.clone())), Ok(parcel));
         }
     }
@@ -370,6 +395,9 @@ mod tests {
             is_hashes_only: true,
             is_cut_by_content: true,
             is_look_only: true,
+            accepts_changes: true,
+            as_of: frame().version,
+            is_one_file_system: true,
         };
         let Some(wire::pull_request::Request::Fetches(fetches)) = encode_fetches(vec![fetch.clone()]).request
         else {

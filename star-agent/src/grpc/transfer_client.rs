@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use orbit_identity::Expected;
+use orbit_identity::{Expected, UNIX_SCHEME};
 use orbit_proto::v1 as wire;
 use orbit_shared::capability;
 use orbit_shared::trace_context::TraceContext;
 use orbit_telemetry::{Kind, Span, Spans};
 use tokio::sync::mpsc;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use crate::grpc::pull_stream::PullStream;
@@ -146,8 +146,17 @@ impl Connections {
 }
 
 async fn connect(network: &dyn Network, address: &str, expected: Expected) -> Result<Channel, PullError> {
-    let endpoint = Endpoint::from_shared(format!("{}://{address}", network.scheme()))
-        .map_err(|error| PullError::Unavailable(format!("{address:?} is not an address: {error}")))?
+    let url = match address.starts_with(UNIX_SCHEME) {
+        // A socket cannot show who listens: any Star could name one of this machine.
+        true if network.scheme() == "https" => {
+            let text = format!("{address} is a Unix socket, and a grid with TLS uses none between Stars");
+            return Err(PullError::Unavailable(text));
+        }
+        true => address.to_owned(),
+        false => format!("{}://{address}", network.scheme()),
+    };
+    let endpoint = orbit_identity::endpoint(&url)
+        .ok_or_else(|| PullError::Unavailable(format!("{address:?} is not an address")))?
         .connect_timeout(CONNECT_TIMEOUT)
         .max_frame_size(HTTP2_FRAME_BYTES)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)

@@ -11,8 +11,9 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use orbit_identity::{Peer, Role};
 use orbit_proto::v1 as wire;
 use orbit_shared::bulletin::truncate_visibly;
-use orbit_shared::capability::{self, Capability};
+use orbit_shared::capability::Capability;
 use orbit_shared::entry::display_path;
+use orbit_shared::filter::{FileLimits, Filter};
 use orbit_shared::trace_context::{TRACEPARENT, TraceContext};
 use orbit_shared::words::StarId;
 use orbit_telemetry::{Kind, Span, Spans};
@@ -30,30 +31,45 @@ use tower::Service;
 use crate::grpc::pull_body::PullBody;
 use crate::grpc::refusal::{STATUS_TEXT_BYTES_MAX, bad_fields, refused, refused_for_now};
 use crate::grpc::transfer::{PULL_PATH, chunker_parameters, decode_fetches, decode_open};
+use crate::in_force::InForce;
 use crate::limits::{
     CONNECT_TIMEOUT, CONNECTION_WINDOW_BYTES, HTTP2_FRAME_BYTES, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT,
-    MESSAGE_BYTES_MAX, PARCELS_READY_MAX, PULLS_SERVED_MAX, READ_JOBS_MAX, SERVED_STREAM_WINDOW_BYTES,
+    MESSAGE_BYTES_MAX, PACED_READ_JOBS_MAX, PARCELS_READY_MAX, READ_JOBS_MAX, SERVED_STREAM_WINDOW_BYTES,
     SERVED_STREAMS_PER_CONNECTION_MAX,
 };
 use crate::meters::{Meters, ServedPull};
 use crate::packed::PackedStore;
-use crate::roots::Roots;
+use crate::roots::{PathError, Roots};
 use crate::source::buffers::SharedBuffers;
 use crate::source::origin::{Origin, SnapshotTree};
+use crate::source::pace::{Pace, Paces};
 use crate::source::serve::{End, Serving, serve};
+use crate::source::slots::{PullSlot, PullSlots};
 use crate::transfer::{Open, Parcel};
+
+/// What a pull that was accepted needs.
+struct Accepted {
+    slot: PullSlot,
+    origin: Origin,
+    pace: Option<Arc<Pace>>,
+    grant: Grant,
+}
 
 /// Serves file content below this Star's roots to whoever holds a capability for it.
 #[derive(Debug)]
 pub struct TransferServer {
     star_id: StarId,
     roots: Arc<Roots>,
-    keys: watch::Receiver<Vec<Vec<u8>>>,
+    keys: watch::Receiver<InForce>,
     meters: Arc<Meters>,
     jobs: Arc<Semaphore>,
+    /// The same for pulls of jobs with a bandwidth limit.
+    paced_jobs: Arc<Semaphore>,
     buffers: SharedBuffers,
     shutdown: CancellationToken,
     vault: Option<Arc<PackedStore>>,
+    paces: Paces,
+    slots: PullSlots,
     spans: Spans,
 }
 
@@ -62,13 +78,16 @@ impl TransferServer {
     pub fn new(
         star_id: StarId,
         roots: Arc<Roots>,
-        keys: watch::Receiver<Vec<Vec<u8>>>,
+        keys: watch::Receiver<InForce>,
         meters: Arc<Meters>,
         shutdown: CancellationToken,
     ) -> Self {
         let jobs = Arc::new(Semaphore::new(READ_JOBS_MAX));
+        let paced_jobs = Arc::new(Semaphore::new(PACED_READ_JOBS_MAX));
         let buffers = SharedBuffers::default();
-        Self { star_id, roots, keys, meters, jobs, buffers, shutdown, vault: None, spans: Spans::default() }
+        let (paces, slots, spans) = (Paces::default(), PullSlots::default(), Spans::default());
+        let vault = None;
+        Self { star_id, roots, keys, meters, jobs, paced_jobs, buffers, shutdown, vault, paces, slots, spans }
     }
 
     /// Serves snapshots and chunks of a vault as well.
@@ -93,31 +112,40 @@ impl TransferServer {
         &self,
         mut requests: Streaming<wire::PullRequest>,
         (caller, peer): (Option<TraceContext>, Option<Peer>),
-    ) -> Result<impl Stream<Item = Result<Parcel, Status>> + Send + use<>, Status> {
+    ) -> Result<(impl Stream<Item = Result<Parcel, Status>> + Send + use<>, Option<Arc<Pace>>), Status> {
         let mut span = self.spans.begin("serve", Kind::Server, caller);
-        let accepted = self.accept(&mut requests, peer.as_ref(), &mut span).await;
-        let (pull, origin) = accepted.inspect_err(|status| span.fail(status.message()))?;
+        let ended = self.shutdown.child_token();
+        let accepted = self.accept(&mut requests, (peer.as_ref(), &ended), &mut span).await;
+        let Accepted { slot, origin, pace, grant } =
+            accepted.inspect_err(|status| span.fail(status.message()))?;
+        let pull = self.meters.begin_pull();
+        tokio::spawn(end_with_grant(grant, self.keys.clone(), ended.clone()));
         let serving = Serving {
             origin: Arc::new(origin),
             meters: Arc::clone(&self.meters),
-            jobs: Arc::clone(&self.jobs),
+            jobs: Arc::clone(if pace.is_some() { &self.paced_jobs } else { &self.jobs }),
             buffers: self.buffers.hold(),
-            shutdown: self.shutdown.clone(),
+            shutdown: ended.clone(),
+            slot,
         };
         let (parcels, ready) = mpsc::channel::<Parcel>(PARCELS_READY_MAX);
         // One slot, filled once: how the pull ended badly, told after the last parcel.
         let (refusals, refusal) = mpsc::channel::<Status>(1);
-        tokio::spawn(run((pull, span), serving, requests, parcels, refusals));
-        Ok(ReceiverStream::new(ready).map(Ok).chain(ReceiverStream::new(refusal).map(Err)))
+        let running = run((pull, span), serving, requests, parcels, refusals);
+        tokio::spawn(async move {
+            let _ended = ended.drop_guard();
+            running.await;
+        });
+        Ok((ReceiverStream::new(ready).map(Ok).chain(ReceiverStream::new(refusal).map(Err)), pace))
     }
 
     /// Reads and checks the first request. A refusal may name paths of any length.
     async fn accept(
         &self,
         requests: &mut Streaming<wire::PullRequest>,
-        peer: Option<&Peer>,
+        (peer, ended): (Option<&Peer>, &CancellationToken),
         span: &mut Span,
-    ) -> Result<(ServedPull, Origin), Status> {
+    ) -> Result<Accepted, Status> {
         let first = tokio::time::timeout(CONNECT_TIMEOUT, requests.message()).await.map_err(|_| {
             refused(Code::DeadlineExceeded, "NO_OPEN", "the first request of a pull did not come")
         })??;
@@ -137,16 +165,20 @@ impl TransferServer {
         span.note("orbit.job", open.job.0);
         span.note("orbit.destination", open.destination_star.as_str());
         let granted = self.authorize(&open)?;
+        let token = open.token.clone();
         check_peer(peer, &open)?;
-        let pull = self.meters.begin_pull(PULLS_SERVED_MAX).ok_or_else(|| {
-            let text = format!("Star {} serves {PULLS_SERVED_MAX} pulls already", self.star_id);
+        let slot = self.slots.enter(&granted.destination_star, ended.clone()).map_err(|full| {
+            let text = format!("Star {} {full}", self.star_id);
             refused_for_now(Code::ResourceExhausted, "FULL", &text, CONNECT_TIMEOUT)
         })?;
-        Ok((pull, self.origin(open, &granted).await?))
+        let pace = self.paces.of(granted.job, &granted.destination_star, granted.max_bytes_per_second);
+        let origin = self.origin(open, &granted).await?;
+        Ok(Accepted { slot, origin, pace, grant: Grant { token, granted } })
     }
 
     /// Opens what the capability is for.
     async fn origin(&self, open: Open, granted: &Capability) -> Result<Origin, Status> {
+        let filter = filter(granted)?;
         if granted.is_for_chunks || granted.snapshot.is_some() {
             let no_vault = || {
                 let text = format!("Star {} has no vault", self.star_id);
@@ -154,21 +186,30 @@ impl TransferServer {
             };
             let vault = Arc::clone(self.vault.as_ref().ok_or_else(no_vault)?);
             return Ok(match granted.snapshot {
-                Some(id) => Origin::Snapshot(SnapshotTree::new(vault, id, &open.source_path)),
-                None => Origin::Chunks(vault),
+                Some(id) => Origin::snapshot(SnapshotTree::new(vault, id, &open.source_path), filter),
+                None => Origin::chunks(vault),
             });
         }
         let roots = Arc::clone(&self.roots);
-        let place = tokio::task::spawn_blocking(move || roots.open_source(&open.source_path))
-            .await
-            .map_err(|_| refused(Code::Internal, "INTERNAL", "opening the source path did not end"))?
-            .map_err(|error| refused(Code::NotFound, "NOT_FOUND", &error.to_string()))?;
-        Ok(Origin::Directory(place))
+        let place =
+            tokio::task::spawn_blocking(move || roots.open_source(&open.source_path, open.job, false))
+                .await
+                .map_err(|_| refused(Code::Internal, "INTERNAL", "opening the source path did not end"))?
+                .map_err(|error| match error {
+                    PathError::RootAway { .. } => {
+                        refused_for_now(Code::Unavailable, "ROOT_AWAY", &error.to_string(), CONNECT_TIMEOUT)
+                    }
+                    _ => refused(Code::NotFound, "NOT_FOUND", &error.to_string()),
+                })?;
+        Ok(Origin::directory(place, filter))
     }
 
     /// A capability must have been signed by a key in force, and for exactly this pull.
     fn authorize(&self, open: &Open) -> Result<Capability, Status> {
-        let granted = capability::verify(&open.token, &self.keys.borrow())
+        let granted = self
+            .keys
+            .borrow()
+            .verify(&open.token)
             .map_err(|error| refused(Code::Unauthenticated, "TOKEN_INVALID", &error.to_string()))?;
         let refuse = |text: String| Err(refused(Code::PermissionDenied, "TOKEN_FOR_OTHER", &text));
         if granted.source_star != self.star_id {
@@ -198,6 +239,16 @@ impl TransferServer {
         }
         Ok(granted)
     }
+}
+
+/// What a grant names of its tree.
+fn filter(granted: &Capability) -> Result<Option<Filter>, Status> {
+    let Some(named) = &granted.filter else { return Ok(None) };
+    let filter = Filter::new(&named.include, &named.exclude, FileLimits::default());
+    let filter = filter.map_err(|problem| {
+        refused(Code::PermissionDenied, "TOKEN_INVALID", &format!("the filter of the capability: {problem}"))
+    })?;
+    Ok(Some(filter.with_paths(&named.paths)))
 }
 
 /// A capability that was stolen is worth nothing without the certificate of whom it is for. Without TLS nobody has one.
@@ -259,8 +310,8 @@ impl Service<http::Request<Body>> for PullService {
             let requests =
                 Streaming::new_request(decoder, request.into_body(), None, Some(MESSAGE_BYTES_MAX));
             Ok(match server.pull(requests, (caller, peer)).await {
-                Ok(parcels) => {
-                    let mut response = http::Response::new(Body::new(PullBody::new(parcels)));
+                Ok((parcels, pace)) => {
+                    let mut response = http::Response::new(Body::new(PullBody::new(parcels, pace)));
                     let grpc = HeaderValue::from_static("application/grpc");
                     response.headers_mut().insert(CONTENT_TYPE, grpc);
                     response
@@ -268,6 +319,31 @@ impl Service<http::Request<Body>> for PullService {
                 Err(status) => within_headers(status).into_http(),
             })
         })
+    }
+}
+
+/// The grant that a pull was opened with.
+struct Grant {
+    token: String,
+    granted: Capability,
+}
+
+/// Ends a pull when its grant ends: when the keys change, none of them signed it, and the coordinator does not name the pull as one that
+/// goes on. Returns when the pull has ended.
+async fn end_with_grant(grant: Grant, mut keys: watch::Receiver<InForce>, ended: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = ended.cancelled() => return,
+            changed = keys.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                if !keys.borrow_and_update().admits_running(&grant.token, &grant.granted) {
+                    ended.cancel();
+                    return;
+                }
+            }
+        }
     }
 }
 
@@ -304,9 +380,12 @@ async fn run(
             let text = "the pull has too many fetches without an answer";
             refused(Code::ResourceExhausted, "TOO_MANY_FETCHES", text)
         }
-        End::Stopping => {
-            refused_for_now(Code::Unavailable, "UNAVAILABLE", "this Star stops", CONNECT_TIMEOUT)
-        }
+        End::Stopping => refused_for_now(
+            Code::Unavailable,
+            "UNAVAILABLE",
+            "this Star stops, the grant has ended, or another pull needed the place of this idle one",
+            CONNECT_TIMEOUT,
+        ),
     };
     span.fail(status.message());
     // Full when a bad request was refused already; that one is told.

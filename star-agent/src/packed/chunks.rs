@@ -112,6 +112,7 @@ impl PackedStore {
         stored: &Stored<'_>,
         is_forced: bool,
     ) -> Result<bool> {
+        self.refuse_read_only()?;
         let mut appender = self.containers.lock_appender();
         if !is_forced && let Recall::At(_) = self.memory().recall(&hash) {
             return Ok(false);
@@ -155,8 +156,12 @@ impl PackedStore {
     /// It is not stored, or is damaged.
     pub fn read(&self, hash: &ChunkHash) -> Result<Vec<u8>> {
         self.activity.fetch_add(1, Ordering::Relaxed);
-        let read = self.read_chunk(hash);
+        let mut read = self.read_chunk(hash);
         if let Err(PackedError::DamagedChunk { .. }) = read {
+            // Perhaps more is missing than this chunk, and perhaps it lies elsewhere.
+            if self.check_presence()? {
+                read = self.read_chunk(hash);
+            }
             self.record_damaged();
         }
         read

@@ -20,7 +20,7 @@ use super::error::{PackedError, Result};
 use super::pace::Courtesy;
 use super::pins::Memory;
 use super::universe::{Location, Row, Universe};
-use super::{DELETED, PackedStore, records};
+use super::{DELETED, PackedStore, records, spare};
 
 /// Rows that are read at a time.
 const ROWS_PER_READ: usize = 4096;
@@ -140,6 +140,7 @@ impl PackedStore {
         progress: &dyn Fn(&CollectProgress),
         is_cancelled: &dyn Fn() -> bool,
     ) -> Result<CollectReport> {
+        self.refuse_read_only()?;
         let _one_at_a_time = self.collecting.lock().unwrap_or_else(PoisonError::into_inner);
         self.make_room_to_collect(options.plan_only);
         match self.collect_once(options, progress, is_cancelled) {
@@ -313,6 +314,7 @@ impl PackedStore {
         for record in self.deleted_snapshots()? {
             if self.find(&record.root.hash)?.is_none() {
                 records::remove(&dir, &record.id)?;
+                spare::remove(&self.dir, &record.id)?;
             }
         }
         Ok(())

@@ -4,6 +4,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 use orbit_shared::chunk_hash::ChunkHash;
 
+use super::containers::{Containers, Syncing};
 use super::error::{PackedError, Result};
 use super::pins::Recent;
 use super::stage::Stage;
@@ -37,19 +38,63 @@ impl PackedStore {
         syncs.is_running = true;
         drop(syncs);
         let result = self.sync();
+        self.end_turn();
+        result
+    }
+
+    /// Ends the turn of a thread that had syncs to itself.
+    fn end_turn(&self) {
         let durable = self.containers.lock_appender().durable;
         let mut syncs = self.lock_syncs();
         syncs.is_running = false;
         syncs.durable = syncs.durable.max(durable);
         drop(syncs);
         self.synced.notify_all();
-        result
+    }
+
+    /// On a full disk: gives the disk back what was put last, is not durable, and is needed by none of these entries, which
+    /// are to be committed next. Parts of files that did not fit would otherwise hold the room that smaller ones need. What
+    /// other threads have put is given up with it; their commits say which chunks are missing.
+    pub fn give_up_unneeded(&self, entries: &[TreeEntry]) {
+        let mut syncs = self.lock_syncs();
+        while syncs.is_running {
+            syncs = self.synced.wait(syncs).unwrap_or_else(PoisonError::into_inner);
+        }
+        syncs.is_running = true;
+        drop(syncs);
+        self.containers.give_up_behind(
+            |number| {
+                let needed = self.memory().last_of(number, entries.iter().flat_map(|entry| &entry.chunks));
+                needed.map_or(0, |ordinal| ordinal as usize + 1)
+            },
+            |number, kept| self.memory().lose_behind(number, kept),
+        );
+        self.end_turn();
+    }
+
+    /// How often chunks were given up because the disk was full.
+    pub fn losses_to_full_disk(&self) -> u64 {
+        self.memory().losses_to_full_disk
     }
 
     fn sync(&self) -> Result<()> {
-        let Some(syncing) = self.containers.begin_sync()? else { return Ok(()) };
+        let begun = self.containers.begin_sync();
+        let full = match begun {
+            Err(error) if error.is_full() => error,
+            begun => return begun?.map_or(Ok(()), |syncing| self.run_sync(&syncing)),
+        };
+        // What was written before the disk was full is made durable all the same.
+        if self.containers.give_up_held_back(|number, kept| self.memory().lose_behind(number, kept))
+            && let Some(syncing) = self.containers.begin_sync()?
+        {
+            self.run_sync(&syncing)?;
+        }
+        Err(full)
+    }
+
+    fn run_sync(&self, syncing: &Syncing) -> Result<()> {
         let result = syncing.run();
-        if let Some(lost) = self.containers.finish_sync(&syncing, result.is_ok()) {
+        if let Some(lost) = self.containers.finish_sync(syncing, result.is_ok()) {
             self.memory().lose(lost);
         }
         result
@@ -62,6 +107,7 @@ impl PackedStore {
     /// A chunk of an entry is not stored, so that it must be sent again; or the disk is full or refuses. Then none of the
     /// entries is recorded.
     pub fn commit(&self, stage: StageId, entries: &[TreeEntry]) -> Result<()> {
+        self.refuse_read_only()?;
         let log = self.open_stage(stage)?;
         loop {
             let losses = self.memory().losses();
@@ -73,7 +119,22 @@ impl PackedStore {
             }
         }
         log.append(entries)?;
-        self.flush_if_behind()
+        match self.flush_if_behind() {
+            // They are durable all the same; what the universe lacks stays in memory until there is room.
+            Err(error) if error.is_full() => Ok(()),
+            flushed => flushed,
+        }
+    }
+
+    /// Begins the stage, if it is not there, and keeps room on the disk for its next commits: before the first chunk is put,
+    /// so that what fits on the disk can be committed when it is full.
+    ///
+    /// # Errors
+    /// The disk is full or refuses.
+    pub fn begin_stage(&self, stage: StageId) -> Result<()> {
+        self.refuse_read_only()?;
+        self.open_stage(stage)?.keep_room();
+        Ok(())
     }
 
     /// Every chunk of the entries must be stored, and is pinned for the stage.
@@ -130,7 +191,7 @@ impl PackedStore {
             let mut memory = self.memory();
             (memory.freeze(durable), std::mem::take(&mut memory.healed))
         };
-        let result = index(&self.universe, &frozen, &healed, change);
+        let result = index(&self.universe, &self.containers, &frozen, &healed, change);
         let mut memory = self.memory();
         if result.is_err() {
             memory.healed.extend(healed);
@@ -146,6 +207,7 @@ pub(super) type Change<'a> = dyn FnMut(&mut Tables<'_>) -> Result<()> + 'a;
 /// Writes what is recent into the universe, and how far each container is in it.
 fn index(
     universe: &Universe,
+    containers: &Containers,
     recent: &Recent,
     healed: &[ChunkHash],
     change: Option<&mut Change<'_>>,
@@ -156,17 +218,22 @@ fn index(
     let mut rows: Vec<_> = recent.iter().collect();
     rows.sort_unstable_by_key(|(hash, _)| **hash);
     let mut indexed = std::collections::BTreeMap::new();
-    for appended in recent.values() {
-        let end = indexed.entry(appended.location.container).or_insert(0);
-        *end = (*end).max(appended.ordinal.saturating_add(1));
+    for (hash, appended) in recent {
+        let last = indexed.entry(appended.location.container).or_insert((appended.ordinal, *hash));
+        *last = (*last).max((appended.ordinal, *hash));
     }
     universe.write(|tables| {
         for (hash, appended) in rows {
             tables.place(&ChunkHash(*hash), appended.location)?;
         }
-        for (number, end) in indexed {
+        for (number, (ordinal, last)) in indexed {
             let mut row = tables.container(number)?;
-            row.indexed = row.indexed.max(end);
+            if row.indexed <= ordinal {
+                row.indexed = ordinal.saturating_add(1);
+                if let Some(known) = containers.known(number) {
+                    tables.put_anchor(number, &known.id, ordinal, ChunkHash(last))?;
+                }
+            }
             tables.put_container(number, &row)?;
         }
         for hash in healed {

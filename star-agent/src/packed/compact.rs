@@ -21,7 +21,6 @@ use super::universe::{Location, NOWHERE};
 
 /// Entries that are looked up at a time.
 const ENTRIES_AT_ONCE: usize = 512;
-const ROWS_PER_READ: usize = 4096;
 /// Chunks, and bytes, that are moved before the universe is told.
 const MOVED_PER_TRANSACTION: usize = 8 * 1024;
 const MOVED_BYTES_PER_TRANSACTION: u64 = 16 * 1024 * 1024;
@@ -248,6 +247,8 @@ impl PackedStore {
     /// Makes durable what was moved, and lets the universe point there.
     fn switch(&self, output: &mut Output) -> Result<()> {
         output.writer.sync()?;
+        // The old copies go next.
+        self.containers.check_file(output.number)?;
         self.pass_window("moved");
         let moves = std::mem::take(&mut output.moves);
         output.moved_bytes = 0;
@@ -255,6 +256,9 @@ impl PackedStore {
         self.universe.write(|tables| {
             for (hash, from, to) in &moves {
                 tables.move_row(hash, *from, *to)?;
+            }
+            if let Some(last) = output.writer.entries().last() {
+                tables.put_anchor(output.number, output.writer.container_id(), indexed - 1, last.hash)?;
             }
             let row = tables.container(output.number)?;
             tables.put_container(output.number, &super::universe::ContainerRow { indexed, ..row })
@@ -273,16 +277,7 @@ impl PackedStore {
     /// What the universe knows of a container whose own list cannot be read.
     pub(super) fn entries_by_rows(&self, number: u32) -> Result<Vec<ContainerEntry>> {
         assert!(number != NOWHERE, "a container has a number");
-        let (mut found, mut after) = (Vec::new(), None);
-        loop {
-            let rows = self.universe.rows_after(after.as_ref(), ROWS_PER_READ)?;
-            let Some((last, _)) = rows.last() else { break };
-            after = Some(*last);
-            let here = rows.iter().filter(|(_, row)| row.location.container == number);
-            found.extend(here.map(|(hash, row)| row.location.entry(hash)));
-        }
-        found.sort_unstable_by_key(|entry| entry.offset);
-        Ok(found)
+        super::indexing::entries_of(&self.universe, number)
     }
 }
 

@@ -1,26 +1,28 @@
 //! The directory of containers: which there are, the one that grows, and open files of those that are read.
 //!
-//! A container has a number, which stands first in its file name and is never used again. What was appended is counted
-//! in sequence, so that one sync covers whatever many threads have appended before it.
+//! A container has a number, which stands first in its file name and is never used again: the next one is written down
+//! before its container is created. What was appended is counted in sequence, so that one sync covers whatever many threads
+//! have appended before it. Whether a file is still the one that it was, `presence.rs` asks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use orbit_shared::chunk_hash::ChunkHash;
 use orbit_shared::container::{
-    CONTAINER_HEADER_BYTES, CONTAINER_READERS_MAX, ContainerError, ContainerReader, ContainerWriter,
-    PendingSync, Stored,
+    CONTAINER_HEADER_BYTES, CONTAINER_READERS_MAX, ContainerError, ContainerReader, ContainerWriter, Stored,
 };
-use uuid::Uuid;
 
+use super::PackedConfig;
+pub(super) use super::appender::{Appended, Appender, Syncing};
+pub(super) use super::container_names::sync_dir;
+use super::container_names::{JOURNAL_SUFFIX, SUFFIX, new_id, number_of, read_counter, write_counter};
 use super::error::{PackedError, Result};
+use super::presence::FileMark;
 use super::universe::{Location, NOWHERE};
 
-const SUFFIX: &str = ".orbitpak";
-const JOURNAL_SUFFIX: &str = ".orbitpak.journal";
 /// What is appended is held back up to so many bytes and written at once.
 const BUFFER_BYTES: usize = 1024 * 1024;
 
@@ -31,11 +33,17 @@ pub(super) struct Known {
     pub(super) is_sealed: bool,
     /// Whether its list of chunks is damaged.
     pub(super) is_damaged: bool,
+    /// Its file as it was last seen.
+    pub(super) mark: Option<FileMark>,
 }
 
 #[derive(Debug)]
 pub(super) struct Containers {
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
+    /// The directory as it was opened.
+    pub(super) dir_mark: FileMark,
+    /// The file that holds the next number.
+    counter: PathBuf,
     max_bytes: u64,
     known: RwLock<BTreeMap<u32, Known>>,
     /// Most recently used last.
@@ -43,44 +51,14 @@ pub(super) struct Containers {
     appender: Mutex<Appender>,
 }
 
-/// What is appended to. Everything up to `durable` is safe.
-#[derive(Debug, Default)]
-pub(super) struct Appender {
-    active: Option<(u32, ContainerWriter)>,
-    next_number: u32,
-    pub(super) sequence: u64,
-    pub(super) durable: u64,
-}
-
-/// Where a chunk was appended.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Appended {
-    pub(super) location: Location,
-    /// Which of the container's chunks it is, from 0.
-    pub(super) ordinal: u32,
-    pub(super) sequence: u64,
-}
-
-/// A sync that has begun, and the sequence that it covers.
-pub(super) struct Syncing {
-    number: u32,
-    pending: PendingSync,
-    pub(super) upto: u64,
-}
-
-impl Syncing {
-    pub(super) fn run(&self) -> Result<()> {
-        Ok(self.pending.run()?)
-    }
-}
-
 impl Containers {
     /// Opens the directory. Of the containers that were left open the newest is taken up again; all others are sealed,
-    /// and those that cannot be are remembered as damaged.
-    pub(super) fn open(dir: &Path, max_bytes: u64) -> Result<Self> {
-        fs::create_dir_all(dir).map_err(PackedError::io(dir, "create the directory"))?;
+    /// and those that cannot be are remembered as damaged. `counter` is the file that holds the next number.
+    pub(super) fn open(dir: &Path, counter: &Path, config: &PackedConfig) -> Result<Self> {
+        let (max_bytes, is_read_only) = (config.container_bytes_max, config.is_read_only);
         let (mut known, mut journals) = (BTreeMap::new(), Vec::new());
-        let mut next_number = 0;
+        let mut next_number = read_counter(counter)?;
+        let mut doubles = Vec::new();
         for entry in fs::read_dir(dir).map_err(PackedError::io(dir, "list the directory"))? {
             let path = entry.map_err(PackedError::io(dir, "list the directory"))?.path();
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
@@ -88,24 +66,59 @@ impl Containers {
                 journals.push((id.to_owned(), path));
             } else if let Some((number, id)) = number_of(name) {
                 next_number = next_number.max(number + 1);
-                known.insert(number, Known { id, is_sealed: true, is_damaged: false });
+                if known.contains_key(&number) {
+                    doubles.push(path);
+                    continue;
+                }
+                let mark = fs::metadata(&path).ok().map(|metadata| FileMark::of(&metadata));
+                known.insert(number, Known { id, is_sealed: true, is_damaged: false, mark });
             }
         }
+        for path in doubles.into_iter().filter(|_| !is_read_only) {
+            // Somebody has put it there. Under a number that no other container has it is as good as any, if it lists its
+            // chunks itself: a journal would not follow it at once.
+            if let Ok(writer) = ContainerWriter::open_append(&path, max_bytes) {
+                writer.seal()?;
+            }
+            let id = new_id(next_number);
+            let renamed = dir.join(format!("{id}{SUFFIX}"));
+            next_number += 1;
+            write_counter(counter, next_number)?;
+            fs::rename(&path, &renamed).map_err(PackedError::io(&path, "give another number to"))?;
+            let mark = fs::metadata(&renamed).ok().map(|metadata| FileMark::of(&metadata));
+            known.insert(next_number - 1, Known { id, is_sealed: true, is_damaged: false, mark });
+        }
         // Left behind by a container that was removed, or whose creation was never finished.
-        for (id, path) in journals {
+        for (id, path) in journals.into_iter().filter(|_| !is_read_only) {
             if !known.values().any(|container| container.id == id) {
                 let _ = fs::remove_file(path);
             }
         }
+        let dir_metadata = fs::metadata(dir).map_err(PackedError::io(dir, "look at the directory"))?;
         let containers = Self {
             dir: dir.to_owned(),
+            dir_mark: FileMark::of(&dir_metadata),
+            counter: counter.to_owned(),
             max_bytes,
             known: RwLock::new(known),
             readers: Mutex::new(Vec::new()),
             appender: Mutex::new(Appender { next_number, ..Appender::default() }),
         };
-        containers.take_up()?;
+        if is_read_only {
+            containers.note_open();
+        } else {
+            containers.take_up()?;
+        }
         Ok(containers)
+    }
+
+    /// Notes which containers were left open, where none can be taken up.
+    fn note_open(&self) {
+        for (number, known) in self.snapshot() {
+            if self.journal_of(&known.id).exists() {
+                self.set_sealed(number, false);
+            }
+        }
     }
 
     fn take_up(&self) -> Result<()> {
@@ -113,7 +126,7 @@ impl Containers {
         let all: Vec<_> = self.snapshot().into_iter().collect();
         for (number, known) in all {
             let path = self.path(&known.id);
-            let journal = self.dir.join(format!("{}{JOURNAL_SUFFIX}", known.id));
+            let journal = self.journal_of(&known.id);
             let is_open = journal.try_exists().map_err(PackedError::io(&journal, "look at the journal"))?;
             if !is_open {
                 let metadata =
@@ -145,15 +158,19 @@ impl Containers {
 
     /// All containers by number.
     pub(super) fn snapshot(&self) -> BTreeMap<u32, Known> {
-        self.known.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lock_known_to_read().clone()
+    }
+
+    pub(super) fn lock_known_to_read(&self) -> RwLockReadGuard<'_, BTreeMap<u32, Known>> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn known(&self, number: u32) -> Option<Known> {
-        self.known.read().unwrap_or_else(PoisonError::into_inner).get(&number).cloned()
+        self.lock_known_to_read().get(&number).cloned()
     }
 
     pub(super) fn exists(&self, number: u32) -> bool {
-        number != NOWHERE && self.known.read().unwrap_or_else(PoisonError::into_inner).contains_key(&number)
+        number != NOWHERE && self.lock_known_to_read().contains_key(&number)
     }
 
     pub(super) fn set_damaged(&self, number: u32) {
@@ -163,9 +180,35 @@ impl Containers {
     }
 
     fn set_sealed(&self, number: u32, is_sealed: bool) {
+        let mark = self.path_of(number).and_then(|path| fs::metadata(path).ok());
         if let Some(known) = self.lock_known().get_mut(&number) {
             known.is_sealed = is_sealed;
+            known.mark = mark.map(|metadata| FileMark::of(&metadata)).or(known.mark);
         }
+    }
+
+    /// Notes what the file of a container is now.
+    pub(super) fn set_mark(&self, number: u32, mark: FileMark) {
+        if let Some(known) = self.lock_known().get_mut(&number) {
+            known.mark = Some(mark);
+        }
+    }
+
+    /// Forgets a container whose file is gone.
+    pub(super) fn forget(&self, number: u32) {
+        self.lock_known().remove(&number);
+        self.close_readers(&BTreeSet::from([number]));
+    }
+
+    /// Closes the files of these containers: an open file that was removed or replaced can still be read.
+    pub(super) fn close_readers(&self, numbers: &BTreeSet<u32>) {
+        self.lock_readers().retain(|(other, _)| !numbers.contains(other));
+    }
+
+    /// No number below this one is given to a new container.
+    pub(super) fn raise_next_number(&self, least: u32) {
+        let mut appender = self.lock_appender();
+        appender.next_number = appender.next_number.max(least);
     }
 
     fn lock_known(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<u32, Known>> {
@@ -210,11 +253,16 @@ impl Containers {
     /// Begins a container that nothing is appended to yet.
     pub(super) fn create(&self, appender: &mut Appender) -> Result<(u32, ContainerWriter)> {
         let number = appender.next_number;
-        let id = format!("{number:010}-{}", Uuid::new_v4().simple());
-        let mut writer = ContainerWriter::create(self.path(&id), self.max_bytes)?;
-        appender.next_number += 1;
+        // Before it is used: the index may have rows of every number that was used once.
+        write_counter(&self.counter, number + 1)?;
+        appender.next_number = number + 1;
+        let id = new_id(number);
+        let path = self.path(&id);
+        let mut writer = ContainerWriter::create(&path, self.max_bytes)?;
         writer.set_buffer_bytes(BUFFER_BYTES);
-        self.lock_known().insert(number, Known { id, is_sealed: false, is_damaged: false });
+        let mark = fs::metadata(&path).map_err(PackedError::io(&path, "look at the container"))?;
+        let mark = Some(FileMark::of(&mark));
+        self.lock_known().insert(number, Known { id, is_sealed: false, is_damaged: false, mark });
         Ok((number, writer))
     }
 
@@ -234,6 +282,31 @@ impl Containers {
         writer.seal()?;
         self.set_sealed(number, true);
         Ok(())
+    }
+
+    /// Gives up chunks that were appended and cannot be written because the disk is full. Calls `lose` with the container and
+    /// the number of chunks that it still has, and returns true, if there were any. The chunks before them can be made durable
+    /// then.
+    pub(super) fn give_up_held_back(&self, lose: impl FnOnce(u32, usize)) -> bool {
+        let mut appender = self.lock_appender();
+        let Some((number, writer)) = &mut appender.active else { return false };
+        let has_given_up = writer.give_up_held_back() > 0;
+        if has_given_up {
+            lose(*number, writer.chunks_written());
+        }
+        has_given_up
+    }
+
+    /// Gives up chunks at the end of the container that grows, except durable ones and the first `needed(container)` of it.
+    /// Calls `lose` with the container and the number of chunks that it still has. No sync may be under way.
+    pub(super) fn give_up_behind(&self, needed: impl FnOnce(u32) -> usize, lose: impl FnOnce(u32, usize)) {
+        let mut appender = self.lock_appender();
+        let Some((number, writer)) = &mut appender.active else { return };
+        let before = writer.chunks_written();
+        let kept = writer.give_up_behind(needed(*number));
+        if kept < before {
+            lose(*number, kept);
+        }
     }
 
     /// Begins to make durable what was appended. Nothing if it is.
@@ -279,6 +352,11 @@ impl Containers {
 
     pub(super) fn path(&self, id: &str) -> PathBuf {
         self.dir.join(format!("{id}{SUFFIX}"))
+    }
+
+    /// The file beside a container that grows.
+    pub(super) fn journal_of(&self, id: &str) -> PathBuf {
+        self.dir.join(format!("{id}{JOURNAL_SUFFIX}"))
     }
 
     pub(super) fn path_of(&self, number: u32) -> Option<PathBuf> {
@@ -353,17 +431,22 @@ impl Containers {
 
     /// Removes a container whose chunks live elsewhere.
     pub(super) fn remove(&self, number: u32) -> Result<()> {
-        let Some(path) = self.path_of(number) else { return Ok(()) };
-        let mut journal = path.clone().into_os_string();
-        journal.push(".journal");
+        // Before its file, so that it is not missed by a check of the files.
+        let Some(known) = self.lock_known().remove(&number) else { return Ok(()) };
+        let path = self.path(&known.id);
+        let journal = self.journal_of(&known.id);
         let remove = |path: &Path| match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             Ok(()) | Err(_) => Ok(()),
         };
-        remove(&path).map_err(PackedError::io(&path, "remove the container"))?;
-        remove(Path::new(&journal)).map_err(PackedError::io(&path, "remove the journal of"))?;
-        self.lock_known().remove(&number);
-        self.lock_readers().retain(|(other, _)| *other != number);
+        let removed = remove(&path).map_err(PackedError::io(&path, "remove the container"));
+        let removed =
+            removed.and_then(|()| remove(&journal).map_err(PackedError::io(&path, "remove the journal of")));
+        if let Err(error) = removed {
+            self.lock_known().insert(number, known);
+            return Err(error);
+        }
+        self.close_readers(&BTreeSet::from([number]));
         sync_dir(&self.dir)
     }
 
@@ -371,31 +454,4 @@ impl Containers {
         // A list of open files is whole after every step.
         self.readers.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-impl Appender {
-    /// What is not durable is lost: its first and last sequence. It counts as settled from now on.
-    pub(super) fn give_up(&mut self) -> (u64, u64) {
-        let lost = (self.durable + 1, self.sequence);
-        self.durable = self.sequence;
-        lost
-    }
-
-    /// Whether what was appended last is in a container that is gone.
-    pub(super) fn has_lost(&self) -> bool {
-        self.active.is_none() && self.durable < self.sequence
-    }
-}
-
-/// The number and id in a container's file name.
-fn number_of(name: &str) -> Option<(u32, String)> {
-    let id = name.strip_suffix(SUFFIX)?;
-    let number = id.split('-').next()?.parse::<u32>().ok().filter(|number| *number < NOWHERE - 1)?;
-    Some((number, id.to_owned()))
-}
-
-/// Makes the names in a directory durable.
-pub(super) fn sync_dir(dir: &Path) -> Result<()> {
-    let synced = fs::File::open(dir).and_then(|dir| dir.sync_all());
-    synced.map_err(PackedError::io(dir, "sync the directory"))
 }

@@ -25,6 +25,7 @@ impl PackedStore {
     /// # Errors
     /// There is no such snapshot, or the disk refuses.
     pub fn delete_snapshot(&self, id: &SnapshotId) -> Result<()> {
+        self.refuse_read_only()?;
         let _one_at_a_time = self.sealing.lock().unwrap_or_else(PoisonError::into_inner);
         let is_known = {
             let shelf = self.shelf();
@@ -73,6 +74,7 @@ impl PackedStore {
     /// # Errors
     /// It was never deleted, or some of it is collected already.
     pub fn undelete_snapshot(&self, id: &SnapshotId) -> Result<SnapshotRecord> {
+        self.refuse_read_only()?;
         let _one_at_a_time = self.sealing.lock().unwrap_or_else(PoisonError::into_inner);
         let (from, to) = (self.dir.join(DELETED), self.dir.join(SNAPSHOTS));
         let name = id.to_string();

@@ -33,6 +33,26 @@ pub enum PackedError {
         /// Which part.
         what: &'static str,
     },
+    /// The file system cannot be written to.
+    #[error(
+        "vault: {} is on a file system that cannot be written to: what is stored there can be read and restored, nothing can be \
+         stored; mount it writable and restart the Star",
+        path.display()
+    )]
+    ReadOnly {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The directory is not the one that was opened.
+    #[error(
+        "vault: {} is not the directory that this Star has opened: it was replaced, or its file system was unmounted; nothing \
+         can be stored until it is back; then restart the Star",
+        path.display()
+    )]
+    Moved {
+        /// Which directory.
+        path: PathBuf,
+    },
     /// The universe gave no answer.
     #[error(
         "vault: the index of chunks failed: {problem}; it is rebuilt from the containers at the next start, or now by \
@@ -161,6 +181,15 @@ impl PackedError {
 
     pub(crate) fn bad_universe(problem: impl std::fmt::Display) -> Self {
         Self::Universe { problem: problem.to_string() }
+    }
+
+    /// Whether the process may not make files that large.
+    pub fn is_too_large(&self) -> bool {
+        matches!(
+            self,
+            Self::Io { source, .. } | Self::Container(ContainerError::Io { source, .. })
+                if source.kind() == io::ErrorKind::FileTooLarge
+        )
     }
 
     /// Whether the disk is full.

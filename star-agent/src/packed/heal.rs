@@ -31,8 +31,8 @@ impl PackedStore {
             Err(PackedError::DamagedChunk { .. }) => {}
             Err(error) => return Err(error),
         }
-        self.append(None, *hash, bytes, true)?;
         let losses = self.memory().losses();
+        self.append(None, *hash, bytes, true)?;
         self.make_durable()?;
         self.flush()?;
         if self.memory().losses() != losses {

@@ -5,7 +5,9 @@
 //!              universe.redb           where each chunk lies and how many need it; built again when it is lost
 //!              stages/JOB-DESTINATION  what a job has stored and is not a snapshot yet
 //!              snapshots/ID            a record that names the root of a tree; the tree is chunks
+//!              trees/ID                root and inner nodes of the tree once more, for when a container is cut
 //!              deleted/ID              snapshots that can be brought back within the undo window
+//!              next-container          the number that the next container gets; none is used twice
 //!              reserve                 space that is given up on a full disk, so that garbage can be collected
 //! ```
 //!
@@ -13,22 +15,27 @@
 //! returned, and is not collected while a stage or a snapshot needs it. What is not here: who asks, the network, and
 //! files outside of the vault.
 
+mod appender;
 mod chunks;
 mod codec;
 mod collect;
 mod commit;
 mod compact;
+mod container_names;
 mod containers;
 mod deleted;
 mod error;
 mod heal;
+mod indexing;
 mod open;
 mod pace;
 mod pins;
+mod presence;
 mod records;
 mod scrub;
 mod snapshots;
 mod sort;
+mod spare;
 mod stage;
 mod survey;
 #[cfg(test)]
@@ -51,6 +58,7 @@ use self::containers::Containers;
 pub use self::error::{PackedError, Result};
 pub use self::open::Opened;
 use self::pins::Memory;
+use self::presence::Trouble;
 use self::records::Shelf;
 pub use self::scrub::{ScrubOptions, ScrubProgress, ScrubReport};
 pub use self::snapshots::{EntryPage, TreeGap};
@@ -67,7 +75,10 @@ const UNIVERSE: &str = "universe.redb";
 const STAGES: &str = "stages";
 const SNAPSHOTS: &str = "snapshots";
 const DELETED: &str = "deleted";
+const TREES: &str = "trees";
 const RESERVE: &str = "reserve";
+/// The number that the next container gets.
+const NEXT_NUMBER: &str = "next-container";
 
 /// Level of zstd when none is given. Level 1 takes half the time for small files; what repeats itself takes up to twice
 /// the space.
@@ -90,6 +101,8 @@ pub struct PackedConfig {
     pub sort_bytes: usize,
     /// Size of the reserve that is given up on a full disk.
     pub reserve_bytes: u64,
+    /// Whether nothing may be written: the store is there to be read, with an index that is a copy elsewhere.
+    pub is_read_only: bool,
     /// The civil clock.
     pub now: fn() -> WallTime,
 }
@@ -104,6 +117,7 @@ impl Default for PackedConfig {
             recent_chunks_max: 128 * 1024,
             sort_bytes: 32 * 1024 * 1024,
             reserve_bytes: 4 * 1024 * 1024,
+            is_read_only: false,
             now: crate::clock::wall,
         }
     }
@@ -131,6 +145,8 @@ pub struct PackedStore {
     /// Scrubs that are under way or wait, those apart that give way to them.
     scrubs_wanted: AtomicU64,
     nodes: NodeCache,
+    /// What is missing.
+    trouble: Mutex<Trouble>,
     /// Whether no chunk was ever seen, so that nobody needs to ask.
     is_empty: AtomicBool,
     /// Counts calls of those that read and write, for work that goes on beside them.
@@ -138,6 +154,8 @@ pub struct PackedStore {
     #[cfg(test)]
     windows: tests::Windows,
     opened: Opened,
+    /// Where the copy of the index is, of a store that is only read.
+    _copy: Option<tempfile::TempDir>,
 }
 
 /// One thread syncs for all that wait.
@@ -151,6 +169,16 @@ impl PackedStore {
     /// What opening it found and did.
     pub fn opened(&self) -> &Opened {
         &self.opened
+    }
+
+    /// Whether nothing can be stored in it.
+    pub fn is_read_only(&self) -> bool {
+        self.config.is_read_only
+    }
+
+    /// Refuses what would write, if nothing can be written.
+    fn refuse_read_only(&self) -> Result<()> {
+        if self.is_read_only() { Err(PackedError::ReadOnly { path: self.dir.clone() }) } else { Ok(()) }
     }
 
     /// The directory.

@@ -2,29 +2,34 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, RwLock};
-
-use orbit_shared::chunk_hash::ChunkHash;
-use orbit_shared::container::ContainerReader;
+use std::time::Duration;
 
 use super::containers::Containers;
 use super::error::{PackedError, Result};
+use super::indexing::{Indexed, index_containers};
 use super::pins::Memory;
 use super::records::Shelf;
 use super::stage::{Stage, stage_of};
 use super::tree::NodeCache;
 use super::types::{DamagedChunk, SnapshotId, StageId};
-use super::universe::{Location, ROOT_UNKNOWN, Universe};
-use super::{CONTAINERS, DELETED, PackedConfig, PackedStore, RESERVE, SNAPSHOTS, STAGES, Syncs, UNIVERSE};
+use super::universe::{ROOT_UNKNOWN, Universe};
+use super::{
+    CONTAINERS, DELETED, NEXT_NUMBER, PackedConfig, PackedStore, RESERVE, SNAPSHOTS, STAGES, Syncs, TREES,
+    UNIVERSE,
+};
 use orbit_shared::time::WallTime;
 
-/// Entries that go into the universe in one transaction when it is built.
-const INDEXED_PER_TRANSACTION: usize = 256 * 1024;
-const ROWS_PER_READ: usize = 4096;
 /// Bytes of pages of the largest universe that are kept; each takes a quarter more of the allocator's memory.
 const UNIVERSE_CACHE_BYTES_MAX: usize = 384 * 1024 * 1024;
+
+/// The names of copies of indexes begin so.
+const COPY_PREFIX: &str = "orbit-index-";
+/// A copy that is younger may be one that is being made.
+const COPY_AGE_MIN: Duration = Duration::from_secs(600);
 
 /// What opening a store found and did.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -76,17 +81,23 @@ impl PackedStore {
     ///
     /// # Errors
     /// The disk refuses.
-    pub fn open(dir: &Path, config: PackedConfig) -> Result<Arc<Self>> {
+    pub fn open(dir: &Path, mut config: PackedConfig) -> Result<Arc<Self>> {
+        // Half of it is left to the list of chunks at a container's end.
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize).current;
+        config.container_bytes_max = config.container_bytes_max.min(limit.unwrap_or(u64::MAX) / 2);
+        if config.is_read_only {
+            return Self::open_read_only(dir, config);
+        }
         let universe = dir.join(UNIVERSE);
         let noted = Universe::noted_damage(&universe);
         if noted.is_some() {
             Universe::remove(&universe)?;
         }
-        let store = match Self::try_open(dir, config.clone(), noted) {
+        let store = match Self::try_open(dir, config.clone(), noted, None) {
             // All that is in it can be had from the rest, wherever in opening it the damage was met.
             Err(PackedError::Universe { problem } | PackedError::UniverseFailed { problem }) => {
                 Universe::remove(&universe)?;
-                Self::try_open(dir, config, Some(problem))?
+                Self::try_open(dir, config, Some(problem), None)?
             }
             result => result?,
         };
@@ -94,16 +105,49 @@ impl PackedStore {
         Ok(store)
     }
 
-    /// Opens the store, whose universe was removed if it had a `problem`.
-    fn try_open(dir: &Path, config: PackedConfig, problem: Option<String>) -> Result<Arc<Self>> {
-        for name in [CONTAINERS, STAGES, SNAPSHOTS, DELETED] {
-            let dir = dir.join(name);
-            fs::create_dir_all(&dir).map_err(PackedError::io(&dir, "create the directory"))?;
+    /// Opens a store that is only read. Its index is copied to the directory for temporary files, or built there from the
+    /// containers, because opening it may have to put it in order.
+    fn open_read_only(dir: &Path, config: PackedConfig) -> Result<Arc<Self>> {
+        let universe = dir.join(UNIVERSE);
+        remove_dead_copies(&std::env::temp_dir());
+        let copy = |is_new: bool| {
+            let temporary = std::env::temp_dir();
+            let made = tempfile::Builder::new().prefix(COPY_PREFIX).tempdir_in(&temporary);
+            let made = made.map_err(PackedError::io(&temporary, "copy the index to"))?;
+            if !is_new && universe.exists() {
+                fs::copy(&universe, made.path().join(UNIVERSE))
+                    .map_err(PackedError::io(&universe, "copy the index"))?;
+            }
+            Ok::<_, PackedError>(made)
+        };
+        let noted = Universe::noted_damage(&universe);
+        let first = copy(noted.is_some())?;
+        match Self::try_open(dir, config.clone(), noted, Some(first)) {
+            Err(PackedError::Universe { problem } | PackedError::UniverseFailed { problem }) => {
+                Self::try_open(dir, config, Some(problem), Some(copy(true)?))
+            }
+            result => result,
         }
-        remove_leftovers(&dir.join(STAGES))?;
-        let containers = Containers::open(&dir.join(CONTAINERS), config.container_bytes_max)?;
+    }
+
+    /// Opens the store, whose universe was removed if it had a `problem`.
+    fn try_open(
+        dir: &Path,
+        config: PackedConfig,
+        problem: Option<String>,
+        copy: Option<tempfile::TempDir>,
+    ) -> Result<Arc<Self>> {
+        if !config.is_read_only {
+            for name in [CONTAINERS, STAGES, SNAPSHOTS, DELETED, TREES] {
+                let dir = dir.join(name);
+                fs::create_dir_all(&dir).map_err(PackedError::io(&dir, "create the directory"))?;
+            }
+            remove_leftovers(&dir.join(STAGES))?;
+        }
+        let index = copy.as_ref().map_or_else(|| dir.to_owned(), |copy| copy.path().to_owned());
+        let containers = Containers::open(&dir.join(CONTAINERS), &dir.join(NEXT_NUMBER), &config)?;
         let mut opened = Opened::default();
-        let universe = open_universe(dir, &config, &containers, problem, &mut opened)?;
+        let (universe, indexed) = open_universe(&index, &config, &containers, problem, &mut opened)?;
         let mut shelf = Shelf::read(&dir.join(SNAPSHOTS))?;
         opened.damaged_snapshots = shelf.damaged.iter().copied().collect();
         opened.damaged_containers = containers
@@ -117,7 +161,11 @@ impl PackedStore {
             let found = WallTime { seconds: i64::try_from(found).unwrap_or(0), nanos: 0 };
             memory.damaged.insert(hash, DamagedChunk { hash, found, problem });
         }
-        let stages = open_stages(dir, &mut shelf, &mut memory, &mut opened)?;
+        // What is staged can only be gone on with where it can be written.
+        let stages = match config.is_read_only {
+            true => Stages::new(),
+            false => open_stages(dir, &mut shelf, &mut memory, &mut opened)?,
+        };
         let is_empty = universe.chunk_count()? == 0;
         let mut store = Self {
             dir: dir.to_owned(),
@@ -134,15 +182,23 @@ impl PackedStore {
             scrubbing: Mutex::new(()),
             scrubs_wanted: AtomicU64::new(0),
             nodes: NodeCache::default(),
+            trouble: Mutex::default(),
             is_empty: AtomicBool::new(is_empty),
             activity: AtomicU64::new(0),
             #[cfg(test)]
             windows: super::tests::Windows::default(),
             opened,
+            _copy: copy,
             config,
         };
+        let is_whole = indexed.findings.is_empty() && !indexed.is_rebuilt && store.damaged().is_empty();
+        if !is_whole {
+            store.mend_trees()?;
+        }
         store.reconcile()?;
+        store.recall_missing(&indexed)?;
         store.opened.entries_lost = store.check_stages()?;
+        store.remove_spares()?;
         store.keep_reserve();
         Ok(Arc::new(store))
     }
@@ -200,7 +256,10 @@ impl PackedStore {
     pub(super) fn keep_reserve(&self) {
         let path = self.dir.join(RESERVE);
         let bytes = self.config.reserve_bytes;
-        if bytes == 0 || fs::metadata(&path).is_ok_and(|metadata| metadata.len() == bytes) {
+        if bytes == 0
+            || self.is_read_only()
+            || fs::metadata(&path).is_ok_and(|metadata| metadata.len() == bytes)
+        {
             return;
         }
         let reserved = File::create(&path).and_then(|file| {
@@ -219,6 +278,33 @@ impl PackedStore {
     }
 }
 
+/// Removes copies of indexes that a process left which was killed. One that is in use is locked by its engine; a new one may
+/// not be yet.
+fn remove_dead_copies(temporary: &Path) {
+    let Ok(entries) = fs::read_dir(temporary) else { return };
+    for entry in entries.flatten() {
+        let is_copy = entry.file_name().as_encoded_bytes().starts_with(COPY_PREFIX.as_bytes());
+        let Some(metadata) = entry.metadata().ok().filter(|metadata| is_copy && metadata.is_dir()) else {
+            continue;
+        };
+        let is_ours = metadata.uid() == rustix::process::geteuid().as_raw();
+        let is_old = metadata
+            .modified()
+            .ok()
+            .and_then(|time| time.elapsed().ok())
+            .is_some_and(|age| age > COPY_AGE_MIN);
+        let is_in_use = match File::open(entry.path().join(UNIVERSE)) {
+            Ok(file) => {
+                rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err()
+            }
+            Err(_) => false,
+        };
+        if is_ours && is_old && !is_in_use && fs::remove_dir_all(entry.path()).is_ok() {
+            tracing::info!(path = %entry.path().display(), "removed the copy of an index that a killed process left");
+        }
+    }
+}
+
 /// Opens the universe and brings it up to the containers. One that is not there is built from them; `problem` says why.
 fn open_universe(
     dir: &Path,
@@ -226,7 +312,7 @@ fn open_universe(
     containers: &Containers,
     problem: Option<String>,
     opened: &mut Opened,
-) -> Result<Universe> {
+) -> Result<(Universe, Indexed)> {
     let path = dir.join(UNIVERSE);
     // Without containers there was nothing in it: the first start was killed.
     if !path.exists() && !containers.snapshot().is_empty() {
@@ -236,108 +322,11 @@ fn open_universe(
     let quarter = fs::metadata(&path).map_or(0, |metadata| metadata.len() / 4);
     let cache_bytes = usize::try_from(quarter).unwrap_or(0).min(UNIVERSE_CACHE_BYTES_MAX);
     let universe = Universe::open(&path, cache_bytes.max(config.universe_cache_bytes))?;
-    index_containers(&universe, containers, opened)?;
-    Ok(universe)
-}
-
-/// Brings into the universe what the containers have and it has not.
-fn index_containers(universe: &Universe, containers: &Containers, opened: &mut Opened) -> Result<()> {
-    let known = containers.snapshot();
-    let mut batch = Batch::default();
-    let mut short = Vec::new();
-    let rows: std::collections::BTreeMap<_, _> = universe.containers()?.into_iter().collect();
-    opened.missing_containers = rows.keys().filter(|number| !known.contains_key(number)).copied().collect();
-    for (number, container) in &known {
-        let row = rows.get(number).copied().unwrap_or_default();
-        if row.is_damaged {
-            containers.set_damaged(*number);
-        }
-        let Some(path) = containers.path_of(*number) else { continue };
-        let file_bytes = fs::metadata(&path).map_err(PackedError::io(&path, "look at the container"))?.len();
-        if container.is_sealed && row.sealed_bytes == file_bytes {
-            continue;
-        }
-        if ContainerReader::open(&path).is_err() {
-            containers.set_damaged(*number);
-        }
-        let Ok(entries) = ContainerReader::open_damaged(&path).and_then(|reader| reader.entries()) else {
-            containers.set_damaged(*number);
-            short.push((*number, file_bytes));
-            continue;
-        };
-        let indexed = row.indexed as usize;
-        if indexed > entries.len() {
-            short.push((*number, entries.last().map_or(0, |last| last.offset + u64::from(last.length))));
-        }
-        opened.chunks_indexed += entries.len().saturating_sub(indexed) as u64;
-        batch.extend(*number, &entries[indexed.min(entries.len())..]);
-        batch.ends.push((*number, entries.len(), if container.is_sealed { file_bytes } else { 0 }));
-        if batch.rows.len() >= INDEXED_PER_TRANSACTION {
-            batch.write(universe)?;
-        }
-    }
-    batch.write(universe)?;
-    if !short.is_empty() {
-        opened.chunks_lost = forget_lost(universe, &short)?;
-    }
-    Ok(())
-}
-
-#[derive(Default)]
-struct Batch {
-    rows: Vec<(ChunkHash, Location)>,
-    /// Containers that are indexed up to so many entries, and the length of those that are sealed.
-    ends: Vec<(u32, usize, u64)>,
-}
-
-impl Batch {
-    fn extend(&mut self, number: u32, entries: &[orbit_shared::container::ContainerEntry]) {
-        self.rows.extend(entries.iter().map(|entry| (entry.hash, Location::of(number, entry))));
-    }
-
-    fn write(&mut self, universe: &Universe) -> Result<()> {
-        if self.ends.is_empty() {
-            return Ok(());
-        }
-        // Stable: of several places of one chunk the newest is the last.
-        self.rows.sort_by_key(|(hash, _)| *hash);
-        universe.write(|tables| {
-            for (hash, location) in self.rows.drain(..) {
-                tables.place(&hash, location)?;
-            }
-            for (number, count, sealed_bytes) in self.ends.drain(..) {
-                let row = tables.container(number)?;
-                let indexed = u32::try_from(count).unwrap_or(u32::MAX);
-                tables
-                    .put_container(number, &super::universe::ContainerRow { indexed, sealed_bytes, ..row })?;
-            }
-            Ok(())
-        })
-    }
-}
-
-/// Forgets where chunks lie that are behind the end of their container: they were cut off, and must be stored anew.
-fn forget_lost(universe: &Universe, short: &[(u32, u64)]) -> Result<u64> {
-    let (mut after, mut count) = (None, 0);
-    loop {
-        let rows = universe.rows_after(after.as_ref(), ROWS_PER_READ)?;
-        let Some((last, _)) = rows.last() else { return Ok(count) };
-        after = Some(*last);
-        let is_lost = |location: &Location| {
-            let end = location.offset.saturating_add(u64::from(location.stored));
-            short.iter().any(|(number, file_end)| *number == location.container && end > *file_end)
-        };
-        let lost: Vec<_> = rows.iter().filter(|(_, row)| is_lost(&row.location)).collect();
-        count += lost.len() as u64;
-        if !lost.is_empty() {
-            universe.write(|tables| {
-                for (hash, row) in &lost {
-                    tables.move_row(hash, row.location, Location::NOWHERE)?;
-                }
-                Ok(())
-            })?;
-        }
-    }
+    let indexed = index_containers(&universe, containers, None)?;
+    opened.chunks_indexed = indexed.chunks_indexed;
+    opened.chunks_lost = indexed.chunks_lost;
+    opened.missing_containers.clone_from(&indexed.missing);
+    Ok((universe, indexed))
 }
 
 type Stages = std::collections::BTreeMap<StageId, Arc<Stage>>;
@@ -383,4 +372,35 @@ fn remove_leftovers(dir: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    #[test]
+    fn copies_of_an_index_that_a_killed_process_left_go_and_those_that_are_new_or_in_use_stay() {
+        let temporary = tempfile::tempdir().unwrap();
+        let make = |name: &str, is_old: bool| {
+            let copy = temporary.path().join(name);
+            fs::create_dir(&copy).unwrap();
+            let index = File::create(copy.join(UNIVERSE)).unwrap();
+            if is_old {
+                File::open(&copy).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+            }
+            (copy, index)
+        };
+        let (dead, _) = make("orbit-index-dead", true);
+        let (new, _) = make("orbit-index-new", false);
+        let (used, index) = make("orbit-index-used", true);
+        let (other, _) = make("other", true);
+        rustix::fs::flock(&index, rustix::fs::FlockOperation::LockExclusive).unwrap();
+        remove_dead_copies(temporary.path());
+        assert!(!dead.exists() && new.exists() && used.exists() && other.exists());
+        drop(index);
+        remove_dead_copies(temporary.path());
+        assert!(!used.exists(), "its process has ended");
+    }
 }

@@ -5,14 +5,14 @@
 
 #![expect(clippy::disallowed_types, reason = "only membership is asked; what is iterated is sorted first")]
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use orbit_shared::chunk_hash::ChunkHash;
 
 use super::containers::Appended;
-use super::types::{DamagedChunk, StageId};
+use super::types::{ChunkRef, DamagedChunk, StageId};
 use super::universe::Location;
 
 /// A hasher for what is a hash already.
@@ -74,6 +74,8 @@ pub(super) struct Memory {
     pins: BTreeMap<StageId, Pins>,
     deleting: HashSet<[u8; 32], Build>,
     losses: u64,
+    /// How often something was given up because the disk was full.
+    pub(super) losses_to_full_disk: u64,
     pub(super) damaged: BTreeMap<ChunkHash, DamagedChunk>,
     /// Chunks that were damaged and have been stored again; the universe has not heard of it.
     pub(super) healed: Vec<ChunkHash>,
@@ -141,6 +143,31 @@ impl Memory {
         for hash in lost {
             self.recent.remove(hash.as_bytes());
         }
+    }
+
+    /// Which chunk of a container is the last of these, by its ordinal.
+    pub(super) fn last_of<'a>(
+        &self,
+        container: u32,
+        chunks: impl Iterator<Item = &'a ChunkRef>,
+    ) -> Option<u32> {
+        let appended = chunks.filter_map(|chunk| self.recent.get(chunk.hash.as_bytes()));
+        appended.filter(|appended| appended.location.container == container).map(|found| found.ordinal).max()
+    }
+
+    /// Forgets what was appended to a container behind its first `kept` chunks: it was given up on a full disk.
+    pub(super) fn lose_behind(&mut self, container: u32, kept: usize) {
+        self.losses += 1;
+        self.losses_to_full_disk += 1;
+        self.recent.retain(|_, appended| {
+            appended.location.container != container || (appended.ordinal as usize) < kept
+        });
+    }
+
+    /// Forgets what lies in these containers: their files are not what was written.
+    pub(super) fn lose_in(&mut self, numbers: &BTreeSet<u32>) {
+        self.losses += 1;
+        self.recent.retain(|_, appended| !numbers.contains(&appended.location.container));
     }
 
     /// Takes what is durable out of `recent`, for the universe.

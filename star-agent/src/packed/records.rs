@@ -140,6 +140,10 @@ fn encode(record: &SnapshotRecord) -> Vec<u8> {
     for tag in &record.tags {
         encoder.bytes(tag.as_bytes());
     }
+    // Only where there are any, so that other records are as they were before there was this field.
+    if record.changed_count > 0 {
+        encoder.u64(record.changed_count);
+    }
     encoder.0
 }
 
@@ -160,6 +164,7 @@ fn decode(payload: &[u8]) -> Option<SnapshotRecord> {
     for _ in 0..count {
         tags.push(tag(&mut fields)?);
     }
+    let changed_count = if fields.is_at_end() { 0 } else { fields.u64()? };
     let record = SnapshotRecord {
         id,
         stage,
@@ -173,6 +178,7 @@ fn decode(payload: &[u8]) -> Option<SnapshotRecord> {
         total_bytes,
         new_bytes,
         root,
+        changed_count,
     };
     fields.is_at_end().then_some(record)
 }
@@ -199,6 +205,7 @@ mod tests {
             total_bytes: 3,
             new_bytes: 4,
             root: ChunkRef { hash: ChunkHash::of(b"root"), length: 10 },
+            changed_count: u64::from(id) - 1,
         }
     }
 

@@ -149,6 +149,7 @@ impl PackedStore {
         report.damaged_chunks.dedup();
         if !report.damaged_chunks.is_empty() {
             self.record_damaged();
+            self.mend_trees()?;
         }
         Ok(report)
     }
@@ -297,6 +298,7 @@ impl PackedStore {
                 let path = dir.join(id.to_string()).display().to_string();
                 match records::read(&dir, &id)? {
                     Some(found) if found.is_whole => {}
+                    Some(_) if self.is_read_only() => report.damaged_files.push(path),
                     Some(found) => {
                         records::write(&dir, &found.record)?;
                         report.damaged_files.push(path.clone());

@@ -36,6 +36,8 @@ pub struct EntryPage {
     pub gaps: Vec<TreeGap>,
 }
 
+/// How often a tree is built again because something of the vault was lost meanwhile.
+const BUILDS_MAX: usize = 4;
 /// With so many chunks that the universe does not know, telling it is worth a thread.
 const FLUSHED_BESIDE_MIN: usize = 4096;
 
@@ -81,6 +83,11 @@ impl PackedStore {
         }
     }
 
+    /// Whether all content of an entry is stored. What is stays for the stage.
+    pub fn has_all_of(&self, stage: StageId, entry: &TreeEntry) -> bool {
+        matches!(self.lacks(stage, entry), Ok(None))
+    }
+
     /// The first chunk of the entry that is not stored. Those that are stay for the stage.
     pub(super) fn lacks(&self, stage: StageId, entry: &TreeEntry) -> Result<Option<ChunkHash>> {
         let hashes: Vec<_> = entry.chunks.iter().map(|chunk| chunk.hash).collect();
@@ -114,15 +121,9 @@ impl PackedStore {
         {
             return Ok(record.clone());
         }
+        self.refuse_read_only()?;
         let log = self.open_stage(stage)?;
-        let losses = self.memory().losses();
-        let (built, totals) = self.build_tree_and_flush(&log, meta)?;
-        self.make_durable()?;
-        if self.memory().losses() != losses {
-            return Err(PackedError::io(&self.dir, "store the tree in")(std::io::Error::other(
-                "a sync failed; try again",
-            )));
-        }
+        let (built, totals) = self.build_whole_tree(&log, meta)?;
         let record = SnapshotRecord {
             id: SnapshotId(log.uuid),
             stage,
@@ -136,15 +137,35 @@ impl PackedStore {
             total_bytes: totals.bytes,
             new_bytes: self.memory().new_bytes(stage),
             root: built.root,
+            changed_count: meta.changed_count,
         };
         let now = self.now_seconds();
         self.flush_and(Some(&mut |tables| {
             tables.own(&record.id, Some(&record.root.hash), now, &|hash| self.children(hash))
         }))?;
+        self.write_spare(&record.id, &record.root)?;
         records::write(&self.dir.join(SNAPSHOTS), &record)?;
         self.change_shelf(|shelf| shelf.insert(record.clone()));
         self.drop_stage(&log)?;
         Ok(record)
+    }
+
+    /// Builds the tree, durably, of chunks whose containers are there before and behind.
+    fn build_whole_tree(&self, log: &Stage, meta: &SnapshotMeta) -> Result<(Built, Totals)> {
+        for _ in 0..BUILDS_MAX {
+            self.check_presence()?;
+            let losses = self.memory().losses();
+            let built = self.build_tree_and_flush(log, meta)?;
+            self.make_durable()?;
+            self.pass_window("built");
+            self.check_presence()?;
+            if self.memory().losses() == losses {
+                return Ok(built);
+            }
+        }
+        Err(PackedError::io(&self.dir, "store the tree in")(std::io::Error::other(
+            "chunks are lost again and again while it is being stored",
+        )))
     }
 
     /// Builds the tree. If the universe lacks many chunks, it is told of them meanwhile.
@@ -200,6 +221,7 @@ impl PackedStore {
         self.opened.chunks_lost + self.opened.entries_lost + memory.losses() > 0
             || !self.opened.missing_containers.is_empty()
             || !memory.damaged.is_empty()
+            || self.has_trouble()
     }
 
     /// The snapshot is counted for this root from now on, or for none.
@@ -252,6 +274,20 @@ impl PackedStore {
     /// # Errors
     /// There is no such snapshot, or the disk refuses.
     pub fn page(
+        &self,
+        id: &SnapshotId,
+        after: Option<&[u8]>,
+        prefix: &[u8],
+        limit: usize,
+    ) -> Result<EntryPage> {
+        let page = self.read_page(id, after, prefix, limit)?;
+        if page.gaps.is_empty() || !self.mend_tree(id)? {
+            return Ok(page);
+        }
+        self.read_page(id, after, prefix, limit)
+    }
+
+    fn read_page(
         &self,
         id: &SnapshotId,
         after: Option<&[u8]>,
@@ -321,7 +357,15 @@ impl PackedStore {
     /// There is no such snapshot, or that part of it cannot be read.
     pub fn entry(&self, id: &SnapshotId, path: &[u8]) -> Result<Option<TreeEntry>> {
         let root = self.snapshot(id).ok_or(PackedError::UnknownSnapshot(*id))?.root;
-        self.find_entry(&root, path).inspect_err(|error| self.note_if_unknown(id, error))
+        let found = match self.find_entry(&root, path) {
+            Err(PackedError::DamagedChunk { .. } | PackedError::UnknownChunk { .. })
+                if self.mend_tree(id)? =>
+            {
+                self.find_entry(&root, path)
+            }
+            found => found,
+        };
+        found.inspect_err(|error| self.note_if_unknown(id, error))
     }
 
     /// As [`PackedStore::read`], for a chunk that a snapshot has.

@@ -14,6 +14,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use orbit_shared::container::reserve_space;
 use uuid::Uuid;
 
 use super::codec::{Decoder, Encoder};
@@ -31,6 +32,8 @@ const FRAME_HEADER_BYTES: usize = 16;
 const FRAME_BYTES: usize = 1024 * 1024;
 /// No frame is larger: one entry may have a long list of chunks.
 const FRAME_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Room on the disk that is kept for commits: those of some thousand small files.
+const ROOM_BYTES: u64 = 256 * 1024;
 /// How much is read at a time where a damaged log is searched for the next frame.
 const SEARCH_BYTES: usize = 64 * 1024;
 
@@ -55,6 +58,22 @@ pub(super) struct Log {
     frames: ByPath,
     /// Whether a write has failed behind which something of it may stand.
     is_torn: bool,
+    /// The end of the space that the disk has set aside for it.
+    reserved_end: u64,
+}
+
+impl Log {
+    fn new(file: File, end: u64) -> Self {
+        Self { file, end, frames: ByPath::default(), is_torn: false, reserved_end: end }
+    }
+
+    /// Keeps room for the next commits, if the disk has any: otherwise appending finds out.
+    fn keep_room(&mut self) {
+        let is_low = self.reserved_end < self.end + ROOM_BYTES / 2;
+        if is_low && reserve_space(&self.file, self.end, ROOM_BYTES).is_ok() {
+            self.reserved_end = self.end + ROOM_BYTES;
+        }
+    }
 }
 
 impl Stage {
@@ -67,8 +86,7 @@ impl Stage {
             .map_err(PackedError::io(&path, "begin the stage"))?;
         let file = OpenOptions::new().read(true).write(true).open(&path);
         let file = file.map_err(PackedError::io(&path, "open the stage"))?;
-        let log = Log { file, end: HEADER_BYTES, frames: ByPath::default(), is_torn: false };
-        Ok(Self { id, uuid, path, log: Mutex::new(log) })
+        Ok(Self { id, uuid, path, log: Mutex::new(Log::new(file, HEADER_BYTES)) })
     }
 
     /// Opens a stage again, shows each of its entries, and cuts what a crash left at its end.
@@ -76,7 +94,7 @@ impl Stage {
         let file = OpenOptions::new().read(true).write(true).open(path);
         let file = file.map_err(PackedError::io(path, "open the stage"))?;
         let uuid = read_header(&file, path)?;
-        let mut log = Log { file, end: HEADER_BYTES, frames: ByPath::default(), is_torn: false };
+        let mut log = Log::new(file, HEADER_BYTES);
         let mut end = HEADER_BYTES;
         let mut frames = ByPath::default();
         let mut reader = Frames::new(&log.file, path)?;
@@ -88,12 +106,17 @@ impl Stage {
             });
         }
         log.file.set_len(end).map_err(PackedError::io(path, "cut the stage"))?;
-        (log.end, log.frames) = (end, frames);
+        (log.end, log.reserved_end, log.frames) = (end, end, frames);
         Ok(Self { id, uuid, path: path.to_owned(), log: Mutex::new(log) })
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Log> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps room on the disk for the next commits, so that chunks which fit can be committed when it is full.
+    pub(super) fn keep_room(&self) {
+        self.lock().keep_room();
     }
 
     /// Appends entries and makes them durable.
@@ -122,6 +145,8 @@ impl Stage {
         if log.is_torn {
             // Or a frame of it could be taken for one that was written after this.
             log.file.set_len(log.end).map_err(PackedError::io(&self.path, "cut the stage"))?;
+            log.reserved_end = log.end;
+            log.keep_room();
         }
         log.is_torn = true;
         let at = log.end;
@@ -130,6 +155,7 @@ impl Stage {
         log.is_torn = false;
         log.end += frames.len() as u64;
         log.frames.extend(placed.into_iter().map(|(key, offset)| (key, at + offset)));
+        log.keep_room();
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 mod damage;
 mod garbage;
+mod missing;
 mod windows;
 
 pub(super) use windows::Windows;
@@ -38,6 +39,7 @@ pub(super) fn meta(created: i64) -> SnapshotMeta {
         tags: vec!["daily".to_owned()],
         is_partial: false,
         expected_entries: None,
+        changed_count: 0,
     }
 }
 

@@ -64,6 +64,8 @@ pub struct SnapshotMeta {
     pub is_partial: bool,
     /// How many different paths must be in the stage; fewer is an error. Absent: whatever is there.
     pub expected_entries: Option<u64>,
+    /// How many files changed while they were read.
+    pub changed_count: u64,
 }
 
 /// A snapshot.
@@ -93,6 +95,8 @@ pub struct SnapshotRecord {
     pub new_bytes: u64,
     /// The node that its tree begins at.
     pub root: ChunkRef,
+    /// Files that changed while they were read.
+    pub changed_count: u64,
 }
 
 /// Where a chunk lies.

@@ -1,33 +1,42 @@
 //! What a Star exports, and nothing beside it.
 //!
+//! Every use opens its root by path, so that a job sees what is there when it runs (`exported.rs`).
+//!
 //! Two rules keep every path inside. From a root down to the base path of a job, paths resolve with `cap-std` beneath
 //! the root's handle: symbolic links are followed as long as they stay inside the root. Below the base no symbolic
 //! link is ever followed (`Tree`). So neither `..` nor links nor renames lead out. Absolute links are refused, also
 //! those that would point back inside.
 
+mod exported;
 mod tree;
+mod watch;
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use cap_std::ambient_authority;
-use cap_std::fs::Dir;
+use cap_std::fs::{Dir, MetadataExt, Permissions, PermissionsExt as _};
 use orbit_shared::entry::display_path;
+use orbit_shared::private_files::{is_apart, is_claimed, is_within_apart, usual_directory_mode};
 use orbit_shared::session::Root;
+use orbit_shared::words::JobId;
 
-pub(crate) use tree::{Tree, grant_owner_access, split_parent};
+use self::exported::Pins;
+pub(crate) use exported::Absence;
+pub(crate) use tree::{OWN_DIRECTORY, Tree, grant_owner_access, split_parent};
+pub(crate) use watch::RootWatch;
 
-/// The exported directories, each held open.
+/// The exported directories. None of them is held open.
 pub struct Roots {
-    list: Vec<Root>,
-    opened: Vec<OpenRoot>,
+    exported: Vec<Exported>,
+    pins: Pins,
 }
 
-struct OpenRoot {
+struct Exported {
+    root: Root,
     components: Vec<Vec<u8>>,
-    dir: Dir,
+    is_mount_required: bool,
 }
 
 /// Why a root cannot be exported.
@@ -68,6 +77,10 @@ pub(crate) enum PathError {
     ReadOnly { path: Vec<u8>, root: Vec<u8> },
     /// A file shall be put where a root itself is.
     IsRoot { path: Vec<u8> },
+    /// It is, or lies in, a directory of the grid itself.
+    Own { path: Vec<u8> },
+    /// The root above it cannot be used now.
+    RootAway { root: Vec<u8>, absence: Absence },
     /// The system refused it.
     System { path: Vec<u8>, action: &'static str, error: std::io::Error },
 }
@@ -92,8 +105,25 @@ impl fmt::Display for PathError {
                 "{} is an exported root: a single file needs a path below it, with the name it shall have",
                 display_path(path)
             ),
+            Self::Own { path } => write!(
+                f,
+                "{} belongs to Orbit Grid itself (a vault, a data directory or keys): no job reads or writes it",
+                display_path(path)
+            ),
+            Self::RootAway { root, absence } => write!(f, "the root {} {absence}", display_path(root)),
             Self::System { path, action, error } => {
-                write!(f, "cannot {action} {}: {error}", display_path(path))
+                let path = display_path(path);
+                // What cap-std says of a link that leads out, and of every absolute one.
+                let is_escape =
+                    error.kind() == std::io::ErrorKind::PermissionDenied && error.raw_os_error().is_none();
+                if is_escape {
+                    return write!(
+                        f,
+                        "cannot {action} {path}: a symbolic link on the way leads out of the root or is absolute; name the \
+                         path that it stands for, or make the link relative"
+                    );
+                }
+                write!(f, "cannot {action} {path}: {error}")
             }
         }
     }
@@ -113,46 +143,56 @@ pub(crate) struct Place {
 }
 
 impl Roots {
-    /// Opens every root. Each must be an existing directory.
+    /// Exports these directories, each of which must exist.
+    ///
+    /// # Errors
+    /// See [`RootsError`].
     pub fn open(roots: &[Root]) -> Result<Self, RootsError> {
-        let opened = roots.iter().map(open_root).collect::<Result<_, _>>()?;
-        Ok(Self { list: roots.to_vec(), opened })
+        Self::with_mounts(roots, &[])
     }
 
-    /// The roots as they were given.
-    pub fn list(&self) -> &[Root] {
-        &self.list
+    /// The same. Those roots whose paths are among `mounted` are used only while something is mounted on them, and need
+    /// not be there yet.
+    ///
+    /// # Errors
+    /// See [`RootsError`].
+    pub fn with_mounts(roots: &[Root], mounted: &[Vec<u8>]) -> Result<Self, RootsError> {
+        let exported = roots.iter().map(|root| export(root, mounted.contains(&root.path)));
+        Ok(Self { exported: exported.collect::<Result<_, _>>()?, pins: Pins::default() })
     }
 
-    /// Opens an existing path for reading.
-    pub(crate) fn open_source(&self, path: &[u8]) -> Result<Place, PathError> {
+    /// Opens an existing path for reading, for a job; `is_begun` if it is the first thing that the job does.
+    pub(crate) fn open_source(&self, path: &[u8], job: JobId, is_begun: bool) -> Result<Place, PathError> {
         let (root, relative) = self.locate(path)?;
-        let dir = &self.opened[root].dir;
+        let base = root.open()?;
         let system = |action| move |error| PathError::System { path: path.to_vec(), action, error };
-        let is_directory = dir.metadata(&relative).map_err(system("find"))?.is_dir();
+        let is_directory = base.metadata(&relative).map_err(system("find"))?.is_dir();
         let (dir, single) = if is_directory {
-            (dir.open_dir(&relative).map_err(system("open"))?, None)
+            (base.open_dir(&relative).map_err(system("open"))?, None)
         } else {
             // Resolves the links above the entry and the entry itself, so that its last component is what it is.
-            let resolved = dir.canonicalize(&relative).map_err(system("resolve"))?;
+            let resolved = base.canonicalize(&relative).map_err(system("resolve"))?;
             let name = resolved.file_name().map(|name| name.as_bytes().to_vec());
-            let parent = dir.open_dir(or_dot(resolved.parent())).map_err(system("open the directory of"))?;
+            let parent = base.open_dir(or_dot(resolved.parent())).map_err(system("open the directory of"))?;
             (parent, Some(name.ok_or_else(|| PathError::Malformed { path: path.to_vec() })?))
         };
+        root.check_apart(&base, &relative, path)?;
+        self.check_pin(&dir, (job, is_begun), path)?;
         Ok(Place { tree: Tree::new(dir), single, path: path.to_vec(), is_created: false })
     }
 
-    /// Opens a path for writing and, with `is_created`, creates the directories that are missing. With `is_single` the path is that of the
-    /// one entry to write; otherwise it is the directory that entries go below.
+    /// Opens a path for writing, for a job, and, with `is_created`, creates the directories that are missing. With
+    /// `is_single` the path is that of the one entry to write; otherwise it is the directory that entries go below.
     pub(crate) fn open_destination(
         &self,
         path: &[u8],
+        job: JobId,
         is_single: bool,
         is_created: bool,
     ) -> Result<Place, PathError> {
         let (root, relative) = self.locate(path)?;
-        if self.list[root].is_read_only {
-            return Err(PathError::ReadOnly { path: path.to_vec(), root: self.list[root].path.clone() });
+        if root.root.is_read_only {
+            return Err(PathError::ReadOnly { path: path.to_vec(), root: root.root.path.clone() });
         }
         let system = |action| move |error| PathError::System { path: path.to_vec(), action, error };
         let (directory, single) = if is_single {
@@ -162,46 +202,83 @@ impl Roots {
         } else {
             (relative, None)
         };
-        let dir = &self.opened[root].dir;
+        let dir = root.open()?;
+        root.check_apart(&dir, &directory, path)?;
         let (opened, is_created) = match dir.open_dir(&directory) {
             Ok(opened) => (opened, false),
             Err(error) if is_created && error.kind() == std::io::ErrorKind::NotFound => {
-                dir.create_dir_all(&directory).map_err(system("create the directory of"))?;
+                create_directories(&dir, &directory).map_err(system("create the directory of"))?;
                 (dir.open_dir(&directory).map_err(system("open"))?, true)
             }
             Err(error) => return Err(system("open")(error)),
         };
+        self.check_pin(&opened, (job, false), path)?;
         Ok(Place { tree: Tree::new(opened), single, path: path.to_vec(), is_created })
     }
 
+    /// A job goes on only in the file system that it began in.
+    fn check_pin(&self, dir: &Dir, (job, is_begun): (JobId, bool), path: &[u8]) -> Result<(), PathError> {
+        let away = |absence| PathError::RootAway { root: path.to_vec(), absence };
+        let found = exported::file_system(dir).map_err(|errno| away(Absence::Unopened(errno.into())))?;
+        self.pins.check(job, path, found, is_begun).map_err(away)
+    }
+
     /// The longest root above `path`, and the rest of the path below it (`.` for the root itself).
-    fn locate(&self, path: &[u8]) -> Result<(usize, PathBuf), PathError> {
+    fn locate(&self, path: &[u8]) -> Result<(&Exported, PathBuf), PathError> {
         let components = components(path).ok_or_else(|| PathError::Malformed { path: path.to_vec() })?;
-        let (root, opened) = self
-            .opened
-            .iter()
-            .enumerate()
-            .filter(|(_, root)| components.starts_with(&root.components))
-            .max_by_key(|(_, root)| root.components.len())
+        let above = self.exported.iter().filter(|root| components.starts_with(&root.components));
+        let root = above
+            .max_by_key(|root| root.components.len())
             .ok_or_else(|| PathError::OutsideRoots { path: path.to_vec(), roots: self.describe() })?;
         let mut relative = PathBuf::new();
-        relative.extend(components[opened.components.len()..].iter().map(|part| OsStr::from_bytes(part)));
+        relative.extend(components[root.components.len()..].iter().map(|part| OsStr::from_bytes(part)));
         Ok((root, if relative.as_os_str().is_empty() { PathBuf::from(".") } else { relative }))
     }
 
     fn describe(&self) -> String {
-        let list: Vec<String> = self.list.iter().map(|root| display_path(&root.path)).collect();
+        let list: Vec<String> = self.exported.iter().map(|root| display_path(&root.root.path)).collect();
         if list.is_empty() { "there are none".to_owned() } else { list.join(", ") }
     }
 }
 
 impl fmt::Debug for Roots {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Roots").field("list", &self.list).finish_non_exhaustive()
+        let list: Vec<&Root> = self.exported.iter().map(|root| &root.root).collect();
+        f.debug_struct("Roots").field("list", &list).finish_non_exhaustive()
     }
 }
 
-fn open_root(root: &Root) -> Result<OpenRoot, RootsError> {
+impl Exported {
+    fn open(&self) -> Result<Dir, PathError> {
+        let away = |absence| PathError::RootAway { root: self.root.path.clone(), absence };
+        exported::open(&self.root.path, self.is_mount_required).map_err(away)
+    }
+
+    /// Refuses a path that leads into a directory of the grid itself, at any level and by any link, above the root too, or to a
+    /// file of it.
+    fn check_apart(&self, base: &Dir, relative: &Path, path: &[u8]) -> Result<(), PathError> {
+        let own = || PathError::Own { path: path.to_vec() };
+        if is_within_apart(Path::new(OsStr::from_bytes(&self.root.path))) {
+            return Err(own());
+        }
+        // What does not exist yet lies in the nearest directory that does.
+        let existing = relative.ancestors().find_map(|above| base.canonicalize(or_dot(Some(above))).ok());
+        let resolved = existing.unwrap_or_default();
+        let is_own =
+            |stat: cap_std::fs::Metadata| is_claimed(MetadataExt::dev(&stat), MetadataExt::ino(&stat));
+        if base.symlink_metadata(or_dot(Some(&resolved))).is_ok_and(is_own) {
+            return Err(own());
+        }
+        for above in resolved.ancestors() {
+            if base.open_dir(or_dot(Some(above))).is_ok_and(|directory| is_apart(&directory)) {
+                return Err(own());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn export(root: &Root, is_mount_required: bool) -> Result<Exported, RootsError> {
     let path = display_path(&root.path);
     if root.path.first() != Some(&b'/') {
         return Err(RootsError::NotAbsolute { path });
@@ -209,10 +286,17 @@ fn open_root(root: &Root) -> Result<OpenRoot, RootsError> {
     let Some(components) = components(&root.path) else {
         return Err(RootsError::LeadsUpwards { path });
     };
-    let ambient = PathBuf::from(std::ffi::OsString::from_vec(root.path.clone()));
-    let dir = Dir::open_ambient_dir(&ambient, ambient_authority())
-        .map_err(|source| RootsError::NotADirectory { path, source })?;
-    Ok(OpenRoot { components, dir })
+    match exported::open(&root.path, is_mount_required) {
+        Err(Absence::Unopened(source)) if !is_mount_required => {
+            return Err(RootsError::NotADirectory { path, source });
+        }
+        // cap-std looks at /proc when it first resolves a path, keeps what it opened, and panics at an error that it does
+        // not expect there: that happens now, not in the middle of a job.
+        Ok(opened) => drop(opened.canonicalize(".")),
+        // A disk that is plugged in later is taken up then.
+        Err(_) => {}
+    }
+    Ok(Exported { root: root.clone(), components, is_mount_required })
 }
 
 /// The components of an absolute path; `None` if it is relative or contains `..` or NUL.
@@ -222,6 +306,22 @@ fn components(path: &[u8]) -> Option<Vec<Vec<u8>>> {
     }
     let parts = path.split(|&byte| byte == b'/').filter(|part| !part.is_empty() && *part != b".");
     parts.map(|part| (part != b"..").then(|| part.to_vec())).collect()
+}
+
+/// Creates the directories down to a destination, with the modes that the umask of the caller gives, since no item of
+/// the job says theirs.
+fn create_directories(dir: &Dir, path: &Path) -> std::io::Result<()> {
+    let Some(mode) = usual_directory_mode() else { return dir.create_dir_all(path) };
+    let mut made = PathBuf::new();
+    for component in path.components() {
+        made.push(component);
+        match dir.create_dir(&made) {
+            Ok(()) => dir.set_permissions(&made, Permissions::from_mode(mode))?,
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 fn or_dot(path: Option<&Path>) -> &Path {
@@ -253,13 +353,13 @@ mod tests {
     fn paths_outside_the_roots_and_paths_that_lead_upwards_are_refused() {
         let directory = tempfile::tempdir().unwrap();
         let roots = Roots::open(&[root(directory.path(), false)]).unwrap();
-        assert!(matches!(roots.open_source(b"/etc"), Err(PathError::OutsideRoots { .. })));
+        assert!(matches!(roots.open_source(b"/etc", JobId(0), false), Err(PathError::OutsideRoots { .. })));
         let upwards = below(directory.path(), "../etc");
-        assert!(matches!(roots.open_source(&upwards), Err(PathError::Malformed { .. })));
+        assert!(matches!(roots.open_source(&upwards, JobId(0), false), Err(PathError::Malformed { .. })));
         // A sibling that merely starts with the same letters is outside.
         let mut sibling = directory.path().as_os_str().as_bytes().to_vec();
         sibling.extend_from_slice(b"x");
-        assert!(matches!(roots.open_source(&sibling), Err(PathError::OutsideRoots { .. })));
+        assert!(matches!(roots.open_source(&sibling, JobId(0), false), Err(PathError::OutsideRoots { .. })));
     }
 
     #[test]
@@ -272,12 +372,18 @@ mod tests {
         std::os::unix::fs::symlink("/etc", directory.path().join("absolute")).unwrap();
         std::os::unix::fs::symlink("inside/file", directory.path().join("link")).unwrap();
         let roots = Roots::open(&[root(directory.path(), false)]).unwrap();
-        assert_eq!(roots.open_source(&below(directory.path(), "inside")).unwrap().single, None);
-        let single = roots.open_source(&below(directory.path(), "link")).unwrap();
+        assert_eq!(
+            roots.open_source(&below(directory.path(), "inside"), JobId(0), false).unwrap().single,
+            None
+        );
+        let single = roots.open_source(&below(directory.path(), "link"), JobId(0), false).unwrap();
         assert_eq!(single.single.as_deref(), Some(&b"file"[..]));
         for name in ["outside", "absolute", "outside/passwd"] {
-            assert!(roots.open_source(&below(directory.path(), name)).is_err(), "{name}");
-            assert!(roots.open_destination(&below(directory.path(), name), false, true).is_err(), "{name}");
+            assert!(roots.open_source(&below(directory.path(), name), JobId(0), false).is_err(), "{name}");
+            assert!(
+                roots.open_destination(&below(directory.path(), name), JobId(0), false, true).is_err(),
+                "{name}"
+            );
         }
     }
 
@@ -285,8 +391,10 @@ mod tests {
     fn a_read_only_root_refuses_to_be_written_and_says_so() {
         let directory = tempfile::tempdir().unwrap();
         let roots = Roots::open(&[root(directory.path(), true)]).unwrap();
-        let error =
-            roots.open_destination(&below(directory.path(), "new"), false, true).unwrap_err().to_string();
+        let error = roots
+            .open_destination(&below(directory.path(), "new"), JobId(0), false, true)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("read-only") && error.contains("new"), "{error}");
         assert!(!directory.path().join("new").exists());
     }
@@ -295,12 +403,17 @@ mod tests {
     fn the_whole_file_system_can_be_a_root_and_the_deepest_root_counts() {
         let directory = tempfile::tempdir().unwrap();
         let roots = Roots::open(&[root(Path::new("/"), true), root(directory.path(), false)]).unwrap();
-        assert_eq!(roots.open_source(b"/").unwrap().single, None);
+        assert_eq!(roots.open_source(b"/", JobId(0), false).unwrap().single, None);
         // The deeper root allows what the one above it refuses.
-        assert!(roots.open_destination(&below(directory.path(), "a/b"), false, true).unwrap().is_created);
+        assert!(
+            roots
+                .open_destination(&below(directory.path(), "a/b"), JobId(0), false, true)
+                .unwrap()
+                .is_created
+        );
         assert!(directory.path().join("a/b").is_dir());
         assert!(matches!(
-            roots.open_destination(&below(directory.path(), ""), true, true),
+            roots.open_destination(&below(directory.path(), ""), JobId(0), true, true),
             Err(PathError::IsRoot { .. })
         ));
     }

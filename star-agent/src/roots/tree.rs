@@ -6,11 +6,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use cap_std::fs::Dir;
 use orbit_shared::entry::is_confined;
+use orbit_shared::private_files::{is_apart, is_claimed};
 use rustix::fd::{AsFd, AsRawFd as _, OwnedFd};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::limits::DIRECTORY_HANDLES_MAX;
+
+/// What opening a directory or file of the grid itself fails with. The system gives it for no directory that it opens.
+pub(crate) const OWN_DIRECTORY: Errno = Errno::PERM;
 
 /// A directory below which paths resolve without ever following a link. Handles of directories are kept for reuse.
 #[derive(Debug)]
@@ -74,7 +78,7 @@ impl Tree {
     /// The directory above `path` and the last component of it. The path must not be empty.
     pub(crate) fn open_parent<'path>(&self, path: &'path [u8]) -> Result<(Arc<OwnedFd>, &'path [u8]), Errno> {
         let (parent, name) = split_parent(path);
-        Ok((self.open_dir(parent)?, checked(name)?))
+        apart_from_own(self.open_dir(parent)?, checked(name)?)
     }
 
     /// As [`Self::open_parent`], and creates what is missing above.
@@ -83,7 +87,7 @@ impl Tree {
         path: &'path [u8],
     ) -> Result<(Arc<OwnedFd>, &'path [u8]), Errno> {
         let (parent, name) = split_parent(path);
-        Ok((self.create_dir(parent)?, checked(name)?))
+        apart_from_own(self.create_dir(parent)?, checked(name)?)
     }
 
     fn walk(
@@ -100,6 +104,9 @@ impl Tree {
             let length = path[start..].iter().position(|&byte| byte == b'/');
             done = length.map_or(path.len(), |length| start + length);
             handle = Arc::new(open(&handle, &path[start..done])?);
+            if is_apart(&*handle) {
+                return Err(OWN_DIRECTORY);
+            }
             self.keep(&path[..done], &handle);
         }
         Ok(handle)
@@ -154,6 +161,15 @@ pub(crate) fn grant_owner_access(directory: &OwnedFd) -> Result<(), Errno> {
 /// A single component: what the calls below rely on for staying where they are.
 fn checked(name: &[u8]) -> Result<&[u8], Errno> {
     if !name.is_empty() && is_confined(name) && !name.contains(&b'/') { Ok(name) } else { Err(Errno::INVAL) }
+}
+
+/// Refuses a name under which there is something of the grid itself, such as the file with this Star's settings.
+fn apart_from_own(parent: Arc<OwnedFd>, name: &[u8]) -> Result<(Arc<OwnedFd>, &[u8]), Errno> {
+    let found = rustix::fs::statat(&*parent, name, AtFlags::SYMLINK_NOFOLLOW);
+    match found.is_ok_and(|stat| is_claimed(stat.st_dev, stat.st_ino)) {
+        true => Err(OWN_DIRECTORY),
+        false => Ok((parent, name)),
+    }
 }
 
 fn open_directory(parent: &OwnedFd, name: &[u8], access: OFlags) -> Result<OwnedFd, Errno> {

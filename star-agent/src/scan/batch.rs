@@ -1,8 +1,10 @@
 //! Gathers entries into batches, each of which costs one credit: the first is small so that dispatch starts early.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use orbit_shared::entry::{Entry, EntryKind};
+use orbit_shared::filter::Filter;
 use orbit_shared::session::limits::{SCAN_BATCH_BYTES_MAX, SCAN_BATCH_ENTRIES_MAX};
 use orbit_shared::session::{Failure, ScanBatch};
 use tokio::sync::{Semaphore, mpsc};
@@ -25,6 +27,11 @@ pub(super) struct Batches {
     begun: Instant,
     out: mpsc::Sender<ScanBatch>,
     credits: Arc<Semaphore>,
+    /// What the scan wants; what of it has matched is told with the batches.
+    filter: Option<Arc<Filter>>,
+    matched: BTreeSet<u32>,
+    /// Mount points that were not entered and not told yet.
+    skipped_mounts: Vec<Vec<u8>>,
 }
 
 impl Batches {
@@ -38,7 +45,15 @@ impl Batches {
             begun: clock::now(),
             out,
             credits,
+            filter: None,
+            matched: BTreeSet::new(),
+            skipped_mounts: Vec::new(),
         }
+    }
+
+    /// Tells from now on which parts of a filter have matched something.
+    pub(super) fn watch(&mut self, filter: &Arc<Filter>) {
+        self.filter = Some(Arc::clone(filter));
     }
 
     /// Adds an entry, and sends the batch when it is full or has waited long enough.
@@ -49,8 +64,20 @@ impl Batches {
         }
         self.bytes += bytes;
         self.entries.push(entry);
+        self.send_if_due().await
+    }
+
+    /// Notes a mount point that is not entered. Its entry, if it has one, follows.
+    pub(super) async fn note_mount(&mut self, path: Vec<u8>) -> Result<(), Interrupted> {
+        self.bytes += path.len();
+        self.skipped_mounts.push(path);
+        self.send_if_due().await
+    }
+
+    async fn send_if_due(&mut self) -> Result<(), Interrupted> {
+        let is_full = self.entries.len().max(self.skipped_mounts.len()) >= self.entries_max;
         let is_old = self.begun.elapsed() >= SCAN_BATCH_AGE_MAX;
-        if self.entries.len() >= self.entries_max || is_old { self.send(false, None).await } else { Ok(()) }
+        if is_full || is_old { self.send(false, None).await } else { Ok(()) }
     }
 
     /// Sends what there is, be it nothing, if nothing was sent for long: a walk over much that is excluded still lives.
@@ -70,7 +97,11 @@ impl Batches {
         self.bytes = 0;
         self.entries_max = (self.entries_max * 2).min(SCAN_BATCH_ENTRIES_MAX);
         let entries = std::mem::take(&mut self.entries);
-        let batch = ScanBatch { scan: self.scan, number: self.number, entries, is_last, failure };
+        let matched = self.filter.as_ref().map(|filter| filter.matched()).unwrap_or_default();
+        let matched = matched.into_iter().filter(|index| self.matched.insert(*index)).collect();
+        let skipped_mounts = std::mem::take(&mut self.skipped_mounts);
+        let (scan, number) = (self.scan, self.number);
+        let batch = ScanBatch { scan, number, entries, is_last, failure, matched, skipped_mounts };
         self.out.send(batch).await.map_err(|_| Interrupted)?;
         self.begun = clock::now();
         Ok(())

@@ -5,10 +5,11 @@
 
 use std::collections::BinaryHeap;
 
-use orbit_shared::entry::{EntryKind, TEMPORARY_PREFIX};
+use orbit_shared::entry::{EntryKind, display_path, is_passing_errno, is_temporary_name};
+use orbit_shared::private_files::is_claimed;
 use orbit_shared::time::WallTime;
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, Dir, FileType, Stat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::limits::{LISTED_BLOCK_MAX, LISTED_NAMES_MAX};
@@ -22,6 +23,20 @@ pub(super) struct Found {
     pub(super) kind: EntryKind,
     pub(super) mode: u32,
     pub(super) modified: WallTime,
+    /// The device that it is on; 0 if it could not be looked at.
+    pub(super) device: u64,
+}
+
+impl Found {
+    /// Why it could not be looked at, if that may be over in a while.
+    fn passing_error(&self) -> Option<Errno> {
+        match self.kind {
+            EntryKind::Unreadable { errno } if is_passing_errno(errno) => {
+                Some(Errno::from_raw_os_error(errno))
+            }
+            _ => None,
+        }
+    }
 }
 
 /// A directory on its way through the walk.
@@ -35,12 +50,14 @@ pub(super) struct Listing {
     after: Option<Vec<u8>>,
     /// Whether there may be names behind those in `names`.
     has_more: bool,
+    /// Whether an entry that cannot be looked at for a while only is given up; otherwise the listing fails, to go on there.
+    pub(super) gives_up_single: bool,
 }
 
 impl Listing {
     /// A listing that begins behind the name `after`, or at the name `from`, if either is given.
     pub(super) fn new(path: Vec<u8>, after: Option<Vec<u8>>) -> Self {
-        Self { path, names: Vec::new(), after, has_more: true }
+        Self { path, names: Vec::new(), after, has_more: true, gives_up_single: false }
     }
 
     /// Whether everything was looked at.
@@ -57,7 +74,13 @@ impl Listing {
                 self.list(&directory)?;
             }
             let rest = self.names.len().saturating_sub(LISTED_BLOCK_MAX);
-            found = self.names.drain(rest..).rev().filter_map(|name| look(&directory, name)).collect();
+            let block = self.names.split_off(rest);
+            found.extend(block.iter().rev().filter_map(|name| look(&directory, name.clone())));
+            if let Some(errno) = found.iter().find_map(Found::passing_error).filter(|_| !self.gives_up_single)
+            {
+                self.names.extend(block);
+                return Err(errno);
+            }
         }
         Ok(found)
     }
@@ -65,16 +88,18 @@ impl Listing {
     /// Reads the names behind `after`, as many as may be held.
     fn list(&mut self, directory: &OwnedFd) -> Result<(), Errno> {
         let mut smallest = BinaryHeap::new();
-        self.has_more = false;
-        for entry in Dir::read_from(directory)? {
+        let mut has_more = false;
+        // Opened anew: a handle that may only be searched, not read, gives an error here that says so.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        for entry in Dir::new(rustix::fs::openat(directory, c".", flags, Mode::empty())?)? {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
             let is_passed = self.after.as_deref().is_some_and(|after| name <= after);
-            if is_passed || name == b"." || name == b".." || name.starts_with(TEMPORARY_PREFIX) {
+            if is_passed || name == b"." || name == b".." || is_temporary_name(name) {
                 continue;
             }
             if smallest.len() == LISTED_NAMES_MAX {
-                self.has_more = true;
+                has_more = true;
                 if smallest.peek().is_some_and(|largest: &Vec<u8>| largest.as_slice() <= name) {
                     continue;
                 }
@@ -82,6 +107,8 @@ impl Listing {
             }
             smallest.push(name.to_vec());
         }
+        // Only now: a directory that could not be read to its end is not one that has nothing more.
+        self.has_more = has_more;
         self.names = smallest.into_sorted_vec();
         if let Some(last) = self.names.last() {
             self.after = Some(last.clone());
@@ -94,6 +121,10 @@ impl Listing {
 /// Looks at one name; `None` if it is gone already.
 fn look(directory: &OwnedFd, name: Vec<u8>) -> Option<Found> {
     match rustix::fs::statat(directory, name.as_slice(), AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) if is_claimed(stat.st_dev, stat.st_ino) => {
+            tracing::info!("{} belongs to Orbit Grid itself and is left out of the job", display_path(&name));
+            None
+        }
         Ok(stat) => found(directory, name, &stat),
         Err(Errno::NOENT) => None,
         Err(errno) => Some(unreadable(name, errno)),
@@ -113,6 +144,7 @@ pub(super) fn look_at_base(place: &Place) -> Result<Found, Errno> {
         kind: EntryKind::Directory,
         mode: stat.st_mode & 0o7777,
         modified: modified_time(&stat),
+        device: stat.st_dev,
     })
 }
 
@@ -132,7 +164,7 @@ fn found(directory: &OwnedFd, name: Vec<u8>, stat: &Stat) -> Option<Found> {
         FileType::Unknown => return Some(unreadable(name, Errno::NOTSUP)),
     };
     let modified = modified_time(stat);
-    Some(Found { name, kind, mode: stat.st_mode & 0o7777, modified })
+    Some(Found { name, kind, mode: stat.st_mode & 0o7777, modified, device: stat.st_dev })
 }
 
 fn unreadable(name: Vec<u8>, errno: Errno) -> Found {
@@ -141,5 +173,6 @@ fn unreadable(name: Vec<u8>, errno: Errno) -> Found {
         kind: EntryKind::Unreadable { errno: errno.raw_os_error() },
         mode: 0,
         modified: WallTime::UNIX_EPOCH,
+        device: 0,
     }
 }

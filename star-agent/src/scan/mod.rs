@@ -4,8 +4,9 @@
 //! bytes. It depends on nothing but the tree, so a scan can go on after any path of an earlier one. Directories are
 //! listed ahead of the walk on blocking threads, a bounded number at a time; what is emitted keeps the order.
 //!
-//! The walk follows no symbolic link, except on the way to the base path; it crosses from one device to another; and it
-//! passes over the temporary names under which a destination writes.
+//! The walk follows no symbolic link, except on the way to the base path, and passes over the temporary names under which a
+//! destination writes. It crosses from one device to another, unless the job stays in one file system: then it emits a
+//! directory on another device than the base, does not enter it, and tells that it did not.
 
 mod batch;
 mod listing;
@@ -46,7 +47,10 @@ pub async fn run(
     let scanning = async {
         let failure = match prepare(&request, roots).await {
             Ok((place, filter)) => {
+                let filter = Arc::new(filter);
+                batches.watch(&filter);
                 let walk = Walk::new(Arc::new(place), filter, classify, &mut batches);
+                let walk = if request.is_one_file_system { walk.within_one_file_system() } else { walk };
                 walk.run(request.resume_after.as_deref()).await?;
                 None
             }
@@ -92,9 +96,11 @@ async fn until_cancelled(
 
 /// Opens the base and compiles the globs; either failing ends the scan before it begins.
 async fn prepare(request: &ScanRequest, roots: Arc<Roots>) -> Result<(Place, Filter), Failure> {
-    let filter = Filter::new(&request.include, &request.exclude, request.limits).map_err(permanent)?;
-    let path = request.path.clone();
-    match tokio::task::spawn_blocking(move || roots.open_source(&path)).await {
+    let filter = filter_of(request)?;
+    let (path, job) = (request.path.clone(), request.job);
+    // The scan of a sweep has no number: its job has begun long ago.
+    let is_begun = request.scan != 0 && request.resume_after.is_none();
+    match tokio::task::spawn_blocking(move || roots.open_source(&path, job, is_begun)).await {
         Ok(opened) => opened.map(|place| (place, filter)).map_err(|error| base_failure(&error)),
         Err(error) => Err(Failure {
             cause: FailureCause::Transient,
@@ -104,13 +110,22 @@ async fn prepare(request: &ScanRequest, roots: Arc<Roots>) -> Result<(Place, Fil
     }
 }
 
+/// What a request wants.
+fn filter_of(request: &ScanRequest) -> Result<Filter, Failure> {
+    let filter = Filter::new(&request.include, &request.exclude, request.limits).map_err(permanent)?;
+    Ok(filter.with_paths(&request.paths))
+}
+
 /// Why a base path cannot be listed, as a failure of the whole scan.
 fn base_failure(error: &PathError) -> Failure {
     let cause = match error {
         PathError::Malformed { .. }
         | PathError::OutsideRoots { .. }
         | PathError::ReadOnly { .. }
+        | PathError::Own { .. }
         | PathError::IsRoot { .. } => FailureCause::Permanent,
+        PathError::RootAway { absence, .. } if absence.is_missing() => FailureCause::SourceMissing,
+        PathError::RootAway { .. } => FailureCause::Transient,
         PathError::System { error, .. } => match error.kind() {
             std::io::ErrorKind::NotFound => FailureCause::SourceMissing,
             std::io::ErrorKind::PermissionDenied => FailureCause::Permanent,

@@ -13,6 +13,7 @@ use crate::failures::permanent;
 use crate::packed::{PackedError, PackedStore};
 use crate::scan::Classify;
 use crate::scan::batch::{Batches, Interrupted};
+use crate::scan::filter_of;
 use crate::source::origin::{below, of_vault, tree_path};
 
 /// Entries that are read at a time.
@@ -23,7 +24,7 @@ pub(super) struct SnapshotWalk {
     store: Arc<PackedStore>,
     id: SnapshotId,
     base: Vec<u8>,
-    filter: Filter,
+    filter: Arc<Filter>,
     classify: Classify,
     /// With include globs: the directories above what is kept.
     leading: Option<BTreeSet<Vec<u8>>>,
@@ -37,7 +38,7 @@ impl SnapshotWalk {
         store: Option<Arc<PackedStore>>,
         classify: Classify,
     ) -> Result<Self, Failure> {
-        let filter = Filter::new(&request.include, &request.exclude, request.limits).map_err(permanent)?;
+        let filter = Arc::new(filter_of(request)?);
         let store = store.ok_or_else(|| permanent("this Star has no vault".to_owned()))?;
         let base = tree_path(&request.path).to_vec();
         let mut walk = Self { store, id, base, filter, classify, leading: None };
@@ -46,7 +47,7 @@ impl SnapshotWalk {
             let message = format!("snapshot {id} has no {path:?}");
             return Err(Failure { cause: FailureCause::SourceMissing, fault: Fault::Item, message });
         }
-        if !request.include.is_empty() {
+        if !request.include.is_empty() || !request.paths.is_empty() {
             walk.leading = Some(walk.leading_directories().await?);
         }
         Ok(walk)
@@ -79,6 +80,7 @@ impl SnapshotWalk {
         batches: &mut Batches,
     ) -> Result<Option<Failure>, Interrupted> {
         let mut after = resume_after.map(|path| below(&self.base, path));
+        batches.watch(&self.filter);
         loop {
             let page = match self.page(after).await {
                 Ok(page) => page,

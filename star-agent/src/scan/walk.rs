@@ -3,13 +3,14 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use orbit_shared::entry::{Entry, EntryKind};
+use orbit_shared::entry::{Entry, EntryKind, REST_MODE, display_path, is_passing_errno};
 use rustix::io::Errno;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
+use tracing::info;
 
-use crate::limits::LISTINGS_AHEAD_MAX;
-use crate::roots::Place;
+use crate::limits::{LISTING_RETRIES_MAX, LISTING_RETRY_MIN, LISTINGS_AHEAD_MAX};
+use crate::roots::{OWN_DIRECTORY, Place};
 use crate::scan::Classify;
 use crate::scan::batch::{Batches, Interrupted};
 use crate::scan::listing::{Found, Listing, look_at_base, look_at_single};
@@ -21,11 +22,15 @@ type Listed = (Listing, Result<Vec<Found>, Errno>);
 /// One walk in progress.
 pub(super) struct Walk<'batches> {
     place: Arc<Place>,
-    filter: Filter,
+    filter: Arc<Filter>,
     classify: Classify,
     batches: &'batches mut Batches,
     levels: Vec<Level>,
     ahead: Arc<Semaphore>,
+    /// Whether directories on another device than the base are not entered.
+    is_one_file_system: bool,
+    /// The base's device, once it was looked at.
+    device: Option<u64>,
 }
 
 /// A directory whose entries are being emitted.
@@ -52,12 +57,23 @@ struct Ahead {
 impl<'batches> Walk<'batches> {
     pub(super) fn new(
         place: Arc<Place>,
-        filter: Filter,
+        filter: Arc<Filter>,
         classify: Classify,
         batches: &'batches mut Batches,
     ) -> Self {
         let ahead = Arc::new(Semaphore::new(LISTINGS_AHEAD_MAX));
-        Self { place, filter, classify, batches, levels: Vec::new(), ahead }
+        let (is_one_file_system, device) = (false, None);
+        Self { place, filter, classify, batches, levels: Vec::new(), ahead, is_one_file_system, device }
+    }
+
+    /// Does not enter directories on another device than the base.
+    pub(super) fn within_one_file_system(self) -> Self {
+        Self { is_one_file_system: true, ..self }
+    }
+
+    /// Whether something is a mount point that is not entered.
+    fn is_skipped_mount(&self, found: &Found) -> bool {
+        self.is_one_file_system && self.device.is_some_and(|device| device != found.device)
     }
 
     /// Emits every entry behind `resume_after`, or all.
@@ -90,8 +106,8 @@ impl<'batches> Walk<'batches> {
                 let entry = self.entry(Vec::new(), found.kind.clone(), &found);
                 self.emit(entry).await
             }
-            Ok(Ok(None)) => self.emit_unreadable(Vec::new(), Errno::NOENT).await,
-            Ok(Err(errno)) => self.emit_unreadable(Vec::new(), errno).await,
+            Ok(Ok(None)) => self.emit_unreadable(Vec::new(), Errno::NOENT, 0).await,
+            Ok(Err(errno)) => self.emit_unreadable(Vec::new(), errno, 0).await,
             Err(_) => Err(Interrupted),
         }
     }
@@ -100,6 +116,7 @@ impl<'batches> Walk<'batches> {
         let place = Arc::clone(&self.place);
         let base =
             tokio::task::spawn_blocking(move || look_at_base(&place)).await.map_err(|_| Interrupted)?;
+        self.device = base.as_ref().ok().map(|base| base.device);
         let listed = self.list(Vec::new(), resume_after).await?;
         match (base, listed) {
             (Ok(base), (listing, Ok(found))) => {
@@ -111,7 +128,7 @@ impl<'batches> Walk<'batches> {
                 self.descend(listing, found, None, is_included, resume_after.map(<[u8]>::to_vec));
                 Ok(())
             }
-            (Err(errno), _) | (_, (_, Err(errno))) => self.emit_unreadable(Vec::new(), errno).await,
+            (Err(errno), _) | (_, (_, Err(errno))) => self.emit_unreadable(Vec::new(), errno, 0).await,
         }
     }
 
@@ -126,7 +143,11 @@ impl<'batches> Walk<'batches> {
             // Never listed ahead either.
             return Ok(());
         }
-        let is_included = is_included || self.filter.is_included(&path, is_directory);
+        // Asked in any case, so that it is known which globs and listed paths have matched something.
+        let is_included = self.filter.is_included(&path, is_directory) || is_included;
+        if is_directory && !is_included && !self.filter.may_include_below(&path) {
+            return Ok(());
+        }
         if is_directory {
             return self.visit_directory(path, &found, is_included, resume).await;
         }
@@ -144,8 +165,11 @@ impl<'batches> Walk<'batches> {
         is_included: bool,
         resume: Option<Vec<u8>>,
     ) -> Result<(), Interrupted> {
+        if self.is_skipped_mount(found) {
+            return if resume.is_none() { self.skip_mount(path, found, is_included).await } else { Ok(()) };
+        }
         let (listing, listed) = match self.take_ahead(&found.name).await {
-            Some(listed) => listed,
+            Some(listed) => self.persist(listed).await?,
             None => self.list(path.clone(), resume.as_deref()).await?,
         };
         match listed {
@@ -162,6 +186,11 @@ impl<'batches> Walk<'batches> {
                 self.descend(listing, entries, waiting, is_included, resume);
                 Ok(())
             }
+            Err(OWN_DIRECTORY) => {
+                let path = display_path(&path);
+                info!("{path} belongs to Orbit Grid itself and is left out of the job");
+                Ok(())
+            }
             // Gone since it was seen: as if it had never been there.
             Err(Errno::NOENT) => Ok(()),
             Err(errno) if resume.is_none() => {
@@ -171,6 +200,21 @@ impl<'batches> Walk<'batches> {
             }
             Err(_) => Ok(()),
         }
+    }
+
+    /// Emits a mount point without entering it.
+    async fn skip_mount(
+        &mut self,
+        path: Vec<u8>,
+        found: &Found,
+        is_included: bool,
+    ) -> Result<(), Interrupted> {
+        self.batches.note_mount(path.clone()).await?;
+        if !is_included {
+            return Ok(());
+        }
+        let entry = self.entry(path, EntryKind::Directory, found);
+        self.emit(entry).await
     }
 
     fn descend(
@@ -190,7 +234,8 @@ impl<'batches> Walk<'batches> {
     /// Looks at the next part of the present level's directory.
     async fn continue_listing(&mut self) -> Result<(), Interrupted> {
         let Some(mut level) = self.levels.pop() else { return Ok(()) };
-        let (listing, listed) = next_block(Arc::clone(&self.place), level.listing).await?;
+        let listed = next_block(Arc::clone(&self.place), level.listing).await?;
+        let (listing, listed) = self.persist(listed).await?;
         level.listing = listing;
         match listed {
             Ok(found) => {
@@ -202,7 +247,7 @@ impl<'batches> Walk<'batches> {
             // The rest of the directory cannot be read; what was emitted of it stands.
             Err(errno) => {
                 let path = level.listing.path;
-                self.emit_unreadable(path, errno).await
+                self.emit_unreadable(path, errno, REST_MODE).await
             }
         }
     }
@@ -220,7 +265,11 @@ impl<'batches> Walk<'batches> {
         };
         for found in level.found.iter().filter(is_next).take(share) {
             let path = child_path(&level.listing.path, &found.name);
-            if self.filter.is_excluded(&path, true) {
+            if self.is_skipped_mount(found) || self.filter.is_excluded(&path, true) {
+                continue;
+            }
+            let is_included = level.is_included || self.filter.is_included(&path, true);
+            if !is_included && !self.filter.may_include_below(&path) {
                 continue;
             }
             let Ok(permit) = Arc::clone(&self.ahead).try_acquire_owned() else { return };
@@ -246,9 +295,33 @@ impl<'batches> Walk<'batches> {
         listed
     }
 
-    async fn list(&self, path: Vec<u8>, resume: Option<&[u8]>) -> Result<Listed, Interrupted> {
+    async fn list(&mut self, path: Vec<u8>, resume: Option<&[u8]>) -> Result<Listed, Interrupted> {
         let after = resume.and_then(name_before);
-        next_block(Arc::clone(&self.place), Listing::new(path, after)).await
+        let listed = next_block(Arc::clone(&self.place), Listing::new(path, after)).await?;
+        self.persist(listed).await
+    }
+
+    /// Tries again what failed for a while only: a whole directory must not be given up for one error of a disk, or for a
+    /// moment without descriptors.
+    async fn persist(&mut self, (mut listing, mut listed): Listed) -> Result<Listed, Interrupted> {
+        let mut wait = LISTING_RETRY_MIN;
+        for attempt in 1..=LISTING_RETRIES_MAX {
+            let Err(errno) = &listed else { break };
+            if !is_passing_errno(errno.raw_os_error()) {
+                break;
+            }
+            let until = crate::clock::now() + wait;
+            tracing::warn!(path = %display_path(&listing.path), %errno, ?wait, "a directory is listed again");
+            while crate::clock::now() < until {
+                tokio::time::sleep(wait.min(LISTING_RETRY_MIN)).await;
+                self.batches.keep_alive().await?;
+            }
+            wait *= 2;
+            // What cannot be looked at after all that is given up by itself, not with its directory.
+            listing.gives_up_single |= attempt == LISTING_RETRIES_MAX;
+            (listing, listed) = next_block(Arc::clone(&self.place), listing).await?;
+        }
+        Ok((listing, listed))
     }
 
     /// Emits an entry that is kept, after the directories above it that waited for one.
@@ -264,11 +337,11 @@ impl<'batches> Walk<'batches> {
         self.batches.push(entry).await
     }
 
-    async fn emit_unreadable(&mut self, path: Vec<u8>, errno: Errno) -> Result<(), Interrupted> {
+    async fn emit_unreadable(&mut self, path: Vec<u8>, errno: Errno, mode: u32) -> Result<(), Interrupted> {
         let rank = (self.classify)(&path);
         let kind = EntryKind::Unreadable { errno: errno.raw_os_error() };
         let modified = orbit_shared::time::WallTime::UNIX_EPOCH;
-        self.emit(Entry { path, kind, mode: 0, modified, rank }).await
+        self.emit(Entry { path, kind, mode, modified, rank }).await
     }
 
     fn entry(&self, path: Vec<u8>, kind: EntryKind, found: &Found) -> Entry {

@@ -11,7 +11,7 @@ use crate::chunker;
 use crate::limits::{BASIS_BYTES_MAX, CHUNK_MAX_BYTES, PARCEL_BYTES, SEGMENT_BYTES};
 use crate::sink::work::{FILE_MODE_MASK, Work, Written, modified_at};
 use crate::sink::write::Target;
-use crate::transfer::{Chunk, ChunkHash, FileVersion, Range};
+use crate::transfer::{Chunk, ChunkHash, FileVersion, Range, modified_time};
 
 /// How far from its place a chunk is looked for in a file that is too large to be indexed whole.
 const SHIFT_BYTES: u64 = 1 << 20;
@@ -33,8 +33,8 @@ struct Index(Vec<(ChunkHash, u64)>);
 /// What a basis gave towards one segment.
 #[derive(Debug)]
 pub(super) enum Assembled {
-    /// The whole file has the wanted content already, at the same places; only mode and time were set.
-    Unchanged(Written),
+    /// All of it is in the basis, at the same places. Nothing was copied.
+    Same(Vec<(u64, Chunk)>),
     /// What it had was copied; the rest is missing.
     Partly { missing: Vec<Range>, bytes_deduplicated: u64 },
 }
@@ -84,19 +84,23 @@ impl Basis {
             segment = segment_end;
         }
         places.sort_unstable();
-        places.dedup_by_key(|(hash, _)| *hash);
         Ok(Index(places))
     }
 
-    /// Copies what the basis has of a segment to the target. `sole` is the file's version if the segment is the whole
-    /// file: then a file that has not changed at all is left where it is.
+    /// Whether a file of this size may be what the basis is.
+    pub(super) fn has_size(&self, size: u64) -> bool {
+        self.size == size
+    }
+
+    /// Copies what the basis has of a segment to the target. If `may_be_same`, a segment that has not changed at all is not
+    /// copied: a file of which that is true in the end is left where it is.
     pub(super) fn assemble(
         &self,
         work: &Work,
         item: usize,
         target: &Arc<Target>,
-        chunks: &[(u64, Chunk)],
-        sole: Option<&FileVersion>,
+        chunks: Vec<(u64, Chunk)>,
+        may_be_same: bool,
     ) -> Result<Assembled, Failure> {
         let nearby;
         let index = match &self.index {
@@ -110,16 +114,13 @@ impl Basis {
                 &nearby
             }
         };
-        if let Some(version) = sole.filter(|version| version.size == self.size)
-            && chunks.iter().all(|(offset, chunk)| index.place(&chunk.hash) == Some(*offset))
-            && let Ok(written) = self.retouch(item, version)
-        {
-            return Ok(Assembled::Unchanged(written));
+        if may_be_same && chunks.iter().all(|(offset, chunk)| index.has(&chunk.hash, *offset)) {
+            return Ok(Assembled::Same(chunks));
         }
         let mut missing: Vec<Range> = Vec::new();
         let mut bytes_deduplicated = 0;
         let mut buffer = Vec::with_capacity(CHUNK_MAX_BYTES);
-        for (offset, chunk) in chunks {
+        for (offset, chunk) in &chunks {
             if self.read_chunk(index, chunk, &mut buffer) {
                 target.write(work, item, *offset, &buffer)?;
                 bytes_deduplicated += u64::from(chunk.length);
@@ -138,10 +139,19 @@ impl Basis {
             && chunker::hash(buffer) == chunk.hash
     }
 
-    /// Sets mode and time of a file whose content is right.
-    fn retouch(&self, item: usize, version: &FileVersion) -> Result<Written, Errno> {
-        rustix::fs::fchmod(&self.file, Mode::from_raw_mode(version.mode & FILE_MODE_MASK))?;
-        rustix::fs::futimens(&self.file, &modified_at(version.modified))?;
+    /// Sets mode and time of a file whose content is right. Not of one with other names as well, which may lie outside of the
+    /// destination: that is written anew, under this name only.
+    pub(super) fn retouch(&self, item: usize, version: &FileVersion) -> Result<Written, Errno> {
+        let stat = rustix::fs::fstat(&self.file)?;
+        let mode = version.mode & FILE_MODE_MASK;
+        let is_untouched = stat.st_mode & 0o7777 == mode && modified_time(&stat) == version.modified;
+        if !is_untouched && stat.st_nlink > 1 {
+            return Err(Errno::MLINK);
+        }
+        if !is_untouched {
+            rustix::fs::fchmod(&self.file, Mode::from_raw_mode(mode))?;
+            rustix::fs::futimens(&self.file, &modified_at(version.modified))?;
+        }
         Ok(Written {
             item,
             is_temporary: false,
@@ -150,13 +160,21 @@ impl Basis {
             size: version.size,
             bytes_transferred: 0,
             bytes_deduplicated: version.size,
+            is_untouched,
+            is_changed: false,
         })
     }
 }
 
 impl Index {
+    /// A place of a chunk.
     fn place(&self, hash: &ChunkHash) -> Option<u64> {
         self.0.binary_search_by_key(hash, |(hash, _)| *hash).ok().map(|at| self.0[at].1)
+    }
+
+    /// Whether a chunk is at this place.
+    fn has(&self, hash: &ChunkHash, offset: u64) -> bool {
+        self.0.binary_search(&(*hash, offset)).is_ok()
     }
 }
 

@@ -70,6 +70,7 @@ fn outcome(
             bytes_transferred: 0,
             bytes_deduplicated: 0,
             duration: work.started.elapsed(),
+            is_changed: false,
         },
         (Ok(_), Err(errno)) => ItemResult::Failed(at_destination(errno, "sync", &work.target_path(index))),
     };
@@ -84,8 +85,7 @@ fn make(work: &Work, index: usize) -> Result<Option<u64>, Failure> {
     let mode = entry.mode & DIRECTORY_MODE_MASK;
     let set = || -> Result<Option<u64>, Errno> {
         let stat = rustix::fs::fstat(&*handle)?;
-        let modified = modified_time(&stat);
-        if !is_made && stat.st_mode & 0o7777 == mode && modified == entry.modified {
+        if !is_made && work.grains.is_same(&handle, &stat, entry.modified, mode) {
             return Ok(None);
         }
         rustix::fs::fchmod(&*handle, Mode::from_raw_mode(mode))?;
@@ -104,6 +104,7 @@ fn open_or_make(work: &Work, index: usize) -> Result<(Arc<OwnedFd>, bool), Failu
         let base = tree.open_dir(path).map_err(|errno| at_destination(errno, "open", &target))?;
         return Ok((base, work.place.is_created));
     }
+    work.check_spelling(index)?;
     let (parent, name) = tree.create_parent(path).map_err(|errno| parent_failure(errno, &target))?;
     let is_made = match rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => false,

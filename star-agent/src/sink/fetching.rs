@@ -55,6 +55,12 @@ impl Fetching {
         Ok(())
     }
 
+    /// How far a file of `size` went, of which not all came that was asked for.
+    pub(super) fn reached(&mut self, size: u64) -> Option<u64> {
+        self.drop_finished(size);
+        self.ranges.front().map(|range| range.offset)
+    }
+
     /// Whether all that was asked for, and that a file of `size` has, came.
     pub(super) fn is_complete(&mut self, size: u64) -> bool {
         self.drop_finished(size);
@@ -75,7 +81,7 @@ mod tests {
 
     fn frame(offset: u64, lengths: &[u32]) -> Frame {
         let chunks = lengths.iter().map(|&length| Chunk { hash: [0; 32], length }).collect();
-        Frame { fetch: 1, version: None, offset, chunks, end: FrameEnd::More }
+        Frame { fetch: 1, version: None, offset, chunks, end: FrameEnd::More, looked: None }
     }
 
     #[test]
@@ -84,8 +90,9 @@ mod tests {
         let mut fetching = Fetching::new(0, &ranges, true);
         assert!(fetching.accept(&frame(0, &[4, 6]), 60).is_ok());
         assert!(!fetching.is_complete(60));
+        assert_eq!(fetching.reached(60), Some(50));
         assert!(fetching.accept(&frame(50, &[10]), 60).is_ok());
-        assert!(fetching.is_complete(60));
+        assert!(fetching.is_complete(60) && fetching.reached(60).is_none());
         assert_eq!(fetching.named.iter().map(|(offset, _)| *offset).collect::<Vec<_>>(), [0, 4, 50]);
     }
 

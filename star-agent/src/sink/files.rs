@@ -6,12 +6,13 @@ use std::sync::Arc;
 use orbit_shared::session::Failure;
 
 use crate::checkpoints::Covered;
-use crate::limits::{BASES_IN_FLIGHT_MAX, SEGMENT_BYTES, SEGMENTS_IN_FLIGHT_MAX, SMALL_FILE_BYTES_MAX};
+use crate::limits::{
+    BASES_IN_FLIGHT_MAX, SAME_CHUNKS_MAX, SEGMENT_BYTES, SEGMENTS_IN_FLIGHT_MAX, SMALL_FILE_BYTES_MAX,
+};
 use crate::sink::basis::Basis;
 use crate::sink::plan::Wanted;
-use crate::sink::work::Written;
 use crate::sink::write::Target;
-use crate::transfer::{FileVersion, Range};
+use crate::transfer::{Chunk, FileVersion, Range};
 
 /// How a file is fetched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,14 +46,24 @@ pub(super) struct FileState {
     pub(super) version: Option<FileVersion>,
     /// Why nothing of it will be published.
     pub(super) failure: Option<Failure>,
-    /// Set when the target had the right content already.
-    pub(super) retouched: Option<Written>,
+    /// Segments that the basis has as they are wanted, and that were not copied.
+    pub(super) same: Vec<Vec<(u64, Chunk)>>,
+    /// Whether anything of it differs from the basis, so that it is written.
+    pub(super) differs: bool,
     pub(super) bytes_transferred: u64,
     pub(super) bytes_deduplicated: u64,
     /// Fetches and jobs that have not ended.
     pub(super) busy: usize,
     /// Whether its last job has begun.
     pub(super) is_ending: bool,
+    /// Whether it is wanted although it changes while it is read, which an earlier pull has found.
+    pub(super) accepts_changes: bool,
+    /// Whether it changed while this pull read it.
+    pub(super) is_changed: bool,
+    /// Where it ends before the end of its version, because it was cut meanwhile.
+    pub(super) cut: Option<u64>,
+    /// Whether the target may be an older version.
+    has_basis: bool,
     scanned_size: u64,
     next_offset: u64,
     /// What an earlier attempt has of it; the rest is asked for.
@@ -60,7 +71,7 @@ pub(super) struct FileState {
 }
 
 impl FileState {
-    pub(super) fn new(wanted: Wanted, scanned_size: u64) -> Self {
+    pub(super) fn new(wanted: Wanted, scanned_size: u64, accepts_changes: bool) -> Self {
         let is_small = scanned_size <= SMALL_FILE_BYTES_MAX as u64;
         let lane = match (is_small, wanted.has_basis) {
             (true, false) => Lane::Whole,
@@ -71,19 +82,25 @@ impl FileState {
             Some(resumed) => (Some(resumed.version), resumed.covered.clone()),
             None => (None, Covered::default()),
         };
+        let (item, has_basis) = (wanted.item, wanted.has_basis);
         let target = wanted.resumed.map(Target::resumed).unwrap_or_default();
         let mut file = Self {
-            item: wanted.item,
+            item,
             lane,
             target: Arc::new(target),
-            basis: if wanted.has_basis { BasisState::Wanted } else { BasisState::None },
+            basis: if has_basis { BasisState::Wanted } else { BasisState::None },
             version,
             failure: None,
-            retouched: None,
+            same: Vec::new(),
+            differs: false,
             bytes_transferred: 0,
             bytes_deduplicated: resumed.bytes(),
             busy: 0,
             is_ending: false,
+            accepts_changes,
+            is_changed: false,
+            cut: None,
+            has_basis,
             scanned_size,
             next_offset: 0,
             resumed,
@@ -109,10 +126,31 @@ impl FileState {
         self.resumed.missing(self.next_offset, (self.next_offset + SEGMENT_BYTES).min(size))
     }
 
-    /// Whether parts of it have not been asked for yet. The version that is read decides over the one that was scanned.
+    /// Whether parts of it may be asked for that were not yet. The version that is read decides over the one that was scanned,
+    /// and in motion all parts must be asked for as of one version, which the first of them tells.
     pub(super) fn has_more(&self) -> bool {
-        let size = self.version.map_or(self.scanned_size, |version| version.size);
+        let size = match self.version {
+            Some(version) => self.cut.unwrap_or(u64::MAX).min(version.size),
+            None if self.accepts_changes && self.next_offset > 0 => 0,
+            None => self.scanned_size,
+        };
         self.failure.is_none() && self.next_offset < size
+    }
+
+    /// The version that there is at the target in the end.
+    pub(super) fn final_version(&self) -> Option<FileVersion> {
+        let size = |size: u64| self.cut.unwrap_or(u64::MAX).min(size);
+        self.version.map(|version| FileVersion { size: size(version.size), ..version })
+    }
+
+    /// Notes that a part of it ended before it should have.
+    pub(super) fn cut_at(&mut self, end: u64) {
+        self.cut = Some(self.cut.unwrap_or(u64::MAX).min(end));
+    }
+
+    /// It did not hold still, and is to be asked for once more.
+    pub(super) fn in_motion(&self) -> Wanted {
+        Wanted { item: self.item, has_basis: self.has_basis, resumed: None }
     }
 
     /// The next part to ask for.
@@ -132,9 +170,23 @@ impl FileState {
         *self.version.get_or_insert(version) == version
     }
 
-    /// The file's version if its only segment holds all of it.
-    pub(super) fn sole_segment(&self) -> Option<&FileVersion> {
-        self.version.as_ref().filter(|version| version.size <= SEGMENT_BYTES)
+    /// Whether it may turn out to be what the basis is.
+    pub(super) fn may_be_same(&self, basis: &Basis) -> bool {
+        let is_whole = self.cut.is_none() && self.resumed.bytes() == 0;
+        let count: usize = self.same.iter().map(Vec::len).sum();
+        is_whole
+            && !self.differs
+            && count < SAME_CHUNKS_MAX
+            && self.version.is_some_and(|version| basis.has_size(version.size))
+    }
+
+    /// The basis and the version that it is, if all of it was found to be the same.
+    pub(super) fn unchanged(&self) -> Option<(Arc<Basis>, FileVersion)> {
+        let BasisState::Open(basis) = &self.basis else { return None };
+        let length = self.same.iter().flatten().map(|(_, chunk)| u64::from(chunk.length)).sum::<u64>();
+        let version = self.version.filter(|version| version.size == length)?;
+        let is_same = !self.differs && self.cut.is_none() && !self.same.is_empty();
+        is_same.then(|| (Arc::clone(basis), version))
     }
 
     /// Only the first failure is told.

@@ -11,7 +11,7 @@ use super::fetching::Fetching;
 use crate::failures::{permanent, source_unavailable, source_unreachable};
 use crate::grpc::transfer_client::{Connections, Pull, PullError};
 use crate::limits::{FETCHES_PER_REQUEST_MAX, STALL_TIMEOUT};
-use crate::transfer::{Fetch, Open, Parcel, Range};
+use crate::transfer::{Fetch, Open, Parcel};
 
 /// See the module.
 #[derive(Default)]
@@ -53,18 +53,12 @@ impl Line {
         self.fetches.is_empty()
     }
 
-    /// Asks for parts of a file, with the next [`Line::send`].
-    pub(super) fn ask_for(
-        &mut self,
-        file: usize,
-        path: Vec<u8>,
-        ranges: Vec<Range>,
-        (is_hashes_only, is_cut_by_content): (bool, bool),
-    ) {
+    /// Asks for parts of a file, with the next [`Line::send`]. The fetch gets its number here.
+    pub(super) fn ask_for(&mut self, file: usize, mut fetch: Fetch) {
         self.last_fetch += 1;
-        let id = self.last_fetch;
-        self.fetches.insert(id, Fetching::new(file, &ranges, is_hashes_only));
-        self.to_send.push(Fetch { id, path, ranges, is_hashes_only, is_cut_by_content, is_look_only: false });
+        fetch.id = self.last_fetch;
+        self.fetches.insert(fetch.id, Fetching::new(file, &fetch.ranges, fetch.is_hashes_only));
+        self.to_send.push(fetch);
     }
 
     /// Sends the fetches that came up.

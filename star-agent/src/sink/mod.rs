@@ -13,6 +13,7 @@ mod compare;
 mod directories;
 mod fetching;
 mod files;
+mod grain;
 mod kept_times;
 mod line;
 pub mod packed;
@@ -20,14 +21,16 @@ mod plan;
 mod publish;
 mod pull;
 mod resume;
+mod spelling;
+mod syncers;
 mod work;
 mod write;
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 
-use orbit_shared::session::{Assignment, Failure, Fault, ItemOutcome, ItemResult};
+use orbit_shared::session::{Assignment, Failure, FailureCause, Fault, ItemOutcome, ItemResult};
 use orbit_shared::words::{JobId, StarId};
 use orbit_telemetry::Spans;
 use rustix::io::Errno;
@@ -36,15 +39,17 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::checkpoints::Checkpoints;
-use crate::failures::{at_destination, permanent};
+use crate::failures::{at_destination, destination_failed, permanent};
 use crate::grpc::transfer_client::Connections;
-use crate::limits::{BASES_MAX, COMPARISONS_MAX, PULLS_MAX};
+use crate::limits::{BASES_MAX, COMPARISONS_MAX};
 use crate::meters::Meters;
 use crate::net::Network;
 use crate::roots::{PathError, Roots};
 use crate::sink::claims::Claims;
+use crate::sink::grain::Grains;
 use crate::sink::kept_times::{KeepsTimes, KeptTimes};
-use crate::sink::publish::Syncers;
+use crate::sink::spelling::Spellings;
+use crate::sink::syncers::{Syncers, WorkSyncers};
 pub(crate) use crate::sink::work::modified_at;
 use crate::sink::work::{Work, temporary_prefix};
 
@@ -55,13 +60,14 @@ pub struct Sink {
     roots: Arc<Roots>,
     meters: Arc<Meters>,
     connections: Connections,
-    pulls: Semaphore,
     bases: Arc<Semaphore>,
     syncers: Arc<Syncers>,
     claims: Claims,
     checkpoints: Checkpoints,
     kept_times: Arc<KeptTimes>,
     comparing: Arc<Semaphore>,
+    grains: Arc<Grains>,
+    spellings: Arc<Spellings>,
 }
 
 impl fmt::Debug for Sink {
@@ -92,13 +98,14 @@ impl Sink {
             roots,
             meters,
             connections: Connections::new(network, spans),
-            pulls: Semaphore::new(PULLS_MAX),
             bases: Arc::new(Semaphore::new(BASES_MAX)),
             syncers: Arc::default(),
             claims: Claims::default(),
             checkpoints,
             kept_times: Arc::default(),
             comparing: Arc::new(Semaphore::new(COMPARISONS_MAX)),
+            grains: Arc::default(),
+            spellings: Arc::default(),
         })
     }
 
@@ -129,17 +136,25 @@ impl Sink {
             }
         };
         if self.run(&work, &reporter).await.is_err() {
-            clean(work).await;
+            clean(Arc::clone(&work)).await;
         }
+        // What a sync left in doubt is not left open until the next job comes.
+        work.syncers.settle_own_doubts().await;
     }
 
     /// Removes the temporaries that a killed process, a panic or a withdrawn attempt left of an assignment, except of
     /// large files that have a checkpoint. Where another attempt at an item is under way they are that one's by now,
-    /// and stay. Blocks.
-    pub fn clean_temporaries(&self, assignment: &Assignment) {
+    /// and stay. Answers whether it could be looked for: not while the root is away. Blocks.
+    pub fn clean_temporaries(&self, assignment: &Assignment) -> bool {
         let is_single = work::is_single(assignment);
-        let opened = self.roots.open_destination(&assignment.destination_path, is_single, false);
-        let Ok(place) = opened else { return };
+        let opened =
+            self.roots.open_destination(&assignment.destination_path, assignment.job, is_single, false);
+        let place = match opened {
+            Ok(place) => place,
+            Err(PathError::RootAway { .. }) => return false,
+            Err(_) => return true,
+        };
+        let syncers = WorkSyncers::new(&self.syncers);
         let prefix = temporary_prefix(self.identity, assignment);
         for item in &assignment.items {
             let id = work::item_id(assignment, item);
@@ -148,10 +163,12 @@ impl Sink {
                 work::remove_temporary(&place, &prefix, item);
             }
             // Published, it may be, and not synced.
-            if let Ok(device) = work::parent_of(&place, item).and_then(|parent| self.syncers.know(&parent)) {
-                self.syncers.doubt(device);
+            if let Ok(device) = work::parent_of(&place, item).and_then(|parent| syncers.know(&parent)) {
+                syncers.doubt(device);
             }
         }
+        syncers.settle_doubts_now();
+        true
     }
 
     /// Removes what is kept of large files of a job that has ended; without a job, what is so old that its job must have
@@ -161,8 +178,12 @@ impl Sink {
             let Some(_claim) = self.claims.try_claim(item) else { continue };
             // A path that is empty is that of a single file, whose directory is opened as the destination.
             let is_single = checkpoint.path.is_empty();
-            if let Ok(place) = self.roots.open_destination(&checkpoint.destination_path, is_single, false) {
-                work::remove_kept(&place, &checkpoint);
+            let path = &checkpoint.destination_path;
+            match self.roots.open_destination(path, item.job, is_single, false) {
+                Ok(place) => work::remove_kept(&place, &checkpoint),
+                // The next look finds it.
+                Err(PathError::RootAway { .. }) => continue,
+                Err(_) => {}
             }
             self.checkpoints.remove(item);
         }
@@ -177,16 +198,21 @@ impl Sink {
     ) -> Result<Work, Failure> {
         let (roots, opened) = (Arc::clone(&self.roots), Arc::clone(assignment));
         let is_single = work::is_single(assignment);
-        let open = move || roots.open_destination(&opened.destination_path, is_single, true);
+        let open = move || roots.open_destination(&opened.destination_path, opened.job, is_single, true);
         let place = tokio::task::spawn_blocking(open)
             .await
-            .map_err(|error| permanent(format!("opening the destination path did not end: {error}")))?
+            .map_err(|error| {
+                destination_failed(format!("opening the destination path did not end: {error}"))
+            })?
             .map_err(|error| base_failure(&error))?;
         Ok(Work {
             place,
             prefix: temporary_prefix(self.identity, assignment),
             assignment: Arc::clone(assignment),
-            syncers: Arc::clone(&self.syncers),
+            syncers: WorkSyncers::new(&self.syncers),
+            grains: Arc::clone(&self.grains),
+            spellings: Arc::clone(&self.spellings),
+            ways: Mutex::default(),
             meters: Arc::clone(&self.meters),
             bases: Arc::clone(&self.bases),
             checkpoints: self.checkpoints.clone(),
@@ -206,6 +232,21 @@ impl Sink {
         reporter.send(plan.finished).await?;
         pull::run(self, work, plan.fetches, plan.written, reporter).await?;
         directories::run(work, reporter).await
+    }
+}
+
+/// Removes the temporaries of an assignment whose Star is gone for good. Answers whether it could be looked for. Blocks.
+pub(crate) fn remove_temporaries(roots: &Roots, identity: Uuid, assignment: &Assignment) -> bool {
+    let is_single = work::is_single(assignment);
+    match roots.open_destination(&assignment.destination_path, JobId(0), is_single, false) {
+        Ok(place) => {
+            let prefix = temporary_prefix(identity, assignment);
+            assignment.items.iter().for_each(|item| work::remove_temporary(&place, &prefix, item));
+            true
+        }
+        Err(PathError::RootAway { .. }) => false,
+        // The destination is gone, and what was in it with it.
+        Err(_) => true,
     }
 }
 
@@ -239,7 +280,10 @@ impl Reporter {
             return Ok(());
         }
         for outcome in &outcomes {
-            self.meters.add_operation(matches!(outcome.result, ItemResult::Failed(_)));
+            match &outcome.result {
+                ItemResult::Failed(failure) => self.meters.add_failure(failure),
+                ItemResult::Stored { .. } | ItemResult::Skipped => self.meters.add_success(),
+            }
         }
         tokio::select! {
             biased;
@@ -255,7 +299,13 @@ fn base_failure(error: &PathError) -> Failure {
         PathError::Malformed { .. }
         | PathError::OutsideRoots { .. }
         | PathError::ReadOnly { .. }
+        | PathError::Own { .. }
         | PathError::IsRoot { .. } => permanent(error.to_string()),
+        PathError::RootAway { .. } => Failure {
+            cause: FailureCause::DestinationError,
+            fault: Fault::Destination,
+            message: error.to_string(),
+        },
         PathError::System { path, action, error: system } => {
             let errno = Errno::from_io_error(system).unwrap_or(Errno::ACCESS);
             let failure = at_destination(errno, action, path);

@@ -13,11 +13,11 @@ use tokio::task::JoinSet;
 
 use crate::failures::{at_destination, at_source, in_the_way, no_room, permanent};
 use crate::limits::{CHUNK_MIN_BYTES, SEGMENT_BYTES};
-use crate::roots::grant_owner_access;
+use crate::roots::{OWN_DIRECTORY, grant_owner_access};
 use crate::sink::Cancelled;
+use crate::sink::grain::Grains;
 use crate::sink::resume::{self, Resumed};
 use crate::sink::work::{FILE_MODE_MASK, Work, Written, modified_at};
-use crate::transfer::modified_time;
 
 /// Threads that look at targets at a time.
 const PLANNERS: usize = 2;
@@ -119,6 +119,9 @@ enum Step {
 
 fn plan_item(work: &Work, index: usize) -> Result<Step, Failure> {
     let entry = &work.item(index).entry;
+    if entry.kind.is_carried() {
+        work.check_spelling(index)?;
+    }
     match &entry.kind {
         EntryKind::File { size } => plan_file(work, index, *size),
         EntryKind::Symlink { target } => plan_symlink(work, index, target),
@@ -144,11 +147,12 @@ fn plan_file(work: &Work, index: usize, size: u64) -> Result<Step, Failure> {
         let resumed = if size > SEGMENT_BYTES { Resumed::find(work, index) } else { None };
         Ok(Step::Fetch(Wanted { item: index, has_basis, resumed }))
     };
-    let Some((_, stat)) = look_at_target(work, index)? else { return fetch(false) };
+    let Some((parent, stat)) = look_at_target(work, index)? else { return fetch(false) };
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return fetch(false);
     }
-    if is_unchanged(&stat, size, &work.item(index).entry) {
+    let compares_content = work.assignment.compares_content && size > 0;
+    if !compares_content && is_unchanged(&work.grains, &parent, &stat, size, &work.item(index).entry) {
         if size > SEGMENT_BYTES {
             resume::discard(work, index);
         }
@@ -161,11 +165,16 @@ fn plan_file(work: &Work, index: usize, size: u64) -> Result<Step, Failure> {
 }
 
 /// Whether a target is the file that an entry of a source stands for, as far as that can be told without reading it.
-pub(super) fn is_unchanged(target: &Stat, size: u64, entry: &Entry) -> bool {
+pub(super) fn is_unchanged(
+    grains: &Grains,
+    parent: &OwnedFd,
+    target: &Stat,
+    size: u64,
+    entry: &Entry,
+) -> bool {
     FileType::from_raw_mode(target.st_mode) == FileType::RegularFile
         && u64::try_from(target.st_size).is_ok_and(|target_size| target_size == size)
-        && modified_time(target) == entry.modified
-        && target.st_mode & 0o7777 == entry.mode & FILE_MODE_MASK
+        && grains.is_same(parent, target, entry.modified, entry.mode & FILE_MODE_MASK)
 }
 
 /// Whether a name is a symbolic link to just this.
@@ -213,6 +222,8 @@ fn make_symlink(work: &Work, index: usize, target: &[u8]) -> Result<Written, Err
         size: 0,
         bytes_transferred: 0,
         bytes_deduplicated: 0,
+        is_untouched: false,
+        is_changed: false,
     })
 }
 
@@ -265,6 +276,11 @@ pub(super) fn parent_failure(errno: Errno, path: &[u8]) -> Failure {
     match errno {
         Errno::LOOP | Errno::NOTDIR => in_the_way(format!(
             "a file or symbolic link stands where {} needs a directory above it: move it away",
+            display_path(path)
+        )),
+        OWN_DIRECTORY => in_the_way(format!(
+            "{} cannot be written: it, or a directory above it, belongs to Orbit Grid itself or is immutable; choose another \
+             destination, or leave this path out with --exclude",
             display_path(path)
         )),
         _ => at_destination(errno, "enter or create the directory of", path),

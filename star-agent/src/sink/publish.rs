@@ -4,11 +4,9 @@
 //! many take one sync of their file system, and one such sync serves every assignment that asked before it began.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use orbit_shared::session::{Failure, ItemOutcome, ItemResult};
-use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -18,110 +16,6 @@ use crate::roots::split_parent;
 use crate::sink::plan::directory_in_the_way;
 use crate::sink::work::{Work, Written};
 use crate::sink::write::remove;
-
-/// One syncer for each file system that was written to.
-#[derive(Debug, Default)]
-pub(super) struct Syncers {
-    known: Mutex<BTreeMap<u64, Arc<Syncer>>>,
-    doubts: Mutex<Doubts>,
-    /// Held for reading while something has its final name and its directory is not synced.
-    publishing: tokio::sync::RwLock<()>,
-}
-
-/// File systems on which something has its final name, or its final mode and time, and was not synced after that: a sync
-/// failed, or an earlier process was killed. Nothing there may be taken for stored before it is synced.
-#[derive(Debug, Default)]
-struct Doubts {
-    /// When each of them was last doubted.
-    devices: BTreeMap<u64, u64>,
-    raised: u64,
-}
-
-/// Syncs one file system, once for all who wait.
-#[derive(Debug)]
-struct Syncer {
-    /// Opened before anything was written through it, so that it hears of every error in writing back.
-    handle: Arc<OwnedFd>,
-    requested: AtomicU64,
-    rounds: tokio::sync::Mutex<Rounds>,
-}
-
-/// Requests are numbered; a round covers all that were made before it began.
-#[derive(Debug, Default)]
-struct Rounds {
-    covered: u64,
-    /// The last request that a failed round covered. Requests up to it fail, whichever round answered them.
-    failed: Option<(u64, Errno)>,
-}
-
-impl Syncers {
-    /// Gets to know the file system that a directory lies on, before anything is written there. Gives its device.
-    pub(super) fn know(&self, directory: &OwnedFd) -> Result<u64, Errno> {
-        let device = rustix::fs::fstat(directory)?.st_dev;
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let std::collections::btree_map::Entry::Vacant(vacant) = known.entry(device) {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let handle = Arc::new(rustix::fs::openat(directory, ".", flags, Mode::empty())?);
-            vacant.insert(Arc::new(Syncer {
-                handle,
-                requested: AtomicU64::new(0),
-                rounds: Default::default(),
-            }));
-        }
-        Ok(device)
-    }
-
-    /// Notes that something on a known file system looks as it should and may not be durable.
-    pub(super) fn doubt(&self, device: u64) {
-        let mut doubts = self.doubts.lock().unwrap_or_else(PoisonError::into_inner);
-        doubts.raised += 1;
-        let raised = doubts.raised;
-        doubts.devices.insert(device, raised);
-    }
-
-    /// Returns when nothing is in doubt that was so before the call. Usually nothing is.
-    pub(super) async fn settle_doubts(&self) -> Result<(), Errno> {
-        drop(self.publishing.write().await);
-        let devices = self.doubts.lock().unwrap_or_else(PoisonError::into_inner).devices.clone();
-        for (device, raised) in devices {
-            self.sync(device).await?;
-            let mut doubts = self.doubts.lock().unwrap_or_else(PoisonError::into_inner);
-            if doubts.devices.get(&device) == Some(&raised) {
-                doubts.devices.remove(&device);
-            }
-        }
-        Ok(())
-    }
-
-    /// Returns when all that was written to a known file system before the call is durable.
-    pub(super) async fn sync(&self, device: u64) -> Result<(), Errno> {
-        let syncer = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&device).cloned();
-        match syncer {
-            Some(syncer) => syncer.sync().await,
-            None => Err(Errno::INVAL),
-        }
-    }
-}
-
-impl Syncer {
-    async fn sync(&self) -> Result<(), Errno> {
-        let request = self.requested.fetch_add(1, Ordering::SeqCst) + 1;
-        let mut rounds = self.rounds.lock().await;
-        if rounds.covered < request {
-            let covers = self.requested.load(Ordering::SeqCst);
-            let handle = Arc::clone(&self.handle);
-            let synced = tokio::task::spawn_blocking(move || rustix::fs::syncfs(&*handle)).await;
-            rounds.covered = covers;
-            if let Err(errno) = synced.unwrap_or(Err(Errno::IO)) {
-                rounds.failed = Some((covers, errno));
-            }
-        }
-        match rounds.failed {
-            Some((up_to, errno)) if request <= up_to => Err(errno),
-            Some(_) | None => Ok(()),
-        }
-    }
-}
 
 /// Syncs and publishes what was written, and says how it went.
 pub(super) async fn publish(work: Arc<Work>, written: Vec<Written>) -> Vec<ItemOutcome> {
@@ -141,8 +35,8 @@ pub(super) async fn publish(work: Arc<Work>, written: Vec<Written>) -> Vec<ItemO
             }
         }
     }
-    let syncers = Arc::clone(&work.syncers);
-    let _publishing = syncers.publishing.read().await;
+    let publishing = work.syncers.publishing();
+    let _publishing = publishing.read().await;
     let renaming = Arc::clone(&work);
     let Some((published, failed)) = blocking(move || rename_all(&renaming, synced)).await else {
         return outcomes;
@@ -243,6 +137,12 @@ fn rename(work: &Work, written: &Written) -> Result<(), Failure> {
     let failed = |errno| at_destination(errno, "publish", &path);
     let (parent, name) = work.parent(written.item).map_err(failed)?;
     let temporary = work.temporary_name(written.item);
+    // Two items of different spellings must not both find nothing there.
+    let mut turn = work.spellings.folds(&parent).then(|| work.spellings.turn());
+    work.check_spelling(written.item)?;
+    if let Some(turn) = &mut turn {
+        turn.claim(&parent, name, &path)?;
+    }
     match rustix::fs::renameat(&parent, &temporary, &parent, name) {
         // An empty directory gives way.
         Err(Errno::ISDIR) => {
@@ -277,11 +177,15 @@ async fn sync_directories(work: &Arc<Work>, published: &[Written]) -> Result<(),
 }
 
 fn stored(work: &Work, written: &Written) -> ItemResult {
+    if written.is_untouched {
+        return ItemResult::Skipped;
+    }
     ItemResult::Stored {
         size: written.size,
         bytes_transferred: written.bytes_transferred,
         bytes_deduplicated: written.bytes_deduplicated,
         duration: work.started.elapsed(),
+        is_changed: written.is_changed,
     }
 }
 

@@ -8,6 +8,7 @@ mod arrivals;
 use std::sync::Arc;
 
 use orbit_shared::session::{Failure, FailureCause, Fault, ItemOutcome};
+use rustix::io::Errno;
 use tokio::task::JoinSet;
 
 use crate::failures::source_unavailable;
@@ -21,9 +22,10 @@ use crate::sink::publish::publish;
 use crate::sink::work::{Work, Written};
 use crate::sink::write::{PieceDone, remove};
 use crate::sink::{Cancelled, Reporter, Sink};
-use crate::transfer::Range;
+use crate::transfer::{Fetch, Range};
 
-/// Pulls and publishes `wanted`, and publishes what is `written` already.
+/// Pulls and publishes `wanted`, and publishes what is `written` already. What did not hold still is asked for once more, and
+/// taken as it is then.
 pub(super) async fn run(
     sink: &Sink,
     work: &Arc<Work>,
@@ -31,13 +33,22 @@ pub(super) async fn run(
     written: Vec<Written>,
     reporter: &Reporter,
 ) -> Result<(), Cancelled> {
-    let mut puller = Puller::new(work, wanted, written, reporter);
+    let changed = run_once(sink, Puller::new(work, wanted, written, reporter)).await?;
+    if changed.is_empty() {
+        return Ok(());
+    }
+    let puller = Puller { accepts_changes: true, ..Puller::new(work, Vec::new(), Vec::new(), reporter) };
+    run_once(sink, puller.with(changed)).await.map(drop)
+}
+
+/// Runs a pull to its end. Gives what did not hold still.
+async fn run_once(sink: &Sink, mut puller: Puller<'_>) -> Result<Vec<Wanted>, Cancelled> {
     let result = puller.run(sink).await;
     // Jobs that run on a cancelled assignment must have ended before its temporaries are removed.
     puller.line.close();
     while puller.jobs.join_next().await.is_some() {}
     while puller.rounds.join_next().await.is_some() {}
-    result
+    result.map(|()| puller.changed)
 }
 
 /// What a job found.
@@ -45,6 +56,7 @@ enum Done {
     Wrote(Vec<PieceDone>),
     OpenedBasis { file: usize, basis: Option<Basis> },
     Assembled { file: usize, result: Result<Assembled, Failure> },
+    Retouched { file: usize, result: Result<Written, Errno> },
     Finished { file: usize, result: Result<Written, Failure> },
     Removed { file: usize },
 }
@@ -56,6 +68,10 @@ struct Puller<'run> {
     line: Line,
     /// Why there is no pull any more.
     broken: Option<Failure>,
+    /// Whether files are wanted although they change while they are read.
+    accepts_changes: bool,
+    /// Files that did not hold still.
+    changed: Vec<Wanted>,
     files: Vec<FileState>,
     /// Files that have no end yet.
     unsettled: usize,
@@ -70,20 +86,15 @@ struct Puller<'run> {
 
 impl<'run> Puller<'run> {
     fn new(work: &Arc<Work>, wanted: Vec<Wanted>, written: Vec<Written>, reporter: &'run Reporter) -> Self {
-        let files: Vec<FileState> = wanted
-            .into_iter()
-            .map(|wanted| {
-                let scanned_size = work.item(wanted.item).entry.size();
-                FileState::new(wanted, scanned_size)
-            })
-            .collect();
-        Self {
+        let puller = Self {
             work: Arc::clone(work),
             reporter,
             line: Line::default(),
             broken: None,
-            unsettled: files.len(),
-            files,
+            accepts_changes: false,
+            changed: Vec::new(),
+            unsettled: 0,
+            files: Vec::new(),
             queues: Queues::default(),
             jobs: JoinSet::new(),
             writers: 0,
@@ -91,17 +102,24 @@ impl<'run> Puller<'run> {
             ready_bytes: 0,
             rounds: JoinSet::new(),
             outcomes: Vec::new(),
-        }
+        };
+        puller.with(wanted)
+    }
+
+    /// To pull these.
+    fn with(mut self, wanted: Vec<Wanted>) -> Self {
+        let state = |wanted: Wanted| {
+            let scanned_size = self.work.item(wanted.item).entry.size();
+            FileState::new(wanted, scanned_size, self.accepts_changes)
+        };
+        self.files = wanted.into_iter().map(state).collect();
+        self.unsettled = self.files.len();
+        self
     }
 
     async fn run(&mut self, sink: &Sink) -> Result<(), Cancelled> {
         if !self.files.is_empty() {
-            // The semaphore is never closed.
             let cancel = self.work.cancel.clone();
-            let _permit = tokio::select! {
-                () = cancel.cancelled() => return Err(Cancelled),
-                permit = sink.pulls.acquire() => permit.map_err(|_| Cancelled)?,
-            };
             tokio::select! {
                 () = cancel.cancelled() => return Err(Cancelled),
                 opened = self.line.open(&sink.connections, &sink.star_id, &self.work.assignment) => {
@@ -207,9 +225,17 @@ impl<'run> Puller<'run> {
     }
 
     fn ask_for(&mut self, index: usize, ranges: Vec<Range>, is_hashes_only: bool) {
-        self.files[index].busy += 1;
-        let path = self.work.item(self.files[index].item).entry.path.clone();
-        self.line.ask_for(index, path, ranges, (is_hashes_only, false));
+        let file = &mut self.files[index];
+        file.busy += 1;
+        let fetch = Fetch {
+            path: self.work.item(file.item).entry.path.clone(),
+            ranges,
+            is_hashes_only,
+            accepts_changes: file.accepts_changes,
+            as_of: file.version.filter(|_| file.accepts_changes),
+            ..Fetch::default()
+        };
+        self.line.ask_for(index, fetch);
     }
 
     fn open_basis(&mut self, index: usize) {
@@ -249,19 +275,31 @@ impl<'run> Puller<'run> {
         if file.failure.is_some() {
             return self.remove_target(index);
         }
-        file.is_ending = true;
-        if let Some(written) = file.retouched.take() {
-            return self.complete(index, written);
+        if let Some((basis, version)) = file.unchanged() {
+            file.busy += 1;
+            let item = file.item;
+            self.jobs.spawn_blocking(move || Done::Retouched {
+                file: index,
+                result: basis.retouch(item, &version),
+            });
+            return;
         }
-        let Some(version) = file.version else {
+        if !file.same.is_empty() {
+            // It was cut after that was found.
+            return self.copy_same(index);
+        }
+        file.is_ending = true;
+        let Some(version) = file.final_version() else {
             file.fail(source_unavailable("the source ended a file before it began".to_owned()));
             return self.remove_target(index);
         };
         let (work, item) = (Arc::clone(&self.work), file.item);
         let target = std::mem::take(&mut file.target);
         file.basis = BasisState::None;
+        let is_cut = file.cut.is_some();
         self.jobs.spawn_blocking(move || {
-            let result = target.finish(&work, item, &version);
+            let cut = if is_cut { target.cut(&work, item, version.size) } else { Ok(()) };
+            let result = cut.and_then(|()| target.finish(&work, item, &version));
             Done::Finished { file: index, result }
         });
     }
@@ -289,6 +327,7 @@ impl<'run> Puller<'run> {
         let file = &self.files[index];
         written.bytes_transferred = file.bytes_transferred;
         written.bytes_deduplicated += file.bytes_deduplicated;
+        written.is_changed = file.is_changed;
         self.ready_bytes += written.bytes_transferred + written.bytes_deduplicated;
         self.ready.push(written);
         self.unsettled -= 1;

@@ -1,11 +1,12 @@
 //! What all jobs of one assignment share, and where its items lie.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 
 use orbit_shared::entry::{EntryKind, TEMPORARY_PREFIX, join_path};
-use orbit_shared::session::{AssignedItem, Assignment, ItemOutcome, ItemResult};
+use orbit_shared::session::{AssignedItem, Assignment, Failure, ItemOutcome, ItemResult};
 use orbit_shared::time::WallTime;
 use orbit_shared::words::ItemId;
 use rustix::fd::OwnedFd;
@@ -19,8 +20,10 @@ use uuid::Uuid;
 use crate::checkpoints::{Checkpoint, Checkpoints};
 use crate::meters::Meters;
 use crate::roots::Place;
+use crate::sink::grain::Grains;
 use crate::sink::kept_times::KeepsTimes;
-use crate::sink::publish::Syncers;
+use crate::sink::spelling::Spellings;
+use crate::sink::syncers::WorkSyncers;
 
 /// Permission bits that files get.
 pub(super) const FILE_MODE_MASK: u32 = 0o1777;
@@ -33,7 +36,11 @@ pub(super) struct Work {
     pub(super) place: Place,
     /// Temporary names are this and the item's sequence number.
     pub(super) prefix: String,
-    pub(super) syncers: Arc<Syncers>,
+    pub(super) syncers: WorkSyncers,
+    pub(super) grains: Arc<Grains>,
+    pub(super) spellings: Arc<Spellings>,
+    /// Directories that are there under the spelling that this assignment means.
+    pub(super) ways: Mutex<BTreeSet<Vec<u8>>>,
     pub(super) meters: Arc<Meters>,
     pub(super) bases: Arc<Semaphore>,
     pub(super) checkpoints: Checkpoints,
@@ -57,6 +64,10 @@ pub(super) struct Written {
     pub(super) size: u64,
     pub(super) bytes_transferred: u64,
     pub(super) bytes_deduplicated: u64,
+    /// Whether it was found to be as it should be, so that nothing of it was changed.
+    pub(super) is_untouched: bool,
+    /// Whether the file changed while it was read.
+    pub(super) is_changed: bool,
 }
 
 impl Work {
@@ -67,6 +78,20 @@ impl Work {
     /// The full path of an item's target, for messages.
     pub(super) fn target_path(&self, index: usize) -> Vec<u8> {
         join_path(&self.place.path, &self.item(index).entry.path)
+    }
+
+    /// Fails if something is there under another spelling of an item's path, which its file system takes for the same.
+    pub(super) fn check_spelling(&self, index: usize) -> Result<(), Failure> {
+        let path = &self.item(index).entry.path;
+        let shown = |path: &[u8]| join_path(&self.place.path, path);
+        if self.place.single.is_none() {
+            self.spellings.check_way(&self.place.tree, path, &self.ways, &shown)?;
+        }
+        match self.parent(index) {
+            Ok((parent, name)) => self.spellings.check(&parent, name, &self.target_path(index)),
+            // What is not there has no spelling.
+            Err(_) => Ok(()),
+        }
     }
 
     /// The directory above an item's target, and the target's name.

@@ -137,6 +137,17 @@ impl Target {
             .map_err(|errno| failed(work, item, "sync", errno))
     }
 
+    /// Cuts the file where its source ended: parts behind that came before it did.
+    pub(super) fn cut(&self, work: &Work, item: usize, size: u64) -> Result<(), Failure> {
+        let file = &self.open(work, item)?.file;
+        let length = rustix::fs::fstat(file).map(|stat| u64::try_from(stat.st_size).unwrap_or(0));
+        match length.and_then(|length| if length > size { rustix::fs::ftruncate(file, size) } else { Ok(()) })
+        {
+            Ok(()) => Ok(()),
+            Err(errno) => Err(failed(work, item, "cut", errno)),
+        }
+    }
+
     /// Gives the file its mode and time, which also creates it if it is empty. Its size is that of `version`.
     pub(super) fn finish(&self, work: &Work, item: usize, version: &FileVersion) -> Result<Written, Failure> {
         let temporary = self.open(work, item)?;
@@ -152,6 +163,8 @@ impl Target {
             size: version.size,
             bytes_transferred: 0,
             bytes_deduplicated: 0,
+            is_untouched: false,
+            is_changed: false,
         })
     }
 

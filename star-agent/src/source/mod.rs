@@ -5,9 +5,13 @@
 //! for the ranges it lacks, so a source never holds content while it waits for an answer.
 
 pub(crate) mod buffers;
+mod clones;
+mod held;
 pub(crate) mod origin;
+pub(crate) mod pace;
 pub(crate) mod packer;
 pub(crate) mod read;
 pub(crate) mod serve;
+pub(crate) mod slots;
 
 pub use crate::grpc::transfer_server::{TransferServer, tune};

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use orbit_shared::chunk_hash::ChunkHash;
 use orbit_shared::entry::{EntryKind, display_path, join_path};
+use orbit_shared::filter::Filter;
 use orbit_shared::session::{Failure, FailureCause, Fault};
 use orbit_shared::time::WallTime;
 use orbit_shared::words::SnapshotId;
@@ -16,13 +17,22 @@ use rustix::io::Errno;
 
 use crate::failures::{at_source, changed_while_read, permanent};
 use crate::packed::{ChunkRef, PackedError, PackedStore};
-use crate::roots::Place;
-use crate::transfer::FileVersion;
+use crate::roots::{Place, split_parent};
+use crate::source::clones::{Clones, FileClone};
+use crate::source::held::hold;
+use crate::transfer::{FileVersion, Looked};
+
+/// What a pull reads, and which files of it the grant names.
+pub(crate) struct Origin {
+    tree: Tree,
+    /// Without it every file may be read.
+    filter: Option<Filter>,
+}
 
 /// Where the paths of a pull's fetches begin.
-pub(crate) enum Origin {
-    /// In a directory, or at a single file.
-    Directory(Place),
+enum Tree {
+    /// In a directory, or at a single file, with the clones that were made of files there.
+    Directory(Place, Clones),
     /// In a snapshot's tree.
     Snapshot(SnapshotTree),
     /// At chunks: the path of a fetch is the hash of one.
@@ -58,6 +68,9 @@ pub(crate) fn below(base: &[u8], path: &[u8]) -> Vec<u8> {
 /// Content that is open for one fetch.
 pub(crate) enum Readable {
     File(OwnedFd),
+    /// A file whose size does not say how much it has, and what it had when it was opened.
+    Held(OwnedFd, Vec<u8>),
+    Clone(FileClone),
     Packed(PackedFile),
 }
 
@@ -73,29 +86,48 @@ pub(crate) struct PackedFile {
 }
 
 impl Origin {
+    /// Files below a directory.
+    pub(crate) fn directory(place: Place, filter: Option<Filter>) -> Self {
+        Self { tree: Tree::Directory(place, Clones::default()), filter }
+    }
+
+    /// Files of a snapshot.
+    pub(crate) fn snapshot(tree: SnapshotTree, filter: Option<Filter>) -> Self {
+        Self { tree: Tree::Snapshot(tree), filter }
+    }
+
+    /// Chunks of a vault.
+    pub(crate) fn chunks(store: Arc<PackedStore>) -> Self {
+        Self { tree: Tree::Chunks(store), filter: None }
+    }
+
     /// The full path of a fetch, for messages.
     pub(crate) fn path(&self, path: &[u8]) -> Vec<u8> {
-        match self {
-            Self::Directory(place) => join_path(&place.path, path),
-            Self::Snapshot(tree) => {
+        match &self.tree {
+            Tree::Directory(place, _) => join_path(&place.path, path),
+            Tree::Snapshot(tree) => {
                 join_path(format!("snapshot {}", tree.id).as_bytes(), &below(&tree.base, path))
             }
-            Self::Chunks(_) => path.to_vec(),
+            Tree::Chunks(_) => path.to_vec(),
         }
     }
 
-    /// Whether there is an entry of a name, of whatever kind. Where that cannot be told, or where what was a directory
-    /// above it is none any more, the failure is another one than that it is missing: whoever asks may delete something.
-    pub(crate) fn look(&self, path: &[u8]) -> Result<(), Failure> {
+    /// What there is under a name. Where that cannot be told, the failure is another one than that it is missing: whoever
+    /// asks may delete something. With `is_one_file_system`, what lies on another file system than the base cannot be told.
+    pub(crate) fn look(&self, path: &[u8], is_one_file_system: bool) -> Result<Looked, Failure> {
         let shown = self.path(path);
-        let found = match self {
-            Self::Directory(place) => look_in_directory(place, path),
-            Self::Snapshot(tree) => match tree.store.entry(&tree.id, &below(&tree.base, path)) {
-                Ok(Some(_)) => Ok(()),
+        let found = match &self.tree {
+            Tree::Directory(place, _) => match is_one_file_system && is_on_other_device(place, path) {
+                true => Err(Errno::XDEV),
+                false => look_in_directory(place, path),
+            },
+            Tree::Snapshot(tree) => match tree.store.entry(&tree.id, &below(&tree.base, path)) {
+                Ok(Some(entry)) if entry.entry.kind == EntryKind::Directory => Ok(Looked::Directory),
+                Ok(Some(_)) => Ok(Looked::Other),
                 Ok(None) => Err(Errno::NOENT),
                 Err(error) => return Err(of_vault(&error, &shown)),
             },
-            Self::Chunks(_) => Err(Errno::INVAL),
+            Tree::Chunks(_) => Err(Errno::INVAL),
         };
         found.map_err(|errno| {
             let errno = if errno == Errno::NOTDIR { Errno::LOOP } else { errno };
@@ -103,42 +135,94 @@ impl Origin {
         })
     }
 
-    /// Opens what a fetch names, and says which version of it there is.
-    pub(crate) fn open(&self, path: &[u8]) -> Result<(Readable, FileVersion), Failure> {
-        match self {
-            Self::Directory(place) => open_in_directory(place, path, &self.path(path)),
-            Self::Snapshot(tree) => tree.open(path, &self.path(path)),
-            Self::Chunks(store) => open_chunk(store, path),
+    /// Opens what a fetch names, and says which version of it there is. Of a file that does not hold still, a clone is opened
+    /// where one can be made.
+    pub(crate) fn open(
+        &self,
+        path: &[u8],
+        accepts_changes: bool,
+    ) -> Result<(Readable, FileVersion), Failure> {
+        if self.filter.as_ref().is_some_and(|filter| !filter.keeps_file(path)) {
+            return Err(permanent(format!("{} is not part of the job", display_path(&self.path(path)))));
+        }
+        match &self.tree {
+            Tree::Directory(place, clones) => {
+                let clones = accepts_changes.then_some(clones);
+                open_in_directory(place, path, clones, &self.path(path))
+            }
+            Tree::Snapshot(tree) => tree.open(path, &self.path(path)),
+            Tree::Chunks(store) => open_chunk(store, path),
         }
     }
 }
 
-fn open_in_directory(place: &Place, path: &[u8], shown: &[u8]) -> Result<(Readable, FileVersion), Failure> {
+fn open_in_directory(
+    place: &Place,
+    path: &[u8],
+    clones: Option<&Clones>,
+    shown: &[u8],
+) -> Result<(Readable, FileVersion), Failure> {
     let failed = |errno| at_source(errno, "open", shown);
     let file = open_file(place, path).map_err(failed)?;
     let stat = rustix::fs::fstat(&file).map_err(failed)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(permanent(format!("{} is no longer a regular file", display_path(shown))));
     }
-    Ok((Readable::File(file), FileVersion::from(&stat)))
+    let version = FileVersion::from(&stat);
+    if let Some(content) = hold(&file, &stat, shown)? {
+        let version = FileVersion { size: content.len() as u64, ..version };
+        return Ok((Readable::Held(file, content), version));
+    }
+    let directory = || match &place.single {
+        Some(_) => place.tree.open_dir(b""),
+        None => place.tree.open_parent(path).map(|(parent, _)| parent),
+    };
+    Ok(match clones.and_then(|clones| clones.of(path, &file, version, directory)) {
+        Some(clone) => {
+            let version = clone.version;
+            (Readable::Clone(clone), version)
+        }
+        None => (Readable::File(file), version),
+    })
 }
 
-fn look_in_directory(place: &Place, path: &[u8]) -> Result<(), Errno> {
+/// Whether a name lies on another device than the base: whether the nearest directory above it that exists does. One that
+/// cannot be looked at counts as such.
+fn is_on_other_device(place: &Place, path: &[u8]) -> bool {
+    let device = |path: &[u8]| Ok(rustix::fs::fstat(&*place.tree.open_dir(path)?)?.st_dev);
+    let mut above = path;
+    loop {
+        above = split_parent(above).0;
+        match (device(above), device(b"")) {
+            (Ok(device), Ok(of_base)) => return device != of_base,
+            (Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP), _) if !above.is_empty() => {}
+            (Err(_), _) | (_, Err(_)) => return true,
+        }
+    }
+}
+
+fn look_in_directory(place: &Place, path: &[u8]) -> Result<Looked, Errno> {
     let look = |parent: &OwnedFd, name: &[u8]| {
-        rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).map(|_| ())
+        let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok(match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => Looked::Directory,
+            _ => Looked::Other,
+        })
     };
     match (&place.single, path.is_empty()) {
         (Some(name), true) => look(&*place.tree.open_dir(b"")?, name),
         // The base itself: it may have been removed since it was opened, and is still open then.
         (None, true) => match rustix::fs::fstat(&*place.tree.open_dir(b"")?)?.st_nlink {
             0 => Err(Errno::NOENT),
-            _ => Ok(()),
+            _ => Ok(Looked::Directory),
         },
         (Some(_), false) => Err(Errno::NOTDIR),
-        (None, false) => {
-            let (parent, name) = place.tree.open_parent(path)?;
-            look(&parent, name)
-        }
+        (None, false) => match place.tree.open_parent(path) {
+            Ok((parent, name)) => look(&parent, name),
+            // A file or link has taken the place of a directory above it: nothing is below that any more.
+            Err(Errno::NOTDIR | Errno::LOOP) => Err(Errno::NOENT),
+            Err(errno) => Err(errno),
+        },
     }
 }
 
@@ -226,27 +310,48 @@ impl PackedFile {
 }
 
 impl Readable {
-    /// Reads at least one byte at `offset` to the end of `buffer`, which has room. May read more than is wanted.
-    pub(crate) fn read_some(&self, buffer: &mut Vec<u8>, offset: u64, shown: &[u8]) -> Result<(), Failure> {
+    /// Reads at `offset` to the end of `buffer`, which has room. May read more than is wanted. Returns whether there was
+    /// anything.
+    pub(crate) fn read_some(&self, buffer: &mut Vec<u8>, offset: u64, shown: &[u8]) -> Result<bool, Failure> {
         let file = match self {
             Self::File(file) => file,
-            Self::Packed(file) => return file.read(buffer, offset, shown),
+            Self::Clone(clone) => &clone.file,
+            Self::Held(_, content) => {
+                let rest = usize::try_from(offset).ok().and_then(|offset| content.get(offset..));
+                let rest = rest.unwrap_or_default();
+                let length = rest.len().min(buffer.capacity() - buffer.len());
+                buffer.extend_from_slice(&rest[..length]);
+                return Ok(length > 0);
+            }
+            Self::Packed(file) => return file.read(buffer, offset, shown).map(|()| true),
         };
         loop {
             match rustix::io::pread(file, rustix::buffer::spare_capacity(buffer), offset) {
-                Ok(0) => return Err(changed_while_read(shown)),
-                Ok(_) => return Ok(()),
+                Ok(count) => return Ok(count > 0),
                 Err(Errno::INTR) => {}
                 Err(errno) => return Err(at_source(errno, "read", shown)),
             }
         }
     }
 
-    /// A file that changed while it was read is a mixture of versions; what a snapshot has does not change.
-    pub(crate) fn check_unchanged(&self, version: &FileVersion, shown: &[u8]) -> Result<(), Failure> {
-        let Self::File(file) = self else { return Ok(()) };
+    /// Whether it is what it is whatever is written to the file.
+    pub(crate) fn is_still(&self) -> bool {
+        match self {
+            Self::File(_) | Self::Held(..) => false,
+            Self::Clone(_) | Self::Packed(_) => true,
+        }
+    }
+
+    /// Whether a file is still of a version. One that has changed while it was read is a mixture.
+    pub(crate) fn is_unchanged(&self, version: &FileVersion, shown: &[u8]) -> Result<bool, Failure> {
+        let (file, held) = match self {
+            Self::File(file) => (file, None),
+            Self::Held(file, content) => (file, Some(content.len() as u64)),
+            Self::Clone(_) | Self::Packed(_) => return Ok(true),
+        };
         let stat = rustix::fs::fstat(file).map_err(|errno| at_source(errno, "stat", shown))?;
-        if FileVersion::from(&stat) == *version { Ok(()) } else { Err(changed_while_read(shown)) }
+        let now = FileVersion::from(&stat);
+        Ok(FileVersion { size: held.unwrap_or(now.size), ..now } == *version)
     }
 }
 

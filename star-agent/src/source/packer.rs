@@ -61,10 +61,10 @@ impl Packer {
     /// Adds frames whose content stands at the end of the buffer, in order; they travel in one message.
     pub(crate) fn push_all(&mut self, frames: Vec<Frame>) -> Result<(), Gone> {
         for frame in &frames {
-            match frame.end {
+            match &frame.end {
                 FrameEnd::More => {}
-                FrameEnd::Complete => self.meters.add_operation(false),
-                FrameEnd::Failed(_) => self.meters.add_operation(true),
+                FrameEnd::Complete | FrameEnd::Changed => self.meters.add_success(),
+                FrameEnd::Failed(failure) => self.meters.add_failure(failure),
             }
         }
         self.names += frames.iter().map(|frame| frame.chunks.len()).sum::<usize>();
@@ -106,7 +106,14 @@ mod tests {
 
     fn names(fetch: u64, count: usize) -> Frame {
         let chunk = Chunk { hash: [7; 32], length: 5 };
-        Frame { fetch, version: None, offset: 0, chunks: vec![chunk; count], end: FrameEnd::Complete }
+        Frame {
+            fetch,
+            version: None,
+            offset: 0,
+            chunks: vec![chunk; count],
+            end: FrameEnd::Complete,
+            looked: None,
+        }
     }
 
     /// The frames of each message that comes of `frames`.

@@ -2,11 +2,14 @@
 //!
 //! A file that changes while it is read would arrive as a mixture of two versions that nobody ever saw. Its size,
 //! modification and change times are compared before and after; if they differ, the fetch fails and the destination
-//! throws away what it got. All of this blocks, so it runs on blocking threads.
+//! throws away what it got. A file that does not hold still is asked for again by a fetch that accepts changes: then a clone
+//! of it is read where one can be made, and otherwise what there is up to its size at the first opening, which the last frame
+//! says. All of this blocks, so it runs on blocking threads.
 
 use orbit_shared::session::Failure;
 
 use crate::chunker;
+use crate::failures::changed_while_read;
 use crate::limits::{
     CHUNK_MAX_BYTES, FRAMES_PER_SMALL_FILE_MAX, HASHES_PER_FRAME_MAX, PARCEL_BYTES, SMALL_FILE_BYTES_MAX,
 };
@@ -43,6 +46,7 @@ pub(crate) fn answer(origin: &Origin, fetch: &Fetch, packer: &mut Packer) -> Res
                 offset: 0,
                 chunks: Vec::new(),
                 end: FrameEnd::Failed(failure),
+                looked: None,
             })
         }
     }
@@ -50,9 +54,9 @@ pub(crate) fn answer(origin: &Origin, fetch: &Fetch, packer: &mut Packer) -> Res
 
 fn try_answer(origin: &Origin, fetch: &Fetch, packer: &mut Packer) -> Result<(), Stop> {
     if fetch.is_look_only {
-        origin.look(&fetch.path).map_err(Stop::Failed)?;
+        let looked = Some(origin.look(&fetch.path, fetch.is_one_file_system).map_err(Stop::Failed)?);
         let (version, chunks, end) = (None, Vec::new(), FrameEnd::Complete);
-        return Ok(packer.push(Frame { fetch: fetch.id, version, offset: 0, chunks, end })?);
+        return Ok(packer.push(Frame { fetch: fetch.id, version, offset: 0, chunks, end, looked })?);
     }
     let reading = Reading::open(origin, fetch)?;
     let wanted = reading.ranges.iter().map(|range| range.length).sum::<u64>();
@@ -76,7 +80,8 @@ struct Reading<'fetch> {
 
 impl<'fetch> Reading<'fetch> {
     fn open(origin: &Origin, fetch: &'fetch Fetch) -> Result<Self, Stop> {
-        let (content, version) = origin.open(&fetch.path).map_err(Stop::Failed)?;
+        let (content, now) = origin.open(&fetch.path, fetch.accepts_changes).map_err(Stop::Failed)?;
+        let version = fetch.as_of.filter(|_| fetch.accepts_changes && !content.is_still()).unwrap_or(now);
         let ranges = fetch.ranges.iter().map(|range| Range {
             offset: range.offset,
             length: range.end(version.size).saturating_sub(range.offset),
@@ -86,22 +91,23 @@ impl<'fetch> Reading<'fetch> {
     }
 
     fn frame(&self, version: Option<FileVersion>, offset: u64, chunks: Vec<Chunk>, end: FrameEnd) -> Frame {
-        Frame { fetch: self.fetch.id, version, offset, chunks, end }
+        Frame { fetch: self.fetch.id, version, offset, chunks, end, looked: None }
     }
 
     /// Reads everything into the packer's buffer and announces it only once the file has proved to have held still.
     fn send_small(&self, packer: &mut Packer, wanted: usize) -> Result<(), Stop> {
         packer.make_room(wanted)?;
         let mut frames = Vec::with_capacity(self.ranges.len().max(1));
+        let mut is_whole = true;
         for range in &self.ranges {
             let start = packer.buffer.len();
             let end = start + range.length as usize;
-            while packer.buffer.len() < end {
+            while is_whole && packer.buffer.len() < end {
                 let offset = range.offset + (packer.buffer.len() - start) as u64;
-                self.read_some(&mut packer.buffer, offset)?;
+                is_whole = self.read_some(&mut packer.buffer, offset)?;
             }
             packer.buffer.truncate(end);
-            let content = &packer.buffer[start..end];
+            let content = &packer.buffer[start..];
             let cuts = match self.fetch.is_cut_by_content {
                 true => chunker::cut(content, true),
                 false => chunker::cut_anywhere(content),
@@ -109,7 +115,7 @@ impl<'fetch> Reading<'fetch> {
             let chunks = cuts.iter().map(|cut| chunker::name(content, cut)).collect();
             frames.push(self.frame(None, range.offset, chunks, FrameEnd::More));
         }
-        self.check_unchanged()?;
+        let ended = self.end(is_whole)?;
         if frames.is_empty() {
             frames.push(self.frame(None, 0, Vec::new(), FrameEnd::More));
         }
@@ -117,7 +123,7 @@ impl<'fetch> Reading<'fetch> {
             first.version = Some(self.version);
         }
         if let Some(last) = frames.last_mut() {
-            last.end = FrameEnd::Complete;
+            last.end = ended;
         }
         Ok(packer.push_all(frames)?)
     }
@@ -128,38 +134,46 @@ impl<'fetch> Reading<'fetch> {
             packer.flush()?;
         }
         let mut version = Some(self.version);
-        for range in &self.ranges {
-            if self.fetch.is_hashes_only {
-                self.send_names(packer, &mut version, range)?;
+        let mut ranges = self.ranges.iter();
+        let is_whole = loop {
+            let Some(range) = ranges.next() else { break true };
+            let is_whole = if self.fetch.is_hashes_only {
+                self.send_names(packer, &mut version, range)?
             } else if self.fetch.is_cut_by_content {
-                self.send_chunks(packer, &mut version, range)?;
+                self.send_chunks(packer, &mut version, range)?
             } else {
-                self.send_content(packer, &mut version, range)?;
+                self.send_content(packer, &mut version, range)?
+            };
+            if !is_whole {
+                break false;
             }
-        }
-        self.check_unchanged()?;
-        Ok(packer.push(self.frame(version.take(), 0, Vec::new(), FrameEnd::Complete))?)
+        };
+        let ended = self.end(is_whole)?;
+        Ok(packer.push(self.frame(version.take(), 0, Vec::new(), ended))?)
     }
 
-    /// Sends a range window by window, each of them a message.
+    /// Sends a range window by window, each of them a message. Returns whether the file had all of it, as the next two do.
     fn send_content(
         &self,
         packer: &mut Packer,
         version: &mut Option<FileVersion>,
         range: &Range,
-    ) -> Result<(), Stop> {
-        let end = range.offset + range.length;
-        let mut offset = range.offset;
+    ) -> Result<bool, Stop> {
+        let wanted = range.offset + range.length;
+        let (mut offset, mut end) = (range.offset, wanted);
         while offset < end {
             let mut window = packer.buffers.take(window_bytes(end - offset));
-            self.fill(&mut window, offset, end)?;
+            end = self.fill(&mut window, offset, end)?;
+            if window.is_empty() {
+                break;
+            }
             let cuts = chunker::cut_anywhere(&window);
             let chunks = cuts.iter().map(|cut| chunker::name(&window, cut)).collect();
             let frame = self.frame(version.take(), offset, chunks, FrameEnd::More);
             offset += window.len() as u64;
             packer.push_with(frame, window)?;
         }
-        Ok(())
+        Ok(end == wanted)
     }
 
     /// Sends a range in the chunks that it has by its content; what is left uncut of a window goes on in the next.
@@ -168,12 +182,15 @@ impl<'fetch> Reading<'fetch> {
         packer: &mut Packer,
         version: &mut Option<FileVersion>,
         range: &Range,
-    ) -> Result<(), Stop> {
-        let end = range.offset + range.length;
-        let mut offset = range.offset;
+    ) -> Result<bool, Stop> {
+        let wanted = range.offset + range.length;
+        let (mut offset, mut end) = (range.offset, wanted);
         let mut window = packer.buffers.take(window_bytes(range.length));
         while offset < end {
-            self.fill(&mut window, offset, end)?;
+            end = self.fill(&mut window, offset, end)?;
+            if window.is_empty() {
+                break;
+            }
             let cuts = chunker::cut(&window, offset + window.len() as u64 == end);
             let cut_to = cuts.last().map_or(0, |cut| cut.end);
             assert!(cut_to > 0, "a window of {} bytes holds a whole chunk", window.len());
@@ -185,7 +202,7 @@ impl<'fetch> Reading<'fetch> {
             window.truncate(cut_to);
             packer.push_with(frame, std::mem::replace(&mut window, next))?;
         }
-        Ok(())
+        Ok(end == wanted)
     }
 
     /// Sends the names of a range's chunks, through a window that always holds more than one of them.
@@ -194,13 +211,16 @@ impl<'fetch> Reading<'fetch> {
         packer: &mut Packer,
         version: &mut Option<FileVersion>,
         range: &Range,
-    ) -> Result<(), Stop> {
-        let end = range.offset + range.length;
-        let (mut offset, mut names_from) = (range.offset, range.offset);
+    ) -> Result<bool, Stop> {
+        let wanted = range.offset + range.length;
+        let (mut offset, mut names_from, mut end) = (range.offset, range.offset, wanted);
         let mut names = Vec::new();
         let mut window = packer.buffers.take(PARCEL_BYTES);
         while offset < end {
-            self.fill(&mut window, offset, end)?;
+            end = self.fill(&mut window, offset, end)?;
+            if window.is_empty() {
+                break;
+            }
             let cuts = chunker::cut(&window, offset + window.len() as u64 == end);
             let cut_to = cuts.last().map_or(0, |cut| cut.end);
             assert!(cut_to > 0, "a window of {} bytes holds a whole chunk", window.len());
@@ -218,25 +238,40 @@ impl<'fetch> Reading<'fetch> {
         if !names.is_empty() {
             packer.push(self.frame(version.take(), names_from, names, FrameEnd::More))?;
         }
-        Ok(())
+        Ok(end == wanted)
     }
 
-    /// Fills the window, whose first byte is at `offset`, up to its capacity or `end`.
-    fn fill(&self, window: &mut Vec<u8>, offset: u64, end: u64) -> Result<(), Stop> {
+    /// Fills the window, whose first byte is at `offset`, up to its capacity or `end`. Returns `end`, or where the file ends
+    /// before that.
+    fn fill(&self, window: &mut Vec<u8>, offset: u64, end: u64) -> Result<u64, Stop> {
         while window.len() < PARCEL_BYTES && offset + (window.len() as u64) < end {
-            self.read_some(window, offset + window.len() as u64)?;
+            if !self.read_some(window, offset + window.len() as u64)? {
+                return Ok(offset + window.len() as u64);
+            }
         }
         window.truncate(usize::try_from(end - offset).unwrap_or(usize::MAX));
-        Ok(())
+        Ok(end)
     }
 
-    /// Reads at least one byte at `offset` to the end of `buffer`, which has room. May read more than is wanted.
-    fn read_some(&self, buffer: &mut Vec<u8>, offset: u64) -> Result<(), Stop> {
-        self.content.read_some(buffer, offset, &self.path).map_err(Stop::Failed)
+    /// Reads at `offset` to the end of `buffer`, which has room. May read more than is wanted. Returns whether there was
+    /// anything; that there is nothing is for fetches that accept changes only.
+    fn read_some(&self, buffer: &mut Vec<u8>, offset: u64) -> Result<bool, Stop> {
+        let has_read = self.content.read_some(buffer, offset, &self.path).map_err(Stop::Failed)?;
+        if has_read || self.fetch.accepts_changes { Ok(has_read) } else { Err(self.changed()) }
     }
 
-    fn check_unchanged(&self) -> Result<(), Stop> {
-        self.content.check_unchanged(&self.version, &self.path).map_err(Stop::Failed)
+    /// How the fetch ends, of which all was read that the file had.
+    fn end(&self, is_whole: bool) -> Result<FrameEnd, Stop> {
+        let is_unchanged = self.content.is_unchanged(&self.version, &self.path).map_err(Stop::Failed)?;
+        match (is_whole && is_unchanged, self.fetch.accepts_changes) {
+            (true, _) => Ok(FrameEnd::Complete),
+            (false, true) => Ok(FrameEnd::Changed),
+            (false, false) => Err(self.changed()),
+        }
+    }
+
+    fn changed(&self) -> Stop {
+        Stop::Failed(changed_while_read(&self.path))
     }
 }
 

@@ -18,6 +18,7 @@ use crate::source::buffers::Buffers;
 use crate::source::origin::Origin;
 use crate::source::packer::{Gone, Packer};
 use crate::source::read::answer;
+use crate::source::slots::PullSlot;
 use crate::transfer::{Fetch, Parcel, Range};
 
 /// How a pull ended.
@@ -44,6 +45,8 @@ pub(crate) struct Serving {
     /// What they read into.
     pub(crate) buffers: Arc<Buffers>,
     pub(crate) shutdown: CancellationToken,
+    /// The place of the pull.
+    pub(crate) slot: PullSlot,
 }
 
 /// Answers `fetches` through `out` until they end and all are answered.
@@ -63,6 +66,7 @@ pub(crate) async fn serve(
         if !is_open && reading.is_empty() {
             return End::Complete;
         }
+        serving.slot.set_idle(reading.is_empty());
         let idle_timeout = if reading.is_empty() { IDLE_PULL_TIMEOUT } else { std::time::Duration::MAX };
         tokio::select! {
             () = serving.shutdown.cancelled() => return End::Stopping,
@@ -161,6 +165,9 @@ mod tests {
             is_hashes_only: false,
             is_cut_by_content: false,
             is_look_only: false,
+            accepts_changes: false,
+            as_of: None,
+            is_one_file_system: false,
         }
     }
 

@@ -1,5 +1,7 @@
 //! Lists the destination as a scan would list a source, with the same globs and limits, and finds what the source has not.
+//! Where the job stays in one file system, mount points at the destination are neither entered nor deleted.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,7 +19,36 @@ use crate::scan::{self, Classify};
 /// Batches that are listed ahead.
 const BATCHES_AHEAD: usize = 2;
 
-/// Finds what is to be deleted and counts it. A destination that is not there has nothing.
+/// Mount points that are named in words.
+const MOUNTS_SHOWN_MAX: usize = 5;
+
+/// Mount points at the destination that were not entered.
+#[derive(Debug, Default)]
+pub(super) struct Mounts(BTreeSet<Vec<u8>>);
+
+impl Mounts {
+    /// Says that nothing was deleted in them; empty if there are none.
+    pub(super) fn words(&self, destination: &[u8]) -> String {
+        let shown: Vec<String> =
+            self.0.iter().take(MOUNTS_SHOWN_MAX).map(|path| display_path(path)).collect();
+        let more = match self.0.len() - shown.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let destination = display_path(destination);
+        match self.0.len() {
+            0 => String::new(),
+            1 => format!("nothing is deleted in the mount point {} below {destination}", shown.join("")),
+            count => format!(
+                "nothing is deleted in {count} mount points below {destination}: {}{more}",
+                shown.join(", ")
+            ),
+        }
+    }
+}
+
+/// Finds what is to be deleted and counts it. A destination that is not there has nothing. Returns the mount points that
+/// were not entered.
 pub(super) async fn find(
     request: &SweepRequest,
     roots: &Arc<Roots>,
@@ -25,7 +56,7 @@ pub(super) async fn find(
     source: &mut Source,
     extras: &mut Extras,
     note: &watch::Sender<SweepInfo>,
-) -> Result<(), String> {
+) -> Result<Mounts, String> {
     let (out, mut batches) = mpsc::channel(1);
     let credits = Arc::new(Semaphore::new(BATCHES_AHEAD));
     // Nobody orders what is deleted.
@@ -40,7 +71,8 @@ pub(super) async fn find(
     );
     // It owns the receiver, so that a walk whose batches nobody takes any more ends.
     let taking = async move {
-        let mut finder = Finder { request, vault, source, extras, note };
+        let mounts = Mounts::default();
+        let mut finder = Finder { request, vault, source, extras, note, mounts };
         while let Some(batch) = batches.recv().await {
             if let Err(problem) = finder.take(batch).await {
                 credits.close();
@@ -48,7 +80,7 @@ pub(super) async fn find(
             }
             credits.add_permits(1);
         }
-        Ok(())
+        Ok(finder.mounts)
     };
     let ((), taken) = tokio::join!(scanning, taking);
     taken
@@ -60,6 +92,7 @@ struct Finder<'sweep> {
     source: &'sweep mut Source,
     extras: &'sweep mut Extras,
     note: &'sweep watch::Sender<SweepInfo>,
+    mounts: Mounts,
 }
 
 impl Finder<'_> {
@@ -69,11 +102,16 @@ impl Finder<'_> {
             Some(failure) => return Err(failure.message),
             None => {}
         }
+        self.mounts.0.extend(batch.skipped_mounts);
         let entries: Vec<Entry> = batch.entries.into_iter().filter(|entry| self.is_swept(entry)).collect();
-        let absent = self.source.absent(entries.iter().map(|entry| entry.path.clone()).collect()).await?;
-        for (entry, is_absent) in entries.iter().zip(absent) {
+        let found = self.source.look(entries.iter().map(|entry| entry.path.clone()).collect()).await?;
+        for (entry, presence) in entries.iter().zip(found) {
             self.note.send_modify(|info| info.found += 1);
-            let Some(extra) = Extra::of(entry).filter(|_| is_absent) else { continue };
+            let is_mount = self.mounts.0.contains(&entry.path);
+            let extra = Extra::of(entry).filter(|extra| !is_mount && presence.is_to_go(extra.kind));
+            let Some(extra) = extra else {
+                continue;
+            };
             self.extras
                 .push(&extra)
                 .map_err(|error| format!("the list of what is to be deleted cannot be written: {error}"))?;

@@ -1,7 +1,8 @@
 //! The last step of a mirror at its destination: deletes there what the source has not.
 //!
 //! A sweep lists the destination ([`find`]) and writes down, in a file without a name, what the source Star says it has
-//! not ([`extras`], [`source`]). If that is not more than the job allows, it goes through that list from its end, so that
+//! not ([`extras`], [`source`]), and what stands in the way of what the source has: a directory where that has none, or
+//! something else where that has a directory. If all that is not more than the job allows, it goes through that list from its end, so that
 //! what is in a directory goes before it, asks the source once more, and deletes ([`remove`]). So nothing is deleted that
 //! was not absent at the source both times, whatever happens meanwhile to the source or to the way there.
 //!
@@ -152,7 +153,24 @@ impl Sweeps {
         let mut source = Source::new(connections, &self.star_id, request);
         let mut extras = Extras::new(&self.vault)
             .map_err(|error| format!("the list of what is to be deleted cannot be written: {error}"))?;
-        find(request, &self.roots, &self.vault, &mut source, &mut extras, note).await?;
+        let mounts = find(request, &self.roots, &self.vault, &mut source, &mut extras, note).await?;
+        self.remove(request, source, extras, note).await?;
+        note.send_modify(|info| {
+            if info.problem.is_empty() {
+                info.problem = mounts.words(&request.scan.path);
+            }
+        });
+        Ok(())
+    }
+
+    /// Deletes what was found, if it is not too much.
+    async fn remove(
+        &self,
+        request: &SweepRequest,
+        mut source: Source,
+        mut extras: Extras,
+        note: &watch::Sender<SweepInfo>,
+    ) -> Result<(), String> {
         let is_above = note.borrow().is_above(request.max_delete_percent);
         note.send_modify(|info| info.is_refused = is_above);
         if is_above || request.is_plan || extras.is_empty() {
@@ -166,8 +184,8 @@ impl Sweeps {
             if step.is_empty() {
                 return Ok(());
             }
-            let absent = source.absent(step.iter().map(|extra| extra.path.clone()).collect()).await?;
-            let step = step.into_iter().zip(absent).filter(|(_, is_absent)| *is_absent);
+            let found = source.look(step.iter().map(|extra| extra.path.clone()).collect()).await?;
+            let step = step.into_iter().zip(found).filter(|(extra, presence)| presence.is_to_go(extra.kind));
             let done;
             (remover, done) = remover.remove(step.map(|(extra, _)| extra).collect()).await?;
             note.send_modify(|info| done.add_to(info));

@@ -2,17 +2,20 @@
 //!
 //! An entry that is not as it was listed stays: somebody has put something there meanwhile. Directories from which
 //! something goes keep their times and modes, since the job has given them those of the source. A directory goes only when
-//! it is empty: what the job leaves out may be in it.
+//! it is empty: what the job leaves out may be in it. Only the temporary files that a killed copy left in it go with it.
 
+use std::ffi::CStr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use orbit_shared::entry::{display_path, join_path};
+use orbit_shared::entry::{display_path, is_temporary_name, join_path};
 use orbit_shared::sweep::{SweepInfo, SweepRequest};
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, Mode, RenameFlags, Stat};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
 
 use super::extras::{Extra, Kind};
+use crate::clock::wall;
 use crate::failures::errno_words;
 use crate::roots::{Place, Roots, Tree, grant_owner_access, split_parent};
 use crate::sink::modified_at;
@@ -20,6 +23,8 @@ use crate::transfer::modified_time;
 
 /// Names that are tried for what finds its name taken in the trash.
 const TRASH_NAMES_MAX: u32 = 1000;
+/// A temporary file that was not written to for so long belongs to no copy that goes on.
+const ABANDONED_AFTER: Duration = Duration::from_secs(60 * 60);
 
 /// What was done in one step.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -65,9 +70,10 @@ struct Parent {
 
 impl Remover {
     pub(super) fn open(roots: &Roots, request: &SweepRequest) -> Result<Self, String> {
-        let place =
-            roots.open_destination(&request.scan.path, false, false).map_err(|error| error.to_string())?;
         let job = request.scan.job;
+        let place = roots
+            .open_destination(&request.scan.path, job, false, false)
+            .map_err(|error| error.to_string())?;
         let trash = request.trash.as_ref().map(|name| format!("{name}/job-{job}").into_bytes());
         Ok(Self { place, trash })
     }
@@ -110,6 +116,11 @@ impl Remover {
                     let path = display_path(&join_path(&self.place.path, &extra.path));
                     format!("{path} has changed since it was listed, so it stays")
                 }),
+                Err(Failed::Trash(errno)) => done.fail(|| {
+                    let trash = self.trash.as_deref().unwrap_or_default();
+                    let problem = self.problem("move what is to be deleted to the trash", trash, errno);
+                    format!("{problem}; see that it is a directory, or choose another name")
+                }),
                 Err(Failed::System(errno)) => done.fail(|| self.problem("delete", &extra.path, errno)),
             }
         }
@@ -135,11 +146,19 @@ impl Remover {
         match (extra.kind, &self.trash) {
             (Kind::Directory, trash) => {
                 if let Some(trash) = trash {
-                    self.keep_directory(&join_path(trash, &extra.path), &stat, extra)?;
+                    self.keep_directory(&join_path(trash, &extra.path), &stat, extra)
+                        .map_err(Failed::Trash)?;
                 }
-                match parent.within(|parent| rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)) {
+                let remove = |parent: &OwnedFd| rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR);
+                let is_full =
+                    |removed: &Result<(), Errno>| matches!(removed, Err(Errno::NOTEMPTY | Errno::EXIST));
+                let mut removed = parent.within(remove);
+                if is_full(&removed) && remove_abandoned(&parent.handle, name)? > 0 {
+                    removed = parent.within(remove);
+                }
+                match removed {
                     Ok(()) => Ok(true),
-                    Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(false),
+                    full if is_full(&full) => Ok(false),
                     Err(errno) => Err(errno.into()),
                 }
             }
@@ -148,8 +167,11 @@ impl Remover {
                 Ok(true)
             }
             (Kind::File | Kind::Other, Some(trash)) => {
-                self.move_to_trash(parent, name, &join_path(trash, &extra.path))?;
-                Ok(true)
+                let moved = self.move_to_trash(parent, name, &join_path(trash, &extra.path));
+                moved.map(|()| true).map_err(|errno| match errno {
+                    Errno::NOTDIR | Errno::LOOP | Errno::EXIST => Failed::Trash(errno),
+                    other => Failed::System(other),
+                })
             }
         }
     }
@@ -188,6 +210,8 @@ impl Remover {
 /// Why an entry stays.
 enum Failed {
     Changed,
+    /// The trash cannot take it.
+    Trash(Errno),
     System(Errno),
 }
 
@@ -195,6 +219,32 @@ impl From<Errno> for Failed {
     fn from(errno: Errno) -> Self {
         Self::System(errno)
     }
+}
+
+/// Removes the temporary files in a directory that a killed copy has left. Returns how many.
+fn remove_abandoned(parent: &OwnedFd, name: &[u8]) -> Result<u64, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = rustix::fs::openat(parent, name, flags, Mode::empty())?;
+    let mut abandoned = 0;
+    for entry in Dir::read_from(&directory)? {
+        let entry = entry?;
+        let name: &CStr = entry.file_name();
+        if !is_temporary_name(name.to_bytes()) {
+            continue;
+        }
+        let stat = rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        if Kind::from_mode(stat.st_mode) == Kind::File && is_abandoned(&stat) {
+            rustix::fs::unlinkat(&directory, name, AtFlags::empty())?;
+            abandoned += 1;
+        }
+    }
+    Ok(abandoned)
+}
+
+/// Whether a file was not written to for long.
+fn is_abandoned(stat: &Stat) -> bool {
+    let written = modified_time(stat);
+    wall().since(written) > ABANDONED_AFTER
 }
 
 impl Parent {
@@ -325,6 +375,32 @@ mod tests {
         assert_eq!(target.remove(Some(".trash/job-1"), &[target.extra("old/deep/file")]).deleted, 1);
         assert_eq!(fs::read(kept.join("file")).unwrap(), b"12345");
         assert_eq!(fs::read(kept.join("file.~1~")).unwrap(), b"other");
+    }
+
+    #[test]
+    fn what_a_killed_copy_left_in_a_directory_goes_with_it_once_it_is_old() {
+        let target = Target::new();
+        let left = target.path("old/.orbit-tmp-0123456789abcdef-1-0-5");
+        fs::write(&left, b"half").unwrap();
+        let all = target.old();
+        target.remove(None, &all);
+        assert!(left.exists(), "it may still be written to");
+        fs::File::options().write(true).open(&left).unwrap().set_modified(long_ago()).unwrap();
+        assert_eq!(target.remove(None, &[target.extra("old")]).deleted, 1);
+        assert!(!target.path("old").exists());
+    }
+
+    #[test]
+    fn a_trash_that_is_a_file_is_named() {
+        let target = Target::new();
+        fs::write(target.path(".trash"), b"mine").unwrap();
+        let done = target.remove(Some(".trash/job-1"), &target.old());
+        assert_eq!(done.deleted, 0);
+        assert!(
+            done.problem.contains("to the trash") && done.problem.contains(".trash/job-1: Not a directory"),
+            "{done:?}"
+        );
+        assert_eq!(fs::read(target.path(".trash")).unwrap(), b"mine");
     }
 
     #[test]

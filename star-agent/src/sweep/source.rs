@@ -1,4 +1,4 @@
-//! Asks the source Star which entries it has not, over the data plane: a fetch that only looks.
+//! Asks the source Star what it has, entry by entry, over the data plane: a fetch that only looks.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,10 +10,37 @@ use orbit_shared::words::StarId;
 
 use crate::grpc::transfer_client::{Connections, Pull, PullError};
 use crate::limits::{FETCHES_PER_REQUEST_MAX, STALL_TIMEOUT};
-use crate::transfer::{Fetch, FrameEnd, Open};
+use crate::sweep::extras::Kind;
+use crate::transfer::{Fetch, FrameEnd, Looked, Open};
 
 /// How long answers may take.
 const PATIENCE: Duration = STALL_TIMEOUT;
+
+/// What the source has under a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Presence {
+    /// Nothing.
+    Absent,
+    /// A directory.
+    Directory,
+    /// Anything else.
+    Other,
+    /// It cannot be told: then nothing is done.
+    Unknown,
+}
+
+impl Presence {
+    /// Whether a destination's entry of this kind is to go: the source has nothing there, or a directory where this is
+    /// none, or the other way round, so that this stands in the way of what the source has.
+    pub(super) fn is_to_go(self, kind: Kind) -> bool {
+        match self {
+            Self::Absent => true,
+            Self::Directory => kind != Kind::Directory,
+            Self::Other => kind == Kind::Directory,
+            Self::Unknown => false,
+        }
+    }
+}
 
 /// The source of a mirror.
 pub(super) struct Source {
@@ -21,6 +48,7 @@ pub(super) struct Source {
     address: String,
     shown: String,
     open: Open,
+    is_one_file_system: bool,
     pull: Option<Pull>,
     next_id: u64,
 }
@@ -36,27 +64,28 @@ impl Source {
         };
         let shown = format!("{}:{}", request.source_star, display_path(&request.source_path));
         let address = request.source_address.clone();
-        Self { connections, address, shown, open, pull: None, next_id: 1 }
+        let is_one_file_system = request.scan.is_one_file_system;
+        Self { connections, address, shown, open, is_one_file_system, pull: None, next_id: 1 }
     }
 
-    /// Whether each of these entries is absent at the source. Fails if that cannot be told of all of them, also because
-    /// the source itself is gone: then everything would be.
-    pub(super) async fn absent(&mut self, paths: Vec<Vec<u8>>) -> Result<Vec<bool>, String> {
-        let mut absent = Vec::with_capacity(paths.len());
+    /// What the source has under each of these paths. Fails if it cannot be asked, also because the source itself is gone:
+    /// then everything would be.
+    pub(super) async fn look(&mut self, paths: Vec<Vec<u8>>) -> Result<Vec<Presence>, String> {
+        let mut found = Vec::with_capacity(paths.len());
         for step in paths.chunks(FETCHES_PER_REQUEST_MAX - 1) {
             let asked = tokio::time::timeout(PATIENCE, self.ask(step)).await;
             let answered = asked.unwrap_or_else(|_| Err("it does not answer".to_owned()));
-            absent.extend(answered.map_err(|problem| {
+            found.extend(answered.map_err(|problem| {
                 // The next attempt makes its own.
                 self.pull = None;
                 format!("{} cannot be asked what it has: {problem}", self.shown)
             })?);
         }
-        Ok(absent)
+        Ok(found)
     }
 
     /// Asks about a step, and about the source itself with it.
-    async fn ask(&mut self, paths: &[Vec<u8>]) -> Result<Vec<bool>, String> {
+    async fn ask(&mut self, paths: &[Vec<u8>]) -> Result<Vec<Presence>, String> {
         let first = self.next_id;
         let of_base = std::iter::once(Vec::new());
         let fetches: Vec<Fetch> = of_base
@@ -69,6 +98,9 @@ impl Source {
                 is_hashes_only: false,
                 is_cut_by_content: false,
                 is_look_only: true,
+                accepts_changes: false,
+                as_of: None,
+                is_one_file_system: self.is_one_file_system,
             })
             .collect();
         self.next_id += fetches.len() as u64;
@@ -81,22 +113,33 @@ impl Source {
             }
         };
         pull.fetch(fetches).await.map_err(words)?;
-        let mut answers: BTreeMap<u64, bool> = BTreeMap::new();
+        let mut answers: BTreeMap<u64, Presence> = BTreeMap::new();
         while answers.len() < count {
             let parcel = pull.next().await.map_err(words)?;
             let parcel = parcel.ok_or_else(|| "it ended before it had answered".to_owned())?;
             for frame in parcel.frames {
-                let is_absent = match frame.end {
-                    FrameEnd::Failed(failure) => failure.cause == FailureCause::SourceMissing,
-                    FrameEnd::Complete | FrameEnd::More => false,
+                let presence = match frame.end {
+                    FrameEnd::Failed(failure) if failure.cause == FailureCause::SourceMissing => {
+                        Presence::Absent
+                    }
+                    FrameEnd::Failed(_) => Presence::Unknown,
+                    FrameEnd::Complete | FrameEnd::Changed | FrameEnd::More => match frame.looked {
+                        Some(Looked::Directory) => Presence::Directory,
+                        Some(Looked::Other) => Presence::Other,
+                        None => Presence::Unknown,
+                    },
                 };
-                if frame.fetch < first || answers.insert(frame.fetch, is_absent).is_some() {
+                if frame.fetch < first || answers.insert(frame.fetch, presence).is_some() {
                     return Err("it answers what it was not asked".to_owned());
                 }
             }
         }
-        if answers.get(&first) != Some(&false) {
-            return Err("it is gone itself".to_owned());
+        match answers.get(&first) {
+            Some(Presence::Directory | Presence::Other) => {}
+            Some(Presence::Absent) => return Err("it is gone itself".to_owned()),
+            Some(Presence::Unknown) | None => {
+                return Err("it cannot say whether it is there itself".to_owned());
+            }
         }
         (first + 1..first + count as u64)
             .map(|id| answers.get(&id).copied().ok_or_else(|| "it answers what it was not asked".to_owned()))

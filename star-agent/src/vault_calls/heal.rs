@@ -74,6 +74,9 @@ async fn fetch(calls: &VaultCalls, request: HealRequest) -> Result<Vec<u8>, Stri
         is_hashes_only: false,
         is_cut_by_content: false,
         is_look_only: false,
+        accepts_changes: false,
+        as_of: None,
+        is_one_file_system: false,
     };
     pull.fetch(vec![fetch]).await.map_err(words)?;
     let (content, version) = receive(&mut pull).await?;
@@ -106,7 +109,7 @@ async fn receive(pull: &mut Pull) -> Result<(Content, Option<FileVersion>), Stri
             version = version.or(frame.version);
             match frame.end {
                 FrameEnd::More => {}
-                FrameEnd::Complete => return Ok((content, version)),
+                FrameEnd::Complete | FrameEnd::Changed => return Ok((content, version)),
                 FrameEnd::Failed(failure) => return Err(failure.message),
             }
         }

@@ -121,6 +121,7 @@ impl VaultCalls {
             tags: request.tags,
             is_partial: request.is_partial,
             expected_entries: Some(request.entry_count),
+            changed_count: request.changed_count,
         };
         match self.store.seal(stage, &meta) {
             Ok(record) => Ok(VaultReply::Sealed(snapshot_info(record))),
@@ -254,6 +255,7 @@ fn snapshot_info(record: SnapshotRecord) -> SnapshotInfo {
         file_count: record.file_count,
         total_bytes: record.total_bytes,
         added_bytes: record.new_bytes,
+        changed_count: record.changed_count,
     }
 }
 
@@ -276,9 +278,10 @@ pub(crate) fn problem(error: &PackedError) -> VaultProblem {
         PackedError::UnknownChunk { .. }
         | PackedError::UnknownSnapshot(_)
         | PackedError::StageIncomplete { .. } => VaultFailure::NotFound,
-        PackedError::Damaged { .. } | PackedError::DamagedChunk { .. } | PackedError::TreeDamaged { .. } => {
-            VaultFailure::Damaged
-        }
+        PackedError::Damaged { .. }
+        | PackedError::DamagedChunk { .. }
+        | PackedError::MissingChunk { .. }
+        | PackedError::TreeDamaged { .. } => VaultFailure::Damaged,
         error if error.is_full() => VaultFailure::Full,
         _ => VaultFailure::Failed,
     };

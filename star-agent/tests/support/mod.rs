@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use orbit_shared::capability::{Capability, CapabilitySigner};
+use orbit_shared::capability::{Capability, CapabilitySigner, ReadFilter};
 use orbit_shared::entry::Entry;
 use orbit_shared::session::{
     AssignedItem, Assignment, Failure, ItemOutcome, ItemResult, Root, ScanBatch, ScanRequest, limits,
 };
 use orbit_shared::words::{AssignmentId, JobId, Layout, StarId};
 use orbit_star::checkpoints::Checkpoints;
+use orbit_star::in_force::InForce;
 use orbit_star::meters::Meters;
 use orbit_star::net::Tcp;
 use orbit_star::roots::Roots;
@@ -60,7 +61,7 @@ pub struct Pair {
     pub sink_meters: Arc<Meters>,
     pub address: String,
     pub signer: CapabilitySigner,
-    pub keys: watch::Sender<Vec<Vec<u8>>>,
+    pub keys: watch::Sender<InForce>,
     pub shutdown: CancellationToken,
 }
 
@@ -76,7 +77,7 @@ impl Pair {
         is_read_only: bool,
     ) -> Self {
         let signer = CapabilitySigner::generate().unwrap();
-        let (keys, receiver) = watch::channel(vec![signer.verification_key()]);
+        let (keys, receiver) = watch::channel(InForce::of_keys(vec![signer.verification_key()]));
         let (source_meters, sink_meters) = (Arc::new(Meters::default()), Arc::new(Meters::default()));
         let shutdown = CancellationToken::new();
         let served = roots(source.path(), true);
@@ -87,7 +88,7 @@ impl Pair {
         let vault = tempfile::tempdir().unwrap();
         let checkpoints = Checkpoints::open(vault.path()).unwrap();
         let meters = Arc::clone(&sink_meters);
-        let network = Arc::new(Tcp);
+        let network = Arc::new(Tcp::default());
         let sink = Sink::new(
             star("destination"),
             IDENTITY,
@@ -121,6 +122,10 @@ impl Pair {
     }
 
     pub fn token(&self, path: &Path) -> String {
+        self.token_with(path, None)
+    }
+
+    pub fn token_with(&self, path: &Path, filter: Option<ReadFilter>) -> String {
         let capability = Capability {
             job: JOB,
             source_star: star("source"),
@@ -128,6 +133,8 @@ impl Pair {
             destination_star: star("destination"),
             snapshot: None,
             is_for_chunks: false,
+            max_bytes_per_second: 0,
+            filter,
         };
         self.signer.sign(&capability).unwrap()
     }
@@ -148,6 +155,7 @@ impl Pair {
             layout: Layout::Files,
             source_snapshot: None,
             keeps_directory_times: false,
+            compares_content: false,
             trace: None,
         }
     }
@@ -211,9 +219,11 @@ pub fn request(path: &Path) -> ScanRequest {
         path: bytes(path),
         include: vec![],
         exclude: vec![],
+        paths: Vec::new(),
         resume_after: None,
         snapshot: None,
         limits: Default::default(),
+        is_one_file_system: false,
         trace: None,
     }
 }
@@ -293,5 +303,32 @@ pub fn failure(result: &ItemResult) -> &Failure {
     match result {
         ItemResult::Failed(failure) => failure,
         ItemResult::Stored { .. } | ItemResult::Skipped => panic!("{result:?} is no failure"),
+    }
+}
+
+/// A small file system of some kind, unmounted when this is dropped.
+pub struct Mounted {
+    pub path: PathBuf,
+}
+
+impl Mounted {
+    /// Makes one in a file with a command, and mounts it on a directory; `None` where that cannot be done, because the kind
+    /// is unknown here or this is not root.
+    pub fn mount(path: &Path, image: &Path, make: &[&str], options: &[&str]) -> Option<Self> {
+        std::fs::File::create(image).unwrap().set_len(1 << 30).unwrap();
+        let (shown, image) = (path.to_str()?, image.to_str()?);
+        let run = |command: &[&str], last: &[&str]| {
+            let output = std::process::Command::new(command[0]).args(&command[1..]).args(last).output();
+            output.is_ok_and(|output| output.status.success())
+        };
+        let is_mounted = run(make, &[image]) && run(&[&["mount"], options].concat(), &[image, shown]);
+        is_mounted.then(|| Self { path: path.to_owned() })
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // Lazily: a failure would have no reader here.
+        let _ = std::process::Command::new("umount").arg("--lazy").arg(&self.path).output();
     }
 }

@@ -3,7 +3,7 @@
 
 use orbit_coordinator::core::limits::SESSION_OUTBOX_MAX;
 use orbit_coordinator::core::{Action, QueueKey, SessionId};
-use orbit_shared::session::CoordinatorMessage;
+use orbit_shared::session::{CoordinatorMessage, Keys};
 use orbit_shared::words::JobId;
 
 use super::World;
@@ -20,7 +20,10 @@ impl World {
                     let is_welcome = matches!(message, CoordinatorMessage::Welcome { .. });
                     self.tell(session, Down::Message(Box::new(message)));
                     if is_welcome {
-                        let keys = CoordinatorMessage::VerificationKeys(vec![vec![7]]);
+                        let keys = CoordinatorMessage::VerificationKeys(Keys {
+                            public: vec![vec![7]],
+                            ..Keys::default()
+                        });
                         self.tell(session, Down::Message(Box::new(keys)));
                     }
                 }
@@ -43,6 +46,8 @@ impl World {
                 Action::LoadWindow { job, destination, after, limit } => {
                     loads.push((job, destination, after, limit));
                 }
+                // The log of this world keeps all.
+                Action::ForgetEvents { .. } => {}
                 Action::Reply { reply, answer } => {
                     self.note(format_args!("answer {}: {answer:?}", reply.0));
                     self.operator.answered(reply, answer);

@@ -51,10 +51,13 @@ impl Before {
                 return Self { changes, ..Self::default() };
             }
             Event::SessionClosed { .. }
+            | Event::ProtocolViolated { .. }
+            | Event::SessionSlowed { .. }
             | Event::CommandReceived { .. }
             | Event::WindowLoaded { .. }
             | Event::PlanAsked { .. }
             | Event::VaultAsked { .. }
+            | Event::StoreDamaged { .. }
             | Event::DeadlineReached => return Self { changes, ..Self::default() },
         };
         let speaker = world.speaker(session);
@@ -81,6 +84,7 @@ impl Before {
             | StarMessage::Compared { .. }
             | StarMessage::VaultAnswered { .. }
             | StarMessage::DamageFound { .. }
+            | StarMessage::Noticed(_)
             | StarMessage::DrainRequested { .. } => None,
         };
         before.late = why.map(|why| (why, world.counts()));
@@ -112,8 +116,8 @@ impl World {
 
     fn counts(&self) -> Vec<Count> {
         let Some(core) = &self.coordinator.core else { return Vec::new() };
-        let jobs = core.jobs(None, &[], usize::MAX, self.coordinator_now());
-        jobs.into_iter().map(|job| (job.record.id, job.tally, job.penalized)).collect()
+        let jobs = core.each_job(None, &[], self.coordinator_now());
+        jobs.map(|job| (job.record.id, job.tally, job.penalized)).collect()
     }
 
     /// Items whose source failed while it is not connected.
@@ -155,7 +159,8 @@ impl World {
     pub(super) fn check_actions(&self, actions: &[Action]) {
         let Some(core) = &self.coordinator.core else { return };
         for action in actions {
-            let Action::Assign { session, assignment, destination_star } = action else { continue };
+            let Action::Assign { session, assignment, grant } = action else { continue };
+            let destination_star = &grant.destination_star;
             check_assignment_is_bounded(assignment);
             for (role, name) in [("destination", destination_star), ("source", &assignment.source_star)] {
                 let star = core.star(name).expect("work goes to and from known Stars");

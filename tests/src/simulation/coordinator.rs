@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use orbit_coordinator::core::{Action, Change, Command, Core, Effects, Event, Noted, ReplyId, SessionId};
+use orbit_coordinator::core::{Action, Change, Command, Core, Event, Noted, ReplyId, SessionId, Turn};
 use orbit_shared::plant::{Bug, is_planted};
 use orbit_shared::provenance::ProvenanceEvent;
 use orbit_shared::session::{Hello, StarMessage};
@@ -76,7 +76,7 @@ pub struct Coordinator {
     next_session: u64,
     /// Whose the sessions of this process are, also those that are over.
     speakers: BTreeMap<SessionId, usize>,
-    effects: Effects,
+    turn: Turn,
     /// What the core wants to be woken at.
     pub deadline: Option<Monotonic>,
     /// Numbers these wishes; only the last one counts.
@@ -100,7 +100,7 @@ impl Coordinator {
             started_ms: 0,
             next_session: 0,
             speakers: BTreeMap::new(),
-            effects: Effects::default(),
+            turn: Turn::new(Now::default()),
             deadline: None,
             wish: 0,
             turns_now: (0, 0),
@@ -116,7 +116,7 @@ impl Coordinator {
 
     /// What the turn under way has changed so far.
     pub fn pending_changes(&self) -> &[Change] {
-        &self.effects.changes
+        &self.turn.changes
     }
 }
 
@@ -154,17 +154,15 @@ impl World {
         coordinator.started_ms = self.now_ms;
         coordinator.next_session = 0;
         coordinator.speakers.clear();
-        coordinator.effects = Effects::default();
         coordinator.deadline = None;
         let generation = self.coordinator.generation;
         self.note(format_args!("coordinator {generation} starts"));
         let recovered = self.coordinator.store.recovered();
         self.coordinator.log.recover(recovered.last_event);
         let now = self.coordinator_now();
-        let mut effects = Effects::default();
-        let core = Core::recover(self.scenario.core.clone(), recovered, now, &mut effects);
-        self.coordinator.core = Some(core);
-        self.coordinator.effects = effects;
+        let mut turn = Turn::new(now);
+        self.coordinator.core = Some(Core::recover(&mut turn, self.scenario.core.clone(), recovered));
+        self.coordinator.turn = turn;
         self.plan_turn();
     }
 
@@ -298,7 +296,7 @@ impl World {
             }
             Request::Command { reply, command } => {
                 self.note(format_args!("operator: {command:?}"));
-                Event::CommandReceived { reply, command }
+                Event::CommandReceived { reply, command, actor: None }
             }
         };
         self.step(event);
@@ -308,7 +306,7 @@ impl World {
         let now = self.coordinator_now();
         let before = Before::of(self, &event);
         let Some(core) = &mut self.coordinator.core else { return };
-        core.step(now, event, &mut self.coordinator.effects);
+        core.step(self.coordinator.turn.at(now), event);
         self.check_step(&before);
     }
 
@@ -317,9 +315,9 @@ impl World {
         loop {
             let now = self.coordinator_now();
             let Some(core) = &mut self.coordinator.core else { return false };
-            core.finish_turn(now, &mut self.coordinator.effects);
-            let Effects { changes, provenance, actions } = std::mem::take(&mut self.coordinator.effects);
-            let provenance: Vec<_> = provenance.into_iter().map(Noted::into_event).collect();
+            core.finish_turn(self.coordinator.turn.at(now));
+            let Turn { changes, notes, actions, .. } = self.coordinator.turn.take();
+            let provenance: Vec<_> = notes.into_iter().map(Noted::into_event).collect();
             self.check_actions(&actions);
             self.check_withdrawals(&changes, &actions);
             self.check_bounds_of_coordinator();

@@ -161,6 +161,9 @@ fn end_of(reason: &CloseReason) -> SessionEnd {
     match reason {
         CloseReason::Superseded { .. } => SessionEnd::Superseded(text),
         CloseReason::NameTaken { .. } | CloseReason::ProtocolViolated { .. } => SessionEnd::Refused(text),
-        CloseReason::TooManyStars { .. } | CloseReason::Removed { .. } => SessionEnd::Lost(text),
+        CloseReason::TooManyStars { .. }
+        | CloseReason::Removed { .. }
+        | CloseReason::OtherGrid { .. }
+        | CloseReason::StoreLost { .. } => SessionEnd::Lost(text),
     }
 }

@@ -95,9 +95,12 @@ impl World {
                 snapshot: None,
                 tags: Vec::new(),
                 limits: Default::default(),
+                is_one_file_system: false,
                 bandwidth_windows: Vec::new(),
                 caller: None,
                 mirror: None,
+                paths: Vec::new(),
+                compares_content: false,
             };
             self.operator.wishes.push(Wish { request: format!("wish-{index}"), spec, job: None });
         }
@@ -240,7 +243,7 @@ impl World {
                 });
             }
         }
-        for job in core.jobs(None, &[JobState::Paused], usize::MAX, self.coordinator_now()) {
+        for job in core.each_job(None, &[JobState::Paused], self.coordinator_now()) {
             commands.push(Command::ResumeJob { job: job.record.id });
         }
         for command in commands {

@@ -207,11 +207,13 @@ impl World {
         let completions = self.coordinator.log.completions();
         for (item, count) in &completions {
             assert_eq!(*count, 1, "a completion is logged once: {item}");
-            let end = self.coordinator.store.ends.get(item).map(|record| record.end);
+            let store = &self.coordinator.store;
+            let end = store.ends.get(item).or_else(|| store.ends_removed.get(item)).map(|record| record.end);
             assert_eq!(end, Some(ItemEnd::Stored), "what was completed is stored: {item}");
         }
         let is_stored = |end: &&orbit_coordinator::core::ItemEndRecord| end.end == ItemEnd::Stored;
-        let stored = self.coordinator.store.ends.values().filter(is_stored).count();
+        let (ends, removed) = (&self.coordinator.store.ends, &self.coordinator.store.ends_removed);
+        let stored = ends.values().chain(removed.values()).filter(is_stored).count();
         assert_eq!(stored, completions.len(), "what is stored was completed");
     }
 

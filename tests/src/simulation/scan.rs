@@ -73,10 +73,20 @@ impl World {
                 entries: Vec::new(),
                 is_last: true,
                 failure: Some(failure),
+                matched: Vec::new(),
+                skipped_mounts: Vec::new(),
             }
         } else {
             scan.after = entries.last().map(|entry| entry.path.clone()).or(scan.after.take());
-            ScanBatch { scan: scan.request.scan, number: scan.number, entries, is_last, failure: None }
+            ScanBatch {
+                scan: scan.request.scan,
+                number: scan.number,
+                entries,
+                is_last,
+                failure: None,
+                matched: Vec::new(),
+                skipped_mounts: Vec::new(),
+            }
         };
         scan.is_over = batch.is_last;
         self.post_to_star(star, process, Event::ScanBatchProduced { run, batch });

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use orbit_coordinator::core::CoreConfig;
+use orbit_coordinator::core::limits::ITEMS_PER_JOB_MAX;
+use orbit_coordinator::core::{CoreConfig, HistoryLimits};
 use orbit_shared::backpressure::BackpressureConfig;
 use orbit_shared::penalization::PenaltyConfig;
+use uuid::Uuid;
 
 use super::chance::Chance;
 
@@ -127,6 +129,10 @@ impl Scenario {
                 is_manual_schedule: chance.percent(10),
                 guard,
                 seed: chance.draw(),
+                fresh_grid: Uuid::from_u128(1),
+                takes_over: false,
+                history: HistoryLimits::default(),
+                items_per_job_max: ITEMS_PER_JOB_MAX,
             },
             penalty: PenaltyConfig {
                 initial_delay: Duration::from_millis(chance.pick(&[1, 200, 1_000])),

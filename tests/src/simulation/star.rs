@@ -37,6 +37,8 @@ pub struct Star {
     pub vault: Vault,
     /// The vault's journal.
     pub journal: BTreeMap<AssignmentId, Assignment>,
+    /// The grid that it belongs to, as its vault has it.
+    pub grid: Option<Uuid>,
     /// Its session: the core's number and the link.
     pub link: Option<(u64, LinkId)>,
     /// What it works on.
@@ -72,6 +74,7 @@ impl Star {
             disk: Disk::default(),
             vault: Vault::default(),
             journal: BTreeMap::new(),
+            grid: None,
             link: None,
             running: BTreeMap::new(),
             claims: BTreeSet::new(),
@@ -116,7 +119,9 @@ impl World {
         star.deadline = None;
         star.was_welcomed = false;
         star.lost_ms = None;
-        for (_, assignment) in std::mem::take(&mut star.journal) {
+        let mut begun = Vec::new();
+        for (id, assignment) in std::mem::take(&mut star.journal) {
+            begun.push(id);
             star.remove_temporaries(&assignment);
         }
         let config = CoreConfig {
@@ -130,6 +135,8 @@ impl World {
             coordinator_count: 1,
             drain_timeout: std::time::Duration::from_secs(5),
             seed: lease_seed,
+            begun,
+            grid: star.grid,
         };
         star.core = Some(StarCore::new(config, star.now(now_ms)));
         let process = star.process;
@@ -318,6 +325,7 @@ impl World {
             // Files of the simulation are small: nothing is kept of them for a later attempt.
             Effect::ForgetJob(job) => self.stars[index].vault.abandon_job(job),
             Effect::UpdateKeys(_) => {}
+            Effect::KeepGrid(grid) => self.stars[index].grid = Some(grid),
             Effect::Exit { code, reason } => self.leave(index, code, &reason),
             Effect::Log { is_warning, text } => {
                 self.note(format_args!(
@@ -353,7 +361,13 @@ impl World {
             message: "as simulated".to_owned(),
             predicted_seconds: None,
         };
-        let sampled = Sampled { sample, advisories: vec![advisory], root_space: Vec::new() };
+        let sampled = Sampled {
+            sample,
+            advisories: vec![advisory],
+            root_space: Vec::new(),
+            vault_bytes: None,
+            notices: Vec::new(),
+        };
         self.post_to_star(index, star.process, Event::HealthSampled(sampled));
     }
 

@@ -13,6 +13,7 @@ use orbit_coordinator::core::{
 use orbit_shared::bulletin::Bulletin;
 use orbit_shared::entry::Entry;
 use orbit_shared::words::{AssignmentId, ItemId, JobId, SnapshotId, StarId};
+use uuid::Uuid;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -27,6 +28,8 @@ pub struct StoreModel {
     queued: BTreeSet<ItemId>,
     /// Items that have ended.
     pub ends: BTreeMap<ItemId, ItemEndRecord>,
+    /// Ends of items that were removed with their cancelled job.
+    pub ends_removed: BTreeMap<ItemId, ItemEndRecord>,
     penalties: BTreeMap<ItemId, PenalizedRecord>,
     /// Dead letters.
     pub dead_letters: BTreeMap<u64, DeadItem>,
@@ -41,6 +44,7 @@ pub struct StoreModel {
     answers: BTreeMap<u64, AnswerRecord>,
     counters: Counters,
     last_event: Option<u64>,
+    grid: Option<Uuid>,
     /// Jobs with changes that were not looked at.
     touched: BTreeSet<JobId>,
 }
@@ -73,6 +77,16 @@ impl StoreModel {
             Change::ClearQueue(job) => {
                 self.queue.retain(|(of, _, _), _| *of != job);
                 self.queued.retain(|item| item.job != job);
+                return Some(job);
+            }
+            Change::RemoveItems { job, destinations: _, from, until } => {
+                self.entries.retain(|(of, sequence), _| *of != job || !(from..until).contains(sequence));
+                self.paths.retain(|(of, _), sequence| *of != job || !(from..until).contains(sequence));
+                let is_removed = |item: &ItemId| item.job == job && (from..until).contains(&item.sequence);
+                let (removed, kept): (BTreeMap<_, _>, BTreeMap<_, _>) =
+                    std::mem::take(&mut self.ends).into_iter().partition(|(item, _)| is_removed(item));
+                self.ends = kept;
+                self.ends_removed.extend(removed);
                 return Some(job);
             }
             Change::PutEntry { job, sequence, entry } => {
@@ -138,6 +152,7 @@ impl StoreModel {
             Change::PutAnswer(record) => drop(self.answers.insert(record.number, *record)),
             Change::RemoveAnswer(number) => drop(self.answers.remove(&number)),
             Change::PutCounters(counters) => self.put_counters(counters),
+            Change::PutGrid(grid) => self.grid = Some(grid),
             Change::PutLastEvent(number) => self.last_event = Some(number),
         }
         None
@@ -173,6 +188,9 @@ impl StoreModel {
     /// Everything of a job is in exactly one place, and its tallies say so.
     pub fn check_every_item_in_one_place(&self, id: JobId) {
         let Some(job) = self.jobs.get(&id) else { return };
+        if job.removed_before.is_some() {
+            return self.check_assigned_once(id);
+        }
         let count = self.entries.range((id, 0)..=(id, u64::MAX)).count() as u64;
         assert_eq!(count, job.scan.next_sequence, "entries of job {id} are numbered without a gap");
         for (index, tally) in job.tallies.iter().enumerate() {
@@ -320,6 +338,7 @@ impl StoreModel {
             answers: self.answers.values().cloned().collect(),
             counters: self.counters,
             last_event: self.last_event,
+            grid: self.grid,
         }
     }
 }

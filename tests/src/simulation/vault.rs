@@ -102,6 +102,7 @@ impl Vault {
             file_count: 0,
             total_bytes: 0,
             added_bytes: 0,
+            changed_count: request.changed_count,
         };
         self.snapshots.push(Snapshot { info: info.clone(), entries });
         Ok(info)
@@ -174,6 +175,7 @@ impl World {
                 bytes_transferred: size,
                 bytes_deduplicated: 0,
                 duration: std::time::Duration::from_millis(1),
+                is_changed: false,
             }
         };
         ItemOutcome { sequence: item.sequence, result }

@@ -482,6 +482,7 @@ impl World {
                     bytes_transferred: written.size,
                     bytes_deduplicated: 0,
                     duration: std::time::Duration::from_millis(1),
+                    is_changed: false,
                 }
             };
             outcomes.push(ItemOutcome { sequence: item.sequence, result });

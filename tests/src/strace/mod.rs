@@ -47,6 +47,14 @@ impl Strace {
         Self { arguments }.and_injecting(names, fault)
     }
 
+    /// Only calls that use this path, or a handle of it.
+    #[must_use]
+    pub fn on_path(mut self, path: &Path) -> Self {
+        let path = path.to_str().expect("temporary directories have names of text");
+        self.arguments.push(format!("--trace-path={path}"));
+        self
+    }
+
     /// The same besides.
     #[must_use]
     pub fn and_injecting(mut self, names: &str, fault: &str) -> Self {

@@ -11,6 +11,8 @@ use orbit_tests::settled::{assert_holds_nothing, patient};
 use orbit_tests::tree::{differences, plant_files};
 use serde_json::json;
 
+use crate::planted::assert_image_is_fit_to_ship;
+
 const FILES: usize = 320;
 const FILE_BYTES: usize = 64 << 10;
 /// So that the job to two Stars, 40 MiB, is still in its middle when the last thing is done to it.
@@ -46,6 +48,7 @@ async fn a_job_ends_whole_whatever_is_done_to_the_containers() {
     let cluster = Cluster::start(&source).await;
     let client = cluster.client();
 
+    assert_image_is_fit_to_ship(&cluster);
     containers_have_no_rights_and_are_healthy(&cluster).await;
     the_documented_command_runs_a_job(&cluster, &source).await;
     the_published_ports_answer(&cluster).await;

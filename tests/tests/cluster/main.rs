@@ -5,3 +5,4 @@
 
 mod compose;
 mod package;
+mod planted;

@@ -8,8 +8,10 @@ use orbit_tests::cluster::{assert_engine, base_image, run, workspace};
 use orbit_tests::programs::program;
 use tempfile::TempDir;
 
+use crate::planted::assert_none_is_planted;
+
 /// What the package must have: where, with which permissions.
-const CONTENTS: [(&str, &str); 18] = [
+const CONTENTS: [(&str, &str); 21] = [
     ("-rwxr-xr-x", "./usr/bin/orbit"),
     ("-rwxr-xr-x", "./usr/bin/orbit-coordinator"),
     ("-rwxr-xr-x", "./usr/bin/orbit-star"),
@@ -19,6 +21,9 @@ const CONTENTS: [(&str, &str); 18] = [
     ("-rw-r--r--", "./etc/orbit/star.toml"),
     ("-rw-r--r--", "./usr/share/doc/orbit-grid/copyright"),
     ("-rw-r--r--", "./usr/share/doc/orbit-grid/README.md"),
+    ("-rw-r--r--", "./usr/share/doc/orbit-grid/orbit-grid.rules.yml"),
+    ("-rw-r--r--", "./usr/share/doc/orbit-grid/THIRD-PARTY-NOTICES.txt"),
+    ("-rw-r--r--", "./usr/share/doc/orbit-grid/sbom.cdx.json"),
     ("-rw-r--r--", "./usr/share/doc/orbit-grid/changelog.gz"),
     ("-rw-r--r--", "./usr/share/man/man1/orbit.1.gz"),
     ("-rw-r--r--", "./usr/share/man/man1/orbit-job.1.gz"),
@@ -38,6 +43,8 @@ const INSTALL_AND_RUN: &str = r#"
 set -eu
 dpkg --install /package.deb >/dev/null
 test "$(id -un orbit)" = orbit
+test "$(id -un orbit-coordinator)" = orbit-coordinator
+test "$(id -u orbit)" != "$(id -u orbit-coordinator)"
 orbit-coordinator --version
 orbit-star --version
 orbit --version
@@ -70,6 +77,7 @@ fn the_package_has_everything_and_installs_and_runs_on_the_least_of_debian() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let package = built_package(&directory);
     assert_contents(&package);
+    assert_package_is_not_planted(&package);
     let mut container = Command::new("docker");
     container.args(["run", "--rm", "--network", "none", "--volume"]);
     container.arg(format!("{}:/package.deb:ro", package.display()));
@@ -101,6 +109,12 @@ fn assert_contents(package: &Path) {
     {
         assert!(control.contains(part), "{part:?} is not in:\n{control}");
     }
+}
+
+fn assert_package_is_not_planted(package: &Path) {
+    let unpacked = tempfile::tempdir().expect("a temporary directory");
+    run(Command::new("dpkg-deb").arg("--extract").arg(package).arg(unpacked.path()));
+    assert_none_is_planted(&unpacked.path().join("usr/bin"));
 }
 
 #[test]

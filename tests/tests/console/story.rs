@@ -201,10 +201,54 @@ async fn a_star_is_drained_from_its_page_after_a_question() {
     page.click("[data-act=drain]").await;
     page.wait("document.querySelector('dialog').open").await;
     page.value("document.querySelector('#reason').value = 'new disks'").await;
-    page.click("dialog button.danger").await;
+    page.value("document.querySelector('#reason').focus()").await;
+    page.press("Enter").await;
     let star = client.wait_star("star-1", "drains", |star| star.state() == v1::StarState::Draining).await;
     assert!(star.history.iter().any(|step| step.reason.contains("new disks")), "{star:#?}");
     page.wait_text("drained").await;
     page.picture(&picture("star-drained")).await;
+    assert_clean(&page);
+}
+
+/// More jobs than the page is told of by itself.
+const MANY_JOBS: u64 = 104;
+
+#[tokio::test]
+async fn an_old_job_stays_on_its_page_and_the_list_of_jobs_goes_on() {
+    let Some(browser) = browser().await else { return };
+    let grid = Grid::start(&["star-1", "star-2"]).await;
+    let client = grid.client();
+    std::fs::create_dir(grid.root("star-1").join("empty")).expect("a directory can be made");
+    for _ in 0..MANY_JOBS {
+        client.create(grid.copy_spec("empty", "star-1", &["star-2"])).await;
+    }
+    for job_id in 1..=MANY_JOBS {
+        client.wait_end(job_id).await;
+    }
+    let page = browser.open(&url(&grid, "/jobs/1"), Look::DESK).await;
+    page.wait_text("Asked for").await;
+    // The lists that the page reads when it is live hold only the newest, and must not take the job away.
+    page.wait("document.querySelector('#link-state').dataset.link === 'live'").await;
+    page.wait_text("every item is at its destination").await;
+    page.go(&url(&grid, "/jobs")).await;
+    page.wait("document.querySelectorAll('[data-key^=job-]').length === 100").await;
+    page.click("[data-act=more]").await;
+    page.wait(&format!("document.querySelectorAll('[data-key^=job-]').length === {MANY_JOBS}")).await;
+    choose(&page, "states", "failed").await;
+    page.wait_text("No job has ended so.").await;
+    assert_clean(&page);
+}
+
+#[tokio::test]
+async fn buttons_that_would_be_refused_are_grey() {
+    let Some(browser) = browser().await else { return };
+    let grid = Grid::start_with(&["star-1"], &["--http-role", "viewer"]).await;
+    let page = browser.open(&url(&grid, "/stars/star-1"), Look::DESK).await;
+    page.wait("document.querySelector('#link-state').dataset.link === 'live'").await;
+    page.wait_text("Lifecycle").await;
+    page.wait("document.querySelector('[data-act=drain]').disabled").await;
+    assert_eq!(page.value("document.querySelectorAll('main [data-act]:enabled').length").await, 0);
+    let title = page.value("document.querySelector('[data-act=drain]').title").await;
+    assert!(title.as_str().is_some_and(|title| title.contains("--http-role")), "{title}");
     assert_clean(&page);
 }

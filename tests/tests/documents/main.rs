@@ -124,18 +124,26 @@ fn the_operators_guide_has_every_setting() {
     }
 }
 
-/// Every metric of `packaging/grafana/orbit-grid.json` stands in `docs/metrics.md`, which a test compares with `/metrics`.
+/// Every metric of the dashboard and of the alert rules stands in `docs/metrics.md`, which a test compares with `/metrics`.
 #[test]
-fn every_metric_of_the_dashboard_is_documented() {
-    let read = |path: &str| std::fs::read_to_string(root().join(path)).expect("it is text");
-    let dashboard = read("packaging/grafana/orbit-grid.json");
+fn every_metric_of_the_dashboard_and_the_alerts_is_documented() {
+    let dashboard = text_of("packaging/grafana/orbit-grid.json");
     let parsed: serde_json::Value = serde_json::from_str(&dashboard).expect("a dashboard is JSON");
     assert_eq!(parsed["uid"], "orbit-grid");
+    assert_metrics_are_documented("the dashboard", &dashboard);
+    assert_metrics_are_documented("the alert rules", &text_of("packaging/prometheus/orbit-grid.rules.yml"));
+}
+
+fn text_of(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn assert_metrics_are_documented(what: &str, text: &str) {
     let documented: BTreeSet<String> =
-        between(&read("docs/metrics.md"), "`orbit_", '`').map(|name| format!("orbit_{name}")).collect();
+        between(&text_of("docs/metrics.md"), "`orbit_", '`').map(|name| format!("orbit_{name}")).collect();
     let mut asked = BTreeSet::new();
-    for start in dashboard.match_indices("orbit_").map(|(start, _)| start) {
-        let name = dashboard[start..].split(|c: char| !c.is_ascii_lowercase() && c != '_').next();
+    for start in text.match_indices("orbit_").map(|(start, _)| start) {
+        let name = text[start..].split(|c: char| !c.is_ascii_lowercase() && c != '_').next();
         let name = name.unwrap_or_default();
         // What a histogram is served as.
         let base = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
@@ -143,5 +151,42 @@ fn every_metric_of_the_dashboard_is_documented() {
     }
     assert!(asked.len() > 10, "{asked:?}");
     let unknown: Vec<_> = asked.difference(&documented).collect();
-    assert!(unknown.is_empty(), "the dashboard asks for what nobody serves: {unknown:?}");
+    assert!(unknown.is_empty(), "{what}: no coordinator serves {unknown:?}");
+}
+
+/// The alert rules are what Prometheus understands, and the page lists each with its severity.
+#[test]
+fn the_alert_rules_are_valid_and_listed() {
+    let path = root().join("packaging/prometheus/orbit-grid.rules.yml");
+    let checked = std::process::Command::new("promtool").args(["check", "rules"]).arg(&path).output();
+    let checked = checked.expect("promtool (Debian package prometheus) starts");
+    let said = String::from_utf8_lossy(&checked.stdout) + String::from_utf8_lossy(&checked.stderr);
+    assert!(checked.status.success(), "{said}");
+    let (rules, page) = (text_of("packaging/prometheus/orbit-grid.rules.yml"), text_of("docs/metrics.md"));
+    let mut alerts = 0;
+    for rule in rules.split("- alert: ").skip(1) {
+        let name = rule.lines().next().unwrap_or_default();
+        let severity =
+            between(rule, "{severity: ", '}').next().unwrap_or_else(|| panic!("{name}: no severity"));
+        assert!(
+            page.contains(&format!("| {name} | {severity} |")),
+            "docs/metrics.md lacks {name}, {severity}"
+        );
+        alerts += 1;
+    }
+    assert_eq!(alerts, page.matches("\n| Orbit").count(), "docs/metrics.md lists an alert that is not there");
+}
+
+/// The notices and the bill of materials are those of the crates that are linked now.
+#[test]
+fn the_notices_of_third_party_crates_are_up_to_date() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let written = std::process::Command::new(root().join("scripts/notices")).arg(directory.path()).output();
+    let written = written.expect("scripts/notices starts (Debian package python3)");
+    assert!(written.status.success(), "{}", String::from_utf8_lossy(&written.stderr));
+    for name in ["THIRD-PARTY-NOTICES.txt", "sbom.cdx.json"] {
+        let now = std::fs::read_to_string(directory.path().join(name)).expect("it was written");
+        let is_same = now == text_of(&format!("packaging/third-party/{name}"));
+        assert!(is_same, "packaging/third-party/{name} is not that of Cargo.lock; run scripts/notices");
+    }
 }

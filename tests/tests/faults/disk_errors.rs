@@ -51,3 +51,29 @@ async fn a_disk_that_refuses_once_costs_an_attempt_and_nothing_else() {
     assert!(penalized >= FAULTS.len(), "{penalized} items met a fault, which proves little");
     assert_nothing_held(&grid, &client, &stars).await;
 }
+
+/// A directory of the source that cannot be read for a moment is listed a little later, and nothing of it is given up.
+#[tokio::test]
+async fn a_directory_that_cannot_be_listed_for_a_moment_is_listed_again() {
+    let stars = ["star-1", "star-2"];
+    let mut grid = Grid::start_with(&stars, &SHORT_LEASE).await;
+    let client = grid.client();
+    let tree = grid.root("star-1").join("tree");
+    for directory in ["a", "b", "c"] {
+        plant_files(&tree.join(directory), 5, 1000, 3);
+    }
+    for (index, error) in ["EIO", "ESTALE", "EMFILE"].into_iter().enumerate() {
+        grid.star("star-1").kill().await;
+        grid.launch_star("star-1", grid.star_command("star-1")).await;
+        client.wait_star("star-1", "receives work", is_ready).await;
+        let strace = Strace::injecting("openat", &format!("error={error}:when=1")).on_path(&tree.join("b"));
+        strace.attach(grid.star("star-1").id()).await;
+        let mut spec = grid.copy_spec("tree", "star-1", &[]);
+        spec.destinations = vec![grid.place("star-2", &format!("at-{index}"))];
+        spec.penalty = Some(patient());
+        let job_id = client.create(spec).await;
+        assert_settled(&client, job_id).await;
+        let logged = grid.star("star-1").errors();
+        assert!(logged.contains("a directory is listed again"), "nothing was put into its way: {logged}");
+    }
+}

@@ -1,16 +1,17 @@
 //! An authority on a full disk: it lets nobody in by halves, forgets nothing, and goes on when there is room.
 
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
 use orbit_identity::{Joining, NewKey, Refused, Registry, Role, now, now_in_milliseconds};
 use orbit_tests::mount::SmallDisk;
 
-const DISK_BYTES: u64 = 256 * 1024;
+const DISK_BYTES: u64 = 1024 * 1024;
 const HOUR: Duration = Duration::from_secs(60 * 60);
 /// More lines than a ledger has room for in what is left of its last block.
-const ATTEMPTS_MAX: usize = 100;
+const ATTEMPTS_MAX: usize = 60;
 
 fn open(place: &Path) -> Registry {
     Registry::open(place, HOUR, now()).expect("an authority opens on a full disk too")
@@ -21,7 +22,7 @@ fn joining(registry: &Registry, keys: &Path, name: &str) -> Joining {
         registry.authority().create_token(Role::Viewer, name.parse().ok(), HOUR, now_in_milliseconds());
     let key = NewKey::prepare(&keys.join(name)).expect("a key is made");
     Joining {
-        token: made.expect("a token takes no room").0,
+        token: made.expect("there is room for a token").0,
         request: key.request().expect("a request"),
         name: None,
     }
@@ -37,17 +38,18 @@ fn whoever_cannot_be_written_down_is_not_let_in_and_may_come_again() {
     let directory = tempfile::tempdir().expect("a directory is made");
     let (place, filler) = (directory.path().join("identity"), directory.path().join("identity/filler"));
     let _disk = SmallDisk::mount(&place, DISK_BYTES);
+    // A new file system is open to all, and no key is kept where others may replace it.
+    std::fs::set_permissions(&place, std::fs::Permissions::from_mode(0o700)).expect("a mode can be set");
     let registry = open(&place);
+    let names = (0..ATTEMPTS_MAX).map(|number| format!("viewer-{number}"));
+    let invited: Vec<_> = names.map(|name| (joining(&registry, directory.path(), &name), name)).collect();
     fill(&filler);
-    let mut names = (0..ATTEMPTS_MAX).map(|number| format!("viewer-{number}"));
-    let (refused, problem) = names
-        .find_map(|name| {
-            let joining = joining(&registry, directory.path(), &name);
-            match registry.join(&joining, now()) {
-                Ok(_) => None,
-                Err(error @ Refused::Ledger(_)) => Some((joining, error.to_string())),
-                Err(error) => panic!("{name}: {error}"),
-            }
+    let (refused, problem) = invited
+        .into_iter()
+        .find_map(|(joining, name)| match registry.join(&joining, now()) {
+            Ok(_) => None,
+            Err(error @ Refused::Ledger(_)) => Some((joining, error.to_string())),
+            Err(error) => panic!("{name}: {error}"),
         })
         .expect("the disk is full");
     assert!(problem.contains("ledger.jsonl") && problem.contains("room"), "{problem}");

@@ -4,11 +4,13 @@
 
 mod disk_errors;
 mod durability;
+mod file_size_limit;
 mod freezes;
 mod full_disk;
 mod identity_full_disk;
 mod kill_points;
 mod kills;
+mod lost_store;
 mod partitions;
 mod resume;
 mod vault_full_disk;

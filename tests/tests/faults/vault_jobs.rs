@@ -2,6 +2,7 @@
 
 use orbit_proto::v1;
 use orbit_tests::client::Client;
+use orbit_tests::deadline::eventually;
 use orbit_tests::grid::{Grid, is_ready};
 use orbit_tests::mount::SmallDisk;
 use orbit_tests::settled::patient;
@@ -11,6 +12,8 @@ use orbit_tests::tree::{differences, plant_files};
 use super::SHORT_LEASE;
 
 const MIB: u64 = 1 << 20;
+/// Size of the files of which not all fit on a disk.
+const HUGE_BYTES: u64 = 6 * MIB;
 
 /// The calls of a Star that leave something behind in its vault, and which of them by their numbers.
 const STAR_POINTS: [(&str, &[usize]); 5] = [
@@ -149,11 +152,18 @@ async fn a_vault_on_a_full_disk_waits_stays_readable_and_goes_on_when_there_is_s
     plant(&grid, 900);
     let first = pack(&client, spec(&grid, "small"), "small").await;
     std::fs::write(vault.join("ballast"), vec![7; (40 * MIB) as usize]).expect("the disk has room");
-    plant_files(&grid.root("star-1").join("tree/huge"), 6, 6 << 20, 901);
+    plant_files(&grid.root("star-1").join("tree/huge"), 6, HUGE_BYTES as usize, 901);
     let job_id = client.create_surely(spec(&grid, "huge"), "huge").await;
     let is_told = |job: &v1::Job| job.state_reason.contains("star-2");
     let job = client.wait_job(job_id, "out of space, and to say so", is_told).await;
     assert_eq!(job.progress.map_or(0, |progress| progress.items_dead), 0, "a full disk is no item's fault");
+    eventually("some of the files that fit to be stored", async || {
+        let items = client.all_items(job_id).await;
+        let is_kept =
+            |item: &&v1::Item| item.state() == v1::ItemState::Stored && item.size_bytes == HUGE_BYTES;
+        (items.iter().filter(is_kept).count() > 0).then_some(())
+    })
+    .await;
     // What is there can be read.
     let snapshots = client.all_snapshots().await;
     let old = snapshots.iter().find(|snapshot| snapshot.job_id == first).expect("the first one is there");

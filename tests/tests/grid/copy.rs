@@ -164,3 +164,38 @@ async fn what_the_documents_say_of_a_copy_is_what_it_prints() {
     assert_eq!(lines(&document("README.md")), printed);
     assert_eq!(lines(&document("docs/cluster.md")), printed[..1]);
 }
+
+#[tokio::test]
+async fn with_too_few_open_files_a_program_says_at_once_how_many_it_needs() {
+    let directory = temporary();
+    let (from, to) = (directory.path().join("from"), directory.path().join("to"));
+    plant_files(&from, 20, 3000, 4);
+    for limit in [20, 40, 96] {
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--nofile={limit}:{limit}")).arg("--").arg(program("orbit"));
+        command.arg("copy").args([&from, &to]).env_remove("ORBIT_COORDINATOR").kill_on_drop(true);
+        let output = within("orbit to end", command.output()).await.expect("prlimit starts");
+        if limit < 96 {
+            assert_ne!(output.status.code(), Some(0));
+            let said = said(&output);
+            assert!(said.contains(&format!("{limit} files")) && said.contains("at least 96"), "{said}");
+            assert!(
+                std::fs::read_dir(&to).is_ok_and(|mut entries| entries.next().is_none()),
+                "nothing was copied"
+            );
+        } else {
+            assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+            assert!(differences(&from, &to).is_empty());
+        }
+    }
+    for name in ["orbit-coordinator", "orbit-star"] {
+        let mut command = Command::new("prlimit");
+        command.arg("--nofile=40:40").arg("--").arg(program(name)).kill_on_drop(true);
+        let output = within("it to end", command.output()).await.expect("prlimit starts");
+        assert!(
+            !output.status.success() && said(&output).contains("at least 96"),
+            "{name}: {}",
+            said(&output)
+        );
+    }
+}

@@ -65,3 +65,65 @@ async fn a_paused_guard_stops_dispatch_until_it_is_resumed() {
     let found = differences(&grid.root("star-1").join("tree"), &grid.root("star-2").join("tree"));
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
+
+/// Beside a file that is larger than the guard, beside several such jobs, and from another source.
+#[tokio::test]
+async fn small_files_arrive_while_large_ones_are_on_their_way() {
+    const LARGE_BYTES: u64 = 2 << 30;
+    let grid = Grid::start(&["star-1", "star-2", "star-3"]).await;
+    let client = grid.client();
+    let plant = |star: &str, name: &str| {
+        let directory = grid.root(star).join(name);
+        std::fs::create_dir_all(&directory).expect("a root is writable");
+        // Its holes are moved like everything else.
+        let file = std::fs::File::create(directory.join("image")).expect("a root is writable");
+        file.set_len(LARGE_BYTES).expect("a file can be made longer");
+    };
+    let mut large = Vec::new();
+    for number in 0..3 {
+        let name = format!("large-{number}");
+        plant("star-1", &name);
+        large.push(client.create(grid.copy_spec(&name, "star-1", &["star-2"])).await);
+        client
+            .wait_job(large[0], "moving", |job| {
+                job.progress.as_ref().is_some_and(|progress| progress.items_in_flight > 0)
+            })
+            .await;
+        for source in ["star-1", "star-3"] {
+            let name = format!("small-{number}-{source}");
+            plant_files(&grid.root(source).join(&name), 3, 1000, 7);
+            let small = client.create(grid.copy_spec(&name, source, &["star-2"])).await;
+            let job = client.wait_end(small).await;
+            assert_eq!(job.state(), v1::JobState::Completed, "{job:#?}");
+            for id in &large {
+                let job = client.job(*id).await;
+                assert!(job.end_time.is_none(), "a large file was there before three small ones: {job:#?}");
+            }
+        }
+    }
+    for id in large {
+        let request = v1::CancelJobRequest { job_id: id, ..v1::CancelJobRequest::default() };
+        client.jobs().cancel_job(request).await.expect("a job can be cancelled");
+    }
+}
+
+/// A single file cannot take what its job may not have: what has left by any moment is what may have left by then.
+#[tokio::test]
+async fn one_large_file_keeps_to_the_bandwidth_of_its_job() {
+    const RATE: u64 = 4 << 20;
+    const FILE_BYTES: u64 = 16 << 20;
+    let grid = Grid::start(&["star-1", "star-2"]).await;
+    let client = grid.client();
+    plant_files(&grid.root("star-1").join("tree"), 1, FILE_BYTES as usize, 5);
+    let mut spec = grid.copy_spec("tree", "star-1", &["star-2"]);
+    spec.max_bytes_per_second = RATE as i64;
+    let began = tokio::time::Instant::now();
+    let job_id = client.create(spec).await;
+    let job = client.wait_end(job_id).await;
+    // No faster on any machine; how much slower says nothing.
+    let least = std::time::Duration::from_millis(FILE_BYTES * 1000 / RATE * 9 / 10);
+    assert!(began.elapsed() >= least, "{:?} for {FILE_BYTES} bytes at {RATE} a second", began.elapsed());
+    assert_eq!(job.state(), v1::JobState::Completed, "{job:#?}");
+    let found = differences(&grid.root("star-1").join("tree"), &grid.root("star-2").join("tree"));
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}

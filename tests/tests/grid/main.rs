@@ -1,20 +1,30 @@
 //! The grid as its operators meet it: real programs, real ports, real files, from outside only.
 
 mod backups;
+mod bounded_requests;
+mod completion;
 mod cookbook;
 mod copy;
 mod crash;
 mod dead_letters;
 mod departure;
+mod earlier_formats;
 mod fuzz;
 mod guards;
+mod idle_connections;
+mod local_users;
 mod mirror;
+mod one_file_system;
 mod plans;
+mod private_files;
 mod refusals;
 mod schedules;
 mod settings;
 mod telemetry;
 mod three_processes;
+mod trusted_servers;
 mod tutorial;
+mod unix_sockets;
 mod vault;
 mod vault_faults;
+mod vault_missing;

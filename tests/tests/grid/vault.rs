@@ -152,7 +152,7 @@ async fn an_operator_lists_compares_reads_restores_prunes_and_collects_snapshots
     let planned = say(&grid, &["snapshot", "prune", "--keep-last", "1", "--dry-run"]).await;
     assert!(planned.contains("keep") && planned.contains("number 1 of the newest"), "{planned}");
     assert_eq!(grid.client().all_snapshots().await.len(), 2, "a dry run deletes nothing");
-    say(&grid, &["snapshot", "prune", "--keep-last", "1"]).await;
+    say(&grid, &["snapshot", "prune", "--keep-last", "1", "--yes"]).await;
     let left = grid.client().all_snapshots().await;
     assert_eq!(left.iter().map(|one| one.snapshot_id.as_str()).collect::<Vec<_>>(), [new]);
     let planned = say(&grid, &["gc", "star-2", "--plan", "--json"]).await;

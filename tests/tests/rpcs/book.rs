@@ -151,7 +151,12 @@ impl Book {
     /// The name of a request that was answered is given to another one.
     pub(crate) async fn stolen_name(&mut self, method: &str, request: Value) {
         assert!(request["request_id"].is_string(), "{method} {request} has no name");
-        assert_bad(&self.refused(method, &request).await, &["request_id"]);
+        let refused = self.refused(method, &request).await;
+        assert_eq!(
+            (refused.code(), reason(&refused).as_str()),
+            (Code::AlreadyExists, "REQUEST_ID_USED"),
+            "{refused:?}"
+        );
     }
 
     /// A case that is made by other means than one call with JSON.

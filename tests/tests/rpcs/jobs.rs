@@ -69,7 +69,10 @@ async fn create(world: &mut World) {
     let book = &mut world.coordinator;
     let made = book.good("JobService/CreateJob", request.clone()).await;
     assert_eq!((id(&made), &made["job"]["spec"]["source"]["starId"]), (DONE, &json!("star-1")));
-    book.again("JobService/CreateJob", request, &made, "/job/jobId").await;
+    book.again("JobService/CreateJob", request.clone(), &made, "/job/jobId").await;
+    let mut other = request;
+    other["spec"]["source"]["path"] = json!("/another");
+    book.stolen_name("JobService/CreateJob", other).await;
     book.bad(
         "JobService/CreateJob",
         json!({ "spec": bad.clone(), "request_id": "x".repeat(129) }),

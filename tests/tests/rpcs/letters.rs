@@ -1,5 +1,6 @@
 //! What went wrong and what is known of it: penalties, dead letters, bulletins, events, health, guards and backups.
 
+use orbit_tests::mount::PinnedFile;
 use serde_json::{Value, json};
 
 use crate::World;
@@ -19,13 +20,15 @@ fn list<'a>(answer: &'a Value, field: &str) -> &'a [Value] {
     answer[field].as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
-/// A job of one file, where a directory stands that is not empty: it fails, and may succeed later.
+/// A job of one file, whose destination is a file that cannot be replaced: it fails, and may succeed later.
 async fn penalties(world: &mut World) {
     let source = world.grid.root("star-1").join("blocked");
-    let blocking = world.grid.root("star-2").join("blocked/file/something");
-    std::fs::create_dir_all(&source).expect("makes a directory");
-    std::fs::write(source.join("file"), "content").expect("writes a file");
-    std::fs::create_dir_all(&blocking).expect("makes a directory");
+    let blocking = world.grid.root("star-2").join("blocked");
+    for (place, content) in [(&source, "content"), (&blocking, "old")] {
+        std::fs::create_dir_all(place).expect("makes a directory");
+        std::fs::write(place.join("file"), content).expect("writes a file");
+    }
+    let pinned = PinnedFile::mount(&blocking.join("file"));
     let mut spec = spec(world, "blocked");
     spec["penalty"] = json!({ "initial_delay": "3600s", "max_delay": "3600s" });
     let book = &mut world.coordinator;
@@ -56,6 +59,7 @@ async fn penalties(world: &mut World) {
     book.bad("PenaltyService/ClearPenalties", bad, &["item_key", "request_id"]).await;
     book.has_no_wrong_state("PenaltyService/ClearPenalties", "it clears what there is, which may be nothing");
     book.good("JobService/CancelJob", json!({ "job_id": job })).await;
+    drop(pinned);
 }
 
 async fn dead_letters(world: &mut World) {
@@ -188,7 +192,9 @@ async fn health(world: &mut World) {
     let stars = list(&listed, "stars");
     assert_eq!((stars.len(), &stars[0]["starId"]), (1, &json!("star-1")), "{listed:#}");
     assert!(!list(&stars[0], "advisories").is_empty(), "{listed:#}");
-    book.bad("HealthService/ListAdvisories", json!({ "star_id": "not a name" }), &["star_id"]).await;
+    let bad = json!({ "star_id": "not a name", "page_size": -1, "page_token": "x" });
+    let fields = ["page_size", "page_token", "star_id"];
+    book.bad("HealthService/ListAdvisories", bad, &fields).await;
     book.has_no_wrong_state("HealthService/ListAdvisories", "it reads");
 
     let history = book.good("HealthService/GetHealthHistory", json!({ "star_id": "star-1" })).await;

@@ -159,13 +159,16 @@ async fn forget(world: &mut World, job: u64, snapshot: &Value) {
     let decisions = planned["decisions"].as_array().expect("decisions");
     let is_it = |decision: &&Value| decision["snapshot"]["snapshotId"] == *snapshot;
     assert_eq!(decisions.iter().find(is_it).map(|decision| &decision["isKept"]), Some(&json!(true)));
-    // Only the snapshot without a tag goes: the one of the tree with a FIFO.
-    let prune = json!({ "policy": { "keep_tags": ["kept"] }, "star_id": "star-2", "request_id": "prune-1" });
+    // Nothing would stay of the tree with a FIFO, whose only snapshot has no tag.
+    let nothing_left = json!({ "policy": { "keep_tags": ["kept"] }, "star_id": "star-2" });
+    book.bad("VaultService/PruneSnapshots", nothing_left, &["policy"]).await;
+    let policy = json!({ "keep_last": 1, "keep_tags": ["kept"] });
+    let prune = json!({ "policy": policy, "star_id": "star-2", "request_id": "prune-1" });
     let pruned = book.good("VaultService/PruneSnapshots", prune.clone()).await;
     let deleted = |decision: &&Value| decision["isDeleted"] == true;
     assert_eq!(
         pruned["decisions"].as_array().map(|all| all.iter().filter(deleted).count()),
-        Some(1),
+        Some(0),
         "{pruned:#}"
     );
     book.again("VaultService/PruneSnapshots", prune, &pruned, "").await;

@@ -58,6 +58,16 @@ async fn an_operator_joins_lets_others_in_and_puts_them_out() {
     let (code, _, errors) = vera.run(&["star", "ls"]).await;
     assert!(code == Some(1) && errors.contains("was revoked"), "{code:?} {errors}");
 
+    let open = ann.good(&["token", "create", "--role", "viewer", "--name", "bob"]).await;
+    let listed = ann.good(&["token", "ls"]).await;
+    assert!(listed.contains("bob") && listed.contains("operator:ann"), "{listed}");
+    assert!(!listed.contains(open.trim_start_matches("orbit-join-")), "{listed}");
+    let id = listed.lines().find(|line| line.contains("bob")).and_then(|line| line.split_whitespace().next());
+    ann.good(&["token", "revoke", id.expect("a token has a number")]).await;
+    let (code, _, errors) = vera.run(&["join", &open]).await;
+    assert!(code == Some(1) && errors.contains("cancelled"), "{code:?} {errors}");
+    ann.good(&["keys", "rotate"]).await;
+
     let star = ann.good(&["token", "create"]).await;
     let (code, _, errors) = vera.run(&["join", &star]).await;
     assert!(code == Some(2) && errors.contains("orbit-star --join"), "{code:?} {errors}");
@@ -101,4 +111,55 @@ async fn grpcurl_is_let_in_with_the_files_of_an_identity() {
     let refused = list(false).await;
     let errors = String::from_utf8_lossy(&refused.stderr);
     assert!(!refused.status.success() && errors.contains("certificate"), "{errors}");
+}
+
+#[tokio::test]
+async fn a_second_grid_keeps_the_identity_of_the_first() {
+    let (one, other) = (SecuredGrid::start(&[]).await, SecuredGrid::start(&[]).await);
+    let home = one.directory().join("settings");
+    let run = async |arguments: &[&str]| {
+        let mut command = Command::new(program("orbit"));
+        command.args(arguments).env("XDG_CONFIG_HOME", &home).env_remove("ORBIT_COORDINATOR");
+        let output = within("orbit", command.kill_on_drop(true).output()).await.expect("orbit starts");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("orbit prints text").trim().to_owned();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let good = async |arguments: &[&str]| {
+        let (code, output, errors) = run(arguments).await;
+        assert_eq!(code, Some(0), "{arguments:?}: {errors}");
+        output
+    };
+    let token = one.token(&["--role", "operator", "--name", "ann"]).await;
+    good(&["join", &token, "--coordinator", &one.url()]).await;
+    let token = other.token(&["--role", "viewer", "--name", "vera"]).await;
+    good(&["join", &token, "--coordinator", &other.url(), "--context", "away"]).await;
+    let listed = good(&["context", "ls"]).await;
+    assert!(listed.contains(&one.url()) && listed.contains(&other.url()), "{listed}");
+    assert!(listed.contains("operator ann") && listed.contains("viewer vera"), "{listed}");
+
+    // Without a word the grid that was joined last; an address chooses its own context.
+    assert!(good(&["identity", "ls"]).await.contains("vera"));
+    assert!(good(&["identity", "ls", "--coordinator", &one.url()]).await.contains("ann"));
+    assert!(good(&["identity", "ls", "--context", "default"]).await.contains("ann"));
+    good(&["context", "use", "default"]).await;
+    assert!(good(&["identity", "ls"]).await.contains("ann"));
+    let (code, _, errors) = run(&["identity", "ls", "--context", "none"]).await;
+    assert!(code == Some(2) && errors.contains("orbit context ls"), "{code:?} {errors}");
+    let stranger = other.token(&["--role", "viewer"]).await;
+    let again = ["join", stranger.as_str(), "--coordinator", &other.url(), "--context", "default"];
+    let (code, _, errors) = run(&again).await;
+    assert!(code == Some(2) && errors.contains("another grid"), "{code:?} {errors}");
+
+    // What cannot be reached is said with who asked, and as JSON for programs.
+    let url = other.url();
+    drop(other);
+    let (code, _, errors) = run(&["job", "ls", "--context", "away"]).await;
+    assert!(code == Some(5) && errors.contains("viewer vera, context away"), "{code:?} {errors}");
+    let (code, _, errors) = run(&["job", "ls", "--coordinator", &url, "--json"]).await;
+    let error: serde_json::Value = serde_json::from_str(&errors).expect("errors are JSON");
+    assert!(code == Some(5) && error["error"]["reason"] == "UNREACHABLE", "{code:?} {errors}");
+    let (code, _, errors) = run(&["job", "show", "abc", "--json"]).await;
+    let error: serde_json::Value = serde_json::from_str(&errors).expect("errors are JSON");
+    let message = error["error"]["message"].as_str().unwrap_or_default();
+    assert!(code == Some(2) && message.contains("job ids are numbers"), "{code:?} {errors}");
 }

@@ -5,4 +5,6 @@ mod commands;
 mod joining;
 mod moving;
 mod renewal;
+mod revocation;
 mod roles;
+mod silence;

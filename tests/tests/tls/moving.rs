@@ -30,7 +30,8 @@ async fn a_tree_arrives_as_it_was_over_tls_alone() {
 
     // Where the data came from, nobody is served without TLS, or with it and without a certificate.
     let endpoint = Endpoint::from_shared(format!("http://{source}")).unwrap();
-    let plain = Tcp.connect(endpoint, Expected::Star(None)).await.expect("the port takes connections");
+    let plain =
+        Tcp::default().connect(endpoint, Expected::Star(None)).await.expect("the port takes connections");
     let mut health = HealthClient::new(plain);
     let asked = within("a plain call", health.check(HealthCheckRequest::default())).await;
     let refused = asked.expect_err("a Star with an identity speaks TLS only");

@@ -65,6 +65,8 @@ async fn connect(grid: &SecuredGrid, credentials: &Credentials, as_star: &str) -
         version: "0".to_owned(),
         held: Vec::new(),
         lifecycle: orbit_shared::lifecycle::LifecycleState::Registered,
+        begun: None,
+        grid: None,
     });
     let messages = tokio_stream::once(v1::ConnectRequest::from(hello));
     let mut client = SessionServiceClient::new(grid.channel(credentials));
@@ -97,4 +99,19 @@ async fn whoever_asks_over_http_looks_unless_it_is_said_otherwise() {
     assert_eq!(refused.status, 403, "{refused:?}");
     assert_eq!(refused.json()["error"]["reason"], "ROLE_NOT_ALLOWED", "{refused:?}");
     assert_eq!(post(&open).await.status, 404, "there is no job, and it may be cancelled");
+}
+
+#[tokio::test]
+async fn the_metrics_say_when_each_certificate_ends() {
+    let grid = SecuredGrid::start(&[]).await;
+    grid.join("star", "star-1").await;
+    let page = Http::new(grid.http_address()).get("/metrics").await.text;
+    for labels in ["role=\"star\",name=\"star-1\"", "role=\"coordinator\""] {
+        let line = page
+            .lines()
+            .find(|line| line.starts_with("orbit_certificate_end_time_seconds{") && line.contains(labels));
+        let line = line.unwrap_or_else(|| panic!("{labels} is not in:\n{page}"));
+        let end: f64 = line.rsplit(' ').next().and_then(|value| value.parse().ok()).expect("a number");
+        assert!(end > orbit_identity::now() as f64, "{line}");
+    }
 }

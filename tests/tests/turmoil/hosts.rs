@@ -36,7 +36,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 /// A coordinator, until it fails, which it must not.
 pub(crate) async fn coordinate(core: orbit_coordinator::core::CoreConfig, data: PathBuf) -> turmoil::Result {
     let options = CoordinatorOptions {
-        listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, COORDINATOR_PORT)),
+        listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, COORDINATOR_PORT)).into(),
         core,
         is_plaintext_allowed: true,
         network: Arc::new(Simulated),
@@ -50,7 +50,7 @@ pub(crate) async fn coordinate(core: orbit_coordinator::core::CoreConfig, data: 
 pub(crate) async fn shine(name: String, root: PathBuf, vault: PathBuf) -> turmoil::Result {
     let root = Root { path: root.as_os_str().as_bytes().to_vec(), is_read_only: false };
     let options = StarOptions {
-        listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, STAR_PORT)),
+        listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, STAR_PORT)).into(),
         advertise: Some(format!("{name}:{STAR_PORT}")),
         is_plaintext_allowed: true,
         network: Arc::new(Simulated),

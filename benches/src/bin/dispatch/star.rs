@@ -46,10 +46,12 @@ impl SimulatedStar {
             version: "simulated".to_owned(),
             held: Vec::new(),
             lifecycle: LifecycleState::Registered,
+            begun: None,
+            grid: None,
         };
         let (sender, inbox) = mpsc::channel(INBOX_MAX);
         let endpoint = endpoint(&format!("http://{address}")).expect("an address");
-        let session = Session::open(Arc::new(Tcp), endpoint, 1, hello, sender);
+        let session = Session::open(Arc::new(Tcp::default()), endpoint, 1, hello, sender);
         Self { session, inbox, lifecycle: LifecycleState::Registered, entries, scan: None, reports: 0 }
     }
 
@@ -136,6 +138,7 @@ impl SimulatedStar {
             advisories: Vec::new(),
             progress: Vec::new(),
             root_space: Vec::new(),
+            vault_bytes: None,
         }
     }
 }

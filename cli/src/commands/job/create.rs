@@ -1,7 +1,9 @@
 //! `orbit job create`, and the specification that `copy` makes in the same way.
 
+use std::path::Path;
+
 use orbit_proto::v1::{
-    CreateJobRequest, GetJobResponse, JobSpec, Layout, Location, MirrorPolicy, Mode, PenaltyPolicy,
+    Compare, CreateJobRequest, GetJobResponse, JobSpec, Layout, Location, MirrorPolicy, Mode, PenaltyPolicy,
 };
 use orbit_shared::trace_context::{TRACEPARENT, TraceContext};
 use tonic::Request;
@@ -13,7 +15,7 @@ use crate::commands::{Places, note_dead_letters};
 use crate::errors::CliError;
 use crate::outcome::Outcome;
 use crate::output::Output;
-use crate::parse::paths::globs_of_list;
+use crate::parse::paths::paths_of_list;
 
 /// The specification of a copy with what the command line selects; everything else is left to the coordinator's
 /// defaults.
@@ -22,11 +24,14 @@ pub(crate) fn spec(
     destinations: Vec<Location>,
     selection: SelectionArgs,
     mirror: MirrorArgs,
+    (local, output): (Option<&Path>, Output),
 ) -> Result<JobSpec, CliError> {
     let SelectionArgs {
-        mut include,
+        include,
         exclude,
         files_from,
+        checksum,
+        one_file_system,
         min_size,
         max_size,
         max_age,
@@ -39,8 +44,12 @@ pub(crate) fn spec(
         max_delay,
         backoff_factor,
     } = selection;
+    let mut paths = Vec::new();
     if let Some(list) = files_from {
-        include.extend(globs_of_list(&list)?);
+        let base = if source.raw_path.is_empty() { source.path.as_bytes() } else { &source.raw_path };
+        let list = paths_of_list(&list, base, local)?;
+        list.notes.iter().for_each(|note| output.note(note));
+        paths = list.paths;
     }
     let has_penalty =
         max_penalties.is_some() || initial_delay.is_some() || max_delay.is_some() || backoff_factor.is_some();
@@ -57,11 +66,14 @@ pub(crate) fn spec(
         mode: if mirror.mirror { Mode::Mirror } else { Mode::Copy }.into(),
         include,
         exclude,
+        paths: paths.into_iter().map(Into::into).collect(),
+        compare: if checksum { Compare::Content } else { Compare::Unspecified }.into(),
         prioritizers: prioritizer,
         penalty: has_penalty.then_some(penalty),
         max_bytes_per_second: bwlimit.unwrap_or_default(),
         dead_letter_max: 0,
         tags: Vec::new(),
+        one_file_system,
         min_size_bytes: min_size.unwrap_or_default(),
         max_size_bytes: max_size,
         min_modify_time: max_age,
@@ -75,8 +87,8 @@ pub(crate) fn spec(
 }
 
 /// What a command line asks for.
-pub(crate) fn spec_of(args: SpecArgs) -> Result<JobSpec, CliError> {
-    let spec = spec(args.source, args.destinations, args.selection, args.mirror)?;
+pub(crate) fn spec_of(args: SpecArgs, output: Output) -> Result<JobSpec, CliError> {
+    let spec = spec(args.source, args.destinations, args.selection, args.mirror, (None, output))?;
     Ok(JobSpec {
         layout: args.layout.unwrap_or(spec.layout),
         dead_letter_max: args.dead_letter_max.unwrap_or_default(),
@@ -86,7 +98,7 @@ pub(crate) fn spec_of(args: SpecArgs) -> Result<JobSpec, CliError> {
 }
 
 pub(super) async fn run(args: CreateArgs, client: &Client, output: Output) -> Result<Outcome, CliError> {
-    let spec = Some(spec_of(args.spec)?);
+    let spec = Some(spec_of(args.spec, output)?);
     let request = CreateJobRequest { spec, request_id: args.request_id.unwrap_or_else(request_id) };
     let answer = client.jobs().create_job(within_trace(request)).await?.into_inner();
     let job_id = answer.job.as_ref().map(|job| job.job_id).unwrap_or_default();
@@ -125,6 +137,7 @@ pub(crate) async fn wait_for(job_id: u64, client: &Client, output: Output) -> Re
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::Color;
 
     #[test]
     fn a_specification_leaves_to_the_coordinator_what_was_not_asked_for() {
@@ -133,6 +146,7 @@ mod tests {
             vec![Location::default()],
             SelectionArgs::default(),
             MirrorArgs::default(),
+            (None, Output::new(false, Color::Never)),
         )
         .unwrap();
         assert_eq!((spec.penalty, spec.max_bytes_per_second, spec.prioritizers.len()), (None, 0, 0));
@@ -141,8 +155,16 @@ mod tests {
     #[test]
     fn one_setting_of_the_penalties_does_not_set_the_others() {
         let selection = SelectionArgs { max_penalties: Some(2), ..SelectionArgs::default() };
-        let penalty =
-            spec(Location::default(), Vec::new(), selection, MirrorArgs::default()).unwrap().penalty.unwrap();
+        let penalty = spec(
+            Location::default(),
+            Vec::new(),
+            selection,
+            MirrorArgs::default(),
+            (None, Output::new(false, Color::Never)),
+        )
+        .unwrap()
+        .penalty
+        .unwrap();
         assert_eq!(
             (penalty.max_penalties, penalty.initial_delay, penalty.backoff_factor),
             (Some(2), None, 0.0)

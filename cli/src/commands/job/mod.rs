@@ -12,9 +12,9 @@ use orbit_proto::v1::{
 
 pub(super) use self::create::spec_of;
 pub(crate) use self::create::{spec, wait_for};
-pub(crate) use self::view::{summary, table};
+pub(crate) use self::view::{kind, places, spec_pairs, summary, table};
 pub(crate) use self::watch::follow;
-use crate::args::{JobCommand, JobIdArgs, ListJobsArgs, PauseJobArgs};
+use crate::args::{CancelJobsArgs, JobCommand, JobIdArgs, ListJobsArgs, PauseJobArgs};
 use crate::client::{Client, request_id};
 use crate::commands::pages::Pages;
 use crate::errors::CliError;
@@ -66,10 +66,23 @@ async fn resume(args: &JobIdArgs, client: &Client, output: Output) -> Result<(),
     output.answer(&answer, |answer| state_line(answer.job.as_ref()))
 }
 
-async fn cancel(args: PauseJobArgs, client: &Client, output: Output) -> Result<(), CliError> {
-    let request = CancelJobRequest { job_id: args.job_id, reason: args.reason, request_id: request_id() };
-    let answer = client.jobs().cancel_job(request).await?.into_inner();
-    output.answer(&answer, |answer| state_line(answer.job.as_ref()))
+/// Cancels each job; one that cannot be cancelled keeps none of the others from it.
+async fn cancel(args: CancelJobsArgs, client: &Client, output: Output) -> Result<(), CliError> {
+    let mut failed = None;
+    for job_id in args.job_ids {
+        let request = CancelJobRequest { job_id, reason: args.reason.clone(), request_id: request_id() };
+        match client.jobs().cancel_job(request).await {
+            Ok(answer) => {
+                output.answer(&answer.into_inner(), |answer| state_line(answer.job.as_ref()))?;
+            }
+            Err(status) => {
+                if let Some(earlier) = failed.replace(status) {
+                    output.note(earlier.message());
+                }
+            }
+        }
+    }
+    failed.map_or(Ok(()), |status| Err(status.into()))
 }
 
 fn state_line(job: Option<&Job>) -> String {

@@ -10,7 +10,7 @@ use crate::output::{Output, human};
 use crate::parse::location;
 
 pub(super) async fn run(args: SpecArgs, client: &Client, output: Output) -> Result<(), CliError> {
-    let request = PlanJobRequest { spec: Some(spec_of(args)?) };
+    let request = PlanJobRequest { spec: Some(spec_of(args, output)?) };
     let answer = client.patient_jobs().plan_job(request).await?.into_inner();
     output.answer(&answer, render)
 }
@@ -26,6 +26,10 @@ fn render(plan: &PlanJobResponse) -> String {
         lines.push(format!("{count} cannot be moved and would be dead letters:"));
         lines
             .extend(plan.not_carried_examples.iter().map(|example| format!("    {}", human::plain(example))));
+    }
+    let mounts = human::skipped_mounts(plan.skipped_mounts, &plan.skipped_mount_examples);
+    if !mounts.is_empty() {
+        lines.push(format!("Not entered: {mounts}."));
     }
     for place in &plan.destinations {
         lines.push(String::new());
@@ -93,6 +97,9 @@ fn deletion(deletion: &PlannedDeletion) -> Vec<String> {
     if deletion.entries > deletion.examples.len() as u64 {
         lines.push("      ...".to_owned());
     }
+    if !deletion.problem.is_empty() {
+        lines.push(format!("    {}.", human::plain(&deletion.problem)));
+    }
     lines
 }
 
@@ -123,12 +130,15 @@ mod tests {
             entries_not_carried: 1,
             not_carried_examples: vec!["/s/pipe is a FIFO".into()],
             destinations: vec![place],
+            skipped_mounts: 2,
+            skipped_mount_examples: vec!["mnt".into()],
         };
         let text = render(&plan);
         for part in [
             "The source has 11 items (4.9 KiB).",
             "1 item cannot be moved",
             "/s/pipe is a FIFO",
+            "Not entered: 2 mount points (mnt, ...).",
             "b:/d: 3 items to move, at most 4.0 KiB over the network; 7 (10 B) there already.",
             "NOT ENOUGH ROOM: 1.0 KiB now, 3.0 KiB too little.",
             "It would wait: b is cordoned.",

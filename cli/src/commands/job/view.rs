@@ -1,6 +1,6 @@
 //! Jobs as text.
 
-use orbit_proto::v1::{BandwidthWindow, Job, JobProgress, JobSpec, JobState, MirrorPolicy};
+use orbit_proto::v1::{BandwidthWindow, Job, JobProgress, JobSpec, JobState, Layout, MirrorPolicy};
 
 use crate::output::human;
 use crate::output::table::{self, Table};
@@ -10,8 +10,9 @@ use crate::vocabulary::{Vocabulary, word};
 
 /// A line for each job.
 pub(crate) fn table(jobs: &[Job], has_headings: bool) -> String {
-    let headings = ["JOB", "STATE", ">ITEMS", ">DONE", ">DEAD", ">MOVED", ">RATE", "CREATED", "FROM", "TO"];
-    let mut table = Table::new(&headings);
+    let headings =
+        ["JOB", "STATE", ">ITEMS", ">DONE", ">DEAD", ">MOVED", ">RATE", "CREATED", "KIND", "FROM", "TO"];
+    let mut table = Table::new(&headings).gives_way(&["CREATED", "RATE", "ITEMS", "MOVED", "KIND", "DONE"]);
     let states = Vocabulary::of("JobState");
     for job in jobs {
         let progress = job.progress.unwrap_or_default();
@@ -30,12 +31,26 @@ pub(crate) fn table(jobs: &[Job], has_headings: bool) -> String {
             human::bytes(progress.bytes_transferred),
             rate,
             human::time(job.create_time.as_ref()),
+            job.spec.as_ref().map(kind).unwrap_or_default(),
             source,
             destinations,
         ]);
         row.tone("STATE", tone::of_job(job)).tone("DEAD", tone::of_losses(progress.items_dead));
     }
     table.render(has_headings)
+}
+
+/// What a job does with its tree, in as few words as a column has: a copy, a mirror, a vault or a restore, and its tags.
+pub(crate) fn kind(spec: &JobSpec) -> String {
+    let is_restore = spec.source.as_ref().is_some_and(|source| !source.snapshot_id.is_empty());
+    let what = match (is_restore, spec.layout(), spec.mirror.is_some()) {
+        (true, _, _) => "restore",
+        (false, Layout::Packed, _) => "packed",
+        (false, Layout::Files | Layout::Unspecified, true) => "mirror",
+        (false, Layout::Files | Layout::Unspecified, false) => "copy",
+    };
+    let tags = spec.tags.iter().map(|tag| format!(" #{tag}"));
+    std::iter::once(what.to_owned()).chain(tags).collect()
 }
 
 /// Everything about one job.
@@ -50,6 +65,7 @@ pub(super) fn details(job: &Job) -> String {
         ("from", source),
         ("to", destinations),
         ("created", human::time(job.create_time.as_ref())),
+        ("created by", human::plain(&job.created_by)),
         ("ended", human::time(job.end_time.as_ref())),
         ("items", items_line(&progress)),
         ("bytes", bytes_line(&progress)),
@@ -57,6 +73,8 @@ pub(super) fn details(job: &Job) -> String {
             "deleted",
             Some(progress.entries_deleted).filter(|&count| count > 0).map(human::count).unwrap_or_default(),
         ),
+        ("in motion", changed_line(&progress)),
+        ("not entered", human::skipped_mounts(job.skipped_mounts, &job.skipped_mount_examples)),
         ("rate", human::rate(progress.bytes_per_second)),
         ("remaining", remaining.map(human::duration).unwrap_or_default()),
     ];
@@ -66,20 +84,29 @@ pub(super) fn details(job: &Job) -> String {
     table::details(&pairs, &[("state", tone::of_job(job))])
 }
 
-fn spec_pairs(spec: &JobSpec) -> Vec<(&'static str, String)> {
+pub(crate) fn spec_pairs(spec: &JobSpec) -> Vec<(&'static str, String)> {
     let prioritizers = Vocabulary::of("Prioritizer");
     let order: Vec<String> =
         spec.prioritizers.iter().map(|&criterion| prioritizers.word(criterion)).collect();
     let limit = u64::try_from(spec.max_bytes_per_second).unwrap_or_default();
     vec![
+        ("kind", kind(spec)),
         ("mirror", spec.mirror.as_ref().map(mirror_line).unwrap_or_default()),
         ("include", spec.include.join(" ")),
         ("exclude", spec.exclude.join(" ")),
         ("files", limits_line(spec)),
+        ("file systems", if spec.one_file_system { "the source's only" } else { "" }.to_owned()),
         ("bandwidth", windows_line(spec)),
         ("order", order.join(", ")),
         ("bandwidth limit", if limit == 0 { String::new() } else { human::rate(limit) }),
     ]
+}
+
+fn changed_line(progress: &JobProgress) -> String {
+    match progress.items_changed_while_read {
+        0 => String::new(),
+        count => human::changed_while_read(count),
+    }
 }
 
 fn mirror_line(policy: &MirrorPolicy) -> String {
@@ -158,7 +185,7 @@ fn windows_line(spec: &JobSpec) -> String {
 }
 
 /// The source and the destinations as they are written.
-fn places(spec: Option<&JobSpec>) -> (String, String) {
+pub(crate) fn places(spec: Option<&JobSpec>) -> (String, String) {
     let Some(spec) = spec else { return (String::new(), String::new()) };
     let source = spec.source.as_ref().map(location::display).unwrap_or_default();
     let destinations: Vec<String> = spec.destinations.iter().map(location::display).collect();
@@ -186,19 +213,38 @@ pub(crate) fn summary(job: &Job) -> String {
     let reason = human::plain(&job.state_reason);
     let because = if reason.is_empty() { String::new() } else { format!(": {reason}") };
     match job.state() {
-        JobState::Completed => format!("{copied} ({moved}){within}"),
+        JobState::Completed => format!("{copied} ({moved}){within}{}", remarks(job)),
         JobState::PartiallyCompleted => {
             let dead = match progress.items_dead {
                 // All is copied, and a mirror could not delete something.
-                0 => reason,
-                dead => format!("{} could not be copied", human::count_of(dead, "item")),
+                0 => String::new(),
+                dead => format!("; {} could not be copied", human::count_of(dead, "item")),
             };
-            format!("{copied} ({moved}){within}; {dead}")
+            format!("{copied} ({moved}){within}{dead}{}", remarks(job))
         }
         JobState::Cancelled => format!("cancelled{because}; {copied} before ({moved})"),
         JobState::Failed => format!("failed{because}; {copied} before ({moved})"),
         JobState::Unspecified | JobState::Scanning | JobState::Running | JobState::Paused => state_line(job),
     }
+}
+
+/// What an operator should know beside how the items fared.
+fn remarks(job: &Job) -> String {
+    let mut remarks = String::new();
+    if !job.deletion_problem.is_empty() {
+        remarks.push_str(&format!("; not all was deleted: {}", human::plain(&job.deletion_problem)));
+    }
+    if let changed @ 1.. = job.progress.unwrap_or_default().items_changed_while_read {
+        remarks.push_str(&format!("; {}", human::changed_while_read(changed)));
+    }
+    let mounts = human::skipped_mounts(job.skipped_mounts, &job.skipped_mount_examples);
+    if !mounts.is_empty() {
+        remarks.push_str(&format!("; not entered: {mounts}"));
+    }
+    if !job.unmatched_globs.is_empty() {
+        remarks.push_str(&format!("; nothing matched {}", human::plain(&job.unmatched_globs.join(", "))));
+    }
+    remarks
 }
 
 fn moved(progress: &JobProgress, took: Option<std::time::Duration>) -> String {
@@ -250,6 +296,14 @@ mod tests {
         assert_eq!(text, "copied 1,234 items (56.7 MiB moved, 12 skipped unchanged, 17.7 MiB/s) in 3.2 s");
         assert!(
             summary(&job(JobState::PartiallyCompleted)).ends_with("in 3.2 s; 2 items could not be copied")
+        );
+        let mut changed = job(JobState::Completed);
+        changed.progress =
+            changed.progress.map(|progress| JobProgress { items_changed_while_read: 2, ..progress });
+        let text = summary(&changed);
+        assert!(
+            text.ends_with("; 2 files changed while they were read and are stored as they were read"),
+            "{text}"
         );
         let cancelled = Job { state_reason: "Ctrl-C".into(), ..job(JobState::Cancelled) };
         assert!(summary(&cancelled).starts_with("cancelled: Ctrl-C; copied 1,234 items before"));

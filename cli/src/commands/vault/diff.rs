@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use orbit_proto::v1::SnapshotEntry;
 use serde_json::json;
 
-use super::resolve;
+use super::name::whole;
 use super::tree::Tree;
 use crate::client::Client;
 use crate::errors::CliError;
@@ -41,7 +41,7 @@ impl Change {
 }
 
 pub(super) async fn run(old: &str, new: &str, client: &Client, output: Output) -> Result<(), CliError> {
-    let (old, new) = (resolve(old, client).await?, resolve(new, client).await?);
+    let (old, new) = (whole(old, client, output).await?, whole(new, client, output).await?);
     let (mut olds, mut news) = (Tree::new(old, client), Tree::new(new, client));
     let (mut old, mut new) = (olds.next().await?, news.next().await?);
     let mut count: u64 = 0;

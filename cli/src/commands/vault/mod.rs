@@ -2,12 +2,14 @@
 
 mod cat;
 mod diff;
+mod name;
 mod prune;
 mod restore;
 mod tree;
 mod upkeep;
 
-use orbit_proto::v1::{DeleteSnapshotRequest, ListSnapshotsRequest, Snapshot};
+use orbit_proto::v1::{DeleteSnapshotRequest, ListSnapshotEntriesRequest, ListSnapshotsRequest, Snapshot};
+use orbit_shared::entry::undisplay_path;
 
 use crate::args::{SnapshotCommand, SnapshotFilter};
 use crate::client::{Client, request_id};
@@ -31,12 +33,14 @@ pub(super) async fn run(
     match command {
         SnapshotCommand::Ls { filter, limit } => list(filter, limit, client, output).await?,
         SnapshotCommand::Show { snapshot, path, limit } => {
-            tree::show(&snapshot, path, limit, client, output).await?;
+            tree::show(&snapshot, &path, limit, client, output).await?;
         }
         SnapshotCommand::Restore(args) => return restore::run(*args, client, output).await,
         SnapshotCommand::Rm { snapshots } => remove(&snapshots, client, output).await?,
         SnapshotCommand::Diff { old, new } => diff::run(&old, &new, client, output).await?,
-        SnapshotCommand::Cat { snapshot, path } => cat::run(&snapshot, &path, client, output).await?,
+        SnapshotCommand::Cat { snapshot, path } => {
+            cat::run(&snapshot, path.as_deref().unwrap_or_default(), client, output).await?;
+        }
         SnapshotCommand::Prune(args) => return prune::run(args, client, output).await,
     }
     Ok(Outcome::Completed)
@@ -72,6 +76,10 @@ fn table(snapshots: &[Snapshot], has_headings: bool) -> String {
         Table::new(&["SNAPSHOT", "VAULT", "CREATED", ">ENTRIES", ">SIZE", ">NEW", "SOURCE", "TAGS"]);
     for snapshot in snapshots {
         let partial = if snapshot.is_partial { " (partial)" } else { "" };
+        let changed = match snapshot.changed_while_read_count {
+            0 => String::new(),
+            count => format!(" ({} changed while read)", human::count(count)),
+        };
         table.row([
             snapshot.snapshot_id.clone(),
             snapshot.star_id.clone(),
@@ -79,41 +87,35 @@ fn table(snapshots: &[Snapshot], has_headings: bool) -> String {
             human::count(snapshot.entry_count),
             human::bytes(snapshot.total_bytes),
             human::bytes(snapshot.added_bytes),
-            format!("{}{partial}", snapshot.source.as_ref().map(location::display).unwrap_or_default()),
+            format!(
+                "{}{partial}{changed}",
+                snapshot.source.as_ref().map(location::display).unwrap_or_default()
+            ),
             snapshot.tags.join(","),
         ]);
     }
     table.render(has_headings)
 }
 
-/// The whole name of a snapshot of which the beginning is given.
-pub(super) async fn resolve(text: &str, client: &Client) -> Result<String, CliError> {
-    if text.len() == ID_DIGITS {
-        return Ok(text.to_owned());
-    }
-    let mut found: Option<String> = None;
-    let mut pages = Pages::new(0);
-    while let Some((page_size, page_token)) = pages.next() {
-        let request = list_request(&SnapshotFilter::default(), page_size, page_token);
-        let page = client.vaults().list_snapshots(request).await?.into_inner();
-        pages.took(page.snapshots.len(), &page.next_page_token);
-        let names = page.snapshots.into_iter().map(|snapshot| snapshot.snapshot_id);
-        for name in names.filter(|name| !text.is_empty() && name.starts_with(text)) {
-            if let Some(other) = found.replace(name.clone()) {
-                let problem = format!("{text} begins both {other} and {name}; write more of it");
-                return Err(CliError::Usage(problem));
-            }
-        }
-    }
-    found.ok_or_else(|| {
-        CliError::Usage(format!("no snapshot's name begins with {text:?}; `orbit snapshot ls` lists them"))
-    })
+/// The path in a snapshot's tree that is meant: as it is written, or, if there is none of that name, the one that is shown so.
+pub(super) async fn meant_path(snapshot_id: &str, path: &[u8], client: &Client) -> Result<Vec<u8>, CliError> {
+    let Some(plain) = undisplay_path(path) else { return Ok(path.to_vec()) };
+    let request = ListSnapshotEntriesRequest {
+        snapshot_id: snapshot_id.to_owned(),
+        raw_path: path.to_vec().into(),
+        page_size: 1,
+        ..ListSnapshotEntriesRequest::default()
+    };
+    let found = client.vaults().list_snapshot_entries(request).await?.into_inner();
+    Ok(if found.entries.is_empty() { plain } else { path.to_vec() })
 }
 
 async fn remove(snapshots: &[String], client: &Client, output: Output) -> Result<(), CliError> {
     for text in snapshots {
-        let request =
-            DeleteSnapshotRequest { snapshot_id: resolve(text, client).await?, request_id: request_id() };
+        let request = DeleteSnapshotRequest {
+            snapshot_id: name::whole(text, client, output).await?,
+            request_id: request_id(),
+        };
         let answer = client.vaults().delete_snapshot(request).await?.into_inner();
         output.answer(&answer, |answer| {
             let id = answer.snapshot.as_ref().map(|snapshot| snapshot.snapshot_id.as_str());

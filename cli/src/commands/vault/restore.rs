@@ -1,8 +1,9 @@
 //! `orbit snapshot restore`.
 
-use orbit_proto::v1::RestoreSnapshotRequest;
+use orbit_proto::v1::{Compare, RestoreSnapshotRequest};
 
-use super::resolve;
+use super::meant_path;
+use super::name::named;
 use crate::args::RestoreArgs;
 use crate::client::{Client, request_id};
 use crate::commands::job;
@@ -11,10 +12,14 @@ use crate::outcome::Outcome;
 use crate::output::Output;
 
 pub(super) async fn run(args: RestoreArgs, client: &Client, output: Output) -> Result<Outcome, CliError> {
+    let named = named(&args.snapshot, client, output).await?;
+    let path = meant_path(&named.id, &named.below(&args.path), client).await?;
     let request = RestoreSnapshotRequest {
-        snapshot_id: resolve(&args.snapshot, client).await?,
+        snapshot_id: named.id,
         destination: Some(args.destination),
-        path: args.path,
+        path: String::new(),
+        raw_path: path.into(),
+        compare: if args.no_checksum { Compare::Metadata } else { Compare::Content }.into(),
         include: args.include,
         exclude: args.exclude,
         request_id: args.request_id.unwrap_or_else(request_id),

@@ -5,7 +5,8 @@ use orbit_proto::v1::{
     SnapshotEntry,
 };
 
-use super::resolve;
+use super::meant_path;
+use super::name::named;
 use crate::client::Client;
 use crate::commands::pages::Pages;
 use crate::errors::CliError;
@@ -17,12 +18,14 @@ use crate::vocabulary::Vocabulary;
 
 pub(super) async fn show(
     snapshot: &str,
-    path: String,
+    path: &[u8],
     limit: u64,
     client: &Client,
     output: Output,
 ) -> Result<(), CliError> {
-    let snapshot_id = resolve(snapshot, client).await?;
+    let named = named(snapshot, client, output).await?;
+    let path = named.below(path);
+    let snapshot_id = named.id;
     if path.is_empty() {
         let request = GetSnapshotRequest { snapshot_id: snapshot_id.clone() };
         let answer = client.vaults().get_snapshot(request).await?.into_inner();
@@ -31,11 +34,13 @@ pub(super) async fn show(
             format!("{details}\n")
         })?;
     }
+    let path = meant_path(&snapshot_id, &path, client).await?;
     let mut pages = Pages::new(limit);
     while let Some((page_size, page_token)) = pages.next() {
         let request = ListSnapshotEntriesRequest {
             snapshot_id: snapshot_id.clone(),
-            path: path.clone(),
+            path: String::new(),
+            raw_path: path.clone().into(),
             page_size,
             page_token,
         };
@@ -60,6 +65,14 @@ fn details(snapshot: &Snapshot) -> String {
         ("size", human::bytes(snapshot.total_bytes)),
         ("new in the vault", human::bytes(snapshot.added_bytes)),
         ("partial", human::flag(snapshot.is_partial)),
+        (
+            "in motion",
+            match snapshot.changed_while_read_count {
+                0 => String::new(),
+                count => human::changed_while_read(count),
+            },
+        ),
+        ("origin", snapshot.origin_star_id.clone()),
     ];
     table::details(&pairs, &[("partial", tone::of_obstacle(snapshot.is_partial))])
 }
@@ -107,6 +120,7 @@ impl<'client> Tree<'client> {
             let request = ListSnapshotEntriesRequest {
                 snapshot_id: self.snapshot_id.clone(),
                 path: String::new(),
+                raw_path: Default::default(),
                 page_size: 1000,
                 page_token,
             };

@@ -98,7 +98,15 @@ fn a_place_that_has_nothing_is_asked_ever_more_seldom_and_one_that_has_is_asked_
         for number in 1..=40 {
             // Each batch lists what is there, if anything is.
             let entries = vec![file(if present.is_empty() { "new" } else { "f000000" }, number)];
-            let batch = ScanBatch { scan, number, entries, is_last: false, failure: None };
+            let batch = ScanBatch {
+                scan,
+                number,
+                entries,
+                is_last: false,
+                failure: None,
+                matched: Vec::new(),
+                skipped_mounts: Vec::new(),
+            };
             world.say("star-1", StarMessage::ScanBatch(batch));
         }
         assert_eq!(world.asked, expected, "batches of which {present:?} is there");
@@ -114,7 +122,15 @@ fn a_star_that_sends_more_batches_than_it_may_is_cut_off() {
     let scan = world.stars.get_mut("star-1").and_then(|star| star.scans.pop_front()).expect("a scan").scan;
     for number in 1..=9 {
         let entries = vec![file("f", number)];
-        let batch = ScanBatch { scan, number, entries, is_last: false, failure: None };
+        let batch = ScanBatch {
+            scan,
+            number,
+            entries,
+            is_last: false,
+            failure: None,
+            matched: Vec::new(),
+            skipped_mounts: Vec::new(),
+        };
         world.say("star-1", StarMessage::ScanBatch(batch));
     }
     let closed = world.stars["star-1"].was_closed.clone();

@@ -2,10 +2,11 @@
 
 use orbit_shared::entry::EntryKind;
 use orbit_shared::session::{FailureCause, Fault, StarMessage};
+use orbit_shared::trace_context::TraceContext;
 use orbit_shared::words::{ItemId, JobId};
 
 use super::world::{World, directory, failed, file, spec, tree};
-use crate::core::{Answer, Command, Gate, ItemEnd, JobState, Refusal};
+use crate::core::{Answer, Command, Gate, ItemEnd, JobSpec, JobState, Refusal, Violation};
 
 #[test]
 fn a_job_goes_to_every_destination_and_completes() {
@@ -32,6 +33,8 @@ fn items_move_while_the_source_is_still_listed() {
         entries: tree(3),
         is_last: false,
         failure: None,
+        matched: Vec::new(),
+        skipped_mounts: Vec::new(),
     };
     world.say("star-1", StarMessage::ScanBatch(batch));
     assert_eq!(world.job(id).record.state(), JobState::Scanning);
@@ -78,6 +81,38 @@ fn the_same_request_makes_one_job() {
     assert_eq!(world.command(create()), Ok(Answer::Job(JobId(1))));
     world.crash();
     assert_eq!(world.command(create()), Ok(Answer::Job(JobId(1))), "also after a restart");
+}
+
+#[test]
+fn a_used_request_name_with_another_specification_is_refused_and_makes_nothing() {
+    let mut world = World::of_three();
+    let create = |spec: JobSpec, violations| Command::CreateJob {
+        spec: Box::new(spec),
+        request_id: "nightly".to_owned(),
+        violations,
+    };
+    let asked = || spec("star-1", &["star-2"]);
+    assert_eq!(world.command(create(asked(), Vec::new())), Ok(Answer::Job(JobId(1))));
+    let mut others = vec![spec("star-1", &["star-3"]), spec("star-3", &["star-2"]), asked(), asked()];
+    others[2].source.path = b"/data/other".to_vec();
+    others[3].max_bytes_per_second = 1;
+    for is_after_crash in [false, true] {
+        for other in &others {
+            let refused = world.command(create(other.clone(), Vec::new()));
+            let Err(Refusal::NameUsed { problem }) = &refused else { panic!("{refused:?}") };
+            assert!(problem.contains("\"nightly\"") && problem.contains("job 1"), "{problem}");
+        }
+        let unreadable = vec![Violation::new("spec.layout", "9 is no layout")];
+        let refused = world.command(create(asked(), unreadable));
+        assert!(matches!(refused, Err(Refusal::NameUsed { .. })), "{refused:?}");
+        let mut by_another_span = asked();
+        by_another_span.caller = Some(TraceContext::root(b"another call"));
+        assert_eq!(world.command(create(by_another_span, Vec::new())), Ok(Answer::Job(JobId(1))));
+        assert_eq!(world.store.jobs.len(), 1, "a refused request made a job");
+        if !is_after_crash {
+            world.crash();
+        }
+    }
 }
 
 #[test]
@@ -181,7 +216,7 @@ fn what_cannot_be_carried_is_a_dead_letter_and_the_rest_goes_on() {
     assert!(errors[0].contains("pipe is a named pipe"), "{errors:?}");
     assert!(errors[1].contains("Permission denied"), "{errors:?}");
     let dead = world.core.board().by_category("dead-letter");
-    assert_eq!(dead.len(), 2);
+    assert_eq!(dead.iter().map(|bulletin| bulletin.repeat_count).collect::<Vec<_>>(), [2], "{dead:?}");
 }
 
 #[test]

@@ -89,7 +89,15 @@ fn whoever_waits_for_a_plan_hears_when_it_cannot_be_made() {
         fault: Fault::Item,
         message: "/data/in: no such file".to_owned(),
     };
-    let batch = ScanBatch { scan, number: 1, entries: Vec::new(), is_last: true, failure: Some(failure) };
+    let batch = ScanBatch {
+        scan,
+        number: 1,
+        entries: Vec::new(),
+        is_last: true,
+        failure: Some(failure),
+        matched: Vec::new(),
+        skipped_mounts: Vec::new(),
+    };
     world.say("star-1", StarMessage::ScanBatch(batch));
     let answer = world.answered(reply);
     let Some(Err(Refusal::WrongState { problem })) = answer else { panic!("{answer:?}") };

@@ -52,6 +52,8 @@ fn a_scan_goes_on_behind_the_last_entry_that_is_safe() {
         entries: world.tree[..4].to_vec(),
         is_last: false,
         failure: None,
+        matched: Vec::new(),
+        skipped_mounts: Vec::new(),
     };
     world.say("star-1", orbit_shared::session::StarMessage::ScanBatch(batch));
     world.crash();
@@ -78,7 +80,8 @@ fn penalties_and_their_counts_survive() {
         assert_eq!(world.job(id).penalized, 1, "after {failures} failures");
         world.crash();
         reconnect(&mut world);
-        assert_eq!(world.core.penalties(None, None, 10, world.now())[0].count, failures);
+        let penalty = world.core.each_penalty(None, None, world.now()).next();
+        assert_eq!(penalty.map(|view| view.count), Some(failures));
         while world.job(id).penalized == 1 {
             world.now_ms += 100;
             world.turn(vec![crate::core::Event::DeadlineReached]);
@@ -88,8 +91,8 @@ fn penalties_and_their_counts_survive() {
             while world.work("star-2") && world.job(id).penalized == 0 {}
             if world
                 .core
-                .penalties(None, None, 10, world.now())
-                .first()
+                .each_penalty(None, None, world.now())
+                .next()
                 .is_some_and(|view| view.count > failures)
             {
                 break;
@@ -155,4 +158,17 @@ fn numbers_are_never_given_twice() {
     let second = world.create(spec("star-1", &["star-3"]));
     assert!(second > first);
     assert!(world.core.board().next_id() >= bulletin);
+}
+
+#[test]
+fn damage_of_the_store_is_a_bulletin_and_the_grid_goes_on() {
+    let mut world = World::of_three();
+    world.turn(vec![crate::core::Event::StoreDamaged { problem: "table jobs is damaged".to_owned() }]);
+    let told = world.core.board().by_category("store");
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].severity, orbit_shared::bulletin::Severity::Error);
+    assert_eq!(told[0].message, "table jobs is damaged");
+    let id = world.create(spec("star-1", &["star-2"]));
+    world.settle();
+    assert_eq!(world.job(id).record.state(), JobState::Completed);
 }

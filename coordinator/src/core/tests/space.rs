@@ -28,6 +28,7 @@ fn space(world: &mut World, available: u64) {
         advisories: Vec::new(),
         progress: Vec::new(),
         root_space: vec![RootSpace { path: b"/data".to_vec(), available_bytes: available }],
+        vault_bytes: None,
     };
     world.say("star-2", StarMessage::Heartbeat(heartbeat));
 }
@@ -143,6 +144,7 @@ fn two_disks(world: &mut World) {
         advisories: Vec::new(),
         progress: Vec::new(),
         root_space: vec![space(b"/data", 100 * GIB), space(b"/small", GIB)],
+        vault_bytes: None,
     };
     world.say("star-2", StarMessage::Heartbeat(heartbeat));
 }

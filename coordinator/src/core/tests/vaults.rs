@@ -1,30 +1,26 @@
 //! Packed jobs end with their snapshots; the catalogue is what the vaults have; who asks a vault always hears.
 
-use orbit_shared::chunk_hash::ChunkHash;
 use orbit_shared::dead_letter::DeadLetterFilter;
-use orbit_shared::session::{FailureCause, Fault, StarMessage};
-use orbit_shared::time::WallTime;
-use orbit_shared::vault_call::{
-    ChunkOrigin, DamagedInfo, FilePart, VaultCall, VaultFailure, VaultProblem, VaultReply,
-};
+use orbit_shared::session::{FailureCause, Fault};
+use orbit_shared::vault_call::{VaultCall, VaultFailure, VaultProblem};
 use orbit_shared::words::{JobId, Layout, SnapshotId};
 
 use super::world::{World, failed, spec, stored};
-use crate::core::{Answer, Command, JobSpec, JobState, Refusal};
+use crate::core::{Command, JobSpec, JobState, Refusal};
 
-fn packed(source: &str, destinations: &[&str]) -> JobSpec {
+pub(super) fn packed(source: &str, destinations: &[&str]) -> JobSpec {
     let mut spec = JobSpec { layout: Layout::Packed, ..spec(source, destinations) };
     spec.destinations.iter_mut().for_each(|place| place.path.clear());
     spec
 }
 
-fn restore(from: &str, snapshot: SnapshotId, to: &str) -> JobSpec {
+pub(super) fn restore(from: &str, snapshot: SnapshotId, to: &str) -> JobSpec {
     let mut spec = JobSpec { snapshot: Some(snapshot), ..spec(from, &[to]) };
     spec.source.path = b"/".to_vec();
     spec
 }
 
-fn problem(failure: VaultFailure) -> Option<VaultProblem> {
+pub(super) fn problem(failure: VaultFailure) -> Option<VaultProblem> {
     Some(VaultProblem { failure, message: "it did not work".to_owned() })
 }
 
@@ -46,6 +42,79 @@ fn a_packed_job_ends_when_every_vault_has_its_snapshot() {
     assert_eq!(job.record.snapshots.iter().flatten().count(), 2);
     assert_eq!(world.store.snapshots.len(), 2, "the catalogue is durable");
     world.assert_clean();
+}
+
+/// Time passes, in which star-1 and star-2 are heard.
+pub(super) fn idle(world: &mut World, seconds: u64) {
+    for _ in 0..seconds / 2 {
+        world.pass(2_000);
+        world.heartbeat("star-1");
+        world.heartbeat("star-2");
+    }
+}
+
+/// Bulletins that say something, and how many of them are not acknowledged.
+pub(super) fn said(world: &World, text: &str) -> (usize, usize) {
+    let all = world.core.board().recent(usize::MAX);
+    let found: Vec<_> = all.into_iter().filter(|bulletin| bulletin.message.contains(text)).collect();
+    (found.len(), found.iter().filter(|bulletin| !bulletin.is_acknowledged).count())
+}
+
+#[test]
+fn each_vault_is_sealed_by_itself_and_a_place_that_is_away_is_told() {
+    let mut world = World::of_three();
+    world.disconnect("star-3");
+    idle(&mut world, 12);
+    let id = world.create(packed("star-1", &["star-2", "star-3"]));
+    let waits = "waits for star-3, which is not connected";
+    while world.scan("star-1") | world.work("star-2") | world.answer("star-2") {}
+    assert_eq!(world.core.snapshots().len(), 1, "nothing else holds up the vault that is well");
+    assert_eq!(world.job(id).record.state(), JobState::Running);
+    assert_eq!(said(&world, waits), (1, 1), "told at once, and once");
+    idle(&mut world, 14 * 60);
+    assert_eq!(said(&world, waits).0, 1);
+    idle(&mut world, 46 * 60);
+    assert_eq!(said(&world, waits).0, 2, "again after a quarter of an hour, and not soon after that");
+    world.connect("star-3", 1, &[]);
+    world.settle();
+    assert_eq!(world.job(id).record.state(), JobState::Completed);
+    assert_eq!(said(&world, waits).1, 0, "what does not hold any more is acknowledged");
+    assert_eq!(world.core.snapshots().len(), 2);
+    world.assert_clean();
+}
+
+#[test]
+fn a_cancelled_job_keeps_the_snapshots_that_are_made() {
+    let mut world = World::of_three();
+    world.disconnect("star-3");
+    let id = world.create(packed("star-1", &["star-2", "star-3"]));
+    while world.scan("star-1") | world.work("star-2") | world.answer("star-2") {}
+    world.command(Command::CancelJob { job: id, reason: String::new() }).expect("it runs");
+    let job = world.job(id);
+    assert_eq!(job.record.state(), JobState::Cancelled);
+    assert!(job.reason.contains("in the vault of star-2"), "{}", job.reason);
+    assert_eq!((world.core.snapshots().len(), world.vaults["star-2"].len()), (1, 1));
+}
+
+#[test]
+fn a_vault_that_lost_what_it_had_fails_the_job_when_the_others_have_their_snapshots() {
+    let mut world = World::of_three();
+    world.disconnect("star-3");
+    let id = world.create(packed("star-1", &["star-2", "star-3"]));
+    while world.scan("star-1") | world.work("star-2") {}
+    world.seal_problem = problem(VaultFailure::Damaged);
+    while world.answer("star-2") {}
+    assert_eq!(world.job(id).record.state(), JobState::Running);
+    world.crash();
+    for star in ["star-1", "star-2", "star-3"] {
+        world.connect(star, 1, &[]);
+    }
+    world.settle();
+    let job = world.job(id);
+    assert_eq!(job.record.state(), JobState::Failed);
+    let reason = &job.reason;
+    assert!(reason.contains("star-2 cannot seal") && reason.contains("in the vault of star-3"), "{reason}");
+    assert_eq!(world.core.snapshots().len(), 1);
 }
 
 #[test]
@@ -131,48 +200,6 @@ fn a_cancelled_job_and_stages_that_nobody_needs_are_abandoned() {
 }
 
 #[test]
-fn the_catalogue_follows_the_vault() {
-    let mut world = World::of_three();
-    let first = world.create(packed("star-1", &["star-2"]));
-    let second = world.create(packed("star-1", &["star-2"]));
-    world.settle();
-    assert_eq!(world.core.snapshots().len(), 2);
-    world.disconnect("star-2");
-    assert_eq!(world.core.snapshots().len(), 2, "a Star that is away keeps its snapshots listed");
-    world.vaults.get_mut("star-2").expect("a vault").retain(|info| info.job == second);
-    world.connect("star-2", 1, &[]);
-    world.settle();
-    let known: Vec<JobId> = world.core.snapshots().iter().map(|record| record.info.job).collect();
-    assert_eq!(known, [second], "that of job {first} is gone");
-    // A coordinator that has lost everything learns of what the vaults have.
-    world.store = super::world::FakeStore::default();
-    world.crash();
-    world.connect("star-2", 2, &[]);
-    world.settle();
-    assert_eq!(world.core.snapshots().len(), 1);
-}
-
-#[test]
-fn a_deletion_overtakes_a_list_that_is_on_its_way() {
-    let mut world = World::of_three();
-    world.create(packed("star-1", &["star-2"]));
-    world.settle();
-    let id = world.core.snapshots()[0].info.id;
-    let before = world.vaults["star-2"].clone();
-    world.connect("star-2", 1, &[]);
-    let reply = world.ask("star-2", VaultCall::DeleteSnapshot(id));
-    // The list was read before, and its answer comes after that of the deletion.
-    let star = world.stars.get_mut("star-2").expect("connected");
-    let (list, _) = star.calls.pop_front().expect("the catalogue is asked for");
-    while world.answer("star-2") {}
-    assert_eq!(world.answered(reply), Some(Ok(Answer::Vault(Box::new(VaultReply::Done)))));
-    let answer = Ok(VaultReply::Snapshots { snapshots: before, stages: Vec::new(), is_end: true });
-    world.say("star-2", orbit_shared::session::StarMessage::VaultAnswered { request: list, answer });
-    world.settle();
-    assert!(world.core.snapshots().is_empty() && world.store.snapshots.is_empty());
-}
-
-#[test]
 fn who_asks_a_vault_hears_also_when_it_leaves_is_silent_or_is_not_there() {
     let mut world = World::of_three();
     world.settle();
@@ -213,157 +240,6 @@ fn a_restore_reads_a_snapshot_that_is_known_and_keeps_it_from_being_deleted() {
     assert_eq!((assignment.source_snapshot, assignment.layout), (Some(id), Layout::Files));
     world.settle();
     assert_eq!(world.job(job).record.state(), JobState::Completed);
-}
-
-#[test]
-fn a_damaged_chunk_is_healed_from_a_vault_that_has_it_or_becomes_a_dead_letter_that_names_what_it_hits() {
-    let mut world = World::of_three();
-    let job = world.create(packed("star-1", &["star-2"]));
-    world.settle();
-    let id = world.core.snapshots()[0].info.id;
-    let hash = |byte| ChunkHash([byte; 32]);
-    let damaged = |byte: u8| DamagedInfo {
-        hash: hash(byte),
-        problem: "bits have changed".to_owned(),
-        affected: vec![(id, b"a/b".to_vec()), (id, b"c".to_vec())],
-        is_partial: false,
-        origins: Vec::new(),
-    };
-    world.damaged.insert("star-2", vec![damaged(1), damaged(2)]);
-    world.copies.insert(("star-3", hash(1)));
-    world.connect("star-2", 1, &[]);
-    world.settle();
-    assert_eq!(world.damaged["star-2"], [damaged(2)], "one is healed");
-    let filter = DeadLetterFilter::for_job(job);
-    let letters = world.core.dead_letters().query(&filter, 10);
-    assert_eq!(letters.len(), 1, "{letters:?}");
-    let text = &letters[0].last_error;
-    assert!(text.contains(&id.to_string()) && text.contains("a/b") && text.contains(": c"), "{text}");
-    assert_eq!(world.store.dead_letters.len(), 1);
-
-    // Somebody brings a good copy, and asks to try again.
-    world.copies.insert(("star-1", hash(2)));
-    assert_eq!(world.command(Command::RetryDeadLetters(filter)), Ok(Answer::Count(1)));
-    world.settle();
-    assert!(world.damaged["star-2"].is_empty());
-    assert!(world.store.dead_letters.is_empty(), "what is healed is no dead letter any more");
-}
-
-/// A damaged chunk that is the first byte of a file, as the snapshot has it.
-fn damaged_part(number: u8, snapshot: SnapshotId) -> DamagedInfo {
-    let path = format!("f{number}").into_bytes();
-    let part = FilePart { path: path.clone(), offset: 0, length: 1, size: 9, modified: WallTime::UNIX_EPOCH };
-    DamagedInfo {
-        hash: ChunkHash([number; 32]),
-        problem: "bits have changed".to_owned(),
-        affected: vec![(snapshot, path)],
-        is_partial: false,
-        origins: vec![ChunkOrigin { snapshot, part }],
-    }
-}
-
-/// Three Stars and a snapshot of star-1 in the vault of star-2.
-fn world_with_snapshot() -> (World, JobId, SnapshotId) {
-    let mut world = World::of_three();
-    let job = world.create(packed("star-1", &["star-2"]));
-    world.settle();
-    let id = world.core.snapshots()[0].info.id;
-    (world, job, id)
-}
-
-fn letters(world: &World, job: JobId) -> Vec<String> {
-    let letters = world.core.dead_letters().query(&DeadLetterFilter::for_job(job), 1000);
-    letters.iter().map(|letter| letter.last_error.clone()).collect()
-}
-
-#[test]
-fn more_damage_than_one_list_names_is_healed_behind_what_nobody_can_heal() {
-    let (mut world, job, id) = world_with_snapshot();
-    world.damaged.insert("star-2", (0..200).map(|number| damaged_part(number, id)).collect());
-    // Nobody has the first hundred: more than a list.
-    world.copies.extend((100..200).map(|number| ("star-3", ChunkHash([number; 32]))));
-    world.say("star-2", StarMessage::DamageFound { chunks: 200, problem: String::new() });
-    world.settle();
-    let left: Vec<u8> = world.damaged["star-2"].iter().map(|info| info.hash.0[0]).collect();
-    assert_eq!(left, (0..100).collect::<Vec<u8>>(), "whatever somebody has is healed");
-    assert_eq!(letters(&world, job).len(), 100);
-    // A Star that comes back may bring what was missing.
-    world.copies.extend((0..50).map(|number| ("star-3", ChunkHash([number; 32]))));
-    world.connect("star-3", 1, &[]);
-    world.settle();
-    assert_eq!(world.damaged["star-2"].len(), 50);
-    assert_eq!(letters(&world, job).len(), 50);
-    world.assert_clean();
-}
-
-#[test]
-fn when_the_vault_that_is_asked_goes_away_the_next_one_is_asked() {
-    let (mut world, job, id) = world_with_snapshot();
-    world.damaged.insert("star-2", vec![damaged_part(1, id)]);
-    for name in ["star-1", "star-3"] {
-        world.copies.insert((name, ChunkHash([1; 32])));
-    }
-    world.say("star-2", StarMessage::DamageFound { chunks: 1, problem: String::new() });
-    while world.answer("star-2") {}
-    // One of the two is asked, and leaves before it answers.
-    let is_asked = |world: &World, name| {
-        let calls = &world.stars[name].calls;
-        calls.iter().any(|(_, call)| matches!(call, VaultCall::LocateChunk(_)))
-    };
-    let first = if is_asked(&world, "star-3") { "star-3" } else { "star-1" };
-    assert!(is_asked(&world, first));
-    world.disconnect(first);
-    world.settle();
-    assert!(world.damaged["star-2"].is_empty());
-    assert!(letters(&world, job).is_empty());
-}
-
-#[test]
-fn a_vault_that_does_not_answer_in_time_is_passed_over_and_its_late_answer_changes_nothing() {
-    let (mut world, job, id) = world_with_snapshot();
-    world.damaged.insert("star-2", vec![damaged_part(1, id)]);
-    world.unchanged.insert(ChunkHash([1; 32]));
-    world.say("star-2", StarMessage::DamageFound { chunks: 1, problem: String::new() });
-    while world.answer("star-2") {}
-    // Both others are silent, one after the other; their heartbeats go on.
-    for _ in 0..2 {
-        for _ in 0..4 {
-            ["star-1", "star-2", "star-3"].into_iter().for_each(|name| world.heartbeat(name));
-            world.pass(10_000);
-        }
-    }
-    world.settle();
-    assert!(world.damaged["star-2"].is_empty(), "the file at the source has it");
-    assert!(letters(&world, job).is_empty());
-}
-
-#[test]
-fn what_no_vault_has_is_fetched_from_its_source_or_is_a_dead_letter_that_says_why_that_has_it_not() {
-    let (mut world, job, id) = world_with_snapshot();
-    world.damaged.insert("star-2", vec![damaged_part(1, id), damaged_part(2, id)]);
-    world.unchanged.insert(ChunkHash([1; 32]));
-    world.say("star-2", StarMessage::DamageFound { chunks: 2, problem: "a list is damaged".to_owned() });
-    world.settle();
-    assert_eq!(world.damaged["star-2"], [damaged_part(2, id)]);
-    assert_eq!(world.healed, ["star-1:/data/in/f1"]);
-    let told = letters(&world, job);
-    assert!(told.len() == 1 && told[0].contains("star-1 has changed") && told[0].contains("f2"), "{told:?}");
-    // Looked for again without success, it stays the one dead letter that it is.
-    world.say("star-2", StarMessage::DamageFound { chunks: 1, problem: String::new() });
-    world.settle();
-    assert_eq!(letters(&world, job), told);
-
-    // Without its source there is nobody to ask.
-    world.disconnect("star-1");
-    world.say("star-2", StarMessage::DamageFound { chunks: 1, problem: String::new() });
-    world.settle();
-    let told = letters(&world, job);
-    assert!(told.len() == 1 && told[0].contains("star-1 is not connected"), "{told:?}");
-    world.unchanged.insert(ChunkHash([2; 32]));
-    world.connect("star-1", 1, &[]);
-    world.settle();
-    assert!(world.damaged["star-2"].is_empty(), "its source has come back");
-    assert!(letters(&world, job).is_empty());
 }
 
 #[test]

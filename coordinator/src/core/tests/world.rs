@@ -1,7 +1,6 @@
 //! The world around a core under test: a store in memory, Stars that do as they are told, and a clock that is moved.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
 
 use orbit_shared::chunk_hash::ChunkHash;
 use orbit_shared::comparison::{Comparison, Unchanged};
@@ -22,120 +21,11 @@ use orbit_shared::vault_call::{
 use orbit_shared::words::{AssignmentId, ItemId, JobId, SnapshotId, StarId};
 use uuid::Uuid;
 
+use super::store::FakeStore;
 use crate::core::{
-    Action, Answer, AnswerRecord, AssignmentRecord, Change, CloseReason, Command, Core, CoreConfig, Counters,
-    DeadItem, Effects, Event, ItemEnd, ItemEndRecord, JobRecord, JobSpec, JobView, Location, Noted,
-    PenalizedRecord, QueueKey, Recovered, Refusal, ReplyId, ScheduleRecord, SessionId, SnapshotRecord,
-    StarRecord,
+    Action, Answer, CloseReason, Command, Core, CoreConfig, Event, ItemEnd, JobSpec, JobView, Location,
+    Noted, Recovered, Refusal, ReplyId, SessionId, Turn,
 };
-
-/// What a store would hold.
-#[derive(Debug, Default, Clone)]
-pub(super) struct FakeStore {
-    pub(super) jobs: BTreeMap<JobId, JobRecord>,
-    pub(super) entries: BTreeMap<(JobId, u64), Entry>,
-    pub(super) queue: BTreeMap<(JobId, u32, QueueKey), u64>,
-    pub(super) ends: BTreeMap<ItemId, ItemEndRecord>,
-    pub(super) penalties: BTreeMap<ItemId, PenalizedRecord>,
-    pub(super) dead_letters: BTreeMap<u64, DeadItem>,
-    pub(super) assignments: BTreeMap<AssignmentId, AssignmentRecord>,
-    pub(super) stars: BTreeMap<StarId, StarRecord>,
-    pub(super) bulletins: BTreeMap<u64, orbit_shared::bulletin::Bulletin>,
-    pub(super) snapshots: BTreeMap<SnapshotId, SnapshotRecord>,
-    pub(super) schedules: BTreeMap<u64, ScheduleRecord>,
-    pub(super) answers: BTreeMap<u64, AnswerRecord>,
-    pub(super) counters: Counters,
-}
-
-impl FakeStore {
-    fn apply(&mut self, change: Change) {
-        match change {
-            Change::PutJob(record) => drop(self.jobs.insert(record.id, *record)),
-            Change::ForgetJob(job) => {
-                self.jobs.remove(&job);
-                self.entries.retain(|(of, _), _| *of != job);
-                self.ends.retain(|item, _| item.job != job);
-                self.queue.retain(|(of, _, _), _| *of != job);
-            }
-            Change::ClearQueue(job) => self.queue.retain(|(of, _, _), _| *of != job),
-            Change::PutEntry { job, sequence, entry } => {
-                drop(self.entries.insert((job, sequence), Arc::unwrap_or_clone(entry)));
-            }
-            Change::Enqueue { item, key } => {
-                let before = self.queue.insert((item.job, item.destination, key), item.sequence);
-                assert_eq!(before, None, "{item} is queued twice");
-            }
-            Change::Dequeue { item, key } => {
-                let before = self.queue.remove(&(item.job, item.destination, key));
-                assert_eq!(before, Some(item.sequence), "{item} is taken from a queue that does not have it");
-            }
-            Change::PutEnd { item, record } => {
-                let before = self.ends.insert(item, record);
-                assert_eq!(before, None, "{item} ends twice");
-            }
-            Change::RemoveEnd(item) => drop(self.ends.remove(&item)),
-            Change::PutPenalty { item, record } => drop(self.penalties.insert(item, *record)),
-            Change::RemovePenalty(item) => drop(self.penalties.remove(&item)),
-            Change::PutDeadLetter(dead) => drop(self.dead_letters.insert(dead.letter.dead_letter_id, *dead)),
-            Change::RemoveDeadLetter(id) => drop(self.dead_letters.remove(&id)),
-            Change::PutAssignment(record) => drop(self.assignments.insert(record.id, record)),
-            Change::RemoveAssignment(id) => drop(self.assignments.remove(&id)),
-            Change::PutStar(record) => drop(self.stars.insert(record.star_id.clone(), *record)),
-            Change::RemoveStar(id) => drop(self.stars.remove(&id)),
-            Change::PutBulletin(bulletin) => drop(self.bulletins.insert(bulletin.id, bulletin)),
-            Change::RemoveBulletin(id) => drop(self.bulletins.remove(&id)),
-            Change::PutSnapshot(record) => drop(self.snapshots.insert(record.info.id, *record)),
-            Change::RemoveSnapshot(id) => drop(self.snapshots.remove(&id)),
-            Change::PutSchedule(record) => drop(self.schedules.insert(record.id, *record)),
-            Change::RemoveSchedule(id) => drop(self.schedules.remove(&id)),
-            Change::PutAnswer(record) => drop(self.answers.insert(record.number, *record)),
-            Change::RemoveAnswer(number) => drop(self.answers.remove(&number)),
-            Change::PutCounters(counters) => self.counters = counters,
-            Change::PutLastEvent(_) => unreachable!("the driver adds it, not the core"),
-        }
-    }
-
-    fn page(&self, job: JobId, destination: u32, after: &QueueKey, limit: usize) -> Event {
-        let start = (job, destination, after.clone());
-        let rows = self.queue.range(start..(job, destination + 1, QueueKey::new()));
-        let mut rows = rows.filter(|((_, _, key), _)| key != after).peekable();
-        let items = rows
-            .by_ref()
-            .take(limit)
-            .map(|((_, _, key), &sequence)| (key.clone(), sequence, self.entries[&(job, sequence)].clone()));
-        let items = items.collect();
-        Event::WindowLoaded { job, destination, items, is_end: rows.peek().is_none() }
-    }
-
-    fn recovered(&self) -> Recovered {
-        let open = |record: &AssignmentRecord| {
-            let is_open = |sequence: &u64| {
-                let item = ItemId { job: record.job, destination: record.destination, sequence: *sequence };
-                !self.ends.contains_key(&item)
-            };
-            let mut record = record.clone();
-            record.sequences.retain(is_open);
-            let entries =
-                record.sequences.iter().map(|sequence| self.entries[&(record.job, *sequence)].clone());
-            let entries = entries.collect();
-            (record, entries)
-        };
-        Recovered {
-            jobs: self.jobs.values().cloned().collect(),
-            stars: self.stars.values().cloned().collect(),
-            assignments: self.assignments.values().map(open).collect(),
-            penalties: self.penalties.iter().map(|(item, record)| (*item, record.clone())).collect(),
-            dead_letters: self.dead_letters.values().cloned().collect(),
-            bulletins: self.bulletins.values().cloned().collect(),
-            snapshots: self.snapshots.values().cloned().collect(),
-            schedules: self.schedules.values().cloned().collect(),
-            answers: self.answers.values().cloned().collect(),
-            counters: self.counters,
-            last_event: None,
-        }
-    }
-}
-
 /// What a Star does with an item.
 pub(super) type Behaviour = Box<dyn FnMut(&Entry) -> ItemResult>;
 
@@ -153,6 +43,8 @@ pub(super) struct FakeStar {
     /// Every job that it was told to forget.
     pub(super) ended_jobs: Vec<JobId>,
     pub(super) was_closed: Option<CloseReason>,
+    /// The grid that its last welcome named.
+    pub(super) grid: Option<Uuid>,
     /// What its vault was asked and has not answered.
     pub(super) calls: VecDeque<(u64, VaultCall)>,
     reports: u64,
@@ -165,6 +57,8 @@ pub(super) struct World {
     pub(super) store: FakeStore,
     pub(super) stars: BTreeMap<&'static str, FakeStar>,
     pub(super) now_ms: u64,
+    /// How far the wall clock is ahead of the monotonic one.
+    pub(super) wall_offset_s: i64,
     /// What any Star finds when it scans.
     pub(super) tree: Vec<Entry>,
     pub(super) behaviour: Behaviour,
@@ -186,8 +80,16 @@ pub(super) struct World {
     pub(super) roots: Vec<&'static str>,
     /// Items that a Star was given, in order.
     pub(super) given: Vec<(StarId, ItemId)>,
+    /// The rate of each assignment, in order.
+    pub(super) rates: Vec<(StarId, u64)>,
     /// Paths that every destination has already, unchanged; `None` while no destination answers.
     pub(super) present: Option<BTreeSet<Vec<u8>>>,
+    /// What the next Star that connects says that its process before had begun.
+    pub(super) begun: Option<Vec<AssignmentId>>,
+    /// Which grid each Star belongs to, as its vault has it.
+    pub(super) grids: BTreeMap<&'static str, Uuid>,
+    /// Up to when events were to be forgotten last.
+    pub(super) forgotten_events_before: Option<WallTime>,
     /// How many comparisons were asked for.
     pub(super) asked: usize,
     questions: VecDeque<(SessionId, u64, Comparison)>,
@@ -222,6 +124,7 @@ pub(super) fn stored(entry: &Entry) -> ItemResult {
         bytes_transferred: entry.size(),
         bytes_deduplicated: 0,
         duration: std::time::Duration::from_millis(1),
+        is_changed: false,
     }
 }
 
@@ -244,9 +147,12 @@ pub(super) fn spec(source: &str, destinations: &[&str]) -> JobSpec {
         snapshot: None,
         tags: Vec::new(),
         limits: Default::default(),
+        is_one_file_system: false,
         bandwidth_windows: Vec::new(),
         caller: None,
         mirror: None,
+        paths: Vec::new(),
+        compares_content: false,
     }
 }
 
@@ -272,6 +178,7 @@ pub(super) fn seal_in(vault: &mut Vec<SnapshotInfo>, seal: &SealRequest) -> Snap
         file_count: seal.entry_count,
         total_bytes: 0,
         added_bytes: 0,
+        changed_count: seal.changed_count,
     };
     vault.push(info.clone());
     info
@@ -283,14 +190,15 @@ impl World {
     }
 
     pub(super) fn with(config: CoreConfig) -> Self {
-        let mut fx = Effects::default();
-        let core = Core::recover(config.clone(), Recovered::default(), Now::from_ms(1000), &mut fx);
-        Self {
+        let mut turn = Turn::new(Now::from_ms(1000));
+        let core = Core::recover(&mut turn, config.clone(), Recovered::default());
+        let mut world = Self {
             core,
             config,
             store: FakeStore::default(),
             stars: BTreeMap::new(),
             now_ms: 1000,
+            wall_offset_s: 0,
             tree: tree(10),
             behaviour: Box::new(stored),
             checked: None,
@@ -303,13 +211,19 @@ impl World {
             stages: Vec::new(),
             roots: vec!["/data"],
             given: Vec::new(),
+            rates: Vec::new(),
             present: Some(BTreeSet::new()),
+            begun: None,
+            grids: BTreeMap::new(),
+            forgotten_events_before: None,
             asked: 0,
             questions: VecDeque::new(),
             answers: BTreeMap::new(),
             next_session: 0,
             next_reply: 0,
-        }
+        };
+        world.finish(turn);
+        world
     }
 
     /// Three Stars that are connected and scheduled.
@@ -322,17 +236,18 @@ impl World {
     }
 
     pub(super) fn now(&self) -> Now {
-        Now::from_ms(self.now_ms)
+        let now = Now::from_ms(self.now_ms);
+        let wall = WallTime { seconds: now.wall.seconds + self.wall_offset_s, ..now.wall };
+        Now { wall, ..now }
     }
 
     /// One turn of the driver.
     pub(super) fn turn(&mut self, events: Vec<Event>) {
-        let now = self.now();
-        let mut fx = Effects::default();
+        let mut turn = Turn::new(self.now());
         for event in events {
-            self.core.step(now, event, &mut fx);
+            self.core.step(&mut turn, event);
         }
-        self.finish(fx);
+        self.finish(turn);
         self.answer_questions();
     }
 
@@ -349,11 +264,11 @@ impl World {
         self.turn(vec![Event::MessageReceived { session, message }]);
     }
 
-    fn finish(&mut self, mut fx: Effects) {
+    fn finish(&mut self, mut turn: Turn) {
         loop {
-            self.core.finish_turn(self.now(), &mut fx);
-            let Effects { changes, provenance, actions } = std::mem::take(&mut fx);
-            let events = provenance.into_iter().map(Noted::into_event);
+            self.core.finish_turn(turn.at(self.now()));
+            let Turn { changes, notes, actions, .. } = turn.take();
+            let events = notes.into_iter().map(Noted::into_event);
             let healed = events.filter(|event| event.event_type == ProvenanceType::ChunkHealed);
             self.healed.extend(healed.filter_map(|event| event.source));
             for change in changes {
@@ -365,13 +280,13 @@ impl World {
                 if let Action::LoadWindow { job, destination, after, limit } = action {
                     is_loading = true;
                     let page = self.store.page(job, destination, &after, limit);
-                    self.core.step(self.now(), page, &mut fx);
+                    self.core.step(&mut turn, page);
                 } else {
                     self.execute(action);
                 }
             }
             if !is_loading {
-                assert!(fx.changes.is_empty() && fx.actions.is_empty(), "a load had effects of its own");
+                assert!(turn.is_empty(), "a load had effects of its own");
                 return;
             }
         }
@@ -392,7 +307,10 @@ impl World {
                     CoordinatorMessage::Withdraw { assignment, .. } => drop(star.held.remove(&assignment)),
                     CoordinatorMessage::StartScan(request) => star.scans.push_back(request),
                     CoordinatorMessage::CancelScan { scan } => star.scans.retain(|known| known.scan != scan),
-                    CoordinatorMessage::Welcome { kept, .. } => star.held.retain(|id, _| kept.contains(id)),
+                    CoordinatorMessage::Welcome { kept, grid, .. } => {
+                        star.held.retain(|id, _| kept.contains(id));
+                        star.grid = grid;
+                    }
                     CoordinatorMessage::JobEnded { job } => star.ended_jobs.push(job),
                     CoordinatorMessage::Compare { request, comparison } => {
                         self.asked += 1;
@@ -405,7 +323,9 @@ impl World {
                     | CoordinatorMessage::ReportsAcknowledged { .. } => {}
                 }
             }
-            Action::Assign { session, assignment, destination_star } => {
+            Action::Assign { session, assignment, grant } => {
+                let destination_star = grant.destination_star;
+                self.rates.push((destination_star.clone(), grant.max_bytes_per_second));
                 for item in &assignment.items {
                     let id = ItemId {
                         job: assignment.job,
@@ -434,6 +354,7 @@ impl World {
                     star.was_closed = Some(reason);
                 }
             }
+            Action::ForgetEvents { before } => self.forgotten_events_before = Some(before),
             Action::Reply { reply, answer } => drop(self.answers.insert(reply, answer)),
             Action::LoadWindow { .. } => unreachable!("loads are answered by the turn"),
         }
@@ -468,6 +389,7 @@ impl World {
             told: Vec::new(),
             ended_jobs: Vec::new(),
             was_closed: None,
+            grid: None,
             calls: VecDeque::new(),
             reports,
         };
@@ -486,6 +408,8 @@ impl World {
             version: "test".to_owned(),
             held: held.to_vec(),
             lifecycle: state,
+            begun: self.begun.take(),
+            grid: self.grids.get(name).copied(),
         };
         self.turn(vec![Event::SessionOpened { session, hello }]);
         session
@@ -511,14 +435,19 @@ impl World {
             advisories: Vec::new(),
             progress: Vec::new(),
             root_space: Vec::new(),
+            vault_bytes: None,
         };
         self.say(name, StarMessage::Heartbeat(heartbeat));
     }
 
     pub(super) fn command(&mut self, command: Command) -> Result<Answer, Refusal> {
+        self.command_by(None, command)
+    }
+
+    pub(super) fn command_by(&mut self, actor: Option<&str>, command: Command) -> Result<Answer, Refusal> {
         self.next_reply += 1;
         let reply = ReplyId(self.next_reply);
-        self.turn(vec![Event::CommandReceived { reply, command }]);
+        self.turn(vec![Event::CommandReceived { reply, command, actor: actor.map(str::to_owned) }]);
         self.answers.remove(&reply).expect("every command is answered in its turn")
     }
 
@@ -562,7 +491,15 @@ impl World {
             None => 0,
         };
         let entries = self.tree[start..].to_vec();
-        let batch = ScanBatch { scan: request.scan, number: 1, entries, is_last: true, failure: None };
+        let batch = ScanBatch {
+            scan: request.scan,
+            number: 1,
+            entries,
+            is_last: true,
+            failure: None,
+            matched: Vec::new(),
+            skipped_mounts: Vec::new(),
+        };
         self.say(name, StarMessage::ScanBatch(batch));
         true
     }
@@ -676,8 +613,7 @@ impl World {
             for &name in &names {
                 self.heartbeat(name);
             }
-            let is_waiting =
-                self.core.jobs(None, &[], usize::MAX, self.now()).iter().any(|job| job.penalized > 0);
+            let is_waiting = self.core.each_job(None, &[], self.now()).any(|job| job.penalized > 0);
             if !is_waiting || !self.wait(100_000) {
                 return;
             }
@@ -687,13 +623,13 @@ impl World {
 
     /// Ends the coordinator without a word and starts another on what is durable.
     pub(super) fn crash(&mut self) {
-        let mut fx = Effects::default();
-        self.core = Core::recover(self.config.clone(), self.store.recovered(), self.now(), &mut fx);
+        let mut turn = Turn::new(self.now());
+        self.core = Core::recover(&mut turn, self.config.clone(), self.store.recovered());
         for star in self.stars.values_mut() {
             star.scans.clear();
             star.calls.clear();
         }
-        self.finish(fx);
+        self.finish(turn);
     }
 
     pub(super) fn ended(&self, end: ItemEnd) -> usize {

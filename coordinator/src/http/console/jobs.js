@@ -9,20 +9,42 @@ import {
   jobTitle, pages, panel, path, starLink, table,
 } from "./parts.js";
 
-export const jobs = {
-  title: () => "Jobs",
-  render() {
-    const all = [...grid.jobs.values()].sort((a, b) => number(b.jobId) - number(a.jobId));
-    const active = all.filter((job) => !isEnded(job));
-    const ended = all.filter(isEnded);
-    return [
-      h("h1", "Jobs"),
-      panel("Running", countOf(active.length, "job"), table("Running jobs", JOB_HEAD, active.map(jobRow), "Nothing runs.")),
-      panel("Ended", grid.hasMoreJobs ? "the newest" : countOf(ended.length, "job"), table("Ended jobs", JOB_HEAD, ended.map(jobRow),
-        "No job has ended yet. Make one with: orbit job create star-1:/from star-2:/to")),
-    ];
-  },
-};
+const ENDED_STATES = ["completed", "partially_completed", "failed", "cancelled"];
+
+export function jobsPage({ query }) {
+  const wanted = query.get("states") ?? "";
+  const ended = pages("/api/jobs", "jobs", { states: wanted || ENDED_STATES.join(",") });
+  let endedCount = -1;
+  const byNumber = (a, b) => number(b.jobId) - number(a.jobId);
+  return {
+    title: () => "Jobs",
+    start: () => ended.reload(),
+    stop() {},
+    actions: { more: () => ended.more() },
+    render() {
+      const known = [...grid.jobs.values()];
+      const active = known.filter((job) => !isEnded(job)).sort(byNumber);
+      // A job that ends while this is read belongs to the list; more than the first page is not read again for it.
+      const count = known.filter(isEnded).length;
+      if (count !== endedCount) {
+        if (endedCount !== -1 && ended.state.rows.length <= 100) ended.reload();
+        endedCount = count;
+      }
+      const filter = h("label.filter", { for: "states" }, "State",
+        h("select", { id: "states", "data-keep": true, "data-filter": "states" },
+          h("option", { value: "", selected: wanted === "" }, "all"),
+          ENDED_STATES.map((state) => h("option", { value: state, selected: wanted === state }, state.replace("_", " ")))));
+      return [
+        h("h1", "Jobs"),
+        panel("Running", countOf(active.length, "job"), table("Running jobs", JOB_HEAD, active.map(jobRow), "Nothing runs.")),
+        panel("Ended", filter, table("Ended jobs", JOB_HEAD, ended.state.rows.map(jobRow),
+          ended.isLoading() ? "Loading…" : wanted ? "No job has ended so."
+            : "No job has ended yet. Make one with: orbit job create star-1:/from star-2:/to"),
+        ended.foot()),
+      ];
+    },
+  };
+}
 
 const ITEM_STATES = ["queued", "in_flight", "penalized", "stored", "skipped", "dead"];
 
@@ -33,28 +55,33 @@ export function itemState(state) {
 
 export function jobPage({ id, query }) {
   let missing = null;
+  /// The job as it was read for this page: the lists of the grid hold only the newest.
+  let own = null;
   const wanted = query.get("states") ?? "";
   const items = pages(`/api/jobs/${id}/items`, "items", { states: wanted, page_size: 50 });
   let lastShare = -1;
   const command = (verb, body, done) => act(done, async () => {
     const { job } = await post(`/api/jobs/${id}/${verb}`, body);
-    if (job) grid.jobs.set(job.jobId, job);
+    if (job) own = job;
     changed();
   });
+  const read = async () => {
+    try {
+      own = (await get(`/api/jobs/${encodeURIComponent(id)}`)).job;
+      missing = null;
+    } catch (error) {
+      missing = error;
+    }
+    changed();
+  };
   return {
     title: () => `Job ${id}`,
-    async start() {
+    start() {
       items.reload();
-      if (grid.jobs.has(id)) return;
-      try {
-        const { job } = await get(`/api/jobs/${encodeURIComponent(id)}`);
-        if (!grid.jobs.has(id)) grid.jobs.set(id, job);
-      } catch (error) {
-        missing = error;
-      }
-      changed();
+      read();
+      document.addEventListener("live", read);
     },
-    stop() {},
+    stop: () => document.removeEventListener("live", read),
     actions: {
       async pause() {
         const reason = await confirmed(`Pause job ${id}? What is in flight ends by itself.`, "Pause");
@@ -74,7 +101,7 @@ export function jobPage({ id, query }) {
       "reload-items": () => items.reload(),
     },
     render() {
-      const job = grid.jobs.get(id);
+      const job = grid.jobs.get(id) ?? own;
       if (!job) return [h("h1", `Job ${id}`), empty(missing ? `${missing.message} ${missing.advice ?? ""}` : "Loading…")];
       const share = Math.floor(jobShare(job) * 20);
       // The list is read anew now and then while the job moves, and once at its end.

@@ -24,7 +24,8 @@ export const grid = {
   events: [],
   samples: [],
   summary: {},
-  hasMoreJobs: false,
+  /// What a client of this port may do: "operator" or "viewer".
+  role: "operator",
 };
 
 const listeners = new Set();
@@ -59,8 +60,9 @@ export function connect() {
   source?.close();
   source = new EventSource("/api/events");
   heardAt = Date.now();
-  source.addEventListener("hello", () => {
+  source.addEventListener("hello", (event) => {
     heard();
+    grid.role = JSON.parse(event.data).role ?? "operator";
     // The Stars that follow are all there are; one that is not among them is gone.
     incoming = new Set();
     streamed.clear();
@@ -73,6 +75,7 @@ export function connect() {
     readLists().then(() => {
       grid.link = "live";
       grid.lostAt = null;
+      document.dispatchEvent(new CustomEvent("live"));
       changed();
     }, () => {
       lose();
@@ -173,7 +176,6 @@ async function readLists() {
   // What the stream has said since it began stands; all else is as the list says.
   const listed = (jobs.jobs ?? []).map((job) => [job.jobId, job]);
   grid.jobs = new Map([...listed, ...streamed]);
-  grid.hasMoreJobs = Boolean(jobs.nextPageToken);
   for (const bulletin of bulletins.bulletins ?? []) grid.bulletins.set(bulletin.bulletinId, bulletin);
   grid.samples = throughput.samples ?? [];
 }

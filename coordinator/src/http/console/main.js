@@ -4,7 +4,7 @@
 import { actions, h, update } from "./dom.js";
 import { ago, count, number } from "./format.js";
 import { itemPage } from "./items.js";
-import { jobPage, jobs } from "./jobs.js";
+import { jobPage, jobsPage } from "./jobs.js";
 import { changed, connect, grid, watch } from "./live.js";
 import { bulletinsPage, deadLettersPage } from "./notices.js";
 import { concerns, overview } from "./overview.js";
@@ -15,7 +15,7 @@ const ROUTES = [
   [/^\/$/, () => overview],
   [/^\/stars$/, () => stars],
   [/^\/stars\/(.+)$/, (id, query) => starPage({ id, query })],
-  [/^\/jobs$/, () => jobs],
+  [/^\/jobs$/, (_, query) => jobsPage({ query })],
   [/^\/jobs\/(\d+)$/, (id, query) => jobPage({ id, query })],
   [/^\/items\/(.+)$/, (key, query) => itemPage({ key, query })],
   [/^\/bulletins$/, (_, query) => bulletinsPage({ query })],

@@ -31,8 +31,14 @@ export function time(text) {
   return text ? h("time", { datetime: text, title: clock(text) }, ago(text)) : "—";
 }
 
+/// Buttons that only read; all others change something.
+const READING = ["more", "reload-items"];
+
 export function button(act, of, label, options = {}) {
   const { kind = "", ...attributes } = options;
+  if (grid.role === "viewer" && !READING.includes(act)) {
+    Object.assign(attributes, { disabled: true, title: "clients of this port may only look: see --http-role" });
+  }
   return h(`button.${kind || "plain"}`, { type: "button", "data-act": act, "data-of": of, ...attributes }, label);
 }
 
@@ -86,7 +92,7 @@ export function jobShare(job) {
   const progress = job.progress ?? {};
   const total = number(progress.bytesTotal);
   const items = number(progress.itemsTotal);
-  const done = number(progress.itemsStored) + number(progress.itemsSkipped) + number(progress.itemsDead);
+  const done = number(progress.itemsStored) + number(progress.itemsSkipped);
   if (job.state === "JOB_STATE_COMPLETED") return 1;
   if (total === 0) return items === 0 ? 0 : done / items;
   // Bytes are what takes time; a job whose bytes are all there may still have directories to do.
@@ -244,7 +250,8 @@ export function confirmed(question, verb, withReason = true) {
         h("p", { id: "dialog-question" }, question),
         withReason ? h("label", { for: "reason" }, "Reason (shown to others)", reason) : null,
         h("div.buttons",
-          h("button.plain", { value: "no" }, "Keep as it is"),
+          // Not a submit button: Enter in the field does what was asked for.
+          h("button.plain", { type: "button", onclick: () => dialog.close("no") }, "Keep as it is"),
           h("button.danger", { value: "yes", autofocus: !withReason }, verb))));
     dialog.addEventListener("close", () => {
       dialog.remove();

@@ -5,12 +5,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 use orbit_shared::comparison::Comparison;
 use orbit_shared::filter::FileLimits;
-use orbit_shared::session::{AssignedItem, Assignment, CoordinatorMessage, ScanRequest, limits};
+use orbit_shared::session::{
+    AssignedItem, Assignment, CoordinatorMessage, Keys, LivePull, RenewedGrant, ScanRequest, limits,
+};
 use orbit_shared::time::WallTime;
 use orbit_shared::trace_context::TraceContext;
 use orbit_shared::words::{AssignmentId, Epoch, JobId};
 
-use super::{assignment_ids_to_wire, lifecycle_from_wire, lifecycle_message, star_id_from_wire};
+use super::{
+    assignment_ids_to_wire, grid_from_wire, grid_to_wire, lifecycle_from_wire, lifecycle_message,
+    star_id_from_wire,
+};
 use crate::convert::entry::{absolute_path, confined_path};
 use crate::convert::vault::{
     layout_from_wire, layout_to_wire, optional_snapshot_id, snapshot_id_to_wire, vault_call_from_wire,
@@ -26,17 +31,16 @@ use crate::v1::connect_response::Message;
 impl From<CoordinatorMessage> for v1::ConnectResponse {
     fn from(message: CoordinatorMessage) -> Self {
         let message = match message {
-            CoordinatorMessage::Welcome { epoch, heartbeat_interval, lease, kept } => {
+            CoordinatorMessage::Welcome { epoch, heartbeat_interval, lease, kept, grid } => {
                 Message::Welcome(v1::SessionWelcome {
                     epoch: epoch.0,
                     heartbeat_interval: Some(duration_to_wire(heartbeat_interval)),
                     lease: Some(duration_to_wire(lease)),
                     kept: assignment_ids_to_wire(kept),
+                    grid: grid_to_wire(grid),
                 })
             }
-            CoordinatorMessage::VerificationKeys(keys) => Message::VerificationKeys(v1::SessionKeys {
-                public_keys: keys.into_iter().map(Bytes::from).collect(),
-            }),
+            CoordinatorMessage::VerificationKeys(keys) => Message::VerificationKeys(keys_to_wire(keys)),
             CoordinatorMessage::SetLifecycle { state, reason } => {
                 Message::SetLifecycle(lifecycle_message(state, reason))
             }
@@ -71,6 +75,39 @@ impl From<CoordinatorMessage> for v1::ConnectResponse {
     }
 }
 
+fn keys_to_wire(keys: Keys) -> v1::SessionKeys {
+    let grant =
+        |grant: RenewedGrant| v1::SessionGrant { assignment_id: grant.assignment.0, token: grant.token };
+    let pull = |pull: LivePull| v1::SessionLivePull {
+        job_id: pull.job.0,
+        destination_star_id: pull.destination.into(),
+    };
+    v1::SessionKeys {
+        public_keys: keys.public.into_iter().map(Bytes::from).collect(),
+        grants: keys.grants.into_iter().map(grant).collect(),
+        live_pulls: keys.live.into_iter().map(pull).collect(),
+    }
+}
+
+fn keys_from_wire(wire: v1::SessionKeys) -> Result<Keys, ConvertError> {
+    let public = bounded("public_keys", wire.public_keys, limits::VERIFICATION_KEYS_MAX)?;
+    let grants = bounded("grants", wire.grants, limits::HELD_MAX)?;
+    let live = bounded("live_pulls", wire.live_pulls, limits::LIVE_PULLS_MAX)?;
+    let grant = |grant: v1::SessionGrant| RenewedGrant {
+        assignment: AssignmentId(grant.assignment_id),
+        token: grant.token,
+    };
+    let pull = |pull: v1::SessionLivePull| {
+        let destination = star_id_from_wire("live_pulls.destination_star_id", pull.destination_star_id)?;
+        Ok(LivePull { job: JobId(pull.job_id), destination })
+    };
+    Ok(Keys {
+        public: public.into_iter().map(Vec::from).collect(),
+        grants: grants.into_iter().map(grant).collect(),
+        live: live.into_iter().map(pull).collect::<Result<_, ConvertError>>()?,
+    })
+}
+
 impl TryFrom<v1::ConnectResponse> for CoordinatorMessage {
     type Error = ConvertError;
 
@@ -79,11 +116,9 @@ impl TryFrom<v1::ConnectResponse> for CoordinatorMessage {
             Message::Welcome(welcome) => {
                 welcome_from_wire(welcome).map_err(|error| error.within("welcome"))?
             }
-            Message::VerificationKeys(keys) => {
-                let field = "verification_keys.public_keys";
-                let keys = bounded(field, keys.public_keys, limits::VERIFICATION_KEYS_MAX)?;
-                Self::VerificationKeys(keys.into_iter().map(Vec::from).collect())
-            }
+            Message::VerificationKeys(keys) => Self::VerificationKeys(
+                keys_from_wire(keys).map_err(|error| error.within("verification_keys"))?,
+            ),
             Message::SetLifecycle(lifecycle) => Self::SetLifecycle {
                 state: lifecycle_from_wire("set_lifecycle.state", lifecycle.state)?,
                 reason: lifecycle.reason,
@@ -136,6 +171,7 @@ fn welcome_from_wire(wire: v1::SessionWelcome) -> Result<CoordinatorMessage, Con
         heartbeat_interval,
         lease,
         kept: kept.into_iter().map(AssignmentId).collect(),
+        grid: grid_from_wire("grid", &wire.grid)?,
     })
 }
 
@@ -169,6 +205,7 @@ impl From<Assignment> for v1::SessionAssignment {
             layout: layout_to_wire(assignment.layout).into(),
             source_snapshot_id: snapshot_id_to_wire(assignment.source_snapshot),
             keeps_directory_times: assignment.keeps_directory_times,
+            compares_content: assignment.compares_content,
             trace_parent: trace_to_wire(assignment.trace),
         }
     }
@@ -201,6 +238,7 @@ impl TryFrom<v1::SessionAssignment> for Assignment {
             layout: layout_from_wire("layout", wire.layout)?,
             source_snapshot: optional_snapshot_id("source_snapshot_id", &wire.source_snapshot_id)?,
             keeps_directory_times: wire.keeps_directory_times,
+            compares_content: wire.compares_content,
             trace: trace_from_wire(&wire.trace_parent),
         })
     }
@@ -237,6 +275,8 @@ impl From<ScanRequest> for v1::SessionScan {
             min_modify_time: scan.limits.modified_after.map(timestamp_to_wire),
             max_modify_time: scan.limits.modified_before.map(timestamp_to_wire),
             trace_parent: trace_to_wire(scan.trace),
+            paths: scan.paths.into_iter().map(Bytes::from).collect(),
+            one_file_system: scan.is_one_file_system,
         }
     }
 }
@@ -260,6 +300,11 @@ impl TryFrom<v1::SessionScan> for ScanRequest {
                 modified_before: optional_time("max_modify_time", wire.max_modify_time)?,
             },
             trace: trace_from_wire(&wire.trace_parent),
+            paths: bounded("paths", wire.paths, limits::SCAN_GLOBS_MAX)?
+                .into_iter()
+                .map(|path| confined_path("paths", path))
+                .collect::<Result<_, _>>()?,
+            is_one_file_system: wire.one_file_system,
         })
     }
 }

@@ -44,6 +44,15 @@ fn uuid_from_wire(field: &str, bytes: &Bytes) -> Result<Uuid, ConvertError> {
         .map_err(|_| ConvertError::new(field, format!("has {} bytes, a UUID has 16", bytes.len())))
 }
 
+/// A grid's name; empty on the wire where none is said.
+fn grid_to_wire(grid: Option<Uuid>) -> Bytes {
+    grid.map_or_else(Bytes::new, |grid| grid.into_bytes().to_vec().into())
+}
+
+fn grid_from_wire(field: &str, bytes: &Bytes) -> Result<Option<Uuid>, ConvertError> {
+    (!bytes.is_empty()).then(|| uuid_from_wire(field, bytes)).transpose()
+}
+
 fn star_id_from_wire(field: &str, text: String) -> Result<StarId, ConvertError> {
     StarId::new(text).map_err(|error| ConvertError::new(field, error.to_string()))
 }

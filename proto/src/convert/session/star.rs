@@ -1,20 +1,24 @@
 //! What a Star says.
 
+use orbit_shared::bulletin::{Severity, truncate_visibly};
 use orbit_shared::comparison::Unchanged;
 use orbit_shared::health_monitor::HealthSample;
 use orbit_shared::session::{
     AdvisoryKind, AdvisoryNotice, Failure, FailureCause, Fault, Heartbeat, Hello, ItemOutcome, ItemResult,
-    Report, Root, RootSpace, ScanBatch, StarMessage, limits,
+    Notice, Report, Root, RootSpace, ScanBatch, StarMessage, limits,
 };
 use orbit_shared::words::AssignmentId;
 
 use super::{
-    assignment_ids_to_wire, counted, lifecycle_from_wire, lifecycle_message, lifecycle_to_wire,
-    star_id_from_wire, uuid_from_wire,
+    assignment_ids_to_wire, counted, grid_from_wire, grid_to_wire, lifecycle_from_wire, lifecycle_message,
+    lifecycle_to_wire, star_id_from_wire, uuid_from_wire,
 };
-use crate::convert::entry::absolute_path;
+use crate::convert::entry::{absolute_path, confined_path};
 use crate::convert::vault::{vault_answer_from_wire, vault_answer_to_wire};
-use crate::convert::{ConvertError, bounded, duration_from_wire, duration_to_wire, required, unknown_enum};
+use crate::convert::{
+    ConvertError, bounded, count, duration_from_wire, duration_to_wire, file_size, required, short,
+    unknown_enum, words,
+};
 use crate::v1;
 use crate::v1::connect_request::Message;
 
@@ -41,6 +45,11 @@ impl From<StarMessage> for v1::ConnectRequest {
             StarMessage::DamageFound { chunks, problem } => {
                 Message::DamageFound(v1::SessionDamageFound { chunks, problem })
             }
+            StarMessage::Noticed(notice) => Message::Noticed(v1::SessionNotice {
+                severity: severity_to_wire(notice.severity).into(),
+                category: notice.category,
+                text: notice.text,
+            }),
         };
         Self { message: Some(message) }
     }
@@ -59,9 +68,9 @@ impl TryFrom<v1::ConnectRequest> for StarMessage {
             Message::ScanBatch(batch) => Self::ScanBatch(batch.try_into().map_err(within("scan_batch"))?),
             Message::LifecycleChanged(changed) => Self::LifecycleChanged {
                 state: lifecycle_from_wire("lifecycle_changed.state", changed.state)?,
-                reason: changed.reason,
+                reason: words(&changed.reason),
             },
-            Message::DrainRequested(request) => Self::DrainRequested { reason: request.reason },
+            Message::DrainRequested(request) => Self::DrainRequested { reason: words(&request.reason) },
             Message::Compared(compared) => {
                 if compared.unchanged.len() > limits::SCAN_BATCH_ENTRIES_MAX.div_ceil(8) {
                     return Err(ConvertError::new(
@@ -76,8 +85,34 @@ impl TryFrom<v1::ConnectRequest> for StarMessage {
                 let (request, answer) = vault_answer_from_wire(answered).map_err(within("vault_answered"))?;
                 Self::VaultAnswered { request, answer }
             }
-            Message::DamageFound(found) => Self::DamageFound { chunks: found.chunks, problem: found.problem },
+            Message::DamageFound(found) => {
+                Self::DamageFound { chunks: count(found.chunks), problem: words(&found.problem) }
+            }
+            Message::Noticed(noticed) => Self::Noticed(noticed.try_into().map_err(within("noticed"))?),
         })
+    }
+}
+
+impl TryFrom<v1::SessionNotice> for Notice {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::SessionNotice) -> Result<Self, ConvertError> {
+        let severity = match v1::Severity::try_from(wire.severity) {
+            Ok(v1::Severity::Info) => Severity::Info,
+            Ok(v1::Severity::Warning) => Severity::Warning,
+            Ok(v1::Severity::Error) => Severity::Error,
+            Ok(v1::Severity::Unspecified) | Err(_) => return Err(unknown_enum("severity", wire.severity)),
+        };
+        let cut = |text: &str| truncate_visibly(text, limits::NOTICE_BYTES_MAX);
+        Ok(Self { severity, category: cut(&wire.category), text: cut(&wire.text) })
+    }
+}
+
+fn severity_to_wire(severity: Severity) -> v1::Severity {
+    match severity {
+        Severity::Info => v1::Severity::Info,
+        Severity::Warning => v1::Severity::Warning,
+        Severity::Error => v1::Severity::Error,
     }
 }
 
@@ -97,6 +132,9 @@ impl From<Hello> for v1::SessionHello {
             version: hello.version,
             held: assignment_ids_to_wire(hello.held),
             lifecycle: lifecycle_to_wire(hello.lifecycle).into(),
+            knows_begun: hello.begun.is_some(),
+            begun: assignment_ids_to_wire(hello.begun.unwrap_or_default()),
+            grid: grid_to_wire(hello.grid),
         }
     }
 }
@@ -111,18 +149,25 @@ impl TryFrom<v1::SessionHello> for Hello {
         }
         let roots = bounded("roots", wire.roots, limits::ROOTS_PER_STAR_MAX)?;
         let held = bounded("held", wire.held, limits::HELD_MAX)?;
+        let begun = bounded("begun", wire.begun, limits::HELD_MAX)?;
         Ok(Self {
             star_id: star_id_from_wire("star_id", wire.star_id)?,
             identity: uuid_from_wire("identity", &wire.identity)?,
             instance: uuid_from_wire("instance", &wire.instance)?,
-            data_address: wire.data_address,
+            data_address: short("data_address", wire.data_address)?,
             roots: roots.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
-            labels: wire.labels.into_iter().collect(),
-            version: wire.version,
+            labels: wire.labels.into_iter().map(label).collect::<Result<_, _>>()?,
+            version: short("version", wire.version)?,
             held: held.into_iter().map(AssignmentId).collect(),
             lifecycle: lifecycle_from_wire("lifecycle", wire.lifecycle)?,
+            begun: wire.knows_begun.then(|| begun.into_iter().map(AssignmentId).collect()),
+            grid: grid_from_wire("grid", &wire.grid)?,
         })
     }
+}
+
+fn label((key, value): (String, String)) -> Result<(String, String), ConvertError> {
+    Ok((short("labels", key)?, short("labels", value)?))
 }
 
 impl From<Root> for v1::SessionRoot {
@@ -135,6 +180,9 @@ impl TryFrom<v1::SessionRoot> for Root {
     type Error = ConvertError;
 
     fn try_from(wire: v1::SessionRoot) -> Result<Self, ConvertError> {
+        if wire.path.len() > limits::ABSOLUTE_PATH_BYTES_MAX {
+            return Err(ConvertError::new("roots.path", "is longer than a path can be"));
+        }
         Ok(Self { path: absolute_path("roots.path", wire.path)?, is_read_only: wire.is_read_only })
     }
 }
@@ -157,6 +205,7 @@ impl From<Heartbeat> for v1::SessionHeartbeat {
             advisories: heartbeat.advisories.into_iter().map(Into::into).collect(),
             progress: heartbeat.progress.into_iter().map(progress).collect(),
             root_space: heartbeat.root_space.into_iter().map(space).collect(),
+            vault_bytes: heartbeat.vault_bytes,
         }
     }
 }
@@ -176,9 +225,10 @@ impl TryFrom<v1::SessionHeartbeat> for Heartbeat {
             advisories: advisories.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
             progress: progress
                 .into_iter()
-                .map(|one| (AssignmentId(one.assignment_id), one.bytes_moved))
+                .map(|one| (AssignmentId(one.assignment_id), count(one.bytes_moved)))
                 .collect(),
             root_space: root_space.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+            vault_bytes: wire.vault_bytes.map(count),
         })
     }
 }
@@ -188,7 +238,7 @@ impl TryFrom<v1::RootSpace> for RootSpace {
 
     fn try_from(wire: v1::RootSpace) -> Result<Self, ConvertError> {
         let path = absolute_path("root_space.path", wire.path)?;
-        Ok(Self { path, available_bytes: wire.available_bytes })
+        Ok(Self { path, available_bytes: count(wire.available_bytes) })
     }
 }
 
@@ -208,11 +258,11 @@ impl From<v1::HealthSample> for HealthSample {
     /// What only the Star's own monitor needs does not travel, and is as in a Star at rest.
     fn from(wire: v1::HealthSample) -> Self {
         Self {
-            disk_available_bytes: wire.disk_available_bytes,
-            disk_total_bytes: wire.disk_total_bytes,
-            throughput_bytes_per_sec: wire.throughput_bytes_per_sec,
-            error_count: wire.error_count,
-            total_operations: wire.total_operations,
+            disk_available_bytes: count(wire.disk_available_bytes),
+            disk_total_bytes: count(wire.disk_total_bytes),
+            throughput_bytes_per_sec: count(wire.throughput_bytes_per_sec),
+            error_count: count(wire.error_count),
+            total_operations: count(wire.total_operations),
             ..Self::default()
         }
     }
@@ -222,6 +272,8 @@ impl From<AdvisoryNotice> for v1::Advisory {
     fn from(notice: AdvisoryNotice) -> Self {
         let kind = match notice.kind {
             AdvisoryKind::Healthy => v1::AdvisoryType::Healthy,
+            AdvisoryKind::VaultIncomplete => v1::AdvisoryType::VaultIncomplete,
+            AdvisoryKind::VaultReadOnly => v1::AdvisoryType::VaultReadOnly,
             AdvisoryKind::DiskCritical => v1::AdvisoryType::DiskCritical,
             AdvisoryKind::DiskWarning => v1::AdvisoryType::DiskWarning,
             AdvisoryKind::DiskExhaustionPredicted => v1::AdvisoryType::DiskExhaustionPredicted,
@@ -242,6 +294,8 @@ impl TryFrom<v1::Advisory> for AdvisoryNotice {
     fn try_from(wire: v1::Advisory) -> Result<Self, ConvertError> {
         let kind = match v1::AdvisoryType::try_from(wire.r#type) {
             Ok(v1::AdvisoryType::Healthy) => AdvisoryKind::Healthy,
+            Ok(v1::AdvisoryType::VaultIncomplete) => AdvisoryKind::VaultIncomplete,
+            Ok(v1::AdvisoryType::VaultReadOnly) => AdvisoryKind::VaultReadOnly,
             Ok(v1::AdvisoryType::DiskCritical) => AdvisoryKind::DiskCritical,
             Ok(v1::AdvisoryType::DiskWarning) => AdvisoryKind::DiskWarning,
             Ok(v1::AdvisoryType::DiskExhaustionPredicted) => AdvisoryKind::DiskExhaustionPredicted,
@@ -255,8 +309,8 @@ impl TryFrom<v1::Advisory> for AdvisoryNotice {
         let is_prediction = kind == AdvisoryKind::DiskExhaustionPredicted;
         Ok(Self {
             kind,
-            message: wire.message,
-            predicted_seconds: is_prediction.then_some(wire.predicted_seconds),
+            message: words(&wire.message),
+            predicted_seconds: is_prediction.then_some(count(wire.predicted_seconds)),
         })
     }
 }
@@ -291,12 +345,13 @@ impl From<ItemOutcome> for v1::ItemOutcome {
     fn from(outcome: ItemOutcome) -> Self {
         use v1::item_outcome::Result as Wire;
         let result = match outcome.result {
-            ItemResult::Stored { size, bytes_transferred, bytes_deduplicated, duration } => {
+            ItemResult::Stored { size, bytes_transferred, bytes_deduplicated, duration, is_changed } => {
                 Wire::Stored(v1::ItemStored {
                     size_bytes: size,
                     transferred_bytes: bytes_transferred,
                     deduplicated_bytes: bytes_deduplicated,
                     duration: Some(duration_to_wire(duration)),
+                    is_changed_while_read: is_changed,
                 })
             }
             ItemResult::Skipped => Wire::Skipped(v1::ItemSkipped {}),
@@ -315,10 +370,11 @@ impl TryFrom<v1::ItemOutcome> for ItemOutcome {
             Wire::Stored(stored) => {
                 let duration = required("stored.duration", stored.duration)?;
                 ItemResult::Stored {
-                    size: stored.size_bytes,
-                    bytes_transferred: stored.transferred_bytes,
-                    bytes_deduplicated: stored.deduplicated_bytes,
+                    size: file_size("stored.size_bytes", stored.size_bytes)?,
+                    bytes_transferred: file_size("stored.transferred_bytes", stored.transferred_bytes)?,
+                    bytes_deduplicated: file_size("stored.deduplicated_bytes", stored.deduplicated_bytes)?,
                     duration: duration_from_wire("stored.duration", &duration)?,
+                    is_changed: stored.is_changed_while_read,
                 }
             }
             Wire::Skipped(v1::ItemSkipped {}) => ItemResult::Skipped,
@@ -337,6 +393,7 @@ impl From<Failure> for v1::ItemFailure {
             FailureCause::SourceMissing => v1::FailureCause::SourceMissing,
             FailureCause::DestinationError => v1::FailureCause::DestinationError,
             FailureCause::DataCorruption => v1::FailureCause::DataCorruption,
+            FailureCause::InTheWay => v1::FailureCause::InTheWay,
         };
         let fault = match failure.fault {
             Fault::Item => v1::Fault::Item,
@@ -359,6 +416,7 @@ impl TryFrom<v1::ItemFailure> for Failure {
             Ok(v1::FailureCause::SourceMissing) => FailureCause::SourceMissing,
             Ok(v1::FailureCause::DestinationError) => FailureCause::DestinationError,
             Ok(v1::FailureCause::DataCorruption) => FailureCause::DataCorruption,
+            Ok(v1::FailureCause::InTheWay) => FailureCause::InTheWay,
             Ok(v1::FailureCause::Unspecified) | Err(_) => return Err(unknown_enum("cause", wire.cause)),
         };
         let fault = match v1::Fault::try_from(wire.fault) {
@@ -368,7 +426,7 @@ impl TryFrom<v1::ItemFailure> for Failure {
             Ok(v1::Fault::Link) => Fault::Link,
             Ok(v1::Fault::Unspecified) | Err(_) => return Err(unknown_enum("fault", wire.fault)),
         };
-        Ok(Self { cause, fault, message: wire.message })
+        Ok(Self { cause, fault, message: words(&wire.message) })
     }
 }
 
@@ -380,6 +438,8 @@ impl From<ScanBatch> for v1::SessionScanBatch {
             entries: batch.entries.into_iter().map(Into::into).collect(),
             is_last: batch.is_last,
             failure: batch.failure.map(Into::into),
+            matched: batch.matched,
+            skipped_mounts: batch.skipped_mounts.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -401,6 +461,11 @@ impl TryFrom<v1::SessionScanBatch> for ScanBatch {
                 .collect::<Result<_, _>>()?,
             is_last: wire.is_last,
             failure: wire.failure.map(TryInto::try_into).transpose().map_err(within("failure"))?,
+            matched: bounded("matched", wire.matched, 3 * limits::SCAN_GLOBS_MAX)?,
+            skipped_mounts: bounded("skipped_mounts", wire.skipped_mounts, limits::SCAN_BATCH_ENTRIES_MAX)?
+                .into_iter()
+                .map(|path| confined_path("skipped_mounts", path))
+                .collect::<Result<_, _>>()?,
         })
     }
 }

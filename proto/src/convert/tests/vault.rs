@@ -12,7 +12,7 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
-use super::{absolute_paths, entries, relative_paths, scans, star_ids, wall_times};
+use super::{absolute_paths, counts, entries, many_counts, relative_paths, scans, star_ids, wall_times};
 
 fn hashes() -> impl Strategy<Value = ChunkHash> {
     any::<[u8; 32]>().prop_map(ChunkHash)
@@ -24,9 +24,9 @@ fn ids() -> impl Strategy<Value = SnapshotId> {
 
 fn snapshots() -> impl Strategy<Value = SnapshotInfo> {
     let source = (star_ids(), absolute_paths(), wall_times(), vec("[a-z]{1,8}", 0..4));
-    (ids(), any::<(u64, u32, bool)>(), source, any::<[u64; 4]>()).prop_map(
+    (ids(), any::<(u64, u32, bool)>(), source, many_counts::<5>()).prop_map(
         |(id, (job, destination, is_partial), (source_star, source_path, create_time, tags), counts)| {
-            let [entry_count, file_count, total_bytes, added_bytes] = counts;
+            let [entry_count, file_count, total_bytes, added_bytes, changed_count] = counts;
             SnapshotInfo {
                 id,
                 job: JobId(job),
@@ -40,6 +40,7 @@ fn snapshots() -> impl Strategy<Value = SnapshotInfo> {
                 file_count,
                 total_bytes,
                 added_bytes,
+                changed_count,
             }
         },
     )
@@ -55,11 +56,12 @@ fn seals() -> impl Strategy<Value = SealRequest> {
         tags: info.tags,
         is_partial: info.is_partial,
         entry_count: info.entry_count,
+        changed_count: info.changed_count,
     })
 }
 
 fn parts() -> impl Strategy<Value = FilePart> {
-    (relative_paths(), any::<(u64, u32, u64)>(), wall_times()).prop_map(
+    (relative_paths(), (counts(), any::<u32>(), counts()), wall_times()).prop_map(
         |(path, (offset, length, size), modified)| FilePart { path, offset, length, size, modified },
     )
 }
@@ -99,8 +101,8 @@ pub(super) fn calls() -> impl Strategy<Value = VaultCall> {
 
 fn sweeps() -> impl Strategy<Value = SweepRequest> {
     let source = (star_ids(), absolute_paths(), any::<String>(), any::<String>());
-    (scans(), source, any::<(u32, u64, bool, u32)>(), option::of("[a-z.]{3,9}")).prop_map(
-        |(scan, (source_star, source_path, source_address, token), numbers, trash)| {
+    (scans(), source, (any::<u32>(), counts(), any::<bool>(), any::<u32>()), option::of("[a-z.]{3,9}"))
+        .prop_map(|(scan, (source_star, source_path, source_address, token), numbers, trash)| {
             let (destination, operation, is_plan, max_delete_percent) = numbers;
             SweepRequest {
                 scan,
@@ -114,12 +116,11 @@ fn sweeps() -> impl Strategy<Value = SweepRequest> {
                 source_path,
                 token,
             }
-        },
-    )
+        })
 }
 
 fn swept() -> impl Strategy<Value = SweepInfo> {
-    let counts = (any::<[u64; 6]>(), any::<bool>());
+    let counts = (many_counts::<6>(), any::<bool>());
     (progresses(), counts, vec(relative_paths(), 0..4), any::<String>()).prop_map(
         |(progress, (counts, is_refused), examples, problem)| {
             let [found, extra, extra_bytes, deleted, deleted_bytes, failed] = counts;
@@ -144,7 +145,7 @@ fn progresses() -> impl Strategy<Value = Progress> {
 }
 
 fn collections() -> impl Strategy<Value = CollectionInfo> {
-    (progresses(), any::<bool>(), any::<[u64; 7]>(), any::<String>()).prop_map(
+    (progresses(), any::<bool>(), many_counts::<7>(), any::<String>()).prop_map(
         |(progress, is_plan, counts, problem)| CollectionInfo {
             progress,
             is_plan,
@@ -161,7 +162,7 @@ fn collections() -> impl Strategy<Value = CollectionInfo> {
 }
 
 fn scrubs() -> impl Strategy<Value = ScrubInfo> {
-    (progresses(), any::<[u64; 3]>(), any::<String>()).prop_map(|(progress, counts, problem)| ScrubInfo {
+    (progresses(), many_counts::<3>(), any::<String>()).prop_map(|(progress, counts, problem)| ScrubInfo {
         progress,
         checked_chunks: counts[0],
         checked_bytes: counts[1],
@@ -171,7 +172,7 @@ fn scrubs() -> impl Strategy<Value = ScrubInfo> {
 }
 
 fn places() -> impl Strategy<Value = ChunkPlace> {
-    any::<(String, [u64; 4], bool)>().prop_map(|(container, counts, is_damaged)| {
+    (any::<String>(), many_counts::<4>(), any::<bool>()).prop_map(|(container, counts, is_damaged)| {
         let [offset, stored_bytes, raw_bytes, reference_count] = counts;
         ChunkPlace { container, offset, stored_bytes, raw_bytes, reference_count, is_damaged }
     })
@@ -179,17 +180,16 @@ fn places() -> impl Strategy<Value = ChunkPlace> {
 
 fn replies() -> impl Strategy<Value = VaultReply> {
     let stages = vec(any::<(u64, u32)>().prop_map(|(job, destination)| (JobId(job), destination)), 0..4);
-    let listed = (entries(), any::<u64>(), any::<[u8; 32]>())
+    let listed = (entries(), counts(), any::<[u8; 32]>())
         .prop_map(|(entry, chunk_count, content_hash)| SnapshotEntry { entry, chunk_count, content_hash });
-    let containers = (any::<(String, u64, bool, bool)>(), option::of(wall_times())).prop_map(
-        |((id, size_bytes, is_sealed, is_damaged), check_time)| ContainerInfo {
+    let containers = ((any::<String>(), counts(), any::<bool>(), any::<bool>()), option::of(wall_times()))
+        .prop_map(|((id, size_bytes, is_sealed, is_damaged), check_time)| ContainerInfo {
             id,
             size_bytes,
             is_sealed,
             is_damaged,
             check_time,
-        },
-    );
+        });
     let origins = (ids(), parts()).prop_map(|(snapshot, part)| ChunkOrigin { snapshot, part });
     let affected = (vec((ids(), relative_paths()), 0..4), any::<bool>());
     let damaged = (hashes(), any::<String>(), affected, vec(origins, 0..4)).prop_map(

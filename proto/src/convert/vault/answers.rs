@@ -9,7 +9,7 @@ use super::{
     snapshot_id,
 };
 use crate::convert::entry::confined_path;
-use crate::convert::{ConvertError, bounded, required, unknown_enum};
+use crate::convert::{ConvertError, bounded, count, required, unknown_enum, words};
 use crate::v1;
 use crate::v1::session_vault_answer::Answer;
 
@@ -44,7 +44,7 @@ fn damaged_from_wire(wire: v1::SessionDamagedChunk) -> Result<DamagedInfo, Conve
     });
     Ok(DamagedInfo {
         hash: chunk_hash("chunk_hash", &wire.chunk_hash)?,
-        problem: wire.problem,
+        problem: words(&wire.problem),
         affected: affected.collect::<Result<_, ConvertError>>()?,
         is_partial: wire.is_partial,
         origins: origins.collect::<Result<_, ConvertError>>()?,
@@ -101,18 +101,18 @@ fn swept_from_wire(wire: v1::SessionSwept) -> Result<SweepInfo, ConvertError> {
     let examples = bounded("examples", wire.examples, SWEEP_EXAMPLES_MAX)?;
     Ok(SweepInfo {
         progress: progress_from_wire(wire.progress)?,
-        found: wire.found_count,
-        extra: wire.extra_count,
-        extra_bytes: wire.extra_bytes,
-        deleted: wire.deleted_count,
-        deleted_bytes: wire.deleted_bytes,
-        failed: wire.failed_count,
+        found: count(wire.found_count),
+        extra: count(wire.extra_count),
+        extra_bytes: count(wire.extra_bytes),
+        deleted: count(wire.deleted_count),
+        deleted_bytes: count(wire.deleted_bytes),
+        failed: count(wire.failed_count),
         is_refused: wire.is_refused,
         examples: examples
             .into_iter()
             .map(|path| confined_path("examples", path))
             .collect::<Result<_, _>>()?,
-        problem: wire.problem,
+        problem: words(&wire.problem),
     })
 }
 
@@ -153,7 +153,7 @@ pub(in crate::convert) fn vault_answer_from_wire(
                     return Err(unknown_enum("problem.failure", problem.failure));
                 }
             };
-            return Ok((wire.request_id, Err(VaultProblem { failure, message: problem.message })));
+            return Ok((wire.request_id, Err(VaultProblem { failure, message: words(&problem.message) })));
         }
         Answer::Sealed(info) => VaultReply::Sealed(info.try_into()?),
         Answer::Done(v1::SessionVaultDone {}) => VaultReply::Done,

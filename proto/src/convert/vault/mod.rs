@@ -14,7 +14,9 @@ use orbit_shared::words::{JobId, Layout, SnapshotId, StarId};
 pub(super) use self::answers::{vault_answer_from_wire, vault_answer_to_wire};
 pub(super) use self::calls::{vault_call_from_wire, vault_call_to_wire};
 use super::entry::{absolute_path, confined_path};
-use super::{ConvertError, bounded, required, timestamp_from_wire, timestamp_to_wire, unknown_enum};
+use super::{
+    ConvertError, bounded, count, required, timestamp_from_wire, timestamp_to_wire, unknown_enum, words,
+};
 use crate::v1;
 
 pub(super) fn layout_to_wire(layout: Layout) -> v1::Layout {
@@ -116,6 +118,7 @@ impl From<SnapshotInfo> for v1::SessionSnapshot {
             file_count: info.file_count,
             total_bytes: info.total_bytes,
             added_bytes: info.added_bytes,
+            changed_while_read_count: info.changed_count,
         }
     }
 }
@@ -133,10 +136,11 @@ impl TryFrom<v1::SessionSnapshot> for SnapshotInfo {
             create_time: timestamp_from_wire("create_time", &required("create_time", wire.create_time)?)?,
             tags: tags(wire.tags)?,
             is_partial: wire.is_partial,
-            entry_count: wire.entry_count,
-            file_count: wire.file_count,
-            total_bytes: wire.total_bytes,
-            added_bytes: wire.added_bytes,
+            entry_count: count(wire.entry_count),
+            file_count: count(wire.file_count),
+            total_bytes: count(wire.total_bytes),
+            added_bytes: count(wire.added_bytes),
+            changed_count: count(wire.changed_while_read_count),
         })
     }
 }
@@ -152,6 +156,7 @@ impl From<SealRequest> for v1::SessionSnapshot {
             tags: seal.tags,
             is_partial: seal.is_partial,
             entry_count: seal.entry_count,
+            changed_while_read_count: seal.changed_count,
             ..Self::default()
         }
     }
@@ -169,7 +174,8 @@ impl TryFrom<v1::SessionSnapshot> for SealRequest {
             create_time: timestamp_from_wire("create_time", &required("create_time", wire.create_time)?)?,
             tags: tags(wire.tags)?,
             is_partial: wire.is_partial,
-            entry_count: wire.entry_count,
+            entry_count: count(wire.entry_count),
+            changed_count: count(wire.changed_while_read_count),
         })
     }
 }
@@ -194,7 +200,7 @@ impl TryFrom<v1::Container> for ContainerInfo {
         let check_time = wire.check_time.map(|time| timestamp_from_wire("check_time", &time));
         Ok(Self {
             id: wire.container_id,
-            size_bytes: wire.size_bytes,
+            size_bytes: count(wire.size_bytes),
             is_sealed: wire.is_sealed,
             is_damaged: wire.is_damaged,
             check_time: check_time.transpose()?,
@@ -221,9 +227,9 @@ impl From<v1::ChunkLocation> for ChunkPlace {
         Self {
             container: wire.container_id,
             offset: wire.offset_bytes,
-            stored_bytes: wire.stored_bytes,
-            raw_bytes: wire.raw_bytes,
-            reference_count: wire.reference_count,
+            stored_bytes: count(wire.stored_bytes),
+            raw_bytes: count(wire.raw_bytes),
+            reference_count: count(wire.reference_count),
             is_damaged: wire.is_damaged,
         }
     }
@@ -270,14 +276,14 @@ impl TryFrom<v1::Collection> for CollectionInfo {
         Ok(Self {
             progress: progress_from_wire(wire.progress)?,
             is_plan: wire.is_plan,
-            dead_chunks: wire.dead_chunks,
-            dead_bytes: wire.dead_bytes,
-            waiting_chunks: wire.waiting_chunks,
-            waiting_bytes: wire.waiting_bytes,
-            removed_containers: wire.removed_containers,
-            moved_bytes: wire.moved_bytes,
-            freed_bytes: wire.freed_bytes,
-            problem: wire.problem,
+            dead_chunks: count(wire.dead_chunks),
+            dead_bytes: count(wire.dead_bytes),
+            waiting_chunks: count(wire.waiting_chunks),
+            waiting_bytes: count(wire.waiting_bytes),
+            removed_containers: count(wire.removed_containers),
+            moved_bytes: count(wire.moved_bytes),
+            freed_bytes: count(wire.freed_bytes),
+            problem: words(&wire.problem),
         })
     }
 }
@@ -300,10 +306,10 @@ impl TryFrom<v1::Scrub> for ScrubInfo {
     fn try_from(wire: v1::Scrub) -> Result<Self, ConvertError> {
         Ok(Self {
             progress: progress_from_wire(wire.progress)?,
-            checked_chunks: wire.checked_chunks,
-            checked_bytes: wire.checked_bytes,
-            damaged_chunks: wire.damaged_chunks,
-            problem: wire.problem,
+            checked_chunks: count(wire.checked_chunks),
+            checked_bytes: count(wire.checked_bytes),
+            damaged_chunks: count(wire.damaged_chunks),
+            problem: words(&wire.problem),
         })
     }
 }
@@ -325,7 +331,7 @@ impl TryFrom<v1::SessionSnapshotEntry> for SnapshotEntry {
         let content_hash = chunk_hash("content_hash", &wire.content_hash)?;
         Ok(Self {
             entry: required("entry", wire.entry)?.try_into()?,
-            chunk_count: wire.chunk_count,
+            chunk_count: count(wire.chunk_count),
             content_hash: *content_hash.as_bytes(),
         })
     }

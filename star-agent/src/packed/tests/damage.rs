@@ -46,7 +46,7 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-fn copy_dir(from: &Path, to: &Path) {
+pub(super) fn copy_dir(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap().map(|entry| entry.unwrap()) {
         let target = to.join(entry.file_name());
@@ -104,7 +104,7 @@ fn survive(
 }
 
 /// A directory in memory, where there is one: a store is opened there thousands of times.
-fn quick_dir() -> tempfile::TempDir {
+pub(super) fn quick_dir() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 

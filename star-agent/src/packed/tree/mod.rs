@@ -76,6 +76,12 @@ impl Node {
         decoder.is_at_end().then_some(node)
     }
 
+    /// The level of a leaf or an inner node, from its bytes; nothing for a list.
+    pub(super) fn level(bytes: &[u8]) -> Option<u8> {
+        let [_, _, _, _, _, level, ..] = bytes else { return None };
+        Some(*level).filter(|level| *level != LIST)
+    }
+
     /// How much memory it takes, nearly.
     fn memory_bytes(&self) -> usize {
         match self {

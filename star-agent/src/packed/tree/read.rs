@@ -50,6 +50,11 @@ impl NodeCache {
         Ok(node)
     }
 
+    /// Forgets all nodes: some may not be stored any more.
+    pub(in crate::packed) fn clear(&self) {
+        *self.lock() = Kept::default();
+    }
+
     fn lock(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }

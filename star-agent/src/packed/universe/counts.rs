@@ -8,9 +8,10 @@
 use orbit_shared::chunk_hash::ChunkHash;
 use redb::{ReadableTable as _, Table, WriteTransaction};
 
-use super::row::{ContainerRow, Location, NodeRow, Row};
+use super::row::{ContainerIdentity, ContainerRow, Location, NodeRow, Row};
 use super::{
-    CHUNKS, CONTAINER_BYTES, CONTAINERS, DAMAGED, Hash, NODE_BYTES, NODES, OWNERS, RELEASES, ROW_BYTES,
+    CHUNKS, CONTAINER_BYTES, CONTAINERS, DAMAGED, FINDINGS, Hash, IDENTITIES, NODE_BYTES, NODES, OWNERS,
+    RELEASES, ROW_BYTES,
 };
 use crate::packed::error::{PackedError, Result};
 use crate::packed::types::SnapshotId;
@@ -35,6 +36,8 @@ pub(in crate::packed) struct Tables<'a> {
     owners: Table<'a, &'static [u8; 16], &'static Hash>,
     releases: Table<'a, &'static Hash, u64>,
     containers: Table<'a, u32, &'static [u8; CONTAINER_BYTES]>,
+    identities: Table<'a, u32, &'static [u8]>,
+    findings: Table<'a, &'static str, &'static str>,
     damaged: Table<'a, &'static Hash, (u64, &'static str)>,
 }
 
@@ -46,6 +49,8 @@ impl<'a> Tables<'a> {
             owners: transaction.open_table(OWNERS).map_err(PackedError::universe)?,
             releases: transaction.open_table(RELEASES).map_err(PackedError::universe)?,
             containers: transaction.open_table(CONTAINERS).map_err(PackedError::universe)?,
+            identities: transaction.open_table(IDENTITIES).map_err(PackedError::universe)?,
+            findings: transaction.open_table(FINDINGS).map_err(PackedError::universe)?,
             damaged: transaction.open_table(DAMAGED).map_err(PackedError::universe)?,
         })
     }
@@ -128,8 +133,42 @@ impl<'a> Tables<'a> {
         self.containers.insert(number, &bytes).map(|_| ()).map_err(PackedError::universe)
     }
 
+    /// Forgets a container. One whose file comes back is indexed as a whole.
     pub(in crate::packed) fn remove_container(&mut self, number: u32) -> Result<()> {
+        self.identities.remove(number).map_err(PackedError::universe)?;
         self.containers.remove(number).map(|_| ()).map_err(PackedError::universe)
+    }
+
+    pub(in crate::packed) fn put_identity(
+        &mut self,
+        number: u32,
+        identity: &ContainerIdentity,
+    ) -> Result<()> {
+        let bytes = identity.encode(number);
+        self.identities.insert(number, bytes.as_slice()).map(|_| ()).map_err(PackedError::universe)
+    }
+
+    /// Notes how far a container is indexed that grows: its entries up to `ordinal`, the last of which is `chunk`.
+    pub(in crate::packed) fn put_anchor(
+        &mut self,
+        number: u32,
+        id: &str,
+        ordinal: u32,
+        chunk: ChunkHash,
+    ) -> Result<()> {
+        self.put_identity(
+            number,
+            &ContainerIdentity { id: id.to_owned(), list: None, anchor: Some((ordinal, chunk)) },
+        )
+    }
+
+    pub(in crate::packed) fn put_finding(&mut self, about: &str, text: &str) -> Result<()> {
+        self.findings.insert(about, text).map(|_| ()).map_err(PackedError::universe)
+    }
+
+    /// Nothing is missing any more.
+    pub(in crate::packed) fn clear_findings(&mut self) -> Result<()> {
+        self.findings.retain(|_, _| false).map_err(PackedError::universe)
     }
 
     pub(in crate::packed) fn put_damaged(

@@ -21,7 +21,7 @@ use redb::{TableDefinition, WriteTransaction};
 
 pub(in crate::packed) use self::counts::{Children, Tables};
 use self::row::{CONTAINER_BYTES, NODE_BYTES, ROW_BYTES};
-pub(in crate::packed) use self::row::{ContainerRow, Location, NOWHERE, Row};
+pub(in crate::packed) use self::row::{ContainerIdentity, ContainerRow, Location, NOWHERE, Row};
 use self::view::View;
 use super::error::{PackedError, Result};
 use super::types::SnapshotId;
@@ -35,6 +35,10 @@ const OWNERS: TableDefinition<'_, &[u8; 16], &Hash> = TableDefinition::new("owne
 /// Nodes that nobody holds and whose children are still counted, with the time they were let go.
 const RELEASES: TableDefinition<'_, &Hash, u64> = TableDefinition::new("releases");
 const CONTAINERS: TableDefinition<'_, u32, &[u8; CONTAINER_BYTES]> = TableDefinition::new("containers");
+/// What tells the file of each container from another with its number.
+const IDENTITIES: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("identities");
+/// What is missing of the vault, by what it is about, until nothing is missing any more.
+const FINDINGS: TableDefinition<'_, &str, &str> = TableDefinition::new("findings");
 /// Chunks that cannot be read: when that was found, and why.
 const DAMAGED: TableDefinition<'_, &Hash, (u64, &str)> = TableDefinition::new("damaged");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
@@ -306,6 +310,16 @@ impl Universe {
         self.read_all(CONTAINERS, |number, value| Ok((number, ContainerRow::decode(number, value)?)))
     }
 
+    /// What tells the files of containers from others.
+    pub(in crate::packed) fn identities(&self) -> Result<Vec<(u32, ContainerIdentity)>> {
+        self.read_all(IDENTITIES, |number, value| Ok((number, ContainerIdentity::decode(number, value)?)))
+    }
+
+    /// What was found missing, by what it is about.
+    pub(in crate::packed) fn findings(&self) -> Result<Vec<(String, String)>> {
+        self.read_all(FINDINGS, |key, value| Ok((key.to_owned(), value.to_owned())))
+    }
+
     /// All chunks that cannot be read.
     pub(in crate::packed) fn damaged(&self) -> Result<Vec<(ChunkHash, u64, String)>> {
         self.read_all(DAMAGED, |key, (time, problem)| Ok((ChunkHash(*key), time, problem.to_owned())))
@@ -347,6 +361,7 @@ impl Universe {
     pub(in crate::packed) fn check_rest(&self) -> Result<()> {
         self.uncounted_nodes()?;
         self.containers()?;
+        self.identities()?;
         self.owners()?;
         self.damaged().map(|_| ())
     }

@@ -4,7 +4,7 @@
 use orbit_shared::chunk_hash::ChunkHash;
 use orbit_shared::container::ContainerEntry;
 
-use crate::packed::codec::Decoder;
+use crate::packed::codec::{Decoder, Encoder};
 use crate::packed::error::{PackedError, Result};
 
 /// The number of no container: the chunk is referenced and lost.
@@ -145,6 +145,46 @@ impl ContainerRow {
     }
 }
 
+/// What tells one file of a container from another with the same number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::packed) struct ContainerIdentity {
+    /// Its file name without `.orbitpak`.
+    pub(in crate::packed) id: String,
+    /// The checksum of the list of chunks of one that was found sealed.
+    pub(in crate::packed) list: Option<[u8; 32]>,
+    /// The last of its entries that was indexed: which one, and its chunk.
+    pub(in crate::packed) anchor: Option<(u32, ChunkHash)>,
+}
+
+impl ContainerIdentity {
+    pub(super) fn encode(&self, number: u32) -> Vec<u8> {
+        let mut fields = Encoder::default();
+        fields.u8(u8::from(self.list.is_some()));
+        fields.0.extend(self.list.unwrap_or_default());
+        fields.u8(u8::from(self.anchor.is_some()));
+        let (ordinal, chunk) = self.anchor.unwrap_or((0, ChunkHash([0; 32])));
+        fields.u32(ordinal);
+        fields.0.extend(chunk.as_bytes());
+        fields.bytes(self.id.as_bytes());
+        let check = crc(&number.to_le_bytes(), &fields.0);
+        fields.0.extend(check);
+        fields.0
+    }
+
+    pub(super) fn decode(number: u32, bytes: &[u8]) -> Result<Self> {
+        let decode = |bytes| {
+            let mut fields = Decoder(bytes);
+            let has_list = fields.u8()? == 1;
+            let list = Some(fields.array()?).filter(|_| has_list);
+            let has_anchor = fields.u8()? == 1;
+            let anchor = Some((fields.u32()?, ChunkHash(fields.array()?))).filter(|_| has_anchor);
+            let id = std::str::from_utf8(fields.bytes()?).ok()?.to_owned();
+            fields.is_at_end().then_some(Self { id, list, anchor })
+        };
+        checked(&number.to_le_bytes(), bytes).and_then(decode).ok_or_else(bad_row)
+    }
+}
+
 fn crc(key: &[u8], value: &[u8]) -> [u8; 4] {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(key);
@@ -191,5 +231,12 @@ mod tests {
         let container = ContainerRow { indexed: 1, sealed_bytes: 2, checked: 3, cursor: 4, is_damaged: true };
         assert_eq!(ContainerRow::decode(9, &container.encode(9)).unwrap(), container);
         assert!(ContainerRow::decode(8, &container.encode(9)).is_err());
+        for (list, anchor) in [(None, None), (Some([7; 32]), Some((5, hash)))] {
+            let identity = ContainerIdentity { id: "0000000009-ab".to_owned(), list, anchor };
+            let bytes = identity.encode(9);
+            assert_eq!(ContainerIdentity::decode(9, &bytes).unwrap(), identity);
+            assert!(ContainerIdentity::decode(8, &bytes).is_err());
+            assert!(ContainerIdentity::decode(9, &bytes[1..]).is_err());
+        }
     }
 }

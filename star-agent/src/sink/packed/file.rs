@@ -26,6 +26,12 @@ pub(super) struct File {
     pub(super) busy: usize,
     /// Whether it has its outcome, or waits to be made durable.
     pub(super) is_settled: bool,
+    /// Whether it is wanted although it changes while it is read, which an earlier pull has found.
+    pub(super) accepts_changes: bool,
+    /// Whether it changed while this pull read it.
+    pub(super) is_changed: bool,
+    /// Where it ends before the end of its version, because it was cut meanwhile.
+    cut: Option<u64>,
     scanned_size: u64,
     next_offset: u64,
     /// The chunks that are in the store, by where they begin.
@@ -33,7 +39,7 @@ pub(super) struct File {
 }
 
 impl File {
-    pub(super) fn new(item: usize, scanned_size: u64) -> Self {
+    pub(super) fn new(item: usize, scanned_size: u64, accepts_changes: bool) -> Self {
         Self {
             item,
             is_small: scanned_size <= SMALL_FILE_BYTES_MAX as u64,
@@ -42,17 +48,34 @@ impl File {
             bytes_transferred: 0,
             busy: 0,
             is_settled: false,
+            accepts_changes,
+            is_changed: false,
+            cut: None,
             scanned_size,
             next_offset: 0,
             chunks: BTreeMap::new(),
         }
     }
 
-    /// Whether parts of it have not been asked for yet. The version that is read decides over the one that was scanned;
-    /// even of an empty file that is asked.
+    /// Whether parts of it may be asked for that were not yet. The version that is read decides over the one that was scanned;
+    /// even of an empty file that is asked. In motion all parts must be asked for as of one version, which the first tells.
     pub(super) fn has_more(&self) -> bool {
-        let size = self.version.map_or(self.scanned_size.max(1), |version| version.size);
+        let size = match self.version {
+            Some(version) => self.size_of(version),
+            None if self.accepts_changes && self.next_offset > 0 => 0,
+            None => self.scanned_size.max(1),
+        };
         self.failure.is_none() && self.next_offset < size
+    }
+
+    /// How many bytes there are of a version in the end.
+    fn size_of(&self, version: FileVersion) -> u64 {
+        self.cut.unwrap_or(u64::MAX).min(version.size)
+    }
+
+    /// Notes that a part of it ended before it should have.
+    pub(super) fn cut_at(&mut self, end: u64) {
+        self.cut = Some(self.cut.unwrap_or(u64::MAX).min(end));
     }
 
     /// The next part to ask for.
@@ -90,20 +113,22 @@ impl File {
     /// version that was read.
     pub(super) fn tree_entry(&self, entry: &Entry) -> Option<TreeEntry> {
         let version = self.version?;
+        let size = self.size_of(version);
         let mut end = 0;
-        for (&offset, chunk) in &self.chunks {
+        for (&offset, chunk) in self.chunks.range(..size) {
             if offset != end {
                 return None;
             }
             end += u64::from(chunk.length);
         }
         let entry = Entry {
-            kind: EntryKind::File { size: version.size },
+            kind: EntryKind::File { size },
             modified: version.modified,
             mode: version.mode,
             ..entry.clone()
         };
-        (end == version.size).then(|| TreeEntry { entry, chunks: self.chunks.values().copied().collect() })
+        let chunks = || self.chunks.range(..size).map(|(_, chunk)| *chunk).collect();
+        (end == size).then(|| TreeEntry { entry, chunks: chunks() })
     }
 }
 
@@ -125,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_file_is_whole_when_its_chunks_meet_and_end_where_it_ends() {
-        let mut file = File::new(0, 1);
+        let mut file = File::new(0, 1, false);
         assert!(file.is_of_version(version(9)));
         let chunk = |length| Chunk { hash: [1; 32], length };
         file.has(4, &chunk(5));
@@ -133,16 +158,32 @@ mod tests {
         file.has(0, &chunk(4));
         let whole = file.tree_entry(&entry()).unwrap();
         assert_eq!((whole.chunks.len(), whole.entry.size(), whole.entry.mode), (2, 9, 0o644));
+        file.cut_at(4);
+        assert_eq!(file.tree_entry(&entry()).unwrap().entry.size(), 4, "it was cut meanwhile");
+        let mut file = File::new(0, 1, false);
+        assert!(file.is_of_version(version(9)));
+        file.has(0, &chunk(4));
+        file.has(4, &chunk(5));
         file.has(6, &chunk(3));
         assert_eq!(file.tree_entry(&entry()), None, "two chunks overlap");
     }
 
     #[test]
     fn a_large_file_is_asked_for_in_segments_up_to_the_end_of_what_is_read() {
-        let mut file = File::new(0, SEGMENT_BYTES + 1);
+        let mut file = File::new(0, SEGMENT_BYTES + 1, false);
         assert_eq!(file.next_range(), Range { offset: 0, length: SEGMENT_BYTES });
         assert!(file.has_more());
         assert!(file.is_of_version(version(SEGMENT_BYTES)) && !file.has_more(), "it shrank");
         assert!(!file.is_of_version(version(1)));
+    }
+
+    #[test]
+    fn of_a_file_in_motion_the_first_part_tells_as_of_which_version_the_others_are() {
+        let mut file = File::new(0, 3 * SEGMENT_BYTES, true);
+        file.next_range();
+        assert!(!file.has_more());
+        assert!(file.is_of_version(version(2 * SEGMENT_BYTES)) && file.has_more());
+        file.cut_at(SEGMENT_BYTES);
+        assert!(!file.has_more());
     }
 }

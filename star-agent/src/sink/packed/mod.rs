@@ -12,18 +12,17 @@ mod write;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use orbit_shared::entry::display_path;
 use orbit_shared::session::{Assignment, Failure, FailureCause, Fault, ItemOutcome, ItemResult};
 use orbit_shared::words::StarId;
 use orbit_telemetry::Spans;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::grpc::transfer_client::Connections;
-use crate::limits::PULLS_MAX;
 use crate::meters::Meters;
 use crate::net::Network;
 use crate::packed::{PackedError, PackedStore, SourceName, StageId, TreeEntry};
@@ -36,7 +35,6 @@ pub struct PackedSink {
     store: Arc<PackedStore>,
     meters: Arc<Meters>,
     connections: Connections,
-    pulls: Semaphore,
     claims: Claims,
 }
 
@@ -56,6 +54,10 @@ struct Work {
     started: Instant,
     progress: Arc<AtomicU64>,
     cancel: CancellationToken,
+    /// Whether a chunk could not be put because the disk is full.
+    met_full_disk: AtomicBool,
+    /// How often the vault had given chunks up on a full disk when the work began.
+    losses_before: u64,
 }
 
 /// An item whose content is in the store and that waits to be made durable.
@@ -65,6 +67,8 @@ struct Ready {
     item: usize,
     entry: TreeEntry,
     bytes_transferred: u64,
+    /// Whether the file changed while it was read.
+    is_changed: bool,
 }
 
 impl PackedSink {
@@ -81,7 +85,6 @@ impl PackedSink {
             store,
             meters,
             connections: Connections::new(network, spans),
-            pulls: Semaphore::new(PULLS_MAX),
             claims: Claims::default(),
         })
     }
@@ -109,6 +112,8 @@ impl PackedSink {
             started: crate::clock::now(),
             progress,
             cancel,
+            met_full_disk: AtomicBool::new(false),
+            losses_before: self.store.losses_to_full_disk(),
         });
         // Cancelled: what was stored stays for the next attempt.
         let _ = self.run(&work, &reporter).await;
@@ -126,30 +131,78 @@ impl Work {
         ItemOutcome { sequence: self.assignment.items[index].sequence, result }
     }
 
+    /// Makes the last items of a pull durable, as [`Work::commit`] does. If the disk is full, what came of other items gives its
+    /// room back first. Blocks.
+    fn commit_last(&self, ready: Vec<Ready>) -> Vec<ItemOutcome> {
+        if self.met_full_disk.load(Ordering::Relaxed) {
+            let entries: Vec<TreeEntry> = ready.iter().map(|ready| ready.entry.clone()).collect();
+            self.store.give_up_unneeded(&entries);
+        }
+        if ready.is_empty() { Vec::new() } else { self.commit(ready) }
+    }
+
     /// Makes items durable and says how that went. Blocks.
     fn commit(&self, ready: Vec<Ready>) -> Vec<ItemOutcome> {
-        let told: Vec<(usize, u64, u64)> = ready
-            .iter()
-            .map(|ready| (ready.item, ready.entry.entry.size(), ready.bytes_transferred))
-            .collect();
-        let entries: Vec<TreeEntry> = ready.into_iter().map(|ready| ready.entry).collect();
-        let committed = self.store.commit(self.stage, &entries).map_err(|error| at_vault(&error, b""));
+        let mut entries = Vec::with_capacity(ready.len());
+        let mut told = Vec::with_capacity(ready.len());
+        for Ready { item, entry, bytes_transferred, is_changed } in ready {
+            told.push((item, entry.entry.size(), bytes_transferred, is_changed));
+            entries.push(entry);
+        }
+        let committed = self.commit_entries(&entries);
         let duration = self.started.elapsed();
-        let outcomes = told.into_iter().map(|(item, size, bytes_transferred)| {
+        let outcomes = told.into_iter().zip(committed);
+        let outcomes = outcomes.map(|((item, size, bytes_transferred, is_changed), committed)| {
             self.outcome(
                 item,
-                match &committed {
-                    Ok(_) => ItemResult::Stored {
+                match committed {
+                    Ok(()) => ItemResult::Stored {
                         size,
                         bytes_transferred,
                         bytes_deduplicated: size.saturating_sub(bytes_transferred),
                         duration,
+                        is_changed,
                     },
-                    Err(failure) => ItemResult::Failed(failure.clone()),
+                    Err(failure) => ItemResult::Failed(failure),
                 },
             )
         });
         outcomes.collect()
+    }
+
+    /// Commits entries; how that went for each. On a full disk, or if chunks are lost, no more of them fail than have to.
+    fn commit_entries(&self, entries: &[TreeEntry]) -> Vec<Result<(), Failure>> {
+        let Err(error) = self.store.commit(self.stage, entries) else {
+            return entries.iter().map(|_| Ok(())).collect();
+        };
+        let failure = self.commit_failure(&error);
+        let mut results: Vec<Result<(), Failure>> = entries.iter().map(|_| Err(failure.clone())).collect();
+        let is_divisible = error.is_full() || matches!(error, PackedError::MissingChunk { .. });
+        if entries.len() < 2 || !is_divisible || self.cancel.is_cancelled() {
+            return results;
+        }
+        let is_there = |&index: &usize| self.store.has_all_of(self.stage, &entries[index]);
+        let there: Vec<usize> = (0..entries.len()).filter(is_there).collect();
+        // If all content is there, halves, so that what has no room in the record of the stage fails alone.
+        let middle = if there.len() == entries.len() { there.len() / 2 } else { there.len() };
+        for part in [&there[..middle], &there[middle..]].into_iter().filter(|part| !part.is_empty()) {
+            let chosen: Vec<TreeEntry> = part.iter().map(|&index| entries[index].clone()).collect();
+            for (&index, result) in part.iter().zip(self.commit_entries(&chosen)) {
+                results[index] = result;
+            }
+        }
+        results
+    }
+
+    /// What it means that a commit failed. Chunks that were given up because the disk is full are no fault of their item.
+    fn commit_failure(&self, error: &PackedError) -> Failure {
+        let failure = at_vault(error, b"");
+        let is_missing = matches!(error, PackedError::MissingChunk { .. });
+        if !is_missing || self.store.losses_to_full_disk() == self.losses_before {
+            return failure;
+        }
+        let message = format!("{}: its chunks were given up, because the disk is full", failure.message);
+        Failure { cause: FailureCause::DestinationError, fault: Fault::Destination, message }
     }
 }
 
@@ -163,6 +216,7 @@ fn at_vault(error: &PackedError, path: &[u8]) -> Failure {
         PackedError::WrongBytes { .. } => (FailureCause::ChecksumMismatch, Fault::Item),
         // It was collected or lost between the look and the commit; the next attempt asks for it.
         PackedError::MissingChunk { .. } => (FailureCause::Transient, Fault::Item),
+        error if error.is_too_large() => (FailureCause::DestinationError, Fault::Item),
         PackedError::EntryTooLarge { .. } => (FailureCause::Permanent, Fault::Item),
         _ => (FailureCause::DestinationError, Fault::Destination),
     };

@@ -34,6 +34,13 @@ pub(super) async fn plan(work: &Arc<Work>) -> Result<Plan, Cancelled> {
 
 fn plan_all(work: &Work) -> Plan {
     let items = &work.assignment.items;
+    // Nothing is taken for stored whose file is gone, and nothing is put that could not be committed.
+    let prepared = work.store.check_presence().and_then(|_| work.store.begin_stage(work.stage));
+    if let Err(error) = prepared {
+        let failure = at_vault(&error, b"");
+        let failed = (0..items.len()).map(|index| work.outcome(index, ItemResult::Failed(failure.clone())));
+        return Plan { finished: failed.collect(), ..Plan::default() };
+    }
     let mut order: Vec<usize> = (0..items.len()).collect();
     order.sort_by(|&a, &b| items[a].entry.path.cmp(&items[b].entry.path));
     let mut plan = Plan::default();
@@ -44,7 +51,7 @@ fn plan_all(work: &Work) -> Plan {
         match plan_item(work, &items[index].entry) {
             Ok(Step::Skip) => plan.finished.push(work.outcome(index, ItemResult::Skipped)),
             Ok(Step::Keep(entry)) => {
-                plan.ready.push(Ready { item: index, entry, bytes_transferred: 0 });
+                plan.ready.push(Ready { item: index, entry, bytes_transferred: 0, is_changed: false });
             }
             Ok(Step::Fetch) => plan.wanted.push(index),
             Err(failure) => plan.finished.push(work.outcome(index, ItemResult::Failed(failure))),

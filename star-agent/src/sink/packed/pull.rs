@@ -13,15 +13,16 @@ use super::compare::{Compared, Named, compare};
 use super::file::File;
 use super::write::{Piece, Put, put_all};
 use super::{PackedSink, Ready, Work};
-use crate::failures::{changed_while_read, source_unavailable};
+use crate::failures::{changed_while_read, is_of_change, source_unavailable};
 use crate::grpc::transfer_client::PullError;
 use crate::limits::{PUBLISH_BYTES, PUBLISH_ITEMS, SEGMENTS_IN_FLIGHT_MAX, WRITE_JOBS_MAX};
 use crate::sink::fetching::Fetching;
 use crate::sink::line::{Line, broken_by, unopened};
 use crate::sink::{Cancelled, Reporter};
-use crate::transfer::{Frame, FrameEnd, Parcel, Range};
+use crate::transfer::{Fetch, Frame, FrameEnd, Parcel, Range};
 
-/// Pulls what is `wanted` and makes it durable, with what is `ready` already.
+/// Pulls what is `wanted` and makes it durable, with what is `ready` already. What did not hold still is asked for once more,
+/// and taken as it is then.
 pub(super) async fn run(
     sink: &PackedSink,
     work: &Arc<Work>,
@@ -29,13 +30,22 @@ pub(super) async fn run(
     ready: Vec<Ready>,
     reporter: &Reporter,
 ) -> Result<(), Cancelled> {
-    let mut puller = Puller::new(work, wanted, ready, reporter);
+    let changed = run_once(sink, Puller::new(work, wanted, ready, reporter)).await?;
+    if changed.is_empty() {
+        return Ok(());
+    }
+    let puller = Puller { accepts_changes: true, ..Puller::new(work, Vec::new(), Vec::new(), reporter) };
+    run_once(sink, puller.with(changed)).await.map(drop)
+}
+
+/// Runs a pull to its end. Gives what did not hold still.
+async fn run_once(sink: &PackedSink, mut puller: Puller<'_>) -> Result<Vec<usize>, Cancelled> {
     let result = puller.run(sink).await;
     // Jobs outlive a dropped future; the next attempt at these items must not meet them.
     puller.line.close();
     while puller.jobs.join_next().await.is_some() {}
     while puller.rounds.join_next().await.is_some() {}
-    result
+    result.map(|()| puller.changed)
 }
 
 /// What a job found.
@@ -52,6 +62,10 @@ struct Puller<'run> {
     broken: Option<Failure>,
     /// Whether the vault may have what is wanted, so that hashes come before bytes.
     asks_first: bool,
+    /// Whether files are wanted although they change while they are read.
+    accepts_changes: bool,
+    /// Items of files that did not hold still.
+    changed: Vec<usize>,
     files: Vec<File>,
     /// Files that have no end yet.
     unsettled: usize,
@@ -68,16 +82,16 @@ struct Puller<'run> {
 
 impl<'run> Puller<'run> {
     fn new(work: &Arc<Work>, wanted: Vec<usize>, ready: Vec<Ready>, reporter: &'run Reporter) -> Self {
-        let size = |item: usize| work.assignment.items[item].entry.size();
-        let files: Vec<File> = wanted.into_iter().map(|item| File::new(item, size(item))).collect();
-        Self {
+        let puller = Self {
             work: Arc::clone(work),
             reporter,
             line: Line::default(),
             broken: None,
             asks_first: !work.store.snapshots().is_empty(),
-            unsettled: files.len(),
-            files,
+            accepts_changes: false,
+            changed: Vec::new(),
+            unsettled: 0,
+            files: Vec::new(),
             large: VecDeque::new(),
             segments: 0,
             jobs: JoinSet::new(),
@@ -86,17 +100,22 @@ impl<'run> Puller<'run> {
             ready_bytes: 0,
             rounds: JoinSet::new(),
             outcomes: Vec::new(),
-        }
+        };
+        puller.with(wanted)
+    }
+
+    /// To pull these.
+    fn with(mut self, wanted: Vec<usize>) -> Self {
+        let size = |item: usize| self.work.assignment.items[item].entry.size();
+        let file = |item| File::new(item, size(item), self.accepts_changes);
+        self.files = wanted.into_iter().map(file).collect();
+        self.unsettled = self.files.len();
+        self
     }
 
     async fn run(&mut self, sink: &PackedSink) -> Result<(), Cancelled> {
         if !self.files.is_empty() {
-            // The semaphore is never closed.
             let cancel = self.work.cancel.clone();
-            let _permit = tokio::select! {
-                () = cancel.cancelled() => return Err(Cancelled),
-                permit = sink.pulls.acquire() => permit.map_err(|_| Cancelled)?,
-            };
             tokio::select! {
                 () = cancel.cancelled() => return Err(Cancelled),
                 opened = self.line.open(&sink.connections, &sink.star_id, &self.work.assignment) => {
@@ -133,9 +152,18 @@ impl<'run> Puller<'run> {
     }
 
     fn ask_for(&mut self, index: usize, ranges: Vec<Range>, is_hashes_only: bool) {
-        self.files[index].busy += 1;
-        let path = self.work.assignment.items[self.files[index].item].entry.path.clone();
-        self.line.ask_for(index, path, ranges, (is_hashes_only, true));
+        let file = &mut self.files[index];
+        file.busy += 1;
+        let fetch = Fetch {
+            path: self.work.assignment.items[file.item].entry.path.clone(),
+            ranges,
+            is_hashes_only,
+            is_cut_by_content: true,
+            accepts_changes: file.accepts_changes,
+            as_of: file.version.filter(|_| file.accepts_changes),
+            ..Fetch::default()
+        };
+        self.line.ask_for(index, fetch);
     }
 
     /// Returns whether the connection broke.
@@ -229,9 +257,10 @@ impl<'run> Puller<'run> {
                 file.fail(failure.clone());
                 true
             }
-            FrameEnd::Complete => true,
+            FrameEnd::Complete | FrameEnd::Changed => true,
             FrameEnd::More => false,
         };
+        file.is_changed |= frame.end == FrameEnd::Changed;
         if file.failure.is_none()
             && let Err(failure) = check(fetching, file, &frame, &self.work)
         {
@@ -341,7 +370,11 @@ impl<'run> Puller<'run> {
         match whole {
             Ok(entry) => {
                 self.ready_bytes += file.bytes_transferred;
-                self.ready.push(Ready { item, entry, bytes_transferred: file.bytes_transferred });
+                let (bytes_transferred, is_changed) = (file.bytes_transferred, file.is_changed);
+                self.ready.push(Ready { item, entry, bytes_transferred, is_changed });
+            }
+            Err(failure) if !self.accepts_changes && self.broken.is_none() && is_of_change(&failure) => {
+                self.changed.push(item);
             }
             Err(failure) => self.outcomes.push(self.work.outcome(item, ItemResult::Failed(failure))),
         }
@@ -395,14 +428,20 @@ impl<'run> Puller<'run> {
     }
 
     async fn commit_rest(&mut self) -> Result<(), Cancelled> {
-        if !self.ready.is_empty() {
-            self.start_round();
-        }
+        // What the last one gives up on a full disk may be what an earlier one commits.
+        self.end_rounds().await?;
+        let (work, ready) = (Arc::clone(&self.work), std::mem::take(&mut self.ready));
+        self.rounds.spawn_blocking(move || work.commit_last(ready));
+        self.end_rounds().await?;
+        self.reporter.send(std::mem::take(&mut self.outcomes)).await
+    }
+
+    async fn end_rounds(&mut self) -> Result<(), Cancelled> {
         while let Some(round) = self.rounds.join_next().await {
             self.outcomes.extend(round.map_err(|_| Cancelled)?);
             self.reporter.send(std::mem::take(&mut self.outcomes)).await?;
         }
-        self.reporter.send(std::mem::take(&mut self.outcomes)).await
+        Ok(())
     }
 }
 
@@ -418,8 +457,16 @@ fn check(fetching: &mut Fetching, file: &mut File, frame: &Frame, work: &Work) -
     };
     let version = file.version.ok_or_else(|| broken("content came before its version".to_owned()))?;
     fetching.accept(frame, version.size).map_err(broken)?;
-    if frame.end == FrameEnd::Complete && !fetching.is_complete(version.size) {
-        return Err(broken("it ended too early".to_owned()));
+    match frame.end {
+        FrameEnd::Complete if !fetching.is_complete(version.size) => {
+            Err(broken("it ended too early".to_owned()))
+        }
+        FrameEnd::Changed => {
+            if let Some(end) = fetching.reached(version.size) {
+                file.cut_at(end);
+            }
+            Ok(())
+        }
+        FrameEnd::Complete | FrameEnd::More | FrameEnd::Failed(_) => Ok(()),
     }
-    Ok(())
 }

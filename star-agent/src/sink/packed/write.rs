@@ -1,6 +1,7 @@
 //! Puts chunks that arrived into the store, after it has been made sure that they are what they are said to be.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Buf as _;
 use orbit_shared::chunk_hash::ChunkHash;
@@ -55,5 +56,8 @@ fn put(work: &Work, item: usize, chunk: &Chunk, content: &mut Content) -> Result
         });
     }
     let stored = work.store.put(work.stage, ChunkHash(chunk.hash), &bytes);
-    stored.map(drop).map_err(|error| at_vault(&error, path))
+    stored.map(drop).map_err(|error| {
+        work.met_full_disk.fetch_or(error.is_full(), Ordering::Relaxed);
+        at_vault(&error, path)
+    })
 }

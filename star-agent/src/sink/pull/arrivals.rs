@@ -5,20 +5,21 @@ use std::sync::atomic::Ordering;
 
 use orbit_shared::entry::{display_path, join_path};
 use orbit_shared::session::{Failure, ItemResult};
+use rustix::io::Errno;
 use tokio::task::JoinError;
 
 use crate::content::Content;
-use crate::failures::{changed_while_read, source_unavailable};
+use crate::failures::{changed_while_read, is_of_change, source_unavailable};
 use crate::grpc::transfer_client::PullError;
 use crate::limits::SEGMENT_BYTES;
 use crate::sink::Cancelled;
-use crate::sink::basis::Assembled;
+use crate::sink::basis::{Assembled, Basis};
 use crate::sink::fetching::Fetching;
 use crate::sink::files::{BasisState, FileState, Lane};
 use crate::sink::pull::{Done, Puller};
-use crate::sink::work::Work;
+use crate::sink::work::{Work, Written};
 use crate::sink::write::{Piece, PieceDone, Target, write_pieces};
-use crate::transfer::{Frame, FrameEnd, Parcel};
+use crate::transfer::{Chunk, Frame, FrameEnd, Parcel};
 
 impl Puller<'_> {
     /// Takes a message of the source apart. It is checked whole before anything of it counts.
@@ -55,7 +56,8 @@ impl Puller<'_> {
         if let Some(version) = file.version.filter(|version| version.size > SEGMENT_BYTES) {
             file.target.track(version);
         }
-        let is_end = frame.end == FrameEnd::Complete;
+        let is_end = matches!(frame.end, FrameEnd::Complete | FrameEnd::Changed);
+        file.is_changed |= frame.end == FrameEnd::Changed;
         let whole = file.version.filter(|version| {
             file.lane == Lane::Whole && is_end && frame.offset == 0 && content.len() as u64 == version.size
         });
@@ -86,13 +88,49 @@ impl Puller<'_> {
                 return self.settle(index);
             }
         };
+        self.assemble(index, basis, fetching.named);
+    }
+
+    fn assemble(&mut self, index: usize, basis: Arc<Basis>, chunks: Vec<(u64, Chunk)>) {
+        let file = &mut self.files[index];
         file.busy += 1;
         let (work, item, target) = (Arc::clone(&self.work), file.item, Arc::clone(&file.target));
-        let sole = file.sole_segment().copied();
+        let may_be_same = file.may_be_same(&basis);
         self.spawn_bounded(move || {
-            let result = basis.assemble(&work, item, &target, &fetching.named, sole.as_ref());
+            let result = basis.assemble(&work, item, &target, chunks, may_be_same);
             Done::Assembled { file: index, result }
         });
+    }
+
+    /// Something of a file differs from its basis, so that all of it is written: what was found to be the same is copied now.
+    pub(super) fn copy_same(&mut self, index: usize) {
+        let file = &mut self.files[index];
+        file.differs = true;
+        let (lane, segments) = (file.lane, std::mem::take(&mut file.same));
+        let BasisState::Open(basis) = &file.basis else { return };
+        let basis = Arc::clone(basis);
+        for chunks in segments {
+            if let Some(queue) = self.queues.of(lane)
+                && self.line.is_open()
+            {
+                // A slot beyond those that there are, which is given back as any other.
+                queue.in_flight += 1;
+            }
+            self.assemble(index, Arc::clone(&basis), chunks);
+        }
+    }
+
+    fn end_retouch(&mut self, index: usize, result: Result<Written, Errno>) {
+        let file = &mut self.files[index];
+        file.busy -= 1;
+        match result {
+            Ok(written) => {
+                file.is_ending = true;
+                self.complete(index, written);
+            }
+            // It cannot be left where it is.
+            Err(_) => self.copy_same(index),
+        }
     }
 
     pub(super) fn end_job(&mut self, done: Result<Done, JoinError>) -> Result<(), Cancelled> {
@@ -119,6 +157,7 @@ impl Puller<'_> {
                 self.settle(index);
             }
             Done::Assembled { file, result } => self.end_assembly(file, result),
+            Done::Retouched { file, result } => self.end_retouch(file, result),
             Done::Finished { file, result: Ok(written) } => self.complete(file, written),
             Done::Finished { file, result: Err(failure) } => {
                 self.files[file].fail(failure);
@@ -127,6 +166,11 @@ impl Puller<'_> {
             Done::Removed { file: index } => {
                 let file = &mut self.files[index];
                 if let Some(failure) = file.failure.take() {
+                    if !self.accepts_changes && self.broken.is_none() && is_of_change(&failure) {
+                        self.changed.push(file.in_motion());
+                        self.unsettled -= 1;
+                        return Ok(());
+                    }
                     self.outcomes.push(self.work.outcome(file.item, ItemResult::Failed(failure)));
                 }
                 self.unsettled -= 1;
@@ -155,20 +199,29 @@ impl Puller<'_> {
         let file = &mut self.files[index];
         file.busy -= 1;
         match result {
-            Ok(Assembled::Unchanged(written)) => file.retouched = Some(written),
+            Ok(Assembled::Same(chunks)) => {
+                file.same.push(chunks);
+                if file.differs {
+                    self.copy_same(index);
+                }
+            }
             Ok(Assembled::Partly { missing, bytes_deduplicated }) => {
                 file.bytes_deduplicated += bytes_deduplicated;
+                let may_go_on = file.failure.is_none();
+                if may_go_on {
+                    self.copy_same(index);
+                }
                 match (&self.broken, missing.is_empty()) {
-                    (Some(broken), false) => file.fail(broken.clone()),
+                    (Some(broken), false) => self.files[index].fail(broken.clone()),
                     // The slot stays with the segment.
-                    (None, false) if file.failure.is_none() => return self.ask_for(index, missing, false),
+                    (None, false) if may_go_on => return self.ask_for(index, missing, false),
                     (None, false) | (_, true) => {}
                 }
             }
             Err(failure) => file.fail(failure),
         }
         if self.line.is_open() {
-            let lane = file.lane;
+            let lane = self.files[index].lane;
             self.queues.release(lane);
         }
         self.settle(index);
@@ -188,8 +241,16 @@ fn check(fetching: &mut Fetching, file: &mut FileState, frame: &Frame, work: &Wo
     };
     let version = file.version.ok_or_else(|| broken("content came before its version".to_owned()))?;
     fetching.accept(frame, version.size).map_err(broken)?;
-    if frame.end == FrameEnd::Complete && !fetching.is_complete(version.size) {
-        return Err(broken("it ended too early".to_owned()));
+    match frame.end {
+        FrameEnd::Complete if !fetching.is_complete(version.size) => {
+            Err(broken("it ended too early".to_owned()))
+        }
+        FrameEnd::Changed => {
+            if let Some(end) = fetching.reached(version.size) {
+                file.cut_at(end);
+            }
+            Ok(())
+        }
+        FrameEnd::Complete | FrameEnd::More | FrameEnd::Failed(_) => Ok(()),
     }
-    Ok(())
 }

@@ -1,0 +1,134 @@
+//! What is too old, or too much, is forgotten; what an operator may still need is not.
+
+use std::time::Duration;
+
+use orbit_shared::bulletin::Severity;
+use orbit_shared::session::{FailureCause, Fault};
+use orbit_shared::words::JobId;
+
+use super::world::{World, failed, spec, tree};
+use crate::core::limits::ITEMS_REMOVED_PER_TURN;
+use crate::core::{Command, CoreConfig, HistoryLimits, Turn};
+
+const HOUR_MS: u64 = 60 * 60 * 1000;
+
+fn limits() -> HistoryLimits {
+    HistoryLimits {
+        ended_job_count_max: 2,
+        ended_job_age_max: Duration::from_secs(10 * 3600),
+        bulletin_age_max: Duration::from_secs(10 * 3600),
+        event_age_max: Duration::from_secs(10 * 3600),
+    }
+}
+
+fn world() -> World {
+    let mut world = World::with(CoreConfig { history: limits(), ..CoreConfig::default() });
+    world.connect("star-1", 1, &[]);
+    world.connect("star-2", 2, &[]);
+    world
+}
+
+fn ended(world: &World) -> Vec<JobId> {
+    world.core.ended_jobs().map(|(id, _)| id).collect()
+}
+
+/// Lets hours pass, in steps in which the core can look.
+fn pass_hours(world: &mut World, hours: u64) {
+    for _ in 0..hours {
+        world.pass(HOUR_MS);
+    }
+}
+
+#[test]
+fn no_more_ended_jobs_are_kept_than_asked_for() {
+    let mut world = world();
+    let ids: Vec<JobId> = (0..4)
+        .map(|_| {
+            let id = world.create(spec("star-1", &["star-2"]));
+            world.settle();
+            id
+        })
+        .collect();
+    // They are counted when a job is created, so the newest is one more.
+    assert_eq!(ended(&world), ids[1..]);
+}
+
+#[test]
+fn a_job_with_many_items_is_forgotten_in_steps_also_across_a_crash() {
+    let mut world = world();
+    let id = world.create(spec("star-1", &["star-2"]));
+    world.tree = tree(3 * ITEMS_REMOVED_PER_TURN);
+    world.settle();
+    assert!(world.job(id).record.state().is_end());
+    world.tree = tree(1);
+    let stored = world.store.entries.len() as u64;
+    assert!(stored >= 3 * ITEMS_REMOVED_PER_TURN);
+    for _ in 0..2 {
+        world.create(spec("star-1", &["star-2"]));
+        world.settle();
+    }
+    // One more is created, so there is one too many, which is the large one.
+    world.create(spec("star-1", &["star-2"]));
+    let left = world.store.entries.keys().filter(|(job, _)| *job == id).count() as u64;
+    assert!(left > 0 && left >= stored - 2 * ITEMS_REMOVED_PER_TURN, "{left} of {stored}: not all at once");
+    assert!(world.store.jobs.contains_key(&id), "its record says how far it is");
+    world.crash();
+    for _ in 0..20 {
+        world.pass(20);
+    }
+    assert!(!world.store.entries.keys().any(|(job, _)| *job == id));
+    assert!(!world.store.ends.keys().any(|item| item.job == id));
+    assert!(!world.store.jobs.contains_key(&id) && !ended(&world).contains(&id));
+}
+
+#[test]
+fn jobs_go_by_age_with_their_dead_letters_and_a_job_that_runs_stays() {
+    let mut world = world();
+    world.behaviour = Box::new(|_| failed(FailureCause::Permanent, Fault::Item));
+    world.create(spec("star-1", &["star-2"]));
+    world.settle();
+    let running = world.create(spec("star-1", &["star-2"]));
+    world.command(Command::PauseJob { job: running, reason: "wait".to_owned() }).expect("pauses");
+    assert!(world.core.dead_letters().entries().count() > 0);
+    pass_hours(&mut world, 9);
+    assert_eq!(ended(&world).len(), 1, "it is not ten hours old");
+    pass_hours(&mut world, 3);
+    assert_eq!(ended(&world), []);
+    assert_eq!(world.core.dead_letters().entries().count(), 0);
+    assert_eq!(world.job(running).reason, "wait");
+    let before = world.forgotten_events_before.expect("events are forgotten too");
+    assert_eq!(world.now().wall.since(before), Duration::from_secs(10 * 3600));
+}
+
+#[test]
+fn bulletins_go_by_age_but_errors_only_when_they_were_acknowledged() {
+    let mut world = world();
+    let now = world.now();
+    let mut posted = Turn::new(now);
+    for (severity, message) in
+        [(Severity::Info, "info"), (Severity::Error, "seen"), (Severity::Error, "not seen")]
+    {
+        world.core.post(&mut posted, (severity, "test", "test"), None, message);
+    }
+    let seen = world.core.board().by_source("test")[1].id;
+    world.command(Command::AcknowledgeBulletins(vec![seen])).expect("acknowledges");
+    pass_hours(&mut world, 12);
+    let kept: Vec<&str> =
+        world.core.board().by_source("test").iter().map(|bulletin| bulletin.message.as_str()).collect();
+    assert_eq!(kept, ["not seen"]);
+}
+
+#[test]
+fn a_clock_that_is_set_ahead_makes_nothing_old() {
+    let mut world = world();
+    world.create(spec("star-1", &["star-2"]));
+    world.settle();
+    world.pass(HOUR_MS / 2);
+    world.wall_offset_s += 10 * 365 * 24 * 3600;
+    world.pass(HOUR_MS);
+    assert_eq!(ended(&world).len(), 1);
+    assert_eq!(world.forgotten_events_before, None);
+    world.wall_offset_s -= 10 * 365 * 24 * 3600;
+    pass_hours(&mut world, 2);
+    assert_eq!(ended(&world).len(), 1);
+}

@@ -1,0 +1,67 @@
+//! A coordinator whose store was removed or replaced under it: it promises nothing any more, and says so for as long as it is
+//! asked. What it knew can still be looked at.
+
+use orbit_shared::time::Now;
+use tokio_util::sync::CancellationToken;
+
+use super::inbox::{Outgoing, Request, View};
+use super::{Driver, DriverError};
+use crate::core::{CloseReason, Refusal};
+use crate::store::StoreError;
+
+impl Driver {
+    /// Goes on without a store until it is stopped. Every other failure to make a change durable ends the driver.
+    pub(super) async fn serve_without_store(
+        mut self,
+        error: DriverError,
+        views: Vec<View>,
+        stop: CancellationToken,
+    ) -> Result<(), DriverError> {
+        let problem = match &error {
+            DriverError::Store(lost @ StoreError::Lost { .. }) => lost.to_string(),
+            DriverError::Store(_) | DriverError::Provenance(_) => return Err(error),
+        };
+        tracing::error!("{problem}");
+        self.core.note_store_lost(self.clock.now(), &problem);
+        self.turns.send_modify(|turn| *turn += 1);
+        for outbox in std::mem::take(&mut self.outboxes).into_values() {
+            // One that is full ends with its sender.
+            let _ = outbox.try_send(Outgoing::Close(CloseReason::StoreLost { problem: problem.clone() }));
+        }
+        for (_, caller) in std::mem::take(&mut self.answers) {
+            let _ = caller.send(Err(refusal(&problem)));
+        }
+        let now = self.clock.now();
+        views.into_iter().for_each(|view| view(&self.core, now));
+        while let Some(Some(request)) = stop.run_until_cancelled(self.requests.recv()).await {
+            let now = self.clock.now();
+            self.refuse(request, &problem, now);
+        }
+        Err(error)
+    }
+
+    /// Lets a request look, and refuses it everything else. Callers that have gone away want no answer.
+    fn refuse(&self, request: Request, problem: &str, now: Now) {
+        match request {
+            // Without its answer a caller hears that the coordinator stops.
+            Request::Event(_) | Request::TurnKey { .. } => {}
+            Request::OpenSession { outbox, .. } => {
+                let problem = problem.to_owned();
+                let _ = outbox.try_send(Outgoing::Close(CloseReason::StoreLost { problem }));
+            }
+            Request::Command { answer, .. }
+            | Request::Plan { answer, .. }
+            | Request::Vault { answer, .. } => {
+                let _ = answer.send(Err(refusal(problem)));
+            }
+            Request::ReadGrant { snapshot, answer } => {
+                let _ = answer.send(self.grant(snapshot));
+            }
+            Request::View(view) => view(&self.core, now),
+        }
+    }
+}
+
+fn refusal(problem: &str) -> Refusal {
+    Refusal::Unavailable { problem: problem.to_owned() }
+}
