@@ -9,15 +9,18 @@
 //! it [claims](claim) too, by device and inode: so it is known by another path as well, as through a bind mount of a
 //! directory in the vault, or of the file with its settings.
 
-use std::collections::BTreeSet;
+mod claims;
+
 use std::io;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{OnceLock, PoisonError, RwLock};
 
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
+
+pub use claims::{claim, is_claimed};
 
 /// Every right of the group and of others.
 const OTHERS: u32 = 0o077;
@@ -30,8 +33,6 @@ const MARKER_TEXT: &[u8] =
     b"This directory belongs to Orbit Grid itself. Stars neither read nor write it for jobs.\n";
 
 static IS_KEPT_APART: AtomicBool = AtomicBool::new(false);
-/// Device and inode of what this process claims.
-static CLAIMED: RwLock<BTreeSet<(u64, u64)>> = RwLock::new(BTreeSet::new());
 static FORMER_UMASK: OnceLock<u32> = OnceLock::new();
 
 /// From now on everything that this process makes is private, unless its mode is set afterwards.
@@ -118,9 +119,13 @@ pub fn keep_apart() {
     IS_KEPT_APART.store(true, Ordering::Relaxed);
 }
 
+fn is_keeping_apart() -> bool {
+    IS_KEPT_APART.load(Ordering::Relaxed)
+}
+
 /// Whether jobs of this process must keep out of a directory.
 pub fn is_apart(directory: impl AsFd) -> bool {
-    if !IS_KEPT_APART.load(Ordering::Relaxed) {
+    if !is_keeping_apart() {
         return false;
     }
     is_marked(&directory)
@@ -129,45 +134,20 @@ pub fn is_apart(directory: impl AsFd) -> bool {
 
 /// Whether a directory lies within one that jobs of this process must keep out of, by its path.
 pub fn is_within_apart(directory: &Path) -> bool {
-    if !IS_KEPT_APART.load(Ordering::Relaxed) {
+    if !is_keeping_apart() {
         return false;
     }
     let resolved = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
-    resolved.ancestors().any(|above| rustix::fs::lstat(above.join(MARKER)).is_ok())
+    resolved.ancestors().any(is_marked_by_an_owner)
 }
 
-/// Claims a file, or a directory with all directories in it, for this process itself. What is not there is passed over.
-pub fn claim(path: &Path) {
-    if !IS_KEPT_APART.load(Ordering::Relaxed) {
-        return;
-    }
-    let mut found = BTreeSet::new();
-    if let Ok(stat) = rustix::fs::stat(path) {
-        found.insert((stat.st_dev, stat.st_ino));
-        if FileType::from_raw_mode(stat.st_mode).is_dir() {
-            directories_below(path, 0, &mut found);
-        }
-    }
-    CLAIMED.write().unwrap_or_else(PoisonError::into_inner).append(&mut found);
-}
-
-fn directories_below(directory: &Path, depth: usize, found: &mut BTreeSet<(u64, u64)>) {
-    if depth >= DEPTH_MAX {
-        return;
-    }
-    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir())
-            && let Ok(stat) = rustix::fs::lstat(entry.path())
-        {
-            found.insert((stat.st_dev, stat.st_ino));
-            directories_below(&entry.path(), depth + 1, found);
-        }
-    }
-}
-
-/// Whether this device and inode are of something that this process [claims](claim).
-pub fn is_claimed(device: u64, inode: u64) -> bool {
-    CLAIMED.read().unwrap_or_else(PoisonError::into_inner).contains(&(device, inode))
+/// Whether a directory above others is marked by somebody who may do so: in a directory where all may write, such as
+/// `/tmp`, anybody can make a file of that name.
+fn is_marked_by_an_owner(directory: &Path) -> bool {
+    let Ok(marker) = rustix::fs::lstat(directory.join(MARKER)) else { return false };
+    let own = rustix::process::geteuid().as_raw();
+    let is_owner = |stat: rustix::fs::Stat| stat.st_uid == marker.st_uid;
+    [0, own].contains(&marker.st_uid) || rustix::fs::lstat(directory).is_ok_and(is_owner)
 }
 
 fn is_marked(directory: impl AsFd) -> bool {
@@ -203,11 +183,24 @@ mod tests {
         fs::write(&keys, b"x").unwrap();
         fs::set_permissions(&keys, fs::Permissions::from_mode(0o644)).unwrap();
         assert_eq!(tighten(&vault, "credentials").unwrap(), 4);
-        assert_eq!(mode(&keys), 0o644, "whoever reads keys judges them");
+        assert_eq!(mode(&keys), 0o644, "the code that reads keys judges them");
         assert_eq!([mode(&vault), mode(&vault.join("packed")), mode(&file)], [0o700, 0o700, 0o600]);
         assert_eq!(mode(&outside), 0o666);
         assert_eq!(tighten(&vault, "credentials").unwrap(), 0, "a second time there is nothing to do");
         assert!(tighten(&directory.path().join("missing"), "").is_err());
+    }
+
+    #[test]
+    fn a_marker_counts_above_others_if_its_owner_may_make_it() {
+        let directory = tempfile::tempdir().unwrap();
+        mark(directory.path()).unwrap();
+        assert!(is_marked_by_an_owner(directory.path()));
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(directory.path().join(MARKER), Some(65534), None).unwrap();
+            assert!(!is_marked_by_an_owner(directory.path()), "anybody could have made it");
+            std::os::unix::fs::chown(directory.path(), Some(65534), None).unwrap();
+            assert!(is_marked_by_an_owner(directory.path()));
+        }
     }
 
     #[test]

@@ -89,16 +89,20 @@ impl Journal {
         Ok(Self { file: Arc::new(file), path, end, reserved_end: end })
     }
 
-    /// Takes space on the disk for so many records behind those that are there, so that chunks which fit can be made durable
-    /// after the disk is full.
+    /// Takes space on the disk for `count` records behind those that are there, and for some more if the disk has room for them:
+    /// chunks that fit can then be made durable after the disk is full.
     pub(super) fn reserve(&mut self, count: usize) -> Result<(), ContainerError> {
-        let needed = self.end + (count * RECORD_BYTES) as u64;
-        if needed > self.reserved_end {
-            let bytes = needed - self.end + RESERVED_BYTES;
-            let reserved = reserve_space(&self.file, self.end, bytes);
-            reserved.map_err(ContainerError::io(&self.path, "reserve space for the journal"))?;
-            self.reserved_end = self.end + bytes;
+        let needed = (count * RECORD_BYTES) as u64;
+        if self.end + needed <= self.reserved_end {
+            return Ok(());
         }
+        let reserve = |bytes| reserve_space(&self.file, self.end, bytes).map(|()| self.end + bytes);
+        let reserved = match reserve(needed + RESERVED_BYTES) {
+            Err(error) if error.kind() == std::io::ErrorKind::StorageFull => reserve(needed),
+            reserved => reserved,
+        };
+        self.reserved_end =
+            reserved.map_err(ContainerError::io(&self.path, "reserve space for the journal"))?;
         Ok(())
     }
 

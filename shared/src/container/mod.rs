@@ -206,7 +206,8 @@ fn sync_dir(dir: &Path) -> Result<(), ContainerError> {
 /// The disk is full, or refuses.
 pub fn reserve_space(file: &std::fs::File, offset: u64, bytes: u64) -> io::Result<()> {
     let flags = rustix::fs::FallocateFlags::KEEP_SIZE;
-    match rustix::fs::fallocate(file, flags, offset, bytes.max(1)) {
+    let take = || rustix::fs::fallocate(file, flags, offset, bytes.max(1));
+    match rustix::io::retry_on_intr(take) {
         Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(()),
         Err(error) => Err(error.into()),
     }

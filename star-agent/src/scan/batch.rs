@@ -58,20 +58,26 @@ impl Batches {
 
     /// Adds an entry, and sends the batch when it is full or has waited long enough.
     pub(super) async fn push(&mut self, entry: Entry) -> Result<(), Interrupted> {
-        let bytes = weight(&entry);
-        if self.bytes + bytes > SCAN_BATCH_BYTES_MAX && !self.entries.is_empty() {
-            self.send(false, None).await?;
-        }
-        self.bytes += bytes;
+        self.make_room(weight(&entry)).await?;
         self.entries.push(entry);
         self.send_if_due().await
     }
 
     /// Notes a mount point that is not entered. Its entry, if it has one, follows.
     pub(super) async fn note_mount(&mut self, path: Vec<u8>) -> Result<(), Interrupted> {
-        self.bytes += path.len();
+        self.make_room(path.len()).await?;
         self.skipped_mounts.push(path);
         self.send_if_due().await
+    }
+
+    /// Counts bytes that are added next, in a new batch if this one has no room for them.
+    async fn make_room(&mut self, bytes: usize) -> Result<(), Interrupted> {
+        let is_empty = self.entries.is_empty() && self.skipped_mounts.is_empty();
+        if self.bytes + bytes > SCAN_BATCH_BYTES_MAX && !is_empty {
+            self.send(false, None).await?;
+        }
+        self.bytes += bytes;
+        Ok(())
     }
 
     async fn send_if_due(&mut self) -> Result<(), Interrupted> {

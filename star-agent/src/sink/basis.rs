@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use orbit_shared::session::Failure;
 use rustix::fd::OwnedFd;
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::chunker;
@@ -22,8 +22,19 @@ pub(super) struct Basis {
     file: OwnedFd,
     size: u64,
     device: u64,
+    /// What the file was before anything of it was read.
+    seen: Seen,
     /// Of the whole file, if it is not too large.
     index: Option<Index>,
+}
+
+/// Which file it is, and what changes when it is written: device, inode, size, and times of its content and of its state.
+type Seen = (u64, u64, i64, (i64, u64), (i64, u64));
+
+fn seen(stat: &Stat) -> Seen {
+    let (content, state) =
+        ((stat.st_mtime, stat.st_mtime_nsec as u64), (stat.st_ctime, stat.st_ctime_nsec as u64));
+    (stat.st_dev, stat.st_ino, stat.st_size, content, state)
 }
 
 /// Places of chunks, sorted by hash.
@@ -51,14 +62,15 @@ impl Basis {
             return Err(Errno::INVAL);
         }
         let device = work.syncers.know(&parent)?;
-        let mut basis = Self { file, size: u64::try_from(stat.st_size).unwrap_or(0), device, index: None };
+        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        let mut basis = Self { file, size, device, seen: seen(&stat), index: None };
         if basis.size <= BASIS_BYTES_MAX {
             basis.index = Some(basis.index(0, basis.size, work)?);
         }
         Ok(basis)
     }
 
-    /// Names the chunks between two places. Cutting starts anew at every segment, as the source does.
+    /// Names the chunks between two places. Each segment is cut by itself, as the source does.
     fn index(&self, start: u64, end: u64, work: &Work) -> Result<Index, Errno> {
         let mut places = Vec::new();
         let mut segment = start;
@@ -139,10 +151,16 @@ impl Basis {
             && chunker::hash(buffer) == chunk.hash
     }
 
-    /// Sets mode and time of a file whose content is right. Not of one with other names as well, which may lie outside of the
-    /// destination: that is written anew, under this name only.
-    pub(super) fn retouch(&self, item: usize, version: &FileVersion) -> Result<Written, Errno> {
+    /// Sets mode and time of a file whose content is right. Fails if the file was written, or its name was given to another one,
+    /// since it was opened; and if it has other names, which may lie outside of the destination. Then the file is to be written
+    /// under a temporary name, as any other.
+    pub(super) fn retouch(&self, work: &Work, item: usize, version: &FileVersion) -> Result<Written, Errno> {
         let stat = rustix::fs::fstat(&self.file)?;
+        let (parent, name) = work.parent(item)?;
+        let named = rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        if seen(&stat) != self.seen || (named.st_dev, named.st_ino) != (stat.st_dev, stat.st_ino) {
+            return Err(Errno::STALE);
+        }
         let mode = version.mode & FILE_MODE_MASK;
         let is_untouched = stat.st_mode & 0o7777 == mode && modified_time(&stat) == version.modified;
         if !is_untouched && stat.st_nlink > 1 {

@@ -277,10 +277,10 @@ impl<'run> Puller<'run> {
         }
         if let Some((basis, version)) = file.unchanged() {
             file.busy += 1;
-            let item = file.item;
+            let (work, item) = (Arc::clone(&self.work), file.item);
             self.jobs.spawn_blocking(move || Done::Retouched {
                 file: index,
-                result: basis.retouch(item, &version),
+                result: basis.retouch(&work, item, &version),
             });
             return;
         }

@@ -1,0 +1,161 @@
+//! What a process claims for itself, by device and inode: the file with its settings, its token, the directories of its vault.
+//!
+//! A claim is of a path, and of what lies there. A file that an editor replaced by another one is claimed again within
+//! [`LOOK_AGAIN`]; the one that was there before stays claimed, since it may have other names. What is claimed is held open, so
+//! that its inode is of no other file as long as the process lives.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use rustix::fd::OwnedFd;
+use rustix::fs::{CWD, FileType, Mode, OFlags, Stat};
+
+/// Directories in each other; ours are far less deep.
+const DEPTH_MAX: usize = 16;
+/// After this time the claimed paths are looked at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Descriptors that are kept open for claims. The inodes of what is claimed after that can be given to other files.
+const HELD_MAX: usize = 64;
+
+static CLAIMS: RwLock<Claims> = RwLock::new(Claims::new());
+
+/// Device and inode.
+type Identity = (u64, u64);
+
+struct Claims {
+    paths: BTreeSet<PathBuf>,
+    identities: BTreeSet<Identity>,
+    held: Vec<OwnedFd>,
+    looked_at: Option<Instant>,
+}
+
+/// Claims a file, or a directory with all directories in it, for this process itself, if its jobs are
+/// [kept apart](super::keep_apart) from that. What is not there is claimed once it is.
+pub fn claim(path: &Path) {
+    if !super::is_keeping_apart() {
+        return;
+    }
+    let mut claims = CLAIMS.write().unwrap_or_else(PoisonError::into_inner);
+    claims.paths.insert(path.to_owned());
+    claims.look_at(path, true);
+}
+
+/// Whether this device and inode are of something that this process [claims](claim).
+pub fn is_claimed(device: u64, inode: u64) -> bool {
+    let claims = CLAIMS.read().unwrap_or_else(PoisonError::into_inner);
+    if claims.paths.is_empty() {
+        return false;
+    }
+    let is_fresh = |at: Instant| at.elapsed() < LOOK_AGAIN;
+    if claims.looked_at.is_some_and(is_fresh) {
+        return claims.identities.contains(&(device, inode));
+    }
+    drop(claims);
+    let mut claims = CLAIMS.write().unwrap_or_else(PoisonError::into_inner);
+    claims.look_again();
+    claims.identities.contains(&(device, inode))
+}
+
+impl Claims {
+    const fn new() -> Self {
+        Self { paths: BTreeSet::new(), identities: BTreeSet::new(), held: Vec::new(), looked_at: None }
+    }
+
+    fn look_again(&mut self) {
+        let paths = std::mem::take(&mut self.paths);
+        for path in &paths {
+            self.look_at(path, false);
+        }
+        self.paths = paths;
+        self.looked_at = Some(Instant::now());
+    }
+
+    /// Claims what lies at a path now; with `is_deep`, or if it is new, the directories in it too.
+    fn look_at(&mut self, path: &Path, is_deep: bool) {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let Ok(handle) = rustix::fs::openat(CWD, path, flags, Mode::empty()) else { return };
+        let Ok(stat) = rustix::fs::fstat(&handle) else { return };
+        let is_new = self.identities.insert(identity(&stat));
+        if is_new && self.held.len() < HELD_MAX {
+            self.held.push(handle);
+        }
+        if (is_new || is_deep) && FileType::from_raw_mode(stat.st_mode).is_dir() {
+            self.look_below(path, 0);
+        }
+    }
+
+    fn look_below(&mut self, directory: &Path, depth: usize) {
+        if depth >= DEPTH_MAX {
+            return;
+        }
+        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir())
+                && let Ok(stat) = rustix::fs::lstat(entry.path())
+            {
+                self.identities.insert(identity(&stat));
+                self.look_below(&entry.path(), depth + 1);
+            }
+        }
+    }
+}
+
+fn identity(stat: &Stat) -> Identity {
+    (stat.st_dev, stat.st_ino)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::*;
+
+    fn has(claims: &Claims, path: &Path) -> bool {
+        let found = fs::metadata(path).unwrap();
+        claims.identities.contains(&(found.dev(), found.ino()))
+    }
+
+    #[test]
+    fn a_file_that_takes_the_place_of_a_claimed_one_is_claimed_and_the_former_stays_so() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        fs::write(at("settings"), b"old").unwrap();
+        fs::hard_link(at("settings"), at("link")).unwrap();
+        let mut claims = Claims::new();
+        claims.paths.insert(at("settings"));
+        claims.look_again();
+        assert!(has(&claims, &at("link")));
+        fs::write(at("new"), b"new").unwrap();
+        fs::rename(at("new"), at("settings")).unwrap();
+        assert!(!has(&claims, &at("settings")));
+        claims.look_again();
+        assert!(has(&claims, &at("settings")) && has(&claims, &at("link")));
+    }
+
+    #[test]
+    fn the_inode_of_a_claimed_file_that_is_gone_is_given_to_no_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let token = directory.path().join("token");
+        fs::write(&token, b"secret").unwrap();
+        let mut claims = Claims::new();
+        claims.look_at(&token, true);
+        fs::remove_file(&token).unwrap();
+        for number in 0..200 {
+            let path = directory.path().join(number.to_string());
+            fs::write(&path, b"").unwrap();
+            assert!(!has(&claims, &path), "{number}");
+        }
+    }
+
+    #[test]
+    fn a_directory_is_claimed_with_those_in_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let inner = directory.path().join("vault/packed/containers");
+        fs::create_dir_all(&inner).unwrap();
+        let mut claims = Claims::new();
+        claims.look_at(&directory.path().join("vault"), true);
+        assert!(has(&claims, &inner) && !has(&claims, directory.path()));
+    }
+}
