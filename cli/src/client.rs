@@ -89,13 +89,18 @@ impl Client {
         Ok(Self { channel, patient, credentials: Some(credentials), users: Arc::default() })
     }
 
-    /// Connects to whoever is there, over TLS, as somebody or as nobody.
+    /// Connects over TLS to any server of the grid, with or without an identity.
     pub(crate) async fn connect_to_anybody(url: &str, dialing: &Dialing) -> Result<Self, CliError> {
         let endpoint = endpoint(url)?;
         let patient = dialing.connect_lazily(&endpoint, Expected::Anybody);
         let channel = dialing.connect(&endpoint.timeout(ANSWER_TIMEOUT), Expected::Anybody).await;
         let channel = channel.map_err(|error| CliError::unreachable(&error))?;
         Ok(Self { channel, patient, credentials: None, users: Arc::default() })
+    }
+
+    /// The same, and Stars are reached over TLS as somebody.
+    pub(crate) fn with_credentials(self, credentials: Arc<Credentials>) -> Self {
+        Self { credentials: Some(credentials), ..self }
     }
 
     /// How Stars are reached.

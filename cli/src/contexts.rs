@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use orbit_identity::{Credentials, Invitation, LocalUsers};
+use orbit_identity::{Credentials, Invitation, LocalUsers, UNIX_SCHEME};
 use orbit_shared::settings::Source;
 
 use crate::args::GlobalArgs;
@@ -205,6 +205,12 @@ impl Target {
     /// The same identity at another address.
     pub(crate) fn at(self, url: &str) -> Self {
         Self { url: normalize_url(url), ..self }
+    }
+
+    /// Whether a Unix socket is asked, and an identity for the Stars behind it was named with `--identity`. Whether those speak
+    /// TLS cannot be told by the socket.
+    pub(crate) fn is_socket_with_identity(&self) -> bool {
+        self.url.starts_with(UNIX_SCHEME) && self.identity.is_some() && self.context.is_none()
     }
 
     /// The directory of the identity.

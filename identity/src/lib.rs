@@ -22,6 +22,7 @@ mod plain;
 mod plain_dial;
 mod plain_stream;
 mod plaintext;
+mod refusals;
 mod registry;
 mod silent;
 mod socket_owner;

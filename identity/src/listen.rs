@@ -33,6 +33,7 @@ use crate::local_users::{LocalUsers, Stranger};
 use crate::plain::{PlainConnection, PlainPeer};
 use crate::plain_stream::PlainStream;
 use crate::plaintext;
+use crate::refusals::Refusals;
 use crate::registry::{Registry, Shared};
 use crate::silent::{Place, Silent};
 use crate::who::Role;
@@ -86,7 +87,7 @@ impl Listening<Connection> {
 impl Listening<PlainConnection> {
     /// Accepts on a port without TLS, or on a Unix socket.
     pub fn plain(listener: impl Into<Listener>, users: Arc<LocalUsers>) -> Self {
-        Self::through(listener.into(), Plain { users })
+        Self::through(listener.into(), Plain { users, refusals: Arc::default() })
     }
 }
 
@@ -173,6 +174,7 @@ async fn first_bytes<T>(reading: impl Future<Output = io::Result<T>>) -> io::Res
 #[derive(Debug, Clone)]
 struct Plain {
     users: Arc<LocalUsers>,
+    refusals: Arc<Refusals>,
 }
 
 impl Door for Plain {
@@ -188,9 +190,7 @@ impl Door for Plain {
         if let Err(stranger) = admitted {
             let why = self.users.refusal(stranger);
             match stranger {
-                Stranger::User(_) => {
-                    tracing::warn!(address = %origin, "a connection of {stranger} was refused: --local-users does not name it");
-                }
+                Stranger::User(user) => self.refusals.note(origin, user),
                 // Nearly always one that was closed again at once.
                 Stranger::Unknown => {
                     tracing::debug!(address = %origin, "a connection of {stranger} was refused");

@@ -88,6 +88,36 @@ async fn ping_asks_over_tls_with_the_authority_alone() {
 }
 
 #[tokio::test]
+async fn what_a_star_serves_is_read_by_way_of_a_socket_with_an_identity() {
+    let place = tempfile::tempdir().expect("a directory");
+    let socket = format!("unix:{}", place.path().join("coordinator.sock").display());
+    let mut grid = SecuredGrid::start(&["--listen", &socket]).await;
+    grid.add_star("star-1").await;
+    std::fs::create_dir(grid.root("star-1").join("tree")).expect("a directory");
+    std::fs::write(grid.root("star-1").join("tree/note"), "what is in it").expect("a file");
+    let operator = grid.join("operator", "ann").await;
+    let client = grid.client(&operator);
+    grid.wait_ready(&client, "star-1").await;
+    let mut spec = grid.copy_spec("tree", "star-1", "star-1");
+    spec.layout = orbit_proto::v1::Layout::Packed.into();
+    spec.destinations[0].path.clear();
+    client.wait_end(client.create(spec).await).await;
+    let cat = async |identity: Option<&std::path::Path>| {
+        let mut command = Command::new(program("orbit"));
+        command.args(["--coordinator", &socket, "snapshot", "cat", "latest", "note"]);
+        command.env("HOME", place.path()).env_remove("XDG_CONFIG_HOME");
+        command.args(identity.map(|directory| format!("--identity={}", directory.display())));
+        let output = within("orbit", command.kill_on_drop(true).output()).await.expect("orbit starts");
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        (text(output.stdout), text(output.stderr))
+    };
+    let (content, errors) = cat(Some(operator.directory())).await;
+    assert_eq!(content, "what is in it", "{errors}");
+    let (content, errors) = cat(None).await;
+    assert!(content.is_empty() && errors.contains("TLS"), "it says what is missing: {errors}");
+}
+
+#[tokio::test]
 async fn grpcurl_is_let_in_with_the_files_of_an_identity() {
     let grid = SecuredGrid::start(&[]).await;
     let operator = grid.join("operator", "ann").await;

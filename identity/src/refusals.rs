@@ -1,0 +1,83 @@
+//! Says in the log who is refused, at most once a minute for each user: one who tries again and again must not fill a disk.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::silent::Origin;
+
+/// Least time between two lines about one user.
+const INTERVAL: Duration = Duration::from_secs(60);
+/// Users that are remembered. Those beyond are not named.
+const USERS_MAX: usize = 64;
+
+/// Refused connections that the log does not have yet.
+#[derive(Debug, Default)]
+pub(crate) struct Refusals {
+    users: Mutex<BTreeMap<u32, Refused>>,
+}
+
+#[derive(Debug)]
+struct Refused {
+    said_at: Instant,
+    unsaid: u64,
+}
+
+impl Refusals {
+    /// A connection of a user was refused.
+    pub(crate) fn note(&self, origin: Origin, user: u32) {
+        if let Some(count) = self.due(user, Instant::now()) {
+            tracing::warn!(
+                address = %origin, user, count,
+                "connections of user {user} were refused: --local-users does not name it"
+            );
+        }
+    }
+
+    /// Number of refused connections that a line is to be written about now.
+    fn due(&self, user: u32, now: Instant) -> Option<u64> {
+        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        if users.len() >= USERS_MAX && !users.contains_key(&user) {
+            users.retain(|_, refused| now.duration_since(refused.said_at) < INTERVAL);
+            if users.len() >= USERS_MAX {
+                return None;
+            }
+        }
+        let Some(refused) = users.get_mut(&user) else {
+            users.insert(user, Refused { said_at: now, unsaid: 0 });
+            return Some(1);
+        };
+        refused.unsaid += 1;
+        (now.duration_since(refused.said_at) >= INTERVAL).then(|| {
+            refused.said_at = now;
+            std::mem::take(&mut refused.unsaid)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_user_is_named_once_a_minute_with_a_count() {
+        let refusals = Refusals::default();
+        let start = Instant::now();
+        assert_eq!(refusals.due(7, start), Some(1));
+        assert_eq!(refusals.due(8, start), Some(1));
+        assert!((0..1000).all(|_| refusals.due(7, start + INTERVAL / 2).is_none()));
+        assert_eq!(refusals.due(7, start + INTERVAL), Some(1001));
+        assert_eq!(refusals.due(7, start + INTERVAL), None);
+    }
+
+    #[test]
+    fn the_memory_of_users_has_a_bound() {
+        let refusals = Refusals::default();
+        let start = Instant::now();
+        let said = (0..1000).filter_map(|user| refusals.due(user, start)).count();
+        assert_eq!(said, USERS_MAX);
+        assert_eq!(refusals.due(5000, start + INTERVAL), Some(1), "those of a minute ago are forgotten");
+    }
+}
