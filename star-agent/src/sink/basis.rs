@@ -32,8 +32,7 @@ pub(super) struct Basis {
 type Seen = (u64, u64, i64, (i64, u64), (i64, u64));
 
 fn seen(stat: &Stat) -> Seen {
-    let (content, state) =
-        ((stat.st_mtime, stat.st_mtime_nsec as u64), (stat.st_ctime, stat.st_ctime_nsec as u64));
+    let (content, state) = ((stat.st_mtime, stat.st_mtime_nsec), (stat.st_ctime, stat.st_ctime_nsec));
     (stat.st_dev, stat.st_ino, stat.st_size, content, state)
 }
 
