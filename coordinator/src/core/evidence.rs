@@ -13,27 +13,28 @@
 //! and at no other time, makes the item look guilty whatever the cause is: nothing that a coordinator sees tells the two
 //! apart.
 
-/// The fewest deaths while an item was alone in the agent's hands that make it poison.
+/// Minimum number of deaths, with the item alone in the agent's hands, after which it is given up.
 pub(super) const DEATHS_ALONE: u32 = 5;
-/// So many make it poison in a grid of one Star, where nothing can be compared.
+/// The same in a grid of one Star, where there is nothing to compare with.
 const DEATHS_ALONE_MAX: u32 = 20;
-/// So many deaths with the item among others in the agent's hands may be its doing; the rest are deaths without it.
-const IN_COMPANY_MAX: u32 = 4;
+/// Maximum number of deaths, with the item among others in the agent's hands, that may be caused by it. The rest count as
+/// deaths without it.
+pub(super) const IN_COMPANY_MAX: u32 = 4;
 /// The greatest probability with which an innocent item may look guilty.
 const CHANCE_MAX: f64 = 2e-5;
 
-/// Deaths with an item and without it.
+/// Deaths with an item and without it, all in the same span of time.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Evidence {
     /// Deaths of one Star's agent while the item was all that it had in its hands.
     pub(super) alone: u32,
     /// Deaths of the same agent while the item was among others in its hands.
     pub(super) in_company: u32,
-    /// Deaths of the same agent lately while the item was not alone in its hands.
+    /// Deaths of the same agent while the item was not alone in its hands.
     pub(super) own_other: u32,
-    /// Deaths of other agents lately.
+    /// Deaths of other agents.
     pub(super) of_others: u32,
-    /// Stars that there are.
+    /// Number of Stars.
     pub(super) stars: u32,
 }
 

@@ -4,11 +4,11 @@
 //! of it is innocent, so suspicion only narrows down: the items of a death go in smaller and smaller groups, behind the
 //! others of their lane, one group at a time for each Star, and at last alone. A group that is done is free of suspicion.
 //! An item is given up only for deaths while it was alone in the agent's hands, and only if that many would hardly come by
-//! chance, given how often agents die without it (`evidence.rs`): Stars that die anyway prove nothing. A large file of which more
-//! was recorded as safe is free again, whatever dies. Suspicion ends with the coordinator's process: a restart forgets it,
-//! never an item.
+//! chance, given how often agents die without it (`evidence.rs`): Stars that die anyway prove nothing. Only deaths of the
+//! last hour count, those with the item and those without it alike. A large file of which more was recorded as safe is free
+//! again, whatever dies. Suspicion ends with the coordinator's process: a restart forgets it, never an item.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,15 +19,16 @@ use orbit_shared::time::Monotonic;
 use orbit_shared::words::{AssignmentId, ItemId, JobId, Layout, StarId};
 
 use super::assignment::LiveAssignment;
-use super::evidence::Evidence;
+use super::evidence::{Evidence, IN_COMPANY_MAX};
 use super::gate::{Gate, Held};
 use super::limits::{DEATHS_KEPT_MAX, SUSPECTS_PER_JOB_MAX};
 use super::settle::leave_queue;
 pub(super) use super::suspicion::Suspicion;
 use super::{Core, Star, Turn};
 
-/// Time before now in which deaths without an item are compared with those under it.
-const DEATHS_SPAN: Duration = Duration::from_secs(600);
+/// Deaths that are older than this do not count, neither against an item nor for it. Long enough for an item that makes its
+/// whole machine start again each time.
+const DEATHS_SPAN: Duration = Duration::from_secs(3600);
 /// An item that is tried alone holds up the rest of its Star at most so long; after that it is not alone any more.
 const TRIAL_MAX: Duration = Duration::from_secs(2);
 /// So long after its agent has started a Star's hands are waited for to be empty; then an item goes beside what else there is.
@@ -40,28 +41,17 @@ pub struct Suspect {
     suspicion: Suspicion,
     /// The Star that died last with it in its hands.
     star: StarId,
-    /// Deaths of that one's agent and of those that died before: it is received by one and read from one.
-    deaths: BTreeMap<StarId, DeathsWith>,
-}
-
-/// Deaths of one Star's agent with an item in its hands.
-#[derive(Debug, Clone, Copy, Default)]
-struct DeathsWith {
-    /// While it was all that the agent had.
-    alone: u32,
-    /// While it was there among others.
-    in_company: u32,
+    /// Since when it is under suspicion. Earlier deaths do not count against it.
+    since: Monotonic,
+    /// When the agents of Stars died while it was among others in their hands, the last few times for each: an item is received
+    /// by one Star and read from another. Deaths while it was alone are kept with their Star.
+    in_company: BTreeMap<StarId, VecDeque<Monotonic>>,
 }
 
 impl Suspect {
     /// How closely it is watched.
     pub(super) fn suspicion(&self) -> Suspicion {
         self.suspicion
-    }
-
-    /// Deaths of the Star that died last.
-    fn last(&self) -> DeathsWith {
-        self.deaths.get(&self.star).copied().unwrap_or_default()
     }
 }
 
@@ -167,7 +157,8 @@ impl Core {
             note_death(star, turn.now.monotonic, Some(item));
             return self.died_alone(turn, name, item);
         }
-        note_death(star, turn.now.monotonic, None);
+        let now = turn.now.monotonic;
+        note_death(star, now, None);
         let is_grouped = |item: &&ItemId| self.suspicion_of(**item) >= Suspicion::Group;
         let known: Vec<ItemId> = items.iter().filter(is_grouped).copied().collect();
         // Where some are suspected already, it was probably one of them.
@@ -178,40 +169,56 @@ impl Core {
                 true => before.after(count),
                 false => before.max(Suspicion::Noted),
             };
-            self.suspect(item, after, name, |deaths| deaths.in_company += 1);
+            self.suspect(now, item, after, name);
+            self.note_in_company(now, item, name);
         }
     }
 
     /// An agent died while one item was all that it had in its hands.
     fn died_alone(&mut self, turn: &mut Turn, name: &StarId, item: ItemId) {
-        self.suspect(item, Suspicion::Alone, name, |deaths| deaths.alone += 1);
+        let now = turn.now.monotonic;
+        self.suspect(now, item, Suspicion::Alone, name);
         let suspect = self.suspect_record(item);
-        let Some(deaths) = suspect.map(|suspect| suspect.last().alone) else { return };
+        let Some(deaths) = suspect.map(|suspect| self.deaths_alone(now, item, suspect)) else { return };
         let message = format!(
-            "the agent of {name} died and has started again; item {item} was all that it had in its hands, {deaths} times by now. It is tried alone, and given up if that goes on"
+            "the agent of {name} died and has started again; item {item} was all that it had in its hands, {deaths} times in the last hour. It is tried alone, and given up if that goes on"
         );
         self.post(turn, (Severity::Warning, name.as_str(), "poison"), Some(item.job), &message);
     }
 
-    fn suspect(
-        &mut self,
-        item: ItemId,
-        suspicion: Suspicion,
-        star: &StarId,
-        count: impl FnOnce(&mut DeathsWith),
-    ) {
+    fn suspect(&mut self, now: Monotonic, item: ItemId, suspicion: Suspicion, star: &StarId) {
         let Some(live) = self.jobs.get_mut(&item.job).and_then(|job| job.live.as_mut()) else { return };
         let key = (item.destination, item.sequence);
         if live.suspects.len() >= SUSPECTS_PER_JOB_MAX && !live.suspects.contains_key(&key) {
             return;
         }
-        let new = || Suspect { suspicion, star: star.clone(), deaths: BTreeMap::new() };
+        let new = || Suspect { suspicion, star: star.clone(), since: now, in_company: BTreeMap::new() };
         let suspect = live.suspects.entry(key).or_insert_with(new);
         (suspect.suspicion, suspect.star) = (suspicion, star.clone());
-        count(suspect.deaths.entry(star.clone()).or_default());
         if let Some(lane) = live.lanes.get_mut(item.destination as usize) {
             lane.suspect(item.sequence, suspicion);
         }
+    }
+
+    /// Keeps a death of a Star's agent while an item was among others in its hands.
+    fn note_in_company(&mut self, now: Monotonic, item: ItemId, star: &StarId) {
+        let live = self.jobs.get_mut(&item.job).and_then(|job| job.live.as_mut());
+        let suspect = live.and_then(|live| live.suspects.get_mut(&(item.destination, item.sequence)));
+        let Some(suspect) = suspect else { return };
+        let times = suspect.in_company.entry(star.clone()).or_default();
+        times.push_back(now);
+        if times.len() > IN_COMPANY_MAX as usize {
+            times.pop_front();
+        }
+    }
+
+    /// Deaths in the last hour of the Star that died last, while an item was all that it had.
+    fn deaths_alone(&self, now: Monotonic, item: ItemId, suspect: &Suspect) -> u32 {
+        let deaths = self.stars.get(&suspect.star).map(|star| star.deaths.iter());
+        let counts = |&&(at, alone): &&(Monotonic, Option<ItemId>)| {
+            alone == Some(item) && at >= suspect.since && now.since(at) < DEATHS_SPAN
+        };
+        u32::try_from(deaths.into_iter().flatten().filter(counts).count()).unwrap_or(u32::MAX)
     }
 
     fn suspect_record(&self, item: ItemId) -> Option<&Suspect> {
@@ -235,10 +242,15 @@ impl Core {
 
     /// What deaths say of an item: those of the Star that died last with it, compared with all others of the grid.
     fn evidence(&self, now: Monotonic, item: ItemId, suspect: &Suspect) -> Evidence {
-        let DeathsWith { alone, in_company } = suspect.last();
-        let mut evidence = Evidence { alone, in_company, ..Evidence::default() };
+        let is_late = |at: Monotonic| now.since(at) < DEATHS_SPAN;
+        let in_company = suspect.in_company.get(&suspect.star).into_iter().flatten();
+        let mut evidence = Evidence {
+            alone: self.deaths_alone(now, item, suspect),
+            in_company: u32::try_from(in_company.filter(|at| is_late(**at)).count()).unwrap_or(u32::MAX),
+            ..Evidence::default()
+        };
         for (name, star) in &self.stars {
-            let late = star.deaths.iter().filter(|(at, _)| now.since(*at) < DEATHS_SPAN);
+            let late = star.deaths.iter().filter(|(at, _)| is_late(*at));
             let is_own = *name == suspect.star;
             // A death while another item was alone is a death without this one.
             let other = late.filter(|(_, alone)| !is_own || *alone != Some(item)).count();
@@ -257,10 +269,11 @@ impl Core {
     pub(super) fn give_up_poison(&mut self, turn: &mut Turn, job: JobId, destination: u32) -> bool {
         let Some((sequence, suspect)) = self.next_suspect(job, destination) else { return false };
         let item = ItemId { job, destination, sequence };
-        if !self.evidence(turn.now.monotonic, item, suspect).is_conclusive() {
+        let evidence = self.evidence(turn.now.monotonic, item, suspect);
+        if !evidence.is_conclusive() {
             return false;
         }
-        let (name, deaths) = (suspect.star.clone(), suspect.last().alone);
+        let (name, deaths) = (suspect.star.clone(), evidence.alone);
         let Some(live) = self.jobs.get_mut(&job).and_then(|job| job.live.as_mut()) else { return false };
         let lane = &mut live.lanes[destination as usize];
         let Some(queued) = lane.best_key().cloned().and_then(|key| lane.remove(&key)) else { return false };
@@ -274,7 +287,7 @@ impl Core {
             cause: FailureCause::Permanent,
             fault: Fault::Item,
             message: format!(
-                "{deaths} times the agent of a Star died while this was all that it had in its hands, the last time that of {name}; see what is special about it, then retry it"
+                "{deaths} times in the last hour the agent of {name} died while this was all that it had in its hands; see what is special about it, then retry it"
             ),
         };
         self.give_up(turn, item, Arc::unwrap_or_clone(queued.entry), &failure, deaths);
@@ -387,12 +400,12 @@ impl Core {
     }
 
     /// What an item under suspicion waits for, in words.
-    pub(super) fn suspect_gate(&self, item: ItemId) -> Option<Held> {
+    pub(super) fn suspect_gate(&self, now: Monotonic, item: ItemId) -> Option<Held> {
         let suspect = self.suspect_record(item)?;
-        let DeathsWith { alone, in_company } = suspect.last();
         let explanation = format!(
-            "it goes behind the others, because the agent of {} died while it had this in its hands, {alone} times alone and {in_company} times among others",
-            suspect.star
+            "it goes behind the others, because the agent of {} died while it had this in its hands, {} times in the last hour with nothing else",
+            suspect.star,
+            self.deaths_alone(now, item, suspect)
         );
         Some(Held::new(Gate::Order, explanation))
     }

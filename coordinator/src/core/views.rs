@@ -221,8 +221,9 @@ impl Core {
             return Some(ItemView { place, held: Some(held) });
         }
         let attempts = record.map_or(0, |record| record.penalty_count);
-        let held =
-            lane_gate.or_else(|| self.suspect_gate(item)).or_else(|| self.order_of(item, entry, live?));
+        let held = lane_gate
+            .or_else(|| self.suspect_gate(now.monotonic, item))
+            .or_else(|| self.order_of(item, entry, live?));
         Some(ItemView { place: ItemPlace::Elsewhere { attempts }, held })
     }
 

@@ -321,3 +321,56 @@ fn an_item_that_goes_alone_holds_its_star_up_for_a_moment_only() {
     assert!(world.wait(2_000), "its time is up");
     assert!(batches(&world, "star-2").len() > 1, "{:?}", batches(&world, "star-2"));
 }
+
+/// A Star's whole machine dies and needs minutes to start again.
+fn die_for(world: &mut World, name: &'static str, process: u128, minutes: u64) {
+    world.disconnect(name);
+    for _ in 0..minutes * 6 {
+        world.pass(10_000);
+        let others: Vec<_> = world.stars.keys().copied().filter(|other| *other != name).collect();
+        others.into_iter().for_each(|other| world.heartbeat(other));
+    }
+    world.connect(name, process, &[]);
+}
+
+#[test]
+fn deaths_that_are_spread_over_hours_give_no_item_up_and_as_many_in_one_hour_do() {
+    for (minutes, is_given_up) in [(15, false), (4, true)] {
+        let mut world = World::of_three();
+        world.tree = vec![file("long", 1000)];
+        let id = world.create(spec("star-1", &["star-2"]));
+        world.scan("star-1");
+        let mut deaths = 0;
+        while deaths < 30 && holds(&world, "star-2", "long") {
+            deaths += 1;
+            die_for(&mut world, "star-2", 1 + deaths, minutes);
+        }
+        assert_eq!(deaths, if is_given_up { 10 } else { 30 }, "each takes {minutes} minutes");
+        world.settle();
+        let (expected, letters) = match is_given_up {
+            true => (JobState::PartiallyCompleted, 1),
+            false => (JobState::Completed, 0),
+        };
+        assert_eq!(world.job(id).record.state(), expected, "{}", world.job(id).reason);
+        assert_eq!(world.core.dead_letters().len(), letters);
+    }
+}
+
+#[test]
+fn five_deaths_in_ten_minutes_give_an_item_up_in_a_grid_of_many_stars() {
+    let mut world = World::of_three();
+    for name in ["star-4", "star-5", "star-6", "star-7", "star-8", "star-9"] {
+        world.connect(name, 1, &[]);
+    }
+    world.tree = vec![file("killer", 1000)];
+    let id = world.create(spec("star-1", &["star-2"]));
+    world.scan("star-1");
+    let mut deaths = 0;
+    while holds(&world, "star-2", "killer") {
+        deaths += 1;
+        die_for(&mut world, "star-2", 1 + deaths, 2);
+    }
+    assert_eq!(deaths, 5);
+    world.settle();
+    assert_eq!(world.job(id).record.state(), JobState::PartiallyCompleted, "{}", world.job(id).reason);
+}
