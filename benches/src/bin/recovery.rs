@@ -161,5 +161,6 @@ fn job(items: u64) -> Result<JobRecord, Problem> {
         sweeps: Vec::new(),
         created_by: String::new(),
         removed_before: None,
+        is_forgotten: false,
     })
 }

@@ -1,9 +1,9 @@
 //! Forgets what is older, or more, than an operator wants kept: ended jobs with their items and dead letters, bulletins,
 //! and provenance events. A job that has not ended and an unacknowledged error are never forgotten.
 //!
-//! A job with many items goes in steps, so that no commit is long: first its dead letters, then its items part by part
-//! (`removals.rs`), and its record with the next look. A look after a restart goes on, since how far the removal is stands
-//! in the record.
+//! A job with many items goes in steps, so that no commit is long. First it goes with its dead letters: from then on nobody
+//! sees it. Then its items go part by part, and its record with the last of them (`removals.rs`). The record says that the job
+//! is forgotten and how far the removal is, so a restart goes on with it.
 //!
 //! Ages are counted by the wall clock, which may be wrong. So records are looked at once an hour, first an hour after
 //! the start, and a look after which the wall clock and the monotonic clock disagree forgets nothing.
@@ -15,10 +15,11 @@ use orbit_shared::dead_letter::DeadLetterFilter;
 use orbit_shared::time::{Monotonic, WallTime};
 use orbit_shared::words::JobId;
 
+use super::job::Job;
 use super::limits::{ENDED_JOBS_DEFAULT, ENDED_JOBS_MAX, ITEMS_REMOVED_PER_TURN};
 use super::{Action, COORDINATOR, Change, Core, Turn};
 
-/// Time between two looks, and the most by which the clocks may have parted meanwhile.
+/// Time between two looks, and the greatest difference between the clocks with which a look forgets something.
 const LOOK_INTERVAL: Duration = Duration::from_secs(60 * 60);
 /// Records that one look forgets at most; the next look goes on.
 const FORGOTTEN_PER_LOOK_MAX: usize = 1000;
@@ -104,35 +105,33 @@ impl Core {
         }
     }
 
-    /// Forgets an ended job with its items and dead letters. One that has more items than there is `room` for in this turn keeps
-    /// its record until they were removed in steps.
+    /// Forgets an ended job with its dead letters and items. If it has more items than there is `room` for in this turn, they are
+    /// removed in steps.
     fn forget_job(&mut self, turn: &mut Turn, id: JobId, (reason, room): (&str, &mut u64)) {
+        let Some(Job { mut record, live, .. }) = self.jobs.remove(&id) else { return };
+        assert!(live.is_none(), "job {id} is forgotten and has not ended");
+        self.requests.remove(&record.request_id);
         for letter in self.dead_letters.take(&DeadLetterFilter::for_job(id)) {
             self.dead_entries.remove(&letter.dead_letter_id);
             turn.changes.push(Change::RemoveDeadLetter(letter.dead_letter_id));
         }
         self.dead_letters.remove_job(id);
-        let items = self.jobs.get(&id).map_or(0, super::job::Job::items_left);
+        let items = record.items_left();
         if items > *room {
-            self.remove_before_forgetting(id);
-            return;
+            record.is_forgotten = true;
+            record.removed_before.get_or_insert(0);
+            turn.changes.push(Change::PutJob(Box::new(record.clone())));
+            self.remove_forgotten(record);
+        } else {
+            *room -= items;
+            turn.changes.push(Change::ForgetJob(id));
         }
-        *room -= items;
-        let forgotten = self.jobs.remove(&id);
-        assert!(
-            forgotten.as_ref().is_none_or(|job| job.live.is_none()),
-            "job {id} is forgotten and has not ended"
-        );
-        if let Some(job) = forgotten {
-            self.requests.remove(&job.record.request_id);
-        }
-        turn.changes.push(Change::ForgetJob(id));
         let message = format!("job {id} was forgotten: {reason}");
         self.post(turn, (Severity::Info, COORDINATOR, "job"), Some(id), &message);
     }
 }
 
-/// So long before a time; the beginning of time if that is before it.
+/// The time that is so much earlier; the first time that there is if it would be before that.
 fn earlier(time: WallTime, by: Duration) -> WallTime {
     let seconds = i64::try_from(by.as_secs()).unwrap_or(i64::MAX);
     WallTime { seconds: time.seconds.saturating_sub(seconds), nanos: time.nanos }

@@ -266,6 +266,9 @@ pub struct JobRecord {
     /// Its items with lower sequence numbers are not in the store any more; `None` where none is to be removed.
     #[serde(default)]
     pub removed_before: Option<u64>,
+    /// Whether it is forgotten: nobody sees it, and the record goes with the last of its items.
+    #[serde(default)]
+    pub is_forgotten: bool,
 }
 
 /// Globs that are named as having matched nothing.

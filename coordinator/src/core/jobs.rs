@@ -68,6 +68,7 @@ impl Core {
             sweeps: Vec::new(),
             created_by: turn.actor.clone().unwrap_or_default(),
             removed_before: None,
+            is_forgotten: false,
         };
         let mut job = Job::new(record, turn.now.monotonic, self.config.seed);
         job.is_dirty = true;

@@ -157,6 +157,8 @@ pub struct Core {
     counters: Counters,
     is_counters_dirty: bool,
     jobs: BTreeMap<JobId, Job>,
+    /// Forgotten jobs, some of whose items are still in the store.
+    forgotten: BTreeMap<JobId, JobRecord>,
     requests: BTreeMap<String, JobId>,
     /// What other requests with a name came to.
     answers: Answers,

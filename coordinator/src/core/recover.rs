@@ -30,7 +30,9 @@ impl Core {
             dead_letters.restore(dead.letter, dead.is_retrying);
         }
         let seed = config.seed;
-        let jobs = recovered.jobs.into_iter();
+        let (forgotten, jobs): (Vec<_>, Vec<_>) =
+            recovered.jobs.into_iter().partition(|record| record.is_forgotten);
+        let jobs = jobs.into_iter();
         let jobs: BTreeMap<_, _> =
             jobs.map(|record| (record.id, Job::new(record, turn.now.monotonic, seed))).collect();
         let requests = jobs.values().filter(|job| !job.record.request_id.is_empty());
@@ -42,6 +44,7 @@ impl Core {
             grid,
             requests: requests.map(|job| (job.record.request_id.clone(), job.record.id)).collect(),
             jobs,
+            forgotten: forgotten.into_iter().map(|record| (record.id, record)).collect(),
             answers: Answers::recover(recovered.answers),
             stars: recovered
                 .stars

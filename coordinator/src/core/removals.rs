@@ -1,6 +1,6 @@
 //! Removing from the store the items of jobs that can never be taken up again: those that were cancelled, those that
-//! listed more than a job may have, and those that are about to be forgotten (`history.rs`). Records, counts, dead letters
-//! and events of the former stay.
+//! listed more than a job may have, and those that are forgotten (`history.rs`). The records, counts, dead letters and events
+//! of all but the forgotten ones stay.
 //!
 //! A job may have millions of items, so they go part by part, with time between for everything else.
 
@@ -10,22 +10,26 @@ use orbit_shared::time::Monotonic;
 use orbit_shared::words::JobId;
 
 use super::job::Job;
-use super::job_record::JobState;
+use super::job_record::{JobRecord, JobState};
 use super::limits::ITEMS_REMOVED_PER_TURN;
 use super::{Change, Core, Turn};
 
 /// Time between two parts.
 const PAUSE: Duration = Duration::from_millis(20);
 
-impl Job {
-    /// The first item that is still to be removed.
-    fn next_removal(&self) -> Option<u64> {
-        self.record.removed_before.filter(|&next| next < self.record.scan.next_sequence)
-    }
-
+impl JobRecord {
     /// How many entries of it the store still has.
     pub(super) fn items_left(&self) -> u64 {
-        self.record.scan.next_sequence.saturating_sub(self.record.removed_before.unwrap_or(0))
+        self.scan.next_sequence.saturating_sub(self.removed_before.unwrap_or(0))
+    }
+
+    /// Removes the next part of its items.
+    fn remove_part(&mut self) -> Change {
+        let from = self.removed_before.unwrap_or(0);
+        let until = self.scan.next_sequence.min(from + ITEMS_REMOVED_PER_TURN);
+        self.removed_before = Some(until);
+        let destinations = u32::try_from(self.tallies.len()).unwrap_or(u32::MAX);
+        Change::RemoveItems { job: self.id, destinations, from, until }
     }
 }
 
@@ -40,14 +44,9 @@ impl Core {
         self.removal_at.get_or_insert(Monotonic::ZERO);
     }
 
-    /// The same for an ended job of any kind whose dead letters are gone, so that nothing can take it up again.
-    pub(super) fn remove_before_forgetting(&mut self, id: JobId) {
-        let Some(job) = self.jobs.get_mut(&id) else { return };
-        assert!(job.live.is_none(), "items of job {id} are removed, which has not ended");
-        if job.record.removed_before.is_none() {
-            job.record.removed_before = Some(0);
-            job.is_dirty = true;
-        }
+    /// The same for a job that is forgotten.
+    pub(super) fn remove_forgotten(&mut self, record: JobRecord) {
+        self.forgotten.insert(record.id, record);
         self.removal_at.get_or_insert(Monotonic::ZERO);
     }
 
@@ -56,19 +55,21 @@ impl Core {
         if self.removal_at.is_none_or(|at| turn.now.monotonic < at) {
             return;
         }
-        let next = self.jobs.values_mut().find_map(|job| job.next_removal().map(|from| (job, from)));
-        let Some((job, from)) = next else {
-            self.removal_at = None;
-            // Those whose items are gone by now go themselves.
-            self.forget_surplus_jobs(turn);
-            return;
-        };
-        let until = job.record.scan.next_sequence.min(from + ITEMS_REMOVED_PER_TURN);
-        job.record.removed_before = Some(until);
-        job.is_dirty = true;
-        let destinations = u32::try_from(job.record.tallies.len()).unwrap_or(u32::MAX);
-        turn.changes.push(Change::RemoveItems { job: job.record.id, destinations, from, until });
         self.removal_at = Some(turn.now.monotonic + PAUSE);
+        let is_due = |job: &&mut Job| job.record.removed_before.is_some() && job.record.items_left() > 0;
+        if let Some(job) = self.jobs.values_mut().find(is_due) {
+            turn.changes.push(job.record.remove_part());
+            job.is_dirty = true;
+        } else if let Some(mut first) = self.forgotten.first_entry() {
+            if first.get().items_left() <= ITEMS_REMOVED_PER_TURN {
+                turn.changes.push(Change::ForgetJob(first.remove().id));
+            } else {
+                turn.changes.push(first.get_mut().remove_part());
+                turn.changes.push(Change::PutJob(Box::new(first.get().clone())));
+            }
+        } else {
+            self.removal_at = None;
+        }
     }
 
     /// When the next part is to be removed.

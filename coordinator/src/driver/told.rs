@@ -300,6 +300,7 @@ pub(crate) mod tests {
             sweeps: Vec::new(),
             created_by: String::new(),
             removed_before: None,
+            is_forgotten: false,
         }
     }
 

@@ -68,6 +68,7 @@ fn job() -> JobRecord {
         sweeps: Vec::new(),
         created_by: String::new(),
         removed_before: None,
+        is_forgotten: false,
     }
 }
 

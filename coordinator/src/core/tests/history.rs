@@ -6,9 +6,9 @@ use orbit_shared::bulletin::Severity;
 use orbit_shared::session::{FailureCause, Fault};
 use orbit_shared::words::JobId;
 
-use super::world::{World, failed, spec, tree};
+use super::world::{World, failed, spec, stored, tree};
 use crate::core::limits::ITEMS_REMOVED_PER_TURN;
-use crate::core::{Command, CoreConfig, HistoryLimits, Turn};
+use crate::core::{Answer, Command, CoreConfig, HistoryLimits, Turn};
 
 const HOUR_MS: u64 = 60 * 60 * 1000;
 
@@ -79,6 +79,40 @@ fn a_job_with_many_items_is_forgotten_in_steps_also_across_a_crash() {
     assert!(!world.store.entries.keys().any(|(job, _)| *job == id));
     assert!(!world.store.ends.keys().any(|item| item.job == id));
     assert!(!world.store.jobs.contains_key(&id) && !ended(&world).contains(&id));
+}
+
+#[test]
+fn a_job_that_is_too_old_is_not_shown_while_its_items_are_removed_and_its_letters_go_once() {
+    let mut world = world();
+    world.behaviour = Box::new(|entry| match entry.path.ends_with(b"000") {
+        true => failed(FailureCause::Permanent, Fault::Item),
+        false => stored(entry),
+    });
+    world.tree = tree(3 * ITEMS_REMOVED_PER_TURN);
+    let create = || {
+        let (spec, request_id) = (Box::new(spec("star-1", &["star-2"])), "nightly".to_owned());
+        Command::CreateJob { spec, request_id, violations: Vec::new() }
+    };
+    let Ok(Answer::Job(id)) = world.command(create()) else { panic!("it is created") };
+    world.settle();
+    assert!(world.core.dead_letters().entries().count() > 0);
+    pass_hours(&mut world, 11);
+    assert!(world.core.job(id, world.now()).is_none() && ended(&world).is_empty(), "it is forgotten at once");
+    assert_eq!(world.core.dead_letters().entries().count(), 0);
+    assert!(world.store.entries.keys().any(|(job, _)| *job == id), "its items go later");
+    world.crash();
+    assert!(world.core.job(id, world.now()).is_none(), "a restart does not bring it back");
+    for _ in 0..20 {
+        world.pass(20);
+    }
+    assert!(!world.store.entries.keys().any(|(job, _)| *job == id));
+    assert!(!world.store.jobs.contains_key(&id), "its record goes with them and not an hour later");
+    let said = world.core.board().by_job(id).iter().filter(|one| one.message.contains("forgotten")).count();
+    assert_eq!(said, 1);
+    // The name of its request is free again.
+    world.connect("star-1", 1, &[]);
+    world.connect("star-2", 2, &[]);
+    assert!(matches!(world.command(create()), Ok(Answer::Job(next)) if next > id));
 }
 
 #[test]
