@@ -4,6 +4,7 @@ mod calls;
 mod commands;
 mod shell;
 mod snippets;
+mod sources;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

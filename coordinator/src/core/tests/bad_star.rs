@@ -8,7 +8,7 @@ use orbit_shared::session::{
     AdvisoryKind, AdvisoryNotice, FailureCause, Fault, Heartbeat, ItemResult, Notice, ScanBatch, StarMessage,
 };
 
-use super::world::{World, failed, file, spec, star_id, stored};
+use super::world::{World, batch, failed, file, spec, star_id, stored};
 use crate::core::event::CloseReason;
 use crate::core::job_record::JobState;
 use crate::core::limits::{BULLETINS_MAX, ITEMS_REMOVED_PER_TURN, LISTED_BYTES_PER_ITEM};
@@ -24,15 +24,7 @@ fn scan_for_ever(world: &mut World, stop: impl Fn(&World) -> bool, path: impl Fn
         }
         let entries = (next..next + 100).map(|index| file(&path(index), 1)).collect();
         next += 100;
-        let batch = ScanBatch {
-            scan,
-            number,
-            entries,
-            is_last: false,
-            failure: None,
-            matched: vec![9],
-            skipped_mounts: Vec::new(),
-        };
+        let batch = ScanBatch { matched: vec![9], ..batch(scan, number, entries) };
         world.say("star-1", StarMessage::ScanBatch(batch));
     }
 }

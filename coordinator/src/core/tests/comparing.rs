@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use orbit_shared::comparison::Unchanged;
-use orbit_shared::session::{ScanBatch, StarMessage};
+use orbit_shared::session::StarMessage;
 
-use super::world::{World, directory, file, spec, tree};
+use super::world::{World, batch, directory, file, spec, tree};
 use crate::core::{CloseReason, ItemEnd, JobState};
 
 fn paths(paths: &[&str]) -> Option<BTreeSet<Vec<u8>>> {
@@ -98,15 +98,7 @@ fn a_place_that_has_nothing_is_asked_ever_more_seldom_and_one_that_has_is_asked_
         for number in 1..=40 {
             // Each batch lists what is there, if anything is.
             let entries = vec![file(if present.is_empty() { "new" } else { "f000000" }, number)];
-            let batch = ScanBatch {
-                scan,
-                number,
-                entries,
-                is_last: false,
-                failure: None,
-                matched: Vec::new(),
-                skipped_mounts: Vec::new(),
-            };
+            let batch = batch(scan, number, entries);
             world.say("star-1", StarMessage::ScanBatch(batch));
         }
         assert_eq!(world.asked, expected, "batches of which {present:?} is there");
@@ -122,15 +114,7 @@ fn a_star_that_sends_more_batches_than_it_may_is_cut_off() {
     let scan = world.stars.get_mut("star-1").and_then(|star| star.scans.pop_front()).expect("a scan").scan;
     for number in 1..=9 {
         let entries = vec![file("f", number)];
-        let batch = ScanBatch {
-            scan,
-            number,
-            entries,
-            is_last: false,
-            failure: None,
-            matched: Vec::new(),
-            skipped_mounts: Vec::new(),
-        };
+        let batch = batch(scan, number, entries);
         world.say("star-1", StarMessage::ScanBatch(batch));
     }
     let closed = world.stars["star-1"].was_closed.clone();

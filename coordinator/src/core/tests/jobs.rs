@@ -5,7 +5,7 @@ use orbit_shared::session::{FailureCause, Fault, StarMessage};
 use orbit_shared::trace_context::TraceContext;
 use orbit_shared::words::{ItemId, JobId};
 
-use super::world::{World, directory, failed, file, spec, tree};
+use super::world::{World, batch, directory, failed, file, spec, tree};
 use crate::core::{Answer, Command, Gate, ItemEnd, JobSpec, JobState, Refusal, Violation};
 
 #[test]
@@ -27,15 +27,7 @@ fn items_move_while_the_source_is_still_listed() {
     let mut world = World::of_three();
     let id = world.create(spec("star-1", &["star-2"]));
     let request = world.stars["star-1"].scans[0].clone();
-    let batch = orbit_shared::session::ScanBatch {
-        scan: request.scan,
-        number: 1,
-        entries: tree(3),
-        is_last: false,
-        failure: None,
-        matched: Vec::new(),
-        skipped_mounts: Vec::new(),
-    };
+    let batch = batch(request.scan, 1, tree(3));
     world.say("star-1", StarMessage::ScanBatch(batch));
     assert_eq!(world.job(id).record.state(), JobState::Scanning);
     assert_eq!(world.job(id).in_flight, 3, "the files go, the directory waits");

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use orbit_shared::session::{FailureCause, Fault, ScanBatch, StarMessage};
 
-use super::world::{World, directory, file, spec};
+use super::world::{World, batch, directory, file, spec};
 use crate::core::{Answer, Event, JobSpec, Planned, Refusal, ReplyId};
 
 impl World {
@@ -89,15 +89,7 @@ fn whoever_waits_for_a_plan_hears_when_it_cannot_be_made() {
         fault: Fault::Item,
         message: "/data/in: no such file".to_owned(),
     };
-    let batch = ScanBatch {
-        scan,
-        number: 1,
-        entries: Vec::new(),
-        is_last: true,
-        failure: Some(failure),
-        matched: Vec::new(),
-        skipped_mounts: Vec::new(),
-    };
+    let batch = ScanBatch { is_last: true, failure: Some(failure), ..batch(scan, 1, Vec::new()) };
     world.say("star-1", StarMessage::ScanBatch(batch));
     let answer = world.answered(reply);
     let Some(Err(Refusal::WrongState { problem })) = answer else { panic!("{answer:?}") };

@@ -3,7 +3,7 @@
 use orbit_shared::entry::Entry;
 use orbit_shared::session::{FailureCause, Fault};
 
-use super::world::{World, failed, spec, stored};
+use super::world::{World, batch, failed, spec, stored};
 use crate::core::{Command, ItemEnd, JobState};
 
 const NAMES: [&str; 3] = ["star-1", "star-2", "star-3"];
@@ -46,15 +46,7 @@ fn a_scan_goes_on_behind_the_last_entry_that_is_safe() {
     let mut world = World::of_three();
     let id = world.create(spec("star-1", &["star-2"]));
     let request = world.stars["star-1"].scans[0].clone();
-    let batch = orbit_shared::session::ScanBatch {
-        scan: request.scan,
-        number: 1,
-        entries: world.tree[..4].to_vec(),
-        is_last: false,
-        failure: None,
-        matched: Vec::new(),
-        skipped_mounts: Vec::new(),
-    };
+    let batch = batch(request.scan, 1, world.tree[..4].to_vec());
     world.say("star-1", orbit_shared::session::StarMessage::ScanBatch(batch));
     world.crash();
     reconnect(&mut world);

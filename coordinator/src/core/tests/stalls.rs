@@ -4,7 +4,7 @@ use orbit_shared::bulletin::BulletinFilter;
 use orbit_shared::session::{Failure, FailureCause, Fault, Heartbeat, ScanBatch, StarMessage};
 use orbit_shared::words::AssignmentId;
 
-use super::world::{World, failed, spec, star_id, stored, tree};
+use super::world::{World, batch, failed, spec, star_id, stored, tree};
 use crate::core::{JobState, Liveness};
 
 /// Posted bulletins of a category.
@@ -76,15 +76,7 @@ fn a_scan_that_stands_still_is_reported_and_starts_again_where_it_was() {
     let id = world.create(spec("star-1", &["star-2"]));
     let request = world.stars["star-1"].scans[0].clone();
     let entries = world.tree[..4].to_vec();
-    let batch = ScanBatch {
-        scan: request.scan,
-        number: 1,
-        entries,
-        is_last: false,
-        failure: None,
-        matched: Vec::new(),
-        skipped_mounts: Vec::new(),
-    };
+    let batch = batch(request.scan, 1, entries);
     world.say("star-1", StarMessage::ScanBatch(batch));
     while world.work("star-2") {}
     beat(&mut world, 61, |_| Vec::new());
@@ -112,15 +104,7 @@ fn a_scan_that_breaks_off_again_and_again_starts_ever_more_seldom() {
                 message: "the root hangs".to_owned(),
             };
             let failure = Some(failure);
-            let batch = ScanBatch {
-                scan: request.scan,
-                number: 1,
-                entries: Vec::new(),
-                is_last: false,
-                failure,
-                matched: Vec::new(),
-                skipped_mounts: Vec::new(),
-            };
+            let batch = ScanBatch { failure, ..batch(request.scan, 1, Vec::new()) };
             world.say("star-1", StarMessage::ScanBatch(batch));
         }
         beat(&mut world, 1, |_| Vec::new());

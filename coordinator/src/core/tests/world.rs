@@ -184,6 +184,19 @@ pub(super) fn seal_in(vault: &mut Vec<SnapshotInfo>, seal: &SealRequest) -> Snap
     info
 }
 
+/// A batch of a scan behind which more follow.
+pub(super) fn batch(scan: u64, number: u64, entries: Vec<Entry>) -> ScanBatch {
+    ScanBatch {
+        scan,
+        number,
+        entries,
+        is_last: false,
+        failure: None,
+        matched: Vec::new(),
+        skipped_mounts: Vec::new(),
+    }
+}
+
 impl World {
     pub(super) fn new() -> Self {
         Self::with(CoreConfig::default())
@@ -491,15 +504,7 @@ impl World {
             None => 0,
         };
         let entries = self.tree[start..].to_vec();
-        let batch = ScanBatch {
-            scan: request.scan,
-            number: 1,
-            entries,
-            is_last: true,
-            failure: None,
-            matched: Vec::new(),
-            skipped_mounts: Vec::new(),
-        };
+        let batch = ScanBatch { is_last: true, ..batch(request.scan, 1, entries) };
         self.say(name, StarMessage::ScanBatch(batch));
         true
     }
