@@ -35,6 +35,24 @@ pub struct SweepRequest {
     pub source_path: Vec<u8>,
     /// Signed by the coordinator.
     pub token: String,
+    /// Mount points of the source that its scan did not enter. Nothing below them is deleted at the destination, even if the
+    /// source has nothing mounted there any more.
+    pub skipped_mounts: Vec<Vec<u8>>,
+}
+
+impl SweepRequest {
+    /// Whether an entry stays because of a mount point of the source that was not entered: it lies below one, or it is a
+    /// directory that is one or has one in it.
+    pub fn is_kept(&self, path: &[u8], is_directory: bool) -> bool {
+        self.skipped_mounts.iter().any(|mount| {
+            let is_below = is_at_or_below(mount, path) && path != mount;
+            is_below || is_directory && is_at_or_below(path, mount)
+        })
+    }
+}
+
+fn is_at_or_below(base: &[u8], path: &[u8]) -> bool {
+    path.strip_prefix(base).is_some_and(|rest| base.is_empty() || rest.is_empty() || rest.starts_with(b"/"))
 }
 
 /// How far a sweep is, or what came of it.
@@ -54,7 +72,7 @@ pub struct SweepInfo {
     pub deleted_bytes: u64,
     /// Entries that were to go and could not be deleted.
     pub failed: u64,
-    /// Whether too many would have gone, so that none did.
+    /// Whether too many would have gone, so that nothing was deleted.
     pub is_refused: bool,
     /// The first few paths that the source has not.
     pub examples: Vec<Vec<u8>>,
@@ -87,6 +105,46 @@ impl SweepInfo {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::filter::FileLimits;
+    use crate::words::JobId;
+
+    #[test]
+    fn what_is_below_a_mount_point_of_the_source_is_kept_and_so_are_the_directories_above() {
+        let path = |path: &str| path.as_bytes().to_vec();
+        let request = SweepRequest {
+            scan: ScanRequest {
+                scan: 0,
+                job: JobId(1),
+                path: path("/data"),
+                include: Vec::new(),
+                exclude: Vec::new(),
+                paths: Vec::new(),
+                resume_after: None,
+                snapshot: None,
+                limits: FileLimits::default(),
+                is_one_file_system: true,
+                trace: None,
+            },
+            destination: 0,
+            operation: 0,
+            is_plan: false,
+            trash: None,
+            max_delete_percent: 25,
+            source_star: StarId::new("star-1".to_owned()).expect("a name"),
+            source_address: String::new(),
+            source_path: path("/data"),
+            token: String::new(),
+            skipped_mounts: vec![path("a/mnt"), path("proc")],
+        };
+        for kept in ["a", "a/mnt", "a/mnt/x", "a/mnt/x/y", "proc", "proc/1"] {
+            assert!(request.is_kept(kept.as_bytes(), true), "{kept}");
+        }
+        assert!(request.is_kept(b"a/mnt/file", false));
+        for free in ["a/mnt2", "a/x", "process", "b"] {
+            assert!(!request.is_kept(free.as_bytes(), true), "{free}");
+        }
+        assert!(!request.is_kept(b"a/mnt", false), "a file is in the way of the directory");
+    }
 
     #[test]
     fn the_bound_is_a_share_of_what_is_there() {

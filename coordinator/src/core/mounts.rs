@@ -1,19 +1,23 @@
-//! Mount points that a scan did not enter, because its job stays in one file system. They are counted, and said with examples
-//! once the source is listed, so that what is left out is never left out in silence.
+//! Mount points that a scan did not enter, because its job stays in one file system. A bulletin names some of them once the
+//! source is listed.
+//!
+//! A mirror deletes nothing below them at a destination (`sweeps.rs`), whatever is mounted at the source by then. So the paths are
+//! kept up to a bound; beyond it the mirror deletes nothing at all.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use orbit_shared::bulletin::Severity;
 use orbit_shared::entry::display_path;
+use orbit_shared::session::limits::{SKIPPED_MOUNTS_BYTES_MAX, SKIPPED_MOUNTS_KEPT_MAX};
 use orbit_shared::words::JobId;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_bytes::{ByteBuf, Bytes};
 
 use super::{Core, Turn};
 
 /// Category of these bulletins.
 const CATEGORY: &str = "mounts";
-/// Paths that are kept. Only among these a mount point that is told twice, by a listing that went on after a break, is known.
-const KEPT_MAX: usize = 64;
 /// Paths that are named as examples.
 const EXAMPLES_MAX: usize = 10;
 
@@ -22,23 +26,48 @@ const EXAMPLES_MAX: usize = 10;
 pub struct SkippedMounts {
     /// Number of them.
     pub count: u64,
-    /// Paths of some, below the source.
-    kept: BTreeSet<serde_bytes::ByteBuf>,
+    /// Paths below the source, of all of them up to the bound. A mount point that a scan reports again after a break is counted
+    /// once if its path is kept. Shared, because a record is copied each time that it changes.
+    #[serde(serialize_with = "write_paths", deserialize_with = "read_paths")]
+    kept: Arc<BTreeSet<ByteBuf>>,
+}
+
+fn write_paths<S: Serializer>(paths: &Arc<BTreeSet<ByteBuf>>, serializer: S) -> Result<S::Ok, S::Error> {
+    paths.as_ref().serialize(serializer)
+}
+
+fn read_paths<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<BTreeSet<ByteBuf>>, D::Error> {
+    BTreeSet::deserialize(deserializer).map(Arc::new)
 }
 
 impl SkippedMounts {
     /// Counts mount points that were not counted before.
     pub(super) fn note(&mut self, paths: &[Vec<u8>]) {
         for path in paths {
-            let path = serde_bytes::ByteBuf::from(path.clone());
-            if self.kept.contains(&path) {
+            if self.kept.contains(Bytes::new(path)) {
                 continue;
             }
             self.count += 1;
-            if self.kept.len() < KEPT_MAX {
-                self.kept.insert(path);
+            let bytes: usize = self.kept.iter().map(|path| path.len()).sum();
+            if self.kept.len() < SKIPPED_MOUNTS_KEPT_MAX && bytes + path.len() <= SKIPPED_MOUNTS_BYTES_MAX {
+                Arc::make_mut(&mut self.kept).insert(ByteBuf::from(path.clone()));
             }
         }
+    }
+
+    /// Their paths, below the source; none if more were counted than are kept.
+    pub(super) fn paths(&self) -> Option<Vec<Vec<u8>>> {
+        let is_all = self.count == self.kept.len() as u64;
+        is_all.then(|| self.kept.iter().map(|path| path.to_vec()).collect())
+    }
+
+    /// Why a mirror deletes nothing, if their paths are not known.
+    pub(super) fn sweep_problem(&self) -> String {
+        format!(
+            "the source has {} mount points that were not entered, and only {} of them are remembered, so it is not known what to keep below the others: exclude them with --exclude, or leave out --one-file-system",
+            self.count,
+            self.kept.len()
+        )
     }
 
     /// Paths of the first of them.
@@ -62,7 +91,7 @@ impl SkippedMounts {
 }
 
 impl Core {
-    /// Says which mount points of a job's source were not entered, when the source is listed.
+    /// Posts a bulletin about the mount points of a job's source that were not entered, when the source is listed.
     pub(super) fn say_skipped_mounts(&mut self, turn: &mut Turn, id: JobId) {
         let Some(job) = self.jobs.get(&id) else { return };
         let (source, words) = (&job.record.spec.source, job.record.scan.skipped_mounts.words());
@@ -84,20 +113,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mount_point_that_is_told_twice_counts_once() {
+    fn a_mount_point_that_is_reported_twice_counts_once() {
         let mut mounts = SkippedMounts::default();
         assert_eq!(mounts.words(), "");
         mounts.note(&[b"mnt".to_vec()]);
         mounts.note(&[b"mnt".to_vec()]);
         assert_eq!(mounts.words(), "1 mount point was not entered: mnt");
-        let many: Vec<Vec<u8>> = (0..100).map(|number| format!("m{number:03}").into_bytes()).collect();
+        assert_eq!(mounts.paths(), Some(vec![b"mnt".to_vec()]));
+        let many: Vec<Vec<u8>> = (0..300).map(|number| format!("m{number:03}").into_bytes()).collect();
         mounts.note(&many);
-        assert_eq!((mounts.count, mounts.kept.len(), mounts.examples().len()), (101, KEPT_MAX, EXAMPLES_MAX));
+        assert_eq!((mounts.count, mounts.kept.len()), (301, SKIPPED_MOUNTS_KEPT_MAX));
+        assert_eq!((mounts.examples().len(), mounts.paths()), (EXAMPLES_MAX, None));
         assert!(
-            mounts.words().starts_with("101 mount points were not entered: m000, m001"),
+            mounts.words().starts_with("301 mount points were not entered: m000, m001"),
             "{}",
             mounts.words()
         );
-        assert!(mounts.words().ends_with("m009 and 91 more"), "{}", mounts.words());
+        let stored = rmp_serde::to_vec(&mounts).expect("it can be written");
+        assert_eq!(rmp_serde::from_slice::<SkippedMounts>(&stored).expect("it can be read"), mounts);
+        assert!(mounts.words().ends_with("m009 and 291 more"), "{}", mounts.words());
     }
 }

@@ -319,11 +319,26 @@ impl Core {
         let to_be_asked = (0..).zip(&plan.sweeps).filter(|(_, swept)| **swept == Swept::ToBeAsked);
         let (spec, to_be_asked): (_, Vec<u32>) =
             (plan.spec.clone(), to_be_asked.map(|(destination, _)| destination).collect());
+        let Some(mounts) = plan.planned.skipped_mounts.paths() else {
+            let problem = plan.planned.skipped_mounts.sweep_problem();
+            return self.refuse_plan_sweeps(scan, &problem);
+        };
         for destination in to_be_asked {
             let name = SweepName { job: JobId(0), destination, operation: scan, is_plan: true };
             let purpose = Purpose::PlanSweep { scan, destination };
-            let is_asked = self.send_sweep(turn, &spec, name, purpose);
+            let is_asked = self.send_sweep(turn, (&spec, mounts.clone()), name, purpose);
             self.note_plan_sweep(scan, destination, if is_asked { Swept::Awaited } else { Swept::Done });
+        }
+    }
+
+    /// Nothing would be deleted at any destination.
+    fn refuse_plan_sweeps(&mut self, scan: u64, problem: &str) {
+        let Some(plan) = self.plans.get_mut(&scan) else { return };
+        for (swept, place) in plan.sweeps.iter_mut().zip(&mut plan.planned.places) {
+            *swept = Swept::Done;
+            let problem = format!("nothing would be deleted, and the job would fail: {problem}");
+            place.deletion =
+                Some(SweepInfo { progress: Progress::Done, is_refused: true, problem, ..SweepInfo::BEGUN });
         }
     }
 

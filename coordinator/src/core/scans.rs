@@ -124,6 +124,8 @@ impl Core {
             let parts = job.record.filter_parts();
             let matched = batch.matched.iter().filter(|&&part| u64::from(part) < parts);
             job.record.scan.matched.get_or_insert_default().extend(matched);
+        }
+        if let Some(job) = self.jobs.get_mut(&job_id) {
             job.record.scan.skipped_mounts.note(&batch.skipped_mounts);
         }
         if batch.is_last && batch.failure.is_none() {

@@ -43,7 +43,7 @@ impl MirrorPolicy {
     pub const DEFAULT_MAX_DELETE_PERCENT: u32 = 25;
 }
 
-/// What a sweep came to, durably.
+/// The durable result of a sweep.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SweepRecord {
     /// Entries that were deleted, or moved to the trash.
@@ -53,7 +53,7 @@ pub struct SweepRecord {
     /// Why nothing was deleted, or why the first of those that failed did, or where nothing was to be deleted; empty if all
     /// went well.
     pub problem: String,
-    /// Whether too many would have gone, so that none did.
+    /// Whether nothing was deleted, because too much would have gone, or because it is not known what to keep.
     pub is_refused: bool,
 }
 
@@ -194,20 +194,26 @@ impl Core {
         if sweep.is_asked || sweep.pause.is_some_and(|(until, _)| turn.now.monotonic < until) {
             return;
         }
+        let Some(mounts) = job.record.scan.skipped_mounts.paths() else {
+            let problem = job.record.scan.skipped_mounts.sweep_problem();
+            return self.refuse_sweep(turn, id, destination, &problem);
+        };
         let (spec, operation) = (job.record.spec.clone(), job.record.create_time.as_nanos());
         let name = SweepName { job: id, destination: index, operation: operation as u64, is_plan: false };
-        let is_asked = self.send_sweep(turn, &spec, name, Purpose::Sweep { job: id, destination: index });
+        let purpose = Purpose::Sweep { job: id, destination: index };
+        let is_asked = self.send_sweep(turn, (&spec, mounts), name, purpose);
         let live = self.jobs.get_mut(&id).and_then(|job| job.live.as_mut());
         if let Some(sweep) = live.and_then(|live| live.sweeps.get_mut(&index)) {
             sweep.is_asked = is_asked;
         }
     }
 
-    /// Asks a destination to sweep, if it and the source are there. Whether it was asked.
+    /// Asks a destination to sweep, if it and the source are there. Whether it was asked. `skipped_mounts` are the mount points of
+    /// the source that were not entered.
     pub(super) fn send_sweep(
         &mut self,
         turn: &mut Turn,
-        spec: &JobSpec,
+        (spec, skipped_mounts): (&JobSpec, Vec<Vec<u8>>),
         name: SweepName,
         purpose: Purpose,
     ) -> bool {
@@ -238,6 +244,7 @@ impl Core {
             source_address,
             source_path: spec.source.path.clone(),
             token: String::new(),
+            skipped_mounts,
         };
         let capability = Capability {
             job: name.job,
@@ -330,11 +337,34 @@ impl Core {
                 failed => (Severity::Warning, format!("{text}; {failed} could not be: {}", info.problem)),
             }
         };
+        let is_silent = (info.extra, info.failed) == (0, 0) && info.problem.is_empty();
+        self.end_sweep(turn, id, destination, record);
+        if !is_silent {
+            let message = format!("job {id}: {message}");
+            self.post(turn, (severity, place.star_id.as_str(), "mirror"), Some(id), &message);
+        }
+    }
+
+    /// Deletes nothing at a destination, and fails the job for it when everything else is done.
+    fn refuse_sweep(&mut self, turn: &mut Turn, id: JobId, destination: usize, problem: &str) {
+        let job = self.jobs.get(&id);
+        let Some(place) = job.and_then(|job| job.record.spec.destinations.get(destination)) else { return };
+        let (star, problem) =
+            (place.star_id.clone(), format!("nothing was deleted at {}: {problem}", shown(place)));
+        let message = format!("job {id}: {problem}");
+        let record = SweepRecord { problem, is_refused: true, ..SweepRecord::default() };
+        self.end_sweep(turn, id, u32::try_from(destination).unwrap_or(u32::MAX), record);
+        self.post(turn, (Severity::Error, star.as_str(), "mirror"), Some(id), &message);
+    }
+
+    /// Keeps what came of a sweep. Items that waited for it move now; where something is still in the way of one, its next
+    /// attempt says so.
+    fn end_sweep(&mut self, turn: &mut Turn, id: JobId, destination: u32, record: SweepRecord) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
         let sweeps = &mut job.record.sweeps;
         sweeps.resize(sweeps.len().max(destination as usize + 1), None);
         sweeps[destination as usize] = Some(record);
         job.is_dirty = true;
-        // The way is clear now; where it is not, the next attempt says what is in it.
         if let Some(live) = &mut job.live {
             let (ready, blocked): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut live.blocked)
                 .into_iter()
@@ -345,11 +375,6 @@ impl Core {
                 live.wait(item, queued);
             }
         }
-        if (info.extra, info.failed) == (0, 0) && info.problem.is_empty() {
-            return;
-        }
-        let message = format!("job {id}: {message}");
-        self.post(turn, (severity, place.star_id.as_str(), "mirror"), Some(id), &message);
     }
 
     /// The answer to a sweep will not come: it is asked for again.

@@ -10,6 +10,10 @@ pub const SCAN_BATCH_ENTRIES_MAX: usize = 1024;
 pub const SCAN_BATCH_BYTES_MAX: usize = 256 * 1024;
 /// Scans that one Star runs at a time; further ones wait at the coordinator.
 pub const SCANS_PER_STAR_MAX: usize = 4;
+/// Mount points of one scan that are remembered, because the scan did not enter them.
+pub const SKIPPED_MOUNTS_KEPT_MAX: usize = 256;
+/// Bytes of their paths.
+pub const SKIPPED_MOUNTS_BYTES_MAX: usize = 256 * 1024;
 /// Items in one assignment.
 pub const ASSIGNMENT_ITEMS_MAX: usize = 1024;
 /// Bytes of file content in one assignment, except that one item always fits.

@@ -1,11 +1,12 @@
 //! Lists the destination as a scan would list a source, with the same globs and limits, and finds what the source has not.
-//! Where the job stays in one file system, mount points at the destination are neither entered nor deleted.
+//! Where the job stays in one file system, mount points at the destination are neither entered nor deleted, and neither is what lies
+//! below a mount point that the scan of the source did not enter.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use orbit_shared::entry::{Entry, display_path, join_path};
+use orbit_shared::entry::{Entry, EntryKind, display_path, join_path};
 use orbit_shared::session::{FailureCause, ScanBatch};
 use orbit_shared::sweep::{SWEEP_EXAMPLES_MAX, SweepInfo, SweepRequest};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -126,10 +127,12 @@ impl Finder<'_> {
         Ok(())
     }
 
-    /// The destination itself is not, nor is this Star's own vault, should somebody have put it there.
+    /// The destination itself is not, nor what is kept for a mount point of the source, nor this Star's own vault, should
+    /// somebody have put it there.
     fn is_swept(&self, entry: &Entry) -> bool {
         let path = display_path(&join_path(&self.request.scan.path, &entry.path));
         let is_of_vault = Path::new(&path).starts_with(self.vault) || self.vault.starts_with(&path);
-        !entry.path.is_empty() && !is_of_vault
+        let is_kept = self.request.is_kept(&entry.path, entry.kind == EntryKind::Directory);
+        !entry.path.is_empty() && !is_kept && !is_of_vault
     }
 }

@@ -89,6 +89,29 @@ async fn mount_points_are_made_and_not_entered_and_a_mirror_leaves_them_alone_at
     assert_eq!(fs::read(copy.join("own/disk/below/file")).expect("it is copied"), b"stays");
 }
 
+#[tokio::test]
+async fn a_mirror_keeps_what_is_below_a_mount_point_that_is_unmounted_before_it_deletes() {
+    let grid = Grid::start(&["star-1", "star-2"]).await;
+    let (source, copy) = (grid.root("star-1").join("tree"), grid.root("star-2").join("tree"));
+    fs::create_dir_all(&source).expect("a directory");
+    fs::write(source.join("slow"), vec![7; 6 << 20]).expect("a file");
+    let disk = SmallDisk::mount(&source.join("disk"), DISK_BYTES);
+    fs::create_dir_all(copy.join("disk/deep")).expect("a directory");
+    fs::write(copy.join("disk/deep/file"), b"kept").expect("a file");
+    fs::write(copy.join("old"), b"goes").expect("a file");
+
+    let client = grid.client();
+    let spec = v1::JobSpec { max_bytes_per_second: 1 << 20, ..spec(&grid, v1::Mode::Mirror) };
+    let id = client.create(spec).await;
+    let is_listed = |job: &v1::Job| job.state() == v1::JobState::Running && job.skipped_mounts == 1;
+    client.wait_job(id, "the source is listed and its file moves", is_listed).await;
+    drop(disk);
+    let job = client.wait_job(id, "the mirror ends", |job| job.end_time.is_some()).await;
+    assert_eq!(job.state(), v1::JobState::Completed, "{job:#?}");
+    assert!(!copy.join("old").exists(), "{job:#?}");
+    assert_eq!(fs::read(copy.join("disk/deep/file")).expect("it stays"), b"kept");
+}
+
 async fn orbit(grid: &Grid, arguments: &[&str]) -> String {
     let mut command = Command::new(program("orbit"));
     command.args(arguments).env("ORBIT_COORDINATOR", grid.address()).kill_on_drop(true);

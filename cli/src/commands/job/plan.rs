@@ -87,6 +87,7 @@ fn deletion(deletion: &PlannedDeletion) -> Vec<String> {
         human::bytes(deletion.bytes),
         human::count(deletion.entries_found),
         match (deletion.is_refused, deletion.entries) {
+            (true, 0) => ": NOTHING WOULD BE DELETED, and the job would fail:",
             (true, _) =>
                 ": MORE THAN --max-delete ALLOWS, so nothing would be deleted and the job would fail:",
             (false, 0) => ".",

@@ -101,22 +101,31 @@ pub(super) fn calls() -> impl Strategy<Value = VaultCall> {
 
 fn sweeps() -> impl Strategy<Value = SweepRequest> {
     let source = (star_ids(), absolute_paths(), any::<String>(), any::<String>());
-    (scans(), source, (any::<u32>(), counts(), any::<bool>(), any::<u32>()), option::of("[a-z.]{3,9}"))
-        .prop_map(|(scan, (source_star, source_path, source_address, token), numbers, trash)| {
-            let (destination, operation, is_plan, max_delete_percent) = numbers;
-            SweepRequest {
-                scan,
-                destination,
-                operation,
-                is_plan,
-                trash: trash.filter(|name| name != ".."),
-                max_delete_percent,
-                source_star,
-                source_address,
-                source_path,
-                token,
-            }
-        })
+    (
+        scans(),
+        source,
+        (any::<u32>(), counts(), any::<bool>(), any::<u32>()),
+        option::of("[a-z.]{3,9}"),
+        vec(relative_paths(), 0..3),
+    )
+        .prop_map(
+            |(scan, (source_star, source_path, source_address, token), numbers, trash, skipped_mounts)| {
+                let (destination, operation, is_plan, max_delete_percent) = numbers;
+                SweepRequest {
+                    scan,
+                    destination,
+                    operation,
+                    is_plan,
+                    trash: trash.filter(|name| name != ".."),
+                    max_delete_percent,
+                    source_star,
+                    source_address,
+                    source_path,
+                    token,
+                    skipped_mounts,
+                }
+            },
+        )
 }
 
 fn swept() -> impl Strategy<Value = SweepInfo> {

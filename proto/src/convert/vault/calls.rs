@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use orbit_shared::entry::is_confined;
+use orbit_shared::session::limits;
 use orbit_shared::sweep::SweepRequest;
 use orbit_shared::vault_call::{HealOrigin, HealRequest, VaultCall};
 use orbit_shared::words::JobId;
@@ -11,7 +12,7 @@ use super::{
     snapshot_id, snapshot_id_to_wire, star_id,
 };
 use crate::convert::entry::{absolute_path, confined_path};
-use crate::convert::{ConvertError, required};
+use crate::convert::{ConvertError, bounded, required};
 use crate::v1;
 use crate::v1::session_vault_call::Call;
 
@@ -136,6 +137,7 @@ fn sweep_to_wire(sweep: SweepRequest) -> v1::SessionSweep {
         source_address: sweep.source_address,
         source_path: sweep.source_path.into(),
         token: sweep.token,
+        skipped_mounts: sweep.skipped_mounts.into_iter().map(Into::into).collect(),
     }
 }
 
@@ -155,5 +157,9 @@ fn sweep_from_wire(wire: v1::SessionSweep) -> Result<SweepRequest, ConvertError>
         source_address: wire.source_address,
         source_path: absolute_path("source_path", wire.source_path)?,
         token: wire.token,
+        skipped_mounts: bounded("skipped_mounts", wire.skipped_mounts, limits::SKIPPED_MOUNTS_KEPT_MAX)?
+            .into_iter()
+            .map(|path| confined_path("skipped_mounts", path))
+            .collect::<Result<_, _>>()?,
     })
 }
