@@ -115,6 +115,9 @@ fn announce(handle: &CoordinatorHandle) {
     if let Some(address) = handle.http_addr() {
         let _ = writeln!(output, "http on {address}");
     }
+    if let Some(path) = handle.http_socket() {
+        let _ = writeln!(output, "http on unix:{}", path.display());
+    }
     let _ = output.flush();
 }
 

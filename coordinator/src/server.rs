@@ -51,7 +51,7 @@ pub struct CoordinatorOptions {
     pub core: CoreConfig,
     /// How it speaks TLS over gRPC, if it does.
     pub tls: Option<TlsOptions>,
-    /// What whoever asks over HTTP may do; unless it says so an operator's, and with TLS a viewer's.
+    /// The role of all callers over HTTP; by default operator, and viewer with TLS.
     pub http_role: Option<HttpRole>,
     /// Whether it may listen beyond this machine without encryption.
     pub is_plaintext_allowed: bool,
@@ -86,7 +86,7 @@ impl CoordinatorOptions {
 }
 
 impl CoordinatorOptions {
-    /// What whoever asks over HTTP may do.
+    /// The role of all callers over HTTP.
     fn http_role(&self) -> Role {
         match (self.http_role, &self.tls) {
             (Some(HttpRole::Operator), _) | (None, None) => Role::Operator,
@@ -155,6 +155,7 @@ pub struct CoordinatorHandle {
     local_addr: Option<SocketAddr>,
     socket: Option<PathBuf>,
     http_addr: Option<SocketAddr>,
+    http_socket: Option<PathBuf>,
     stop: CancellationToken,
     serving: JoinHandle<()>,
     http: Vec<JoinHandle<()>>,
@@ -173,9 +174,14 @@ impl CoordinatorHandle {
         self.socket.as_deref()
     }
 
-    /// Where it serves HTTP, if it does.
+    /// The address where it serves HTTP, if there is one.
     pub fn http_addr(&self) -> Option<SocketAddr> {
         self.http_addr
+    }
+
+    /// The Unix socket where it serves HTTP, if there is one.
+    pub fn http_socket(&self) -> Option<&Path> {
+        self.http_socket.as_deref()
     }
 
     /// Waits until the coordinator ends by itself, which it does only when it cannot make a change durable.
@@ -236,7 +242,7 @@ pub async fn start(options: CoordinatorOptions) -> Result<CoordinatorHandle, Sta
         && identities.is_none()
     {
         tracing::warn!(
-            "nothing that is said on {address} is encrypted, and whoever reaches it may do everything; --tls changes that"
+            "connections to {address} are not encrypted, and every machine that can connect has all rights; use --tls to change that"
         );
     }
     let ports = Ports::take(&*network, &options.listen, options.http_listen.as_ref()).await?;
@@ -255,6 +261,7 @@ pub async fn start(options: CoordinatorOptions) -> Result<CoordinatorHandle, Sta
     let faces = Faces { inbox, store, provenance, backups, meters, identities, stop: stop.clone() };
     let (local_addr, http_addr) = (ports.address(), ports.http_address());
     let socket = options.listen.socket().map(Path::to_owned);
+    let http_socket = options.http_listen.as_ref().and_then(Listen::socket).map(Path::to_owned);
     let driver = tokio::spawn(driver.run(driver_stop.clone()));
     let mut http = Vec::new();
     if !ports.http.is_empty() {
@@ -269,7 +276,17 @@ pub async fn start(options: CoordinatorOptions) -> Result<CoordinatorHandle, Sta
             tracing::error!(%error, "serving has ended");
         }
     });
-    Ok(CoordinatorHandle { local_addr, socket, http_addr, stop, serving, http, driver, driver_stop })
+    Ok(CoordinatorHandle {
+        local_addr,
+        socket,
+        http_addr,
+        http_socket,
+        stop,
+        serving,
+        http,
+        driver,
+        driver_stop,
+    })
 }
 
 /// What a coordinator listens on.

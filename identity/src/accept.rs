@@ -24,6 +24,8 @@ use crate::unix_socket::UnixSocket;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Time in which a connection that was told to end gives its descriptor back.
 const SHED_PAUSE: Duration = Duration::from_millis(5);
+/// What to do about too few descriptors.
+const RAISE_LIMIT: &str = "; raise the limit on open files";
 /// Least time between two warnings of one port.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -140,24 +142,22 @@ impl Accepting {
                 Ok(accepted) if self.silent.shed() => return accepted,
                 Ok(refused) => {
                     drop(refused);
-                    self.wait("nearly all files that this process may have open are in use").await;
+                    self.wait("nearly all files that this process may have open are in use", RAISE_LIMIT)
+                        .await;
                 }
                 Err(error) if is_of_peer(&error) => {}
                 Err(error) if is_full(&error) && self.silent.shed() => {
                     tokio::time::sleep(SHED_PAUSE).await;
                 }
-                Err(error) => self.wait(&error.to_string()).await,
+                Err(error) => self.wait(&error.to_string(), advice(&error)).await,
             }
         }
     }
 
-    async fn wait(&mut self, why: &str) {
+    async fn wait(&mut self, why: &str, advice: &str) {
         if self.warned.is_none_or(|at| at.elapsed() >= WARNING_INTERVAL) {
             self.warned = Some(Instant::now());
-            tracing::warn!(
-                "{} cannot accept a connection: {why}; raise the limit on open files",
-                self.listener
-            );
+            tracing::warn!("{} cannot accept a connection: {why}{advice}", self.listener);
         }
         tokio::time::sleep(ACCEPT_PAUSE).await;
     }
@@ -175,9 +175,21 @@ fn is_full(error: &io::Error) -> bool {
         .is_some_and(|number| [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error).contains(&number))
 }
 
+/// What to do about an error, if there is something to do.
+fn advice(error: &io::Error) -> &'static str {
+    if is_full(error) { RAISE_LIMIT } else { "" }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_where_descriptors_are_missing_is_it_advised_to_raise_their_limit() {
+        let advised = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM]
+            .map(|errno| !advice(&io::Error::from_raw_os_error(errno.raw_os_error())).is_empty());
+        assert_eq!(advised, [true, true, false, false]);
+    }
 
     #[test]
     fn more_is_left_to_stars_than_to_own_files_alone() {

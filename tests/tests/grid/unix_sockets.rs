@@ -30,6 +30,8 @@ impl Portless {
         let mut coordinator = Process::spawn("coordinator", command, directory.path());
         let line = coordinator.line_after("listening on unix:").await;
         assert_eq!(line, directory.path().join("coordinator.sock").to_str().expect("it is text"));
+        let line = coordinator.line_after("http on unix:").await;
+        assert_eq!(line, directory.path().join("http.sock").to_str().expect("it is text"));
         Self { coordinator, directory }
     }
 
