@@ -55,7 +55,7 @@ impl PackedStore {
     /// On a full disk: gives the disk back what was put last, is not durable, and is needed by none of these entries, which
     /// are to be committed next. Parts of files that did not fit would otherwise hold the room that smaller ones need. What
     /// other threads have put is given up with it; their commits say which chunks are missing.
-    pub fn give_up_unneeded(&self, entries: &[TreeEntry]) {
+    pub fn give_up_unneeded(&self, entries: &[&TreeEntry]) {
         let mut syncs = self.lock_syncs();
         while syncs.is_running {
             syncs = self.synced.wait(syncs).unwrap_or_else(PoisonError::into_inner);

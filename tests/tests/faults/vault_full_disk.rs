@@ -73,7 +73,7 @@ fn what_fits_is_committed_after_the_disk_is_full_and_parts_of_the_rest_give_thei
     };
     assert!(refused.is_full(), "{refused}");
     let wanted = &whole[..whole.len() / 2];
-    store.give_up_unneeded(wanted);
+    store.give_up_unneeded(&wanted.iter().collect::<Vec<_>>());
     store.commit(stage(1), wanted).expect("what was written whole is committed");
 
     // What the others had taken is free.
@@ -108,7 +108,7 @@ fn what_is_given_up_on_a_full_disk_never_counts_as_stored() {
     let filler = disk.join("filler");
     fill(&filler);
 
-    store.give_up_unneeded(std::slice::from_ref(&whole));
+    store.give_up_unneeded(&[&whole]);
     let refused = store.commit(stage(1), std::slice::from_ref(&whole)).expect_err("nothing fits");
     assert!(refused.is_full(), "{refused}");
     // Some may have been written after all, into a block that the file had.

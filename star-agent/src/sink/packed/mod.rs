@@ -135,7 +135,7 @@ impl Work {
     /// room back first. Blocks.
     fn commit_last(&self, ready: Vec<Ready>) -> Vec<ItemOutcome> {
         if self.met_full_disk.load(Ordering::Relaxed) {
-            let entries: Vec<TreeEntry> = ready.iter().map(|ready| ready.entry.clone()).collect();
+            let entries: Vec<&TreeEntry> = ready.iter().map(|ready| &ready.entry).collect();
             self.store.give_up_unneeded(&entries);
         }
         if ready.is_empty() { Vec::new() } else { self.commit(ready) }
