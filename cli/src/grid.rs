@@ -87,7 +87,7 @@ impl Grid {
     pub fn url(&self) -> String {
         match self.coordinator.local_addr() {
             Some(address) => format!("http://{address}"),
-            // It has a port within this process.
+            // Not reached: the network within this process gives each listener an address.
             None => String::new(),
         }
     }

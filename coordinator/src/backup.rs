@@ -1,7 +1,7 @@
 //! Backups: a consistent copy of the data directory, made while the coordinator works.
 //!
 //! The store is copied out of one read transaction, so it shows one moment between two commits; the provenance log is
-//! copied after it and is cut back to that moment by whoever starts on the copy. A backup has its name only when all of
+//! copied after it and is cut back to that moment by the coordinator that starts on the copy. A backup has its name only when all of
 //! it is durable. Where backups go from there is for others.
 
 use std::fs::{self, File};

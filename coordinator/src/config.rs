@@ -1,4 +1,4 @@
-//! What a coordinator can be told: its flags, and the options they become.
+//! The settings of a coordinator: its flags, and the options that they become.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -58,7 +58,7 @@ pub struct CoordinatorFlags {
     /// Give a Star no work after it has registered until ScheduleStar is called for it
     #[arg(long)]
     pub manual_schedule: bool,
-    /// Speak TLS over gRPC: whoever calls needs a certificate, which a join token gives
+    /// Speak TLS over gRPC: every caller needs a certificate, which a join token gives
     #[arg(long)]
     pub tls: bool,
     /// Further name or address in the coordinator's certificate, for clients that compare it (repeatable)
@@ -67,7 +67,7 @@ pub struct CoordinatorFlags {
     /// How long certificates are good for; they are renewed after two thirds of it
     #[arg(long, value_name = "TIME", default_value = "720h", value_parser = quantity::duration)]
     pub certificate_validity: Duration,
-    /// What whoever asks over HTTP may do [default: operator; with --tls, viewer]
+    /// The role of all callers over HTTP [default: operator; with --tls, viewer]
     #[arg(long, value_name = "ROLE", value_enum)]
     pub http_role: Option<HttpRole>,
     /// User of this machine, or @GROUP, that is served without TLS and over HTTP, beside the coordinator's own and root (repeatable)
@@ -84,7 +84,7 @@ pub struct CoordinatorFlags {
     pub log_format: LogFormat,
 }
 
-/// What whoever asks over HTTP may do: nothing says who it is.
+/// The role of all callers over HTTP, which do not say who they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum HttpRole {
     /// Look
@@ -107,7 +107,7 @@ impl From<CoordinatorFlags> for CoordinatorOptions {
             core: CoreConfig {
                 lease: flags.lease,
                 heartbeat_interval: flags.heartbeat_interval,
-                // Whoever is silent is not stalled but lost, which the lease decides.
+                // A Star that sends nothing is not stalled but lost, which the lease decides.
                 stall_after: flags.stall_after.max(flags.lease),
                 is_manual_schedule: flags.manual_schedule,
                 takes_over: flags.new_grid,
@@ -123,7 +123,7 @@ impl From<CoordinatorFlags> for CoordinatorOptions {
             is_plaintext_allowed: flags.insecure_plaintext,
             network: Arc::new(Tcp { users: Arc::clone(&users) }),
             local_users: users,
-            // Whoever has a runtime makes them of `otlp_endpoint`.
+            // The caller makes them from `otlp_endpoint` once it has a runtime.
             spans: Spans::default(),
         }
     }

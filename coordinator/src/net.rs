@@ -1,4 +1,4 @@
-//! The network under the gRPC face: TCP, with TLS on it or without, unless whoever starts the coordinator brings another one, as a simulation does.
+//! The network under gRPC: TCP, with or without TLS, or another one that the caller of `start` gives, as a simulation does.
 //!
 //! What is spoken on it is `grpc`'s business. A listener serves by itself, so that streams are never behind a pointer.
 

@@ -20,7 +20,7 @@ pub const CERTIFICATE_VALIDITY_DEFAULT: Duration = Duration::from_secs(30 * 24 *
 /// A sleeping machine does not count time, so the clock is looked at this often at least.
 const LOOK_INTERVAL: Duration = Duration::from_secs(300);
 
-/// What a coordinator that speaks TLS is told.
+/// The settings of a coordinator that speaks TLS.
 #[derive(Debug, Clone)]
 pub struct TlsOptions {
     /// Names and addresses in its certificate, beside where it listens, `localhost` and the machine's own name.
@@ -82,12 +82,12 @@ impl Own {
                 }
                 match make(&self.registry, self.listen, &self.hosts) {
                     Ok((presented, facts)) => {
-                        tracing::info!(serial = facts.serial, "the coordinator's certificate was made anew");
+                        tracing::info!(serial = facts.serial, "the coordinator's certificate was renewed");
                         self.presented.present(&presented);
                         self.facts = facts;
                     }
                     Err(error) => {
-                        tracing::error!("the coordinator's certificate cannot be made anew: {error}");
+                        tracing::error!("the coordinator's certificate cannot be renewed: {error}");
                         tokio::time::sleep(LOOK_INTERVAL).await;
                     }
                 }

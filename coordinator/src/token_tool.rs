@@ -1,4 +1,4 @@
-//! `orbit-coordinator token create`: a join token made on the coordinator's machine, by whoever may read its keys.
+//! `orbit-coordinator token create`: a join token made on the coordinator's machine, by a user who may read its keys.
 //!
 //! It only signs, so the coordinator may run or not, and the first operator gets in without one.
 
@@ -34,7 +34,7 @@ pub struct CreateFlags {
     /// The coordinator's directory
     #[arg(long, value_name = "DIR", env = "ORBIT_DATA_DIR")]
     pub data_dir: PathBuf,
-    /// What whoever joins will be
+    /// The role of the one who joins
     #[arg(long, value_enum, default_value_t = TokenRole::Star)]
     pub role: TokenRole,
     /// The one name that it is good for; without it, a name that nobody has

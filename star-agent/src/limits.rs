@@ -92,7 +92,7 @@ pub const WRITE_JOBS_MAX: usize = 3;
 pub const BASES_MAX: usize = 8;
 /// Small files with an older version that one pull works on at a time.
 pub const BASES_IN_FLIGHT_MAX: usize = 64;
-/// Chunks of one file that are remembered as unchanged until all of it is known to be; a file of more is written anew, from
+/// Chunks of one file that are remembered as unchanged until all of it is known to be; a file of more is written again, from
 /// the old one.
 pub const SAME_CHUNKS_MAX: usize = 512 * 1024;
 /// Size up to which an old file is indexed whole; in a larger one chunks are looked for only near their place.

@@ -20,18 +20,18 @@ const PAUSE_MIN: Duration = Duration::from_secs(15 * 60);
 /// up to this.
 const PAUSE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// When a job's wait for a Star is told again, and the pause that led there.
+/// When a job's wait for a Star is reported again, and the pause before that.
 #[derive(Debug, Clone, Copy)]
 pub struct Absence {
     next: Monotonic,
     pause: Duration,
 }
 
-/// Absences that were told, by Star.
+/// Absences that were reported, by Star.
 pub(super) type Absences = BTreeMap<StarId, Absence>;
 
 impl Core {
-    /// Tells of the places that jobs wait for, and of those that have come back.
+    /// Reports the places that jobs wait for, and of those that have come back.
     pub(super) fn tell_absences(&mut self, turn: &mut Turn) {
         let away: BTreeSet<StarId> = self
             .stars

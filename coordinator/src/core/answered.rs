@@ -26,7 +26,7 @@ pub struct RequestName {
     pub digest: u64,
 }
 
-/// What a request came to.
+/// The result of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answered {
     /// It concerned this job.
@@ -39,7 +39,7 @@ pub enum Answered {
     Count(u64),
     /// It is done.
     Done,
-    /// Whoever asked a vault or the disk was told this, in a form that means something to the asker only.
+    /// The answer to a question to a vault or the disk, in a form that only the asker can read.
     Told(#[serde(with = "serde_bytes")] Vec<u8>),
 }
 
@@ -114,7 +114,7 @@ impl Answers {
 }
 
 impl Core {
-    /// What a request came to that was made before, if it is remembered.
+    /// The result of an earlier request, if it is remembered.
     ///
     /// # Errors
     /// Its name belongs to another request.
@@ -156,7 +156,7 @@ impl Core {
         Ok(answer)
     }
 
-    /// Remembers what a request came to.
+    /// Remembers the result of a request.
     pub(super) fn remember(&mut self, turn: &mut Turn, request: RequestName, answered: Answered) {
         if self.answers.named(&request).is_some() {
             return;

@@ -147,7 +147,7 @@ pub enum Change {
     PutSchedule(Box<ScheduleRecord>),
     /// A schedule is forgotten.
     RemoveSchedule(u64),
-    /// What a request came to is to be remembered.
+    /// The result of a request is to be remembered.
     PutAnswer(Box<AnswerRecord>),
     /// An answer had to make room.
     RemoveAnswer(u64),
@@ -207,7 +207,7 @@ pub struct Recovered {
     pub snapshots: Vec<SnapshotRecord>,
     /// All schedules.
     pub schedules: Vec<ScheduleRecord>,
-    /// What requests came to.
+    /// The results of requests.
     pub answers: Vec<AnswerRecord>,
     /// The next numbers.
     pub counters: Counters,

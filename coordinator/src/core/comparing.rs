@@ -178,7 +178,7 @@ impl Core {
         request: u64,
         unchanged: Option<Unchanged>,
     ) {
-        // The job may have ended, or its scan have begun anew.
+        // The job may have ended, or its scan have begun again.
         let Some(live) = self.jobs.get_mut(&id).and_then(|job| job.live.as_mut()) else { return };
         if let Some(attention) = live.attention.get_mut(destination) {
             attention.note(unchanged.as_ref().is_some_and(|unchanged| !unchanged.is_empty()));

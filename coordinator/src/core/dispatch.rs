@@ -406,7 +406,7 @@ impl Core {
     }
 
     /// Tells the destinations of a job that ended with items open that no other attempt will come. A Star that is not
-    /// connected is not told, and finds out by itself when nobody comes back.
+    /// connected gets no message, and notices it when no further attempt comes.
     pub(super) fn announce_end(&self, turn: &mut Turn, job: JobId) {
         let is_of_use = |job: &&super::Job| {
             job.record.tally().open() > 0
@@ -423,7 +423,7 @@ impl Core {
         }
     }
 
-    /// Forgets an assignment. Whoever calls this decides what becomes of the items that are left.
+    /// Forgets an assignment. The caller decides what becomes of the items that are left.
     pub(super) fn end_assignment(&mut self, turn: &mut Turn, id: AssignmentId) -> Option<LiveAssignment> {
         let assignment = self.assignments.remove(&id)?;
         self.end_trial(id, &assignment);

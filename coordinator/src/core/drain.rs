@@ -19,7 +19,7 @@ struct Held {
 }
 
 impl Core {
-    /// What keeps a draining Star from being drained: what, how much, and until when as far as that can be told.
+    /// What keeps a draining Star from being drained: what, how much, and until when as far as that is known.
     pub fn drain_blockers(&self, star: &Star, now: Now) -> Vec<String> {
         if star.state() != LifecycleState::Draining {
             return Vec::new();

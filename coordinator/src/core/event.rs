@@ -256,7 +256,7 @@ pub enum Command {
         /// What is asked for.
         command: Box<Command>,
     },
-    /// Remember what somebody was told whom no command served.
+    /// Remember an answer that no command gave.
     Remember {
         /// The name of the request.
         request: RequestName,
@@ -265,7 +265,7 @@ pub enum Command {
     },
 }
 
-/// What a command came to.
+/// The result of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// It concerns this job.
@@ -349,7 +349,7 @@ pub enum Action {
         /// What.
         message: CoordinatorMessage,
     },
-    /// Give a Star work; whoever executes this signs the assignment's token.
+    /// Give a Star work. The driver signs the assignment's token when it executes this.
     Assign {
         /// On which session.
         session: SessionId,
@@ -358,7 +358,7 @@ pub enum Action {
         /// What the token must allow.
         grant: Capability,
     },
-    /// Ask a Star for something that needs a capability; whoever executes this signs it.
+    /// Ask a Star for something that needs a capability. The driver signs it when it executes this.
     SignedCall {
         /// On which session.
         session: SessionId,

@@ -1,6 +1,6 @@
 //! Gates: what must hold before an item is dispatched, and the words that say which one does not.
 //!
-//! Dispatch, a job's state reason and ExplainItem all ask here, so what an operator is told is what is decided.
+//! Dispatch, a job's state reason and ExplainItem all ask here, so an operator sees the actual decision.
 
 use orbit_shared::lifecycle::LifecycleState;
 use orbit_shared::plant::{Bug, is_planted};

@@ -2,7 +2,7 @@
 //! first that has them whole. What no vault has is fetched from the file that it was, if that still has it.
 //!
 //! A vault says itself what is damaged in it, page by page, when it is asked: after its hello, when it or somebody else
-//! has found something, and when a file could not be read from it. Whoever does not answer is passed over; a vault that
+//! has found something, and when a file could not be read from it. A vault that does not answer is passed over; one that
 //! is away itself is asked again after its next hello. What nobody has is lost for the time being (`losses.rs`), and is
 //! looked for again when another Star comes, and when it is tried again.
 
@@ -167,7 +167,7 @@ impl Core {
         let stars: Vec<StarId> = self.heals.keys().cloned().collect();
         for star in stars {
             if self.stars.get(&star).is_none_or(|star| star.session.is_none()) {
-                // Its next hello begins anew.
+                // Its next hello begins again.
                 self.heals.remove(&star);
                 continue;
             }
@@ -377,7 +377,7 @@ impl Core {
         }
     }
 
-    /// The vault that is being healed cannot be asked any more: its next hello, or its next find, begins anew.
+    /// The vault that is being healed cannot be asked any more: its next hello, or its next find, begins again.
     pub(super) fn healing_lost(&mut self, star: &StarId) {
         self.heals.remove(star);
     }

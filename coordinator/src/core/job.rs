@@ -65,7 +65,7 @@ pub struct Live {
     pub scan_pause: Option<(Monotonic, Duration)>,
     /// How far the seals are, by destination.
     pub seals: BTreeMap<u32, Seal>,
-    /// Places that it waits for and that are away, as far as that was told.
+    /// Places that it waits for and that are away, as far as that was reported.
     pub absences: super::absences::Absences,
     /// How far the sweeps are, by destination.
     pub sweeps: BTreeMap<u32, Sweep>,
@@ -152,7 +152,7 @@ impl Live {
     }
 }
 
-/// How long the rest of a job takes at a rate, if that can be told.
+/// How long the rest of a job takes at a rate, if that is known.
 pub(super) fn estimate(bytes_left: u64, bytes_per_second: u64) -> Option<Duration> {
     (bytes_per_second > 0).then(|| Duration::from_secs(bytes_left.div_ceil(bytes_per_second)))
 }

@@ -57,7 +57,7 @@ pub struct JobSpec {
     /// Other limits of bandwidth at some times of the day.
     #[serde(default)]
     pub bandwidth_windows: Vec<BandwidthWindow>,
-    /// The span of whoever asked, of which the job's is a part.
+    /// The caller's span; that of the job is a part of it.
     #[serde(default)]
     pub caller: Option<TraceContext>,
     /// What is deleted at the destinations of what the source has not; nothing if this is no mirror.
@@ -254,7 +254,7 @@ pub struct JobRecord {
     /// The snapshots that are sealed, by destination.
     #[serde(default)]
     pub snapshots: Vec<Option<SnapshotId>>,
-    /// What the sweeps of a mirror came to, by destination.
+    /// The results of a mirror's sweeps, by destination.
     #[serde(default)]
     pub sweeps: Vec<Option<SweepRecord>>,
     /// Why the snapshots that cannot be made cannot be made, by destination.

@@ -325,7 +325,7 @@ impl Core {
                 if filter.job_id == Some(id) && count == 0 {
                     return Err(Refusal::WrongState {
                         problem: format!(
-                            "the snapshot of job {id} is made and stays as it is; create the job anew, only what is missing in the vault moves"
+                            "the snapshot of job {id} is made and stays as it is; create the job again, only what is missing in the vault moves"
                         ),
                     });
                 }
@@ -336,7 +336,7 @@ impl Core {
                 if filter.job_id == Some(id) {
                     return Err(Refusal::WrongState {
                         problem: format!(
-                            "job {id} was cancelled or has failed; create it anew, it copies what is missing"
+                            "job {id} was cancelled or has failed; create it again, it copies what is missing"
                         ),
                     });
                 }

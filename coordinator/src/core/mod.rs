@@ -160,7 +160,7 @@ pub struct Core {
     /// Forgotten jobs, some of whose items are still in the store.
     forgotten: BTreeMap<JobId, JobRecord>,
     requests: BTreeMap<String, JobId>,
-    /// What other requests with a name came to.
+    /// The results of other requests with a name.
     answers: Answers,
     stars: BTreeMap<StarId, Star>,
     sessions: BTreeMap<SessionId, StarId>,

@@ -98,7 +98,7 @@ impl Budget {
         self.opens_at(now).is_none()
     }
 
-    /// Takes an item's bytes. Whoever found the bucket open may take any amount.
+    /// Takes an item's bytes. If the bucket is open, any amount may be taken.
     pub fn take(&mut self, now: Monotonic, bytes: u64) {
         if self.bytes_per_second > 0 {
             self.available = self.filled(now) - i128::from(bytes);

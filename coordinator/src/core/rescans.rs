@@ -69,7 +69,7 @@ impl Core {
         }
         let dead = super::DeadItem { letter: letter.clone(), entry: entry.clone(), is_retrying: true };
         turn.changes.push(Change::PutDeadLetter(Box::new(dead)));
-        // One that has begun and found nothing yet begins anew, with this place.
+        // A scan that has begun and found nothing yet begins again, with this place.
         self.stop_scan(turn, item.job);
         Some(1)
     }

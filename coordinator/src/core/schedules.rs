@@ -291,7 +291,7 @@ impl Core {
         }
     }
 
-    /// When the next job is made, as far as that can be told by a clock that somebody may set.
+    /// When the next job is made, as far as that can be known from a clock that may be set.
     pub(super) fn next_schedule_deadline(&self, now: Now) -> Option<Monotonic> {
         let waiting = self.schedules.values().filter(|record| record.pause.is_none());
         let next = waiting.map(|record| record.next_time).min()?;

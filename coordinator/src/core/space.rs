@@ -87,13 +87,13 @@ impl Drop for Carried {
     }
 }
 
-/// Bytes that are available below the root of a path; `None` if nobody knows.
+/// Bytes that are available below the root of a path; `None` if that is not known.
 fn available(star: &Star, path: &[u8]) -> Option<u64> {
     let root = star.record.root_of(path)?;
     star.root_space.iter().find(|space| space.path == root.path).map(|space| space.available_bytes)
 }
 
-/// Bytes that may still be sent to a place on a Star; `None` if nobody knows.
+/// Bytes that may still be sent to a place on a Star; `None` if that is not known.
 pub(super) fn room_of(star: &Star, path: &[u8]) -> Option<u64> {
     let taken = star.on_way.bytes().saturating_add(star.bytes_since_sample);
     Some(available(star, path)?.saturating_sub(taken))
@@ -140,7 +140,7 @@ impl Core {
         live.parked.insert(item, queued);
     }
 
-    /// A Star's space is known anew: what fits now waits in its lane again.
+    /// A Star has reported its free space: items that fit now wait in their lanes again.
     pub(super) fn unpark(&mut self, now: Now, name: &StarId) {
         let Some(star) = self.stars.get(name) else { return };
         for job in self.jobs.values_mut() {

@@ -1,6 +1,6 @@
 //! A Star as the coordinator knows it: who it is, what it is for, whether it is heard, and what it may hold.
 //!
-//! Three axes that must not be mixed: the lifecycle (what the Star has been told to be), liveness (whether it is heard)
+//! Three axes that must not be mixed: the lifecycle (the state that the Star was set to), liveness (whether it is heard)
 //! and the cordon (whether an operator wants it used).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

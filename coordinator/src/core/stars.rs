@@ -113,7 +113,7 @@ impl Core {
         self.post(turn, (Severity::Error, name.as_str(), "liveness"), None, &message);
     }
 
-    /// Notes the Star and its session. Returns whether its process is new, so that it registers anew.
+    /// Notes the Star and its session. Returns whether its process is new, so that it registers again.
     fn admit(&mut self, turn: &mut Turn, session: SessionId, hello: Hello) -> bool {
         let name = hello.star_id.clone();
         let guard = self.config.guard;

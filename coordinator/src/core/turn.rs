@@ -1,8 +1,7 @@
-//! A turn: what happened at one moment, and what it comes to.
+//! A turn: the events of one moment and their results.
 //!
-//! Every part of the core that decides something is handed the turn, reads the moment from it and adds to it. What it
-//! holds when the turn ends is the driver's business: changes and events are made durable first, and only then are the
-//! actions executed, in order.
+//! Every part of the core that decides something gets the turn, reads the time from it and adds its results to it. When the
+//! turn ends, the driver makes the changes and events durable, and only then executes the actions, in order.
 
 use orbit_shared::time::Now;
 
@@ -35,7 +34,7 @@ impl Turn {
         self
     }
 
-    /// What has come together so far. The turn goes on with nothing in it.
+    /// Takes the results so far. The turn goes on with none.
     pub fn take(&mut self) -> Self {
         let now = self.now;
         std::mem::replace(self, Self::new(now))
@@ -46,7 +45,7 @@ impl Turn {
         format!("{done} by {}", self.actor.as_deref().unwrap_or("an operator"))
     }
 
-    /// Whether it came to nothing.
+    /// Whether it has no results.
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty() && self.notes.is_empty() && self.actions.is_empty()
     }

@@ -1,7 +1,7 @@
 //! What is asked of vaults: calls on their way, and who wants to know.
 //!
-//! A call belongs to one session. Its answer counts only on that session, and when the session ends whoever waits is
-//! told.
+//! A call belongs to one session. Its answer counts only on that session. When the session ends without one, the caller gets
+//! an error.
 
 use orbit_shared::bulletin::Severity;
 use orbit_shared::chunk_hash::ChunkHash;

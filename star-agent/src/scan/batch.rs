@@ -63,7 +63,7 @@ impl Batches {
         self.send_if_due().await
     }
 
-    /// Notes a mount point that is not entered. Its entry, if it has one, follows.
+    /// Adds a mount point that is not entered. Its entry, if it has one, comes afterwards.
     pub(super) async fn note_mount(&mut self, path: Vec<u8>) -> Result<(), Interrupted> {
         self.make_room(path.len()).await?;
         self.skipped_mounts.push(path);
@@ -97,7 +97,7 @@ impl Batches {
     }
 
     async fn send(&mut self, is_last: bool, failure: Option<Failure>) -> Result<(), Interrupted> {
-        // A closed semaphore means, like a closed channel, that nobody listens any more.
+        // A closed semaphore means, like a closed channel, that the receiver is gone.
         self.credits.acquire().await.map_err(|_| Interrupted)?.forget();
         self.number += 1;
         self.bytes = 0;

@@ -33,7 +33,7 @@ pub type Classify = Arc<dyn Fn(&[u8]) -> u8 + Send + Sync>;
 
 /// Runs one scan to its end and sends its batches; the last has `is_last` or a failure.
 ///
-/// Every batch uses up one of `credits`, which whoever receives the batches gives back one by one as they become safe.
+/// Every batch uses up one of `credits`. The receiver of the batches gives them back one by one as the batches become safe.
 /// When `cancel` fires or the receiver is gone, the scan ends without another word.
 pub async fn run(
     request: ScanRequest,

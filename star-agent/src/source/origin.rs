@@ -112,8 +112,9 @@ impl Origin {
         }
     }
 
-    /// What there is under a name. Where that cannot be told, the failure is another one than that it is missing: whoever
-    /// asks may delete something. With `is_one_file_system`, what lies on another file system than the base cannot be told.
+    /// What there is under a name. If that cannot be found out, the failure has another cause than that it is missing, because
+    /// the caller may delete what is missing. With `is_one_file_system` this also applies to all that is on another file system
+    /// than the base.
     pub(crate) fn look(&self, path: &[u8], is_one_file_system: bool) -> Result<Looked, Failure> {
         let shown = self.path(path);
         let found = match &self.tree {
@@ -190,13 +191,14 @@ fn open_in_directory(
 /// cannot be looked at counts as such.
 fn is_on_other_device(place: &Place, path: &[u8]) -> bool {
     let device = |path: &[u8]| Ok(rustix::fs::fstat(&*place.tree.open_dir(path)?)?.st_dev);
+    let Ok(of_base) = device(b"") else { return true };
     let mut above = path;
     loop {
         above = split_parent(above).0;
-        match (device(above), device(b"")) {
-            (Ok(device), Ok(of_base)) => return device != of_base,
-            (Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP), _) if !above.is_empty() => {}
-            (Err(_), _) | (_, Err(_)) => return true,
+        match device(above) {
+            Ok(device) => return device != of_base,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) if !above.is_empty() => {}
+            Err(_) => return true,
         }
     }
 }

@@ -174,14 +174,14 @@ fn what_is_missing_in_a_snapshot_is_said_and_cannot_be_put_in_later() {
     while world.scan("star-1") | world.work("star-2") {}
     // From here on the vault may make the snapshot at any moment, and its answer may be under way.
     let refused = world.command(Command::RetryDeadLetters(filter())).expect_err("it is being sealed");
-    assert!(matches!(&refused, Refusal::WrongState { problem } if problem.contains("anew")), "{refused}");
+    assert!(matches!(&refused, Refusal::WrongState { problem } if problem.contains("again")), "{refused}");
     world.settle();
     assert_eq!(world.job(id).record.state(), JobState::PartiallyCompleted);
     let record = world.core.snapshots()[0];
     assert!(record.info.is_partial);
     assert_eq!(record.info.entry_count, 10);
     let refused = world.command(Command::RetryDeadLetters(filter())).expect_err("it is sealed");
-    assert!(matches!(&refused, Refusal::WrongState { problem } if problem.contains("anew")), "{refused}");
+    assert!(matches!(&refused, Refusal::WrongState { problem } if problem.contains("again")), "{refused}");
 }
 
 #[test]
