@@ -53,6 +53,7 @@ mod star;
 mod star_commands;
 mod stars;
 mod suspicion;
+mod sweep_results;
 mod sweeps;
 #[cfg(test)]
 mod tests;

@@ -24,8 +24,9 @@ use serde::{Deserialize, Serialize};
 use super::event::{Action, SessionId};
 use super::gate::star_gate;
 use super::job::Job;
-use super::job_record::{JobRecord, JobSpec, JobState, Location};
+use super::job_record::{JobSpec, Location};
 use super::lane::Queued;
+pub use super::sweep_results::SweepRecord;
 use super::vaults::Purpose;
 use super::{Core, Turn};
 
@@ -41,20 +42,6 @@ pub struct MirrorPolicy {
 impl MirrorPolicy {
     /// What is used where nothing is given.
     pub const DEFAULT_MAX_DELETE_PERCENT: u32 = 25;
-}
-
-/// The durable result of a sweep.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SweepRecord {
-    /// Entries that were deleted, or moved to the trash.
-    pub deleted: u64,
-    /// Entries that could not be deleted.
-    pub failed: u64,
-    /// Why nothing was deleted, or why the first of those that failed did, or where nothing was to be deleted; empty if all
-    /// went well.
-    pub problem: String,
-    /// Whether nothing was deleted, because too much would have gone, or because it is not known what to keep.
-    pub is_refused: bool,
 }
 
 /// How far the sweep of one destination is.
@@ -96,60 +83,6 @@ impl JobSpec {
     pub(super) fn all_excluded(&self) -> Vec<String> {
         let trash = self.mirror.iter().filter_map(|mirror| mirror.trash.as_ref());
         self.exclude.iter().cloned().chain(trash.map(|name| format!("/{name}"))).collect()
-    }
-}
-
-impl JobRecord {
-    /// Whether nothing is left to be swept.
-    pub(super) fn is_swept(&self) -> bool {
-        self.spec.mirror.is_none() || (0..self.tallies.len()).all(|i| self.swept(i).is_some())
-    }
-
-    fn swept(&self, index: usize) -> Option<&SweepRecord> {
-        self.sweeps.get(index)?.as_ref()
-    }
-
-    /// How a job that is done ends, as far as its sweeps go, and what is to be said of them behind how its items fared;
-    /// nothing if it was no mirror.
-    pub(super) fn sweep_end(&self) -> Option<(JobState, String)> {
-        self.spec.mirror.as_ref()?;
-        let swept: Vec<&SweepRecord> = self.sweeps.iter().flatten().collect();
-        let deleted: u64 = swept.iter().map(|sweep| sweep.deleted).fold(0, u64::saturating_add);
-        let failed: u64 = swept.iter().map(|sweep| sweep.failed).fold(0, u64::saturating_add);
-        let problems = || {
-            let problems = swept.iter().map(|sweep| sweep.problem.as_str()).filter(|text| !text.is_empty());
-            problems.collect::<Vec<_>>().join("; ")
-        };
-        Some(if swept.iter().any(|sweep| sweep.is_refused) {
-            (JobState::Failed, format!(", but {}", problems()))
-        } else if failed > 0 {
-            let text = format!(
-                "; {deleted} entries that the source does not have were deleted, {failed} could not be: {}",
-                problems()
-            );
-            (JobState::PartiallyCompleted, text)
-        } else {
-            let mut text = match deleted {
-                0 => "; nothing had to be deleted".to_owned(),
-                _ => format!("; {deleted} entries that the source does not have were deleted"),
-            };
-            let problems = problems();
-            if !problems.is_empty() {
-                text.push_str(&format!("; {problems}"));
-            }
-            (JobState::Completed, text)
-        })
-    }
-
-    /// Why something was left that the source does not have; empty if nothing was.
-    pub fn deletion_problem(&self) -> String {
-        let swept = self.sweeps.iter().flatten().filter(|sweep| !sweep.problem.is_empty());
-        swept.map(|sweep| sweep.problem.as_str()).collect::<Vec<_>>().join("; ")
-    }
-
-    /// Entries that were deleted at all destinations.
-    pub fn deleted(&self) -> u64 {
-        self.sweeps.iter().flatten().map(|sweep| sweep.deleted).fold(0, u64::saturating_add)
     }
 }
 
