@@ -125,7 +125,7 @@ async fn another_user_may_connect_and_is_refused_unless_he_is_named() {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let output = stranger.run("orbit", &arguments).await;
         assert_ne!(output.status.code(), Some(0), "{}", said(&output));
-        assert!(said(&output).contains("serves only user root"), "{}", said(&output));
+        assert!(said(&output).contains("and root on this machine are served here"), "{}", said(&output));
     }
     let path = grid.path("http.sock");
     let path = path.to_str().expect("it is text");
