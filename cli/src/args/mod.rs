@@ -22,7 +22,9 @@ pub(crate) use self::records::{
     BulletinCommand, BulletinsArgs, DeadLetterCommand, DeadLetterFilter, PenaltyCommand, PenaltyFilter,
     ProvenanceArgs,
 };
-pub(crate) use self::schedule::{CreateScheduleArgs, PauseScheduleArgs, ScheduleCommand, ScheduleIdArgs};
+pub(crate) use self::schedule::{
+    Clearable, CreateScheduleArgs, EditScheduleArgs, PauseScheduleArgs, ScheduleCommand, ScheduleIdArgs,
+};
 pub(crate) use self::star::{
     DrainArgs, GuardCommand, GuardLimitsArgs, ReasonArgs, ShutdownArgs, StarCommand, StarIdArgs,
 };
@@ -407,6 +409,9 @@ mod tests {
             "orbit guard set s",
             "orbit bulletins --min-severity loud",
             "orbit job explain 7/0",
+            "orbit schedule edit",
+            "orbit schedule edit 1 --at 02:00 --every 6h",
+            "orbit schedule edit 1 --clear every",
             "orbit copy a b --bwlimit fast",
             "orbit snapshot rm",
             "orbit snapshot restore 12ab there",

@@ -173,6 +173,7 @@ mod tests {
         "FACTOR",
         "FILE",
         "FILTER",
+        "FLAG",
         "FROM-TO=RATE",
         "GLOB",
         "HASH",

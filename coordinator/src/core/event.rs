@@ -16,6 +16,7 @@ use super::job_record::JobSpec;
 use super::lane::QueueKey;
 use super::plans::Planned;
 use super::refusal::{Refusal, Violation};
+use super::schedule_edits::ScheduleEdit;
 use super::schedules::ScheduleTimes;
 
 /// Names one session for the driver.
@@ -149,6 +150,8 @@ pub enum Command {
         /// The caller's name for the request.
         request_id: String,
     },
+    /// Make the later jobs of a schedule by another specification, or at other times.
+    UpdateSchedule(Box<ScheduleEdit>),
     /// Forget a schedule.
     DeleteSchedule {
         /// Which.

@@ -44,6 +44,7 @@ mod refusal;
 mod removals;
 mod rescans;
 mod scans;
+mod schedule_edits;
 mod schedules;
 mod seals;
 mod settle;
@@ -92,6 +93,7 @@ pub use notices::{ACTOR, COORDINATOR, ItemNote, Noted, Way, display_location};
 pub use plans::{Planned, PlannedPlace};
 pub use rate::{BandwidthWindow, DAY_MINUTES};
 pub use refusal::{Refusal, Violation};
+pub use schedule_edits::ScheduleEdit;
 pub use schedules::{ScheduleRecord, ScheduleTimes};
 pub use star::{Liveness, Star, StarRecord, TimedSample};
 pub use sweeps::{MirrorPolicy, SweepRecord};
@@ -321,6 +323,7 @@ impl Core {
             Command::PauseSchedule { schedule, reason } => self.pause_schedule(turn, schedule, &reason),
             Command::ResumeSchedule { schedule } => self.resume_schedule(turn, schedule),
             Command::RunSchedule { schedule, request_id } => self.run_schedule(turn, schedule, request_id),
+            Command::UpdateSchedule(edit) => self.update_schedule(turn, *edit),
             Command::DeleteSchedule { schedule } => self.delete_schedule(turn, schedule),
             Command::PauseJob { job, reason } => self.pause_job(turn, job, &reason),
             Command::ResumeJob { job } => self.resume_job(turn, job),

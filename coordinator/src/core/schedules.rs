@@ -40,7 +40,7 @@ pub enum ScheduleTimes {
 
 impl ScheduleTimes {
     /// The first time after `now`. An interval counts from the time before it, so that it does not drift.
-    fn next(&self, before: WallTime, now: WallTime) -> WallTime {
+    pub(super) fn next(&self, before: WallTime, now: WallTime) -> WallTime {
         match self {
             Self::Interval(interval) => {
                 let nanos = interval.as_nanos().max(1);
@@ -105,6 +105,16 @@ pub struct ScheduleRecord {
     /// When a job of it was completed last, without a dead letter.
     #[serde(default)]
     pub last_success_time: Option<WallTime>,
+    /// How often its specification or its times were changed.
+    #[serde(default)]
+    pub edits: u64,
+}
+
+impl ScheduleRecord {
+    /// Tells its states before and after each change from each other; 1 at first.
+    pub fn revision(&self) -> u64 {
+        self.edits.saturating_add(1)
+    }
 }
 
 /// All schedules, by their numbers.
@@ -157,6 +167,7 @@ impl Core {
             pause: None,
             problem: String::new(),
             last_success_time: None,
+            edits: 0,
         };
         self.keep_schedule(turn, record);
         Ok(Answer::Schedule(id))
@@ -308,11 +319,11 @@ impl Core {
         self.schedules.get(&id).ok_or_else(|| no_schedule(id))
     }
 
-    fn known_schedule(&self, id: u64) -> Result<ScheduleRecord, Refusal> {
+    pub(super) fn known_schedule(&self, id: u64) -> Result<ScheduleRecord, Refusal> {
         self.schedule_record(id).cloned()
     }
 
-    fn keep_schedule(&mut self, turn: &mut Turn, record: ScheduleRecord) {
+    pub(super) fn keep_schedule(&mut self, turn: &mut Turn, record: ScheduleRecord) {
         turn.changes.push(Change::PutSchedule(Box::new(record.clone())));
         self.schedules.insert(record.id, record);
     }
@@ -322,7 +333,7 @@ fn no_schedule(id: u64) -> Refusal {
     Refusal::NotFound { what: format!("schedule {id}; ListSchedules shows those there are") }
 }
 
-fn check_times(times: &ScheduleTimes, violations: &mut Vec<Violation>) {
+pub(super) fn check_times(times: &ScheduleTimes, violations: &mut Vec<Violation>) {
     let mut add = |field: &str, problem: String| {
         if !violations.iter().any(|violation| violation.field.starts_with("times")) {
             violations.push(Violation::new(field, problem));

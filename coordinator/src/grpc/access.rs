@@ -104,6 +104,7 @@ const METHODS: &[(&str, Need)] = &[
     ("/orbit.v1.ScheduleService/PauseSchedule", Need::Operator),
     ("/orbit.v1.ScheduleService/ResumeSchedule", Need::Operator),
     ("/orbit.v1.ScheduleService/RunSchedule", Need::Operator),
+    ("/orbit.v1.ScheduleService/UpdateSchedule", Need::Operator),
     ("/orbit.v1.SessionService/Connect", Need::Star),
     ("/orbit.v1.StarService/CordonStar", Need::Operator),
     ("/orbit.v1.StarService/DrainStar", Need::Operator),

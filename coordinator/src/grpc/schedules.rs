@@ -10,7 +10,7 @@ use super::once::{name, once};
 use super::status::{internal, refused};
 use super::{Faces, globs, job_spec, page};
 use crate::core::limits::DAILY_TIMES_MAX;
-use crate::core::{Answer, Command, Refusal, ScheduleRecord, ScheduleTimes, Violation};
+use crate::core::{Answer, Command, Refusal, ScheduleEdit, ScheduleRecord, ScheduleTimes, Violation};
 
 const LIST: &str = "schedules";
 
@@ -108,6 +108,33 @@ impl ScheduleService for Faces {
         Ok(Response::new(v1::RunScheduleResponse { job }))
     }
 
+    async fn update_schedule(
+        &self,
+        request: Request<v1::UpdateScheduleRequest>,
+    ) -> Result<Response<v1::UpdateScheduleResponse>, Status> {
+        let request = request.into_inner();
+        let mut violations = Vec::new();
+        let name = name("UpdateSchedule", &request.request_id, &request).unwrap_or_else(|violation| {
+            violations.push(violation);
+            None
+        });
+        if request.expected_revision == 0 {
+            let problem = "is missing; give the revision that GetSchedule showed";
+            violations.push(Violation::new("expected_revision", problem));
+        }
+        let times = read_times(request.times, &mut violations);
+        let spec = job_spec::read(request.spec, &mut violations);
+        let (Some(spec), Some(times)) = (spec, times) else {
+            return Err(refused(Refusal::Invalid(violations)));
+        };
+        globs::check(&spec, &mut violations).await;
+        let (schedule, expected_revision) = (request.schedule_id, request.expected_revision);
+        let edit = ScheduleEdit { schedule, spec, times, expected_revision, violations };
+        let command = Command::UpdateSchedule(Box::new(edit));
+        let schedule = Some(self.schedule_command(once(name, command)).await?);
+        Ok(Response::new(v1::UpdateScheduleResponse { schedule }))
+    }
+
     async fn delete_schedule(
         &self,
         request: Request<v1::DeleteScheduleRequest>,
@@ -140,6 +167,7 @@ fn to_wire(record: &ScheduleRecord) -> v1::Schedule {
         is_paused: record.pause.is_some(),
         state_reason: reason,
         last_success_time: record.last_success_time.map(timestamp_to_wire),
+        revision: record.revision(),
     }
 }
 

@@ -47,6 +47,7 @@ pub(crate) const ROUTES: &[Route] = &[
     post("/api/schedules/{schedule_id}/pause", "ScheduleService", "PauseSchedule"),
     post("/api/schedules/{schedule_id}/resume", "ScheduleService", "ResumeSchedule"),
     post("/api/schedules/{schedule_id}/run", "ScheduleService", "RunSchedule"),
+    post("/api/schedules/{schedule_id}/update", "ScheduleService", "UpdateSchedule"),
     post("/api/schedules/{schedule_id}/delete", "ScheduleService", "DeleteSchedule"),
     get("/api/items/{*item_key}", "JobService", "ExplainItem"),
     get("/api/stars", "StarService", "ListStars"),

@@ -127,6 +127,7 @@ fn schedule() -> ScheduleRecord {
         pause: None,
         problem: String::new(),
         last_success_time: None,
+        edits: 0,
     }
 }
 

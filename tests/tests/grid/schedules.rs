@@ -55,6 +55,72 @@ async fn a_schedule_makes_its_first_job_at_once_and_outlives_the_coordinator() {
 }
 
 #[tokio::test]
+async fn a_schedule_is_changed_from_its_next_job_on_and_no_edit_is_lost() {
+    let mut grid = Grid::start(&["star-1", "star-2"]).await;
+    let source = grid.root("star-1").join("tree");
+    plant_files(&source, 5, 2_000, 3);
+    std::fs::write(source.join("new.tmp"), "later jobs leave it out").expect("writes");
+    let (from, to) =
+        (format!("star-1:{}", source.display()), format!("star-2:{}", grid.root("star-2").display()));
+    let (first, second) = (format!("{to}/first"), format!("{to}/second"));
+    let create =
+        ["schedule", "create", &from, &first, "--every", "6h", "--bwlimit", "100M", "--include", "*"];
+    let (code, text) = orbit(&grid, &create).await;
+    assert_eq!(code, Some(0), "{text}");
+    grid.client().wait_end(1).await;
+
+    let (_, shown) = orbit(&grid, &["schedule", "show", "1", "--json"]).await;
+    let before: serde_json::Value = serde_json::from_str(&shown).expect("it is JSON");
+    let edit = ["--at", "03:30", "--to", &second, "--exclude", "*.tmp", "--clear", "bwlimit"];
+    let (code, text) = orbit(&grid, &[&["schedule", "edit", "1"], &edit[..]].concat()).await;
+    assert_eq!(code, Some(0), "{text}");
+    for line in [
+        "times    every 6h -> 03:30 UTC".to_owned(),
+        format!("to       {first} -> {second}"),
+        "exclude  none -> *.tmp".to_owned(),
+        "bwlimit  100MiB/s -> none".to_owned(),
+    ] {
+        assert!(text.contains(&line), "{line} is not in:\n{text}");
+    }
+    assert!(text.lines().any(|line| line.starts_with("next ") && line.ends_with("03:30:00Z")), "{text}");
+    assert_eq!(text.lines().count(), 6, "nothing else was changed:\n{text}");
+
+    // Somebody else read the schedule before that edit.
+    let stale: v1::JobSpec = grid.copy_spec("tree", "star-1", &["star-2"]);
+    let request = v1::UpdateScheduleRequest {
+        schedule_id: 1,
+        spec: Some(stale),
+        times: Some(v1::ScheduleTimes { interval: None, daily_times: vec!["04:00".to_owned()] }),
+        expected_revision: before["schedule"]["revision"].as_str().expect("a number").parse().expect("one"),
+        request_id: String::new(),
+    };
+    let refused = grid.client().schedules().update_schedule(request).await.expect_err("it is stale");
+    assert_eq!(refused.code(), tonic::Code::FailedPrecondition, "{refused}");
+    assert!(refused.message().contains("somebody has changed the schedule since"), "{refused}");
+
+    grid.coordinator().kill().await;
+    grid.restart_coordinator().await;
+    for star in ["star-1", "star-2"] {
+        grid.client().wait_star(star, "is back", |star| star.liveness() == v1::Liveness::Alive).await;
+    }
+    let (_, text) = orbit(&grid, &["schedule", "show", "1"]).await;
+    assert!(text.contains("03:30 UTC") && text.contains("second") && text.contains("*.tmp"), "{text}");
+    let (code, text) = orbit(&grid, &["schedule", "run", "1"]).await;
+    assert!(code == Some(0) && text.contains("job 2"), "{text}");
+    assert_eq!(grid.client().wait_end(2).await.state(), v1::JobState::Completed);
+    let is_there = |copy: &str| grid.root("star-2").join(copy).join("new.tmp").exists();
+    assert_eq!((is_there("first"), is_there("second")), (true, false));
+
+    let (code, text) = orbit(&grid, &["schedule", "edit", "1", "--exclude", "*.tmp", "--json"]).await;
+    let same: serde_json::Value = serde_json::from_str(&text).expect("it is JSON");
+    assert_eq!((code, same["schedule"]["revision"].as_str()), (Some(0), Some("2")), "{text}");
+    let (code, text) = orbit(&grid, &["schedule", "edit", "1", "--to", "nobody:/x", "--every", "1s"]).await;
+    assert!(code == Some(2) && text.contains("nobody") && text.contains("--every"), "{code:?} {text}");
+    let (code, text) = orbit(&grid, &["schedule", "edit", "9", "--at", "01:00"]).await;
+    assert!(code == Some(1) && text.contains("schedule 9"), "{code:?} {text}");
+}
+
+#[tokio::test]
 async fn every_bad_field_of_a_schedule_is_named() {
     let grid = Grid::start(&["star-1", "star-2"]).await;
     let create = |times: Option<v1::ScheduleTimes>, spec: v1::JobSpec| {

@@ -1,8 +1,9 @@
 //! ScheduleService: one that begins at once, from its first job to its end.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::World;
+use crate::book::Book;
 use crate::jobs;
 
 pub(crate) async fn call_all(world: &mut World) {
@@ -59,6 +60,8 @@ pub(crate) async fn call_all(world: &mut World) {
     book.again("ScheduleService/ResumeSchedule", resume, &resumed, "/schedule/scheduleId").await;
     book.has_no_wrong_state("ScheduleService/ResumeSchedule", "one that is not paused stays as it is");
 
+    update(book, &spec).await;
+
     let delete = json!({ "schedule_id": 1, "request_id": "delete-schedule-1" });
     let deleted = book.good("ScheduleService/DeleteSchedule", delete.clone()).await;
     book.again("ScheduleService/DeleteSchedule", delete, &deleted, "").await;
@@ -70,4 +73,35 @@ pub(crate) async fn call_all(world: &mut World) {
         let bad = json!({ "schedule_id": 1, "request_id": "x".repeat(129) });
         book.bad(&format!("ScheduleService/{method}"), bad, &["request_id"]).await;
     }
+}
+
+/// A schedule is changed; a change that was made from an earlier state is refused.
+async fn update(book: &mut Book, spec: &Value) {
+    const METHOD: &str = "ScheduleService/UpdateSchedule";
+    let request = |times: Value, revision: u64, name: &str| {
+        json!({
+            "schedule_id": 1, "spec": spec, "times": times, "expected_revision": revision, "request_id": name,
+        })
+    };
+    let daily = request(json!({ "daily_times": ["02:30"] }), 1, "update-1");
+    let updated = book.good(METHOD, daily.clone()).await;
+    assert_eq!(updated["schedule"]["revision"], "2", "{updated:#}");
+    assert_eq!(updated["schedule"]["times"], json!({ "dailyTimes": ["02:30"] }), "{updated:#}");
+    // The job that was made by hand may end meanwhile, which changes other fields.
+    book.again(METHOD, daily, &updated, "/schedule/revision").await;
+    let other = json!({ "interval": "7200s" });
+    book.stolen_name(METHOD, request(other.clone(), 2, "update-1")).await;
+    book.wrong_state(METHOD, request(other.clone(), 1, "update-2"), "has revision 2").await;
+    let bad = json!({
+        "schedule_id": 1,
+        "spec": { "source": { "star_id": "nobody", "path": "/x" }, "destinations": spec["destinations"] },
+        "times": { "interval": "1s" },
+        "request_id": "x".repeat(129),
+    });
+    book.bad(METHOD, bad, &["request_id", "spec.source.star_id", "times.interval", "expected_revision"])
+        .await;
+    book.bad(METHOD, json!({ "schedule_id": 1 }), &["times", "spec", "expected_revision"]).await;
+    let mut unknown = request(other, 1, "update-3");
+    unknown["schedule_id"] = json!(9);
+    book.unknown(METHOD, unknown).await;
 }

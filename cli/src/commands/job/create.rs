@@ -6,6 +6,7 @@ use orbit_proto::v1::{
     Compare, CreateJobRequest, GetJobResponse, JobSpec, Layout, Location, MirrorPolicy, Mode, PenaltyPolicy,
 };
 use orbit_shared::trace_context::{TRACEPARENT, TraceContext};
+use prost::bytes::Bytes;
 use tonic::Request;
 
 use super::{view, watch};
@@ -44,13 +45,10 @@ pub(crate) fn spec(
         max_delay,
         backoff_factor,
     } = selection;
-    let mut paths = Vec::new();
-    if let Some(list) = files_from {
-        let base = if source.raw_path.is_empty() { source.path.as_bytes() } else { &source.raw_path };
-        let list = paths_of_list(&list, base, local)?;
-        list.notes.iter().for_each(|note| output.note(note));
-        paths = list.paths;
-    }
+    let paths = match files_from {
+        Some(list) => listed(&list, &source, (local, output))?,
+        None => Vec::new(),
+    };
     let has_penalty =
         max_penalties.is_some() || initial_delay.is_some() || max_delay.is_some() || backoff_factor.is_some();
     let penalty = PenaltyPolicy {
@@ -66,7 +64,7 @@ pub(crate) fn spec(
         mode: if mirror.mirror { Mode::Mirror } else { Mode::Copy }.into(),
         include,
         exclude,
-        paths: paths.into_iter().map(Into::into).collect(),
+        paths,
         compare: if checksum { Compare::Content } else { Compare::Unspecified }.into(),
         prioritizers: prioritizer,
         penalty: has_penalty.then_some(penalty),
@@ -84,6 +82,18 @@ pub(crate) fn spec(
             trash_directory: mirror.trash.unwrap_or_default(),
         }),
     })
+}
+
+/// The paths below the source that a file names.
+pub(crate) fn listed(
+    list: &Path,
+    source: &Location,
+    (local, output): (Option<&Path>, Output),
+) -> Result<Vec<Bytes>, CliError> {
+    let base = if source.raw_path.is_empty() { source.path.as_bytes() } else { &source.raw_path };
+    let list = paths_of_list(list, base, local)?;
+    list.notes.iter().for_each(|note| output.note(note));
+    Ok(list.paths.into_iter().map(Into::into).collect())
 }
 
 /// What a command line asks for.

@@ -10,7 +10,7 @@ use orbit_proto::v1::{
     CancelJobRequest, GetJobRequest, Job, ListJobsRequest, PauseJobRequest, ResumeJobRequest,
 };
 
-pub(super) use self::create::spec_of;
+pub(super) use self::create::{listed, spec_of};
 pub(crate) use self::create::{spec, wait_for};
 pub(crate) use self::view::{kind, places, spec_pairs, summary, table};
 pub(crate) use self::watch::follow;

@@ -15,6 +15,7 @@ mod letters;
 mod plans;
 mod poison;
 mod recovery;
+mod schedule_edits;
 mod schedules;
 mod seeded;
 mod shares;

@@ -7,10 +7,10 @@ use orbit_shared::words::JobId;
 use super::world::{World, spec};
 use crate::core::{Answer, Command, JobState, Refusal, ScheduleRecord, ScheduleTimes};
 
-const HOUR_MS: u64 = 3_600_000;
+pub(super) const HOUR_MS: u64 = 3_600_000;
 
 impl World {
-    fn schedule(&mut self, times: ScheduleTimes) -> Result<u64, Refusal> {
+    pub(super) fn schedule(&mut self, times: ScheduleTimes) -> Result<u64, Refusal> {
         let (spec, request_id) = (Box::new(spec("star-1", &["star-2"])), "nightly".to_owned());
         let command = Command::CreateSchedule { spec, times, request_id, violations: Vec::new() };
         match self.command(command)? {
@@ -19,18 +19,18 @@ impl World {
         }
     }
 
-    fn known(&self, id: u64) -> ScheduleRecord {
+    pub(super) fn known(&self, id: u64) -> ScheduleRecord {
         let record = self.core.schedule_record(id).expect("it is known").clone();
         assert_eq!(self.store.schedules.get(&id), Some(&record), "what is known is durable");
         record
     }
 
-    fn jobs_made(&self) -> usize {
+    pub(super) fn jobs_made(&self) -> usize {
         self.store.jobs.len()
     }
 
     /// Moves both clocks, deadline by deadline, while both Stars stay in touch.
-    fn pass_time(&mut self, ms: u64) {
+    pub(super) fn pass_time(&mut self, ms: u64) {
         let end = self.now_ms + ms;
         while self.now_ms < end {
             let step = (end - self.now_ms).min(5_000);
@@ -43,7 +43,7 @@ impl World {
     }
 }
 
-fn hourly() -> ScheduleTimes {
+pub(super) fn hourly() -> ScheduleTimes {
     ScheduleTimes::Interval(Duration::from_secs(3600))
 }
 

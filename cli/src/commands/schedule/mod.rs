@@ -1,13 +1,16 @@
 //! `orbit schedule`.
 
+mod edit;
+mod settings;
+
 use orbit_proto::v1::{
     CreateScheduleRequest, DeleteScheduleRequest, GetScheduleRequest, ListSchedulesRequest,
     PauseScheduleRequest, ResumeScheduleRequest, RunScheduleRequest, Schedule, ScheduleTimes,
 };
 
-use super::job::{kind, places, spec_of, spec_pairs};
 use crate::args::{CreateScheduleArgs, PauseScheduleArgs, ScheduleCommand, ScheduleIdArgs};
 use crate::client::{Client, request_id};
+use crate::commands::job::{kind, places, spec_of, spec_pairs};
 use crate::commands::pages::Pages;
 use crate::errors::CliError;
 use crate::outcome::Outcome;
@@ -23,6 +26,7 @@ pub(super) async fn run(
         ScheduleCommand::Create(args) => create(*args, client, output).await?,
         ScheduleCommand::Ls => list(client, output).await?,
         ScheduleCommand::Show(args) => show(&args, client, output).await?,
+        ScheduleCommand::Edit(args) => edit::run(*args, client, output).await?,
         ScheduleCommand::Pause(args) => pause(args, client, output).await?,
         ScheduleCommand::Resume(args) => resume(&args, client, output).await?,
         ScheduleCommand::Run(args) => run_now(&args, client, output).await?,
@@ -78,6 +82,11 @@ fn last_job(schedule: &Schedule) -> String {
     if schedule.last_job_id == 0 { String::new() } else { schedule.last_job_id.to_string() }
 }
 
+/// Nothing for a schedule that was never changed.
+fn revision(schedule: &Schedule) -> String {
+    if schedule.revision <= 1 { String::new() } else { schedule.revision.to_string() }
+}
+
 /// Everything about one schedule.
 fn details(schedule: &Schedule) -> String {
     let (source, destinations) = places(schedule.spec.as_ref());
@@ -89,6 +98,7 @@ fn details(schedule: &Schedule) -> String {
         ("last job", last_job(schedule)),
         ("last success", human::time(schedule.last_success_time.as_ref())),
         ("created", human::time(schedule.create_time.as_ref())),
+        ("revision", revision(schedule)),
         ("from", source),
         ("to", destinations),
     ];

@@ -1,0 +1,60 @@
+//! Changes of a schedule: another specification, other times. Its number, its history and its pause stay.
+//!
+//! An edit replaces both as a whole, and names the revision that it was made from. If the schedule has another revision by
+//! then, the edit is refused, so that two operators cannot undo each other's work without noticing. Jobs hold a copy of the
+//! specification that they began with, so only later jobs follow an edit.
+
+use super::event::Answer;
+use super::job_record::JobSpec;
+use super::refusal::{Refusal, Violation};
+use super::schedules::{ScheduleTimes, check_times};
+use super::{Core, Turn};
+
+/// What a schedule is to be from now on.
+#[derive(Debug)]
+pub struct ScheduleEdit {
+    /// Which.
+    pub schedule: u64,
+    /// What each job is to do.
+    pub spec: JobSpec,
+    /// When.
+    pub times: ScheduleTimes,
+    /// The revision that the edit was made from.
+    pub expected_revision: u64,
+    /// What was found wrong with the request before it came here.
+    pub violations: Vec<Violation>,
+}
+
+impl Core {
+    /// Replaces the specification and the times of a schedule.
+    pub(super) fn update_schedule(&mut self, turn: &mut Turn, edit: ScheduleEdit) -> Result<Answer, Refusal> {
+        let ScheduleEdit { schedule: id, spec, times, expected_revision, mut violations } = edit;
+        let mut record = self.known_schedule(id)?;
+        self.validate_spec(&spec, "", &mut violations);
+        check_times(&times, &mut violations);
+        if !violations.is_empty() {
+            return Err(Refusal::Invalid(violations));
+        }
+        if expected_revision != record.revision() {
+            let problem = format!(
+                "schedule {id} has revision {}, and this edit was made from revision {expected_revision}: somebody has changed the schedule since. Read it again and repeat the edit",
+                record.revision()
+            );
+            return Err(Refusal::WrongState { problem });
+        }
+        let is_other_time = record.times != times;
+        if !is_other_time && record.spec.is_same_request(&spec) {
+            return Ok(Answer::Schedule(id));
+        }
+        // A time that has come already still makes its job, at the end of this turn.
+        let is_due = record.pause.is_none() && record.next_time <= turn.now.wall;
+        if is_other_time && !is_due {
+            record.next_time = times.next(turn.now.wall, turn.now.wall);
+        }
+        record.spec = spec;
+        record.times = times;
+        record.edits = record.edits.saturating_add(1);
+        self.keep_schedule(turn, record);
+        Ok(Answer::Schedule(id))
+    }
+}
