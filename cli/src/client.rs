@@ -1,5 +1,6 @@
 //! The connection to a coordinator, and a client for each of its services.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +40,8 @@ pub(crate) struct Client {
     patient: Channel,
     /// Who it is, where TLS is spoken.
     credentials: Option<Arc<Credentials>>,
+    /// The directory of the identity for Stars, where that is another one.
+    identity: Option<PathBuf>,
     /// The users of this machine whose servers are trusted without TLS.
     users: Arc<LocalUsers>,
 }
@@ -61,7 +64,7 @@ impl Client {
         let patient = dialing.connect_lazily(&endpoint);
         let channel = dialing.connect(&endpoint.timeout(ANSWER_TIMEOUT)).await;
         let channel = channel.map_err(|error| CliError::unreachable(&error))?;
-        Ok(Self { channel, patient, credentials: None, users })
+        Ok(Self { channel, patient, credentials: None, identity: None, users })
     }
 
     /// Connects to the coordinator of a grid in this process.
@@ -72,7 +75,7 @@ impl Client {
         };
         let patient = connect(endpoint.clone()).await?;
         let channel = connect(endpoint.timeout(ANSWER_TIMEOUT)).await?;
-        Ok(Self { channel, patient, credentials: None, users: Arc::default() })
+        Ok(Self { channel, patient, credentials: None, identity: None, users: Arc::default() })
     }
 
     /// The same over TLS, as somebody, whose certificate is renewed first if it is time to.
@@ -86,7 +89,7 @@ impl Client {
             // What was asked for may still succeed, or says better why not.
             tracing::warn!("the certificate could not be renewed: {error}");
         }
-        Ok(Self { channel, patient, credentials: Some(credentials), users: Arc::default() })
+        Ok(Self { channel, patient, credentials: Some(credentials), identity: None, users: Arc::default() })
     }
 
     /// Connects over TLS to any server of the grid, with or without an identity.
@@ -95,17 +98,21 @@ impl Client {
         let patient = dialing.connect_lazily(&endpoint, Expected::Anybody);
         let channel = dialing.connect(&endpoint.timeout(ANSWER_TIMEOUT), Expected::Anybody).await;
         let channel = channel.map_err(|error| CliError::unreachable(&error))?;
-        Ok(Self { channel, patient, credentials: None, users: Arc::default() })
+        Ok(Self { channel, patient, credentials: None, identity: None, users: Arc::default() })
     }
 
-    /// The same, and Stars are reached over TLS as somebody.
-    pub(crate) fn with_credentials(self, credentials: Arc<Credentials>) -> Self {
-        Self { credentials: Some(credentials), ..self }
+    /// The same, and Stars are reached over TLS with the identity in a directory, if one is given.
+    pub(crate) fn with_identity_for_stars(self, identity: Option<PathBuf>) -> Self {
+        Self { identity, ..self }
     }
 
     /// How Stars are reached.
-    pub(crate) fn network(&self) -> Arc<dyn Network> {
-        orbit_star::tls::network(self.credentials.clone(), Arc::clone(&self.users))
+    pub(crate) fn network(&self) -> Result<Arc<dyn Network>, CliError> {
+        let credentials = match &self.identity {
+            Some(directory) => Some(crate::identity::credentials(directory, "a Star")?),
+            None => self.credentials.clone(),
+        };
+        Ok(orbit_star::tls::network(credentials, Arc::clone(&self.users)))
     }
 
     pub(crate) fn identities(&self) -> IdentityServiceClient<Channel> {

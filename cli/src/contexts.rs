@@ -207,10 +207,10 @@ impl Target {
         Self { url: normalize_url(url), ..self }
     }
 
-    /// Whether a Unix socket is asked, and an identity for the Stars behind it was named with `--identity`. Whether those speak
-    /// TLS cannot be told by the socket.
-    pub(crate) fn is_socket_with_identity(&self) -> bool {
-        self.url.starts_with(UNIX_SCHEME) && self.identity.is_some() && self.context.is_none()
+    /// The directory of the identity that was named with `--identity` where a Unix socket is asked: for the Stars of a grid with
+    /// TLS. The socket does not tell whether they speak TLS.
+    pub(crate) fn identity_for_stars(&self) -> Option<PathBuf> {
+        self.identity.clone().filter(|_| self.url.starts_with(UNIX_SCHEME) && self.context.is_none())
     }
 
     /// The directory of the identity.

@@ -165,10 +165,7 @@ async fn connect(target: &Target) -> Result<client::Client, CliError> {
     let url = target.url.as_str();
     if !url.starts_with("https://") {
         let client = client::Client::connect(url, std::sync::Arc::clone(&target.users)).await?;
-        return match target.is_socket_with_identity() {
-            true => Ok(client.with_credentials(identity::credentials(&target.directory()?, url)?)),
-            false => Ok(client),
-        };
+        return Ok(client.with_identity_for_stars(target.identity_for_stars()));
     }
     let credentials = identity::credentials(&target.directory()?, url)?;
     Box::pin(client::Client::connect_as(url, credentials)).await

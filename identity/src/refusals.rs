@@ -1,4 +1,4 @@
-//! Says in the log who is refused, at most once a minute for each user: one who tries again and again must not fill a disk.
+//! Writes to the log who is refused, at most once a minute for each user: one that tries again and again must not fill a disk.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::local_users::Stranger;
 use crate::silent::Origin;
 
 /// Least time between two lines about one user.
@@ -28,15 +29,16 @@ struct Refused {
 impl Refusals {
     /// A connection of a user was refused.
     pub(crate) fn note(&self, origin: Origin, user: u32) {
-        if let Some(count) = self.due(user, Instant::now()) {
+        if let Some(unsaid) = self.due(user, Instant::now()) {
+            let user = Stranger::User(user);
             tracing::warn!(
-                address = %origin, user, count,
-                "connections of user {user} were refused: --local-users does not name it"
+                address = %origin, unsaid,
+                "a connection of {user} was refused: --local-users does not name it"
             );
         }
     }
 
-    /// Number of refused connections that a line is to be written about now.
+    /// If a line is to be written about a user now: how many refused connections were not written about.
     fn due(&self, user: u32, now: Instant) -> Option<u64> {
         let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
         if users.len() >= USERS_MAX && !users.contains_key(&user) {
@@ -47,13 +49,14 @@ impl Refusals {
         }
         let Some(refused) = users.get_mut(&user) else {
             users.insert(user, Refused { said_at: now, unsaid: 0 });
-            return Some(1);
+            return Some(0);
         };
-        refused.unsaid += 1;
-        (now.duration_since(refused.said_at) >= INTERVAL).then(|| {
-            refused.said_at = now;
-            std::mem::take(&mut refused.unsaid)
-        })
+        if now.duration_since(refused.said_at) < INTERVAL {
+            refused.unsaid += 1;
+            return None;
+        }
+        refused.said_at = now;
+        Some(std::mem::take(&mut refused.unsaid))
     }
 }
 
@@ -65,10 +68,10 @@ mod tests {
     fn each_user_is_named_once_a_minute_with_a_count() {
         let refusals = Refusals::default();
         let start = Instant::now();
-        assert_eq!(refusals.due(7, start), Some(1));
-        assert_eq!(refusals.due(8, start), Some(1));
+        assert_eq!(refusals.due(7, start), Some(0));
+        assert_eq!(refusals.due(8, start), Some(0));
         assert!((0..1000).all(|_| refusals.due(7, start + INTERVAL / 2).is_none()));
-        assert_eq!(refusals.due(7, start + INTERVAL), Some(1001));
+        assert_eq!(refusals.due(7, start + INTERVAL), Some(1000));
         assert_eq!(refusals.due(7, start + INTERVAL), None);
     }
 
@@ -78,6 +81,6 @@ mod tests {
         let start = Instant::now();
         let said = (0..1000).filter_map(|user| refusals.due(user, start)).count();
         assert_eq!(said, USERS_MAX);
-        assert_eq!(refusals.due(5000, start + INTERVAL), Some(1), "those of a minute ago are forgotten");
+        assert_eq!(refusals.due(5000, start + INTERVAL), Some(0), "those of a minute ago are forgotten");
     }
 }

@@ -480,37 +480,3 @@ async fn a_file_of_several_segments_that_is_the_same_stays_and_of_one_that_diffe
     assert_same(&from, &to);
     assert!(temporaries(&to).is_empty());
 }
-
-#[tokio::test(flavor = "multi_thread")]
-#[expect(clippy::disallowed_methods, reason = "nothing tells how far a file has been read")]
-async fn a_file_that_is_written_while_it_is_compared_is_not_taken_for_the_same() {
-    let pair = Pair::new().await;
-    let (from, to) = (pair.from(), pair.to());
-    let copy = to.join("large");
-    std::fs::write(from.join("large"), noise(48 << 20, 9)).unwrap();
-    pair.copy(&from, &to).await;
-    let entries = support::scan(support::roots(&from, true), &from).await.0;
-    let assignment = Assignment { compares_content: true, ..pair.assignment(&from, &to, entries) };
-    let changing = std::thread::spawn({
-        let copy = copy.clone();
-        move || {
-            let file = std::fs::File::options().write(true).open(&copy).unwrap();
-            // One descriptor is this one.
-            while open_descriptors(&copy) < 2 {
-                std::thread::yield_now();
-            }
-            // Time enough to read its begin, and not all of it.
-            std::thread::sleep(std::time::Duration::from_millis(20));
-            file.write_all_at(b"changed", 0).unwrap();
-        }
-    });
-    pair.execute(assignment).await;
-    changing.join().unwrap();
-    assert_same(&from, &to);
-}
-
-/// Descriptors of this process for the file of this name.
-fn open_descriptors(path: &Path) -> usize {
-    let all = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(Result::ok);
-    all.filter(|entry| std::fs::read_link(entry.path()).is_ok_and(|target| target == path)).count()
-}

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use super::format::{
     CONTAINER_ENTRY_COUNT_MAX, CONTAINER_HEADER_BYTES, ENTRY_BYTES, decode_entry, encode_entry,
 };
-use super::{ContainerEntry, ContainerError, reserve_space};
+use super::{ContainerEntry, ContainerError, is_disk_full, reserve_space};
 
 const JOURNAL_MAGIC: &[u8; 8] = b"ORBITJNL";
 const JOURNAL_VERSION: u32 = 1;
@@ -98,7 +98,7 @@ impl Journal {
         }
         let reserve = |bytes| reserve_space(&self.file, self.end, bytes).map(|()| self.end + bytes);
         let reserved = match reserve(needed + RESERVED_BYTES) {
-            Err(error) if error.kind() == std::io::ErrorKind::StorageFull => reserve(needed),
+            Err(error) if is_disk_full(&error) => reserve(needed),
             reserved => reserved,
         };
         self.reserved_end =

@@ -213,6 +213,11 @@ pub fn reserve_space(file: &std::fs::File, offset: u64, bytes: u64) -> io::Resul
     }
 }
 
+/// Whether an error says that a disk is full, or that a quota is used up.
+pub fn is_disk_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// The directory of a container's path; that of a bare file name is the current one.
 fn parent_of(path: &Path) -> &Path {
     match path.parent() {

@@ -1,10 +1,10 @@
 //! What a process claims for itself, by device and inode: the file with its settings, its token, the directories of its vault.
 //!
 //! A claim is of a path, and of what lies there. A file that an editor replaced by another one is claimed again within
-//! [`LOOK_AGAIN`]; the one that was there before stays claimed, since it may have other names. What is claimed is held open, so
-//! that its inode is of no other file as long as the process lives.
+//! [`LOOK_AGAIN`]; the one that was there before stays claimed, since it may have other names. Each is held open, so that its
+//! inode is given to no other file as long as the process lives. Directories in a claimed one are looked up each time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, Stat};
 const DEPTH_MAX: usize = 16;
 /// After this time the claimed paths are looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// Descriptors that are kept open for claims. The inodes of what is claimed after that can be given to other files.
+/// Maximum number of descriptors that are kept open for claims. What is found at a path beyond that is claimed while it is there.
 const HELD_MAX: usize = 64;
 
 static CLAIMS: RwLock<Claims> = RwLock::new(Claims::new());
@@ -26,8 +26,10 @@ type Identity = (u64, u64);
 
 struct Claims {
     paths: BTreeSet<PathBuf>,
+    /// What was found at the paths, now and before.
+    held: BTreeMap<Identity, OwnedFd>,
+    /// All that is claimed, as of `looked_at`.
     identities: BTreeSet<Identity>,
-    held: Vec<OwnedFd>,
     looked_at: Option<Instant>,
 }
 
@@ -39,7 +41,7 @@ pub fn claim(path: &Path) {
     }
     let mut claims = CLAIMS.write().unwrap_or_else(PoisonError::into_inner);
     claims.paths.insert(path.to_owned());
-    claims.look_at(path, true);
+    claims.look_again();
 }
 
 /// Whether this device and inode are of something that this process [claims](claim).
@@ -60,44 +62,41 @@ pub fn is_claimed(device: u64, inode: u64) -> bool {
 
 impl Claims {
     const fn new() -> Self {
-        Self { paths: BTreeSet::new(), identities: BTreeSet::new(), held: Vec::new(), looked_at: None }
+        Self { paths: BTreeSet::new(), held: BTreeMap::new(), identities: BTreeSet::new(), looked_at: None }
     }
 
     #[expect(clippy::disallowed_methods, reason = "it looks at files, as an I/O shell does")]
     fn look_again(&mut self) {
-        let paths = std::mem::take(&mut self.paths);
-        for path in &paths {
-            self.look_at(path, false);
+        let mut found = BTreeSet::new();
+        for path in &self.paths {
+            let flags = OFlags::PATH | OFlags::CLOEXEC;
+            let Ok(handle) = rustix::fs::openat(CWD, path, flags, Mode::empty()) else { continue };
+            let Ok(stat) = rustix::fs::fstat(&handle) else { continue };
+            if FileType::from_raw_mode(stat.st_mode).is_dir() {
+                look_below(path, 0, &mut found);
+            }
+            found.insert(identity(&stat));
+            if self.held.len() < HELD_MAX {
+                self.held.entry(identity(&stat)).or_insert(handle);
+            }
         }
-        self.paths = paths;
+        found.extend(self.held.keys());
+        self.identities = found;
         self.looked_at = Some(Instant::now());
     }
+}
 
-    /// Claims what lies at a path now; with `is_deep`, or if it is new, the directories in it too.
-    fn look_at(&mut self, path: &Path, is_deep: bool) {
-        let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let Ok(handle) = rustix::fs::openat(CWD, path, flags, Mode::empty()) else { return };
-        let Ok(stat) = rustix::fs::fstat(&handle) else { return };
-        let is_new = self.identities.insert(identity(&stat));
-        if is_new && self.held.len() < HELD_MAX {
-            self.held.push(handle);
-        }
-        if (is_new || is_deep) && FileType::from_raw_mode(stat.st_mode).is_dir() {
-            self.look_below(path, 0);
-        }
+/// Adds the directories in a directory.
+fn look_below(directory: &Path, depth: usize, found: &mut BTreeSet<Identity>) {
+    if depth >= DEPTH_MAX {
+        return;
     }
-
-    fn look_below(&mut self, directory: &Path, depth: usize) {
-        if depth >= DEPTH_MAX {
-            return;
-        }
-        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
-            if entry.file_type().is_ok_and(|kind| kind.is_dir())
-                && let Ok(stat) = rustix::fs::lstat(entry.path())
-            {
-                self.identities.insert(identity(&stat));
-                self.look_below(&entry.path(), depth + 1);
-            }
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir())
+            && let Ok(stat) = rustix::fs::lstat(entry.path())
+        {
+            found.insert(identity(&stat));
+            look_below(&entry.path(), depth + 1, found);
         }
     }
 }
@@ -118,15 +117,20 @@ mod tests {
         claims.identities.contains(&(found.dev(), found.ino()))
     }
 
+    fn claims_of(path: &Path) -> Claims {
+        let mut claims = Claims::new();
+        claims.paths.insert(path.to_owned());
+        claims.look_again();
+        claims
+    }
+
     #[test]
     fn a_file_that_takes_the_place_of_a_claimed_one_is_claimed_and_the_former_stays_so() {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
         fs::write(at("settings"), b"old").unwrap();
         fs::hard_link(at("settings"), at("link")).unwrap();
-        let mut claims = Claims::new();
-        claims.paths.insert(at("settings"));
-        claims.look_again();
+        let mut claims = claims_of(&at("settings"));
         assert!(has(&claims, &at("link")));
         fs::write(at("new"), b"new").unwrap();
         fs::rename(at("new"), at("settings")).unwrap();
@@ -140,12 +144,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let token = directory.path().join("token");
         fs::write(&token, b"secret").unwrap();
-        let mut claims = Claims::new();
-        claims.look_at(&token, true);
+        let mut claims = claims_of(&token);
         fs::remove_file(&token).unwrap();
         for number in 0..200 {
             let path = directory.path().join(number.to_string());
             fs::write(&path, b"").unwrap();
+            claims.look_again();
             assert!(!has(&claims, &path), "{number}");
         }
     }
@@ -155,8 +159,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let inner = directory.path().join("vault/packed/containers");
         fs::create_dir_all(&inner).unwrap();
-        let mut claims = Claims::new();
-        claims.look_at(&directory.path().join("vault"), true);
+        let mut claims = claims_of(&directory.path().join("vault"));
         assert!(has(&claims, &inner) && !has(&claims, directory.path()));
+        // A directory that is there no more claims nothing: its inode may be of another one by now.
+        let found = fs::metadata(&inner).unwrap();
+        fs::remove_dir(&inner).unwrap();
+        claims.look_again();
+        assert!(!claims.identities.contains(&(found.dev(), found.ino())));
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use orbit_shared::chunk_hash::ChunkHash;
-use orbit_shared::container::ContainerError;
+use orbit_shared::container::{ContainerError, is_disk_full};
 use orbit_shared::entry::display_path;
 
 use super::types::{SnapshotId, StageId};
@@ -165,7 +165,7 @@ impl PackedError {
     pub(crate) fn universe(problem: impl Into<redb::Error>) -> Self {
         match problem.into() {
             redb::Error::DatabaseAlreadyOpen => Self::UniverseInUse,
-            redb::Error::Io(error) if is_full(error.kind()) => Self::UniverseFull,
+            redb::Error::Io(error) if is_disk_full(&error) => Self::UniverseFull,
             // It was told to read where nothing is.
             redb::Error::Io(error)
                 if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidInput) =>
@@ -194,17 +194,14 @@ impl PackedError {
 
     /// Whether the disk is full.
     pub fn is_full(&self) -> bool {
-        let kind = match self {
-            Self::Io { source, .. } | Self::Container(ContainerError::Io { source, .. }) => source.kind(),
-            Self::NoSpace { .. } | Self::UniverseFull => return true,
-            _ => return false,
-        };
-        is_full(kind)
+        match self {
+            Self::Io { source, .. } | Self::Container(ContainerError::Io { source, .. }) => {
+                is_disk_full(source)
+            }
+            Self::NoSpace { .. } | Self::UniverseFull => true,
+            _ => false,
+        }
     }
-}
-
-fn is_full(kind: io::ErrorKind) -> bool {
-    matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// What the packed store answers with.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use orbit_shared::session::Failure;
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
@@ -28,12 +28,36 @@ pub(super) struct Basis {
     index: Option<Index>,
 }
 
-/// Which file it is, and what changes when it is written: device, inode, size, and times of its content and of its state.
-type Seen = (u64, u64, i64, (i64, u64), (i64, u64));
+/// Which file it is, and what changes when it is written.
+#[derive(Debug, PartialEq, Eq)]
+struct Seen {
+    device: u64,
+    inode: u64,
+    size: i64,
+    /// In seconds and nanoseconds, when its content was written.
+    modified: (i64, u64),
+    /// The same for its state: who writes a file can set `modified`, but not this.
+    changed: (i64, u64),
+}
 
-fn seen(stat: &Stat) -> Seen {
-    let (content, state) = ((stat.st_mtime, stat.st_mtime_nsec), (stat.st_ctime, stat.st_ctime_nsec));
-    (stat.st_dev, stat.st_ino, stat.st_size, content, state)
+impl Seen {
+    fn of(stat: &Stat) -> Self {
+        Self {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            size: stat.st_size,
+            modified: (stat.st_mtime, stat.st_mtime_nsec),
+            changed: (stat.st_ctime, stat.st_ctime_nsec),
+        }
+    }
+
+    /// What an open file is now, if it was not written since, and still has this name. Fails with `ESTALE` otherwise.
+    fn still_at(&self, file: &OwnedFd, parent: impl AsFd, name: &[u8]) -> Result<Stat, Errno> {
+        let stat = rustix::fs::fstat(file)?;
+        let named = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let is_named = (named.st_dev, named.st_ino) == (self.device, self.inode);
+        if is_named && Self::of(&stat) == *self { Ok(stat) } else { Err(Errno::STALE) }
+    }
 }
 
 /// Places of chunks, sorted by hash.
@@ -62,7 +86,7 @@ impl Basis {
         }
         let device = work.syncers.know(&parent)?;
         let size = u64::try_from(stat.st_size).unwrap_or(0);
-        let mut basis = Self { file, size, device, seen: seen(&stat), index: None };
+        let mut basis = Self { file, size, device, seen: Seen::of(&stat), index: None };
         if basis.size <= BASIS_BYTES_MAX {
             basis.index = Some(basis.index(0, basis.size, work)?);
         }
@@ -154,12 +178,8 @@ impl Basis {
     /// since it was opened; and if it has other names, which may lie outside of the destination. Then the file is to be written
     /// under a temporary name, as any other.
     pub(super) fn retouch(&self, work: &Work, item: usize, version: &FileVersion) -> Result<Written, Errno> {
-        let stat = rustix::fs::fstat(&self.file)?;
         let (parent, name) = work.parent(item)?;
-        let named = rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        if seen(&stat) != self.seen || (named.st_dev, named.st_ino) != (stat.st_dev, stat.st_ino) {
-            return Err(Errno::STALE);
-        }
+        let stat = self.seen.still_at(&self.file, &parent, name)?;
         let mode = version.mode & FILE_MODE_MASK;
         let is_untouched = stat.st_mode & 0o7777 == mode && modified_time(&stat) == version.modified;
         if !is_untouched && stat.st_nlink > 1 {
@@ -228,5 +248,31 @@ mod tests {
             add_range(&mut ranges, Range { offset, length });
         }
         assert_eq!(ranges, [Range { offset: 0, length: 8 }, Range { offset: 10, length: 1 }]);
+    }
+
+    #[test]
+    fn a_file_that_was_written_or_replaced_is_not_what_it_was() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, other) = (directory.path().join("file"), directory.path().join("other"));
+        std::fs::write(&path, b"as it was").unwrap();
+        let open = |path| OwnedFd::from(std::fs::File::options().read(true).write(true).open(path).unwrap());
+        let (parent, file) = (OwnedFd::from(std::fs::File::open(directory.path()).unwrap()), open(&path));
+        let seen = |file: &OwnedFd| Seen::of(&rustix::fs::fstat(file).unwrap());
+        let before = seen(&file);
+        assert!(before.still_at(&file, &parent, b"file").is_ok());
+        // Other content of the same size, under the same time.
+        let times = std::fs::metadata(&path).unwrap().modified().unwrap();
+        while seen(&file).changed == before.changed {
+            rustix::io::pwrite(&file, b"as it IS.", 0).unwrap();
+            std::fs::File::from(file.try_clone().unwrap()).set_modified(times).unwrap();
+        }
+        assert_eq!(before.still_at(&file, &parent, b"file").unwrap_err(), Errno::STALE);
+        // Another file under its name.
+        let before = seen(&file);
+        std::fs::write(&other, b"as it was").unwrap();
+        std::fs::rename(&other, &path).unwrap();
+        assert_eq!(before.still_at(&file, &parent, b"file").unwrap_err(), Errno::STALE);
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(before.still_at(&file, &parent, b"file").unwrap_err(), Errno::NOENT);
     }
 }

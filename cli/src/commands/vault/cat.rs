@@ -54,7 +54,7 @@ pub(super) async fn run(
         let grant = granted(&snapshot_id, client)
             .await?
             .ok_or_else(|| failed("the coordinator granted something malformed".to_owned()))?;
-        match read_on(grant, &path, &mut offset, client.network(), &mut write).await {
+        match read_on(grant, &path, &mut offset, client.network()?, &mut write).await {
             Ok(()) => break,
             Err(_) if is_closed.get() => return Err(CliError::OutputClosed),
             // Its grant has ended; the content of a snapshot does not change, so it goes on under the next.
