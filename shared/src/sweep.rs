@@ -19,7 +19,8 @@ pub struct SweepRequest {
     pub scan: ScanRequest,
     /// Index of the destination within the job.
     pub destination: u32,
-    /// Tells this sweep from one of another grid's job, or of another plan, with the same numbers.
+    /// Tells this sweep from one of another grid's job, or of another plan, with the same numbers, and from an earlier one of
+    /// the same job, which ends when this one begins.
     pub operation: u64,
     /// Count what would go, and delete nothing.
     pub is_plan: bool,

@@ -162,5 +162,6 @@ fn job(items: u64) -> Result<JobRecord, Problem> {
         created_by: String::new(),
         removed_before: None,
         is_forgotten: false,
+        sweeps_voided: 0,
     })
 }

@@ -104,10 +104,21 @@ impl Job {
     /// Puts an ended job back to work.
     pub fn revive(&mut self, now: Monotonic, seed: u64) -> &mut Live {
         self.record.end = None;
-        self.record.sweeps.clear();
         self.is_dirty = true;
+        if self.record.spec.mirror.is_some() {
+            self.void_sweeps();
+        }
         let record = &self.record;
         self.live.get_or_insert_with(|| Live::new(record, now, seed))
+    }
+
+    /// Every destination is to be swept again, also one whose sweep goes on: it does not know what comes now.
+    fn void_sweeps(&mut self) {
+        self.record.sweeps.clear();
+        self.record.sweeps_voided = self.record.sweeps_voided.saturating_add(1);
+        if let Some(live) = &mut self.live {
+            live.sweeps.clear();
+        }
     }
 }
 

@@ -269,6 +269,9 @@ pub struct JobRecord {
     /// Whether it is forgotten: nobody sees it, and the record goes with the last of its items.
     #[serde(default)]
     pub is_forgotten: bool,
+    /// How often the sweeps of a mirror were made void, because dead letters were retried.
+    #[serde(default)]
+    pub sweeps_voided: u64,
 }
 
 /// Globs that are named as having matched nothing.

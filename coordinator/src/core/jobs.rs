@@ -69,6 +69,7 @@ impl Core {
             created_by: turn.actor.clone().unwrap_or_default(),
             removed_before: None,
             is_forgotten: false,
+            sweeps_voided: 0,
         };
         let mut job = Job::new(record, turn.now.monotonic, self.config.seed);
         job.is_dirty = true;

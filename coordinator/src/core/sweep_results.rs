@@ -19,6 +19,12 @@ pub struct SweepRecord {
 }
 
 impl JobRecord {
+    /// Tells its sweeps that count from those of a job of another grid with the same number, and from its own that do not
+    /// count any more. A Star joins what it knows under the same number, and answers with the result of that.
+    pub(super) fn sweep_operation(&self) -> u64 {
+        (self.create_time.as_nanos() as u64).wrapping_add(self.sweeps_voided)
+    }
+
     /// Whether nothing is left to be swept.
     pub(super) fn is_swept(&self) -> bool {
         self.spec.mirror.is_none() || (0..self.tallies.len()).all(|i| self.swept(i).is_some())

@@ -131,9 +131,9 @@ impl Core {
             let problem = job.record.scan.skipped_mounts.sweep_problem();
             return self.refuse_sweep(turn, id, destination, &problem);
         };
-        let (spec, operation) = (job.record.spec.clone(), job.record.create_time.as_nanos());
-        let name = SweepName { job: id, destination: index, operation: operation as u64, is_plan: false };
-        let purpose = Purpose::Sweep { job: id, destination: index };
+        let (spec, operation) = (job.record.spec.clone(), job.record.sweep_operation());
+        let name = SweepName { job: id, destination: index, operation, is_plan: false };
+        let purpose = Purpose::Sweep { job: id, destination: index, operation };
         let is_asked = self.send_sweep(turn, (&spec, mounts), name, purpose);
         let live = self.jobs.get_mut(&id).and_then(|job| job.live.as_mut());
         if let Some(sweep) = live.and_then(|live| live.sweeps.get_mut(&index)) {
@@ -206,20 +206,22 @@ impl Core {
     pub(super) fn sweep_answered(
         &mut self,
         turn: &mut Turn,
-        (id, destination): (JobId, u32),
+        (id, destination, operation): (JobId, u32, u64),
         answer: Result<VaultReply, VaultProblem>,
     ) {
+        // Whatever the answer is worth, the destination may be asked again.
+        self.sweep_lost(id, destination, operation);
         let index = destination as usize;
-        let Some(job) =
-            self.jobs.get_mut(&id).filter(|job| is_to_be_swept(job, index) || job.record.pause.is_some())
-        else {
+        let Some(job) = self.jobs.get_mut(&id).filter(|job| {
+            job.record.sweep_operation() == operation
+                && (is_to_be_swept(job, index) || job.record.pause.is_some())
+        }) else {
             return self.late_count += 1;
         };
         let place = job.record.spec.destinations[destination as usize].clone();
         let Some(sweep) = job.live.as_mut().and_then(|live| live.sweeps.get_mut(&destination)) else {
             return self.late_count += 1;
         };
-        sweep.is_asked = false;
         let problem = match answer {
             Ok(VaultReply::Swept(info)) => match info.progress {
                 Progress::Running => return sweep.info = Some(info),
@@ -310,9 +312,10 @@ impl Core {
         }
     }
 
-    /// The answer to a sweep will not come: it is asked for again.
-    pub(super) fn sweep_lost(&mut self, id: JobId, destination: u32) {
-        let live = self.jobs.get_mut(&id).and_then(|job| job.live.as_mut());
+    /// No answer to a sweep is awaited any more: it may be asked for again.
+    pub(super) fn sweep_lost(&mut self, id: JobId, destination: u32, operation: u64) {
+        let job = self.jobs.get_mut(&id).filter(|job| job.record.sweep_operation() == operation);
+        let live = job.and_then(|job| job.live.as_mut());
         if let Some(sweep) = live.and_then(|live| live.sweeps.get_mut(&destination)) {
             sweep.is_asked = false;
         }

@@ -39,7 +39,7 @@ pub(super) enum Purpose {
     /// A job that is done but for this.
     Seal { job: JobId, destination: u32 },
     /// A mirror that is done but for this.
-    Sweep { job: JobId, destination: u32 },
+    Sweep { job: JobId, destination: u32, operation: u64 },
     /// A plan of a mirror, which counts what would be deleted.
     PlanSweep { scan: u64, destination: u32 },
     /// The catalogue. A list that was overtaken by a deletion is asked for again.
@@ -209,7 +209,9 @@ impl Core {
                 Ok(_) => self.late_count += 1,
                 Err(problem) => self.seal_failed(turn, job, destination, &star, &problem),
             },
-            Purpose::Sweep { job, destination } => self.sweep_answered(turn, (job, destination), answer),
+            Purpose::Sweep { job, destination, operation } => {
+                self.sweep_answered(turn, (job, destination, operation), answer);
+            }
             Purpose::PlanSweep { scan, destination } => {
                 self.plan_sweep_answered(turn.now, (scan, destination), answer.ok());
             }
@@ -290,7 +292,7 @@ impl Core {
             }
             Purpose::PlanComparison { scan } => self.settle_plan_comparison(turn, scan, request, None),
             Purpose::Seal { job, destination } => self.seal_lost(job, destination),
-            Purpose::Sweep { job, destination } => self.sweep_lost(job, destination),
+            Purpose::Sweep { job, destination, operation } => self.sweep_lost(job, destination, operation),
             // Nobody waits for it if the plan has ended; otherwise it counts as not known.
             Purpose::PlanSweep { scan, destination } => self.plan_sweep_lost(scan, destination),
             // The next hello asks again.

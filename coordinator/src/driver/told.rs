@@ -301,6 +301,7 @@ pub(crate) mod tests {
             created_by: String::new(),
             removed_before: None,
             is_forgotten: false,
+            sweeps_voided: 0,
         }
     }
 

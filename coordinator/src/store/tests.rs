@@ -69,6 +69,7 @@ fn job() -> JobRecord {
         created_by: String::new(),
         removed_before: None,
         is_forgotten: false,
+        sweeps_voided: 0,
     }
 }
 

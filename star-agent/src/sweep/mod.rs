@@ -64,6 +64,17 @@ struct Known {
     age: u64,
 }
 
+/// Stops an earlier sweep of the same job and destination: the job has gone on since, and nobody asks for that one any more.
+fn end_earlier(known: &mut BTreeMap<Name, Known>, (job, destination, operation): Name) {
+    known.retain(|name, sweep| {
+        let is_earlier = (name.0, name.1) == (job, destination) && name.2 != operation;
+        if is_earlier {
+            sweep.cancel.cancel();
+        }
+        !is_earlier
+    });
+}
+
 impl Sweeps {
     pub(crate) fn new(
         star_id: StarId,
@@ -107,6 +118,9 @@ impl Sweeps {
         if let Some(sweep) = known.get(&name) {
             return Ok(sweep.info.clone());
         }
+        if !request.is_plan {
+            end_earlier(&mut known, name);
+        }
         let is_running = |sweep: &Known| sweep.info.borrow().progress == Progress::Running;
         if known.values().filter(|sweep| is_running(sweep)).count() >= RUNNING_MAX {
             let message = format!("{RUNNING_MAX} other sweeps go on at this Star; it waits for one of them");
@@ -128,7 +142,7 @@ impl Sweeps {
         tokio::spawn(async move {
             let ended = tokio::select! {
                 ended = sweeps.sweep(&request, &note) => ended,
-                () = cancel.cancelled() => Err("its job has ended".to_owned()),
+                () = cancel.cancelled() => Err("its job has ended, or has begun another sweep".to_owned()),
             };
             note.send_modify(|info| match ended {
                 Ok(()) => info.progress = Progress::Done,
@@ -190,5 +204,24 @@ impl Sweeps {
             (remover, done) = remover.remove(step.map(|(extra, _)| extra).collect()).await?;
             note.send_modify(|info| done.add_to(info));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sweep_ends_the_earlier_one_of_its_job_and_destination_only() {
+        let mut known = BTreeMap::new();
+        for name in [(JobId(1), 0, 5), (JobId(1), 1, 5), (JobId(2), 0, 5), (JobId(1), 0, 6)] {
+            let (_, info) = watch::channel(SweepInfo::BEGUN);
+            known.insert(name, Known { info, cancel: CancellationToken::new(), age: 0 });
+        }
+        let earlier = known[&(JobId(1), 0, 5)].cancel.clone();
+        end_earlier(&mut known, (JobId(1), 0, 6));
+        let left: Vec<Name> = known.keys().copied().collect();
+        assert_eq!(left, [(JobId(1), 0, 6), (JobId(1), 1, 5), (JobId(2), 0, 5)]);
+        assert!(earlier.is_cancelled() && known.values().all(|sweep| !sweep.cancel.is_cancelled()));
     }
 }

@@ -122,6 +122,54 @@ fn what_could_not_be_moved_keeps_nothing_else_from_being_deleted() {
     assert_eq!(world.state(id).0, JobState::Completed);
 }
 
+/// A mirror with a dead letter, whose sweep was asked for when the letter is retried.
+fn retried_while_it_is_swept() -> (World, JobId, SweepRequest) {
+    let mut world = World::of_three();
+    world.behaviour = Box::new(|entry| match entry.path.ends_with(b"3") {
+        true => failed(FailureCause::Permanent, Fault::Item),
+        false => stored(entry),
+    });
+    let id = world.create(mirror(&["star-2"]));
+    world.work_all(&ALL);
+    let sweep = world.sweep_of("star-2").expect("all items have ended");
+    world.behaviour = Box::new(stored);
+    world.command(Command::RetryDeadLetters(DeadLetterFilter::for_job(id))).expect("it can be tried again");
+    (world, id, sweep)
+}
+
+#[test]
+fn a_mirror_whose_dead_letter_is_retried_while_it_is_swept_ends() {
+    let (mut world, id, earlier) = retried_while_it_is_swept();
+    world.say_swept("star-2", Ok(SweepInfo { progress: Progress::Running, ..swept(7, 0) }));
+    assert!(world.sweep_of("star-2").is_none(), "an item is open");
+    world.work_all(&ALL);
+    let sweep = world.sweep_of("star-2").expect("all items have ended");
+    assert_ne!(sweep.operation, earlier.operation, "the Star would join the earlier one");
+    world.say_swept("star-2", Ok(swept(10, 1)));
+    assert_eq!(world.state(id).0, JobState::Completed, "{}", world.state(id).1);
+    world.assert_clean();
+}
+
+#[test]
+fn the_result_of_a_sweep_from_before_a_retry_does_not_count() {
+    let (mut world, id, earlier) = retried_while_it_is_swept();
+    while world.scan("star-1") | world.work("star-1") | world.work("star-2") {}
+    // The item has moved, and the earlier sweep is answered now.
+    assert_eq!(world.sweep_of("star-2").map(|sweep| sweep.operation), Some(earlier.operation));
+    world.say_swept("star-2", Ok(swept(10, 1)));
+    assert_eq!(world.state(id).0, JobState::Running, "it is not swept since");
+    let sweep = world.sweep_of("star-2").expect("it is asked for");
+    world.crash();
+    world.connect("star-1", 1, &[]);
+    world.connect("star-2", 1, &[]);
+    world.work_all(&["star-1", "star-2"]);
+    let again = world.sweep_of("star-2").expect("it is asked for again");
+    assert_eq!(again.operation, sweep.operation, "the Star joins the one that it has begun");
+    world.say_swept("star-2", Ok(swept(10, 2)));
+    let (state, reason) = world.state(id);
+    assert!(state == JobState::Completed && reason.contains("2 entries"), "{state:?} {reason}");
+}
+
 #[test]
 fn what_is_in_the_way_is_swept_before_its_item_moves() {
     let mut world = World::of_three();
