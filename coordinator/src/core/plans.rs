@@ -317,12 +317,15 @@ impl Core {
     fn ask_for_plan_sweeps(&mut self, turn: &mut Turn, scan: u64) {
         let Some(plan) = self.plans.get(&scan) else { return };
         let to_be_asked = (0..).zip(&plan.sweeps).filter(|(_, swept)| **swept == Swept::ToBeAsked);
-        let (spec, to_be_asked): (_, Vec<u32>) =
-            (plan.spec.clone(), to_be_asked.map(|(destination, _)| destination).collect());
+        let to_be_asked: Vec<u32> = to_be_asked.map(|(destination, _)| destination).collect();
+        if to_be_asked.is_empty() {
+            return;
+        }
         let Some(mounts) = plan.planned.skipped_mounts.paths() else {
             let problem = plan.planned.skipped_mounts.sweep_problem();
-            return self.refuse_plan_sweeps(scan, &problem);
+            return self.refuse_plan_sweeps(scan, &to_be_asked, &problem);
         };
+        let spec = plan.spec.clone();
         for destination in to_be_asked {
             let name = SweepName { job: JobId(0), destination, operation: scan, is_plan: true };
             let purpose = Purpose::PlanSweep { scan, destination };
@@ -331,14 +334,16 @@ impl Core {
         }
     }
 
-    /// Nothing would be deleted at any destination.
-    fn refuse_plan_sweeps(&mut self, scan: u64, problem: &str) {
-        let Some(plan) = self.plans.get_mut(&scan) else { return };
-        for (swept, place) in plan.sweeps.iter_mut().zip(&mut plan.planned.places) {
-            *swept = Swept::Done;
-            let problem = format!("nothing would be deleted, and the job would fail: {problem}");
-            place.deletion =
-                Some(SweepInfo { progress: Progress::Done, is_refused: true, problem, ..SweepInfo::BEGUN });
+    /// Nothing would be deleted at these destinations, and the job would fail.
+    fn refuse_plan_sweeps(&mut self, scan: u64, destinations: &[u32], problem: &str) {
+        let (progress, problem) = (Progress::Done, problem.to_owned());
+        let refused = SweepInfo { progress, is_refused: true, problem, ..SweepInfo::BEGUN };
+        for &destination in destinations {
+            self.note_plan_sweep(scan, destination, Swept::Done);
+            let plan = self.plans.get_mut(&scan);
+            if let Some(place) = plan.and_then(|plan| plan.planned.places.get_mut(destination as usize)) {
+                place.deletion = Some(refused.clone());
+            }
         }
     }
 

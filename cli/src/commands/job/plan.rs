@@ -111,6 +111,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn why_nothing_would_be_deleted_is_said_once() {
+        let problem = "the source has 300 mount points".to_owned();
+        let refused = PlannedDeletion { is_refused: true, problem, ..PlannedDeletion::default() };
+        let expected = [
+            "    0 to delete (0 B) of 0 there: NOTHING WOULD BE DELETED, and the job would fail:",
+            "    the source has 300 mount points.",
+        ];
+        assert_eq!(deletion(&refused), expected);
+    }
+
+    #[test]
     fn a_plan_says_what_moves_where_and_whether_it_fits() {
         let place = PlannedDestination {
             destination: Some(Location { star_id: "b".into(), path: "/d".into(), ..Location::default() }),

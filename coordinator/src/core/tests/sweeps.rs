@@ -7,7 +7,7 @@ use orbit_shared::vault_call::{Progress, VaultCall, VaultFailure, VaultProblem, 
 use orbit_shared::words::JobId;
 
 use super::world::{World, batch, failed, spec, stored};
-use crate::core::{Answer, Command, Event, JobSpec, JobState, MirrorPolicy, Refusal};
+use crate::core::{Answer, Command, Event, JobSpec, JobState, MirrorPolicy, Planned, Refusal};
 
 fn mirror(destinations: &[&str]) -> JobSpec {
     let mirror = MirrorPolicy { max_delete_percent: 25, trash: Some(".trash".to_owned()) };
@@ -315,14 +315,29 @@ fn a_mirror_with_more_mount_points_than_are_remembered_deletes_nothing_and_says_
     assert_eq!(said.filter(|bulletin| bulletin.message.contains("257 mount points")).count(), 1);
     assert_eq!(world.job(id).tally.stored, 11, "everything is copied all the same");
 
+    let planned = plan_with_mounts(&mut world, mirror(&["star-2"]), 257);
+    let deletion = planned.places[0].deletion.as_ref().expect("it is known");
+    let is_said = deletion.problem.starts_with("the source has 257 mount points");
+    assert!(deletion.is_refused && is_said, "{deletion:?}");
+}
+
+#[test]
+fn a_plan_of_a_copy_says_nothing_of_deletions_however_many_mount_points_there_are() {
+    let mut world = World::of_three();
+    let planned = plan_with_mounts(&mut world, spec("star-1", &["star-2", "star-3"]), 257);
+    assert_eq!(planned.skipped_mounts.count, 257);
+    assert!(planned.places.iter().all(|place| place.deletion.is_none()), "{:?}", planned.places);
+}
+
+/// What a job would do that stays in one file system.
+fn plan_with_mounts(world: &mut World, spec: JobSpec, count: usize) -> Planned {
     let reply = world.new_reply();
-    let spec = Box::new(JobSpec { is_one_file_system: true, ..mirror(&["star-2"]) });
+    let spec = Box::new(JobSpec { is_one_file_system: true, ..spec });
     world.turn(vec![Event::PlanAsked { reply, spec, violations: Vec::new() }]);
-    list_with_mounts(&mut world, 257);
+    list_with_mounts(world, count);
     world.work_all(&ALL);
     let Some(Ok(Answer::Plan(planned))) = world.answered(reply) else { panic!("no plan") };
-    let deletion = planned.places[0].deletion.as_ref().expect("it is known");
-    assert!(deletion.is_refused && deletion.problem.contains("257 mount points"), "{deletion:?}");
+    *planned
 }
 
 #[test]
