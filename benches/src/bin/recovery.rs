@@ -163,5 +163,6 @@ fn job(items: u64) -> Result<JobRecord, Problem> {
         removed_before: None,
         is_forgotten: false,
         sweeps_voided: 0,
+        run_of: None,
     })
 }

@@ -272,6 +272,9 @@ pub struct JobRecord {
     /// How often the sweeps of a mirror were made void, because dead letters were retried.
     #[serde(default)]
     pub sweeps_voided: u64,
+    /// The schedule of which it was made by hand, if it was.
+    #[serde(default)]
+    pub run_of: Option<u64>,
 }
 
 /// Globs that are named as having matched nothing.

@@ -70,6 +70,7 @@ impl Core {
             removed_before: None,
             is_forgotten: false,
             sweeps_voided: 0,
+            run_of: None,
         };
         let mut job = Job::new(record, turn.now.monotonic, self.config.seed);
         job.is_dirty = true;

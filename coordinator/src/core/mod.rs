@@ -45,6 +45,7 @@ mod removals;
 mod rescans;
 mod scans;
 mod schedule_edits;
+mod schedule_runs;
 mod schedules;
 mod seals;
 mod settle;

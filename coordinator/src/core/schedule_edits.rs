@@ -4,10 +4,12 @@
 //! then, the edit is refused, so that two operators cannot undo each other's work without noticing. Jobs hold a copy of the
 //! specification that they began with, so only later jobs follow an edit.
 
+use orbit_shared::chunk_hash::ChunkHash;
+
 use super::event::Answer;
 use super::job_record::JobSpec;
 use super::refusal::{Refusal, Violation};
-use super::schedules::{ScheduleTimes, check_times};
+use super::schedules::{ScheduleRecord, ScheduleTimes, check_times};
 use super::{Core, Turn};
 
 /// What a schedule is to be from now on.
@@ -23,6 +25,31 @@ pub struct ScheduleEdit {
     pub expected_revision: u64,
     /// What was found wrong with the request before it came here.
     pub violations: Vec<Violation>,
+}
+
+impl ScheduleRecord {
+    /// Whether the request that created it asked for this.
+    pub(super) fn was_created_with(&self, spec: &JobSpec, times: &ScheduleTimes) -> bool {
+        match self.edits {
+            0 => self.spec.is_same_request(spec) && self.times == *times,
+            _ => self.created_as == Some(digest(spec, times)),
+        }
+    }
+
+    /// Notes what it was created with, before that is changed for the first time.
+    fn note_created_as(&mut self) {
+        if self.edits == 0 {
+            self.created_as = Some(digest(&self.spec, &self.times));
+        }
+    }
+}
+
+/// Tells what is asked for from other things. The caller's span differs with each call and asks for nothing.
+fn digest(spec: &JobSpec, times: &ScheduleTimes) -> u64 {
+    let asked = (JobSpec { caller: None, ..spec.clone() }, times);
+    let encoded = rmp_serde::to_vec(&asked).expect("it has no maps with unserializable keys");
+    let ChunkHash(hash) = ChunkHash::of(&encoded);
+    hash.iter().take(8).fold(0, |digest, &byte| digest << 8 | u64::from(byte))
 }
 
 impl Core {
@@ -51,6 +78,7 @@ impl Core {
         if is_other_time && !is_due {
             record.next_time = times.next(turn.now.wall, turn.now.wall);
         }
+        record.note_created_as();
         record.spec = spec;
         record.times = times;
         record.edits = record.edits.saturating_add(1);

@@ -1,32 +1,26 @@
 //! Schedules: specifications that become jobs again and again, by the coordinator's wall clock.
 //!
-//! The job of a time and the schedule's next time are made durable together, so no time makes two jobs, whatever crashes.
-//! Times that pass while a job of the schedule goes on are left out; times that passed while no coordinator ran are made
-//! good by one job. The next time follows the clock: one that is further away than the schedule allows, because the clock
-//! was ahead when it was reckoned, is reckoned again.
+//! When they make jobs is in `schedule_runs.rs`, what an edit changes in `schedule_edits.rs`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use orbit_shared::bulletin::Severity;
-use orbit_shared::time::{Monotonic, Now, WallTime};
+use orbit_shared::time::WallTime;
 use orbit_shared::words::JobId;
 use serde::{Deserialize, Serialize};
 
 use super::event::Answer;
 use super::job_record::JobSpec;
-use super::limits::{DAILY_TIMES_MAX, REQUEST_ID_BYTES_MAX, SCHEDULES_MAX};
+use super::limits::{DAILY_TIMES_MAX, SCHEDULES_MAX};
 use super::rate::DAY_MINUTES;
 use super::refusal::{Refusal, Violation};
-use super::{COORDINATOR, Change, Core, Turn};
+use super::{Change, Core, Turn};
 
 /// The shortest and the longest time between two jobs of a schedule.
 const INTERVAL_MIN: Duration = Duration::from_secs(60);
 const INTERVAL_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 /// A clock that is set back by no more than this has been adjusted, not corrected: no time comes twice for it.
 const CLOCK_ADJUSTMENT: Duration = Duration::from_secs(60);
-/// The wall clock is looked at at least so often while a schedule waits: somebody may have set it.
-const CLOCK_LOOK: Duration = Duration::from_secs(60);
 const DAY_SECONDS: i64 = 24 * 60 * 60;
 
 /// When jobs are made.
@@ -63,7 +57,7 @@ impl ScheduleTimes {
 
 impl ScheduleTimes {
     /// The latest that the next time may be away: anything later was reckoned by a clock that was ahead.
-    fn latest(&self, now: WallTime) -> WallTime {
+    pub(super) fn latest(&self, now: WallTime) -> WallTime {
         let now = now + CLOCK_ADJUSTMENT;
         match self {
             Self::Interval(interval) => now + *interval,
@@ -72,7 +66,7 @@ impl ScheduleTimes {
     }
 
     /// Times that have passed since one that is due, that one not counted.
-    fn missed(&self, due: WallTime, now: WallTime) -> u64 {
+    pub(super) fn missed(&self, due: WallTime, now: WallTime) -> u64 {
         let since = now.since(due).as_secs();
         match self {
             Self::Interval(interval) => since / interval.as_secs().max(1),
@@ -108,6 +102,9 @@ pub struct ScheduleRecord {
     /// How often its specification or its times were changed.
     #[serde(default)]
     pub edits: u64,
+    /// A digest of what it was created with, once that was changed.
+    #[serde(default)]
+    pub created_as: Option<u64>,
 }
 
 impl ScheduleRecord {
@@ -131,9 +128,7 @@ impl Core {
     ) -> Result<Answer, Refusal> {
         let is_it = |record: &&ScheduleRecord| !request_id.is_empty() && record.request_id == request_id;
         if let Some(record) = self.schedules.values().find(is_it) {
-            let is_same =
-                record.spec.is_same_request(&spec) && record.times == times && violations.is_empty();
-            return match is_same {
+            return match violations.is_empty() && record.was_created_with(&spec, &times) {
                 true => Ok(Answer::Schedule(record.id)),
                 false => {
                     Err(Refusal::name_used(&request_id, "schedule", &format!(": schedule {}", record.id)))
@@ -168,6 +163,7 @@ impl Core {
             problem: String::new(),
             last_success_time: None,
             edits: 0,
+            created_as: None,
         };
         self.keep_schedule(turn, record);
         Ok(Answer::Schedule(id))
@@ -205,108 +201,11 @@ impl Core {
         Ok(Answer::Schedule(id))
     }
 
-    /// Makes one job of a schedule now.
-    pub(super) fn run_schedule(
-        &mut self,
-        turn: &mut Turn,
-        id: u64,
-        request_id: String,
-    ) -> Result<Answer, Refusal> {
-        if request_id.len() > REQUEST_ID_BYTES_MAX {
-            let problem = format!("is longer than {REQUEST_ID_BYTES_MAX} bytes");
-            return Err(Refusal::invalid("request_id", problem));
-        }
-        let mut record = self.known_schedule(id)?;
-        let answer = self.create_job(turn, record.spec.clone(), request_id, Vec::new())?;
-        if let Answer::Job(job) = answer {
-            record.last_job = record.last_job.max(Some(job));
-            record.problem.clear();
-            self.keep_schedule(turn, record);
-        }
-        Ok(answer)
-    }
-
-    /// Makes the job of a time, on the schedule's behalf.
-    fn create_scheduled_job(&mut self, turn: &mut Turn, record: &ScheduleRecord) -> Result<Answer, Refusal> {
-        turn.actor = Some(format!("schedule:{}", record.id));
-        let made = self.create_job(turn, record.spec.clone(), String::new(), Vec::new());
-        turn.actor = None;
-        made
-    }
-
     /// Forgets a schedule.
     pub(super) fn delete_schedule(&mut self, turn: &mut Turn, id: u64) -> Result<Answer, Refusal> {
         self.schedules.remove(&id).ok_or_else(|| no_schedule(id))?;
         turn.changes.push(Change::RemoveSchedule(id));
         Ok(Answer::Done)
-    }
-
-    /// Reckons the next times again that the clock has left too far away.
-    fn follow_clock(&mut self, turn: &mut Turn) {
-        let is_far = |record: &&ScheduleRecord| record.next_time > record.times.latest(turn.now.wall);
-        let far: Vec<ScheduleRecord> = self.schedules.values().filter(is_far).cloned().collect();
-        for mut record in far {
-            let before = record.next_time;
-            record.next_time = match record.times {
-                ScheduleTimes::Interval(interval) => turn.now.wall + interval,
-                ScheduleTimes::Daily(_) => record.times.next(turn.now.wall, turn.now.wall),
-            };
-            let message = format!(
-                "the clock was set back: schedule {} was due at {}, which is further away than its times are, and is due at {} now; see whether this machine's clock is right",
-                record.id, before, record.next_time
-            );
-            self.post(turn, (Severity::Warning, COORDINATOR, "schedule"), record.last_job, &message);
-            self.keep_schedule(turn, record);
-        }
-    }
-
-    /// Makes the jobs whose time has come.
-    pub(super) fn run_due_schedules(&mut self, turn: &mut Turn) {
-        self.follow_clock(turn);
-        let is_due = |record: &&ScheduleRecord| record.pause.is_none() && record.next_time <= turn.now.wall;
-        let due: Vec<ScheduleRecord> = self.schedules.values().filter(is_due).cloned().collect();
-        for mut record in due {
-            let id = record.id;
-            let missed = record.times.missed(record.next_time, turn.now.wall);
-            if missed > 0 {
-                let message = format!(
-                    "schedule {id} was due at {} and {missed} times since; one job makes up for all of them. Either no coordinator ran or the clock was set forward",
-                    record.next_time
-                );
-                self.post(turn, (Severity::Warning, COORDINATOR, "schedule"), record.last_job, &message);
-            }
-            let going_on =
-                record.last_job.filter(|job| self.jobs.get(job).is_some_and(|job| job.live.is_some()));
-            let made = match going_on {
-                Some(job) => Err(format!("job {job} of it has not ended")),
-                None => match self.create_scheduled_job(turn, &record) {
-                    Ok(Answer::Job(job)) => Ok(job),
-                    Ok(other) => Err(format!("the coordinator answers {other:?}")),
-                    Err(refusal) => Err(refusal.to_string()),
-                },
-            };
-            match made {
-                Ok(job) => {
-                    record.last_job = Some(job);
-                    record.problem.clear();
-                }
-                Err(problem) => {
-                    let severity = if going_on.is_some() { Severity::Warning } else { Severity::Error };
-                    let message = format!("schedule {id} has made no job at its time: {problem}");
-                    self.post(turn, (severity, COORDINATOR, "schedule"), going_on, &message);
-                    record.problem = format!("no job was made at its last time: {problem}");
-                }
-            }
-            record.next_time = record.times.next(record.next_time, turn.now.wall);
-            self.keep_schedule(turn, record);
-        }
-    }
-
-    /// When the next job is made, as far as that can be known from a clock that may be set.
-    pub(super) fn next_schedule_deadline(&self, now: Now) -> Option<Monotonic> {
-        let waiting = self.schedules.values().filter(|record| record.pause.is_none());
-        let next = waiting.map(|record| record.next_time).min()?;
-        Some(now.monotonic + next.since(now.wall).min(CLOCK_LOOK))
     }
 
     /// All schedules behind one, in the order of their creation.

@@ -302,6 +302,7 @@ pub(crate) mod tests {
             removed_before: None,
             is_forgotten: false,
             sweeps_voided: 0,
+            run_of: None,
         }
     }
 

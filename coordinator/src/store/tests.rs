@@ -70,6 +70,7 @@ fn job() -> JobRecord {
         removed_before: None,
         is_forgotten: false,
         sweeps_voided: 0,
+        run_of: None,
     }
 }
 
@@ -129,6 +130,7 @@ fn schedule() -> ScheduleRecord {
         problem: String::new(),
         last_success_time: None,
         edits: 0,
+        created_as: None,
     }
 }
 

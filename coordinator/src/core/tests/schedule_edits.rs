@@ -145,3 +145,49 @@ fn an_edit_that_is_sent_again_changes_nothing_a_second_time() {
     assert_eq!(world.command(named()), Ok(Answer::Schedule(id)), "although its revision has passed");
     assert_eq!(world.known(id).revision(), 2);
 }
+
+fn create(spec: JobSpec, times: ScheduleTimes) -> Command {
+    let (request_id, violations) = ("create".to_owned(), Vec::new());
+    Command::CreateSchedule { spec: Box::new(spec), times, request_id, violations }
+}
+
+#[test]
+fn the_request_that_created_a_schedule_can_be_sent_again_after_an_edit() {
+    let mut world = World::of_three();
+    let first = || create(spec("star-1", &["star-2"]), hourly());
+    let Ok(Answer::Schedule(id)) = world.command(first()) else { panic!("it makes sense") };
+    assert_eq!(world.command(first()), Ok(Answer::Schedule(id)));
+    for revision in [1, 2] {
+        world.command(edit(id, excluding("a"), every(revision + 1), revision)).expect("it makes sense");
+        world.crash();
+        assert_eq!(world.command(first()), Ok(Answer::Schedule(id)), "it was edited {revision} times");
+    }
+    for other in [create(excluding("a"), every(3)), create(spec("star-1", &["star-2"]), every(3))] {
+        let refused = world.command(other);
+        assert!(matches!(refused, Err(Refusal::NameUsed { .. })), "another request: {refused:?}");
+    }
+    assert_eq!((world.known(id).revision(), world.core.schedules(0).count()), (3, 1));
+}
+
+#[test]
+fn a_run_by_hand_can_be_sent_again_after_an_edit() {
+    let mut world = World::of_three();
+    let id = world.schedule(hourly()).expect("it makes sense");
+    let Ok(Answer::Schedule(other)) = world.command(create(spec("star-1", &["star-2"]), hourly())) else {
+        panic!("it makes sense")
+    };
+    world.settle();
+    let run = |schedule| Command::RunSchedule { schedule, request_id: "by hand".into() };
+    let made = world.command(run(id)).expect("it can be run");
+    let count = world.jobs_made();
+    world.settle();
+    world.command(edit(id, excluding("a"), hourly(), 1)).expect("it makes sense");
+    let before = world.known(id);
+    world.crash();
+    assert_eq!(world.command(run(id)).as_ref(), Ok(&made));
+    let refused = world.command(run(other));
+    assert!(matches!(refused, Err(Refusal::NameUsed { .. })), "of another schedule: {refused:?}");
+    assert_eq!((world.known(id), world.jobs_made()), (before, count), "nothing is done a second time");
+    world.command(Command::DeleteSchedule { schedule: id }).expect("it is known");
+    assert_eq!(world.command(run(id)), Ok(made), "the job is there still");
+}
