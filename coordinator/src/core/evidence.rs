@@ -19,7 +19,7 @@ pub(super) const DEATHS_ALONE: u32 = 5;
 const DEATHS_ALONE_MAX: u32 = 20;
 /// Maximum number of deaths, with the item among others in the agent's hands, that may be caused by it. The rest count as
 /// deaths without it.
-pub(super) const IN_COMPANY_MAX: u32 = 4;
+pub(super) const IN_COMPANY_MAX: u32 = 7;
 /// The greatest probability with which an innocent item may look guilty.
 const CHANCE_MAX: f64 = 2e-5;
 

@@ -41,13 +41,30 @@ async fn start_job(grid: &Grid, client: &Client, random: &mut Random, number: us
 
 /// How many files a storm of kills meets, and how many kills it has.
 const STORM_VARIABLE: &str = "ORBIT_TEST_STORM";
-const STORM: (usize, u64, u64) = (8_000, 8, 150);
+/// Maximum size of a file, in bytes; half of it on average.
+const FILE_BYTES: usize = 3000;
 
-/// Files, kills, and milliseconds between them.
-fn storm() -> (usize, u64, u64) {
-    let Ok(text) = std::env::var(STORM_VARIABLE) else { return STORM };
-    let (files, kills) = text.split_once('x').expect("files and kills, as 60000x20");
-    (files.parse().expect("a number of files"), kills.parse().expect("a number of kills"), 1000)
+struct Storm {
+    files: usize,
+    kills: u64,
+    /// Between kills, in milliseconds.
+    pause_ms: u64,
+    /// 0 for no limit.
+    max_bytes_per_second: u64,
+}
+
+impl Storm {
+    /// The long form is paced, so that its job lasts longer than the kills do, however fast the disk is.
+    fn wanted() -> Self {
+        let Ok(text) = std::env::var(STORM_VARIABLE) else {
+            return Self { files: 8_000, kills: 8, pause_ms: 150, max_bytes_per_second: 0 };
+        };
+        let (files, kills) = text.split_once('x').expect("files and kills, as 60000x20");
+        let (files, kills): (usize, u64) =
+            (files.parse().expect("a number of files"), kills.parse().expect("a number of kills"));
+        let bytes = (files * FILE_BYTES / 2 * 2) as u64;
+        Self { files, kills, pause_ms: 1000, max_bytes_per_second: bytes / (2 * kills) }
+    }
 }
 
 /// What happened to be in the hands of processes when they were killed is innocent, and is stored like everything else.
@@ -101,13 +118,14 @@ async fn processes_killed_at_random_lose_nothing_and_repeat_nothing() {
 /// One job of many small files while a random Star dies again and again. `ORBIT_TEST_STORM=60000x20` is the long form.
 #[tokio::test]
 async fn a_storm_of_kills_makes_no_dead_letter() {
-    let (files, kills, pause_ms) = storm();
+    let Storm { files, kills, pause_ms, max_bytes_per_second } = Storm::wanted();
     let mut random = Random::announced("storm of kills");
     let mut grid = Grid::start_with(&STARS, &SHORT_LEASE).await;
     let client = grid.client();
-    plant_files(&grid.root("star-1").join("tree"), files, 3000, 11);
+    plant_files(&grid.root("star-1").join("tree"), files, FILE_BYTES, 11);
     let mut spec = grid.copy_spec("tree", "star-1", &["star-2", "star-3"]);
     spec.penalty = Some(patient());
+    spec.max_bytes_per_second = max_bytes_per_second.cast_signed();
     let job_id = client.create(spec).await;
     let stored = async || client.job(job_id).await.progress.unwrap_or_default().items_stored;
     let mut rates = Vec::new();
