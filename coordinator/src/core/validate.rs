@@ -42,6 +42,25 @@ impl Core {
         }
         check_tags(spec, &mut add);
         check_mirror(spec, &mut add);
+        self.check_destinations(spec, &mut add);
+        check_filters(spec, &mut add);
+        if spec.is_one_file_system && spec.snapshot.is_some() {
+            let problem = "is only for a source directory: a snapshot has no mount points";
+            add("spec.one_file_system".into(), problem.into());
+        }
+        check_limits(spec, &mut add);
+        for error in spec.penalty.validate().err().unwrap_or_default() {
+            add("spec.penalty".into(), error.to_string());
+        }
+        if !(1..=DEAD_LETTERS_PER_JOB_MAX).contains(&spec.dead_letter_max) {
+            add(
+                "spec.dead_letter_max".into(),
+                format!("is {}, must be 1 to {DEAD_LETTERS_PER_JOB_MAX}", spec.dead_letter_max),
+            );
+        }
+    }
+
+    fn check_destinations(&self, spec: &JobSpec, add: &mut impl FnMut(String, String)) {
         match spec.destinations.len() {
             0 => add("spec.destinations".into(), "is empty; name at least one place to copy to".into()),
             1..=DESTINATIONS_MAX => {}
@@ -57,69 +76,12 @@ impl Core {
         for (index, place) in places.iter().enumerate() {
             let field = format!("spec.destinations[{index}]");
             match spec.layout {
-                Layout::Files => self.check_location(place, &field, true, &mut add),
-                Layout::Packed => self.check_vault(place, &field, &mut add),
+                Layout::Files => self.check_location(place, &field, true, add),
+                Layout::Packed => self.check_vault(place, &field, add),
             }
             if let Some(problem) = overlap(spec, index) {
                 add(format!("{field}.path"), problem);
             }
-        }
-        for (name, globs) in [("spec.include", &spec.include), ("spec.exclude", &spec.exclude)] {
-            if globs.len() > GLOBS_MAX {
-                add(name.into(), format!("has {} globs, at most {GLOBS_MAX} are possible", globs.len()));
-                continue;
-            }
-            for (index, glob) in globs.iter().enumerate() {
-                if let Some(problem) = glob_problem(glob) {
-                    let glob = truncate_visibly(glob, GLOB_SHOWN_BYTES_MAX);
-                    add(format!("{name}[{index}]"), format!("{glob:?} {problem}"));
-                }
-            }
-        }
-        if let Some(problem) = includes_problem(&spec.include).filter(|_| spec.paths.is_empty()) {
-            add("spec.include".into(), problem);
-        }
-        if spec.paths.len() > GLOBS_MAX {
-            add(
-                "spec.paths".into(),
-                format!("has {} paths, at most {GLOBS_MAX} are possible", spec.paths.len()),
-            );
-        } else {
-            for (index, path) in spec.paths.iter().enumerate() {
-                if let Some(problem) = path_problem(path) {
-                    add(format!("spec.paths[{index}]"), problem);
-                }
-            }
-        }
-        if spec.is_one_file_system && spec.snapshot.is_some() {
-            let problem = "is only for a source directory: a snapshot has no mount points";
-            add("spec.one_file_system".into(), problem.into());
-        }
-        if spec.limits.max_size.is_some_and(|max| max < spec.limits.min_size) {
-            add(
-                "spec.max_size_bytes".into(),
-                "is less than spec.min_size_bytes, so that no file is wanted".into(),
-            );
-        }
-        if let (Some(after), Some(before)) = (spec.limits.modified_after, spec.limits.modified_before)
-            && before < after
-        {
-            let problem = "is earlier than spec.min_modify_time, so that no file is wanted";
-            add("spec.max_modify_time".into(), problem.into());
-        }
-        if spec.bandwidth_windows.len() > BANDWIDTH_WINDOWS_MAX {
-            let count = spec.bandwidth_windows.len();
-            let problem = format!("has {count} windows, at most {BANDWIDTH_WINDOWS_MAX} are possible");
-            add("spec.bandwidth_windows".into(), problem);
-        }
-        for error in spec.penalty.validate().err().unwrap_or_default() {
-            add("spec.penalty".into(), error.to_string());
-        }
-        if !(1..=DEAD_LETTERS_PER_JOB_MAX).contains(&spec.dead_letter_max) {
-            add(
-                "spec.dead_letter_max".into(),
-                format!("is {}, must be 1 to {DEAD_LETTERS_PER_JOB_MAX}", spec.dead_letter_max),
-            );
         }
     }
 
@@ -272,6 +234,53 @@ fn overlap(spec: &JobSpec, index: usize) -> Option<String> {
             && (is_below(&place.path, &other.path) || is_below(&other.path, &place.path))
     })?;
     Some(format!("overlaps with spec.destinations[{twin}].path on the same Star"))
+}
+
+fn check_filters(spec: &JobSpec, add: &mut impl FnMut(String, String)) {
+    for (name, globs) in [("spec.include", &spec.include), ("spec.exclude", &spec.exclude)] {
+        if globs.len() > GLOBS_MAX {
+            add(name.into(), format!("has {} globs, at most {GLOBS_MAX} are possible", globs.len()));
+            continue;
+        }
+        for (index, glob) in globs.iter().enumerate() {
+            if let Some(problem) = glob_problem(glob) {
+                let glob = truncate_visibly(glob, GLOB_SHOWN_BYTES_MAX);
+                add(format!("{name}[{index}]"), format!("{glob:?} {problem}"));
+            }
+        }
+    }
+    if let Some(problem) = includes_problem(&spec.include).filter(|_| spec.paths.is_empty()) {
+        add("spec.include".into(), problem);
+    }
+    if spec.paths.len() > GLOBS_MAX {
+        add("spec.paths".into(), format!("has {} paths, at most {GLOBS_MAX} are possible", spec.paths.len()));
+    } else {
+        for (index, path) in spec.paths.iter().enumerate() {
+            if let Some(problem) = path_problem(path) {
+                add(format!("spec.paths[{index}]"), problem);
+            }
+        }
+    }
+}
+
+fn check_limits(spec: &JobSpec, add: &mut impl FnMut(String, String)) {
+    if spec.limits.max_size.is_some_and(|max| max < spec.limits.min_size) {
+        add(
+            "spec.max_size_bytes".into(),
+            "is less than spec.min_size_bytes, so that no file is wanted".into(),
+        );
+    }
+    if let (Some(after), Some(before)) = (spec.limits.modified_after, spec.limits.modified_before)
+        && before < after
+    {
+        let problem = "is earlier than spec.min_modify_time, so that no file is wanted";
+        add("spec.max_modify_time".into(), problem.into());
+    }
+    if spec.bandwidth_windows.len() > BANDWIDTH_WINDOWS_MAX {
+        let count = spec.bandwidth_windows.len();
+        let problem = format!("has {count} windows, at most {BANDWIDTH_WINDOWS_MAX} are possible");
+        add("spec.bandwidth_windows".into(), problem);
+    }
 }
 
 fn check_tags(spec: &JobSpec, add: &mut impl FnMut(String, String)) {

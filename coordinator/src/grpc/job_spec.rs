@@ -87,36 +87,10 @@ pub(super) fn read(spec: Option<v1::JobSpec>, violations: &mut Vec<Violation>) -
     };
     let mut spec = spec;
     check_counts(&mut spec, violations);
+    let (layout, compares_content) = (read_layout(&spec, violations), read_compare(&spec, violations));
+    let mirror = read_mirror(&spec, violations);
+    let prioritizers = read_prioritizers(&spec, violations);
     let mut add = |field: &str, problem: String| violations.push(Violation::new(field, problem));
-    let layout = match v1::Layout::try_from(spec.layout) {
-        Ok(v1::Layout::Unspecified | v1::Layout::Files) => Layout::Files,
-        Ok(v1::Layout::Packed) => Layout::Packed,
-        Err(_) => {
-            add("spec.layout", format!("{} is no layout", spec.layout));
-            Layout::Files
-        }
-    };
-    let mirror = match v1::Mode::try_from(spec.mode) {
-        Ok(v1::Mode::Mirror) => Some(mirror_policy(spec.mirror.unwrap_or_default())),
-        Ok(v1::Mode::Unspecified | v1::Mode::Copy) => {
-            if spec.mirror.is_some() {
-                add("spec.mirror", "is only for MODE_MIRROR".to_owned());
-            }
-            None
-        }
-        Err(_) => {
-            add("spec.mode", format!("{} is no mode", spec.mode));
-            None
-        }
-    };
-    let compares_content = match v1::Compare::try_from(spec.compare) {
-        Ok(v1::Compare::Unspecified | v1::Compare::Metadata) => false,
-        Ok(v1::Compare::Content) => true,
-        Err(_) => {
-            add("spec.compare", format!("{} is no way to compare", spec.compare));
-            false
-        }
-    };
     let max_bytes_per_second = u64::try_from(spec.max_bytes_per_second).unwrap_or_else(|_| {
         add(
             "spec.max_bytes_per_second",
@@ -135,16 +109,6 @@ pub(super) fn read(spec: Option<v1::JobSpec>, violations: &mut Vec<Violation>) -
             DEAD_LETTERS_PER_JOB_MAX
         }
     };
-    let mut prioritizers = Vec::new();
-    for (index, &value) in spec.prioritizers.iter().enumerate() {
-        match prioritizer_from_wire(value) {
-            Some(kind) => prioritizers.push(kind),
-            None => add(&format!("spec.prioritizers[{index}]"), format!("{value} is no prioritizer")),
-        }
-    }
-    if prioritizers.is_empty() {
-        prioritizers = PrioritizerKind::DEFAULT_CHAIN.to_vec();
-    }
     let limits = FileLimits {
         min_size: spec.min_size_bytes,
         max_size: spec.max_size_bytes,
@@ -167,21 +131,7 @@ pub(super) fn read(spec: Option<v1::JobSpec>, violations: &mut Vec<Violation>) -
         }
     }
     let source = read_location(source, "spec.source", violations);
-    let destinations: Vec<_> = spec
-        .destinations
-        .into_iter()
-        .enumerate()
-        .map(|(index, place)| {
-            let field = format!("spec.destinations[{index}]");
-            if !place.snapshot_id.is_empty() {
-                violations.push(Violation::new(format!("{field}.snapshot_id"), "is only for a source"));
-            }
-            read_location(Some(place), &field, violations)
-        })
-        .collect();
-    if destinations.is_empty() && !violations.iter().any(|violation| violation.field == "spec.destinations") {
-        violations.push(Violation::new("spec.destinations", "is empty; name at least one place to copy to"));
-    }
+    let destinations = read_destinations(spec.destinations, violations);
     Some(JobSpec {
         source,
         destinations,
@@ -202,6 +152,75 @@ pub(super) fn read(spec: Option<v1::JobSpec>, violations: &mut Vec<Violation>) -
         caller: None,
         mirror,
     })
+}
+
+fn read_layout(spec: &v1::JobSpec, violations: &mut Vec<Violation>) -> Layout {
+    match v1::Layout::try_from(spec.layout) {
+        Ok(v1::Layout::Unspecified | v1::Layout::Files) => Layout::Files,
+        Ok(v1::Layout::Packed) => Layout::Packed,
+        Err(_) => {
+            violations.push(Violation::new("spec.layout", format!("{} is no layout", spec.layout)));
+            Layout::Files
+        }
+    }
+}
+
+fn read_mirror(spec: &v1::JobSpec, violations: &mut Vec<Violation>) -> Option<MirrorPolicy> {
+    match v1::Mode::try_from(spec.mode) {
+        Ok(v1::Mode::Mirror) => Some(mirror_policy(spec.mirror.clone().unwrap_or_default())),
+        Ok(v1::Mode::Unspecified | v1::Mode::Copy) => {
+            if spec.mirror.is_some() {
+                violations.push(Violation::new("spec.mirror", "is only for MODE_MIRROR"));
+            }
+            None
+        }
+        Err(_) => {
+            violations.push(Violation::new("spec.mode", format!("{} is no mode", spec.mode)));
+            None
+        }
+    }
+}
+
+/// Whether content is compared.
+fn read_compare(spec: &v1::JobSpec, violations: &mut Vec<Violation>) -> bool {
+    match v1::Compare::try_from(spec.compare) {
+        Ok(v1::Compare::Unspecified | v1::Compare::Metadata) => false,
+        Ok(v1::Compare::Content) => true,
+        Err(_) => {
+            let problem = format!("{} is no way to compare", spec.compare);
+            violations.push(Violation::new("spec.compare", problem));
+            false
+        }
+    }
+}
+
+fn read_prioritizers(spec: &v1::JobSpec, violations: &mut Vec<Violation>) -> Vec<PrioritizerKind> {
+    let mut prioritizers = Vec::new();
+    for (index, &value) in spec.prioritizers.iter().enumerate() {
+        match prioritizer_from_wire(value) {
+            Some(kind) => prioritizers.push(kind),
+            None => {
+                let field = format!("spec.prioritizers[{index}]");
+                violations.push(Violation::new(field, format!("{value} is no prioritizer")));
+            }
+        }
+    }
+    if prioritizers.is_empty() { PrioritizerKind::DEFAULT_CHAIN.to_vec() } else { prioritizers }
+}
+
+fn read_destinations(places: Vec<v1::Location>, violations: &mut Vec<Violation>) -> Vec<Location> {
+    let mut destinations = Vec::with_capacity(places.len());
+    for (index, place) in places.into_iter().enumerate() {
+        let field = format!("spec.destinations[{index}]");
+        if !place.snapshot_id.is_empty() {
+            violations.push(Violation::new(format!("{field}.snapshot_id"), "is only for a source"));
+        }
+        destinations.push(read_location(Some(place), &field, violations));
+    }
+    if destinations.is_empty() && !violations.iter().any(|violation| violation.field == "spec.destinations") {
+        violations.push(Violation::new("spec.destinations", "is empty; name at least one place to copy to"));
+    }
+    destinations
 }
 
 /// Counts before anything is read or compared. Of a list that is too long nothing is looked at.
