@@ -146,14 +146,15 @@ fn clear(spec: &mut JobSpec, flag: Clearable) {
 /// What an edit came to: each change in a line, and the next time.
 fn told(before: &Schedule, after: &Schedule) -> String {
     let id = after.schedule_id;
-    let mut changes = changes(before, after);
-    if changes.is_empty() {
-        return format!("schedule {id} stays as it was: the flags name nothing that is not so already");
+    if after.revision == before.revision {
+        return format!("schedule {id} stays as it was: no flag changes anything");
     }
+    let mut changes = changes(before, after);
     if !after.is_paused {
         changes.push(("next", human::time(after.next_time.as_ref())));
     }
-    format!("schedule {id} is changed, from its next job on\n{}", table::details(&changes, &[]))
+    let text = format!("schedule {id} is changed, from its next job on\n{}", table::details(&changes, &[]));
+    text.trim_end().to_owned()
 }
 
 #[cfg(test)]
@@ -227,12 +228,14 @@ mod tests {
             schedule_id: 3,
             spec: Some(spec.clone()),
             times: Some(ScheduleTimes { interval, daily_times: Vec::new() }),
+            revision: 1,
             ..Schedule::default()
         };
         let after = Schedule {
             spec: Some(edit(&spec, "--exclude *.tmp --bwlimit 1025 --to b:/d --to c:/e")),
             times: Some(ScheduleTimes { interval: None, daily_times: vec!["02:00".into()] }),
             next_time: Some(Timestamp { seconds: 1_770_084_000, nanos: 0 }),
+            revision: 2,
             ..before.clone()
         };
         let text = anstream::adapter::strip_str(&told(&before, &after)).to_string();
@@ -245,7 +248,9 @@ mod tests {
             "next     2026-02-03 02:00:00Z",
         ];
         assert_eq!(text, lines.join("\n"));
-        assert!(told(&after, &after).contains("stays as it was"), "{}", told(&after, &after));
+        assert_eq!(told(&after, &after), "schedule 3 stays as it was: no flag changes anything");
+        let unseen = told(&after, &Schedule { revision: 3, is_paused: true, ..after.clone() });
+        assert_eq!(unseen, "schedule 3 is changed, from its next job on", "the revision says so");
         let paused = told(&before, &Schedule { is_paused: true, ..after });
         assert!(!paused.contains("2026-02-03"), "a paused schedule has no next time: {paused}");
     }

@@ -5,7 +5,7 @@ use orbit_proto::v1::{BandwidthWindow, Compare, JobSpec, Layout, Mode, Schedule,
 use orbit_shared::entry::display_path;
 use prost_types::{Duration, Timestamp};
 
-use crate::commands::job::places;
+use crate::parse::location;
 use crate::vocabulary::Vocabulary;
 
 /// What differs between two states of a schedule: the name of the flag, and `old -> new`.
@@ -19,16 +19,31 @@ fn shown(value: &str) -> &str {
     if value.is_empty() { "none" } else { value }
 }
 
+/// One value, in quotes if it could be taken for another one, for several, or for none.
+fn one(value: &str) -> String {
+    let is_taken_for_more = |c: char| c == '"' || c.is_whitespace() || c.is_control();
+    match value {
+        "" | "none" | "->" => format!("{value:?}"),
+        _ if value.contains(is_taken_for_more) => format!("{value:?}"),
+        _ => value.to_owned(),
+    }
+}
+
+fn list(values: impl IntoIterator<Item = impl AsRef<str>>) -> String {
+    values.into_iter().map(|value| one(value.as_ref())).collect::<Vec<_>>().join(" ")
+}
+
 /// All settings, always in the same order; empty for none.
 fn settings(schedule: &Schedule) -> Vec<(&'static str, String)> {
     let spec = schedule.spec.clone().unwrap_or_default();
-    let (from, to) = places(Some(&spec));
+    let from = list(spec.source.as_ref().map(location::display));
+    let to = list(spec.destinations.iter().map(location::display));
     let mut all = vec![
         ("times", schedule.times.as_ref().map(times).unwrap_or_default()),
         ("from", from),
         ("to", to),
         ("layout", if spec.layout() == Layout::Packed { "packed" } else { "files" }.to_owned()),
-        ("tag", spec.tags.join(" ")),
+        ("tag", list(&spec.tags)),
     ];
     all.extend(mirror(&spec));
     all.extend(selection(&spec));
@@ -42,21 +57,19 @@ fn mirror(spec: &JobSpec) -> [(&'static str, String); 3] {
     [
         ("mirror", yes(spec.mode() == Mode::Mirror)),
         ("max-delete", percent.unwrap_or_default()),
-        ("trash", policy.trash_directory),
+        ("trash", list(Some(policy.trash_directory).filter(|name| !name.is_empty()))),
     ]
 }
 
 fn selection(spec: &JobSpec) -> Vec<(&'static str, String)> {
     let prioritizers = Vocabulary::of("Prioritizer");
-    let order: Vec<String> =
-        spec.prioritizers.iter().map(|&criterion| prioritizers.word(criterion)).collect();
-    let paths: Vec<String> = spec.paths.iter().map(|path| display_path(path)).collect();
-    let windows: Vec<String> = spec.bandwidth_windows.iter().map(window).collect();
+    let order = spec.prioritizers.iter().map(|&criterion| prioritizers.word(criterion));
+    let paths = spec.paths.iter().map(|path| display_path(path));
     let min_size = (spec.min_size_bytes > 0).then_some(spec.min_size_bytes);
     vec![
-        ("include", spec.include.join(" ")),
-        ("exclude", spec.exclude.join(" ")),
-        ("files-from", paths.join(" ")),
+        ("include", list(&spec.include)),
+        ("exclude", list(&spec.exclude)),
+        ("files-from", list(paths)),
         ("checksum", yes(spec.compare() == Compare::Content)),
         ("one-file-system", yes(spec.one_file_system)),
         ("min-size", min_size.map(size).unwrap_or_default()),
@@ -64,8 +77,8 @@ fn selection(spec: &JobSpec) -> Vec<(&'static str, String)> {
         ("max-age", spec.min_modify_time.as_ref().map(Timestamp::to_string).unwrap_or_default()),
         ("min-age", spec.max_modify_time.as_ref().map(Timestamp::to_string).unwrap_or_default()),
         ("bwlimit", rate(spec.max_bytes_per_second)),
-        ("bwlimit-at", windows.join(" ")),
-        ("prioritizer", order.join(" ")),
+        ("bwlimit-at", list(spec.bandwidth_windows.iter().map(window))),
+        ("prioritizer", list(order)),
         ("dead-letter-max", spec.dead_letter_max.to_string()),
     ]
 }
@@ -131,6 +144,24 @@ mod tests {
     use orbit_shared::quantity;
 
     use super::*;
+
+    #[test]
+    fn a_list_is_shown_like_no_other() {
+        let excluding = |globs: &[&str]| {
+            let exclude = globs.iter().map(|&glob| glob.to_owned()).collect();
+            Schedule { spec: Some(JobSpec { exclude, ..JobSpec::default() }), ..Schedule::default() }
+        };
+        for (before, after, expected) in [
+            (&["a", "b"][..], &["a b"][..], r#"a b -> "a b""#),
+            (&[], &["none"], r#"none -> "none""#),
+            (&["a b"], &[r#""a b""#], r#""a b" -> "\"a b\"""#),
+            (&["a"], &["a", ""], r#"a -> a """#),
+        ] {
+            let changes = changes(&excluding(before), &excluding(after));
+            assert_eq!(changes, [("exclude", expected.to_owned())]);
+        }
+        assert_eq!(list(["*.tmp", "Ä*", "a\\b"]), "*.tmp Ä* a\\b", "what is clear stays as it is");
+    }
 
     #[test]
     fn sizes_and_durations_are_exact_and_can_be_given_to_the_flags() {
