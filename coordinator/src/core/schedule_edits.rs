@@ -4,13 +4,14 @@
 //! then, the edit is refused, so that two operators cannot undo each other's work without noticing. Jobs hold a copy of the
 //! specification that they began with, so only later jobs follow an edit.
 
+use orbit_shared::bulletin::Severity;
 use orbit_shared::chunk_hash::ChunkHash;
 
 use super::event::Answer;
 use super::job_record::JobSpec;
 use super::refusal::{Refusal, Violation};
 use super::schedules::{ScheduleRecord, ScheduleTimes, check_times};
-use super::{Core, Turn};
+use super::{COORDINATOR, Core, Turn};
 
 /// What a schedule is to be from now on.
 #[derive(Debug)]
@@ -63,8 +64,12 @@ impl Core {
             return Err(Refusal::Invalid(violations));
         }
         if expected_revision != record.revision() {
+            let who = match record.edited_by.as_str() {
+                "" => "somebody",
+                actor => actor,
+            };
             let problem = format!(
-                "schedule {id} has revision {}, and this edit was made from revision {expected_revision}: somebody has changed the schedule since. Read it again and repeat the edit",
+                "schedule {id} has revision {}, and this edit was made from revision {expected_revision}: {who} has changed the schedule since. Read it again and repeat the edit",
                 record.revision()
             );
             return Err(Refusal::WrongState { problem });
@@ -73,16 +78,31 @@ impl Core {
         if !is_other_time && record.spec.is_same_request(&spec) {
             return Ok(Answer::Schedule(id));
         }
-        // A time that has come already still makes its job, at the end of this turn.
-        let is_due = record.pause.is_none() && record.next_time <= turn.now.wall;
-        if is_other_time && !is_due {
-            record.next_time = times.next(turn.now.wall, turn.now.wall);
+        if is_other_time {
+            self.set_next_time(turn, &mut record, &times);
         }
         record.note_created_as();
         record.spec = spec;
         record.times = times;
         record.edits = record.edits.saturating_add(1);
+        record.edited_by = turn.actor.clone().unwrap_or_default();
+        let message = format!("schedule {id} was changed and has revision {} now", record.revision());
+        self.post(turn, (Severity::Info, COORDINATOR, "schedule"), None, &message);
         self.keep_schedule(turn, record);
         Ok(Answer::Schedule(id))
+    }
+
+    /// Sets the next of the new times. A time of before that has come already still makes its job, at the end of this turn.
+    fn set_next_time(&mut self, turn: &mut Turn, record: &mut ScheduleRecord, times: &ScheduleTimes) {
+        let is_due = record.pause.is_none() && record.next_time <= turn.now.wall;
+        if !is_due {
+            record.next_time = times.next(turn.now.wall, turn.now.wall);
+            return;
+        }
+        // Which times have passed, the times of before say; the new ones count from now. The editor did not let them pass.
+        let editor = turn.actor.take();
+        self.say_missed(turn, record);
+        turn.actor = editor;
+        record.next_time = turn.now.wall;
     }
 }

@@ -87,14 +87,7 @@ impl Core {
         let due: Vec<ScheduleRecord> = self.schedules.values().filter(is_due).cloned().collect();
         for mut record in due {
             let id = record.id;
-            let missed = record.times.missed(record.next_time, turn.now.wall);
-            if missed > 0 {
-                let message = format!(
-                    "schedule {id} was due at {} and {missed} times since; one job makes up for all of them. Either no coordinator ran or the clock was set forward",
-                    record.next_time
-                );
-                self.post(turn, (Severity::Warning, COORDINATOR, "schedule"), record.last_job, &message);
-            }
+            self.say_missed(turn, &record);
             let going_on =
                 record.last_job.filter(|job| self.jobs.get(job).is_some_and(|job| job.live.is_some()));
             let made = match going_on {
@@ -120,6 +113,19 @@ impl Core {
             record.next_time = record.times.next(record.next_time, turn.now.wall);
             self.keep_schedule(turn, record);
         }
+    }
+
+    /// Posts a bulletin if times of a schedule that is due have passed since.
+    pub(super) fn say_missed(&mut self, turn: &mut Turn, record: &ScheduleRecord) {
+        let missed = record.times.missed(record.next_time, turn.now.wall);
+        if missed == 0 {
+            return;
+        }
+        let message = format!(
+            "schedule {} was due at {} and {missed} times since; one job makes up for all of them. Either no coordinator ran or the clock was set forward",
+            record.id, record.next_time
+        );
+        self.post(turn, (Severity::Warning, COORDINATOR, "schedule"), record.last_job, &message);
     }
 
     /// When the next job is made, as far as that can be known from a clock that may be set.

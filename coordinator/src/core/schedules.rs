@@ -105,6 +105,9 @@ pub struct ScheduleRecord {
     /// A digest of what it was created with, once that was changed.
     #[serde(default)]
     pub created_as: Option<u64>,
+    /// Who changed it last, for example `operator:alice`; empty if nobody did, or it is not known.
+    #[serde(default)]
+    pub edited_by: String,
 }
 
 impl ScheduleRecord {
@@ -164,6 +167,7 @@ impl Core {
             last_success_time: None,
             edits: 0,
             created_as: None,
+            edited_by: String::new(),
         };
         self.keep_schedule(turn, record);
         Ok(Answer::Schedule(id))

@@ -131,6 +131,7 @@ fn schedule() -> ScheduleRecord {
         last_success_time: None,
         edits: 0,
         created_as: None,
+        edited_by: String::new(),
     }
 }
 

@@ -23,6 +23,8 @@ fn edit(schedule: u64, spec: JobSpec, times: ScheduleTimes, expected_revision: u
     Command::UpdateSchedule(Box::new(ScheduleEdit { schedule, spec, times, expected_revision, violations }))
 }
 
+const MINUTE: Duration = Duration::from_secs(60);
+
 impl World {
     /// How long it is until the next time of a schedule.
     fn until_next(&self, id: u64) -> Duration {
@@ -190,4 +192,40 @@ fn a_run_by_hand_can_be_sent_again_after_an_edit() {
     assert_eq!((world.known(id), world.jobs_made()), (before, count), "nothing is done a second time");
     world.command(Command::DeleteSchedule { schedule: id }).expect("it is known");
     assert_eq!(world.command(run(id)), Ok(made), "the job is there still");
+}
+
+#[test]
+fn who_edited_a_schedule_is_said_and_kept() {
+    let mut world = World::of_three();
+    let id = world.schedule(hourly()).expect("it makes sense");
+    let command = edit(id, excluding("a"), hourly(), 1);
+    world.command_by(Some("operator:alice"), command).expect("it is the first");
+    world.crash();
+    let refused = world.command_by(Some("operator:bob"), edit(id, excluding("b"), hourly(), 1));
+    let Err(Refusal::WrongState { problem }) = refused else { panic!("{refused:?}") };
+    assert!(problem.contains("operator:alice has changed the schedule"), "{problem}");
+    world.command_by(Some("operator:bob"), edit(id, excluding("a"), hourly(), 2)).expect("nothing changes");
+    assert_eq!(world.said(), ["schedule 1 was changed and has revision 2 now (by operator:alice)"]);
+}
+
+#[test]
+fn times_that_passed_before_an_edit_are_counted_by_the_times_of_before() {
+    for (times, other, expected) in
+        [(every(24), ScheduleTimes::Interval(MINUTE), 0), (every(1), every(24), 33)]
+    {
+        let mut world = World::of_three();
+        let id = world.schedule(times).expect("it makes sense");
+        world.settle();
+        // The clock jumps, and the next thing that happens is the edit.
+        world.now_ms += 34 * HOUR_MS;
+        let command = edit(id, excluding("a"), other, 1);
+        world.command_by(Some("operator:alice"), command).expect("it makes sense");
+        let said: Vec<String> =
+            world.said().into_iter().filter(|text| text.contains("times since")).collect();
+        assert_eq!(said.len(), usize::from(expected > 0), "{said:?}");
+        let is_right =
+            |text: &String| text.contains(&format!("and {expected} times since")) && !text.contains("alice");
+        assert!(said.iter().all(is_right), "{said:?}");
+        assert_eq!(world.jobs_made(), 2, "the time that had come makes its job");
+    }
 }

@@ -182,7 +182,8 @@ impl World {
         self.settle();
     }
 
-    fn said(&self) -> Vec<String> {
+    /// What bulletins say of schedules, from the oldest on.
+    pub(super) fn said(&self) -> Vec<String> {
         let category = Some("schedule".to_owned());
         let filter = orbit_shared::bulletin::BulletinFilter {
             category,
