@@ -30,6 +30,9 @@ pub struct SkippedMounts {
     /// once if its path is kept. Shared, because a record is copied each time that it changes.
     #[serde(serialize_with = "write_paths", deserialize_with = "read_paths")]
     kept: Arc<BTreeSet<ByteBuf>>,
+    /// How many a bulletin has told of.
+    #[serde(default)]
+    said: u64,
 }
 
 fn write_paths<S: Serializer>(paths: &Arc<BTreeSet<ByteBuf>>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -63,8 +66,12 @@ impl SkippedMounts {
 
     /// Why a mirror deletes nothing, if their paths are not known.
     pub(super) fn sweep_problem(&self) -> String {
+        let bound = match self.kept.len() {
+            SKIPPED_MOUNTS_KEPT_MAX.. => format!("{SKIPPED_MOUNTS_KEPT_MAX} paths"),
+            _ => format!("paths of {} KiB together", SKIPPED_MOUNTS_BYTES_MAX / 1024),
+        };
         format!(
-            "the source has {} mount points that were not entered, and only {} of them are remembered, so it is not known what to keep below the others: exclude them with --exclude, or leave out --one-file-system",
+            "the source has {} mount points that were not entered, and only {} of them are remembered (at most {bound}), so it is not known what to keep below the others: exclude the directories above them with --exclude, such as /var/lib/docker (findmnt lists mounts)",
             self.count,
             self.kept.len()
         )
@@ -91,13 +98,17 @@ impl SkippedMounts {
 }
 
 impl Core {
-    /// Posts a bulletin about the mount points of a job's source that were not entered, when the source is listed.
+    /// Posts a bulletin about the mount points of a job's source that were not entered, when the source is listed, and once
+    /// more if a later listing finds others.
     pub(super) fn say_skipped_mounts(&mut self, turn: &mut Turn, id: JobId) {
-        let Some(job) = self.jobs.get(&id) else { return };
-        let (source, words) = (&job.record.spec.source, job.record.scan.skipped_mounts.words());
-        if words.is_empty() {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let mounts = &mut job.record.scan.skipped_mounts;
+        if mounts.said == mounts.count {
             return;
         }
+        mounts.said = mounts.count;
+        job.is_dirty = true;
+        let (source, words) = (&job.record.spec.source, job.record.scan.skipped_mounts.words());
         let message = format!(
             "job {id} stays in the file system of {}:{}: {words}",
             source.star_id,
@@ -132,5 +143,28 @@ mod tests {
         let stored = rmp_serde::to_vec(&mounts).expect("it can be written");
         assert_eq!(rmp_serde::from_slice::<SkippedMounts>(&stored).expect("it can be read"), mounts);
         assert!(mounts.words().ends_with("m009 and 291 more"), "{}", mounts.words());
+    }
+
+    #[test]
+    fn the_bound_that_was_passed_is_named() {
+        let said = |count: usize, length: usize| {
+            let mut mounts = SkippedMounts::default();
+            mounts.note(
+                &(0..count).map(|number| format!("{number:0length$}").into_bytes()).collect::<Vec<_>>(),
+            );
+            mounts.sweep_problem()
+        };
+        let many = said(257, 3);
+        for part in ["257 mount points", "only 256 of them", "at most 256 paths", "/var/lib/docker"] {
+            assert!(many.contains(part), "{part}: {many}");
+        }
+        let long = said(70, 4000);
+        for part in ["70 mount points", "only 65 of them", "paths of 256 KiB together"] {
+            assert!(long.contains(part), "{part}: {long}");
+        }
+        assert!(
+            !many.contains("--one-file-system"),
+            "without it, what is below the mounts would be mirrored"
+        );
     }
 }

@@ -131,11 +131,9 @@ impl Core {
         if batch.is_last && batch.failure.is_none() {
             match is_again {
                 true => self.end_listing_again(turn, job_id),
-                false => {
-                    self.add_missing_paths(turn, job_id);
-                    self.say_skipped_mounts(turn, job_id);
-                }
+                false => self.add_missing_paths(turn, job_id),
             }
+            self.say_skipped_mounts(turn, job_id);
         }
         let Some(job) = self.jobs.get_mut(&job_id) else { return };
         job.is_dirty = true;

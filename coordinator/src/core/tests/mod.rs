@@ -12,6 +12,7 @@ mod history;
 mod identity;
 mod jobs;
 mod letters;
+mod mounts;
 mod plans;
 mod poison;
 mod recovery;

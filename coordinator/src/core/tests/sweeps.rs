@@ -1,15 +1,15 @@
 //! Mirrors end when every destination has deleted what the source does not have, whatever else failed.
 
 use orbit_shared::dead_letter::DeadLetterFilter;
-use orbit_shared::session::{FailureCause, Fault, ScanBatch, StarMessage};
+use orbit_shared::session::{FailureCause, Fault, StarMessage};
 use orbit_shared::sweep::{SweepInfo, SweepRequest};
 use orbit_shared::vault_call::{Progress, VaultCall, VaultFailure, VaultProblem, VaultReply};
 use orbit_shared::words::JobId;
 
-use super::world::{World, batch, failed, spec, stored};
-use crate::core::{Answer, Command, Event, JobSpec, JobState, MirrorPolicy, Planned, Refusal};
+use super::world::{World, failed, spec, stored};
+use crate::core::{Answer, Command, Event, JobSpec, JobState, MirrorPolicy, Refusal};
 
-fn mirror(destinations: &[&str]) -> JobSpec {
+pub(super) fn mirror(destinations: &[&str]) -> JobSpec {
     let mirror = MirrorPolicy { max_delete_percent: 25, trash: Some(".trash".to_owned()) };
     JobSpec { mirror: Some(mirror), exclude: vec!["*.tmp".to_owned()], ..spec("star-1", destinations) }
 }
@@ -21,7 +21,7 @@ fn swept(found: u64, extra: u64) -> SweepInfo {
 
 impl World {
     /// Everything but what destinations are asked about sweeps.
-    fn work_all(&mut self, names: &[&'static str]) {
+    pub(super) fn work_all(&mut self, names: &[&'static str]) {
         let is_working = |world: &mut Self, name| {
             let is_busy = world.scan(name) | world.work(name);
             let is_sweep = matches!(world.stars[name].calls.front(), Some((_, VaultCall::Sweep(_))));
@@ -31,7 +31,7 @@ impl World {
     }
 
     /// The sweep that a destination is asked for.
-    fn sweep_of(&self, name: &str) -> Option<SweepRequest> {
+    pub(super) fn sweep_of(&self, name: &str) -> Option<SweepRequest> {
         match self.stars[name].calls.front() {
             Some((_, VaultCall::Sweep(sweep))) => Some(SweepRequest::clone(sweep)),
             _ => None,
@@ -45,13 +45,13 @@ impl World {
         self.say(name, StarMessage::VaultAnswered { request, answer: answer.map(VaultReply::Swept) });
     }
 
-    fn state(&self, job: JobId) -> (JobState, String) {
+    pub(super) fn state(&self, job: JobId) -> (JobState, String) {
         let job = self.job(job);
         (job.record.state(), job.reason)
     }
 }
 
-const ALL: [&str; 3] = ["star-1", "star-2", "star-3"];
+pub(super) const ALL: [&str; 3] = ["star-1", "star-2", "star-3"];
 
 #[test]
 fn a_mirror_ends_when_every_destination_has_swept() {
@@ -271,73 +271,6 @@ fn a_plan_of_a_mirror_says_what_would_be_deleted() {
     let Some(Ok(Answer::Plan(planned))) = world.answered(reply) else { panic!("no plan") };
     assert_eq!(planned.places[0].deletion.as_ref().map(|sweep| (sweep.extra, sweep.found)), Some((2, 8)));
     assert!(planned.places[1].deletion.is_none());
-}
-
-/// A mirror that stays in one file system, and whose source has as many mount points.
-fn mirror_with_mounts(world: &mut World, count: usize) -> JobId {
-    let id = world.create(JobSpec { is_one_file_system: true, ..mirror(&["star-2"]) });
-    list_with_mounts(world, count);
-    world.work_all(&ALL);
-    id
-}
-
-fn list_with_mounts(world: &mut World, count: usize) {
-    let scan = world.stars.get_mut("star-1").and_then(|star| star.scans.pop_front()).expect("a scan").scan;
-    let skipped_mounts = (0..count).map(|number| format!("mnt/{number}").into_bytes()).collect();
-    let batch = ScanBatch { is_last: true, skipped_mounts, ..batch(scan, 1, world.tree.clone()) };
-    world.say("star-1", StarMessage::ScanBatch(batch));
-}
-
-#[test]
-fn a_sweep_is_told_the_mount_points_that_were_not_entered_also_after_a_restart() {
-    let mut world = World::of_three();
-    mirror_with_mounts(&mut world, 2);
-    let expected = [b"mnt/0".to_vec(), b"mnt/1".to_vec()];
-    assert_eq!(world.sweep_of("star-2").expect("it is asked").skipped_mounts, expected);
-    world.crash();
-    world.connect("star-1", 1, &[]);
-    world.connect("star-2", 1, &[]);
-    world.work_all(&["star-1", "star-2"]);
-    assert_eq!(world.sweep_of("star-2").expect("it is asked").skipped_mounts, expected);
-}
-
-#[test]
-fn a_mirror_with_more_mount_points_than_are_remembered_deletes_nothing_and_says_so() {
-    let mut world = World::of_three();
-    let id = mirror_with_mounts(&mut world, 257);
-    assert!(world.sweep_of("star-2").is_none(), "it does not know what to keep");
-    let (state, reason) = world.state(id);
-    assert_eq!(state, JobState::Failed, "{reason}");
-    for part in ["nothing was deleted at star-2:/data/out", "257 mount points", "--exclude"] {
-        assert!(reason.contains(part), "{part}: {reason}");
-    }
-    let said = world.core.board().by_job(id).into_iter().filter(|bulletin| bulletin.category == "mirror");
-    assert_eq!(said.filter(|bulletin| bulletin.message.contains("257 mount points")).count(), 1);
-    assert_eq!(world.job(id).tally.stored, 11, "everything is copied all the same");
-
-    let planned = plan_with_mounts(&mut world, mirror(&["star-2"]), 257);
-    let deletion = planned.places[0].deletion.as_ref().expect("it is known");
-    let is_said = deletion.problem.starts_with("the source has 257 mount points");
-    assert!(deletion.is_refused && is_said, "{deletion:?}");
-}
-
-#[test]
-fn a_plan_of_a_copy_says_nothing_of_deletions_however_many_mount_points_there_are() {
-    let mut world = World::of_three();
-    let planned = plan_with_mounts(&mut world, spec("star-1", &["star-2", "star-3"]), 257);
-    assert_eq!(planned.skipped_mounts.count, 257);
-    assert!(planned.places.iter().all(|place| place.deletion.is_none()), "{:?}", planned.places);
-}
-
-/// What a job would do that stays in one file system.
-fn plan_with_mounts(world: &mut World, spec: JobSpec, count: usize) -> Planned {
-    let reply = world.new_reply();
-    let spec = Box::new(JobSpec { is_one_file_system: true, ..spec });
-    world.turn(vec![Event::PlanAsked { reply, spec, violations: Vec::new() }]);
-    list_with_mounts(world, count);
-    world.work_all(&ALL);
-    let Some(Ok(Answer::Plan(planned))) = world.answered(reply) else { panic!("no plan") };
-    *planned
 }
 
 #[test]
