@@ -265,7 +265,7 @@ impl Core {
                 Some(name) => format!("moved to {name}/job-{id} there"),
                 None => "deleted".to_owned(),
             };
-            let text = format!("{} entries at {at} that the source has not were {how}", info.deleted);
+            let text = format!("{} entries at {at} that are not at the source were {how}", info.deleted);
             match info.failed {
                 0 if info.problem.is_empty() => (Severity::Info, text),
                 0 => (Severity::Info, format!("{text}; {}", info.problem)),

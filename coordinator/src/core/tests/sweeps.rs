@@ -73,6 +73,12 @@ fn a_mirror_ends_when_every_destination_has_swept() {
     let (state, reason) = world.state(id);
     assert!(state == JobState::Completed && reason.contains("3 entries"), "{state:?} {reason}");
     assert_eq!(world.store.jobs[&id].deleted(), 3, "what was deleted is durable");
+    let said = world.core.board().by_job(id).into_iter().find(|bulletin| bulletin.source == "star-3");
+    let message = said.map(|bulletin| bulletin.message.clone()).unwrap_or_default();
+    assert!(
+        message.contains("1 entries at star-3:/data/out that are not at the source were moved"),
+        "{message}"
+    );
     world.assert_clean();
 }
 
