@@ -183,11 +183,14 @@ impl Memory {
         frozen
     }
 
-    /// What was frozen is in the universe, or must be tried again.
+    /// What was frozen is in the universe, or must be tried again. A chunk that was stored again while it was being collected
+    /// has a new place there now, which a collection of the old one leaves alone.
     pub(super) fn thaw(&mut self, is_indexed: bool) {
         let Some(frozen) = self.frozen.take() else { return };
-        if !is_indexed {
-            for (hash, appended) in frozen.iter() {
+        for (hash, appended) in frozen.iter() {
+            if is_indexed {
+                self.deleting.remove(hash);
+            } else {
                 self.recent.entry(*hash).or_insert(*appended);
             }
         }

@@ -138,6 +138,26 @@ fn collections_beside_writers_and_readers_lose_nothing() {
 }
 
 #[test]
+fn what_is_stored_again_while_it_is_collected_is_there_after_the_index_was_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = PackedStore::open(dir.path(), config()).unwrap();
+    let record = snapshot(&store, 1, 0..10);
+    store.delete_snapshot(&record.id).unwrap();
+    let weak = Arc::downgrade(&store);
+    store.windows.at("decided", move || {
+        let store = weak.upgrade().unwrap();
+        let again = put_file(&store, stage(2), "again", &[noise(3, 3000)]);
+        store.make_durable().unwrap();
+        store.flush().unwrap();
+        store.commit(stage(2), &[again]).unwrap();
+    });
+    assert!(collect(&store, &at_once()).chunks_removed > 1);
+    let record = store.seal(stage(2), &meta(2)).unwrap();
+    collect(&store, &at_once());
+    check(&store, &record);
+}
+
+#[test]
 fn what_comes_during_a_collection_is_not_taken_for_garbage() {
     let dir = tempfile::tempdir().unwrap();
     let large = PackedConfig { container_bytes_max: 64 << 20, ..config() };
