@@ -1,9 +1,8 @@
-//! Accepts connections of one port, also when the process has as many files open as it may.
+//! Accepts connections of one port, even when the process has reached its limit on open files.
 //!
-//! Each port leaves some descriptors to what matters more than it: those of HTTP leave the most, and gRPC leaves a few
-//! to the process's own files. The kernel numbers descriptors from the lowest that is free, so the number of a new one
-//! says how many are left. Where one is missing, the oldest silent connection of the port is closed. Without such a
-//! connection the port waits.
+//! Each port leaves some descriptors to more important uses: HTTP leaves the most, and gRPC leaves a few to the
+//! process's own files. The kernel gives a new descriptor the lowest free number, so that number shows how many are
+//! left. If too few are left, the oldest silent connection of the port is closed. If there is none, the port waits.
 
 use std::fmt;
 use std::io;
@@ -22,24 +21,24 @@ use crate::unix_socket::UnixSocket;
 
 /// Pause before the next attempt when no connection could be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Time in which a connection that was told to end gives its descriptor back.
+/// How long to wait for a connection that was told to close, so that its descriptor becomes free.
 const SHED_PAUSE: Duration = Duration::from_millis(5);
-/// What to do about too few descriptors.
+/// Advice that follows a message about too few descriptors.
 const RAISE_LIMIT: &str = "; raise the limit on open files";
-/// Least time between two warnings of one port.
+/// Minimum time between two warnings of one port.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Descriptors that are left to others.
+/// Descriptors that a port leaves unused for others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reserve {
-    /// To the process's own files.
+    /// For the process's own files.
     Own,
-    /// To those, and to connections of Stars.
+    /// For the process's own files and for connections of Stars.
     Stars,
 }
 
 impl Reserve {
-    /// Number of descriptors, of so many that may be open.
+    /// Number of reserved descriptors if at most `limit` can be open.
     fn count(self, limit: u64) -> u64 {
         match self {
             Self::Own => (limit / 32).clamp(1, 16),
@@ -47,7 +46,7 @@ impl Reserve {
         }
     }
 
-    /// Whether this new descriptor is one of those that are left to others.
+    /// Whether this new descriptor is one of the reserved ones.
     pub fn is_touched_by(self, descriptor: impl AsFd) -> bool {
         let limit = open_files::limit();
         let number = u64::try_from(descriptor.as_fd().as_raw_fd()).unwrap_or(0);
@@ -55,7 +54,7 @@ impl Reserve {
     }
 }
 
-/// What connections arrive at.
+/// The socket that accepts connections.
 #[derive(Debug)]
 pub enum Listener {
     /// A port.
@@ -114,7 +113,7 @@ pub struct Accepted {
     pub stream: PlainStream,
     /// The address of the other end; none for a Unix socket.
     pub peer: Option<SocketAddr>,
-    /// Who shares its places.
+    /// Whose share of the places for silent connections it counts against.
     pub origin: Origin,
 }
 
@@ -128,7 +127,7 @@ pub struct Accepting {
 }
 
 impl Accepting {
-    /// Accepts from a listener whose silent connections have these places.
+    /// Accepts from a listener. `silent` has the places of its connections that have sent nothing yet.
     pub fn new(listener: Listener, silent: Silent, reserve: Reserve) -> Self {
         Self { listener, silent, reserve, warned: None }
     }
@@ -138,7 +137,7 @@ impl Accepting {
         loop {
             match self.listener.accept().await {
                 Ok(accepted) if !self.reserve.is_touched_by(&accepted.stream) => return accepted,
-                // The newest may be one who matters, and the oldest silent one gives its descriptor for it.
+                // The new connection may be an important one, so the oldest silent one is closed for it.
                 Ok(accepted) if self.silent.shed() => return accepted,
                 Ok(refused) => {
                     drop(refused);
@@ -163,7 +162,7 @@ impl Accepting {
     }
 }
 
-/// Whether a connection ended before it could be accepted.
+/// Whether the error is about one connection, which ended before it was accepted.
 fn is_of_peer(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
 }
@@ -175,7 +174,7 @@ fn is_full(error: &io::Error) -> bool {
         .is_some_and(|number| [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error).contains(&number))
 }
 
-/// What to do about an error, if there is something to do.
+/// Advice that fits an error; empty if there is none.
 fn advice(error: &io::Error) -> &'static str {
     if is_full(error) { RAISE_LIMIT } else { "" }
 }

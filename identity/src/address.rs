@@ -5,7 +5,7 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-/// What the path of a Unix socket begins with, in settings and in addresses of coordinators.
+/// Prefix of the path of a Unix socket, in settings and in addresses of coordinators.
 pub const UNIX_SCHEME: &str = "unix:";
 
 /// One value of a setting that says where to listen.
@@ -37,7 +37,7 @@ impl fmt::Display for ListenAddress {
     }
 }
 
-/// Where a server listens: at an address, at a Unix socket, or at one of each.
+/// Where a server listens: on one address, one Unix socket, or one of each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listen(Vec<ListenAddress>);
 
@@ -70,7 +70,7 @@ impl Listen {
         })
     }
 
-    /// Checks that no kind of address is given twice, and that there is any.
+    /// Checks that there is at least one address and at most one of each kind.
     ///
     /// # Errors
     /// A sentence that names the setting and the values.
@@ -106,10 +106,11 @@ pub(crate) fn socket_path(path: &str) -> Result<PathBuf, String> {
     Ok(PathBuf::from(path))
 }
 
-/// What fits into `struct sockaddr_un`, with the zero at its end.
+/// Maximum length of a path in `struct sockaddr_un`, in bytes, without the zero at its end.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
-/// Reads an address to listen on: an IP address or a name, and a port. A name is resolved; of several addresses an IPv4 one is taken.
+/// Reads an address to listen on: an IP address or a name, and a port. A name is resolved; if it has several addresses,
+/// an IPv4 one is preferred.
 fn listen_address(text: &str) -> Result<SocketAddr, String> {
     if let Ok(address) = text.parse() {
         return Ok(address);
@@ -131,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_to_listen_on_may_be_a_name() {
+    fn an_address_to_listen_on_can_be_a_name() {
         for text in ["127.0.0.1:7100", "localhost:7100"] {
             let address = listen_address(text).unwrap();
             assert!(address.ip().is_loopback() && address.port() == 7100, "{address}");
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_to_listen_on_may_be_a_socket() {
+    fn an_address_to_listen_on_can_be_a_socket() {
         for text in ["unix:/run/x.sock", "unix:///run/x.sock"] {
             let socket = ListenAddress::Unix(PathBuf::from("/run/x.sock"));
             assert_eq!(text.parse(), Ok(socket.clone()));

@@ -1,8 +1,9 @@
 //! The authority of a grid: the key that signs its certificates, and the key that signs its tokens.
 //!
-//! Both are made once, in a directory that only their owner may read; whoever has that directory can be anybody in the
-//! grid. The certificate of the authority is written last: without it nothing was ever signed. What was signed is not
-//! remembered here but in the ledger; open tokens are files of their own, so that one can be made beside a coordinator that runs.
+//! Both are made once, in a directory that only their owner can read. A process that can read it can act as any member
+//! of the grid. The certificate of the authority is written last: if it is missing, nothing was signed yet. Issued
+//! certificates are recorded in the ledger, not here. Each open token is a file, so that one can be made while a
+//! coordinator runs.
 
 use std::fs::File;
 use std::io;
@@ -39,24 +40,24 @@ const LOCK: &str = "lock";
 pub(crate) const LEDGER: &str = "ledger.jsonl";
 
 const AUTHORITY_VALIDITY_SECONDS: i64 = 10 * 365 * 24 * 60 * 60;
-/// A machine whose clock is this much behind takes a new certificate at once.
+/// Maximum number of seconds by which the validity of a certificate begins before it is issued, for slow clocks.
 const CLOCK_SKEW_SECONDS: i64 = 300;
 const SERIAL_BYTES: usize = 16;
 
-/// Why there is no authority. Its text is one sentence that says what to do.
+/// Why the authority cannot be used. Its text is one sentence that says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
-    /// The system refuses.
+    /// The operating system reports an error.
     #[error("cannot {action} {}: {error}; the coordinator's user must own this directory", path.display())]
     Io {
-        /// What was tried.
+        /// The operation that failed.
         action: &'static str,
-        /// On what.
+        /// The file or directory.
         path: PathBuf,
-        /// What the system says.
+        /// The error.
         error: io::Error,
     },
-    /// A part of it is gone or cannot be read.
+    /// A part of the authority is missing or cannot be read.
     #[error(
         "{}: {problem}; put the directory back from a backup, or remove it to begin a new authority, after which every Star \
          and operator must join again", path.display()
@@ -64,10 +65,10 @@ pub enum AuthorityError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         problem: String,
     },
-    /// A library refuses.
+    /// A library reports an error.
     #[error("no certificate can be made: {0}")]
     Signing(String),
 }
@@ -80,7 +81,7 @@ pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     key_hash: KeyHash,
     token_key: TokenKey,
-    /// For tokens of earlier versions.
+    /// Verifies tokens of earlier versions.
     token_public: AsymmetricPublicKey<V4>,
     tokens: Tokens,
 }
@@ -92,7 +93,7 @@ impl std::fmt::Debug for Authority {
     }
 }
 
-/// A certificate, with what it says.
+/// A certificate and its facts.
 #[derive(Debug, Clone)]
 pub(crate) struct Issued {
     pub(crate) pem: String,
@@ -101,14 +102,14 @@ pub(crate) struct Issued {
     pub(crate) key: String,
 }
 
-/// A request for a certificate whose signature was checked: who sent it has the key.
+/// A request for a certificate. Its signature was checked, so the sender has the key.
 #[derive(Debug)]
 pub(crate) struct Request {
     public_key: rcgen::PublicKey,
 }
 
 impl Request {
-    /// Reads a request. Nothing that it wishes counts, only its key.
+    /// Reads a request. Only its key is used; all other fields are ignored.
     pub(crate) fn read(pem: &str) -> Result<Self, String> {
         let request = CertificateSigningRequestParams::from_pem(pem).map_err(|error| error.to_string())?;
         Ok(Self { public_key: request.public_key })
@@ -121,7 +122,7 @@ impl Request {
 }
 
 impl Authority {
-    /// The authority in a directory, made if there is none.
+    /// Opens the authority in a directory, and makes one if there is none.
     ///
     /// # Errors
     /// See [`AuthorityError`].
@@ -131,7 +132,8 @@ impl Authority {
             move |error| AuthorityError::Io { action, path, error }
         };
         make_private_directory(directory).map_err(io("make", directory))?;
-        // Whoever makes a token while the coordinator starts for the first time must not make a second authority.
+        // A token may be made while the coordinator starts for the first time; a second authority must not be made
+        // then.
         let lock = directory.join(LOCK);
         let held = crate::files::open_private_log(&lock).map_err(io("open", &lock))?;
         File::lock(&held).map_err(io("lock", &lock))?;
@@ -183,17 +185,17 @@ impl Authority {
         &self.directory
     }
 
-    /// Its certificate, which whoever joins pins.
+    /// The certificate of the authority, which a joining machine pins.
     pub fn certificate(&self) -> &CertificateDer<'static> {
         &self.certificate
     }
 
-    /// The same as text.
+    /// The certificate as PEM.
     pub fn pem(&self) -> &str {
         &self.pem
     }
 
-    /// The line of a token, which lets somebody in once while the token is kept.
+    /// The line of a token. It admits one machine, once, while the token is kept.
     ///
     /// # Errors
     /// The token is not one that this program makes.
@@ -201,15 +203,16 @@ impl Authority {
         token.line(&self.token_key, &self.key_hash)
     }
 
-    /// The line of what [`JoinToken::without_secret`] gave: the same one as before, since the secret follows from the number.
+    /// The line of a token that [`JoinToken::without_secret`] wrote. It is the same line as before, since the secret is
+    /// derived from the number.
     ///
     /// # Errors
-    /// It is nothing of the kind.
+    /// The text is no such token.
     pub fn line_again(&self, kept: &str) -> Result<String, TokenError> {
         self.line(&JoinToken::of_text(kept)?)
     }
 
-    /// What a line is good for; `None` if its token has ended or was cancelled.
+    /// What a line admits; `None` if its token has expired or was cancelled.
     ///
     /// # Errors
     /// It is not a token, or not one of this authority.
@@ -227,17 +230,17 @@ impl Authority {
         Ok(Some(token))
     }
 
-    /// The token of a number, if it is kept.
+    /// The token with a number, if it is kept.
     pub(crate) fn kept_token(&self, id: &str) -> Result<Option<JoinToken>, TokenError> {
         self.tokens.get(id).map_err(|error| TokenError::Files(error.to_string()))
     }
 
-    /// The tokens that are kept, spent ones too.
+    /// The tokens that are kept, including used ones.
     pub(crate) fn kept_tokens(&self) -> Result<Vec<JoinToken>, TokenError> {
         self.tokens.all().map_err(|error| TokenError::Files(error.to_string()))
     }
 
-    /// Keeps a token, so that its line lets somebody in.
+    /// Keeps a token, so that its line is accepted.
     pub(crate) fn keep_token(&self, token: &JoinToken) -> Result<(), TokenError> {
         let now = token.created_at_ms / 1000;
         self.tokens.keep(token, now).map_err(|error| TokenError::Files(error.to_string()))
@@ -259,7 +262,7 @@ impl Authority {
         self.certify(identity, &request.public_key, &[], validity, now)
     }
 
-    /// A certificate of the coordinator itself, with a key that exists in memory only.
+    /// A certificate of the coordinator itself. Its key exists in memory only.
     pub(crate) fn issue_own(
         &self,
         identity: &Identity,
@@ -288,7 +291,7 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = match identity.role {
             Role::Coordinator => vec![ExtendedKeyUsagePurpose::ServerAuth],
-            // A Star serves other Stars, too.
+            // A Star is also a server for other Stars.
             Role::Star => vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth],
             Role::Operator | Role::Viewer => vec![ExtendedKeyUsagePurpose::ClientAuth],
         };
@@ -303,7 +306,7 @@ impl Authority {
     }
 }
 
-/// Makes both keys and the certificate, the certificate last.
+/// Makes both keys and then the certificate.
 fn create(directory: &Path, now: i64) -> Result<String, AuthorityError> {
     let key = KeyPair::generate().map_err(refused)?;
     let certificate = root(&key, now)?;
@@ -329,7 +332,7 @@ fn root(key: &KeyPair, now: i64) -> Result<Certificate, AuthorityError> {
     params.self_signed(key).map_err(refused)
 }
 
-/// A number that nobody can guess, positive and of full length, so that it is written in one way.
+/// A random serial number. It is positive and always has the full length, so its text form is unique.
 fn serial() -> SerialNumber {
     let mut bytes: [u8; SERIAL_BYTES] = rand::random();
     bytes[0] = bytes[0] & 0x7f | 0x40;
@@ -348,7 +351,7 @@ fn damaged(path: &Path, problem: impl std::fmt::Display) -> AuthorityError {
     AuthorityError::Damaged { path: path.to_owned(), problem: problem.to_string() }
 }
 
-/// Names and addresses under which a coordinator that listens there is asked, if nothing else is said.
+/// The names and addresses in a coordinator's certificate if the settings give none.
 pub(crate) fn default_hosts(listen: Option<IpAddr>, host_name: Option<&str>) -> Vec<String> {
     let mut hosts: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
     if let Some(listen) = listen.filter(|listen| !listen.is_unspecified()) {
@@ -367,7 +370,7 @@ mod tests {
     const NOW: i64 = 1_800_000_000;
 
     #[test]
-    fn an_authority_is_made_once_and_is_its_owners_alone() {
+    fn an_authority_is_made_once_and_only_its_owner_can_read_it() {
         use std::os::unix::fs::PermissionsExt as _;
         let directory = tempfile::tempdir().unwrap();
         let place = directory.path().join("identity");
@@ -381,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_that_is_gone_is_no_reason_for_a_new_authority() {
+    fn no_new_authority_is_made_when_a_part_is_missing() {
         for gone in [KEY, TOKEN_KEY] {
             let directory = tempfile::tempdir().unwrap();
             Authority::open(directory.path(), NOW).unwrap();
@@ -407,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_says_whose_it_is_whatever_its_request_wishes() {
+    fn a_certificate_names_its_owner_whatever_its_request_asks_for() {
         let directory = tempfile::tempdir().unwrap();
         let authority = Authority::open(directory.path(), NOW).unwrap();
         let key = KeyPair::generate().unwrap();

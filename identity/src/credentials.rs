@@ -1,8 +1,8 @@
-//! What somebody who has joined holds: a key that never leaves this directory, a certificate for it, and the certificate
-//! of the authority, the only one that is trusted.
+//! What a member that has joined keeps: a key that never leaves this directory, a certificate for it, and the
+//! certificate of the authority, the only one that it trusts.
 //!
-//! The key is written first and the certificate last, so that a join that was interrupted goes on with the same key, for
-//! which its token still counts. A renewal replaces the certificate alone.
+//! The key is written first and the certificate last. A join that was interrupted goes on with the same key, for which
+//! its token is still accepted. A renewal replaces the certificate only.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -27,22 +27,22 @@ const KEY: &str = "key.pem";
 /// Why an identity cannot be used. Its text is one sentence that says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialsError {
-    /// The system refuses.
+    /// The operating system reports an error.
     #[error("cannot {action} {}: {error}; this user must own the directory", path.display())]
     Io {
-        /// What was tried.
+        /// The operation that failed.
         action: &'static str,
-        /// On what.
+        /// The file or directory.
         path: PathBuf,
-        /// What the system says.
+        /// The error.
         error: io::Error,
     },
-    /// A file of it cannot be read.
+    /// A file cannot be read.
     #[error("{}: {problem}; remove its directory and join again with a new join token", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         problem: String,
     },
     /// TLS cannot be set up with it.
@@ -50,7 +50,7 @@ pub enum CredentialsError {
     Tls(#[from] TlsError),
 }
 
-/// A key without a certificate yet.
+/// A key that has no certificate yet.
 #[derive(Debug)]
 pub struct NewKey {
     directory: PathBuf,
@@ -58,7 +58,7 @@ pub struct NewKey {
 }
 
 impl NewKey {
-    /// The key in a directory, made if there is none.
+    /// Opens the key in a directory, and makes one if there is none.
     ///
     /// # Errors
     /// See [`CredentialsError`].
@@ -77,18 +77,18 @@ impl NewKey {
         Ok(Self { directory: directory.to_owned(), key })
     }
 
-    /// Asks for a certificate, as PEM.
+    /// A request for a certificate, as PEM.
     ///
     /// # Errors
-    /// A library refuses.
+    /// A library reports an error.
     pub fn request(&self) -> Result<String, CredentialsError> {
         request(&self.key, &self.directory)
     }
 
-    /// Keeps the certificate that came, and the authority that is trusted from now on.
+    /// Stores the certificate, and the authority that is trusted from now on.
     ///
     /// # Errors
-    /// It is not for this key, or cannot be written.
+    /// The certificate is not for this key, or cannot be written.
     pub fn complete(
         self,
         certificate: &str,
@@ -125,7 +125,7 @@ impl std::fmt::Debug for Credentials {
 }
 
 impl Credentials {
-    /// What is in a directory; nothing if nobody has joined there.
+    /// Loads the credentials in a directory; `None` if no member has joined there.
     ///
     /// # Errors
     /// See [`CredentialsError`].
@@ -155,27 +155,27 @@ impl Credentials {
         }))
     }
 
-    /// Where it is.
+    /// The directory of the credentials.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// What the present certificate says.
+    /// The facts of the current certificate.
     pub fn facts(&self) -> Facts {
         self.facts.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Connects as its holder.
+    /// Connects with the certificate.
     pub fn dialing(&self) -> Dialing {
         Dialing::presenting(self.authority.clone(), Arc::clone(&self.presented))
     }
 
-    /// Connects to the same grid as nobody.
+    /// Connects to the same grid without a certificate.
     pub fn dialing_as_nobody(&self) -> Dialing {
         Dialing::as_nobody(self.authority.clone())
     }
 
-    /// Serves as its holder, members of the same grid only.
+    /// Serves members of the same grid, with the certificate.
     ///
     /// # Errors
     /// The authority's certificate is damaged.
@@ -183,18 +183,18 @@ impl Credentials {
         tls::server(Arc::clone(&self.presented), &self.authority, Clients::Must)
     }
 
-    /// Asks for a new certificate for the same key, as PEM.
+    /// A request for a new certificate for the same key, as PEM.
     ///
     /// # Errors
-    /// A library refuses.
+    /// A library reports an error.
     pub fn request(&self) -> Result<String, CredentialsError> {
         request(&self.key, &self.directory)
     }
 
-    /// Takes a new certificate: connections that are made from now on present it.
+    /// Stores a new certificate. Connections that are made from now on present it.
     ///
     /// # Errors
-    /// It is for another key or somebody else, or cannot be written.
+    /// The certificate is for another key or another identity, or cannot be written.
     pub fn take(&self, certificate: &str) -> Result<(), CredentialsError> {
         let path = self.directory.join(CERTIFICATE);
         let facts = read_facts(certificate).map_err(|problem| damaged(&path, problem))?;
@@ -212,11 +212,11 @@ impl Credentials {
 }
 
 impl Dialing {
-    /// Connects to the grid whose authority is in a directory, as the holder of what else is there or as nobody; nothing
-    /// if there is no authority either.
+    /// Connects to the grid whose authority is in a directory: with the certificate if there is a valid one, otherwise
+    /// without. `None` if there is no authority.
     ///
     /// # Errors
-    /// What is there is damaged.
+    /// The files in the directory are damaged.
     pub fn of_directory(directory: &Path, now: i64) -> Result<Option<Self>, CredentialsError> {
         if let Some(held) = Credentials::load(directory)? {
             let is_valid = held.facts().not_after > now;
@@ -240,7 +240,7 @@ fn request(key: &KeyPair, directory: &Path) -> Result<String, CredentialsError> 
     made.map_err(|error| damaged(&directory.join(KEY), error))
 }
 
-/// A certificate as text, in lines as other programs expect them.
+/// A certificate as PEM, with the line length that other programs expect.
 fn authority_pem(der: &CertificateDer<'_>) -> String {
     use base64::Engine as _;
     let text = base64::engine::general_purpose::STANDARD.encode(der);

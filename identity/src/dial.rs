@@ -1,4 +1,4 @@
-//! Connections to others over TLS, as channels.
+//! Opens TLS connections and makes channels from them.
 
 use std::fmt;
 use std::io;
@@ -19,19 +19,19 @@ use crate::tls::{self, Presented, TlsError};
 use crate::token::{Invitation, Trust};
 use crate::who::Name;
 
-/// A peer that is gone without a word is noticed.
+/// Idle time before TCP keepalive probes, which detect a peer that vanished without closing the connection.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(10);
-/// A peer that takes the connection and says nothing.
+/// Timeout of the TLS handshake, for a peer that accepts the connection and sends nothing.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Who is expected at the other end.
+/// Which identity the server must have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expected {
-    /// Whoever belongs to the grid.
+    /// Any member of the grid.
     Anybody,
     /// The coordinator.
     Coordinator,
-    /// This Star; any, if it is not known which.
+    /// This Star, or any Star if the name is not known.
     Star(Option<Name>),
 }
 
@@ -54,17 +54,17 @@ pub struct Dialing {
 }
 
 impl Dialing {
-    /// As nobody: enough to join, and to ask whether a coordinator serves.
+    /// Connects without a certificate: enough to join, and to ask whether a coordinator serves.
     pub fn as_nobody(authority: CertificateDer<'static>) -> Self {
         Self { trust: Trust::Certificate(authority), presented: None }
     }
 
-    /// As the holder of a join token, to the coordinator that it names.
+    /// Connects as the holder of a join token, to the coordinator that it names.
     pub(crate) fn invited(invitation: &Invitation) -> Self {
         Self { trust: invitation.trust.clone(), presented: None }
     }
 
-    /// As the holder of a certificate.
+    /// Connects with a certificate.
     pub fn presenting(authority: CertificateDer<'static>, presented: Arc<Presented>) -> Self {
         Self { trust: Trust::Certificate(authority), presented: Some(presented) }
     }
@@ -72,7 +72,7 @@ impl Dialing {
     /// Connects, with the settings of the endpoint, whose address must be `https`.
     ///
     /// # Errors
-    /// Nobody is there, it is not who is expected, or it refuses this certificate.
+    /// No server answers, it has another identity, or it refuses this certificate.
     pub async fn connect(
         &self,
         endpoint: &Endpoint,
@@ -83,7 +83,7 @@ impl Dialing {
         endpoint.connect_with_connector(connector).await
     }
 
-    /// The same, connecting when it is used.
+    /// As [`Self::connect`], but the connection is made at the first use.
     pub fn connect_lazily(&self, endpoint: &Endpoint, expected: Expected) -> Channel {
         let config = self.config(expected);
         let connector = tower::service_fn(move |uri| secure(uri, config.clone()));
@@ -116,7 +116,7 @@ async fn secure(
     stream.map(|stream| TokioIo::new(Dialed(stream))).map_err(|error| explained(&error))
 }
 
-/// What went wrong, in words that say what to do.
+/// The error in words that say what to do.
 fn explained(error: &io::Error) -> io::Error {
     let cause = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
     let text = match cause {

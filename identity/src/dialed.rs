@@ -1,7 +1,8 @@
-//! A connection to somebody else over TLS, which says in our words that the other end is gone.
+//! A TLS connection to another process. It replaces the error of rustls for a peer that is gone by our own words.
 //!
-//! A process that is killed sends no farewell of TLS, only the end of its connection. rustls warns of that, rightly, with a
-//! link to its manual; all that is said here has lengths of its own, so nothing can be taken for whole that was cut short.
+//! A killed process sends no `close_notify`, only the end of its connection. rustls reports that as an error with a
+//! link to its manual. Here it is harmless: every message has its own length, so a truncated one is never taken for a
+//! complete one.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;

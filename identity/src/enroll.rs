@@ -1,4 +1,4 @@
-//! Asks a coordinator for certificates: the first one for a token, the next ones for the one before.
+//! Asks a coordinator for certificates: the first one with a token, each later one with the certificate before it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,17 +15,18 @@ use crate::dial::{Dialing, Expected};
 use crate::token::{Invitation, TokenError};
 use crate::who::Name;
 
-/// How long an answer may take.
+/// Timeout of a request.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
-/// A sleeping machine does not count time, so the clock is looked at this often at least.
+/// Maximum time between two looks at the wall clock, since timers stop while a machine sleeps.
 const LOOK_INTERVAL: Duration = Duration::from_secs(300);
-/// After a failed renewal, the next attempt; there is a third of the time of a certificate for it.
+/// Pause before the next attempt after a failed renewal, in seconds. A third of a certificate's validity is left for
+/// that.
 const RETRY_SECONDS: std::ops::RangeInclusive<i64> = 1..=300;
 
-/// Why no certificate came. Its text says what to do.
+/// Why there is no certificate. Its text says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum EnrollError {
-    /// The token is none.
+    /// The token is not valid.
     #[error(transparent)]
     Token(#[from] TokenError),
     /// The coordinator cannot be reached.
@@ -33,18 +34,18 @@ pub enum EnrollError {
     Unreachable {
         /// The coordinator.
         address: String,
-        /// Why not.
+        /// The error.
         problem: String,
     },
-    /// The coordinator says no.
+    /// The coordinator refuses.
     #[error("{address} refuses: {}", status.message())]
     Refused {
         /// The coordinator.
         address: String,
-        /// What it says.
+        /// Its answer.
         status: Box<Status>,
     },
-    /// What came cannot be kept.
+    /// The certificate cannot be stored.
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
 }
@@ -74,7 +75,7 @@ pub async fn join(
     Ok(key.complete(&answer.certificate, &authority)?)
 }
 
-/// Takes a new certificate in place of the present one.
+/// Replaces the current certificate by a new one.
 ///
 /// # Errors
 /// See [`EnrollError`].
@@ -87,7 +88,7 @@ pub async fn renew(endpoint: &Endpoint, credentials: &Credentials) -> Result<(),
     Ok(credentials.take(&answer.certificate)?)
 }
 
-/// Renews if it is time to.
+/// Renews the certificate if that is due.
 ///
 /// # Errors
 /// See [`EnrollError`].
@@ -98,7 +99,7 @@ pub async fn renew_if_due(endpoint: &Endpoint, credentials: &Credentials) -> Res
     }
 }
 
-/// Renews whenever it is time to, at the first of the coordinators that does it, until `stop`.
+/// Renews the certificate whenever that is due, at the first coordinator that does it, until `stop`.
 pub async fn keep_renewed(
     credentials: Arc<Credentials>,
     coordinators: Vec<Endpoint>,
@@ -167,7 +168,7 @@ fn refused(endpoint: &Endpoint, status: Status) -> EnrollError {
     }
 }
 
-/// An error and what caused it: the cause is where a transport error says what happened.
+/// An error with its causes. The cause of a transport error says what happened.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,33 +1,33 @@
-//! What a certificate of a grid says, read back from it.
+//! The facts in a certificate of a grid, read back from it.
 
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::who::Identity;
 
-/// What a certificate says.
+/// The facts in a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
-    /// Whose it is.
+    /// The identity of its holder.
     pub identity: Identity,
     /// Its serial number, in hexadecimal.
     pub serial: String,
-    /// From when it is valid, in seconds since 1970.
+    /// Start of its validity, in seconds since 1970.
     pub not_before: i64,
-    /// Until when it is valid, in seconds since 1970.
+    /// End of its validity, in seconds since 1970.
     pub not_after: i64,
 }
 
-/// Why a certificate says nothing about anybody of a grid.
+/// Why a certificate names no member of a grid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the certificate is none of a grid: {0}")]
 pub struct NotOfAGrid(pub String);
 
 impl Facts {
-    /// Reads a certificate. Who signed it was checked before, or does not matter.
+    /// Reads a certificate. Does not check who signed it.
     ///
     /// # Errors
-    /// It is damaged, or does not name exactly one identity.
+    /// The certificate is damaged, or does not name exactly one identity.
     pub fn of(der: &[u8]) -> Result<Self, NotOfAGrid> {
         let (rest, certificate) =
             X509Certificate::from_der(der).map_err(|error| NotOfAGrid(error.to_string()))?;
@@ -49,7 +49,7 @@ impl Facts {
         })
     }
 
-    /// When it shall be renewed: after two thirds of its time.
+    /// When it is to be renewed: after two thirds of its validity.
     pub fn renewal_at(&self) -> i64 {
         self.not_before + (self.not_after - self.not_before) / 3 * 2
     }
@@ -67,7 +67,7 @@ pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The name of a public key, by which the same key is known again.
+/// The name of a public key, which is the same for the same key.
 pub(crate) fn key_name(public_key: &[u8]) -> String {
     orbit_shared::chunk_hash::ChunkHash::of(public_key).to_string()
 }

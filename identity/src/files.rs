@@ -1,4 +1,4 @@
-//! Files that are there whole or not at all, also after a power cut, and that only their owner may read.
+//! Files that are either complete or absent, even after a power cut, and that only their owner can read.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -7,17 +7,17 @@ use std::path::Path;
 
 use orbit_shared::private_files::mark;
 
-/// Nobody but the owner.
+/// Mode of a secret: only the owner can read and write.
 const PRIVATE_FILE: u32 = 0o600;
 const PRIVATE_DIRECTORY: u32 = 0o700;
-/// For what everybody may know.
+/// Mode of a file that every user can read.
 pub(crate) const PUBLIC_FILE: u32 = 0o644;
-/// Every right of the group and of others, and their right to write.
+/// Mode bits that a secret and its directory must not have: any access of the group or of others.
 const OTHERS: u32 = 0o077;
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 const TEMPORARY_SUFFIX: &str = ".tmp";
 
-/// Makes a directory that only its owner may enter, with what is missing above it, and marks it as one of the grid itself.
+/// Makes a directory that only its owner can enter, and its missing parents, and marks it as one of the grid itself.
 pub(crate) fn make_private_directory(directory: &Path) -> io::Result<()> {
     if directory.is_dir() {
         return mark(directory);
@@ -30,16 +30,16 @@ pub(crate) fn make_private_directory(directory: &Path) -> io::Result<()> {
     }
 }
 
-/// Writes a secret.
+/// Writes a secret atomically, in place of the file with its name.
 pub(crate) fn publish_secret(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     publish(directory, name, bytes, PRIVATE_FILE)
 }
 
-/// Writes a file in place of what has its name.
+/// Writes a file atomically, in place of the file with its name.
 pub(crate) fn publish(directory: &Path, name: &str, bytes: &[u8], mode: u32) -> io::Result<()> {
     let temporary = directory.join(format!("{name}{TEMPORARY_SUFFIX}"));
     let write = || {
-        // One that was left keeps the permissions that it was made with.
+        // A file that was left behind would keep the permissions that it was made with.
         match fs::remove_file(&temporary) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -50,19 +50,19 @@ pub(crate) fn publish(directory: &Path, name: &str, bytes: &[u8], mode: u32) -> 
         fs::rename(&temporary, directory.join(name))
     };
     if let Err(error) = write() {
-        // On a full disk it must not stay and take space; it may not even be there.
+        // On a full disk it must not stay and take space. It may not exist.
         let _ = fs::remove_file(&temporary);
         return Err(error);
     }
     File::open(directory)?.sync_all()
 }
 
-/// Opens a file of the owner's alone, made if it is missing, to be written at its end.
+/// Opens a file that only the owner can read, to append to it. Makes it if it is missing.
 pub(crate) fn open_private_log(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).read(true).append(true).mode(PRIVATE_FILE).open(path)
 }
 
-/// The content of a secret, if there is one. A secret that others may read or replace is refused.
+/// The content of a secret; `None` if there is no file. A secret that others can read or replace is refused.
 pub(crate) fn read_secret_if_there(path: &Path) -> io::Result<Option<String>> {
     let mut file = match File::open(path) {
         Ok(file) => file,
@@ -75,7 +75,8 @@ pub(crate) fn read_secret_if_there(path: &Path) -> io::Result<Option<String>> {
     Ok(Some(text))
 }
 
-/// A secret is its owner's alone, and its owner is this user or root; so is the directory that names it.
+/// Checks that a secret and the directory that names it belong to this user or root, and that no other user can access
+/// it.
 fn check_secret(path: &Path, found: &fs::Metadata) -> io::Result<()> {
     let refused = |text: String| Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
     if found.mode() & OTHERS != 0 {
@@ -110,7 +111,7 @@ fn check_secret(path: &Path, found: &fs::Metadata) -> io::Result<()> {
     Ok(())
 }
 
-/// The content of a file, if there is one.
+/// The content of a file; `None` if there is no file.
 pub(crate) fn read_if_there(path: &Path) -> io::Result<Option<String>> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
@@ -126,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_is_its_owners_alone_whatever_was_left_there() {
+    fn only_the_owner_can_read_a_secret_whatever_was_left_there() {
         let directory = tempfile::tempdir().unwrap();
         let place = directory.path().join("new/identity");
         make_private_directory(&place).unwrap();

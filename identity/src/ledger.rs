@@ -1,8 +1,8 @@
-//! What the authority has given and taken back: certificates that were issued, tokens that were used, and who was
-//! revoked. One JSON object a line, written and synced before it counts.
+//! The record of the authority: certificates that were issued, tokens that were used, and identities that were revoked.
+//! Each line is one JSON object. It is written and synced before it takes effect.
 //!
-//! A last line that was cut short by a kill never counted and is cut off. Any other line that makes no sense is damage:
-//! a revocation that is passed over would let somebody in again.
+//! A last line that a kill cut short never took effect, and is cut off. Any other line that cannot be read is damage
+//! and an error: if it were a revocation, skipping it would admit a revoked identity.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -30,7 +30,7 @@ pub(crate) enum Entry {
         issued_at: i64,
         not_after: i64,
     },
-    /// A token was used, by the holder of this key, to become this identity. Lines of earlier versions do not say which.
+    /// A token was used by the holder of this key, who got this identity. Lines of earlier versions have no identity.
     TokenUsed {
         id: String,
         key: String,
@@ -38,7 +38,7 @@ pub(crate) enum Entry {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         spent_by: Option<Identity>,
     },
-    /// Whatever was issued to somebody until now counts no more.
+    /// All that was issued to an identity until now is invalid.
     Revoked {
         #[serde(flatten)]
         identity: Identity,
@@ -46,20 +46,20 @@ pub(crate) enum Entry {
     },
 }
 
-/// Why there is no ledger. Its text is one sentence that says what to do.
+/// Why the ledger cannot be used. Its text is one sentence that says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
-    /// The system refuses.
+    /// The operating system reports an error.
     #[error("cannot {action} {}: {error}; the coordinator's user must own this file, and the disk must have room", path.display())]
     Io {
-        /// What was tried.
+        /// The operation that failed.
         action: &'static str,
-        /// On what.
+        /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error.
         error: io::Error,
     },
-    /// A line makes no sense.
+    /// A line cannot be read.
     #[error(
         "{} line {line}: {problem}; put the file back from a backup, and revoke again whom you revoked since, because \
          what stands in it keeps them out", path.display()
@@ -67,9 +67,9 @@ pub enum LedgerError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// Which line, from 1.
+        /// The number of the line, from 1.
         line: usize,
-        /// What is wrong.
+        /// The problem.
         problem: String,
     },
 }
@@ -84,16 +84,16 @@ pub(crate) struct Certificate {
     pub(crate) is_revoked: bool,
 }
 
-/// Who used a token.
+/// The use of a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Spent {
     /// The name of the key.
     pub(crate) key: String,
-    /// Who its holder became.
+    /// The identity that its holder got.
     pub(crate) identity: Option<Identity>,
 }
 
-/// What the lines say together.
+/// The state that the lines describe.
 #[derive(Debug, Default)]
 pub(crate) struct Book {
     certificates: BTreeMap<Identity, Vec<Certificate>>,
@@ -129,46 +129,46 @@ impl Book {
         }
     }
 
-    /// Everybody who ever had a certificate, with all of theirs.
+    /// Every identity that ever had a certificate, with all of its certificates.
     pub(crate) fn everybody(&self) -> impl Iterator<Item = (&Identity, &[Certificate])> {
         self.certificates.iter().map(|(identity, certificates)| (identity, &certificates[..]))
     }
 
-    /// What somebody has.
+    /// The certificates of an identity.
     pub(crate) fn of(&self, identity: &Identity) -> &[Certificate] {
         self.certificates.get(identity).map_or(&[], |certificates| certificates)
     }
 
-    /// Who used a token.
+    /// The use of a token, if it was used.
     pub(crate) fn user_of(&self, token: &str) -> Option<&Spent> {
         self.tokens.get(token)
     }
 
-    /// Whether somebody was given exactly this certificate.
+    /// Whether exactly this certificate was issued to its identity.
     pub(crate) fn is_known(&self, facts: &Facts) -> bool {
         self.of(&facts.identity).iter().any(|certificate| certificate.serial == facts.serial)
     }
 
-    /// Whether a token that was spent by the holder of a key lets the same holder in again, as the same identity.
+    /// Whether a used token admits the same holder again: the same key for the same identity.
     pub(crate) fn is_spent_by(&self, spent: &Spent, identity: &Identity, key: &str) -> bool {
         if spent.key != key {
             return false;
         }
         match &spent.identity {
             Some(spender) => spender == identity,
-            // An earlier version did not write it down: then the key is nobody else's.
+            // An earlier version did not record the identity. Then no other identity may have the key.
             None => self.everybody().all(|(other, all)| {
                 other == identity || all.iter().all(|certificate| certificate.key != key)
             }),
         }
     }
 
-    /// When somebody was last revoked, in milliseconds since 1970.
+    /// When an identity was last revoked, in milliseconds since 1970.
     pub(crate) fn revoked_at_ms(&self, identity: &Identity) -> Option<i64> {
         self.revoked_at_ms.get(identity).copied()
     }
 
-    /// Whether a certificate counts no more. One that does not stand here, because the ledger is older than it, is
+    /// Whether a certificate was revoked. One that the ledger does not have, because it is older than the ledger, is
     /// judged by its time.
     pub(crate) fn is_revoked(&self, facts: &Facts) -> bool {
         if self.of(&facts.identity).iter().any(|certificate| certificate.serial == facts.serial) {
@@ -178,12 +178,12 @@ impl Book {
     }
 }
 
-/// The book, which is read while the ledger waits for the disk.
+/// The book, which can be read while the ledger waits for the disk.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Shelf(Arc<RwLock<Book>>);
 
 impl Shelf {
-    /// What the lines say.
+    /// The current state.
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, Book> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -200,12 +200,12 @@ pub(crate) struct Ledger {
     path: PathBuf,
     file: File,
     book: Shelf,
-    /// Bytes of whole lines; what a failed write left behind them is cut off before the next.
+    /// Length of the complete lines, in bytes. What a failed write left after them is cut off before the next write.
     length: u64,
 }
 
 impl Ledger {
-    /// Reads a ledger, which is empty if there is none.
+    /// Opens a ledger. It is empty if there is no file.
     pub(crate) fn open(path: &Path) -> Result<Self, LedgerError> {
         let io = |action| move |error| LedgerError::Io { action, path: path.to_owned(), error };
         let is_new = !path.exists();
@@ -242,7 +242,7 @@ impl Ledger {
         self.file.sync_data()
     }
 
-    /// Writes down entries, all or none. They count when this returns.
+    /// Appends entries, all or none. They take effect when this returns.
     pub(crate) fn write(&mut self, entries: &[Entry]) -> Result<(), LedgerError> {
         let mut lines = Vec::new();
         for entry in entries {
@@ -251,7 +251,8 @@ impl Ledger {
         }
         let written = self.append(&lines);
         if let Err(error) = written {
-            // Half a line in the middle would be damage; what cannot be cut off now is cut off before the next write.
+            // Half a line in the middle would be damage. If it cannot be cut off now, it is cut off before the next
+            // write.
             let _ = self.cut();
             return Err(self.failed(error));
         }
@@ -272,7 +273,7 @@ impl Ledger {
         LedgerError::Io { action: "write to", path: self.path.clone(), error }
     }
 
-    /// What the lines say, now and later.
+    /// The state, which follows later entries.
     pub(crate) fn book(&self) -> &Shelf {
         &self.book
     }
@@ -317,7 +318,7 @@ mod tests {
         assert_eq!(book.user_of("u"), None);
         assert!(book.is_revoked(&facts("01", 10)) && !book.is_revoked(&facts("02", 10)));
         assert!(book.is_known(&facts("01", 10)) && !book.is_known(&facts("03", 21)));
-        // Of these the ledger knows nothing.
+        // The ledger does not have these.
         assert!(book.is_revoked(&facts("03", 19)) && !book.is_revoked(&facts("03", 21)));
     }
 

@@ -1,9 +1,10 @@
-//! Who is who in a grid: the coordinator's authority, the tokens with which machines join it, the certificates that they
+//! Identities in a grid: the coordinator's authority, the tokens with which machines join, the certificates that they
 //! get, and TLS between them.
 //!
-//! [`Registry`] is the coordinator's: it lets holders of a [`JoinToken`] in, renews, revokes, and knows who was revoked.
-//! [`Credentials`] are what everybody else holds. [`tls`] makes rustls configurations of either, [`Listening`] and
-//! [`Dialing`] are connections by them. What a role may do is decided by whoever serves; cryptography is in libraries.
+//! [`Registry`] is the coordinator's: it admits holders of a [`JoinToken`], renews certificates, and revokes
+//! identities. [`Credentials`] are what every other member holds. [`tls`] makes rustls configurations for both.
+//! [`Listening`] and [`Dialing`] make connections with them. The server decides what a role may do. Libraries do the
+//! cryptography.
 
 mod accept;
 mod address;

@@ -1,9 +1,9 @@
-//! Connections of others, with TLS and without, as tonic serves them.
+//! Accepts connections, with and without TLS, and hands them to tonic.
 //!
-//! Every connection holds a [`Place`] until its peer has shown what it is: without TLS when HTTP/2 begins, with TLS when a
-//! certificate was checked. Handshakes run beside the accepting, so a silent peer holds up no other. Without TLS a connection
-//! within this machine is served only if it is one of the [`LocalUsers`]. What a connection over TLS was made with is a
-//! [`Peer`] in the extensions of its requests.
+//! Every connection holds a [`Place`] until its peer has identified itself: without TLS until HTTP/2 begins, with TLS
+//! until its certificate was checked. Each handshake runs in a task, so a silent peer does not delay others. Without
+//! TLS, a connection within this machine is served only if it belongs to one of the [`LocalUsers`]. Requests over TLS
+//! have a [`Peer`] in their extensions.
 
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -38,17 +38,17 @@ use crate::registry::{Registry, Shared};
 use crate::silent::{Place, Silent};
 use crate::who::Role;
 
-/// Connections whose peer has not shown what it is.
+/// Maximum number of connections whose peer has not identified itself.
 const SILENT_MAX: usize = 256;
-/// How long a peer may take to send its first bytes.
+/// Timeout for the first bytes of a peer.
 const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a peer keeps its place at least while others from the same origin want it.
+/// Minimum time for which a peer keeps its place although others from the same origin want it.
 const GRACE: Duration = Duration::from_millis(200);
-/// How long all may take that comes before a connection is served.
+/// Timeout of everything that comes before a connection is served.
 const ENTRANCE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Connections that wait to be served.
+/// Maximum number of connections that wait to be served.
 const READY_MAX: usize = 16;
-/// How often the clock is looked at for a certificate's end.
+/// How often the wall clock is compared with the end of a certificate.
 const CLOCK_LOOK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The peer of a connection over TLS.
@@ -56,7 +56,7 @@ const CLOCK_LOOK_INTERVAL: Duration = Duration::from_secs(60);
 pub struct Peer {
     /// Its address.
     pub address: SocketAddr,
-    /// What its certificate says, if it has one.
+    /// The facts in its certificate, if it has one.
     pub facts: Option<Arc<Facts>>,
 }
 
@@ -100,7 +100,7 @@ impl<C: Send + 'static> Listening<C> {
 }
 
 impl<C: Connected + AsyncRead + AsyncWrite + Send + Unpin + 'static> Listening<C> {
-    /// Serves the connections until `stop`, then lets calls in progress end.
+    /// Serves the connections until `stop`, then waits for the calls in progress.
     ///
     /// # Errors
     /// The server fails.
@@ -117,11 +117,11 @@ impl<C> Stream for Listening<C> {
     }
 }
 
-/// What a connection passes before it is served.
+/// The checks that a connection must pass before it is served.
 trait Door: Clone + Send + 'static {
     type Connection: Send + 'static;
 
-    /// Files that are left to others when it is decided whether a connection is accepted.
+    /// Descriptors that accepting a connection leaves to others.
     const RESERVE: Reserve;
 
     fn pass(
@@ -142,14 +142,15 @@ async fn accept<D: Door>(listener: Listener, door: D, ready: mpsc::Sender<D::Con
         let (door, ready) = (door.clone(), ready.clone());
         tokio::spawn(async move {
             let passing = timeout(ENTRANCE_TIMEOUT, door.pass(accepted, place));
-            // One whose bytes have arrived already is served, although its place was taken before they were looked at.
+            // If the first bytes have already arrived, the connection is served although another one has taken its
+            // place.
             let passed = tokio::select! {
                 biased;
                 passed = passing => Some(passed),
                 () = lost.cancelled() => None,
             };
             match passed {
-                // When it is not taken, serving has ended.
+                // If this fails, serving has ended.
                 Some(Ok(Ok(connection))) => drop(ready.send(connection).await),
                 Some(Ok(Err(error))) => {
                     tracing::debug!(address = %origin, %error, "a connection was refused");
@@ -163,7 +164,7 @@ async fn accept<D: Door>(listener: Listener, door: D, ready: mpsc::Sender<D::Con
     }
 }
 
-/// Waits for the first bytes of a peer, a limited time.
+/// Waits for the first bytes of a peer, with a timeout.
 async fn first_bytes<T>(reading: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     timeout(FIRST_BYTES_TIMEOUT, reading).await.unwrap_or_else(|_| {
         Err(io::Error::new(io::ErrorKind::TimedOut, format!("it sent nothing for {FIRST_BYTES_TIMEOUT:?}")))
@@ -191,7 +192,7 @@ impl Door for Plain {
             let why = self.users.refusal(stranger);
             match stranger {
                 Stranger::User(user) => self.refusals.note(origin, user),
-                // Nearly always one that was closed again at once.
+                // This is nearly always a connection that was closed at once.
                 Stranger::Unknown => {
                     tracing::debug!(address = %origin, "a connection of {stranger} was refused");
                 }
@@ -243,7 +244,7 @@ impl Door for Secured {
         }
         let revoked =
             self.registry.zip(facts.as_deref()).map(|(registry, facts)| registry.end_of(&facts.identity));
-        // Without a certificate a peer may ask for little, and goes when its place is needed.
+        // A peer without a certificate may make few requests, and is disconnected when its place is needed.
         let place = facts.is_none().then_some(place);
         let lost = place.as_ref().map(|place| place.lost().clone());
         let end = end(revoked.or(lost).unwrap_or_default(), facts.as_deref().map(|facts| facts.not_after));
@@ -251,8 +252,8 @@ impl Door for Secured {
     }
 }
 
-/// Waits until a connection is to end: its identity was revoked, its place was needed, or its certificate has expired. A machine that
-/// sleeps does not count time, so the clock is looked at now and then.
+/// Waits until a connection is to end: its identity was revoked, its place was needed, or its certificate has expired.
+/// Timers stop while a machine sleeps, so the wall clock is checked at intervals.
 async fn end(cancelled: CancellationToken, not_after: Option<i64>) -> &'static str {
     let expired = async {
         let Some(not_after) = not_after else { return std::future::pending().await };
@@ -276,9 +277,9 @@ type Ending = Pin<Box<dyn Future<Output = &'static str> + Send>>;
 pub struct Connection {
     stream: TlsStream<PlainStream>,
     peer: Peer,
-    /// Ends the connection, with the reason.
+    /// Completes when the connection is to end, with the reason.
     end: Ending,
-    /// Held for its whole life by a connection without a certificate.
+    /// A connection without a certificate holds its place as long as it lives.
     _place: Option<Place>,
 }
 
@@ -292,7 +293,7 @@ impl Connection {
     fn poll_end(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         match self.end.as_mut().poll(context) {
             Poll::Ready(why) => {
-                // A future that has ended is not asked again.
+                // A future that has completed must not be polled again.
                 self.end = Box::pin(std::future::ready(why));
                 Err(io::Error::new(io::ErrorKind::ConnectionAborted, why))
             }

@@ -1,9 +1,9 @@
 //! Which users of this machine a server without TLS serves, and which a client trusts.
 //!
-//! Every user of a machine reaches its loopback address, so a server there asks the kernel whose connection it is: its
-//! own user and root are served, and those that `--local-users` names. The kernel is asked once, when a connection is accepted.
-//! A client asks the same about the server before it sends anything, since every user can listen on a free port. It trusts
-//! the users that the package's services run as too. A connection from another machine is not affected.
+//! Every user of a machine can reach its loopback address. So a server asks the kernel which user owns a connection,
+//! once, when it accepts it. It serves its own user, root, and the users in `--local-users`. Every user can also listen
+//! on a free port. So a client asks the same about the server before it sends anything. It also trusts the users that
+//! the package's services run as. Connections from other machines are not affected.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -18,22 +18,22 @@ use crate::plain_stream::PlainStream;
 use crate::socket_owner;
 
 const ROOT: u32 = 0;
-/// The users that the package's services run as. Only the system makes users with numbers below [`SYSTEM_USERS_END`].
+/// The users that the package's services run as. Only the system creates users with numbers below [`SYSTEM_USERS_END`].
 const SERVICE_USERS: [&str; 2] = ["orbit-coordinator", "orbit"];
 const SYSTEM_USERS_END: u32 = 1000;
-/// How long a server may take to accept a connection: the kernel knows no owner before. Below the time that clients allow for
-/// connecting, so that they show this reason.
+/// Timeout for the server's acceptance of a connection, before which the kernel knows no owner. It is below the connect
+/// timeout of clients, so that they show this reason.
 const ACCEPTED_TIMEOUT: Duration = Duration::from_secs(3);
-/// Pauses between two questions to the kernel, the first and the longest.
+/// Pause between two questions to the kernel: the first one and the longest one.
 const ACCEPTED_PAUSE: Duration = Duration::from_micros(200);
 const ACCEPTED_PAUSE_MAX: Duration = Duration::from_millis(5);
-/// How long an answer about a user's groups is kept.
+/// How long the result of a lookup of a user's groups is kept.
 const MEMBERSHIP_KEPT: Duration = Duration::from_secs(30);
-/// Users whose membership is kept. Beyond it all are looked up again.
+/// Maximum number of users whose membership is kept. When it is reached, all are looked up again.
 const MEMBERSHIPS_MAX: usize = 256;
 
-/// One value of `--local-users`: a user's name or number, or a group's after an `@`. The system is asked about it when a server
-/// starts, so that settings can be read on another machine.
+/// One value of `--local-users`: the name or number of a user, or `@` and that of a group. It is looked up when a
+/// server starts, so that settings can be checked on another machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LocalUser {
     /// A user.
@@ -45,7 +45,7 @@ pub enum LocalUser {
 /// Why a value of `--local-users` cannot be used. Its text is one sentence.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LocalUserError {
-    /// There is no name.
+    /// The name is empty.
     #[error("a name is missing; write a user's name or number, or @GROUP")]
     Empty,
     /// The system has no such user.
@@ -56,12 +56,12 @@ pub enum LocalUserError {
         "--local-users: this machine has no group {0:?}; write @ and a group's name or number, or a user's name"
     )]
     UnknownGroup(String),
-    /// The system's list cannot be read.
+    /// The lookup failed.
     #[error("--local-users: {name:?} cannot be looked up: {problem}")]
     Lookup {
         /// The name.
         name: String,
-        /// What the system says.
+        /// The error.
         problem: String,
     },
 }
@@ -79,7 +79,7 @@ impl FromStr for LocalUser {
     }
 }
 
-/// Numbers of users and of groups.
+/// Numbers of users and groups.
 #[derive(Debug, Clone, Default)]
 struct Numbers {
     users: BTreeSet<u32>,
@@ -123,9 +123,9 @@ fn lookup(name: &str, error: nix::Error) -> LocalUserError {
 /// Why a connection within this machine is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stranger {
-    /// It is another user's.
+    /// It belongs to another user.
     User(u32),
-    /// The kernel does not say whose it is.
+    /// The kernel does not know its owner.
     Unknown,
 }
 
@@ -163,13 +163,13 @@ impl Default for LocalUsers {
 }
 
 impl LocalUsers {
-    /// The user that this process runs as, root, and these.
+    /// Serves the user of this process, root, and these users.
     pub fn new(named: Vec<LocalUser>) -> Self {
         let own = rustix::process::geteuid().as_raw();
         Self { own, named, numbers: OnceLock::new(), memberships: Mutex::default() }
     }
 
-    /// Looks up who is named. A server does that before it listens.
+    /// Looks up the named users and groups. A server does that before it listens.
     ///
     /// # Errors
     /// The system does not know a user or a group.
@@ -179,13 +179,13 @@ impl LocalUsers {
         Ok(())
     }
 
-    /// Who is named. Without [`LocalUsers::resolve`] it is nobody.
+    /// The named users and groups. There are none before [`LocalUsers::resolve`].
     fn numbers(&self) -> Numbers {
         self.numbers.get().cloned().unwrap_or_default()
     }
 
-    /// Decides on a connection that was accepted. It is served unless it is one within this machine, of another user. Returns the
-    /// number of the user, for a connection within this machine.
+    /// Decides on a connection that was accepted. A connection within this machine is refused if it belongs to a user
+    /// that is not served. Returns the number of the user, for a connection within this machine.
     ///
     /// # Errors
     /// The connection is to be refused.
@@ -198,10 +198,11 @@ impl LocalUsers {
         }
     }
 
-    /// Decides on a connection that this process made. It is used unless it is one within this machine, to another user.
+    /// Decides on a connection that this process made. A connection within this machine is refused if the server runs
+    /// as a user that is not trusted.
     ///
     /// # Errors
-    /// Nothing is to be sent.
+    /// Nothing may be sent on the connection.
     pub(crate) async fn trust(&self, stream: &PlainStream) -> Result<(), Stranger> {
         let begun = Instant::now();
         let mut pause = ACCEPTED_PAUSE;
@@ -214,7 +215,7 @@ impl LocalUsers {
                 }
                 Some(None) => {}
             }
-            // The server's acceptance is no event here.
+            // There is no event for the server's acceptance, so this polls.
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(ACCEPTED_PAUSE_MAX);
         };
@@ -241,7 +242,7 @@ impl LocalUsers {
         {
             return is_member;
         }
-        // A directory service may be slow to answer.
+        // A lookup in a directory service can be slow.
         let asked = tokio::task::spawn_blocking(move || is_member(uid, &groups));
         let is_member = asked.await.unwrap_or(false);
         let mut memberships = self.memberships();
@@ -295,7 +296,7 @@ fn owner(stream: &PlainStream) -> Result<Option<Option<u32>>, Stranger> {
         PlainStream::Tcp(stream) => match socket_owner::is_local(stream) {
             Ok(false) => Ok(None),
             Ok(true) => socket_owner::of(stream).map(Some).map_err(unknown),
-            // It has ended.
+            // The connection has ended.
             Err(_) => Err(Stranger::Unknown),
         },
     }
@@ -305,7 +306,7 @@ async fn is_service(uid: u32) -> bool {
     if uid >= SYSTEM_USERS_END {
         return false;
     }
-    // A directory service may be slow to answer.
+    // A lookup in a directory service can be slow.
     let named = tokio::task::spawn_blocking(move || user_name(uid)).await;
     named.ok().flatten().is_some_and(|name| SERVICE_USERS.contains(&name.as_str()))
 }

@@ -1,4 +1,4 @@
-//! A connection without TLS, and what the kernel says of its peer.
+//! A connection without TLS, and what the kernel knows about its peer.
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;

@@ -1,8 +1,8 @@
-//! Connections to others without TLS: by TCP, or by a Unix socket.
+//! Opens connections without TLS: by TCP, or by a Unix socket.
 //!
 //! Every user of a machine can listen on its loopback address, also on the port of a server that is not running. So a
 //! connection within this machine is used only if the kernel says that its other end belongs to a trusted user (see
-//! [`LocalUsers::trust`]). Nothing is sent before.
+//! [`LocalUsers::trust`]). Nothing is sent before that.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,13 +20,14 @@ use crate::address::{UNIX_SCHEME, socket_path};
 use crate::local_users::{LocalUsers, Stranger};
 use crate::plain_stream::PlainStream;
 
-/// A peer that is gone without a word is noticed.
+/// Idle time before TCP keepalive probes, which detect a peer that vanished without closing the connection.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(10);
 const UNIX: &str = "unix";
-/// The name of this machine in addresses of Unix sockets, and in the requests that go there.
+/// The host in addresses of Unix sockets, and in the requests that are sent there.
 const HOST: &str = "localhost";
 
-/// An endpoint for an address such as `http://HOST:PORT`, `https://HOST:PORT` or `unix:/PATH`; none for what is no address.
+/// An endpoint for an address such as `http://HOST:PORT`, `https://HOST:PORT` or `unix:/PATH`; `None` if it is not an
+/// address.
 pub fn endpoint(address: &str) -> Option<Endpoint> {
     let Some(path) = address.strip_prefix(UNIX_SCHEME) else {
         let endpoint = Endpoint::from_shared(address.to_owned()).ok()?;
@@ -40,7 +41,7 @@ pub fn endpoint(address: &str) -> Option<Endpoint> {
     Some(Endpoint::from(Uri::try_from(uri).ok()?).origin(origin))
 }
 
-/// The address of an endpoint, as settings spell it.
+/// The address of an endpoint, as it is written in settings.
 pub fn shown(uri: &Uri) -> String {
     match unix_path(uri) {
         Some(path) => format!("{UNIX_SCHEME}{}", path.display()),
@@ -92,14 +93,14 @@ impl PlainDialing {
     /// Connects, with the settings of the endpoint.
     ///
     /// # Errors
-    /// Nobody is there, or it is a user who is not trusted.
+    /// No server answers, or it runs as a user that is not trusted.
     pub async fn connect(&self, endpoint: &Endpoint) -> Result<Channel, transport::Error> {
         let (users, timeout) = (Arc::clone(&self.users), endpoint.get_connect_timeout());
         let connector = tower::service_fn(move |uri| open(uri, Arc::clone(&users), timeout));
         endpoint.connect_with_connector(connector).await
     }
 
-    /// The same, connecting when it is used.
+    /// As [`Self::connect`], but the connection is made at the first use.
     pub fn connect_lazily(&self, endpoint: &Endpoint) -> Channel {
         let (users, timeout) = (Arc::clone(&self.users), endpoint.get_connect_timeout());
         let connector = tower::service_fn(move |uri| open(uri, Arc::clone(&users), timeout));
@@ -145,7 +146,7 @@ async fn by_socket(path: &Path) -> io::Result<UnixStream> {
 
 async fn by_port(uri: Uri, timeout: Option<Duration>) -> io::Result<tokio::net::TcpStream> {
     let mut connector = HttpConnector::new();
-    // It is divided among the addresses of a name, so that a dead one does not use up the time of the others.
+    // The timeout is divided among the addresses of a name, so that a dead one does not use up the time of the others.
     connector.set_connect_timeout(timeout);
     connector.set_nodelay(true);
     connector.set_keepalive(Some(TCP_KEEPALIVE));

@@ -1,4 +1,4 @@
-//! The bytes of one connection, by TCP or by a Unix socket.
+//! The byte stream of one connection, by TCP or by a Unix socket.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -17,7 +17,7 @@ pub enum PlainStream {
     Unix(UnixStream),
 }
 
-/// Calls the same method of whichever stream it is.
+/// Calls the same method of either kind of stream.
 macro_rules! either {
     ($self:expr, $stream:ident => $call:expr) => {
         match $self {
@@ -28,7 +28,7 @@ macro_rules! either {
 }
 
 impl PlainStream {
-    /// Sends small messages at once. A Unix socket always does.
+    /// Disables Nagle's algorithm, so that small messages are sent at once. A Unix socket never delays them.
     pub fn set_nodelay(&self) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.set_nodelay(true),
@@ -36,7 +36,7 @@ impl PlainStream {
         }
     }
 
-    /// Waits for bytes and copies them, without taking them.
+    /// Waits for bytes and copies them, without removing them from the socket.
     pub(crate) async fn peek(&self, bytes: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.peek(bytes).await,
@@ -47,14 +47,14 @@ impl PlainStream {
         }
     }
 
-    /// Whether the peer has ended the connection, and nothing is left to read.
+    /// Whether the peer has closed the connection and all was read.
     pub(crate) fn is_ended(&self) -> bool {
         let mut byte = [0_u8];
         let looked = recv(self, &mut byte[..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
         !matches!(looked, Ok((1.., _)) | Err(rustix::io::Errno::AGAIN))
     }
 
-    /// When it is closed, drops what the peer has not read. What a Unix socket holds always goes with it.
+    /// Makes closing drop what the peer has not read yet. A Unix socket always does that.
     pub fn set_zero_linger(&self) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.set_zero_linger(),

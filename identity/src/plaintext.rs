@@ -1,6 +1,7 @@
-//! A word to a client that is refused before anything is served: one that only sees its connection end cannot say why.
+//! Tells a client why it is refused before anything is served. A client that only sees its connection end cannot say
+//! why.
 //!
-//! Each of its calls gets the same refusal, for a short time; nothing that it says is looked at.
+//! For a short time, each of its calls gets the same refusal. The requests are not read.
 
 use std::convert::Infallible;
 use std::io;
@@ -15,26 +16,26 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::plain_stream::PlainStream;
 
-/// The first byte of a handshake of TLS.
+/// First byte of a TLS handshake.
 const HANDSHAKE: u8 = 0x16;
 const TLS_ONLY: &str =
     "this port speaks TLS only: write https:// and use an identity of this grid, which a join token gives";
-/// What every HTTP/2 connection begins with.
+/// First bytes of every HTTP/2 connection.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Before a preface that has arrived in part is looked at again.
+/// Pause before a preface that has arrived in part is checked again.
 const PREFACE_PAUSE: Duration = Duration::from_millis(10);
-/// How long a peer may take to hear it.
+/// How long a peer may take to receive the refusal.
 const PATIENCE: Duration = Duration::from_secs(5);
 const STREAMS_MAX: u32 = 8;
 const HEADERS_BYTES_MAX: u32 = 16 * 1024;
 
-/// Whether a connection begins as TLS does. One that ends at once does not.
+/// Whether a connection begins with a TLS handshake. One that ends at once does not.
 pub(crate) async fn is_tls(stream: &PlainStream) -> io::Result<bool> {
     let mut first = [0];
     Ok(stream.peek(&mut first).await? == 1 && first[0] == HANDSHAKE)
 }
 
-/// Waits until HTTP/2 begins, or something else that shall be refused by the server.
+/// Waits until HTTP/2 begins, or something else that the server is to refuse.
 pub(crate) async fn preface(stream: &PlainStream) -> io::Result<()> {
     let mut first = [0; PREFACE.len()];
     loop {
@@ -45,12 +46,12 @@ pub(crate) async fn preface(stream: &PlainStream) -> io::Result<()> {
         if read == PREFACE.len() || first[..read] != PREFACE[..read] {
             return Ok(());
         }
-        // Bytes that were looked at stay readable, so there is no event to wait for.
+        // Peeked bytes stay readable, so there is no event to wait for.
         tokio::time::sleep(PREFACE_PAUSE).await;
     }
 }
 
-/// Tells a peer without TLS that this port speaks nothing else.
+/// Tells a peer without TLS that this port requires TLS.
 pub(crate) async fn explain(stream: PlainStream) {
     refuse_all(stream, "TLS_ONLY", TLS_ONLY).await;
 }
@@ -60,7 +61,7 @@ pub(crate) async fn turn_away(stream: PlainStream, why: &str) {
     refuse_all(stream, "LOCAL_USER_REFUSED", why).await;
 }
 
-/// Refuses every call, until the peer goes away or has had its time.
+/// Refuses every call until the peer disconnects or its time is over.
 async fn refuse_all(stream: PlainStream, reason: &'static str, message: &str) {
     let status = refusal(reason, message);
     let service = service_fn(move |_| {
@@ -71,7 +72,7 @@ async fn refuse_all(stream: PlainStream, reason: &'static str, message: &str) {
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(HEADERS_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service);
-    // A peer that speaks something else is not answered.
+    // A peer that speaks another protocol gets no answer.
     let _ = tokio::time::timeout(PATIENCE, connection).await;
 }
 

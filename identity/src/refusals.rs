@@ -9,12 +9,12 @@ use tokio::time::Instant;
 use crate::local_users::Stranger;
 use crate::silent::Origin;
 
-/// Least time between two lines about one user.
+/// Minimum time between two lines about one user.
 const INTERVAL: Duration = Duration::from_secs(60);
-/// Users that are remembered. Those beyond are not named.
+/// Maximum number of users that are remembered. Further ones are not named.
 const USERS_MAX: usize = 64;
 
-/// Refused connections that the log does not have yet.
+/// Refused connections that were not logged yet.
 #[derive(Debug, Default)]
 pub(crate) struct Refusals {
     users: Mutex<BTreeMap<u32, Refused>>,
@@ -27,7 +27,7 @@ struct Refused {
 }
 
 impl Refusals {
-    /// A connection of a user was refused.
+    /// Counts a refused connection of a user.
     pub(crate) fn note(&self, origin: Origin, user: u32) {
         if let Some(unsaid) = self.due(user, Instant::now()) {
             let user = Stranger::User(user);

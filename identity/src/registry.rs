@@ -1,6 +1,6 @@
-//! The coordinator's side: who is let in, by which token, until when, and who was put out.
+//! The coordinator's side: which identities are admitted, by which token and until when, and which are revoked.
 //!
-//! Everything that matters is in the ledger before it is answered. Calls block on the disk.
+//! Every decision is in the ledger before it is answered. Calls block on the disk.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,9 +16,9 @@ use crate::tls::Presented;
 use crate::token::{JoinToken, TokenError};
 use crate::who::{Identity, Name, Role};
 
-/// How long a token may be good for.
+/// Maximum validity of a token.
 const TOKEN_VALIDITY_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-/// How short and how long a certificate may be good for.
+/// Minimum and maximum validity of a certificate.
 const VALIDITY: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(5)..=Duration::from_secs(365 * 24 * 60 * 60);
 
@@ -36,13 +36,13 @@ pub enum RegistryError {
     Validity(Duration),
 }
 
-/// Why somebody is refused. Its text says what to do.
+/// Why a request is refused. Its text says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
-    /// The token is none of this grid.
+    /// The token is not one of this grid.
     #[error(transparent)]
     Token(#[from] TokenError),
-    /// The token came too late.
+    /// The token has expired.
     #[error("the join token has expired; make a new one with `orbit-coordinator token create`")]
     TokenExpired,
     /// The token is not kept any more.
@@ -53,7 +53,7 @@ pub enum Refused {
     /// No open token has this number.
     #[error("unknown join token {0:?}; `orbit token ls` lists the open ones")]
     UnknownToken(String),
-    /// A token that let somebody in cannot be cancelled any more.
+    /// A used token cannot be cancelled.
     #[error("join token {id} was used by {by} already; `orbit identity revoke {role} {name}` puts it out", role = .by.role, name = .by.name)]
     TokenSpent {
         /// The token.
@@ -61,12 +61,12 @@ pub enum Refused {
         /// Who used it.
         by: Identity,
     },
-    /// The token was used by somebody else.
+    /// The token was used with another key.
     #[error(
         "the join token was used already, each lets one machine in; make a new one with `orbit-coordinator token create`"
     )]
     TokenUsed,
-    /// Who made the token was revoked afterwards.
+    /// The operator who made the token was revoked afterwards.
     #[error(
         "{0}, who made this join token, was revoked; make a new one with `orbit-coordinator token create`"
     )]
@@ -76,7 +76,7 @@ pub enum Refused {
         "{0} was revoked after this join token was made; make a new one with `orbit-coordinator token create`"
     )]
     TokenRevoked(Identity),
-    /// A role or a time that no token may have.
+    /// A role or a validity that no token may have.
     #[error("{0}")]
     Invalid(&'static str),
     /// The token is good for another name.
@@ -84,27 +84,27 @@ pub enum Refused {
         "the join token is good for {token} only, not for {asked}; join as {token}, or make another one with --name {asked}"
     )]
     WrongName {
-        /// Whose it is.
+        /// The name in the token.
         token: Name,
-        /// Who asked.
+        /// The name that was asked for.
         asked: Name,
     },
-    /// Neither says a name.
-    #[error("neither the join token nor whoever joins says a name; say one")]
+    /// Neither the token nor the request has a name.
+    #[error("neither the join token nor the request has a name; give one")]
     NoName,
-    /// Somebody else has it.
+    /// The name belongs to another holder.
     #[error("there is a {0} with a valid certificate already; choose another name, or let it be replaced: revoke it first, or make the join token with --name {name}", name = .0.name)]
     NameTaken(Identity),
-    /// What was sent is no request for a certificate.
+    /// What was sent is not a request for a certificate.
     #[error("this is no request for a certificate: {0}")]
     Request(String),
-    /// The certificate counts no more.
+    /// The certificate was revoked.
     #[error("{0} was revoked; join again with a new join token if that was a mistake")]
     Revoked(Identity),
-    /// The certificate is too old.
+    /// The certificate has expired.
     #[error("the certificate of {0} has expired; join again with a new join token")]
     Expired(Identity),
-    /// The ledger does not have the certificate.
+    /// The certificate is not in the ledger.
     #[error(
         "the certificate of {0} is not in the coordinator's ledger, so it could not be revoked; join again with a new join token"
     )]
@@ -114,10 +114,10 @@ pub enum Refused {
         "a renewal keeps its key, and this request of {0} has another one; join again with a new join token"
     )]
     OtherKey(Identity),
-    /// Nobody of that name was ever let in.
+    /// No identity of that name was ever admitted.
     #[error("there is no {0}; `orbit identity ls` shows who there is")]
     Unknown(Identity),
-    /// What was decided could not be written down, so it does not count.
+    /// The decision could not be written to the ledger, so it has no effect.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     /// The certificate could not be signed.
@@ -125,21 +125,21 @@ pub enum Refused {
     Authority(#[from] AuthorityError),
 }
 
-/// Somebody who wants to join.
+/// A request to join.
 #[derive(Debug, Clone)]
 pub struct Joining {
     /// The token.
     pub token: String,
     /// The request for a certificate, as PEM.
     pub request: String,
-    /// The name that is wished for.
+    /// The name that is asked for.
     pub name: Option<Name>,
 }
 
-/// Somebody who was let in.
+/// An identity that was admitted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Known {
-    /// Who.
+    /// The identity.
     pub identity: Identity,
     /// When the newest certificate was issued, in seconds since 1970.
     pub issued_at: i64,
@@ -155,18 +155,18 @@ pub struct Known {
 #[derive(Debug)]
 pub struct Registry {
     authority: Authority,
-    /// Held while something is decided and written, so that each decision sees the one before.
+    /// Locked while a decision is made and written, so that each decision sees the one before.
     ledger: Mutex<Ledger>,
     book: Shelf,
     validity: Duration,
-    /// Cancelled, the connections of somebody end.
+    /// Tokens by identity. Cancelling one ends the connections of that identity.
     connections: Mutex<BTreeMap<Identity, CancellationToken>>,
-    /// The coordinator's own certificate, which is in no ledger.
+    /// The coordinator's own certificate, which is not in the ledger.
     own: Mutex<Option<Facts>>,
 }
 
 impl Registry {
-    /// The registry in a directory, made if there is none.
+    /// Opens the registry in a directory, and makes one if there is none.
     ///
     /// # Errors
     /// See [`RegistryError`].
@@ -180,12 +180,13 @@ impl Registry {
         Ok(Self { authority, ledger, book, validity, connections: Mutex::default(), own: Mutex::default() })
     }
 
-    /// The keys.
+    /// The authority.
     pub fn authority(&self) -> &Authority {
         &self.authority
     }
 
-    /// A certificate for the coordinator itself, for what it listens on and further names and addresses.
+    /// A certificate for the coordinator itself, for the address that it listens on and for further names and
+    /// addresses.
     ///
     /// # Errors
     /// A host is neither a name nor an address.
@@ -201,21 +202,21 @@ impl Registry {
         let name = Name::new("coordinator").map_err(|error| AuthorityError::Signing(error.to_string()))?;
         let identity = Identity::new(Role::Coordinator, name);
         let (issued, key) = self.authority.issue_own(&identity, &all, self.validity, now)?;
-        // Whoever joins knows the hash of the authority's key only, so its certificate is sent as well.
+        // A joining machine knows only the hash of the authority's key, so the authority's certificate is sent as well.
         let chain = format!("{}{}", issued.pem, self.authority.pem());
         let presented = Presented::new(&chain, &key.serialize_pem());
         *self.own.lock().unwrap_or_else(PoisonError::into_inner) = Some(issued.facts.clone());
         Ok((presented.map_err(|error| AuthorityError::Signing(error.to_string()))?, issued.facts))
     }
 
-    /// A certificate for whoever has a token.
+    /// Issues a certificate to the holder of a token.
     ///
     /// # Errors
     /// See [`Refused`].
     pub fn join(&self, joining: &Joining, now: i64) -> Result<String, Refused> {
         let token = self.authority.token_of(&joining.token)?.ok_or(Refused::TokenEnded)?;
         if token.role == Role::Coordinator {
-            return Err(Refused::Invalid("nobody joins as a coordinator"));
+            return Err(Refused::Invalid("a join token cannot have the role of coordinator"));
         }
         if token.expires_at <= now {
             return Err(Refused::TokenExpired);
@@ -240,9 +241,9 @@ impl Registry {
         Ok(issued.pem)
     }
 
-    /// Whether a token lets the holder of a key in, as somebody.
+    /// Checks that a token admits the holder of a key under an identity.
     fn admit(&self, token: &JoinToken, identity: &Identity, key: &str, now: i64) -> Result<(), Refused> {
-        // It may have been cancelled since it was read.
+        // The token may have been cancelled since it was read.
         if !token.is_long() && self.authority.kept_token(&token.id)?.is_none() {
             return Err(Refused::TokenEnded);
         }
@@ -261,14 +262,14 @@ impl Registry {
         let has_another_key = |certificate: &Certificate| {
             !certificate.is_revoked && certificate.not_after > now && certificate.key != key
         };
-        // A token without a name must not let a stranger take the place of somebody who is there.
+        // A token without a name must not let a new holder take the name of an existing identity.
         if token.name.is_none() && book.of(identity).iter().any(has_another_key) {
             return Err(Refused::NameTaken(identity.clone()));
         }
         Ok(())
     }
 
-    /// A new certificate for whoever has one.
+    /// Issues a new certificate to the holder of one.
     ///
     /// # Errors
     /// See [`Refused`].
@@ -287,7 +288,7 @@ impl Registry {
         Ok(issued.pem)
     }
 
-    /// Whether a certificate still counts.
+    /// Checks that a certificate is still valid.
     ///
     /// # Errors
     /// It was revoked, or has expired since the connection was made.
@@ -305,12 +306,12 @@ impl Registry {
         Ok(())
     }
 
-    /// What the coordinator's own certificate says, once it has one.
+    /// The facts of the coordinator's own certificate, once it has one.
     pub fn own_facts(&self) -> Option<Facts> {
         self.own.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Everybody who was let in.
+    /// All identities that were admitted.
     pub fn list(&self) -> Vec<Known> {
         let book = self.book.read();
         let newest = book.everybody().filter_map(|(identity, all)| {
@@ -325,7 +326,7 @@ impl Registry {
         newest.collect()
     }
 
-    /// The open tokens, by their numbers: those that let somebody in if they are used now.
+    /// The open tokens, by number: those that admit a machine if they are used now.
     ///
     /// # Errors
     /// Their files cannot be read.
@@ -349,7 +350,7 @@ impl Registry {
     /// # Errors
     /// There is none with this number, or it was used.
     pub fn revoke_token(&self, id: &str) -> Result<(), Refused> {
-        // Held, so that nobody joins with it meanwhile.
+        // Locked, so that no machine joins with it meanwhile.
         let _ledger = self.ledger();
         let spender = self.book.read().user_of(id).and_then(|spent| spent.identity.clone());
         if let Some(by) = spender {
@@ -362,10 +363,10 @@ impl Registry {
         Ok(())
     }
 
-    /// Puts somebody out. Says how many certificates count no more.
+    /// Revokes an identity. Returns the number of certificates that became invalid.
     ///
     /// # Errors
-    /// Nobody of that name was let in, or it could not be written down.
+    /// No identity of that name was admitted, or the ledger could not be written.
     pub fn revoke(&self, identity: &Identity, now_ms: i64) -> Result<u64, Refused> {
         let mut ledger = self.ledger();
         let now = now_ms / 1000;
@@ -382,7 +383,7 @@ impl Registry {
         Ok(count)
     }
 
-    /// Cancelled when somebody is put out.
+    /// A token that is cancelled when the identity is revoked.
     pub(crate) fn end_of(&self, identity: &Identity) -> CancellationToken {
         self.connections().entry(identity.clone()).or_default().clone()
     }
@@ -397,10 +398,10 @@ impl Registry {
 }
 
 impl Authority {
-    /// A token with which one machine joins. It takes no coordinator, so it can be made beside one that runs.
+    /// Makes a token with which one machine joins. It needs no coordinator, so it can be made while one runs.
     ///
     /// # Errors
-    /// No token may have that role or time.
+    /// No token may have that role or validity.
     pub fn create_token(
         &self,
         role: Role,
@@ -411,10 +412,10 @@ impl Authority {
         self.create_token_by(None, role, name, (ttl, now_ms))
     }
 
-    /// The same for an operator, whose tokens end when the operator is revoked.
+    /// As [`Self::create_token`], for an operator. The token becomes invalid when the operator is revoked.
     ///
     /// # Errors
-    /// No token may have that role or time.
+    /// No token may have that role or validity.
     pub fn create_token_by(
         &self,
         made_by: Option<Identity>,
@@ -424,7 +425,7 @@ impl Authority {
     ) -> Result<(String, JoinToken), Refused> {
         if role == Role::Coordinator {
             return Err(Refused::Invalid(
-                "nobody joins as a coordinator; a role is star, operator or viewer",
+                "a join token cannot have the role of coordinator; a role is star, operator or viewer",
             ));
         }
         if ttl.as_secs() == 0 || ttl > TOKEN_VALIDITY_MAX {
@@ -448,7 +449,7 @@ fn entry(issued: &Issued, now: i64) -> Entry {
     }
 }
 
-/// A registry that connections can be made by.
+/// A registry that connections share.
 pub(crate) type Shared = Arc<Registry>;
 
 #[cfg(test)]

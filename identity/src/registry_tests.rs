@@ -1,4 +1,4 @@
-//! Who is let in and who is not.
+//! Tests of who is admitted and who is refused.
 
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::CertificateDer;
@@ -44,7 +44,7 @@ fn token(registry: &Registry, name: Option<&str>, now: i64) -> String {
 }
 
 #[test]
-fn a_token_lets_one_machine_in_also_after_a_restart() {
+fn a_token_admits_one_machine_also_after_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let registry = open(directory.path());
     let (text, first, second) = (token(&registry, None, NOW), Machine::new(), Machine::new());
@@ -55,12 +55,12 @@ fn a_token_lets_one_machine_in_also_after_a_restart() {
     let registry = open(directory.path());
     let refused = second.join(&registry, &text, Some("beta"), NOW + 3);
     assert!(matches!(refused, Err(Refused::TokenUsed)), "{refused:?}");
-    // Whoever did not hear the answer asks again with the same key.
+    // A machine that did not receive the answer asks again with the same key.
     assert_eq!(first.join(&registry, &text, Some("alpha"), NOW + 3).unwrap().identity, held.identity);
 }
 
 #[test]
-fn a_token_ends_and_is_of_one_grid_and_one_name() {
+fn a_token_expires_and_is_valid_for_one_grid_and_one_name() {
     let (directory, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (registry, other) = (open(directory.path()), open(elsewhere.path()));
     let machine = Machine::new();
@@ -74,7 +74,7 @@ fn a_token_ends_and_is_of_one_grid_and_one_name() {
 }
 
 #[test]
-fn only_a_token_with_the_name_takes_the_place_of_somebody() {
+fn only_a_token_with_the_name_replaces_an_existing_holder() {
     let directory = tempfile::tempdir().unwrap();
     let registry = open(directory.path());
     let (first, second) = (Machine::new(), Machine::new());
@@ -82,7 +82,7 @@ fn only_a_token_with_the_name_takes_the_place_of_somebody() {
     let refused = second.join(&registry, &token(&registry, None, NOW), Some("alpha"), NOW);
     assert!(matches!(refused, Err(Refused::NameTaken(_))), "{refused:?}");
     assert!(second.join(&registry, &token(&registry, Some("alpha"), NOW), None, NOW).is_ok());
-    // What has expired holds no name.
+    // An identity whose certificates have expired does not keep its name.
     assert!(
         Machine::new()
             .join(&registry, &token(&registry, None, NOW + 3599), Some("alpha"), NOW + 3601)
@@ -91,7 +91,7 @@ fn only_a_token_with_the_name_takes_the_place_of_somebody() {
 }
 
 #[test]
-fn whoever_is_revoked_stays_out_until_a_new_token_is_made() {
+fn a_revoked_identity_is_refused_until_a_new_token_is_made() {
     let directory = tempfile::tempdir().unwrap();
     let registry = open(directory.path());
     let machine = Machine::new();
@@ -118,13 +118,13 @@ fn whoever_is_revoked_stays_out_until_a_new_token_is_made() {
 }
 
 #[test]
-fn a_token_is_spent_by_one_identity_and_ends_with_the_operator_who_made_it() {
+fn a_token_is_used_by_one_identity_and_ends_with_the_operator_who_made_it() {
     let directory = tempfile::tempdir().unwrap();
     let registry = open(directory.path());
     let machine = Machine::new();
     let nameless = token(&registry, None, NOW);
     let alpha = machine.join(&registry, &nameless, Some("alpha"), NOW).unwrap();
-    // The same key may ask again, as when the answer was lost, but not become somebody else.
+    // The same key may ask again, as when the answer was lost, but not for another identity.
     assert!(machine.join(&registry, &nameless, Some("alpha"), NOW + 1).is_ok());
     let second = machine.join(&registry, &nameless, Some("beta"), NOW + 1);
     assert!(matches!(second, Err(Refused::TokenUsed)), "{second:?}");
@@ -163,7 +163,7 @@ fn a_certificate_that_the_ledger_does_not_know_is_refused_and_a_renewal_keeps_it
 }
 
 #[test]
-fn nobody_is_made_a_coordinator_or_let_in_for_ever() {
+fn no_token_admits_a_coordinator_or_is_valid_for_ever() {
     let directory = tempfile::tempdir().unwrap();
     let registry = open(directory.path());
     assert!(registry.authority().create_token(Role::Coordinator, None, HOUR, NOW * 1000).is_err());
@@ -207,7 +207,7 @@ fn open_tokens_are_listed_without_their_secret_and_can_be_cancelled() {
     assert!(matches!(refused, Err(Refused::TokenSpent { .. })), "{refused:?}");
     registry.revoke(&boss, (NOW + 3) * 1000).unwrap();
     assert!(ids(NOW + 4).is_empty(), "its maker was revoked");
-    // Cancelled stays cancelled.
+    // A cancelled token stays cancelled.
     drop(registry);
     let refused = Machine::new().join(&open(directory.path()), &cancelled, Some("vera"), NOW + 2);
     assert!(matches!(refused, Err(Refused::TokenEnded)), "{refused:?}");

@@ -1,11 +1,12 @@
-//! Places for connections whose peer has not yet shown what it is: it has sent nothing, its handshake is not done, or it
-//! has no certificate, or the server waits for it to send or to read.
+//! Places for connections whose peer has not yet identified itself: it has sent nothing, its handshake is not complete,
+//! it has no certificate, or the server waits for it to send or to read.
 //!
-//! Such connections cost their peer nothing, so they may not keep others out. Their number is bounded; when all places
-//! are taken, the origin that holds most of them loses its oldest one to the new connection. A port takes no place from an
-//! origin for that origin itself before it was held for a while, so that who floods a port does not push out the others
-//! behind the same address before they could say anything; they wait in the system's queue. The same places serve as
-//! shares of other scarce things, where only an address that holds more than another loses something to it.
+//! Such connections cost their peer nothing, so they must not keep others out. Their number is limited. When all places
+//! are taken, the origin that holds the most loses its oldest one to the new connection. If that is the origin of the
+//! new connection, the place must have been held for a while first; until then the new connection waits in the system's
+//! queue. So a client that floods a port does not push out others behind the same address before they could send
+//! anything. The same places also divide other scarce resources, where only an address that holds more than another one
+//! loses something to it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,17 +18,17 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// Where a connection comes from: connections from one origin share what it may hold.
+/// Where a connection comes from. Connections from one origin share its places.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
-    /// A host, or a network of IPv6.
+    /// A host, or an IPv6 network.
     Address(IpAddr),
     /// A user of this machine, by a Unix socket.
     User(u32),
 }
 
 impl From<IpAddr> for Origin {
-    /// One host or network: who has one IPv6 address has 2^64 of them.
+    /// An address stands for one host or network, because the owner of one IPv6 address has 2^64 of them.
     fn from(address: IpAddr) -> Self {
         Self::Address(match address.to_canonical() {
             IpAddr::V4(address) => IpAddr::V4(address),
@@ -48,11 +49,11 @@ impl fmt::Display for Origin {
     }
 }
 
-/// The places. A clone is the same places.
+/// The places. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Silent {
     places: Arc<Mutex<Places>>,
-    /// Told when a place was given back.
+    /// Notified when a place is given back.
     given_back: Arc<Notify>,
     count_max: usize,
 }
@@ -60,7 +61,7 @@ pub struct Silent {
 #[derive(Debug, Default)]
 struct Places {
     next: u64,
-    /// By origin, then by age: the first is the oldest.
+    /// By origin, then by age: the first one is the oldest.
     held: BTreeMap<Origin, BTreeMap<u64, Held>>,
     count: usize,
 }
@@ -81,17 +82,17 @@ pub struct Place {
 }
 
 impl Silent {
-    /// So many places; at least one.
+    /// Makes this many places, at least one.
     pub fn new(count_max: usize) -> Self {
         Self { places: Arc::default(), given_back: Arc::default(), count_max: count_max.max(1) }
     }
 
-    /// Takes a place for a connection from this origin, if need be from another connection.
+    /// Takes a place for a connection from this origin, from another connection if none is free.
     pub fn enter(&self, origin: impl Into<Origin>) -> Place {
         self.enter_with(origin, CancellationToken::new())
     }
 
-    /// As [`Silent::enter`], but where the place would be taken from this origin itself, waits until that was held for this long.
+    /// As [`Silent::enter`]. But if this origin itself would lose a place, waits until that place was held for `grace`.
     pub(crate) async fn enter_in_turn(&self, origin: Origin, grace: Duration) -> Place {
         loop {
             let given_back = self.given_back.notified();
@@ -138,7 +139,7 @@ impl Silent {
         Some(self.take(&mut places, origin, lost))
     }
 
-    /// Closes the oldest connection of the origin that has most. Returns whether there was one.
+    /// Closes the oldest connection of the origin that holds the most places. Returns whether there was one.
     pub fn shed(&self) -> bool {
         let mut places = self.places();
         let has_any = places.count > 0;
@@ -169,7 +170,7 @@ impl Silent {
 }
 
 impl Places {
-    /// How long the oldest place of this origin has still to be held, if it is this one that would lose a place.
+    /// How long the oldest place of this origin must still be held, if this origin is the one that would lose a place.
     fn wait_of_own(&self, origin: Origin, grace: Duration) -> Option<Duration> {
         let own = self.held.get(&origin)?;
         if self.held.values().any(|others| others.len() > own.len()) {
@@ -179,7 +180,7 @@ impl Places {
         grace.checked_sub(oldest.since.elapsed()).filter(|wait| !wait.is_zero())
     }
 
-    /// Takes the oldest place of the origin that holds most.
+    /// Takes the oldest place of the origin that holds the most.
     fn take_oldest(&mut self) {
         let most = self.held.iter().max_by_key(|(_, held)| held.len()).map(|(origin, _)| *origin);
         let Some(origin) = most else { return };
@@ -203,7 +204,7 @@ impl Places {
 }
 
 impl Place {
-    /// Cancelled when the place is given to another connection; this one is to be closed then.
+    /// Cancelled when the place is given to another connection. This connection must be closed then.
     pub fn lost(&self) -> &CancellationToken {
         &self.lost
     }
@@ -238,7 +239,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_floods_a_port_waits_for_its_own_places_and_others_do_not() {
+    async fn an_origin_that_floods_a_port_waits_for_its_own_places_and_others_do_not() {
         let grace = Duration::from_millis(500);
         let begun = Instant::now();
         let (flood, other) = (Origin::from(address(1)), Origin::from(address(2)));
@@ -251,7 +252,7 @@ mod tests {
         assert!(begun.elapsed() < grace && held[0].lost().is_cancelled(), "another origin takes it at once");
         let late = silent.enter_in_turn(flood, grace).await;
         assert!(begun.elapsed() >= grace && held[1].lost().is_cancelled() && !next.lost().is_cancelled());
-        // What is given back is there at once.
+        // A place that is given back can be taken at once.
         let begun = Instant::now();
         let (freed, ()) = tokio::join!(silent.enter_in_turn(flood, Duration::from_secs(60)), async {
             tokio::time::sleep(Duration::from_millis(1)).await;

@@ -1,8 +1,8 @@
-//! The user that owns the other end of a connection within this machine, as the kernel knows it.
+//! The user that owns the other end of a connection within this machine, according to the kernel.
 //!
-//! The kernel is asked for the peer's socket by both addresses of the connection: over netlink (`sock_diag`), which costs
-//! a few microseconds, or by the table in `/proc`, where a system offers no netlink. Only a socket that a process still
-//! holds has an owner: for one that was closed the kernel answers 0, which would be root.
+//! The kernel is asked for the peer's socket by both addresses of the connection: over netlink (`sock_diag`), which
+//! costs a few microseconds, or by the table in `/proc` on a system without netlink. Only a socket that a process still
+//! holds has an owner: for a closed one the kernel answers 0, which would be root.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -13,49 +13,50 @@ use rustix::net::{
 };
 use tokio::net::TcpStream;
 
-/// Of the kernel's `linux/netlink.h`, `linux/sock_diag.h` and `linux/inet_diag.h`.
+/// Constants of the kernel's `linux/netlink.h`, `linux/sock_diag.h` and `linux/inet_diag.h`.
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const NLM_F_REQUEST: u16 = 1;
 const NLMSG_ERROR: u16 = 2;
 const HEADER_BYTES: usize = 16;
 const REQUEST_BYTES: usize = HEADER_BYTES + 56;
 const ANSWER_BYTES_MIN: usize = HEADER_BYTES + 72;
-/// Where the answer has the socket's state, addresses, owner and inode.
+/// Offset of the socket's state in an answer, in bytes. Addresses, owner and inode come after it.
 const STATE_AT: usize = HEADER_BYTES + 1;
 const ADDRESSES_AT: usize = HEADER_BYTES + 4;
 const ADDRESSES_BYTES: usize = 36;
 const OWNER_AT: usize = HEADER_BYTES + 64;
 const INODE_AT: usize = HEADER_BYTES + 68;
-/// An answer is far smaller.
+/// Size of the buffer for an answer, in bytes. An answer is far smaller.
 const ANSWER_BYTES_MAX: usize = 1024;
 const IPPROTO_TCP: u8 = 6;
-/// States of a connection whose end a process may still hold: established, and closed for writing.
+/// States of a connection whose end a process can still hold: established, and closed for writing.
 const STATES: [u8; 3] = [1, 4, 5];
 
-/// Whether netlink has ever described a socket here, held or not. A kernel without that part says the same of every socket as of one
-/// that is gone.
+/// Whether netlink has ever described a socket here, held or not. A kernel without `sock_diag` gives the same answer
+/// for every socket as for one that is gone.
 static IS_NETLINK_ANSWERED: AtomicBool = AtomicBool::new(false);
 
-/// The user who owns the other end of a connection; none if the kernel does not know that socket.
+/// The user that owns the other end of a connection; `None` if the kernel does not know that socket.
 ///
 /// # Errors
 /// The kernel cannot be asked.
 pub(crate) fn of(stream: &TcpStream) -> io::Result<Option<u32>> {
     let ends = Ends { peer: canonical(stream.peer_addr()?), own: canonical(stream.local_addr()?) };
     match by_netlink(ends) {
-        // The table grows with every connection of the machine, so it is read only where netlink never answered.
+        // The table grows with every connection of the machine, so it is read only if netlink never answered.
         Ok(None) | Err(_) if !IS_NETLINK_ANSWERED.load(Ordering::Relaxed) => by_table(ends),
         other => other,
     }
 }
 
-/// Whether a connection is one within this machine. Either end tells: a peer may bind another address of the machine.
+/// Whether a connection is within this machine. Either end shows that, since a peer can bind another address of the
+/// machine.
 pub(crate) fn is_local(stream: &TcpStream) -> io::Result<bool> {
     let is_loopback = |address: SocketAddr| address.ip().to_canonical().is_loopback();
     Ok(is_loopback(stream.local_addr()?) || is_loopback(stream.peer_addr()?))
 }
 
-/// A connection, as its peer sees it: `peer` is its own address, `own` is ours.
+/// The two ends of a connection, from the view of its peer: `peer` is the peer's address, `own` is ours.
 #[derive(Debug, Clone, Copy)]
 struct Ends {
     peer: SocketAddr,
@@ -98,7 +99,7 @@ fn request(ends: Ends) -> [u8; REQUEST_BYTES] {
     let body = &mut bytes[HEADER_BYTES..];
     body[0] = u8::try_from(family.as_raw()).unwrap_or_default();
     body[1] = IPPROTO_TCP;
-    // Every state; the answer's is looked at.
+    // All states; the state in the answer is checked.
     body[4..8].copy_from_slice(&u32::MAX.to_ne_bytes());
     body[8..8 + ADDRESSES_BYTES].copy_from_slice(&addresses(ends));
     // Any interface; no cookie.
@@ -128,12 +129,12 @@ fn owner_in(answer: &[u8], ends: Ends) -> Option<u32> {
         return None;
     }
     let is_held = STATES.contains(answer.get(STATE_AT)?) && word(INODE_AT)? != 0;
-    // The kernel may answer with a socket that listens on the peer's port.
+    // The kernel can answer with a socket that listens on the peer's port.
     let is_it = ends_in(answer)? == (ends.peer, ends.own);
     if is_held && is_it { word(OWNER_AT) } else { None }
 }
 
-/// The addresses of an answer: its socket's own, and its peer's. An IPv6 socket that speaks IPv4 has such of IPv6.
+/// The addresses in an answer: those of the socket and of its peer. A dual-stack IPv6 socket has mapped addresses.
 fn ends_in(answer: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
     let found = answer.get(ADDRESSES_AT..ADDRESSES_AT + ADDRESSES_BYTES)?;
     let is_ipv4 = u16::from(*answer.get(HEADER_BYTES)?) == AddressFamily::INET.as_raw();
@@ -148,7 +149,7 @@ fn ends_in(answer: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
     Some((end(0, 4)?, end(2, 20)?))
 }
 
-/// The tables of sockets that every process may read.
+/// The tables of sockets, which every process can read.
 const TABLES: [&str; 2] = ["/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"];
 
 fn by_table(ends: Ends) -> io::Result<Option<u32>> {
@@ -179,14 +180,14 @@ fn owner_in_table(table: &str, ends: Ends) -> Option<u32> {
             return None;
         }
         let is_open = STATES.contains(&u8::from_str_radix(state, 16).ok()?);
-        // Behind the queues, the timer and the retransmissions.
+        // The owner follows the queues, the timer and the retransmissions.
         let owner = fields.nth(3)?.parse().ok()?;
         let inode: u64 = fields.nth(1)?.parse().ok()?;
         (is_open && inode != 0).then_some(owner)
     })
 }
 
-/// An address as the tables write it: words of the machine's byte order in hexadecimal, a colon, the port.
+/// Reads an address as the tables write it: 32-bit words in the machine's byte order in hexadecimal, a colon, the port.
 fn endpoint(text: &str) -> Option<SocketAddr> {
     let (address, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
@@ -229,7 +230,7 @@ mod tests {
         for (listen, to) in [
             ("127.0.0.1:0", "127.0.0.1"),
             ("[::1]:0", "[::1]"),
-            // An IPv6 socket that speaks IPv4, at either end.
+            // A dual-stack IPv6 socket at either end.
             ("[::]:0", "127.0.0.1"),
             ("127.0.0.1:0", "[::ffff:127.0.0.1]"),
         ] {
@@ -241,10 +242,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_socket_that_nobody_holds_any_more_has_no_owner() {
+    async fn a_socket_that_no_process_holds_any_more_has_no_owner() {
         let (client, served) = pair("127.0.0.1:0", None, "127.0.0.1").await;
         drop(client);
-        // Whatever state it is in by now, the kernel says 0 for its owner, which would be root.
+        // In whatever state the socket is now, the kernel gives 0 as its owner, which would be root.
         assert_eq!(of(&served).unwrap(), None);
     }
 

@@ -1,7 +1,7 @@
-//! Configurations of rustls: TLS 1.3 on ring, one authority, HTTP/2, and no resumption.
+//! Configurations of rustls: TLS 1.3 with ring, one authority, HTTP/2, and no session resumption.
 //!
-//! A connection that is resumed would bring the certificate of the one before it, however long that has expired; what a
-//! full handshake costs is nothing beside what goes over a connection here.
+//! A resumed connection would reuse the certificate of the earlier one, even if that has expired. The cost of a full
+//! handshake is negligible beside the data that a connection carries here.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -20,22 +20,22 @@ use crate::verify::{Anchor, ServerVerifier};
 
 const HTTP2: &[u8] = b"h2";
 
-/// Why there is no configuration.
+/// Why no configuration can be made.
 #[derive(Debug, thiserror::Error)]
 #[error("TLS cannot be set up: {0}")]
 pub struct TlsError(String);
 
-/// Whether whoever connects must have a certificate.
+/// Whether clients must have a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Clients {
-    /// Without one there is no connection.
+    /// A connection without one is refused.
     Must,
-    /// Without one there is a connection; who it is from is not known.
+    /// A connection without one is accepted; its client is not identified.
     May,
 }
 
-/// What is presented to the other side. It may be replaced at any time; connections that are made then present the new
-/// one.
+/// The certificate that is presented to the other side. It can be replaced at any time; connections that are made later
+/// present the new one.
 #[derive(Debug)]
 pub struct Presented(RwLock<Arc<CertifiedKey>>);
 
@@ -48,7 +48,7 @@ impl Presented {
         Ok(Self(RwLock::new(Arc::new(certified(certificate, key)?))))
     }
 
-    /// Presents what another one does from now on.
+    /// From now on presents the certificate of `other`.
     pub fn present(&self, other: &Self) {
         let new = other.get();
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = new;
@@ -84,7 +84,7 @@ fn certified(certificate: &str, key: &str) -> Result<CertifiedKey, TlsError> {
     CertifiedKey::from_der(chain, key, &provider()).map_err(refused)
 }
 
-/// The one library of cryptography.
+/// The one cryptographic library in use.
 pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
@@ -95,7 +95,7 @@ pub(crate) fn roots(authority: &CertificateDer<'_>) -> Result<Arc<RootCertStore>
     Ok(Arc::new(roots))
 }
 
-/// For whoever serves.
+/// The configuration of a server.
 ///
 /// # Errors
 /// The authority's certificate is damaged.
@@ -121,7 +121,7 @@ pub fn server(
     Ok(Arc::new(config))
 }
 
-/// For whoever connects.
+/// The configuration of a client.
 ///
 /// # Errors
 /// The authority's certificate is damaged.

@@ -1,11 +1,13 @@
-//! Join tokens: with one, one machine joins once.
+//! Join tokens. A machine joins a grid with one, and each can be used once.
 //!
-//! A token is 59 bytes in Base64 behind a word of our own: what the holder will be, until when, a number, a secret that follows
-//! from the number and the authority's token key, and the BLAKE3 hash of the authority's public key, by which the holder knows the
-//! coordinator. What else belongs to it (a name, who made it) is in a file beside the authority's keys, see
-//! [`tokens`](crate::tokens), so open tokens can be listed and cancelled, and no file or store holds one.
+//! A token is a prefix and 59 bytes in Base64: the role of the holder, the end of its validity, a number, a secret that
+//! is derived from the number and the authority's token key, and the BLAKE3 hash of the authority's public key, by
+//! which the holder recognizes the coordinator. The rest (a name, who made it) is in a file beside the authority's
+//! keys, see [`tokens`](crate::tokens). So open tokens can be listed and cancelled, and neither a file nor the store
+//! contains one.
 //!
-//! Tokens of earlier versions, which carry a whole certificate and a signature, are accepted until they end ([`long`]).
+//! Tokens of earlier versions, which carry a whole certificate and a signature, are accepted until they expire
+//! ([`long`]).
 
 pub(crate) mod long;
 
@@ -19,71 +21,72 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use crate::who::{Identity, Name, Role};
 
 pub(crate) const PREFIX: &str = "orbit-join-";
-/// Separates keys for tokens from every other use of the authority's token key.
+/// Key derivation context, which separates keys for tokens from every other use of the authority's token key.
 const KEY_CONTEXT: &str = "orbit.v1 2026-11-30 join token";
 const ID_BYTES: usize = 6;
 const SECRET_BYTES: usize = 16;
 const KEY_HASH_BYTES: usize = 32;
-/// Role, whether there is a name, end, id, secret, hash of the authority's key.
+/// Length of a token in bytes: role and flag, end of validity, id, secret, hash of the authority's key.
 const BYTES: usize = 1 + 4 + ID_BYTES + SECRET_BYTES + KEY_HASH_BYTES;
-/// Set in the first byte of a token that is good for one name.
+/// Flag in the first byte of a token that is valid for one name only.
 const HAS_NAME: u8 = 0x80;
-/// The version of the format, in the first byte.
+/// The format version, in the first byte.
 const VERSION: u8 = 0x10;
 
 /// The hash of an authority's public key.
 pub(crate) type KeyHash = [u8; KEY_HASH_BYTES];
 
-/// A token as the coordinator keeps it. It lets nobody in: the secret is not part of it.
+/// A token as the coordinator keeps it, without the secret. It admits no machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JoinToken {
     /// Its number, in hexadecimal.
     pub id: String,
-    /// What whoever joins will be; never a coordinator.
+    /// The role that the holder gets; never coordinator.
     pub role: Role,
-    /// Who it will be; absent: it may choose a name that is free.
+    /// The name that the holder gets; absent: the holder can choose a free one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<Name>,
     /// When it was made, in milliseconds since 1970.
     pub created_at_ms: i64,
     /// Until when it may be used, in seconds since 1970.
     pub expires_at: i64,
-    /// Which operator made it; absent: it was made on the coordinator's machine. It ends when that operator is revoked.
+    /// The operator who made it; absent: it was made on the coordinator's machine. It becomes invalid when that
+    /// operator is revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub made_by: Option<Identity>,
 }
 
-/// A token as its holder reads it, who cannot check it and trusts whoever gave it.
+/// A token as its holder reads it. The holder cannot verify it and trusts its source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invitation {
-    /// What the holder will be.
+    /// The role that the holder gets.
     pub role: Role,
-    /// The name that it is good for, if the token says it.
+    /// The name that it is valid for, if the token contains it.
     pub name: Option<Name>,
-    /// Whether it is good for one name only, which the token need not say.
+    /// Whether it is valid for one name only. The token need not contain that name.
     pub has_name: bool,
     /// Until when it may be used, in seconds since 1970.
     pub expires_at: i64,
-    /// How the holder knows the coordinator.
+    /// How the holder recognizes the coordinator.
     pub(crate) trust: Trust,
 }
 
-/// How a peer is known.
+/// How a peer is recognized.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Trust {
-    /// By the certificate of the authority that signs for it.
+    /// By the certificate of the authority that signed the peer's certificate.
     Certificate(CertificateDer<'static>),
-    /// By the hash of the authority's public key; the peer sends the certificate.
+    /// By the hash of the authority's public key. The peer sends the authority's certificate.
     Key(KeyHash),
 }
 
-/// Why a token is not taken. Its text says what to do.
+/// Why a token is refused. Its text says what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// It is no token at all.
+    /// It is not a token.
     #[error("this is not a join token ({0}); copy the whole line that begins with {PREFIX}")]
     Malformed(String),
-    /// Another authority made it, or it was changed.
+    /// Another authority made it, or it was altered.
     #[error(
         "the join token is not of this grid, or was changed; make one here with `orbit-coordinator token create`"
     )]
@@ -93,7 +96,7 @@ pub enum TokenError {
     Files(String),
 }
 
-/// The key that secrets of tokens follow from.
+/// The key from which secrets of tokens are derived.
 pub(crate) struct TokenKey([u8; 32]);
 
 impl TokenKey {
@@ -111,18 +114,18 @@ impl TokenKey {
 }
 
 impl JoinToken {
-    /// A token with a number of its own.
+    /// A token with a new random number.
     pub(crate) fn new(role: Role, name: Option<Name>, (created_at_ms, expires_at): (i64, i64)) -> Self {
         let id = crate::facts::hexadecimal(&rand::random::<[u8; ID_BYTES]>());
         Self { id, role, name, created_at_ms, expires_at, made_by: None }
     }
 
-    /// Whether it is one of an earlier version, which no file is kept of.
+    /// Whether it is of an earlier version, for which no file is kept.
     pub(crate) fn is_long(&self) -> bool {
         self.id.len() != ID_BYTES * 2
     }
 
-    /// All that it says, which lets nobody in.
+    /// All of its content except the secret. It admits no machine.
     pub fn without_secret(&self) -> String {
         serde_json::json!(self).to_string()
     }
@@ -131,7 +134,7 @@ impl JoinToken {
         serde_json::from_str(text).map_err(malformed)
     }
 
-    /// The line that is handed to whoever joins.
+    /// The line that a joining machine needs.
     pub(crate) fn line(&self, key: &TokenKey, authority: &KeyHash) -> Result<String, TokenError> {
         let mut bytes = Vec::with_capacity(BYTES);
         bytes.push(VERSION | role_number(self.role)? | if self.name.is_some() { HAS_NAME } else { 0 });
@@ -148,7 +151,7 @@ impl Invitation {
     /// Reads a token.
     ///
     /// # Errors
-    /// It is none.
+    /// The text is not a token.
     pub fn read(text: &str) -> Result<Self, TokenError> {
         if let Some(token) = long::read(text)? {
             return token.invitation();
@@ -170,7 +173,8 @@ impl Invitation {
 }
 
 impl Invitation {
-    /// Whether the token is of the grid whose authority is in a directory of an identity; `None` if none is there.
+    /// Whether the token is of the grid whose authority's certificate is in the directory of an identity; `None` if
+    /// there is no certificate.
     pub fn is_of_authority_in(&self, directory: &std::path::Path) -> Option<bool> {
         let pem = std::fs::read_to_string(directory.join(crate::credentials::AUTHORITY)).ok()?;
         let kept = CertificateDer::from_pem_slice(pem.as_bytes()).ok()?;
@@ -180,7 +184,7 @@ impl Invitation {
         })
     }
 
-    /// The certificate of the authority that is trusted from now on, of which a coordinator has sent this as PEM.
+    /// The authority's certificate, which is trusted from now on. A coordinator has sent it as PEM.
     ///
     /// # Errors
     /// What was sent is not the certificate of the authority that the token names.
@@ -200,12 +204,12 @@ pub(crate) fn id_of(text: &str) -> Result<String, TokenError> {
     Ok(crate::facts::hexadecimal(&bytes[5..5 + ID_BYTES]))
 }
 
-/// Whether the secret in a line is the one of its number.
+/// Whether the secret in a line fits its number.
 pub(crate) fn is_genuine(text: &str, key: &TokenKey) -> Result<bool, TokenError> {
     let bytes = bytes_of(text)?;
     let told = &bytes[5 + ID_BYTES..5 + ID_BYTES + SECRET_BYTES];
     let secret = key.secret(&id_of(text)?);
-    // Looks at every byte whatever the first ones are, so that the time of an answer tells nothing.
+    // Compares all bytes, so that the time of an answer does not depend on how many are right.
     Ok(told.iter().zip(secret).fold(0, |difference, (told, known)| difference | (told ^ known)) == 0)
 }
 
@@ -240,7 +244,7 @@ fn role_number(role: Role) -> Result<u8, TokenError> {
         Role::Star => Ok(1),
         Role::Operator => Ok(2),
         Role::Viewer => Ok(3),
-        Role::Coordinator => Err(malformed("nobody joins as a coordinator")),
+        Role::Coordinator => Err(malformed("a join token cannot have the role of coordinator")),
     }
 }
 
@@ -303,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_of_a_token_is_none_and_becomes_the_same_again() {
+    fn the_kept_form_of_a_token_is_no_token_and_restores_the_same_token() {
         let (_directory, authority) = authority();
         let token = token();
         let kept = token.without_secret();
@@ -313,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_token_says_so() {
+    fn a_text_that_is_no_token_is_refused_as_such() {
         let (_directory, authority) = authority();
         for text in ["", "orbit-join-", "v4.public.AAAA", &format!("{PREFIX}{}", "x".repeat(10_000))] {
             let error = authority.token_of(text).unwrap_err();

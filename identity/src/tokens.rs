@@ -1,6 +1,6 @@
-//! The open join tokens of an authority: a file for each in `tokens`, beside the keys. The file says what the token is good for;
-//! the secret is in the token alone. So `orbit-coordinator token create` makes a token beside a coordinator that runs, and a token is
-//! cancelled by removing its file.
+//! The open join tokens of an authority: one file for each in `tokens`, beside the keys. The file has all but the
+//! secret, which is in the token only. So `orbit-coordinator token create` can make a token while a coordinator runs,
+//! and a token is cancelled by removing its file.
 
 use std::fs::{self, File};
 use std::io;
@@ -11,7 +11,7 @@ use crate::token::JoinToken;
 
 const DIRECTORY: &str = "tokens";
 const SUFFIX: &str = ".json";
-/// Tokens that are kept at a time. One that has ended makes room.
+/// Maximum number of tokens that are kept. Expired ones are removed to make room.
 pub(crate) const TOKENS_MAX: usize = 10_000;
 
 /// See the module.
@@ -21,12 +21,12 @@ pub(crate) struct Tokens {
 }
 
 impl Tokens {
-    /// Those of the authority in a directory.
+    /// The tokens of the authority in a directory.
     pub(crate) fn of(authority: &Path) -> Self {
         Self { directory: authority.join(DIRECTORY) }
     }
 
-    /// Keeps a token, durably. What has ended is removed.
+    /// Keeps a token, durably. Removes expired ones.
     pub(crate) fn keep(&self, token: &JoinToken, now: i64) -> io::Result<()> {
         make_private_directory(&self.directory)?;
         let kept = self.all()?;
@@ -43,7 +43,7 @@ impl Tokens {
         publish_secret(&self.directory, &file_name(&token.id), token.without_secret().as_bytes())
     }
 
-    /// A token that is kept.
+    /// The token with a number, if it is kept.
     pub(crate) fn get(&self, id: &str) -> io::Result<Option<JoinToken>> {
         if !is_id(id) {
             return Ok(None);
@@ -64,7 +64,7 @@ impl Tokens {
         }
     }
 
-    /// All that are kept, by their numbers. A file that cannot be read is passed over with a warning: it lets nobody in.
+    /// All tokens that are kept, by number. A file that cannot be read is skipped with a warning: it admits no machine.
     pub(crate) fn all(&self) -> io::Result<Vec<JoinToken>> {
         let entries = match fs::read_dir(&self.directory) {
             Ok(entries) => entries,
@@ -89,7 +89,7 @@ fn file_name(id: &str) -> String {
     format!("{id}{SUFFIX}")
 }
 
-/// Whether a text may be a part of a file's name.
+/// Whether a text can be a part of a file's name.
 fn is_id(id: &str) -> bool {
     !id.is_empty() && id.len() <= 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())
 }

@@ -1,8 +1,8 @@
 //! A Unix socket that listens at a path.
 //!
-//! Every user may connect: the kernel says who does, and [`LocalUsers`](crate::LocalUsers) decide. The socket is made in a
-//! private directory and renamed to its path, so no other user can put something else in its place while its mode is set,
-//! and what a dead process left there is replaced in one step.
+//! Every user can connect: the kernel says which user it is, and [`LocalUsers`](crate::LocalUsers) decides. The socket
+//! is made in a private directory and renamed to its path. So no other user can put something else in its place while
+//! its mode is set, and the socket of a dead process is replaced in one step.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -21,7 +21,7 @@ use crate::local_users::user_name;
 /// The name of the socket within the directory in which it is made.
 const FRESH: &str = "s";
 
-/// Why a Unix socket cannot be had. Its text is one sentence.
+/// Why a Unix socket cannot be made. Its text is one sentence.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// Another process listens there.
@@ -32,10 +32,10 @@ pub enum BindError {
         /// Its user.
         user: String,
     },
-    /// Something else has the path.
+    /// The path is that of something other than a socket.
     #[error("there is a file that is no socket; remove it, or choose another path")]
     NoSocket,
-    /// The directory is missing.
+    /// The directory cannot be opened.
     #[error("its directory {} cannot be used: {error}; make it, and let this user write there", path.display())]
     Directory {
         /// The directory.
@@ -43,7 +43,7 @@ pub enum BindError {
         /// What the system says.
         error: io::Error,
     },
-    /// The system refuses.
+    /// The operating system reports an error.
     #[error("{0}")]
     System(#[from] io::Error),
 }
@@ -70,7 +70,7 @@ impl fmt::Display for UnixSocket {
 }
 
 impl UnixSocket {
-    /// Listens at a path. Replaces the socket of a dead process.
+    /// Listens on a path. Replaces the socket of a dead process.
     ///
     /// # Errors
     /// Another process listens there, or the directory cannot be written.
@@ -85,14 +85,14 @@ impl UnixSocket {
         check_free(&directory, path)?;
         let private = Private::make(&directory).map_err(failed)?;
         let listener = UnixListener::bind(through(&private.handle, FRESH))?;
-        // Nobody else can write in there, so the name is still the socket's.
+        // No other user can write in there, so the name is still that of the socket.
         rustix::fs::chmodat(&private.handle, FRESH, Mode::from_raw_mode(0o666), AtFlags::empty())?;
         let stat = rustix::fs::statat(&private.handle, FRESH, AtFlags::SYMLINK_NOFOLLOW)?;
         rustix::fs::renameat(&private.handle, FRESH, &directory, name)?;
         Ok(Self { listener, path: path.to_owned(), identity: identity(&stat) })
     }
 
-    /// Where it listens.
+    /// The path of the socket.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -108,7 +108,7 @@ impl UnixSocket {
 impl Drop for UnixSocket {
     fn drop(&mut self) {
         let found = rustix::fs::statat(CWD, &self.path, AtFlags::SYMLINK_NOFOLLOW);
-        // Another process may have put its own there.
+        // Another process may have put its own socket there.
         if found.is_ok_and(|stat| identity(&stat) == self.identity) {
             let _ = std::fs::remove_file(&self.path);
         }
@@ -119,13 +119,13 @@ fn identity(stat: &Stat) -> (u64, u64) {
     (stat.st_dev, stat.st_ino)
 }
 
-/// A path to a name in an open directory, which is short whatever the directory is called.
+/// A path to a name in an open directory, which is short however long the directory's own path is.
 fn through(directory: &OwnedFd, name: &str) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}/{name}", directory.as_fd().as_raw_fd()))
 }
 
-/// Keeps other processes that start from replacing a socket of this name, from the look at it to the renaming. Only this user can open
-/// the lock file, so no other user holds a start up.
+/// Keeps other processes that start from replacing a socket of this name between the check and the rename. Only this
+/// user can open the lock file, so no other user can delay a start.
 fn lock(directory: &OwnedFd, name: &OsStr) -> Result<OwnedFd, BindError> {
     let name = [b".".as_slice(), name.as_bytes(), b".lock"].concat();
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -137,7 +137,7 @@ fn lock(directory: &OwnedFd, name: &OsStr) -> Result<OwnedFd, BindError> {
     }
 }
 
-/// Whether a path is free, or has the socket of a process that is gone.
+/// Checks that nothing is at a path, or only the socket of a dead process.
 fn check_free(directory: &OwnedFd, path: &Path) -> Result<(), BindError> {
     let name = path.file_name().unwrap_or_default();
     let stat = match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -160,7 +160,7 @@ fn check_free(directory: &OwnedFd, path: &Path) -> Result<(), BindError> {
             let holder = rustix::net::sockopt::socket_peercred(&socket)?;
             Err(in_use(Some((holder.pid.as_raw_nonzero().get(), holder.uid.as_raw()))))
         }
-        // Its queue is full: it lives.
+        // Its queue is full, so its process is alive.
         Err(Errno::AGAIN) => Err(in_use(None)),
         Err(Errno::CONNREFUSED | Errno::NOENT) => Ok(()),
         Err(errno) => Err(errno.into()),
@@ -180,7 +180,7 @@ fn in_use(holder: Option<(i32, u32)>) -> BindError {
     BindError::InUse { process, user: format!("user {user}") }
 }
 
-/// A directory of this user alone, in another one. It is removed when it is dropped.
+/// A directory within another one, which only this user can enter. It is removed when this is dropped.
 struct Private<'a> {
     parent: &'a OwnedFd,
     name: String,
@@ -211,7 +211,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_socket_is_for_everybody_to_connect_to_and_goes_with_its_process() {
+    async fn every_user_can_connect_to_a_socket_and_it_is_removed_with_its_process() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x.sock");
         let socket = UnixSocket::bind(&path).unwrap();
@@ -234,7 +234,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x.sock");
         let handle: OwnedFd = std::fs::File::open(directory.path()).unwrap().into();
-        // As any user can do who may read the directory.
+        // Any user who can read the directory can do this.
         rustix::fs::flock(&handle, FlockOperation::LockExclusive).unwrap();
         let starting = lock(&handle, OsStr::new("x.sock")).unwrap();
         assert!(matches!(UnixSocket::bind(&path), Err(BindError::InUse { .. })));
@@ -248,14 +248,14 @@ mod tests {
     async fn the_socket_of_a_dead_process_is_replaced_and_that_of_a_living_one_is_not() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x.sock");
-        // Closed and still there, as after a kill.
+        // The listener is closed and its file remains, as after a kill.
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(path.exists());
         let socket = UnixSocket::bind(&path).unwrap();
         let error = UnixSocket::bind(&path).unwrap_err();
         let own = std::process::id().to_string();
         assert!(matches!(&error, BindError::InUse { process, .. } if process.contains(&own)), "{error}");
-        // One that lost its path to another leaves the other's alone.
+        // One that lost its path to another one does not remove the other's socket.
         std::fs::remove_file(&path).unwrap();
         let second = UnixSocket::bind(&path).unwrap();
         drop(socket);

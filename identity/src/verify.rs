@@ -1,7 +1,7 @@
-//! Whether a server is who it should be: by the identity in its certificate, not by the address it was reached at.
+//! Checks that a server has the expected identity: by the identity in its certificate, not by its address.
 //!
-//! Addresses of machines change, and the authority gives the role of coordinator to the coordinator alone and a Star's
-//! name to that Star alone. Whoever can answer in their place has their key. Everything else, the chain, the time and the
+//! Addresses of machines change. The authority gives the role of coordinator to the coordinator only, and a Star's name
+//! to that Star only, so a server with that certificate has their key. Everything else, the chain, the validity and the
 //! signatures, is checked as for any server.
 
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::tls::provider;
 use crate::token::{KeyHash, key_hash};
 use crate::who::{Identity, Role};
 
-/// A genuine certificate of somebody else.
+/// A genuine certificate of another identity.
 #[derive(Debug, thiserror::Error)]
 #[error("the certificate is that of {found}, and {expected} is expected there")]
 struct SomebodyElse {
@@ -27,12 +27,12 @@ struct SomebodyElse {
     expected: Expected,
 }
 
-/// Who must have signed for a server.
+/// Which authority must have signed the server's certificate.
 #[derive(Debug)]
 pub(crate) enum Anchor {
-    /// These.
+    /// One of these.
     Roots(Arc<RootCertStore>),
-    /// The authority with this key, whose certificate the server sends behind its own.
+    /// The authority with this key. The server sends its certificate after its own.
     Key(KeyHash),
 }
 

@@ -1,7 +1,7 @@
-//! Roles and names, and how a certificate says them: as one URI, `orbit://ROLE/NAME`.
+//! Roles and names, and how a certificate contains them: as one URI, `orbit://ROLE/NAME`.
 //!
-//! A name has the alphabet of a Star's, all of which may stand in a URI as it is, so nothing is encoded and nothing can
-//! be read in two ways. A DNS name could not hold capitals and underscores.
+//! A name has the alphabet of a Star's id. A URI can contain all of it unencoded, so there is one way to read it. A DNS
+//! name could not contain capitals and underscores.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,27 +9,27 @@ use std::str::FromStr;
 use orbit_shared::words::StarId;
 use serde::{Deserialize, Serialize};
 
-/// What somebody in a grid is called; everybody's name is of the form of a Star's.
+/// The name of a member of a grid, in the form of a Star's id.
 pub type Name = StarId;
 
 const SCHEME: &str = "orbit://";
 
-/// What somebody is in a grid. What each may do is for the coordinator to say.
+/// The role of a member of a grid. The coordinator decides what each role may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Plans and records. Never given by a token.
+    /// Plans and records. No token gives this role.
     Coordinator,
     /// Moves data.
     Star,
-    /// May change things.
+    /// May make changes.
     Operator,
-    /// May look.
+    /// May only read.
     Viewer,
 }
 
 impl Role {
-    /// Its word.
+    /// The role as text.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Coordinator => "coordinator",
@@ -60,34 +60,34 @@ impl FromStr for Role {
 /// A role and a name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Identity {
-    /// What it is.
+    /// The role.
     pub role: Role,
-    /// Which one.
+    /// The name.
     pub name: Name,
 }
 
-/// Why a text is no identity.
+/// Why a text is not an identity.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{text:?} names nobody of a grid; it is written {SCHEME}ROLE/NAME with a role of star, operator or viewer"
+    "{text:?} is not an identity of a grid; it is written {SCHEME}ROLE/NAME with a role of star, operator or viewer"
 )]
 pub struct IdentityError {
-    /// What was given.
+    /// The text.
     pub text: String,
 }
 
 impl Identity {
-    /// Somebody.
+    /// An identity.
     pub fn new(role: Role, name: Name) -> Self {
         Self { role, name }
     }
 
-    /// As records and logs name whoever asks: `operator:alice`.
+    /// The form in records and logs: `operator:alice`.
     pub fn actor(&self) -> String {
         format!("{}:{}", self.role, self.name)
     }
 
-    /// As a certificate names it.
+    /// The form in a certificate.
     pub fn uri(&self) -> String {
         format!("{SCHEME}{}/{}", self.role, self.name)
     }

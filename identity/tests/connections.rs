@@ -1,4 +1,4 @@
-//! Connections over TLS within one process: who is refused before anything is said.
+//! Connections over TLS within one process: which peers are refused before any request.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ impl World {
         Self { directory, registry: Arc::new(registry) }
     }
 
-    /// Somebody who joined at some time.
+    /// Joins at a given time.
     fn join(&self, role: Role, name: &str, at: i64) -> Credentials {
         let (token, _) =
             self.registry.authority().create_token(role, None, HOUR, at * 1000).expect("all is well here");
@@ -61,7 +61,7 @@ fn serve(incoming: Listening<Connection>) {
     tokio::spawn(Server::builder().add_service(health).serve_with_incoming(incoming));
 }
 
-/// Serves health as somebody.
+/// Serves health with these credentials.
 async fn serve_as(credentials: &Credentials) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("all is well here");
     let address = listener.local_addr().expect("all is well here");
@@ -69,7 +69,7 @@ async fn serve_as(credentials: &Credentials) -> SocketAddr {
     address
 }
 
-/// Asks, and says in words what came of it.
+/// Asks for the health, and returns the result in words.
 async fn ask(dialing: &Dialing, address: SocketAddr, expected: Expected) -> Result<(), String> {
     let endpoint = Endpoint::from_shared(format!("https://{address}")).expect("all is well here");
     let channel = dialing.connect(&endpoint, expected).await.map_err(|error| format!("{error:?}"))?;
@@ -82,7 +82,7 @@ fn star(name: &str) -> Expected {
 }
 
 #[tokio::test]
-async fn only_who_is_expected_is_spoken_to() {
+async fn only_the_expected_server_gets_requests() {
     let world = World::new();
     let (coordinator, one, two) = (
         world.coordinator().await,
@@ -103,7 +103,7 @@ async fn only_who_is_expected_is_spoken_to() {
 }
 
 #[tokio::test]
-async fn whoever_may_only_call_cannot_serve() {
+async fn a_role_that_may_only_call_cannot_serve() {
     let world = World::new();
     let operator = world.join(Role::Operator, "ann", now());
     let served = serve_as(&operator).await;
@@ -112,7 +112,7 @@ async fn whoever_may_only_call_cannot_serve() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_has_ended_is_refused_on_both_sides() {
+async fn an_expired_certificate_is_refused_on_both_sides() {
     let world = World::new();
     let (late, good) = (world.join(Role::Star, "late", now() - 7200), world.join(Role::Star, "good", now()));
     let (of_late, of_good) = (serve_as(&late).await, serve_as(&good).await);
@@ -123,7 +123,7 @@ async fn a_certificate_that_has_ended_is_refused_on_both_sides() {
 }
 
 #[tokio::test]
-async fn whoever_connects_and_says_nothing_holds_up_nobody() {
+async fn a_client_that_sends_nothing_delays_no_other() {
     let world = World::new();
     let address = world.coordinator().await;
     let mut silent = Vec::new();
@@ -137,7 +137,7 @@ async fn whoever_connects_and_says_nothing_holds_up_nobody() {
 }
 
 #[tokio::test]
-async fn who_is_revoked_loses_the_connection_and_others_do_not() {
+async fn a_revoked_identity_loses_its_connection_and_others_do_not() {
     let world = World::new();
     let address = world.coordinator().await;
     let (out, stays) = (world.join(Role::Viewer, "out", now()), world.join(Role::Viewer, "stays", now()));
@@ -154,7 +154,7 @@ async fn who_is_revoked_loses_the_connection_and_others_do_not() {
     let ended = tokio::time::timeout(Duration::from_secs(20), watches[0].1.message());
     let told = format!("{:?}", ended.await.expect("the connection is cut").unwrap_err());
     assert!(told.contains("the other end is gone") && !told.contains("close_notify"), "{told}");
-    watches[1].0.check(HealthCheckRequest::default()).await.expect("nobody else is");
+    watches[1].0.check(HealthCheckRequest::default()).await.expect("no other connection is cut");
 }
 
 #[tokio::test]
@@ -165,7 +165,7 @@ async fn a_new_certificate_is_for_the_same_holder_and_key() {
         world.registry.renew(&holder.facts(), &request.request().unwrap(), now())
     };
     let before = one.facts();
-    assert!(one.take(&renew(&two, &two).unwrap()).is_err(), "it names somebody else");
+    assert!(one.take(&renew(&two, &two).unwrap()).is_err(), "it is for another identity");
     assert!(renew(&one, &two).is_err(), "a renewal keeps its key");
     assert_eq!(one.facts(), before);
     one.take(&renew(&one, &one).unwrap()).unwrap();

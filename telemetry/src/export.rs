@@ -1,7 +1,7 @@
-//! The way of spans to a collector: OTLP over gRPC, in batches, from a bounded queue.
+//! Sends spans to a collector: OTLP over gRPC, in batches, from a bounded queue.
 //!
-//! A collector is never waited for by what is traced: when the queue is full, spans are dropped. That it does not answer
-//! is logged once, and once more when it does again.
+//! The traced code never waits for a collector: when the queue is full, spans are dropped. A failure of the collector
+//! is logged once, and its recovery once.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -17,39 +17,39 @@ use opentelemetry_sdk::trace::{
 
 use crate::spans::{EndedSpan, Field, Kind};
 
-/// Spans that wait to be sent.
+/// Maximum number of spans in the queue. Further ones are dropped.
 const QUEUE_MAX: usize = 4096;
-/// Spans in one request.
+/// Maximum number of spans in one request.
 const BATCH_MAX: usize = 512;
-/// How long spans wait for company.
+/// How long a span can wait for others to fill a batch.
 const BATCH_DELAY: Duration = Duration::from_secs(1);
-/// How long a collector may take to answer.
+/// Timeout of a request to the collector.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the end of a program waits for the last spans to be taken.
+/// How long the end of a program waits for the last spans to be sent.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Who tells.
+/// The process that the spans come from.
 #[derive(Debug, Clone)]
 pub struct Identity {
     /// The program.
     pub service: &'static str,
     /// Its version.
     pub version: &'static str,
-    /// Which of several: a Star's name.
+    /// The instance: a Star's name.
     pub instance: String,
 }
 
-/// Why no spans can be sent at all.
+/// Why no spans can be sent.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// The address is of no use.
+    /// The address is not usable.
     #[error(
         "--otlp-endpoint {endpoint}: {problem}; write the gRPC address of an OTLP collector, such as http://127.0.0.1:4317"
     )]
     Endpoint {
-        /// What was given.
+        /// The address.
         endpoint: String,
-        /// What is wrong with it.
+        /// The problem.
         problem: String,
     },
 }
@@ -62,11 +62,11 @@ pub struct Exporting {
 }
 
 impl Exporting {
-    /// Sends spans to the collector at `endpoint`, `http://HOST:PORT`. To be called within a Tokio runtime, on which the
-    /// connection lives. Whether anybody is there is not looked at: a collector may come later than what it collects.
+    /// Sends spans to the collector at `endpoint`, `http://HOST:PORT`. Must be called within a Tokio runtime, on which
+    /// the connection runs. Does not check whether a collector is there: it may start later than this process.
     ///
     /// # Errors
-    /// The address cannot be one.
+    /// The address is not valid.
     pub fn start(endpoint: &str, identity: Identity) -> Result<Self, ExportError> {
         let wrong = |problem: String| ExportError::Endpoint { endpoint: endpoint.to_owned(), problem };
         if !endpoint.starts_with("http://") {
@@ -116,7 +116,7 @@ impl Exporting {
             },
             name: span.name.into(),
             start_time: span.start,
-            // Clocks are set back now and then.
+            // The clock may have been set back between start and end.
             end_time: span.end.max(span.start),
             attributes: span.fields.into_iter().map(attribute).collect(),
             dropped_attributes_count: 0,
@@ -127,7 +127,7 @@ impl Exporting {
         });
     }
 
-    /// Sends what waits, and stops. Blocks.
+    /// Sends the spans in the queue, and stops. Blocks.
     pub(crate) fn close(&self) {
         if let Err(error) = self.processor.shutdown_with_timeout(CLOSE_TIMEOUT) {
             tracing::warn!(%error, "the last spans could not be sent");
@@ -135,7 +135,7 @@ impl Exporting {
     }
 }
 
-/// An exporter that tells the operator when a collector fails, and when it does no longer.
+/// An exporter that logs when the collector fails, and when it works again.
 #[derive(Debug)]
 struct Telling {
     exporter: OtlpExporter,

@@ -1,7 +1,7 @@
-//! How the programs of an Orbit Grid tell what they do: log lines on standard error, and spans to a collector.
+//! How the programs of an Orbit Grid report what they do: log lines on standard error, and spans to a collector.
 //!
-//! Both are shells' business. A core says what happened as data; a driver that executes it writes the line or ends the
-//! span. Nothing here decides anything, and nothing here waits: what a collector does not take is dropped and counted.
+//! Only drivers use this crate. A core returns what happened as data; its driver writes the log line or ends the span.
+//! Nothing here decides anything or waits: spans that a collector does not take are dropped and counted.
 
 mod export;
 mod log;

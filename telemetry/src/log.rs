@@ -1,5 +1,5 @@
-//! Log lines: as text for people, or as one JSON object a line for what collects logs. Words of others are in both, so what
-//! is not printable is escaped here, for every line of every program.
+//! Log lines: as text for people, or as one JSON object per line for log collectors. Both can contain text of others,
+//! so characters that are not printable are escaped here, for every line of every program.
 
 use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal as _};
@@ -12,7 +12,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-/// In which form log lines are written.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// A line for people to read, in colours on a terminal.
@@ -22,8 +22,8 @@ pub enum LogFormat {
     Json,
 }
 
-/// From now on log lines of this process go to standard error; `RUST_LOG` says which, those of level info and above
-/// otherwise. A panic is one line too instead of a stack. To be called once.
+/// From now on log lines of this process go to standard error. `RUST_LOG` selects them; the default is level info and
+/// above. A panic is one line as well, without a stack trace. Must be called once.
 pub fn start_log(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     match format {
@@ -35,7 +35,7 @@ pub fn start_log(format: LogFormat) {
     std::panic::set_hook(Box::new(|panic| tracing::error!("a bug: {panic}")));
 }
 
-/// A subscriber whose events are one line each, whatever words of others are in them.
+/// A subscriber that writes each event as one line, whatever text of others it contains.
 fn text<W>(filter: EnvFilter, writer: W, is_coloured: bool) -> impl tracing::Subscriber + Send + Sync
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
@@ -56,7 +56,7 @@ where
         .finish()
 }
 
-/// Writes what is not printable as escapes, so that a field ends no line and moves no cursor.
+/// Escapes characters that are not printable, so that a field cannot end the line or move the cursor.
 struct Escaping<'a, 'b>(&'a mut Writer<'b>);
 
 impl fmt::Write for Escaping<'_, '_> {
@@ -73,7 +73,7 @@ impl fmt::Write for Escaping<'_, '_> {
     }
 }
 
-/// A subscriber whose lines are objects without nesting: what a collector of logs indexes as it is.
+/// A subscriber that writes each event as a flat JSON object, which log collectors can index directly.
 fn json<W>(filter: EnvFilter, writer: W) -> impl tracing::Subscriber + Send + Sync
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,

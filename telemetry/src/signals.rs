@@ -5,11 +5,12 @@ use tokio::signal::unix::{SignalKind, signal};
 /// The number of SIGXFSZ on the architectures that the programs are built for.
 const FILE_SIZE_LIMIT: i32 = 25;
 
-/// Makes a write beyond the limit of a file's size (`ulimit -f`) an error of that write, which is told with the item it
-/// belongs to, and not the end of the program. Must be called by a program, within a runtime that
-/// does I/O: a simulation has none. Once is enough for the process.
+/// Makes a write beyond the file size limit (`ulimit -f`) an error of that write, which is reported with its item,
+/// instead of the end of the program. A program must call this within a runtime with I/O enabled; a simulation has
+/// none. One call per process is enough.
 pub fn survive_file_size_limit() {
-    // The handler stays for as long as the process, whether or not anyone listens. Without it the system's default holds.
+    // The handler stays for the life of the process, whether or not anything listens. Without it the system's default
+    // applies.
     drop(signal(SignalKind::from_raw(FILE_SIZE_LIMIT)));
 }
 

@@ -1,8 +1,8 @@
-//! Spans: what a program did for a trace, from when to when.
+//! Spans: an operation of a program as part of a trace, with start and end.
 //!
-//! One for a job, a scan, an assignment, a pull: never one for an item, so that their number stays far below that of the
-//! files. Where none are wanted, [`Spans`] is empty and costs a branch; the context still travels, so that a program
-//! without a collector does not break the trace of one that has it.
+//! There is one for a job, a scan, an assignment or a pull, never one for an item, so that their number stays far below
+//! that of the files. If none are wanted, [`Spans`] is empty and costs one branch. The context is still passed on, so
+//! that a program without a collector does not break the trace of one that has it.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -11,23 +11,23 @@ use orbit_shared::trace_context::TraceContext;
 
 use crate::export::Exporting;
 
-/// Which side of a call a span is.
+/// The side of a call that a span describes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Neither.
+    /// Not a call.
     Internal,
-    /// It asks.
+    /// The caller.
     Client,
-    /// It answers.
+    /// The server.
     Server,
 }
 
-/// A fact about a span.
+/// An attribute of a span.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Field {
-    /// Words.
+    /// Text.
     Text(String),
-    /// A number; what is above `i64::MAX` is shown as that.
+    /// A number. Values above `i64::MAX` are shown as that.
     Number(i64),
 }
 
@@ -49,28 +49,28 @@ impl From<&str> for Field {
     }
 }
 
-/// A span that is over.
+/// A span that has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EndedSpan {
-    /// What was done; one of few words.
+    /// The operation, in a few words from a fixed set.
     pub name: &'static str,
-    /// Which side of a call it is.
+    /// The side of a call.
     pub kind: Kind,
-    /// Itself.
+    /// Its trace and its own identifier.
     pub context: TraceContext,
-    /// Identifier of the span that it is part of; `None` for the first one of a trace.
+    /// Identifier of the span that it is part of; `None` for the root of a trace.
     pub parent: Option<u64>,
     /// When it began.
     pub start: SystemTime,
     /// When it ended.
     pub end: SystemTime,
-    /// What it was about.
+    /// Its attributes.
     pub fields: Vec<(&'static str, Field)>,
-    /// What went wrong, if something did.
+    /// The error, if it failed.
     pub problem: Option<String>,
 }
 
-/// Where spans go. Clones are the same place.
+/// The destination of spans. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Spans(Option<Arc<Exporting>>);
 
@@ -80,20 +80,20 @@ impl Spans {
         Self(Some(Arc::new(exporting)))
     }
 
-    /// Whether they go anywhere.
+    /// Whether spans are sent anywhere.
     pub fn is_on(&self) -> bool {
         self.0.is_some()
     }
 
-    /// Hands over a span whose identifier and times were known elsewhere. Never waits. A trace that whoever began it does
-    /// not want recorded is not.
+    /// Hands over a span whose identifier and times are given. Never waits. Drops a span of a trace that is not to be
+    /// recorded.
     pub fn record(&self, span: EndedSpan) {
         if let Some(exporting) = self.0.as_ref().filter(|_| span.context.is_sampled()) {
             exporting.record(span);
         }
     }
 
-    /// Begins a span below `parent`; it ends when it is dropped. Without a parent there is no trace, and no span.
+    /// Begins a span below `parent`; it ends when it is dropped. Without a parent there is no trace and no span.
     pub fn begin(&self, name: &'static str, kind: Kind, parent: Option<TraceContext>) -> Span {
         let Some(parent) = parent else { return Span(Inner::Untraced) };
         if !self.is_on() || !parent.is_sampled() {
@@ -112,10 +112,10 @@ impl Spans {
         Span(Inner::Recording(Box::new((self.clone(), span))))
     }
 
-    /// Sends what has not been sent and stops. Waits for a collector that does not answer for a few seconds at most.
+    /// Sends the remaining spans and stops. Waits at most a few seconds for a collector that does not answer.
     pub async fn close(&self) {
         let Some(exporting) = self.0.clone() else { return };
-        // The exporter waits with a thread, which must not be one that its connection needs.
+        // The exporter blocks a thread, which must not be one that its connection needs.
         let closing = tokio::task::spawn_blocking(move || exporting.close());
         if closing.await.is_err() {
             tracing::warn!("the last spans could not be sent");
@@ -123,7 +123,7 @@ impl Spans {
     }
 }
 
-/// A span that goes on. It ends when it is dropped.
+/// A span that has not ended. It ends when it is dropped.
 #[derive(Debug)]
 pub struct Span(Inner);
 
@@ -135,7 +135,7 @@ enum Inner {
 }
 
 impl Span {
-    /// The parent of what is done within it.
+    /// The context for operations within it.
     pub fn context(&self) -> Option<TraceContext> {
         match &self.0 {
             Inner::Untraced => None,
@@ -144,14 +144,14 @@ impl Span {
         }
     }
 
-    /// Adds a fact. What it is made of is only looked at when it is wanted.
+    /// Adds an attribute. Its value is computed only if spans are wanted.
     pub fn note(&mut self, key: &'static str, field: impl Into<Field>) {
         if let Inner::Recording(recording) = &mut self.0 {
             recording.1.fields.push((key, field.into()));
         }
     }
 
-    /// Says what went wrong.
+    /// Records an error.
     pub fn fail(&mut self, problem: impl Into<String>) {
         if let Inner::Recording(recording) = &mut self.0 {
             recording.1.problem = Some(problem.into());
@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn where_no_spans_are_wanted_the_context_still_passes() {
+    fn the_context_is_passed_on_although_no_spans_are_wanted() {
         let parent = TraceContext::root(b"job");
         let mut span = Spans::default().begin("pull", Kind::Client, Some(parent));
         span.note("star", "a");

@@ -1,5 +1,5 @@
-//! Tokens of earlier versions: a PASETO `v4.public` that carries the authority's whole certificate. They are read and verified
-//! until the last of them has ended, 30 days after an update at most, and are made no more.
+//! Tokens of earlier versions: a PASETO `v4.public` that carries the authority's whole certificate. None are made any
+//! more. They are read and verified until the last one has expired, at most 30 days after an update.
 
 use pasetors::keys::AsymmetricPublicKey;
 use pasetors::token::UntrustedToken;
@@ -9,15 +9,15 @@ use serde::{Deserialize, Serialize};
 use super::{Invitation, JoinToken, PREFIX, TokenError, Trust, certificate_of, malformed};
 use crate::who::{Identity, Name, Role};
 
-/// What PASETO itself puts in front.
+/// The prefix that PASETO prescribes.
 const HEADER: &str = "v4.public.";
-/// What else is bound into the signature.
+/// The implicit assertion, which the signature covers as well.
 pub(crate) const PURPOSE: &[u8] = b"orbit.v1 join";
 const BYTES_MAX: usize = 8 * 1024;
-/// The signature alone is longer than a token of today.
+/// Minimum length of such a token, in bytes. The signature alone is longer than a token of the current version.
 const BYTES_MIN: usize = 128;
 
-/// What such a token says.
+/// The content of such a token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LongToken {
     id: String,
