@@ -1,4 +1,4 @@
-//! Measures the packed store by itself: `vault_bench DIR small|versions|universe|garbage [COUNT]`.
+//! Measures the packed store alone: `vault_bench DIR small|versions|universe|garbage [COUNT]`.
 //!
 //! `small`: files of 1-16 KiB, committed in batches of 1024. `versions`: twenty versions of a tree of 100 MiB, 2 % of it
 //! changed from one to the next. `universe`: look-ups among COUNT chunks. `garbage`: COUNT chunks of which half are
@@ -41,7 +41,7 @@ fn file(path: String, size: u64, chunks: Vec<ChunkRef>) -> TreeEntry {
     TreeEntry { entry, chunks }
 }
 
-/// Processor time of this process.
+/// Processor time that this process has used.
 fn cpu() -> Duration {
     let clock = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     Duration::new(clock.tv_sec as u64, clock.tv_nsec as u32)
@@ -174,7 +174,7 @@ fn tree(random: &mut rand::rngs::SmallRng) -> Vec<Vec<u8>> {
     files
 }
 
-/// One to four edits in each of so many files that 2 % of the bytes are new.
+/// Makes one to four edits in each of as many files as it takes until 2 % of the bytes are new.
 fn edit(random: &mut rand::rngs::SmallRng, files: &mut [Vec<u8>]) {
     let todo = files.iter().map(Vec::len).sum::<usize>() / 50;
     let mut done = 0;
@@ -264,7 +264,7 @@ fn garbage(dir: &Path, count: u64) {
     };
     measured("fill", || {
         for number in 0..count {
-            // One of two in turn, so that garbage and what is needed lie side by side.
+            // The chunks alternate between two jobs, so that garbage and needed chunks are interleaved.
             let job = 1 + number % 2;
             let chunk = put(&store, stage(job), &bytes_of(number));
             if number % 1024 < 2 {
@@ -305,7 +305,8 @@ fn garbage(dir: &Path, count: u64) {
     say(&format!("{} bytes on disk, {}", stored_bytes(dir), peak_memory()));
 }
 
-/// Stores chunks until it is told to end, at most for five seconds alone; chunks a second.
+/// Stores chunks until `is_done`, but no longer than 3 seconds for job 10 and 60 seconds for others. Returns chunks per
+/// second.
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures")]
 fn write_for(store: &PackedStore, job: u64, first: u64, is_done: &AtomicBool) -> f64 {
     let started = Instant::now();

@@ -1,4 +1,4 @@
-//! Puts together what a Star serves on its port, and what moves its data.
+//! Assembles the services on a Star's port and the data plane that moves its data.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -30,17 +30,17 @@ use crate::sweep::Sweeps;
 use crate::vault::Vault;
 use crate::vault_calls::{Sentinel, VaultCalls};
 
-/// What serves, and what moves data.
+/// The services and the data plane.
 pub(crate) struct Parts {
     pub(crate) plane: Arc<dyn DataPlane>,
     pub(crate) router: Router,
-    /// Nothing if it is turned off.
+    /// `None` if it is turned off.
     pub(crate) sentinel: Option<Sentinel>,
-    /// What is packed in the vault.
+    /// The packed store in the vault.
     pub(crate) store: Arc<PackedStore>,
-    /// What is counted.
+    /// The counters.
     pub(crate) meters: Arc<Meters>,
-    /// What is exported.
+    /// The exported directories.
     pub(crate) roots: Arc<Roots>,
 }
 
@@ -63,7 +63,8 @@ pub(crate) async fn assemble(
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_service_status("orbit.v1.TransferService", tonic_health::ServingStatus::Serving).await;
     let damaged = |error: tonic_reflection::server::Error| StarError::Reflection(error.to_string());
-    // Rich errors and health are registered too, or clients print them as base64. Only what is named is listed.
+    // The types of rich errors and of health are registered too, otherwise clients print them as base64. Only the named
+    // services are listed.
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
@@ -89,14 +90,14 @@ pub(crate) async fn assemble(
     let sweeps = Sweeps::new(star_id(), reads, network, vault.path());
     let vault_calls = VaultCalls::new(star_id(), Arc::clone(&store), Arc::clone(&options.network));
     let registry = SemanticRegistry::built_in();
-    // Only the path is looked at: reading the head of every file would make a scan as slow as a copy of small files.
+    // Only the path is used: reading the head of every file would make a scan as slow as a copy of small files.
     let classify: Classify = Arc::new(move |path| registry.classify(path, None).rank());
     let (watched, counted) = (Arc::clone(&roots), Arc::clone(&meters));
     let plane = LocalPlane { roots, meters, sink, packed_sink, vault_calls, sweeps, classify };
     Ok(Parts { plane: Arc::new(plane), router, sentinel, store, meters: counted, roots: watched })
 }
 
-/// Opens the packed store where it holds up nothing else: it may have to be built again from its containers.
+/// Opens the packed store in a task, since its index may have to be rebuilt from the containers.
 async fn open_packed(vault: &Vault, compression_level: i32) -> Result<Arc<PackedStore>, StarError> {
     let path = vault.packed_path();
     let is_read_only = vault.is_read_only();
@@ -165,7 +166,7 @@ impl DataPlane for LocalPlane {
     fn clean_temporaries(&self, assignment: &Assignment) -> bool {
         match assignment.layout {
             Layout::Files => self.sink.clean_temporaries(assignment),
-            // What is stored of a stage serves the next attempt.
+            // The chunks that a stage has stored are used by the next attempt.
             Layout::Packed => true,
         }
     }

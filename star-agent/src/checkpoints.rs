@@ -1,12 +1,12 @@
-//! How far large files have come that are being received: what of them is verified, written and synced, so that a
-//! process that takes over goes on from there and neither fetches nor reads that part again.
+//! The progress of large files that are being received: which of their bytes are verified, written and synced. After a
+//! restart a process continues from there, and neither fetches nor reads those bytes again.
 //!
-//! One record for each file, in a directory of the vault. It is written after the content that it speaks of was synced,
-//! whole or not at all, and carries a checksum; so whatever a record says is on the disk. It names the exact version of
-//! the source file and the inode of the temporary, and anything that does not fit is not used.
+//! There is one record per file, in a directory of the vault. It is written atomically after the content that it covers
+//! was synced, and has a checksum, so all bytes that a record covers are on the disk. It names the exact version of the
+//! source file and the inode of the temporary. A record that does not fit both is not used.
 //!
-//! A Star is told when a job is cancelled, but not when one ends otherwise. So a record that nobody came back to for
-//! [`KEPT_FOR`] goes, and its temporary with it.
+//! The coordinator tells a Star when a job is cancelled, but not when it ends otherwise. So a record that no job has
+//! used for [`KEPT_FOR`] is removed together with its temporary.
 
 use std::fs;
 use std::io;
@@ -21,16 +21,16 @@ use serde::{Deserialize, Serialize};
 use crate::transfer::{FileVersion, Range};
 use crate::vault::publish;
 
-/// A record that has not changed for so long belongs to a job that has ended or been given up.
+/// A record that has not changed for this long belongs to a job that has ended or was given up.
 pub const KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
 
-/// Digits of a BLAKE3 hash, before a record.
+/// Length of the checksum in front of a record: a BLAKE3 hash in hexadecimal digits.
 const CHECKSUM_BYTES: usize = 64;
 
-/// What is written down about one file.
+/// The progress of one file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
-    /// The Star that it comes from.
+    /// The source Star.
     pub source_star: StarId,
     /// The source path of the job.
     pub source_path: Vec<u8>,
@@ -50,7 +50,7 @@ pub struct Checkpoint {
     pub changed: WallTime,
     /// Its permission bits.
     pub mode: u32,
-    /// Starts and ends of what is verified, written and synced; ascending and apart.
+    /// Start and end of each range that is verified, written and synced; ascending, with gaps between them.
     pub synced: Vec<(u64, u64)>,
 }
 
@@ -60,7 +60,7 @@ impl Checkpoint {
         FileVersion { size: self.size, modified: self.modified, changed: self.changed, mode: self.mode }
     }
 
-    /// Whether it speaks of this item of this assignment, as it was when it was scanned.
+    /// Whether it belongs to this item of this assignment, in the version that was scanned.
     pub fn is_of(&self, assignment: &Assignment, index: usize) -> bool {
         let entry = &assignment.items[index].entry;
         self.source_star == assignment.source_star
@@ -79,10 +79,11 @@ pub struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// The records in a directory, which is made. One that was being written when an earlier process was killed goes.
+    /// Opens the records in a directory, and makes it if it is missing. Removes a record that an earlier process was
+    /// writing when it was killed.
     ///
     /// # Errors
-    /// The system refuses.
+    /// The operating system reports an error.
     pub fn open(directory: &Path) -> io::Result<Self> {
         fs::create_dir_all(directory)?;
         for entry in fs::read_dir(directory)? {
@@ -94,34 +95,34 @@ impl Checkpoints {
         Ok(Self { directory: directory.to_owned() })
     }
 
-    /// Writes a record in the place of an earlier one. Blocks until it is durable.
+    /// Replaces the record of an item. Blocks until the new one is durable.
     ///
     /// # Errors
-    /// The system refuses; the earlier one is still there then.
+    /// The operating system reports an error. The earlier record still exists then.
     pub fn save(&self, item: ItemId, checkpoint: &Checkpoint) -> io::Result<()> {
         let text = serde_json::to_string(checkpoint).map_err(io::Error::other)?;
         let checked = format!("{}{text}", blake3::hash(text.as_bytes()).to_hex());
         publish(&self.directory, &file_name(item), checked.as_bytes())
     }
 
-    /// The record of an item, if there is one and it is whole.
+    /// The record of an item, if there is an intact one.
     pub fn load(&self, item: ItemId) -> Option<Checkpoint> {
         parse(&fs::read(self.directory.join(file_name(item))).ok()?)
     }
 
-    /// Whether there is a record of an item.
+    /// Whether an item has a record.
     pub fn has(&self, item: ItemId) -> bool {
         self.directory.join(file_name(item)).exists()
     }
 
-    /// Removes the record of an item, if there is one. Not synced: one that comes back finds no temporary.
+    /// Removes the record of an item, if there is one. The removal is not synced: a record that reappears after a crash
+    /// finds no temporary.
     pub fn remove(&self, item: ItemId) {
-        // Usually there is none.
+        // It usually does not exist.
         let _ = fs::remove_file(self.directory.join(file_name(item)));
     }
 
-    /// The records of one job, or of all jobs if they have not changed for [`KEPT_FOR`]. What is not a whole record is
-    /// removed on the way.
+    /// The records of one job, or those of all jobs that have not changed for [`KEPT_FOR`]. Removes damaged records.
     pub fn ended(&self, job: Option<JobId>) -> Vec<(ItemId, Checkpoint)> {
         let Ok(entries) = fs::read_dir(&self.directory) else { return Vec::new() };
         let mut found = Vec::new();
@@ -130,7 +131,7 @@ impl Checkpoints {
             let item = name.to_str().and_then(parse_file_name);
             let checkpoint = fs::read(entry.path()).ok().and_then(|bytes| parse(&bytes));
             let (Some(item), Some(checkpoint)) = (item, checkpoint) else {
-                // Only a name that is not there yet belongs to a record that is being written.
+                // Only a file whose name is not that of an item belongs to a record that is being written.
                 if job.is_none() && item.is_some() {
                     let _ = fs::remove_file(entry.path());
                 }
@@ -173,24 +174,24 @@ fn parse(bytes: &[u8]) -> Option<Checkpoint> {
     serde_json::from_slice(text).ok()
 }
 
-/// Bytes of a file, as ranges that are ascending and apart.
+/// Parts of a file, as ascending ranges with gaps between them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Covered(Vec<(u64, u64)>);
 
 impl Covered {
-    /// From starts and ends as a record has them. What is not ascending and apart covers nothing.
+    /// Makes it from the starts and ends in a record. If they are not ascending with gaps, nothing is covered.
     pub fn new(ranges: Vec<(u64, u64)>) -> Self {
         let is_sound = ranges.iter().all(|(start, end)| start < end)
             && ranges.is_sorted_by(|before, after| before.1 < after.0);
         Self(if is_sound { ranges } else { Vec::new() })
     }
 
-    /// Starts and ends.
+    /// Start and end of each range.
     pub fn ranges(&self) -> &[(u64, u64)] {
         &self.0
     }
 
-    /// How many bytes.
+    /// Number of bytes covered.
     pub fn bytes(&self) -> u64 {
         self.0.iter().map(|(start, end)| end - start).sum()
     }
@@ -209,7 +210,7 @@ impl Covered {
         self.0.splice(from..to, [(low, high)]);
     }
 
-    /// Takes away everything from a place on.
+    /// Removes everything from `end` on.
     pub fn cut(&mut self, end: u64) {
         self.0.retain_mut(|range| {
             range.1 = range.1.min(end);
@@ -217,7 +218,7 @@ impl Covered {
         });
     }
 
-    /// What is missing between two places.
+    /// The ranges between two offsets that are not covered.
     pub fn missing(&self, start: u64, end: u64) -> Vec<Range> {
         let mut missing = Vec::new();
         let mut at = start;
@@ -278,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_record_is_none() {
+    fn a_damaged_record_is_not_used() {
         let directory = tempfile::tempdir().unwrap();
         let records = Checkpoints::open(directory.path()).unwrap();
         records.save(ITEM, &checkpoint()).unwrap();
@@ -294,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_record_has_ended() {
+    fn an_old_record_is_removed() {
         let directory = tempfile::tempdir().unwrap();
         let records = Checkpoints::open(directory.path()).unwrap();
         records.save(ITEM, &checkpoint()).unwrap();

@@ -1,7 +1,7 @@
 //! Cuts content into chunks: FastCDC (2020) as in the `fastcdc` crate, with the sizes of [`limits`](crate::limits).
 //!
-//! Both ends of a pull agree on [`ALGORITHM`] and the sizes before anything moves, because Stars that cut differently
-//! would never find a chunk that they share.
+//! Both ends of a pull agree on [`ALGORITHM`] and the sizes before any data is sent. Stars that cut differently would
+//! never find common chunks.
 
 use std::ops::Range;
 
@@ -18,10 +18,10 @@ pub fn hash(content: &[u8]) -> ChunkHash {
     *blake3::hash(content).as_bytes()
 }
 
-/// Where the chunks of `window` lie, from its start on.
+/// The ranges of the chunks in `window`, from its start.
 ///
-/// Unless `is_final`, a rest that more content could lengthen is left uncut: the cuts are those that the whole content
-/// would have, in whatever windows it is read.
+/// Unless `is_final`, a rest that could become longer with more content is not cut. So the cuts do not depend on the
+/// windows in which the content is read.
 pub fn cut(window: &[u8], is_final: bool) -> Vec<Range<usize>> {
     let chunker = FastCDC::new(window, CHUNK_MIN_BYTES, CHUNK_AVERAGE_BYTES, CHUNK_MAX_BYTES);
     let mut cuts = Vec::with_capacity(window.len() / CHUNK_AVERAGE_BYTES + 1);
@@ -35,14 +35,14 @@ pub fn cut(window: &[u8], is_final: bool) -> Vec<Range<usize>> {
     cuts
 }
 
-/// Where pieces of the largest size of a chunk lie in `content`. For content whose pieces are told from each other by
-/// nothing but their hash, so that looking for the best places to cut would be work for nobody.
+/// The ranges of pieces of the largest chunk size in `content`. This is for content that is identified by its hash
+/// alone, for which cutting at content-defined places would have no benefit.
 pub fn cut_anywhere(content: &[u8]) -> Vec<Range<usize>> {
     let starts = (0..content.len()).step_by(CHUNK_MAX_BYTES);
     starts.map(|start| start..content.len().min(start + CHUNK_MAX_BYTES)).collect()
 }
 
-/// The chunk that `range` of `window` is.
+/// The name and length of the chunk at `range` of `window`.
 pub fn name(window: &[u8], range: &Range<usize>) -> Chunk {
     // A chunk is at most CHUNK_MAX_BYTES long, which fits 32 bits.
     Chunk { hash: hash(&window[range.clone()]), length: range.len() as u32 }
@@ -52,7 +52,7 @@ pub fn name(window: &[u8], range: &Range<usize>) -> Chunk {
 mod tests {
     use super::*;
 
-    /// Bytes that look random and are the same in every run.
+    /// Pseudo-random bytes that are the same in every run.
     fn noise(length: usize, seed: u64) -> Vec<u8> {
         let mut bytes = vec![0; length];
         blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_that_are_cut_anywhere_are_whole_and_of_the_largest_size() {
+    fn pieces_of_cut_anywhere_cover_the_content_and_have_the_largest_size() {
         assert!(cut_anywhere(b"").is_empty());
         let cuts = cut_anywhere(&noise(2 * CHUNK_MAX_BYTES + 1, 4));
         let max = CHUNK_MAX_BYTES;
@@ -92,14 +92,14 @@ mod tests {
     }
 
     #[test]
-    fn content_below_the_minimum_is_one_chunk_and_none_is_none() {
+    fn content_below_the_minimum_is_one_chunk_and_empty_content_has_none() {
         assert_eq!(cut(b"abc", true), vec![0..3]);
         assert!(cut(b"", true).is_empty());
         assert!(cut(&noise(CHUNK_MAX_BYTES - 1, 3), false).is_empty());
     }
 
-    /// The ends of the chunks of the same content as in every build before. A build that cuts elsewhere finds nothing of
-    /// what its vaults have, so a change of these numbers is a new [`ALGORITHM`].
+    /// The ends of the chunks of known content must be the same in every build. A build that cuts elsewhere finds none
+    /// of the chunks that its vaults have, so a change of these numbers needs a new [`ALGORITHM`].
     #[test]
     fn the_cuts_of_known_content_never_move() {
         let ends = |content: &[u8]| -> Vec<usize> {
@@ -112,7 +112,7 @@ mod tests {
         ];
         assert_eq!(ends(&noise(1 << 20, 7)), noise_ends);
         assert_eq!(ends(&text), [107_116, 150_427, 188_729, 277_412, 362_436, 414_230, 428_890]);
-        // Content that repeats offers no cut, and is cut at the largest size.
+        // Repetitive content has no content-defined cut, and is cut at the largest size.
         assert_eq!(ends(&[7; 600_000]), [262_144, 524_288, 600_000]);
     }
 }

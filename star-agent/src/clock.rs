@@ -1,13 +1,13 @@
-//! The one place where the Star reads clocks. Everything else gets the time passed in.
+//! The one place where the Star reads clocks. All other code gets the time as an argument.
 //!
-//! The monotonic one is the runtime's, which is the system's unless a simulation moves it.
+//! The monotonic clock is that of the runtime, which is the system's unless a simulation controls it.
 
 use std::time::SystemTime;
 
 use orbit_shared::time::{Monotonic, Now, WallTime};
 use tokio::time::Instant;
 
-/// Both clocks, the monotonic one counted from the start of this value, so that nothing global is needed.
+/// Both clocks. The monotonic time is counted from the creation of this value, so no global state is needed.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
     started: Instant,
@@ -19,7 +19,7 @@ impl Clock {
         Self { started: Instant::now() }
     }
 
-    /// The present moment.
+    /// The current time on both clocks.
     #[expect(clippy::disallowed_methods, reason = "the shell reads the clock; the core gets time passed in")]
     pub fn now(&self) -> Now {
         Now {
@@ -29,12 +29,12 @@ impl Clock {
     }
 }
 
-/// The present moment on the monotonic clock, for durations and time-outs of the data plane.
+/// The current time on the monotonic clock, for durations and timeouts of the data plane.
 pub fn now() -> Instant {
     Instant::now()
 }
 
-/// The civil time, for records.
+/// The wall clock time, for records.
 #[expect(clippy::disallowed_methods, reason = "the shell reads the clock; the core gets time passed in")]
 pub fn wall() -> WallTime {
     WallTime::from(SystemTime::now())

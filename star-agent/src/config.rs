@@ -1,4 +1,4 @@
-//! What a Star can be told: its flags, and the options they become.
+//! The settings of a Star: its flags, and the options that they become.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -85,17 +85,17 @@ pub struct StarFlags {
     pub log_format: LogFormat,
 }
 
-/// What the rolling check of a vault reads a second: 2.4 TB in a week.
+/// Default of the bytes per second that the rolling check of a vault reads. It is 2.4 TB in a week.
 pub const SCRUB_BYTES_PER_SECOND_DEFAULT: u64 = 4 * 1024 * 1024;
-/// How long it leaves alone what it has read.
+/// Default of the time before content that was checked is checked again.
 pub const SCRUB_INTERVAL_DEFAULT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// Where a join token is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JoinFrom {
-    /// Here.
+    /// The token itself.
     Token(String),
-    /// In a file.
+    /// A file with the token.
     File(PathBuf),
 }
 
@@ -135,20 +135,20 @@ pub struct StarOptions {
     pub compression_level: i32,
     /// Bytes a second that the rolling check of its vault may read; 0: there is none.
     pub scrub_bytes_per_second: u64,
-    /// How long what that has read is left alone.
+    /// Minimum time before content that was checked is checked again.
     pub scrub_interval: Duration,
     /// Whether it may listen beyond this machine without encryption.
     pub is_plaintext_allowed: bool,
     /// The users of this machine that are served and trusted without TLS.
     pub local_users: Arc<LocalUsers>,
-    /// What it is reached by, and reaches others by.
+    /// Its network, for incoming and outgoing connections.
     pub network: Arc<dyn Network>,
-    /// Where spans of scans, assignments and pulls go, if anywhere.
+    /// Where spans of scans, assignments and pulls are sent.
     pub spans: Spans,
 }
 
 impl StarOptions {
-    /// The least that a Star needs; everything else as the flags default.
+    /// The settings that a Star needs at least; all others have the defaults of the flags.
     pub fn new(star_id: StarId, coordinator: impl Into<String>, roots: Vec<Root>, vault: PathBuf) -> Self {
         Self {
             star_id,
@@ -197,7 +197,7 @@ impl From<StarFlags> for StarOptions {
             is_plaintext_allowed: flags.insecure_plaintext,
             network: Arc::new(Tcp { users: Arc::clone(&users) }),
             local_users: users,
-            // Whoever has a runtime makes them of `otlp_endpoint`.
+            // The caller makes them from `otlp_endpoint` once it has a runtime.
             spans: Spans::default(),
         }
     }
@@ -227,7 +227,7 @@ fn parse_root(text: OsString) -> Result<RootFlag, String> {
                     use it only while something is mounted there"
             .to_owned());
     }
-    // One form for one directory, so that roots can be compared.
+    // Each directory has one form, so that roots can be compared.
     let end = path.iter().rposition(|&byte| byte != b'/').map_or(1, |last| last + 1);
     Ok(RootFlag { root: Root { path: path[..end].to_vec(), is_read_only }, is_mount_required })
 }
@@ -239,10 +239,10 @@ fn parse_label(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// Why options cannot be used.
+/// Why the options cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OptionsError {
-    /// Others could reach it, and nothing is encrypted.
+    /// Other machines could reach it, and nothing is encrypted.
     #[error(
         "--listen {listen}: other machines can reach this address, and without TLS nothing is encrypted there; write https:// \
          for the coordinator and add --join TOKEN, or --insecure-plaintext if the network is trusted"
@@ -251,23 +251,23 @@ pub enum OptionsError {
         /// The address.
         listen: SocketAddr,
     },
-    /// Other Stars would have no way to it.
+    /// Other Stars could not reach it.
     #[error(
         "--listen unix:PATH: other Stars reach a Star of a grid with TLS over the network; give --listen HOST:PORT too"
     )]
     NoPort,
-    /// Where to listen is not clear.
+    /// The value of `--listen` is ambiguous or invalid.
     #[error("{0}")]
     Listen(String),
-    /// Some of what it says would be encrypted.
+    /// Only some of its connections would be encrypted.
     #[error("--coordinator: {0} speaks no TLS and others do; write https:// for all of them, or for none")]
     Mixed(String),
-    /// A token is for TLS.
+    /// A token needs TLS.
     #[error(
-        "--join: the coordinator's address begins with http://, where nobody joins; write --coordinator https://HOST:PORT"
+        "--join: the coordinator's address begins with http://, which issues no identity; write --coordinator https://HOST:PORT"
     )]
     JoinInPlaintext,
-    /// Others would be told an address that leads nowhere.
+    /// Other Stars would get an address that they cannot connect to.
     #[error(
         "--listen {listen}: other Stars cannot connect to this address; say with --advertise HOST:PORT where they reach \
          this Star"
@@ -279,17 +279,17 @@ pub enum OptionsError {
     /// A user or group that is to be served is unknown.
     #[error(transparent)]
     LocalUsers(#[from] LocalUserError),
-    /// There is nothing to try.
+    /// No coordinator is given.
     #[error("--coordinator: at least one address is needed")]
     NoCoordinator,
-    /// Too many of something.
+    /// A flag was given too often.
     #[error("{flag}: {count} were given, at most {count_max} are allowed")]
     TooMany {
         /// The flag.
         flag: &'static str,
-        /// How many were given.
+        /// How often it was given.
         count: usize,
-        /// How many may be given.
+        /// The maximum.
         count_max: usize,
     },
     /// One directory twice would make it unclear whether jobs may write there.
@@ -305,7 +305,7 @@ fn is_secure(address: &str) -> bool {
 }
 
 impl StarOptions {
-    /// Whether all that it says goes over TLS.
+    /// Whether all of its connections use TLS.
     pub fn is_secured(&self) -> bool {
         self.coordinators.iter().any(|address| is_secure(address))
     }
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn a_root_is_absolute_and_may_be_read_only() {
+    fn a_root_is_absolute_and_can_be_read_only() {
         let roots = |text: &str| {
             let flags = flags(&["--root", text])?;
             Ok::<_, clap::Error>(flags.root.into_iter().map(|flag| flag.root).next_back().unwrap())
@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_others_can_reach_needs_a_word_of_consent() {
+    fn an_address_that_others_can_reach_needs_explicit_consent() {
         let exposed = StarOptions { listen: listen("10.0.0.1:7200"), ..options() };
         let text = exposed.check().unwrap_err().to_string();
         assert!(text.contains("--insecure-plaintext"), "{text}");
@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn a_star_speaks_tls_with_everybody_or_with_nobody() {
+    fn a_star_uses_tls_for_all_connections_or_for_none() {
         let secured = StarOptions { coordinators: vec!["https://c:1".to_owned()], ..options() };
         assert_eq!(StarOptions { listen: listen("10.0.0.1:7200"), ..secured.clone() }.check(), Ok(()));
         let path = std::path::PathBuf::from("/run/x.sock");
@@ -426,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_said_is_as_the_flags_default() {
+    fn options_that_are_not_given_have_the_defaults_of_the_flags() {
         let (new, flags) =
             (StarOptions::new("s".parse().unwrap(), "http://c:1", vec![], "/v".into()), options());
         assert_eq!(new.drain_timeout, flags.drain_timeout);

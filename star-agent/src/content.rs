@@ -1,7 +1,7 @@
-//! Content as it comes from a file or from the network: bytes in one or several pieces.
+//! Content from a file or from the network: bytes in one or several pieces.
 //!
-//! A message of the data plane arrives in as many pieces as HTTP/2 had frames for it. Joining them would copy every byte
-//! once more, so they stay apart: cutting, hashing and writing take the pieces as they are.
+//! A message of the data plane arrives in as many pieces as it had HTTP/2 frames. Joining them would copy every byte
+//! once more, so they stay separate: cutting, hashing and writing work on pieces.
 
 use std::collections::VecDeque;
 
@@ -10,7 +10,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use crate::chunker;
 use crate::transfer::ChunkHash;
 
-/// A run of bytes in pieces, none of them empty.
+/// A sequence of bytes in pieces, none of which is empty.
 #[derive(Debug, Clone, Default)]
 pub struct Content {
     pieces: VecDeque<Bytes>,
@@ -26,12 +26,12 @@ impl Content {
         }
     }
 
-    /// Bytes in all pieces.
+    /// Total length in bytes.
     pub fn len(&self) -> usize {
         self.length
     }
 
-    /// Whether there are no bytes.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.length == 0
     }
@@ -41,7 +41,7 @@ impl Content {
         self.pieces.iter()
     }
 
-    /// Takes the first `length` bytes away; there must be as many.
+    /// Removes and returns the first `length` bytes. There must be as many.
     pub fn split_to(&mut self, length: usize) -> Self {
         assert!(length <= self.length, "{length} bytes of {}", self.length);
         self.length -= length;
@@ -58,7 +58,7 @@ impl Content {
         taken
     }
 
-    /// The hash that names these bytes as a chunk.
+    /// The BLAKE3 hash of the bytes, which names them as a chunk.
     pub fn hash(&self) -> ChunkHash {
         if let [piece] = self.pieces.as_slices().0
             && piece.len() == self.length

@@ -1,29 +1,29 @@
-//! What an error of the operating system means for an item: its cause, whose fault it is, and the words for it.
+//! Converts an error of the operating system to the failure of an item: its cause, whose fault it is, and its text.
 
 use orbit_shared::entry::display_path;
 use orbit_shared::session::{Failure, FailureCause, Fault};
 use rustix::io::Errno;
 
-/// The words of the system for an error number.
+/// The operating system's text for an error number.
 pub fn errno_words(errno: Errno) -> String {
     std::io::Error::from(errno).to_string()
 }
 
-/// A failure of `action` on `path` at the Star that reads it.
+/// A failure of `action` on `path` at the source Star.
 pub fn at_source(errno: Errno, action: &str, path: &[u8]) -> Failure {
     let (cause, fault) = match errno {
         Errno::NOENT | Errno::NOTDIR => (FailureCause::SourceMissing, Fault::Item),
         Errno::ACCESS | Errno::PERM | Errno::NAMETOOLONG | Errno::ISDIR | Errno::NXIO => {
             (FailureCause::Permanent, Fault::Item)
         }
-        // A path that was no symbolic link when it was scanned is one now; links are never followed.
+        // A path that was no symbolic link when it was scanned is one now. Links are never followed.
         Errno::LOOP => (FailureCause::Permanent, Fault::Item),
         _ => (FailureCause::Transient, Fault::Source),
     };
     Failure { cause, fault, message: message(errno, action, path) }
 }
 
-/// A failure of `action` on `path` at the Star that writes it.
+/// A failure of `action` on `path` at the destination Star.
 pub fn at_destination(errno: Errno, action: &str, path: &[u8]) -> Failure {
     let (cause, fault) = match errno {
         Errno::NOSPC | Errno::DQUOT | Errno::ROFS | Errno::IO => {
@@ -37,27 +37,27 @@ pub fn at_destination(errno: Errno, action: &str, path: &[u8]) -> Failure {
     Failure { cause, fault, message: message(errno, action, path) }
 }
 
-/// A lost or silent source: worth another attempt, and counted against the source Star.
+/// A lost or silent source. It is retried, and counts against the source Star.
 pub fn source_unavailable(message: String) -> Failure {
     Failure { cause: FailureCause::Transient, fault: Fault::Source, message }
 }
 
-/// A source that could not even be reached: no item had a part in it.
+/// A source that could not be reached. It does not count against any item.
 pub fn source_unreachable(message: String) -> Failure {
     Failure { cause: FailureCause::Transient, fault: Fault::Link, message }
 }
 
-/// Something that went wrong at the destination and has nothing to do with what the item is: worth another attempt.
+/// An error at the destination that does not depend on the item. It is retried.
 pub fn destination_failed(message: String) -> Failure {
     Failure { cause: FailureCause::Transient, fault: Fault::Destination, message }
 }
 
-/// A disk that has not the space for an item; nothing was written.
+/// A disk without enough space for an item. Nothing was written.
 pub fn no_room(message: String) -> Failure {
     Failure { cause: FailureCause::DestinationError, fault: Fault::Destination, message }
 }
 
-/// A file that did not hold still.
+/// A file that changed while it was read.
 pub fn changed_while_read(path: &[u8]) -> Failure {
     Failure {
         cause: FailureCause::Transient,
@@ -66,17 +66,17 @@ pub fn changed_while_read(path: &[u8]) -> Failure {
     }
 }
 
-/// Whether a file did not hold still: nothing else that goes wrong with one file is over by itself.
+/// Whether a file changed while it was read. It is the only failure of a single file that ends by itself.
 pub fn is_of_change(failure: &Failure) -> bool {
     failure.cause == FailureCause::Transient && failure.fault == Fault::Item
 }
 
-/// Something that no other attempt can help.
+/// A failure that no retry can help.
 pub fn permanent(message: String) -> Failure {
     Failure { cause: FailureCause::Permanent, fault: Fault::Item, message }
 }
 
-/// Something at the destination that stands in the way of one item.
+/// Something at the destination that is in the way of one item.
 pub fn in_the_way(message: String) -> Failure {
     Failure { cause: FailureCause::InTheWay, fault: Fault::Item, message }
 }
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn source_errors_tell_a_missing_file_from_a_refused_and_a_broken_one() {
+    fn source_errors_distinguish_missing_refused_and_broken_files() {
         let cause = |errno| at_source(errno, "open", b"a").cause;
         assert_eq!(cause(Errno::NOENT), FailureCause::SourceMissing);
         assert_eq!(cause(Errno::ACCESS), FailureCause::Permanent);

@@ -1,4 +1,4 @@
-//! Health samples: how full the disks are, how fast data moves, how much fails; and what the monitor says of it.
+//! Health samples: disk space, throughput and failures, and the advisories of the monitor.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -16,24 +16,25 @@ use crate::packed::PackedStore;
 use crate::plane::PlaneCounts;
 use crate::roots::{RootWatch, Roots};
 
-/// Bytes of what is said of a vault.
+/// Maximum length of an advisory about a vault, in bytes.
 const ADVISORY_BYTES_MAX: usize = 2048;
 
-/// Samples one Star. Asking a file system may block for long (a dead network mount), so this runs apart from the driver.
+/// Samples one Star. A call to a file system can block for long (a dead network mount), so this runs outside of the
+/// driver.
 #[derive(Debug)]
 pub struct HealthProbe {
     writable: Vec<PathBuf>,
     monitor: HealthMonitor,
-    /// The sample before, which the rate that is shown counts from.
+    /// The previous sample, from which the displayed rate is computed.
     before: Option<Before>,
-    /// The sample that was judged last, which the rate that is judged counts from.
+    /// The last sample that the monitor judged, from which the judged rate is computed.
     judged: Option<Before>,
     advisories: Vec<AdvisoryNotice>,
-    /// The packed store, whose files are looked at with each sample.
+    /// The packed store, whose files are checked with each sample.
     store: Option<Arc<PackedStore>>,
-    /// What is known of the newest failures.
+    /// The kinds of the newest failures.
     meters: Option<Arc<Meters>>,
-    /// What is exported, and what it was at the last look.
+    /// The exported directories, and their state at the last check.
     roots: Option<(Arc<Roots>, RootWatch)>,
 }
 
@@ -52,7 +53,7 @@ struct Space {
 }
 
 impl HealthProbe {
-    /// A probe of the disks below the roots that can be written to.
+    /// A probe of the disks below the writable roots.
     pub fn new(roots: &[Root], config: HealthConfig) -> Self {
         let writable = roots.iter().filter(|root| !root.is_read_only);
         let writable = writable.map(|root| PathBuf::from(OsStr::from_bytes(&root.path))).collect();
@@ -69,20 +70,20 @@ impl HealthProbe {
         }
     }
 
-    /// Looks at the files of this store too.
+    /// Also checks the files of this store.
     #[must_use]
     pub fn with_store(mut self, store: Arc<PackedStore>) -> Self {
         self.store = Some(store);
         self
     }
 
-    /// Says of what kinds failures were, from these meters.
+    /// Also describes the kinds of failures, from these meters.
     #[must_use]
     pub(crate) fn with_meters(self, meters: Arc<Meters>) -> Self {
         Self { meters: Some(meters), ..self }
     }
 
-    /// An advisory with all that an operator needs to know of it.
+    /// An advisory with the details that an operator needs.
     fn notice(&self, advisory: &Advisory) -> AdvisoryNotice {
         let mut notice = notice(advisory);
         if let (&Advisory::ErrorRateHigh { error_count, .. }, Some(meters)) = (advisory, &self.meters)
@@ -97,7 +98,7 @@ impl HealthProbe {
         notice
     }
 
-    /// Whether the vault can only be read.
+    /// An advisory if the vault is read-only.
     fn read_only_advisory(&self) -> Option<AdvisoryNotice> {
         let store = self.store.as_ref().filter(|store| store.is_read_only())?;
         let message = format!(
@@ -108,7 +109,7 @@ impl HealthProbe {
         Some(AdvisoryNotice { kind: AdvisoryKind::VaultReadOnly, message, predicted_seconds: None })
     }
 
-    /// What is missing of the vault, if anything is.
+    /// An advisory if parts of the vault are missing.
     fn vault_advisory(&self) -> Option<AdvisoryNotice> {
         let store = self.store.as_ref()?;
         let message = match store.check_presence() {
@@ -119,15 +120,15 @@ impl HealthProbe {
         Some(AdvisoryNotice { kind: AdvisoryKind::VaultIncomplete, message, predicted_seconds: None })
     }
 
-    /// Also looks whether the roots are there, and says what has changed.
+    /// Also checks whether the roots are there, and reports changes.
     #[must_use]
     pub(crate) fn watching(self, roots: Arc<Roots>) -> Self {
         Self { roots: Some((roots, RootWatch::default())), ..self }
     }
 
-    /// Takes a sample, and once every check interval lets the monitor judge one; answers what was found last, worst
-    /// first. Heartbeats come more often than a rate can be judged: one sync may take as long. `reserved_bytes` is what the
-    /// work in hand may still write, which the forecast takes for written. Blocks.
+    /// Takes a sample, and once every check interval lets the monitor judge one. Returns the last advisories, worst
+    /// first. Heartbeats are too frequent to judge a rate: a single sync can take as long. `reserved_bytes` is what the
+    /// current work may still write; the forecast counts it as written. Blocks.
     pub fn sample(
         &mut self,
         now: Monotonic,
@@ -149,7 +150,7 @@ impl HealthProbe {
             disk_available_bytes: space.map_or(0, |space| space.available_bytes),
             disk_total_bytes: space.map_or(0, |space| space.total_bytes),
             throughput_bytes_per_sec: throughput,
-            // Work that began or ended in between says nothing about speed.
+            // If work began or ended between the two samples, the rate says nothing about speed.
             is_transferring: is_busy && was_busy,
             error_count: counts.errors,
             total_operations: counts.operations,
@@ -187,7 +188,8 @@ fn rate(before: &Before, now: Monotonic, bytes_moved: u64) -> u64 {
     u64::try_from(bytes * 1_000_000_000 / nanos).unwrap_or(u64::MAX)
 }
 
-/// A root that cannot be asked now (unmounted, for example) is left out: its items will fail and say so.
+/// A root whose file system gives no answer now (unmounted, for example) is left out. Its items will fail with that
+/// error.
 fn space(path: &PathBuf) -> Option<Space> {
     let found = rustix::fs::statvfs(path).ok()?;
     Some(Space {
@@ -196,7 +198,7 @@ fn space(path: &PathBuf) -> Option<Space> {
     })
 }
 
-/// The one with the smallest share available, compared without division.
+/// The file system with the smallest available share, compared without division.
 fn fullest(spaces: impl Iterator<Item = Space>) -> Option<Space> {
     let known = spaces.filter(|space| space.total_bytes > 0);
     known.min_by(|left, right| {
@@ -236,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn throughput_is_what_moved_since_the_sample_before() {
+    fn throughput_is_computed_from_the_previous_sample() {
         let mut probe = HealthProbe::new(&[], HealthConfig::default());
         let counts = |bytes_moved| PlaneCounts { bytes_moved, ..PlaneCounts::default() };
         assert_eq!(

@@ -1,4 +1,4 @@
-//! By which grants count at this Star now.
+//! The keys and grants that this Star accepts now.
 
 use std::collections::BTreeSet;
 
@@ -10,17 +10,17 @@ use orbit_shared::session::LivePull;
 pub struct InForce {
     /// Public keys that sign grants.
     pub public: Vec<Vec<u8>>,
-    /// Pulls that may go on although the key of their grant is replaced.
+    /// Pulls that may go on although the key of their grant was replaced.
     pub live: BTreeSet<LivePull>,
 }
 
 impl InForce {
-    /// These keys, and no pull that goes on without one.
+    /// These keys, and no pulls under replaced keys.
     pub fn of_keys(public: Vec<Vec<u8>>) -> Self {
         Self { public, live: BTreeSet::new() }
     }
 
-    /// Reads a grant with which a pull is opened.
+    /// Verifies a grant with which a pull is opened.
     pub(crate) fn verify(&self, token: &str) -> Result<Capability, CapabilityError> {
         capability::verify(token, &self.public)
     }

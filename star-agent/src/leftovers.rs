@@ -1,7 +1,7 @@
-//! Cleans up after a Star whose process was killed and that will not start again, as that of an `orbit copy`.
+//! Cleans up after a Star whose process was killed and that will not start again, such as that of an `orbit copy`.
 //!
-//! Its vault's journal names the assignments whose files it was writing, and its identity the names under which it wrote. A vault that
-//! another process uses is that of a Star which lives, and nothing is touched.
+//! The journal in its vault names the assignments whose files it was writing, and its identity gives the names of its
+//! temporaries. If another process uses the vault, the Star is alive and nothing is removed.
 
 use std::path::Path;
 
@@ -13,8 +13,8 @@ use crate::roots::Roots;
 use crate::sink::remove_temporaries;
 use crate::vault::{Vault, has_identity};
 
-/// Removes what the Star with this vault has left half written below its destinations. Answers whether the vault is that of a dead
-/// Star and all of it was looked for. Blocks.
+/// Removes the partly written files that the Star with this vault has left below its destinations. Returns whether the
+/// vault is that of a dead Star and all of its files were looked for. Blocks.
 pub fn clean_after(vault: &Path) -> bool {
     if !has_identity(vault) {
         return false;

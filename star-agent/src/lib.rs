@@ -1,6 +1,7 @@
 //! The Star of Orbit Grid: the agent on every machine that reads, sends, receives, verifies and stores.
 //!
-//! [`start`] runs one Star inside a process; several may run in one, nothing is global. `core` decides, `driver` acts.
+//! [`start`] runs one Star. A process can run several, since there is no global state. `core` decides, `driver`
+//! executes.
 
 mod assembly;
 pub mod checkpoints;

@@ -1,4 +1,4 @@
-//! The `orbit-star` program: settings, log lines on standard error, signals; everything else is the library.
+//! The `orbit-star` program: settings, log lines on standard error, signals. Everything else is in the library.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -16,7 +16,7 @@ use tracing::info;
 
 const EXIT_USAGE: u8 = 2;
 
-/// Every item of every job passes through a few dozen small allocations on several threads.
+/// Every item of every job needs a few dozen small allocations on several threads.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     orbit_shared::freed_memory::return_soon();
     orbit_shared::private_files::keep_private();
     orbit_shared::private_files::keep_apart();
-    // Apart from the flags of a Star, each of which may also stand in a file or in the environment.
+    // These are not flags of a Star, each of which can also be given in a file or in the environment.
     if std::env::args_os().nth(1).is_some_and(|first| first == "vault") {
         return look_after_vault();
     }
@@ -44,7 +44,7 @@ fn main() -> ExitCode {
         }
     };
     if layered.is_print_requested {
-        // A reader that has gone away wants no more.
+        // If the reader has gone away, it needs no more output.
         let _ = std::io::stdout().write_all(layered.print_config().as_bytes());
         return ExitCode::SUCCESS;
     }
@@ -57,7 +57,7 @@ fn main() -> ExitCode {
     match runtime {
         Ok(runtime) => {
             let code = runtime.block_on(run(flags));
-            // A file system that hangs may hold a blocking thread for ever.
+            // A file system that hangs can block a thread for ever.
             runtime.shutdown_background();
             code
         }
@@ -65,7 +65,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Keeps jobs out of the file with the settings, and out of the directory that the package keeps settings in.
+/// Protects the settings file, and the directory of the package's settings, from jobs.
 fn claim_settings(path: &std::path::Path) {
     claim(path);
     claim(std::path::Path::new("/etc/orbit"));
@@ -108,7 +108,7 @@ async fn shine(options: StarOptions) -> ExitCode {
         }
         Err(error) => return complain(&error.to_string(), 1),
     };
-    // Before the line below, which tells scripts that they may now send signals too.
+    // Before the line below, which tells scripts that they can send signals from now on.
     let signals = signals();
     let signals = match signals {
         Ok(signals) => signals,
@@ -131,11 +131,11 @@ async fn shine(options: StarOptions) -> ExitCode {
     complain(&report.reason, report.code)
 }
 
-/// What asks the Star to leave.
+/// The signals that ask the Star to stop.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
-    /// Not for a Star that was started to outlive its terminal.
+    /// `None` for a Star that was started to outlive its terminal.
     hangup: Option<Signal>,
 }
 
@@ -148,7 +148,8 @@ fn signals() -> std::io::Result<Signals> {
     })
 }
 
-/// Waits for the Star to leave; the first SIGTERM, SIGINT or SIGHUP asks it to drain, the second to leave at once.
+/// Waits until the Star has exited. The first SIGTERM, SIGINT or SIGHUP asks it to drain, the second one to exit at
+/// once.
 async fn wait_with_signals(handle: &mut StarHandle, signals: Signals) -> ExitReport {
     let Signals { mut terminate, mut interrupt, mut hangup } = signals;
     let drainer = handle.drainer();
@@ -169,7 +170,7 @@ async fn wait_with_signals(handle: &mut StarHandle, signals: Signals) -> ExitRep
 }
 
 fn complain(problem: &str, code: u8) -> ExitCode {
-    // A closed standard error leaves only the exit code.
+    // If standard error is closed, only the exit code is left.
     let _ = writeln!(std::io::stderr(), "error: {problem}");
     ExitCode::from(code)
 }

@@ -1,4 +1,4 @@
-//! What a Star counts about its data plane, for heartbeats and metrics.
+//! Counters of a Star's data plane, for heartbeats and metrics.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use orbit_shared::bulletin::truncate_visibly;
 use orbit_shared::session::{Failure, FailureCause};
 
-/// Failures whose causes are remembered.
+/// Maximum number of failures whose causes are remembered.
 const FAILURES_KEPT_MAX: usize = 1000;
-/// Bytes of the newest failure's message.
+/// Maximum length of the newest failure's message, in bytes.
 const EXAMPLE_BYTES_MAX: usize = 512;
 
-/// Counters since the process started. Shared by reference; every count is independent of the others.
+/// Counters since the process started. They are shared by reference and independent of each other.
 #[derive(Debug, Default)]
 pub struct Meters {
     bytes_moved: AtomicU64,
@@ -36,12 +36,12 @@ impl Meters {
         self.bytes_moved.load(Ordering::Relaxed)
     }
 
-    /// Items that this Star attempted as a destination, and fetches that it answered as a source.
+    /// Number of items that this Star attempted as a destination, and of fetches that it answered as a source.
     pub fn operations(&self) -> u64 {
         self.operations.load(Ordering::Relaxed)
     }
 
-    /// Those of the operations that failed.
+    /// Number of those operations that failed.
     pub fn errors(&self) -> u64 {
         self.errors.load(Ordering::Relaxed)
     }
@@ -55,7 +55,7 @@ impl Meters {
         self.bytes_moved.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Says of what kinds the newest `count` failures were, the most frequent first, with an example. `None` before the
+    /// Describes the kinds of the newest `count` failures, the most frequent first, with an example. `None` before the
     /// first failure.
     pub fn describe_failures(&self, count: u64) -> Option<String> {
         let recent = self.failures.lock().unwrap_or_else(PoisonError::into_inner);

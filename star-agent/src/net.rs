@@ -1,7 +1,8 @@
-//! The network that a Star lives in: TCP, with [TLS](crate::tls) on it for a Star that has an identity, unless whoever starts the Star brings another one, as a simulation does.
+//! The network of a Star: TCP, with [TLS](crate::tls) if the Star has an identity, or another one that the caller of
+//! `start` gives, as a simulation does.
 //!
-//! What is spoken on it, and with which settings, is `grpc`'s business. A listener serves and a connection is a channel,
-//! so that the streams themselves are never behind a pointer.
+//! The protocols on it and their settings belong to `grpc`. A listener serves and a connection is a channel, so streams
+//! are not accessed through a pointer.
 
 use std::fmt::Debug;
 use std::io;
@@ -15,33 +16,33 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Router;
 use tonic::transport::{self, Channel, Endpoint};
 
-/// How a Star is reached, and reaches others.
+/// Accepts and makes connections.
 pub trait Network: Debug + Send + Sync {
-    /// Takes an address; port 0 picks a free one.
+    /// Binds an address; port 0 picks a free port.
     fn listen(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>>;
 
-    /// Connects, with the endpoint's settings. Where everybody has an identity, to nobody but whom is expected there.
+    /// Connects, with the endpoint's settings. With TLS, only to a server with the expected identity.
     fn connect(
         &self,
         endpoint: Endpoint,
         expected: Expected,
     ) -> BoxFuture<'_, Result<Channel, transport::Error>>;
 
-    /// How addresses of Stars begin here.
+    /// The scheme of addresses of Stars on this network.
     fn scheme(&self) -> &'static str {
         "http"
     }
 }
 
-/// An address that was taken.
+/// An address that was bound.
 pub trait Listener: Send {
     /// The address, with the port that was picked.
     ///
     /// # Errors
-    /// The system does not say.
+    /// The system gives no address.
     fn local_addr(&self) -> io::Result<SocketAddr>;
 
-    /// Serves until `stop`, then lets calls in progress end.
+    /// Serves until `stop`, then waits for the calls in progress.
     fn serve(
         self: Box<Self>,
         router: Router,
@@ -52,7 +53,7 @@ pub trait Listener: Send {
 /// The system's network, without TLS.
 #[derive(Debug, Clone, Default)]
 pub struct Tcp {
-    /// The users of this machine that are served, and that are trusted.
+    /// The users of this machine that are served and trusted.
     pub users: Arc<LocalUsers>,
 }
 

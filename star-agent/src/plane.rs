@@ -1,4 +1,4 @@
-//! What the driver needs of the data plane, so that it can be driven against another one in tests.
+//! The interface of the data plane to the driver, which tests implement as well.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -16,9 +16,9 @@ use tokio_util::sync::CancellationToken;
 pub struct PlaneCounts {
     /// Bytes of content sent and received.
     pub bytes_moved: u64,
-    /// Operations that ended, well or badly.
+    /// Operations that have ended, with or without an error.
     pub operations: u64,
-    /// Those that failed.
+    /// Operations that failed.
     pub errors: u64,
     /// Pulls that are served now.
     pub served_pulls: u64,
@@ -26,7 +26,7 @@ pub struct PlaneCounts {
 
 /// Moves data and lists trees.
 pub trait DataPlane: Send + Sync + 'static {
-    /// Works on an assignment: each item's outcome is sent once, unless `cancel` fires before. `progress` counts bytes.
+    /// Works on an assignment. Sends each item's outcome once, unless `cancel` fires before. `progress` counts bytes.
     fn execute(
         &self,
         assignment: Assignment,
@@ -35,7 +35,7 @@ pub trait DataPlane: Send + Sync + 'static {
         cancel: CancellationToken,
     ) -> BoxFuture<'static, ()>;
 
-    /// Lists a tree; each batch takes one of `credits`.
+    /// Lists a tree. Each batch uses up one of `credits`.
     fn scan(
         &self,
         request: ScanRequest,
@@ -44,22 +44,22 @@ pub trait DataPlane: Send + Sync + 'static {
         cancel: CancellationToken,
     ) -> BoxFuture<'static, ()>;
 
-    /// Says which entries of a listing a destination has already.
+    /// Returns which entries of a listing a destination already has.
     fn compare(&self, comparison: Comparison) -> BoxFuture<'static, Unchanged>;
 
-    /// Removes what an assignment that will not go on has left half written, except large files from which the next
-    /// attempt can go on. Answers whether it could be looked for: not while the root is away. Blocks.
+    /// Removes the partly written files of an assignment that will not go on, except large files that the next attempt
+    /// can continue. Returns whether it could look for them, which it cannot while the root is away. Blocks.
     fn clean_temporaries(&self, assignment: &Assignment) -> bool;
 
-    /// Removes what a job that has ended has left of large files. Blocks.
+    /// Removes the partly written large files of a job that has ended. Blocks.
     fn end_job(&self, job: JobId);
 
-    /// Removes what nobody came back to for so long that its job must have ended. Blocks.
+    /// Removes partly written large files that no job has used for so long that their job must have ended. Blocks.
     fn clean_ended(&self);
 
-    /// Does what is asked of the vault.
+    /// Executes a call of the vault.
     fn call_vault(&self, call: VaultCall) -> BoxFuture<'static, Result<VaultReply, VaultProblem>>;
 
-    /// What it counts.
+    /// Its counters.
     fn counts(&self) -> PlaneCounts;
 }

@@ -1,4 +1,4 @@
-//! Reads one file of a snapshot from the Star that has it, for a program that is no Star.
+//! Reads one file of a snapshot from the Star that has it, for a program that is not a Star.
 
 use std::sync::Arc;
 
@@ -15,22 +15,23 @@ use crate::transfer::{Fetch, FrameEnd, Open, Range};
 pub struct ReadGrant {
     /// The data plane of the Star, `host:port`.
     pub address: String,
-    /// Signed by the coordinator.
+    /// The token, signed by the coordinator.
     pub token: String,
     /// As in the token.
     pub job: JobId,
     /// As in the token.
     pub source_path: Vec<u8>,
-    /// Who reads, as in the token.
+    /// The name of the reader, as in the token.
     pub reader: StarId,
     /// As in the token.
     pub snapshot: SnapshotId,
 }
 
-/// Hands the content of a file to `write`, in order; nothing that is not what it is said to be gets there.
+/// Passes the content of a file to `write`, in order. Only verified content is passed.
 ///
 /// # Errors
-/// In words: the Star cannot be reached, refuses or breaks off, the file is not there or damaged, or `write` failed.
+/// The error as text: the Star cannot be reached, refuses or breaks off, the file does not exist or is damaged, or
+/// `write` failed.
 pub async fn read_file(
     grant: ReadGrant,
     path: &[u8],
@@ -40,7 +41,8 @@ pub async fn read_file(
     read_on(grant, path, &mut 0, network, write).await
 }
 
-/// The same from an offset on, which follows what was written: a grant lives minutes, so a long file is read under several.
+/// Reads from an offset on, for more of the same file. A grant is valid for minutes, so a long file is read under
+/// several.
 ///
 /// # Errors
 /// As those of [`read_file`].

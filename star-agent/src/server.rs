@@ -37,12 +37,12 @@ use crate::roots::RootsError;
 use crate::tls::{self, IdentityError};
 use crate::vault::{Vault, VaultError};
 
-/// How long open streams may go on after the Star has left, before they are cut.
+/// How long open streams can go on after the Star has left, before they are cut.
 const SERVE_GRACE: Duration = Duration::from_secs(2);
 
-/// How often the health monitor judges.
+/// How often the health monitor judges a sample.
 const HEALTH_CHECK_INTERVAL: Duration = Duration::from_secs(5);
-/// How long a trend of the disk must last before anybody is told.
+/// How long a trend of the disk must last before it is reported.
 const HEALTH_TREND_SPAN: Duration = Duration::from_secs(60);
 
 /// Why a Star cannot start. Its text is one sentence that names the flag.
@@ -65,34 +65,34 @@ pub enum StarError {
     Packed {
         /// The vault.
         path: PathBuf,
-        /// Why not.
+        /// The error.
         error: PackedError,
     },
     /// A root cannot be opened.
     #[error("--root: {0}")]
     Roots(#[from] RootsError),
-    /// The port cannot be had.
+    /// The port cannot be bound.
     #[error("--listen {listen}: {error}; choose another port, or port 0 for any free one")]
     Listen {
         /// The address.
         listen: SocketAddr,
-        /// What the system says.
+        /// The error.
         error: std::io::Error,
     },
-    /// The Unix socket cannot be had.
+    /// The Unix socket cannot be made.
     #[error("--listen unix:{}: {error}", path.display())]
     Socket {
         /// Its path.
         path: PathBuf,
-        /// Why not.
+        /// The error.
         error: BindError,
     },
-    /// The descriptors of the API are damaged; a defect of the build.
+    /// The descriptors of the API are damaged, which is a defect of the build.
     #[error("the reflection service cannot be made: {0}")]
     Reflection(String),
 }
 
-/// What helps when a packed store cannot be opened. An index that is damaged has been built again already by then.
+/// What helps when a packed store cannot be opened. A damaged index has already been rebuilt by then.
 fn advice(error: &PackedError) -> &'static str {
     match error {
         error if error.is_full() => "make room on the disk and start the Star again",
@@ -111,9 +111,9 @@ fn advice(error: &PackedError) -> &'static str {
 /// A Star that runs in this process. Dropping it does not end the Star.
 #[derive(Debug)]
 pub struct StarHandle {
-    /// The address at which it listens, with the port that it got, if there is one.
+    /// The address on which it listens, with the actual port, if there is one.
     pub local_addr: Option<SocketAddr>,
-    /// The Unix socket at which it listens, if there is one.
+    /// The Unix socket on which it listens, if there is one.
     pub socket: Option<PathBuf>,
     inbox: mpsc::Sender<Event>,
     stop: CancellationToken,
@@ -121,17 +121,17 @@ pub struct StarHandle {
 }
 
 impl StarHandle {
-    /// Asks the Star to finish its work and leave, as a first SIGTERM does; a second call makes it leave at once.
+    /// Asks the Star to finish its work and leave, as a first SIGTERM does. A second call makes it leave at once.
     pub async fn drain(&self) {
         self.drainer().drain().await;
     }
 
-    /// What asks the Star to leave while somebody else waits for it.
+    /// A handle that can ask the Star to leave while another task waits for it.
     pub fn drainer(&self) -> Drainer {
         Drainer { inbox: self.inbox.clone() }
     }
 
-    /// Makes the Star leave at once. What it held goes back to the coordinator when its lease ends.
+    /// Makes the Star leave at once. The coordinator gets its work back when the lease ends.
     pub fn stop(&self) {
         self.stop.cancel();
     }
@@ -147,7 +147,7 @@ impl StarHandle {
     }
 }
 
-/// Asks one Star to leave.
+/// Can ask one Star to leave.
 #[derive(Debug, Clone)]
 pub struct Drainer {
     inbox: mpsc::Sender<Event>,
@@ -156,15 +156,15 @@ pub struct Drainer {
 impl Drainer {
     /// As [`StarHandle::drain`].
     pub async fn drain(&self) {
-        // A Star that has left already needs no asking.
+        // If the Star has left already, nothing needs to be done.
         let _ = self.inbox.send(Event::SignalReceived).await;
     }
 }
 
-/// Starts a Star. It runs until it is told to leave, by the coordinator, by its handle, or by `shutdown`.
+/// Starts a Star. It runs until the coordinator, its handle, or `shutdown` makes it leave.
 ///
 /// # Errors
-/// See [`StarError`]; nothing runs then, and nothing is held.
+/// See [`StarError`]. Then nothing runs, and no resource is held.
 pub async fn start(mut options: StarOptions, shutdown: CancellationToken) -> Result<StarHandle, StarError> {
     options.check()?;
     let coordinators = options.coordinators.iter().map(|address| endpoint(address));
@@ -192,7 +192,7 @@ pub async fn start(mut options: StarOptions, shutdown: CancellationToken) -> Res
     let (keys, keys_seen) = watch::channel(InForce::default());
     let serving = CancellationToken::new();
     let parts = assemble(&options, &vault, keys_seen, &serving).await?;
-    // With the directories that were made just now.
+    // With the directories that were just made.
     claim(vault.path());
     if let Some(credentials) = credentials {
         let renewing = keep_renewed(credentials, coordinators.clone(), serving.clone());
@@ -219,7 +219,7 @@ pub async fn start(mut options: StarOptions, shutdown: CancellationToken) -> Res
     Ok(StarHandle { local_addr, socket, inbox, stop, task })
 }
 
-/// Drives the Star to its end, and serves until then.
+/// Runs the driver to its end, and serves until then.
 async fn run(
     driver: Driver,
     router: Router,
@@ -237,7 +237,7 @@ async fn run(
         Ok(Err(error)) => warn!("serving ended abnormally: {error}"),
         Err(_) => aborting.abort(),
     }
-    // Whoever waits for this Star may open the vault next.
+    // After this, the caller that waits for this Star may open the vault.
     if let Some(scrubbing) = scrubbing
         && tokio::time::timeout(SERVE_GRACE, scrubbing).await.is_err()
     {
@@ -246,7 +246,7 @@ async fn run(
     report
 }
 
-/// What a Star listens on.
+/// The sockets on which a Star listens.
 struct Ports {
     tcp: Option<Box<dyn Listener>>,
     address: Option<SocketAddr>,
@@ -270,7 +270,7 @@ impl Ports {
         Ok(ports)
     }
 
-    /// Where other Stars reach it, unless the settings say otherwise: at the port, without one at the Unix socket.
+    /// The address for other Stars, unless the settings give one: the port, or the Unix socket if there is no port.
     fn data_address(&self) -> String {
         match (self.address, &self.socket) {
             (Some(address), _) => address.to_string(),
@@ -289,7 +289,7 @@ impl Ports {
     }
 }
 
-/// Says at the start when a root contains the vault. What belongs to other parts of the grid is known by its marker.
+/// Logs at the start if a root contains the vault. Other directories of the grid are recognized by their marker.
 fn name_own_directories(options: &StarOptions) {
     let Ok(vault) = options.vault.canonicalize() else { return };
     for root in &options.roots {
@@ -309,7 +309,7 @@ fn name_own_directories(options: &StarOptions) {
     }
 }
 
-/// A disk that a copy fills for a few seconds is no trend, and one sync may stop the bytes for seconds.
+/// A disk that a copy fills for a few seconds is no trend, and one sync can stop the transfer for seconds.
 fn health_config() -> HealthConfig {
     HealthConfig {
         check_interval: HEALTH_CHECK_INTERVAL,
@@ -340,10 +340,10 @@ fn core_config(
     }
 }
 
-/// How often it is looked for what jobs have left that ended without this Star.
+/// How often it is checked whether jobs that ended without this Star have left files.
 const CLEANING_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// A Star is not told of every end of a job: what nobody comes back to goes in time.
+/// A Star does not learn of every end of a job, so files that no job has used are removed after some time.
 async fn clean_ended_again(plane: Arc<dyn DataPlane>) {
     let mut ticks = tokio::time::interval(CLEANING_INTERVAL);
     loop {
@@ -355,8 +355,8 @@ async fn clean_ended_again(plane: Arc<dyn DataPlane>) {
     }
 }
 
-/// An earlier process may have been killed in the middle of work: what it left half written goes. Gives the assignments that
-/// it had begun.
+/// An earlier process may have been killed while it worked: removes its partly written files. Returns the assignments
+/// that it had begun.
 async fn clean_leftovers(vault: &Arc<Vault>, plane: Arc<dyn DataPlane>) -> Vec<AssignmentId> {
     let vault = Arc::clone(vault);
     let begun = Arc::new(std::sync::Mutex::new(Vec::new()));

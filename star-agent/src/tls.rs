@@ -1,7 +1,7 @@
-//! How a Star gets into a grid that speaks TLS, and the network of one that is in.
+//! How a Star joins a grid with TLS, and the network of one that has joined.
 //!
-//! All that a Star says then goes over TLS, in both directions, and every connection is from and to a member of the same
-//! grid. A Star without an identity has no TLS at all; the two do not mix.
+//! After that all connections of the Star use TLS, in both directions, and are between members of the same grid. A Star
+//! without an identity does not use TLS at all. The two cannot be mixed.
 
 use std::io;
 use std::net::SocketAddr;
@@ -27,7 +27,7 @@ use crate::net::{Listener, Network, Tcp};
 
 /// The directory of the identity within the vault.
 pub(crate) const CREDENTIALS_DIRECTORY: &str = "credentials";
-/// Between attempts to join when no coordinator can be reached.
+/// Pause between attempts to join while no coordinator can be reached.
 const JOIN_RETRY: Duration = Duration::from_secs(2);
 
 /// Why a Star has no identity. Its text is one sentence that says what to do.
@@ -40,12 +40,12 @@ pub enum IdentityError {
         directory.display()
     )]
     None {
-        /// Where it would be.
+        /// Where the identity would be.
         directory: PathBuf,
-        /// Who asks for it.
+        /// The coordinator that requires it.
         coordinator: String,
     },
-    /// The identity is too old.
+    /// The certificate has expired.
     #[error(
         "the certificate in {} has expired; make a new join token with `orbit-coordinator token create --data-dir DIR \
          --name {star}` on the coordinator's machine, and start the Star with --join TOKEN", directory.display()
@@ -53,10 +53,10 @@ pub enum IdentityError {
     Expired {
         /// Where it is.
         directory: PathBuf,
-        /// Whose it is.
+        /// The Star that it belongs to.
         star: StarId,
     },
-    /// The identity is somebody else's.
+    /// The identity belongs to another member.
     #[error(
         "the identity in {} is that of {found}, and this Star is to be {star}; give it a vault of its own, or start it with \
          the name that it joined under", directory.display()
@@ -64,12 +64,12 @@ pub enum IdentityError {
     SomebodyElse {
         /// Where it is.
         directory: PathBuf,
-        /// Whose it is.
+        /// The member that it belongs to.
         found: String,
-        /// Who wants it.
+        /// The Star that was to use it.
         star: StarId,
     },
-    /// A Star that has an identity shall speak plainly.
+    /// A Star with an identity was given an address without TLS.
     #[error(
         "--coordinator {coordinator}: this Star has an identity in {}, with which it speaks TLS only; write https://, or \
          remove that directory to run it without TLS", directory.display()
@@ -77,7 +77,7 @@ pub enum IdentityError {
     Unused {
         /// Where it is.
         directory: PathBuf,
-        /// What was given.
+        /// The address.
         coordinator: String,
     },
     /// The file with the token cannot be read.
@@ -85,29 +85,29 @@ pub enum IdentityError {
     File {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error.
         error: io::Error,
     },
-    /// The token is none.
+    /// The token is not valid.
     #[error("--join: {0}")]
     Token(#[from] TokenError),
-    /// The token is for somebody else.
+    /// The token is for another role or name.
     #[error(
         "--join: the join token is one for {0}s, and this is a Star; make one with `orbit-coordinator token create`"
     )]
     WrongRole(Role),
-    /// The token ended while no coordinator could be reached.
+    /// The token expired while no coordinator could be reached.
     #[error("--join: {0}; the join token has expired meanwhile, make a new one when the coordinator runs")]
     TooLate(EnrollError),
-    /// The coordinator says no.
+    /// The coordinator refuses.
     #[error("--join: {0}")]
     Refused(EnrollError),
-    /// What is in the vault cannot be used.
+    /// The credentials in the vault cannot be used.
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
 }
 
-/// The identity of a Star that speaks TLS, which joins first if it has none; nothing for a Star that does not.
+/// The identity of a Star with TLS, which joins first if it has none; `None` for a Star without TLS.
 pub(crate) async fn enter(
     options: &StarOptions,
     vault: &Path,
@@ -161,7 +161,7 @@ fn token(from: &JoinFrom) -> Result<String, IdentityError> {
     }
 }
 
-/// Joins at the first coordinator that answers. One that is not there yet is waited for, as long as the token is good.
+/// Joins at the first coordinator that answers. Waits for one as long as the token is valid.
 async fn join(
     directory: &Path,
     token: &str,
@@ -191,13 +191,13 @@ async fn join(
     }
 }
 
-/// The system's network, where everybody speaks TLS.
+/// The system's network, with TLS on all connections.
 #[derive(Debug, Clone)]
 struct Tls {
     credentials: Arc<Credentials>,
 }
 
-/// The network of somebody with an identity, or of somebody without, who trusts these users of this machine.
+/// The network of a Star with an identity, or of one without, which trusts these users of this machine.
 pub fn network(credentials: Option<Arc<Credentials>>, users: Arc<LocalUsers>) -> Arc<dyn Network> {
     match credentials {
         Some(credentials) => Arc::new(Tls { credentials }),

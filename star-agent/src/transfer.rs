@@ -1,5 +1,5 @@
-//! The words of a pull, as its two ends use them. The wire form stands in `orbit/v1/transfer.proto`; only
-//! `grpc::transfer` knows both.
+//! The messages of a pull, as its two ends use them. Their wire format is in `orbit/v1/transfer.proto`; only
+//! `grpc::transfer` uses both.
 
 use orbit_shared::session::Failure;
 use orbit_shared::time::WallTime;
@@ -8,10 +8,10 @@ use rustix::fs::Stat;
 
 use crate::content::Content;
 
-/// Who pulls what, and with which right.
+/// The first request of a pull: which Star pulls what, with which token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Open {
-    /// Signed by the coordinator.
+    /// The token, signed by the coordinator.
     pub token: String,
     /// The job.
     pub job: JobId,
@@ -19,16 +19,16 @@ pub struct Open {
     pub source_path: Vec<u8>,
     /// The Star that pulls.
     pub destination_star: StarId,
-    /// The snapshot in the source's vault that is read; without it a directory is.
+    /// The snapshot in the source's vault that is read; `None` for a directory.
     pub snapshot: Option<SnapshotId>,
 }
 
 /// A part of a file, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Range {
-    /// Where it starts.
+    /// Its first byte.
     pub offset: u64,
-    /// How long it is; beyond the end of the file means up to its end.
+    /// Its length. A range beyond the end of the file is cut there.
     pub length: u64,
 }
 
@@ -36,7 +36,7 @@ impl Range {
     /// A whole file of any size.
     pub const WHOLE: Self = Self { offset: 0, length: u64::MAX };
 
-    /// The first byte behind it, at most `size`.
+    /// The offset after its last byte, at most `size`.
     pub fn end(self, size: u64) -> u64 {
         self.offset.saturating_add(self.length).min(size)
     }
@@ -49,24 +49,24 @@ pub struct Fetch {
     pub id: u64,
     /// Path below the source path.
     pub path: Vec<u8>,
-    /// What is wanted of it, ascending and apart.
+    /// The wanted ranges, ascending, with gaps between them.
     pub ranges: Vec<Range>,
-    /// Whether only the names of chunks are wanted. Nobody compares names that come with their content, so that content
-    /// is cut anywhere.
+    /// Whether only the names of chunks are wanted. Names that come with their content are not compared, so that
+    /// content is cut at any place.
     pub is_hashes_only: bool,
-    /// Unless the destination keeps the chunks as they come: then content is cut as for names.
+    /// Except if the destination stores the chunks as they come: then content is cut as for names.
     pub is_cut_by_content: bool,
-    /// Whether only that there is an entry of this name is wanted, of whatever kind.
+    /// Whether only the existence of an entry of this name is asked for, of whatever kind.
     pub is_look_only: bool,
-    /// Whether a file that changes while it is read is wanted all the same: it has done so before.
+    /// Whether a file that changes while it is read is accepted, because it did so before.
     pub accepts_changes: bool,
-    /// With `accepts_changes`: the version as far as which the file is wanted, once it is known.
+    /// With `accepts_changes`: the version up to whose size the file is wanted, once it is known.
     pub as_of: Option<FileVersion>,
-    /// With `is_look_only`: whether what lies on another file system than the source path is not told.
+    /// With `is_look_only`: whether an entry on another file system than the source path is not reported.
     pub is_one_file_system: bool,
 }
 
-/// One state of a file, to tell it from another.
+/// One version of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileVersion {
     /// Size in bytes.
@@ -90,12 +90,12 @@ impl From<&Stat> for FileVersion {
     }
 }
 
-/// When the content of a file, or the entries of a directory, changed last.
+/// When the content of a file, or the entries of a directory, last changed.
 pub fn modified_time(stat: &Stat) -> WallTime {
     wall_time(stat.st_mtime, stat.st_mtime_nsec)
 }
 
-/// A time from the parts that the kernel gives; its nanoseconds are always below a second.
+/// A time from the kernel's fields; its nanoseconds are always below a second.
 fn wall_time(seconds: i64, nanos: u64) -> WallTime {
     WallTime { seconds, nanos: (nanos % 1_000_000_000) as u32 }
 }
@@ -119,14 +119,14 @@ pub enum FrameEnd {
     More,
     /// Nothing: the fetch is complete.
     Complete,
-    /// Nothing: the fetch is complete as far as the file went, and the file changed while it was read. Only a fetch that
-    /// accepts changes ends so.
+    /// Nothing: the fetch is complete as far as the file goes, and the file changed while it was read. Only a fetch
+    /// that accepts changes ends like this.
     Changed,
     /// Nothing: the fetch failed.
     Failed(Failure),
 }
 
-/// What a fetch that only looked has found.
+/// The result of a fetch that only looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Looked {
     /// A directory.
@@ -135,31 +135,31 @@ pub enum Looked {
     Other,
 }
 
-/// A run of chunks of one fetch.
+/// Consecutive chunks of one fetch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
     /// The fetch.
     pub fetch: u64,
     /// Set in the first frame of a fetch that does not fail.
     pub version: Option<FileVersion>,
-    /// Where in the file the first chunk starts.
+    /// Offset of the first chunk in the file.
     pub offset: u64,
-    /// The chunks, one after the other.
+    /// The chunks, in order.
     pub chunks: Vec<Chunk>,
     /// What follows.
     pub end: FrameEnd,
-    /// What was found, when the fetch only looked.
+    /// The result, if the fetch only looks.
     pub looked: Option<Looked>,
 }
 
 impl Frame {
-    /// Bytes of all its chunks.
+    /// Total length of its chunks in bytes.
     pub fn length(&self) -> u64 {
         self.chunks.iter().map(|chunk| u64::from(chunk.length)).sum()
     }
 }
 
-/// One message of a source: frames, and the content of their chunks one after the other.
+/// One message of a source: frames, and the content of their chunks in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Parcel {
     /// The frames.

@@ -1,9 +1,9 @@
-//! The vault directory: who this Star is, that only one process is it, and what it works on.
+//! The vault directory: the identity of a Star, a lock that admits one process, and a journal of its work.
 //!
-//! `identity` is made at the first start. `grid` names the grid whose coordinator took the Star in. `lock` is held for as long as the process lives. `assignments/` is a journal:
-//! one file for each assignment that writes files, from before its work begins until all its outcomes are safe, so that a
-//! start after a kill knows where half-written ones lie. `checkpoints/` says how far large files have come.
-//! `packed/` is the [packed store](crate::packed).
+//! `identity` is made at the first start. `grid` names the grid whose coordinator accepted the Star. `lock` is held for
+//! as long as the process lives. `assignments/` is a journal: one file for each assignment that writes files, from
+//! before its work begins until all its outcomes are safe, so that a start after a kill knows where partly written
+//! files are. `checkpoints/` has the progress of large files. `packed/` is the [packed store](crate::packed).
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
@@ -29,7 +29,7 @@ pub enum VaultError {
         /// The directory.
         path: PathBuf,
     },
-    /// The identity in it is not one.
+    /// Its identity is damaged.
     #[error(
         "--vault {}: the file {} does not hold a UUID; restore it from a backup, or remove it to make this a new Star",
         path.display(),
@@ -39,7 +39,7 @@ pub enum VaultError {
         /// The directory.
         path: PathBuf,
     },
-    /// The name of its grid in it is not one.
+    /// The id of its grid is damaged.
     #[error(
         "--vault {}: the file {} does not hold a UUID; restore it from a backup, or remove it to let this Star belong to the \
          grid that it connects to",
@@ -50,7 +50,7 @@ pub enum VaultError {
         /// The directory.
         path: PathBuf,
     },
-    /// The system refuses.
+    /// The operating system reports an error.
     #[error(
         "--vault {}: cannot {action} {}: {error}; the Star's user must own this directory and its file system must be \
          writable",
@@ -60,35 +60,35 @@ pub enum VaultError {
     Io {
         /// The directory.
         path: PathBuf,
-        /// What was tried.
+        /// The operation that failed.
         action: &'static str,
-        /// On which file.
+        /// The file.
         file: PathBuf,
-        /// What the system says.
+        /// The error.
         error: io::Error,
     },
 }
 
 const IDENTITY: &str = "identity";
-/// Which grid this Star belongs to.
+/// The file with the id of the grid that this Star belongs to.
 const GRID: &str = "grid";
 const LOCK: &str = "lock";
 const ASSIGNMENTS: &str = "assignments";
 const CHECKPOINTS: &str = "checkpoints";
-/// The packed store, see [`packed`](crate::packed).
+/// The directory of the packed store, see [`packed`](crate::packed).
 pub(crate) const PACKED: &str = "packed";
-/// Ends the names of files that are not yet whole.
+/// Suffix of files that are not complete.
 const TEMPORARY_SUFFIX: &str = ".tmp";
 
-/// An open vault. Nobody else can open it while this lives.
+/// An open vault. No other process can open it while this exists.
 #[derive(Debug)]
 pub struct Vault {
     path: PathBuf,
     identity: Uuid,
     grid: Option<Uuid>,
-    /// Whether nothing can be written to it: it is there to be read.
+    /// Whether it is read-only.
     is_read_only: bool,
-    /// Held, not used: the lock ends with the file.
+    /// Held, not used: the lock ends when the file is closed.
     _lock: File,
 }
 
@@ -98,10 +98,10 @@ pub(crate) fn has_identity(path: &Path) -> bool {
 }
 
 impl Vault {
-    /// Opens a vault, or makes one with the identity that `new_identity` gives it.
+    /// Opens a vault, or makes one with the identity `new_identity`.
     ///
     /// # Errors
-    /// Another process has it, its identity is damaged, or the system refuses.
+    /// Another process has it open, its identity is damaged, or the operating system reports an error.
     pub fn open(path: &Path, new_identity: Uuid) -> Result<Self, VaultError> {
         let failed = |action, file: &Path| {
             let (path, file) = (path.to_owned(), file.to_owned());
@@ -133,25 +133,25 @@ impl Vault {
         Ok(Self { path: path.to_owned(), identity, grid, is_read_only, _lock: lock })
     }
 
-    /// Who this Star is.
+    /// The identity of this Star.
     pub fn identity(&self) -> Uuid {
         self.identity
     }
 
-    /// The grid that this Star belonged to when the vault was opened; `None` if no coordinator has taken it in yet.
+    /// The grid that this Star belonged to when the vault was opened; `None` if no coordinator has accepted it yet.
     pub fn grid(&self) -> Option<Uuid> {
         self.grid
     }
 
-    /// Writes down which grid this Star belongs to. Blocks until that is durable.
+    /// Stores which grid this Star belongs to. Blocks until that is durable.
     ///
     /// # Errors
-    /// The system refuses.
+    /// The operating system reports an error.
     pub fn keep_grid(&self, grid: Uuid) -> io::Result<()> {
         publish(&self.path, GRID, format!("{grid}\n").as_bytes())
     }
 
-    /// Whether its file system cannot be written to. What is stored in it can be read.
+    /// Whether its file system is read-only. Its content can be read.
     pub fn is_read_only(&self) -> bool {
         self.is_read_only
     }
@@ -161,15 +161,15 @@ impl Vault {
         &self.path
     }
 
-    /// Where its packed store lies.
+    /// The directory of its packed store.
     pub fn packed_path(&self) -> PathBuf {
         self.path.join(PACKED)
     }
 
-    /// How far large files have come.
+    /// The progress of large files.
     ///
     /// # Errors
-    /// The system refuses.
+    /// The operating system reports an error.
     pub fn checkpoints(&self) -> Result<Checkpoints, VaultError> {
         let file = self.path.join(CHECKPOINTS);
         Checkpoints::open(&file).map_err(|error| VaultError::Io {
@@ -180,32 +180,32 @@ impl Vault {
         })
     }
 
-    /// Writes down that an assignment is about to be worked on. Blocks until that is durable.
+    /// Adds an assignment to the journal, before it is worked on. Blocks until that is durable.
     ///
     /// # Errors
-    /// The system refuses.
+    /// The operating system reports an error.
     pub fn record(&self, assignment: &Assignment) -> io::Result<()> {
         let bytes = serde_json::to_vec(assignment).map_err(io::Error::other)?;
         publish(&self.path.join(ASSIGNMENTS), &file_name(assignment.id), &bytes)
     }
 
-    /// Forgets an assignment. One that is not there is no mistake.
+    /// Removes an assignment from the journal. It is no error if it is not there.
     ///
     /// # Errors
-    /// The system refuses.
+    /// The operating system reports an error.
     pub fn forget(&self, id: AssignmentId) -> io::Result<()> {
         match fs::remove_file(self.path.join(ASSIGNMENTS).join(file_name(id))) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            // Not synced: a record that comes back costs one more cleaning.
+            // The removal is not synced: an entry that reappears costs one more cleaning.
             Ok(()) | Err(_) => Ok(()),
         }
     }
 
-    /// What an earlier process was working on when it ended. Records that are not whole, or have not got their name yet,
-    /// are removed: they were cut short by the same end, before their work began.
+    /// The assignments that an earlier process was working on when it ended. Removes incomplete entries and those
+    /// without their final name: the process ended while it wrote them, before their work began.
     ///
     /// # Errors
-    /// The system refuses.
+    /// The operating system reports an error.
     pub fn leftovers(&self) -> io::Result<Vec<Assignment>> {
         let mut leftovers = Vec::new();
         for entry in fs::read_dir(self.path.join(ASSIGNMENTS))? {
@@ -226,7 +226,8 @@ fn file_name(id: AssignmentId) -> String {
     format!("{id}.json")
 }
 
-/// Takes the rights of others from what an earlier version or a hand made. Keys are judged when they are read.
+/// Removes the permissions of others from what an earlier version or an operator made. Keys are checked when they are
+/// read.
 fn keep_to_owner(path: &Path) {
     match tighten(path, CREDENTIALS_DIRECTORY) {
         Ok(0) => {}
@@ -241,7 +242,7 @@ fn keep_to_owner(path: &Path) {
     }
 }
 
-/// Locks the vault, and says whether its file system is read-only.
+/// Locks the vault. Returns whether its file system is read-only.
 fn lock(path: &Path) -> Result<(File, bool), VaultError> {
     let file = path.join(LOCK);
     let failed = |error| VaultError::Io { path: path.to_owned(), action: "lock", file: file.clone(), error };
@@ -259,7 +260,7 @@ fn lock(path: &Path) -> Result<(File, bool), VaultError> {
     }
 }
 
-/// Writes a file so that it is there whole or not at all, also after a power cut.
+/// Writes a file atomically and durably.
 pub(crate) fn publish(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let temporary = directory.join(format!("{name}{TEMPORARY_SUFFIX}"));
     let write = || {
@@ -269,7 +270,7 @@ pub(crate) fn publish(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<
         fs::rename(&temporary, directory.join(name))
     };
     if let Err(error) = write() {
-        // On a full disk it must not stay and take space; it may not even be there.
+        // On a full disk it must not stay and take space. It may not exist.
         let _ = fs::remove_file(&temporary);
         return Err(error);
     }
@@ -333,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_recorded_and_not_forgotten_is_left_over() {
+    fn recorded_assignments_that_were_not_forgotten_are_left_over() {
         let directory = tempfile::tempdir().unwrap();
         let vault = Vault::open(directory.path(), Uuid::from_u128(1)).unwrap();
         for id in [3, 1, 2] {
@@ -350,7 +351,7 @@ mod tests {
     fn a_record_that_cannot_be_made_leaves_nothing() {
         let directory = tempfile::tempdir().unwrap();
         let vault = Vault::open(directory.path(), Uuid::from_u128(1)).unwrap();
-        // A directory stands where the record shall go.
+        // A directory is in the place of the record.
         let place = directory.path().join(ASSIGNMENTS).join("1.json");
         fs::create_dir_all(&place).unwrap();
         assert!(vault.record(&assignment(1, 1)).is_err());
@@ -364,7 +365,7 @@ mod tests {
         let vault = Vault::open(directory.path(), Uuid::from_u128(1)).unwrap();
         let journal = directory.path().join(ASSIGNMENTS);
         fs::write(journal.join("7.json.tmp"), "{\"id\":").unwrap();
-        // Whole, and killed just before it got its name.
+        // Complete, and killed just before it got its name.
         vault.record(&assignment(8, 1)).unwrap();
         fs::rename(journal.join("8.json"), journal.join("8.json.tmp")).unwrap();
         assert!(vault.leftovers().unwrap().is_empty());

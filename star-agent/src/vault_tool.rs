@@ -1,4 +1,4 @@
-//! `orbit-star vault ...`: what an operator does to a vault whose Star is stopped.
+//! `orbit-star vault ...`: maintenance of a vault whose Star is stopped.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ pub struct VaultFlags {
     pub command: VaultCommand,
 }
 
-/// What can be done to a vault.
+/// The operations on a vault.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum VaultCommand {
     /// Read everything that is stored and say what is damaged; exits with 1 if anything is
@@ -35,25 +35,25 @@ pub enum VaultCommand {
     },
 }
 
-/// Why nothing was done.
+/// Why the operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum VaultToolError {
     /// It cannot be opened, or its Star runs.
     #[error(transparent)]
     Vault(#[from] VaultError),
-    /// There is nothing to look after.
+    /// There is no vault.
     #[error("--vault {}: there is no vault with packed data in this directory", .0.display())]
     NoVault(PathBuf),
-    /// The store refuses.
+    /// The store reports an error.
     #[error(transparent)]
     Packed(#[from] PackedError),
-    /// Nobody reads what is said.
+    /// The output cannot be written.
     #[error("cannot write the answer: {0}")]
     Output(#[from] io::Error),
 }
 
 impl VaultCommand {
-    /// Does it, says what was found, and whether all is well.
+    /// Runs the operation and writes the result. Returns whether the vault is undamaged.
     ///
     /// # Errors
     /// See [`VaultToolError`].
@@ -98,14 +98,14 @@ fn check(store: &PackedStore, output: &mut dyn Write) -> Result<bool, VaultToolE
         }
     }
     for container in &report.damaged_containers {
-        writeln!(output, "damaged: the list of container {container}; the next collection writes it anew")?;
+        writeln!(output, "damaged: the list of container {container}; the next collection rewrites it")?;
     }
     for file in &report.damaged_files {
         let is_repaired = report.repaired_files.contains(file);
         writeln!(output, "damaged: {file}{}", if is_repaired { " (repaired)" } else { "" })?;
     }
     if report.damaged_garbage > 0 {
-        writeln!(output, "damaged: {} bytes that nobody needs", report.damaged_garbage)?;
+        writeln!(output, "damaged: {} bytes that are not needed", report.damaged_garbage)?;
     }
     writeln!(output, "checked: {} chunks, {} bytes", report.chunks_checked, report.bytes_checked)?;
     Ok(is_well && report.is_clean())
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vault_is_checked_and_its_index_built_again() {
+    fn a_vault_is_checked_and_its_index_rebuilt() {
         let dir = tempfile::tempdir().unwrap();
         let vault = dir.path().to_owned();
         let missing = VaultCommand::Check { vault: vault.clone() }.run(&mut Vec::new()).unwrap_err();

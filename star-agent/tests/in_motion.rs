@@ -1,5 +1,5 @@
-//! Files that are written to all the time are stored as they were read, and that is said of them; those that held still once
-//! they were asked for again are as good as any.
+//! Files that are written all the time are stored as they were read, and reported as changed. Files that did not change
+//! during the second attempt are stored normally.
 #![allow(clippy::unwrap_used, reason = "this is test code, also outside of test functions")]
 
 mod support;
@@ -32,7 +32,7 @@ struct Writer {
 }
 
 impl Writer {
-    /// Returns when it has written something.
+    /// Returns when it has written for the first time.
     fn start(path: &Path, mut write: impl FnMut(&mut File, u64) + Send + 'static) -> Self {
         let mut file = OpenOptions::new().read(true).write(true).open(path).unwrap();
         let (is_stopped, rounds) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
@@ -47,7 +47,7 @@ impl Writer {
         writer
     }
 
-    /// Returns when it has written something since the call.
+    /// Returns when it has written since the call.
     fn wait(&self) {
         let before = self.rounds.load(Ordering::Relaxed);
         while self.rounds.load(Ordering::Relaxed) < before + 2 {
@@ -75,7 +75,7 @@ fn plant(pair: &Pair, length: usize) -> PathBuf {
     path
 }
 
-/// How much was stored of a file. A small one may be read between two writes, a large one must have changed meanwhile.
+/// How much of a file was stored. A small one may be read between two writes; a large one must have changed meanwhile.
 fn stored_in_motion(result: &ItemResult) -> u64 {
     let ItemResult::Stored { size, is_changed, .. } = result else { panic!("{result:?}") };
     assert!(*is_changed || *size < 8 << 20, "{result:?}");
@@ -83,13 +83,13 @@ fn stored_in_motion(result: &ItemResult) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_is_appended_to_is_stored_up_to_where_it_was_and_said_to_have_changed() {
-    // In one message, in one segment, and in several of them.
+async fn a_file_that_is_appended_to_is_stored_up_to_its_first_size_and_reported_as_changed() {
+    // In one message, in one segment, and in several segments.
     for length in [10_000, 3 << 20, 40 << 20] {
         let pair = Pair::new().await;
         let log = plant(&pair, length);
         let writer = Writer::appending(&log);
-        // The second time there is an older version, of which names are asked for first.
+        // The second time there is an older version, whose chunk names are requested first.
         for _ in 0..2 {
             writer.wait();
             let results = pair.copy(&pair.from(), &pair.to()).await;
@@ -109,7 +109,7 @@ async fn a_file_that_is_appended_to_is_stored_up_to_where_it_was_and_said_to_hav
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_is_overwritten_in_place_or_cut_is_stored_as_it_is() {
+async fn a_file_that_is_overwritten_in_place_or_truncated_is_stored_as_it_is() {
     for length in [10_000_u64, 40 << 20] {
         let pair = Pair::new().await;
         let path = plant(&pair, length as usize);
@@ -140,7 +140,7 @@ async fn a_file_that_is_overwritten_in_place_or_cut_is_stored_as_it_is() {
     }
 }
 
-/// A vault beside a pair.
+/// A vault in addition to a pair.
 struct Packing {
     pair: Pair,
     sink: Arc<PackedSink>,
@@ -159,7 +159,7 @@ impl Packing {
         Self { pair, sink, store, _vault: vault }
     }
 
-    /// Stores the file of the source. The answer is how that ended, and its entry with its content.
+    /// Stores the file of the source. Returns the result, and its entry with its content.
     async fn store(&self) -> (ItemResult, TreeEntry, Vec<u8>) {
         let entries = scan(roots(&self.pair.from(), true), &self.pair.from()).await.0;
         let assignment = self.pair.assignment(&self.pair.from(), Path::new("/"), entries);
@@ -190,12 +190,12 @@ impl Packing {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_vault_stores_what_does_not_hold_still_as_well() {
+async fn a_vault_also_stores_files_that_change_while_they_are_read() {
     for length in [10_000, 40 << 20] {
         let packing = Packing::new().await;
         let log = plant(&packing.pair, length);
         let writer = Writer::appending(&log);
-        // The second time the vault has a snapshot, and names are asked for first.
+        // The second time the vault has a snapshot, and names are requested first.
         for _ in 0..2 {
             writer.wait();
             let (result, entry, content) = packing.store().await;
@@ -218,7 +218,7 @@ async fn a_vault_stores_what_does_not_hold_still_as_well() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_blocks_can_be_shared_a_file_is_what_it_was_at_one_moment() {
+async fn on_a_file_system_with_clones_a_file_is_stored_as_it_was_at_one_moment() {
     let (place, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let image = other.path().join("image");
     let Some(disk) = Mounted::mount(place.path(), &image, &["mkfs.btrfs", "-q"], &["-o", "loop"]) else {
@@ -227,7 +227,7 @@ async fn where_blocks_can_be_shared_a_file_is_what_it_was_at_one_moment() {
     };
     let source = tempfile::tempdir_in(&disk.path).unwrap();
     let pair = Pair::between(source, other, false).await;
-    // Every version is one number throughout up to where the writer is, and the number before it behind that.
+    // Every version has one number up to the writer's position, and the previous number after it.
     let length = 8_u64 << 20;
     let path = plant(&pair, 0);
     File::options().write(true).open(&path).unwrap().write_all_at(&vec![0; length as usize], 0).unwrap();

@@ -1,4 +1,4 @@
-//! A Star started through the library: what it serves, what it refuses, how it leaves.
+//! A Star started through the library: what it serves, what it refuses, how it stops.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helper functions too")]
 
@@ -34,7 +34,7 @@ async fn channel(handle: &StarHandle) -> Channel {
 }
 
 #[tokio::test]
-async fn two_stars_run_in_one_process_and_leave_when_told() {
+async fn two_stars_run_in_one_process_and_stop_when_asked() {
     let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut handles = [started(options(first.path())).await, started(options(second.path())).await];
     assert_ne!(handles[0].local_addr, handles[1].local_addr);
@@ -87,7 +87,7 @@ async fn health_and_both_reflections_are_served() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_used_is_refused_with_the_flag_that_is_to_blame() {
+async fn unusable_options_are_refused_with_the_flag_at_fault() {
     let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let running = started(options(first.path())).await;
     assert!(refusal(options(first.path())).await.starts_with("--vault "));
@@ -102,6 +102,6 @@ async fn what_cannot_be_used_is_refused_with_the_flag_that_is_to_blame() {
     let error = start(missing, CancellationToken::new()).await.unwrap_err();
     assert!(matches!(error, StarError::Roots(_)), "{error}");
     assert!(error.to_string().contains("/nonexistent/root"), "{error}");
-    // A start that failed holds nothing.
+    // A start that failed holds no resources.
     started(options(second.path())).await.stop();
 }

@@ -1,4 +1,4 @@
-//! The program itself: what scripts see of it.
+//! The program as scripts see it.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helper functions too")]
 
@@ -41,7 +41,7 @@ fn refused(output: &Output, code: i32, part: &str) {
 }
 
 #[test]
-fn a_star_says_where_it_listens_and_leaves_with_zero_on_sigterm() {
+fn a_star_prints_its_address_and_exits_with_zero_on_sigterm() {
     let directory = tempfile::tempdir().unwrap();
     let mut child = program(directory.path()).spawn().unwrap();
     let address = listening(&mut child);

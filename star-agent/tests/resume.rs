@@ -1,4 +1,4 @@
-//! Large files that are cut off in the middle go on from what is durable, and nothing of them stays for ever.
+//! Large files that are interrupted continue from what is durable, and no part of them stays for ever.
 #![allow(clippy::unwrap_used, reason = "this is test code, also outside of test functions")]
 
 mod support;
@@ -49,19 +49,19 @@ fn assert_whole(pair: &Pair) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_large_file_goes_on_from_its_last_checkpoint() {
+async fn a_large_file_continues_from_its_last_checkpoint() {
     let (pair, assignment) = cut_off().await;
     let synced: u64 =
         pair.checkpoints.load(ITEM).unwrap().synced.iter().map(|(start, end)| end - start).sum();
     assert!(synced >= CHECKPOINT_BYTES, "{synced}");
     let sent_before = pair.source_meters.bytes_moved();
-    // As a new process would, before it connects.
+    // As a new process does, before it connects.
     pair.sink.clean_temporaries(&assignment);
     let results = pair.execute(assignment).await;
     let result = &results[&b"large"[..]];
     let ItemResult::Stored { size, bytes_deduplicated, .. } = result else { panic!("{result:?}") };
     assert_eq!(transferred(result) + bytes_deduplicated, *size);
-    // Something is always asked for, even of a file that is all there.
+    // Something is always requested, even of a file that is complete.
     assert!(transferred(result) <= SIZE as u64 - synced + (1 << 20), "{result:?}, {synced} were synced");
     assert!(pair.source_meters.bytes_moved() - sent_before <= SIZE as u64 - synced + (1 << 20));
     assert!(SIZE as u64 > UNRECORDED_BYTES_MAX, "the file has more than one checkpoint");
@@ -69,7 +69,7 @@ async fn a_large_file_goes_on_from_its_last_checkpoint() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_version_begins_anew() {
+async fn another_version_begins_again() {
     let (pair, _) = cut_off().await;
     std::fs::write(pair.from().join("large"), noise(SIZE, 2)).unwrap();
     let results = pair.copy(&pair.from(), &pair.to()).await;
@@ -78,9 +78,9 @@ async fn another_version_begins_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_version_that_only_the_source_can_tell_from_the_old_one_begins_anew_at_once() {
+async fn a_version_that_only_the_source_can_distinguish_begins_again_at_once() {
     let (pair, assignment) = cut_off().await;
-    // Only the time of the inode's change tells.
+    // Only the ctime shows the difference.
     std::fs::set_permissions(pair.from().join("large"), std::fs::Permissions::from_mode(0o644)).unwrap();
     let results = pair.execute(assignment).await;
     assert_eq!(transferred(&results[&b"large"[..]]), SIZE as u64);
@@ -92,7 +92,7 @@ async fn a_version_that_only_the_source_can_tell_from_the_old_one_begins_anew_at
 async fn a_temporary_that_was_replaced_is_not_trusted() {
     let (pair, assignment) = cut_off().await;
     let temporary = pair.to().join(&temporaries(&pair.to())[0]);
-    // The old one is kept under another name, so that its inode is not given out again.
+    // The old one is kept under another name, so that its inode is not reused.
     std::fs::rename(&temporary, pair.destination.path().join("elsewhere")).unwrap();
     std::fs::write(&temporary, vec![0; SIZE]).unwrap();
     let results = pair.execute(assignment).await;
@@ -101,7 +101,7 @@ async fn a_temporary_that_was_replaced_is_not_trusted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_end_of_its_job_removes_what_is_kept_of_a_file() {
+async fn the_end_of_a_job_removes_what_is_kept_of_its_files() {
     let (pair, _) = cut_off().await;
     pair.sink.clean_checkpoints(None);
     pair.sink.clean_checkpoints(Some(JobId(JOB.0 + 1)));
@@ -111,7 +111,7 @@ async fn the_end_of_its_job_removes_what_is_kept_of_a_file() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_nobody_came_back_to_for_long_is_removed() {
+async fn what_no_job_has_used_for_long_is_removed() {
     let (pair, _) = cut_off().await;
     let record = std::fs::read_dir(pair.vault.path()).unwrap().next().unwrap().unwrap().path();
     std::fs::File::options().write(true).open(record).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();

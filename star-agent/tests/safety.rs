@@ -1,4 +1,4 @@
-//! What must not happen: half files, escapes, wrong content, service without a right.
+//! What must not happen: partial files, paths that lead outside, wrong content, service without a capability.
 
 #![allow(clippy::unwrap_used, reason = "this is test code, also outside of test functions")]
 
@@ -35,7 +35,7 @@ fn file(path: &str, size: u64) -> Entry {
     }
 }
 
-/// A source that answers every fetch with `answer`, whatever was asked.
+/// A source that answers every fetch with `answer`, whatever was requested.
 struct FakeSource {
     answer: fn(&wire::PullFetch) -> wire::PullResponse,
 }
@@ -131,7 +131,7 @@ async fn no_path_leads_out_of_the_destination() {
     }
     assert_eq!(failure(&results[&b"dir/victim"[..]]).cause, FailureCause::InTheWay);
     assert!(failure(&results[&b"dir/victim"[..]]).message.contains("move it away"));
-    // A link where a file shall go is replaced, not written through.
+    // A link in the place of a file is replaced, not followed.
     assert!(matches!(results[&b"victim"[..]], ItemResult::Stored { .. }));
     assert_eq!(std::fs::read(pair.to().join("victim")).unwrap(), b"evil!");
     assert_eq!(std::fs::read(outside.path().join("victim")).unwrap(), b"safe");
@@ -179,7 +179,7 @@ async fn a_directory_with_content_is_not_replaced_by_a_file_nor_a_file_by_a_dire
         assert!(failure(&results[path]).message.contains("move it away"), "{:?}", results[path]);
     }
     assert_eq!(std::fs::read(pair.to().join("a/kept")).unwrap(), b"kept");
-    // An empty directory gives way to a file.
+    // An empty directory is replaced by a file.
     assert_eq!(std::fs::read(pair.to().join("c")).unwrap(), b"file");
     assert!(temporaries(&pair.to()).is_empty());
 }
@@ -199,7 +199,7 @@ async fn a_source_serves_nothing_without_a_token_for_exactly_that() {
     assert!(message.contains("job 7, not for job 8"), "{message}");
     let message = refused(&|assignment| assignment.source_path.extend_from_slice(b"/a")).await;
     assert!(message.contains("the capability is for"), "{message}");
-    // The key is rotated out: what it signed ends.
+    // The key is rotated out, so what it signed becomes invalid.
     let next = CapabilitySigner::generate().unwrap();
     pair.keys.send(InForce::of_keys(vec![next.verification_key()])).unwrap();
     let message = refused(&|_| ()).await;
@@ -209,7 +209,7 @@ async fn a_source_serves_nothing_without_a_token_for_exactly_that() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refusal_that_would_name_the_longest_paths_breaks_no_connection() {
+async fn a_refusal_with_the_longest_paths_breaks_no_connection() {
     let pair = Pair::new().await;
     let mut assignment = pair.assignment(&pair.from(), &pair.to(), vec![file("a", 1)]);
     assignment.source_path.extend_from_slice("/\u{20ac}".repeat(1000).as_bytes());
@@ -237,7 +237,7 @@ async fn a_token_for_another_star_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cancelled_assignment_leaves_no_temporaries_and_says_nothing_more() {
+async fn a_cancelled_assignment_leaves_no_temporaries_and_reports_nothing_more() {
     let pair = Pair::new().await;
     for index in 0..8 {
         std::fs::write(pair.from().join(index.to_string()), noise(40_000_000, index)).unwrap();
@@ -277,7 +277,7 @@ async fn what_a_killed_process_left_is_removed_by_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_changes_at_each_attempt_is_published_as_what_it_is_and_never_unsaid() {
+async fn a_file_that_changes_at_each_attempt_is_published_and_always_reported_as_changed() {
     let pair = Pair::new().await;
     let path = pair.from().join("busy");
     // Every version is one byte value throughout, so any mixture shows.
@@ -317,7 +317,7 @@ async fn a_source_that_stops_fails_what_is_missing_and_keeps_what_came() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_destination_that_cuts_chunks_differently_is_refused_in_words() {
+async fn a_destination_that_cuts_chunks_differently_is_refused_with_a_reason() {
     let pair = Pair::new().await;
     let open = wire::PullOpen {
         token: pair.token(&pair.from()),
@@ -363,7 +363,7 @@ async fn a_grant_reads_no_file_that_its_job_leaves_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_has_a_name_outside_of_the_destination_too_keeps_its_mode_and_time_there() {
+async fn a_file_with_another_name_outside_of_the_destination_keeps_its_mode_and_time_there() {
     let pair = Pair::new().await;
     for name in ["small", "large"] {
         let length = if name == "small" { 5000 } else { 3 << 20 };

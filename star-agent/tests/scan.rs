@@ -1,4 +1,4 @@
-//! What a scan finds, in which order, and how it goes on after any path.
+//! What a scan finds, in which order, and how it continues after any path.
 #![allow(clippy::unwrap_used, reason = "this is test code, also outside of test functions")]
 
 mod support;
@@ -79,7 +79,7 @@ async fn a_scan_resumed_after_any_path_is_the_tail_of_the_full_one() {
 }
 
 #[tokio::test]
-async fn a_scan_goes_on_after_a_path_that_is_gone() {
+async fn a_scan_continues_after_a_path_that_is_gone() {
     let tree = tempfile::tempdir().unwrap();
     make_tree(tree.path());
     for (gone, next) in [("a/b/c/0", "a/b/c/1"), ("a/c/d", "a-b"), ("zz", "")] {
@@ -91,7 +91,7 @@ async fn a_scan_goes_on_after_a_path_that_is_gone() {
 }
 
 #[tokio::test]
-async fn excluded_directories_are_left_out_whole() {
+async fn excluded_directories_are_left_out_completely() {
     let tree = tempfile::tempdir().unwrap();
     make_tree(tree.path());
     let mut filtered = request(tree.path());

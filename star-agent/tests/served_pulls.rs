@@ -1,4 +1,4 @@
-//! What one peer that opens pulls and asks for nothing may take from others.
+//! What one peer that opens pulls and requests nothing can take from others.
 #![allow(clippy::unwrap_used, reason = "this is test code")]
 
 mod support;
@@ -12,7 +12,7 @@ use orbit_star::limits::{PULLS_SERVED_MAX, PULLS_SERVED_PER_PEER_MAX};
 use support::{JOB, Pair, bytes, star};
 use tonic::transport::Endpoint;
 
-/// Opens a pull as a Star of this name and keeps it, without asking for anything.
+/// Opens a pull as a Star of this name and keeps it, without requests.
 async fn open_idle(pair: &Pair, peer: &str) -> Result<tonic::Streaming<wire::PullResponse>, tonic::Status> {
     let capability = Capability {
         job: JOB,
@@ -50,7 +50,7 @@ async fn a_peer_that_opens_every_pull_and_idles_keeps_no_other_out() {
     let results = pair.copy(&pair.from(), &pair.to()).await;
     assert!(matches!(results[&b"file"[..]], ItemResult::Stored { .. }), "{results:?}");
     assert!(pair.source_meters.served_pulls() <= PULLS_SERVED_PER_PEER_MAX as u64 + 1);
-    // The oldest of its pulls have ended with a word.
+    // The oldest of its pulls have ended with a reason.
     let ended = idle[0].message().await.expect_err("the place was needed");
     assert_eq!(ended.code(), tonic::Code::Unavailable, "{ended}");
 }

@@ -1,5 +1,5 @@
-//! Names that a file system takes for one: the second of them is a failure with clear words, and the first stays what it is.
-//! Needs root and exFAT (Debian packages exfat-fuse and exfatprogs); without them there is nothing to try it on.
+//! Names that a file system treats as one: the second fails with a clear message, and the first is not changed. Needs
+//! root and exFAT (Debian packages exfat-fuse and exfatprogs); without them the tests do nothing.
 #![allow(clippy::unwrap_used, reason = "this is test code, also outside of test functions")]
 
 mod support;
@@ -35,7 +35,7 @@ async fn of_two_names_that_are_one_at_the_destination_the_first_is_kept_and_the_
         let results = pair.copy(&from, &to).await;
         let failed: Vec<_> =
             results.iter().filter(|(_, result)| matches!(result, ItemResult::Failed(_))).collect();
-        // One of the two files, and one of the two directories with what is in it.
+        // One of the two files, and one of the two directories with its content.
         assert_eq!(failed.len(), 3, "{round}: {results:?}");
         for (path, result) in failed {
             let failure = failure(result);
@@ -72,7 +72,7 @@ async fn on_a_file_system_with_a_coarse_clock_a_second_run_copies_nothing() {
     }
     pair.copy(&from, &to).await;
     for round in 0..2 {
-        // In the first of them the file system is tried.
+        // The first run probes the file system.
         let results = pair.copy(&from, &to).await;
         let copied: Vec<_> = results.iter().filter(|(_, result)| **result != ItemResult::Skipped).collect();
         assert!(copied.is_empty(), "{round}: {copied:?}");

@@ -1,4 +1,4 @@
-//! Trees that go from one Star to another over a real connection.
+//! Copies trees from one Star to another over a real connection.
 #![allow(clippy::unwrap_used, reason = "this is test code, also outside of test functions")]
 
 mod support;
@@ -23,7 +23,7 @@ fn make_tree(base: &Path) {
     write(OsStr::new("empty"), b"", 0o644, (1, 999_999_999));
     write(OsStr::new("a/b/c/deep"), b"deep", 0o600, (1_700_000_000, 123_456_789));
     write(OsStr::new("program"), b"#!/bin/sh\n", 0o755, (-5, 7));
-    // Who is not root cannot read it; then its failure is another test's.
+    // Only root can read it. Its failure is the subject of another test.
     let locked = if rustix::process::geteuid().is_root() { 0o000 } else { 0o400 };
     write(OsStr::new("locked"), b"nobody writes this", locked, (5, 5));
     write(OsStr::from_bytes(b"not\xffutf8/\xfe"), b"bytes", 0o640, (2, 3));
@@ -135,7 +135,7 @@ async fn files_that_were_only_touched_move_no_content() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_carried_is_named_and_disturbs_nothing() {
+async fn entries_that_cannot_be_copied_are_named_and_affect_no_others() {
     let pair = Pair::new().await;
     let (from, to) = (pair.from(), pair.to());
     std::fs::write(from.join("good"), b"good").unwrap();
@@ -150,7 +150,7 @@ async fn what_cannot_be_carried_is_named_and_disturbs_nothing() {
     )
     .unwrap();
     let (mut entries, _) = support::scan(support::roots(&from, true), &from).await;
-    // An entry that the scan could not read, whoever runs this test.
+    // An entry that the scan could not read, whichever user runs this test.
     let errno = rustix::io::Errno::ACCESS.raw_os_error();
     let mut unreadable = entries[0].clone();
     unreadable.path = b"unreadable".to_vec();
@@ -172,11 +172,11 @@ async fn what_cannot_be_carried_is_named_and_disturbs_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_path_near_the_longest_possible_arrives() {
+async fn a_path_near_the_maximum_length_arrives() {
     let pair = Pair::new().await;
     let (from, to) = (pair.from(), pair.to());
     let roots = support::roots(&from, false);
-    // Deeper than one call could name from the root on, so it is made step by step.
+    // Too deep for one system call from the root on, so it is made step by step.
     let mut handle = rustix::fs::open(&from, rustix::fs::OFlags::DIRECTORY, 0.into()).unwrap();
     for _ in 0..1000 {
         rustix::fs::mkdirat(&handle, "ddd", 0o700.into()).unwrap();
@@ -203,7 +203,7 @@ async fn a_source_that_is_not_there_fails_every_file_and_is_named() {
         assert_eq!((failure.cause, failure.fault), (FailureCause::Transient, Fault::Link));
         assert!(failure.message.contains("source") && failure.message.contains("127.0.0.1:1"), "{failure:?}");
     }
-    // What needs no source is done all the same.
+    // Items that need no source are done nevertheless.
     assert!(!matches!(results[&b""[..]], ItemResult::Failed(_)));
 }
 
@@ -229,7 +229,7 @@ async fn an_assignment_that_is_only_to_be_checked_skips_what_is_there_and_writes
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_comes_after_its_directories_leaves_their_times_alone() {
+async fn an_item_after_its_directories_does_not_change_their_times() {
     let pair = Pair::new().await;
     let (from, to) = (pair.from(), pair.to());
     std::fs::create_dir_all(from.join("inner")).unwrap();
@@ -247,7 +247,7 @@ async fn what_comes_after_its_directories_leaves_their_times_alone() {
     pair.execute(assignment.clone()).await;
     assert!(to.join("inner/late").exists() && to.join("link").is_symlink());
     assert_eq!((time_of(&to), time_of(&to.join("inner"))), before);
-    // One that does not keep them moves them, or the test would prove nothing.
+    // An assignment that does not preserve times changes them, otherwise the test would prove nothing.
     std::fs::remove_file(to.join("inner/late")).unwrap();
     assignment.keeps_directory_times = false;
     pair.execute(assignment).await;
@@ -255,7 +255,7 @@ async fn what_comes_after_its_directories_leaves_their_times_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn directories_that_forbid_their_owner_to_write_are_filled_all_the_same() {
+async fn directories_that_forbid_their_owner_to_write_are_filled_nevertheless() {
     let pair = Pair::new().await;
     let (from, to) = (pair.from(), pair.to());
     std::fs::create_dir_all(from.join("closed/below")).unwrap();
@@ -339,7 +339,7 @@ async fn many_assignments_at_once_share_connections_and_all_arrive() {
 async fn two_attempts_at_one_item_follow_each_other() {
     let pair = Pair::new().await;
     let (from, to) = (pair.from(), pair.to());
-    // The same sequence numbers for different files: side by side they would share temporary names.
+    // The same sequence numbers for different files: concurrent attempts would share temporary names.
     let attempts: Vec<_> = (0..8_u64)
         .map(|index| {
             let path = from.join(index.to_string());
@@ -363,7 +363,7 @@ async fn two_attempts_at_one_item_follow_each_other() {
     assert!(temporaries(&to).is_empty());
 }
 
-/// Handles of this process on something below a path.
+/// Number of open handles of this process below a path.
 fn open_below(path: &Path) -> usize {
     let links = std::fs::read_dir("/proc/self/fd")
         .unwrap()
@@ -372,7 +372,7 @@ fn open_below(path: &Path) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_root_is_what_is_there_when_a_job_runs_and_nobody_holds_it_open_afterwards() {
+async fn a_root_is_opened_when_a_job_runs_and_closed_afterwards() {
     let pair = Pair::new().await;
     let (from, to) = (pair.from(), pair.to());
     let aside = tempfile::tempdir().unwrap();
@@ -386,7 +386,7 @@ async fn a_root_is_what_is_there_when_a_job_runs_and_nobody_holds_it_open_afterw
     pair.copy(&from, &to.join("2")).await;
     assert_eq!(std::fs::read(to.join("2/file")).unwrap(), b"new");
     assert!(!to.join("1").exists() && aside.path().join("to/1/file").exists());
-    // The source ends its side of a pull in its own time.
+    // The source ends its side of a pull a little later.
     let closed = async {
         while open_below(&from) + open_below(&to) + open_below(aside.path()) > 0 {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
@@ -397,7 +397,7 @@ async fn a_root_is_what_is_there_when_a_job_runs_and_nobody_holds_it_open_afterw
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_root_that_is_away_fails_for_now_and_is_taken_up_when_it_is_back() {
+async fn a_missing_root_fails_temporarily_and_is_used_when_it_is_back() {
     let pair = Pair::new().await;
     let (from, to) = (pair.from(), pair.to());
     std::fs::write(from.join("file"), b"x").unwrap();
@@ -413,14 +413,14 @@ async fn a_root_that_is_away_fails_for_now_and_is_taken_up_when_it_is_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn content_is_compared_where_that_is_asked_for_and_nothing_crosses_for_what_is_the_same() {
+async fn content_is_compared_on_request_and_equal_content_is_not_transferred() {
     let pair = Pair::new().await;
     let (from, to) = (pair.from(), pair.to());
     std::fs::write(from.join("same"), noise(700_000, 1)).unwrap();
     std::fs::write(from.join("small"), b"right").unwrap();
     std::fs::write(from.join("empty"), b"").unwrap();
     pair.copy(&from, &to).await;
-    // Other content under the same size and time, as a disk that rots would have it.
+    // Other content with the same size and time, as after bit rot.
     std::fs::write(to.join("small"), b"wrong").unwrap();
     let metadata = std::fs::metadata(from.join("small")).unwrap();
     std::fs::File::options()
@@ -443,11 +443,11 @@ async fn content_is_compared_where_that_is_asked_for_and_nothing_crosses_for_wha
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_of_several_segments_that_is_the_same_stays_and_of_one_that_differs_little_crosses() {
+async fn a_large_equal_file_is_kept_and_only_the_difference_of_another_is_transferred() {
     let pair = Pair::new().await;
     let (from, to) = (pair.from(), pair.to());
     let (source, copy) = (from.join("large"), to.join("large"));
-    // Parts of it are alike, and it has two segments.
+    // Parts of it are equal, and it has two segments.
     std::fs::write(&source, noise(5 << 20, 5).repeat(8)).unwrap();
     pair.copy(&from, &to).await;
     let inode = std::fs::metadata(&copy).unwrap().ino();
@@ -462,10 +462,11 @@ async fn a_file_of_several_segments_that_is_the_same_stays_and_of_one_that_diffe
             ItemResult::Skipped => assert_eq!(round, 0),
             other => assert_eq!(transferred(other), 0, "{round}"),
         }
-        assert_eq!(std::fs::metadata(&copy).unwrap().ino(), inode, "{round}: it was written anew");
+        assert_eq!(std::fs::metadata(&copy).unwrap().ino(), inode, "{round}: it was written again");
         assert_same(&from, &to);
     }
-    // Another byte under the same size and time, late in the file: what was found to be the same before it is kept.
+    // Another byte with the same size and time, late in the file: segments that were found to be equal before it are
+    // kept.
     let times = std::fs::metadata(&copy).unwrap().modified().unwrap();
     let file = std::fs::File::options().write(true).open(&copy).unwrap();
     file.write_all_at(b"?", 39 << 20).unwrap();

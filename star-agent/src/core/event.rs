@@ -1,4 +1,4 @@
-//! What happens to a Star, and what its core wants done about it.
+//! The events that the core of a Star takes, and the effects that it wants executed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,84 +13,84 @@ use orbit_shared::vault_call::{VaultCall, VaultProblem, VaultReply};
 use orbit_shared::words::{AssignmentId, JobId, StarId};
 use uuid::Uuid;
 
-/// How the Star fares.
+/// The state of the Star's machine.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sampled {
     /// The sample.
     pub sample: HealthSample,
-    /// What the monitor says of it, worst first.
+    /// The advisories of the monitor, worst first.
     pub advisories: Vec<AdvisoryNotice>,
-    /// The room below each root that can be written to.
+    /// The space below each writable root.
     pub root_space: Vec<RootSpace>,
     /// Bytes of the containers in its vault.
     pub vault_bytes: Option<u64>,
-    /// What the operator should hear of, in the order in which it was seen.
+    /// Messages for the operator, oldest first.
     pub notices: Vec<Notice>,
 }
 
-/// Who the Star is, and how it behaves.
+/// The identity and the settings of the Star.
 #[derive(Debug, Clone)]
 pub struct CoreConfig {
     /// Its name.
     pub star_id: StarId,
-    /// Made at its first start, kept in the vault.
+    /// An id that is made at its first start and kept in the vault.
     pub identity: Uuid,
-    /// Made at every start.
+    /// An id that is made at every start.
     pub instance: Uuid,
     /// Where other Stars reach its data plane, `host:port`.
     pub data_address: String,
-    /// What it exports.
+    /// The exported directories.
     pub roots: Vec<Root>,
     /// Labels it was started with.
     pub labels: BTreeMap<String, String>,
     /// Version of the program.
     pub version: String,
-    /// How many coordinator addresses there are to rotate through; at least 1.
+    /// Number of coordinator addresses to rotate through; at least 1.
     pub coordinator_count: usize,
-    /// How long a drain that a signal asked for may take.
+    /// Timeout of a drain that a signal asked for.
     pub drain_timeout: Duration,
-    /// Seeds the jitter of reconnects.
+    /// Seed for the jitter of reconnects.
     pub seed: u64,
-    /// Assignments that the process before this one had begun, as the journal has them.
+    /// Assignments in the journal: the process before this one had begun them.
     pub begun: Vec<AssignmentId>,
-    /// The grid that it belongs to, as its vault has it; `None` if it belongs to none yet.
+    /// The grid that it belongs to, according to its vault; `None` if it belongs to none yet.
     pub grid: Option<Uuid>,
 }
 
-/// What only the driver can read, for the heartbeat that is due.
+/// Values for the next heartbeat, which only the driver can read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Vitals {
     /// Pulls that it serves to other Stars now.
     pub served_pulls: u32,
-    /// Bytes moved so far by each assignment that runs.
+    /// Bytes moved so far, by running assignment.
     pub progress: BTreeMap<AssignmentId, u64>,
 }
 
 /// Why a session ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SessionEnd {
-    /// It could not be opened, or broke: worth another attempt.
+    /// It could not be opened, or broke: another attempt can help.
     Lost(String),
-    /// Another session with this identity has taken over: a second process on a copy of the vault, or an earlier hello of
-    /// this one that was long under way.
+    /// Another session with this identity has taken over: a second process on a copy of the vault, or an earlier hello
+    /// of this process that was delayed.
     Superseded(String),
-    /// The coordinator will not have this Star, and another attempt cannot help.
+    /// The coordinator refuses this Star, and another attempt cannot help.
     Refused(String),
 }
 
-/// What happened.
+/// An event.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// The process has started.
     Started,
-    /// The coordinator said something on this session.
+    /// A message of the coordinator on this session.
     FromCoordinator {
         /// The session, as [`Effect::Connect`] numbered it.
         session: u64,
-        /// What it said.
+        /// The message.
         message: CoordinatorMessage,
     },
-    /// A session ended, or never came to be.
+    /// A session ended, or could not be opened.
     Disconnected {
         /// The session, as [`Effect::Connect`] numbered it.
         session: u64,
@@ -104,19 +104,19 @@ pub enum Event {
         /// How they ended.
         outcomes: Vec<ItemOutcome>,
     },
-    /// The work on an assignment is over; no more outcomes will come of it.
+    /// The work on an assignment has ended; there will be no more outcomes.
     WorkEnded {
         /// The assignment.
         assignment: AssignmentId,
     },
-    /// A scan found something.
+    /// A scan has a batch to send.
     ScanBatchProduced {
         /// The run, as [`Effect::StartScan`] numbered it.
         run: u64,
-        /// What it found.
+        /// The batch.
         batch: ScanBatch,
     },
-    /// The sample that was asked for.
+    /// The sample that [`Effect::SampleHealth`] asked for.
     HealthSampled(Sampled),
     /// The destination was compared with a listing.
     Compared {
@@ -124,7 +124,7 @@ pub enum Event {
         session: u64,
         /// The question.
         request: u64,
-        /// What is there already.
+        /// The entries that are already there.
         unchanged: Unchanged,
     },
     /// The vault has answered a call.
@@ -133,10 +133,10 @@ pub enum Event {
         session: u64,
         /// The call.
         request: u64,
-        /// What the vault says.
+        /// The answer.
         answer: Result<VaultReply, VaultProblem>,
     },
-    /// The vault has found damage without having been asked to look.
+    /// The vault has found damage by itself.
     DamageFound {
         /// Damaged chunks.
         chunks: u64,
@@ -149,21 +149,21 @@ pub enum Event {
     DeadlineReached(Vitals),
 }
 
-/// What the driver must do, in this order.
+/// Effects, which the driver must execute in this order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
-    /// Write down in the vault which grid this Star belongs to.
+    /// Store in the vault which grid this Star belongs to.
     KeepGrid(Uuid),
     /// Open a session; `hello` is its first message.
     Connect {
-        /// Numbers the attempts.
+        /// The number of the attempt.
         session: u64,
-        /// Which of the addresses to use.
+        /// The index of the address to use.
         coordinator: usize,
-        /// Who is calling.
+        /// The hello.
         hello: Box<Hello>,
     },
-    /// Close a session; nothing more is wanted of it.
+    /// Close a session that is no longer needed.
     Disconnect {
         /// The session.
         session: u64,
@@ -172,19 +172,20 @@ pub enum Effect {
     Send(StarMessage),
     /// Write an assignment to the journal, then work on it.
     StartAssignment(Assignment),
-    /// Stop working on an assignment, clean up after it and take it out of the journal. Its items may come again.
+    /// Stop working on an assignment, clean up after it and remove it from the journal. Its items may be assigned
+    /// again.
     StopAssignment(AssignmentId),
-    /// The same, and its job has ended: nothing is kept for another attempt.
+    /// As [`Effect::StopAssignment`], but the job has ended: nothing is kept for another attempt.
     AbandonAssignment(AssignmentId),
-    /// Remove what is kept of a job for later attempts: none will come.
+    /// Remove what is kept of a job for later attempts: there will be none.
     ForgetJob(JobId),
-    /// Every outcome of an assignment is safe at the coordinator: take it out of the journal.
+    /// Every outcome of an assignment is safe at the coordinator: remove it from the journal.
     ForgetAssignment(AssignmentId),
     /// List a tree. It may produce as many batches as the session protocol allows without an acknowledgement.
     StartScan {
-        /// Numbers the scans of this process, so that what a stopped one still says is not heard.
+        /// The number of the scan in this process, so that messages of a stopped scan can be ignored.
         run: u64,
-        /// What to list.
+        /// The tree to list.
         request: ScanRequest,
     },
     /// Stop a scan.
@@ -199,7 +200,7 @@ pub enum Effect {
         /// How many more.
         count: u64,
     },
-    /// Believe tokens under these keys and no other, and use the new grants.
+    /// Accept only tokens under these keys, and use the new grants.
     UpdateKeys(Keys),
     /// Compare a destination with a listing; the answer comes back as [`Event::Compared`].
     Compare {
@@ -207,32 +208,32 @@ pub enum Effect {
         session: u64,
         /// The question.
         request: u64,
-        /// What to compare.
+        /// The comparison.
         comparison: Comparison,
     },
-    /// Ask the vault for something; its answer comes back as [`Event::VaultAnswered`].
+    /// Call the vault; its answer comes back as [`Event::VaultAnswered`].
     CallVault {
         /// The session on which it is asked.
         session: u64,
         /// The call.
         request: u64,
-        /// What is asked.
+        /// The arguments of the call.
         call: VaultCall,
     },
-    /// Take a health sample, in its own time.
+    /// Take a health sample in the background.
     SampleHealth,
-    /// End the process. Nothing follows.
+    /// End the process. No effect follows this one.
     Exit {
         /// Its exit code.
         code: u8,
         /// Why.
         reason: String,
     },
-    /// Tell the operator.
+    /// Write a log line for the operator.
     Log {
-        /// Whether something is wrong.
+        /// Whether it is a warning.
         is_warning: bool,
-        /// What.
+        /// The text.
         text: String,
     },
 }

@@ -1,25 +1,25 @@
-//! The session as the core sees it: when to connect, when to send a heartbeat, when the lease is over.
+//! The session from the view of the core: when to connect, when to send a heartbeat, when the lease ends.
 
 use std::time::Duration;
 
 use orbit_shared::time::{Monotonic, Now};
 
-/// The shortest wait before another attempt, before jitter.
+/// Minimum pause before another attempt, before jitter.
 const BACKOFF_MIN: Duration = Duration::from_millis(200);
-/// The longest one.
+/// Maximum pause before another attempt, before jitter.
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
-/// How long an attempt may take until its welcome.
+/// Timeout of an attempt, until its welcome.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);
 
 const _: () = assert!(BACKOFF_MIN.as_millis() < BACKOFF_MAX.as_millis());
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Nothing is open; the time says when to try again.
+    /// No session is open. The time is that of the next attempt.
     Waiting { retry_at: Monotonic },
-    /// An attempt is under way; the time says when it has failed.
+    /// An attempt is under way. The time is that at which it has failed.
     Greeting { welcome_by: Monotonic },
-    /// The coordinator has said welcome.
+    /// The coordinator has sent its welcome.
     Welcomed { heartbeat_at: Monotonic, interval: Duration },
 }
 
@@ -27,14 +27,14 @@ enum State {
 #[derive(Debug)]
 pub(super) struct Link {
     state: State,
-    /// Numbers the attempts; what an older one still says is not heard.
+    /// Number of the last attempt. Messages of an older one are ignored.
     session: u64,
     /// Failed attempts since the last welcome.
     attempts: u32,
     coordinator_count: usize,
-    /// As the last welcome said; zero before the first.
+    /// The lease in the last welcome; zero before the first.
     lease: Duration,
-    /// When the work is somebody else's, while no session is open.
+    /// While no session is open: when the coordinator gives the work to another Star.
     lease_end: Option<Monotonic>,
     random: u64,
 }
@@ -56,7 +56,7 @@ impl Link {
         matches!(self.state, State::Welcomed { .. })
     }
 
-    /// Whether what comes from this session still counts.
+    /// Whether messages of this session still count.
     pub(super) fn is_current(&self, session: u64) -> bool {
         self.session() == Some(session)
     }
@@ -78,18 +78,18 @@ impl Link {
         Some(self.lease_end.map_or(by_state, |end| end.min(by_state)))
     }
 
-    /// Starts an attempt; answers its number and which address to use.
+    /// Starts an attempt. Returns its number and the index of the address to use.
     pub(super) fn connect(&mut self, now: Now) -> (u64, usize) {
         assert!(self.session().is_none(), "one session at a time: {self:?}");
         self.session += 1;
         self.state = State::Greeting { welcome_by: now.monotonic + WELCOME_TIMEOUT };
-        // The same address first after a session that was good, then around.
+        // After a good session the same address comes first, then the others in turn.
         (self.session, self.attempts as usize % self.coordinator_count)
     }
 
     pub(super) fn welcome(&mut self, now: Now, interval: Duration, lease: Duration) {
         assert!(!self.is_welcomed(), "a session is welcomed once: {self:?}");
-        // A peer's zero must not become a loop.
+        // A zero from the peer must not cause a busy loop.
         let interval = interval.max(Duration::from_millis(10));
         self.attempts = 0;
         self.lease = lease;
@@ -97,7 +97,7 @@ impl Link {
         self.state = State::Welcomed { heartbeat_at: now.monotonic, interval };
     }
 
-    /// The session is gone; answers how long to wait.
+    /// The session has ended. Returns how long to wait.
     pub(super) fn lose(&mut self, now: Now) -> Duration {
         if self.is_welcomed() {
             self.lease_end = Some(now.monotonic + self.lease);
@@ -108,7 +108,7 @@ impl Link {
         delay
     }
 
-    /// Whether the lease has ended with this moment; true once.
+    /// Whether the lease has ended by now; true only once.
     pub(super) fn end_lease(&mut self, now: Now) -> bool {
         let is_over = self.lease_end.is_some_and(|end| end <= now.monotonic);
         if is_over {
@@ -117,7 +117,7 @@ impl Link {
         is_over
     }
 
-    /// Whether to send a heartbeat; if so, the next one is scheduled.
+    /// Whether to send a heartbeat now. If so, the next one is scheduled.
     pub(super) fn is_heartbeat_due(&mut self, now: Now) -> bool {
         match &mut self.state {
             State::Welcomed { heartbeat_at, interval } if *heartbeat_at <= now.monotonic => {
@@ -128,7 +128,7 @@ impl Link {
         }
     }
 
-    /// The attempt that was not answered in time.
+    /// The attempt that got no welcome in time.
     pub(super) fn overdue_welcome(&self, now: Now) -> Option<u64> {
         match self.state {
             State::Greeting { welcome_by } if welcome_by <= now.monotonic => Some(self.session),
@@ -140,7 +140,7 @@ impl Link {
         matches!(self.state, State::Waiting { retry_at } if retry_at <= now.monotonic)
     }
 
-    /// Doubles with every failure; half of it is random, so that a thousand Stars do not come back at once.
+    /// Doubles with every failure. Half of it is random, so that a thousand Stars do not reconnect at the same time.
     fn backoff(&mut self) -> Duration {
         let full = BACKOFF_MIN.saturating_mul(1 << self.attempts.min(16)).min(BACKOFF_MAX);
         let half = full / 2;

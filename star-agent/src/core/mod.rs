@@ -1,12 +1,13 @@
-//! The Star's state machine: what it holds, what it owes the coordinator, and when it may leave.
+//! The Star's state machine: the assignments that it holds, the reports that it must deliver, and when it may leave.
 //!
-//! [`StarCore::step`] takes the time and one event and answers with effects; the driver executes them and is the only
-//! place where the two meet. The core does no I/O, reads no clock and draws no random number, so one seed replays one
-//! run. It does not move data: an assignment is started, produces outcomes, and is stopped or done.
+//! [`StarCore::step`] takes the time and one event and returns effects, which the driver executes. The core does no
+//! I/O, reads no clock and draws no random number, so a run can be replayed from its seed. It does not move data: it
+//! starts an assignment, gets its outcomes, and stops or ends it.
 //!
-//! Work outlives a session: when the session is lost the work goes on, its outcomes wait, and the coordinator decides in
-//! its next welcome what is kept. When no welcome comes within the lease, somebody else has the work by now, and all
-//! of it is dropped. Scans do not outlive a session: the coordinator starts them again where they were safe.
+//! Work outlives a session: when the session is lost, the work goes on and its outcomes wait. The coordinator decides
+//! in its next welcome what is kept. If no welcome comes within the lease, the coordinator has given the work to
+//! another Star, and all of it is dropped. Scans do not outlive a session: the coordinator starts them again from the
+//! last safe position.
 
 mod event;
 mod link;
@@ -34,12 +35,12 @@ use self::scans::Scans;
 pub(crate) use self::tests::{assignment as test_assignment, config as test_config};
 use self::work::Work;
 
-/// Exit code of a Star that the coordinator will not have.
+/// Exit code of a Star that the coordinator refuses.
 const EXIT_REFUSED: u8 = 1;
-/// Two processes with one identity take each other's place in turn. One that is superseded again within so long is one of
-/// them, and leaves.
+/// Two processes with one identity supersede each other in turn. A process that is superseded again within this time is
+/// one of them, and exits.
 const SUPERSEDED_AGAIN: Duration = Duration::from_secs(10);
-/// Exit code of a Star that was told twice to end: as if the signal had killed it.
+/// Exit code of a Star that got a second signal, as if that had killed it.
 const EXIT_FORCED: u8 = 143;
 
 /// See the module.
@@ -53,11 +54,11 @@ pub struct StarCore {
     health: Option<Sampled>,
     /// The grid that it belongs to.
     grid: Option<Uuid>,
-    /// What the operator has not been told yet.
+    /// Messages that were not sent to the operator yet.
     notices: VecDeque<Notice>,
-    /// When to leave although work is left; set by the first signal.
+    /// Deadline for leaving although work is left. The first signal sets it.
     stop_by: Option<Monotonic>,
-    /// When another session took over last.
+    /// When another session last took over.
     superseded_at: Option<Monotonic>,
     has_exited: bool,
 }
@@ -81,22 +82,22 @@ impl StarCore {
         }
     }
 
-    /// Where its lifecycle stands.
+    /// Its current lifecycle state.
     pub fn lifecycle(&self) -> LifecycleState {
         self.lifecycle.state()
     }
 
-    /// Assignments that it works on or has undelivered outcomes of.
+    /// Assignments that it works on or whose outcomes were not delivered.
     pub fn held(&self) -> impl Iterator<Item = AssignmentId> {
         self.work.held()
     }
 
-    /// Reports that were sent and not acknowledged.
+    /// Number of reports that were sent and not acknowledged.
     pub fn unacknowledged(&self) -> usize {
         self.work.unacknowledged()
     }
 
-    /// When to step with [`Event::DeadlineReached`] unless something else happens before; `None` is never.
+    /// When to step with [`Event::DeadlineReached`] if no other event comes before; `None` if never.
     pub fn next_deadline(&self) -> Option<Monotonic> {
         if self.has_exited {
             return None;
@@ -104,7 +105,7 @@ impl StarCore {
         [self.link.next_deadline(), self.stop_by].into_iter().flatten().min()
     }
 
-    /// Takes one event and says what follows from it.
+    /// Takes one event and returns its effects.
     pub fn step(&mut self, now: Now, event: Event, effects: &mut Vec<Effect>) {
         if self.has_exited {
             return;
@@ -128,7 +129,7 @@ impl StarCore {
                 self.keep_notices(std::mem::take(&mut sampled.notices));
                 let is_first = self.health.replace(sampled).is_none();
                 if is_first && self.link.is_welcomed() {
-                    // Until the coordinator knows how much room there is, it sends what may not fit.
+                    // Until the coordinator knows the free space, it may send what does not fit.
                     effects.push(Effect::Send(self.heartbeat(&Vitals::default())));
                 }
                 self.tell_notices(effects);
@@ -139,13 +140,13 @@ impl StarCore {
                 }
             }
             Event::VaultAnswered { session, request, answer } => {
-                // Nobody waits any more for an answer on a session that has ended.
+                // An answer on a session that has ended has no receiver.
                 if self.link.is_current(session) && self.link.is_welcomed() {
                     effects.push(Effect::Send(StarMessage::VaultAnswered { request, answer }));
                 }
             }
             Event::DamageFound { chunks, problem } => {
-                // Without a session it is not lost: the coordinator asks what is damaged after the next hello.
+                // Without a session it is not lost: the coordinator asks for the damage after the next hello.
                 if self.link.is_welcomed() {
                     effects.push(Effect::Send(StarMessage::DamageFound { chunks, problem }));
                 }
@@ -157,7 +158,7 @@ impl StarCore {
         self.check();
     }
 
-    /// What may follow from any event: reports that can go out now, and a departure that nothing holds up any more.
+    /// Possible consequences of any event: reports that can be sent now, and the exit if nothing prevents it any more.
     fn settle(&mut self, now: Now, effects: &mut Vec<Effect>) {
         if self.has_exited {
             return;
@@ -167,16 +168,17 @@ impl StarCore {
         if self.link.is_welcomed() {
             self.work.deliver(effects);
             if self.lifecycle.is_drained() && !was_drained {
-                // The coordinator should not have to wait for the next heartbeat to learn that nothing is left.
+                // The coordinator must not wait for the next heartbeat to learn that no work is left.
                 effects.push(Effect::Send(self.heartbeat(&Vitals::default())));
             }
         } else if self.stop_by.is_some() && !self.work.is_running() && self.link.session().is_none() {
-            // While a hello is out, the coordinator may have put this Star to work: it is waited for, so that it is told.
+            // While a hello is under way, the coordinator may have given this Star work. The answer is awaited, so that
+            // it can be told.
             self.exit(now, 0, "stopped while no coordinator could be reached", effects);
         }
     }
 
-    /// Keeps what the operator should hear of until it can be said; too much of it pushes out the oldest.
+    /// Keeps messages for the operator until they can be sent. If there are too many, the oldest are dropped.
     fn keep_notices(&mut self, notices: Vec<Notice>) {
         self.notices.extend(notices);
         let surplus = self.notices.len().saturating_sub(limits::NOTICES_KEPT_MAX);
@@ -189,7 +191,7 @@ impl StarCore {
         }
     }
 
-    /// Makes the lifecycle's count of tasks what the work says: each that began or ended is counted once.
+    /// Updates the lifecycle's number of tasks from the work. Each task that began or ended is counted once.
     fn count_tasks(&mut self) {
         let active = self.work.active();
         while self.lifecycle.active_tasks() < active {
@@ -205,7 +207,7 @@ impl StarCore {
     fn hear(&mut self, now: Now, message: CoordinatorMessage, effects: &mut Vec<Effect>) {
         let is_welcome = matches!(message, CoordinatorMessage::Welcome { .. });
         if is_welcome == self.link.is_welcomed() {
-            let text = "the coordinator broke the order of a session: connecting anew";
+            let text = "the coordinator broke the order of a session: connecting again";
             effects.push(Effect::Log { is_warning: true, text: text.to_owned() });
             effects.extend(self.link.session().map(|session| Effect::Disconnect { session }));
             return self.lose_session(now, SessionEnd::Lost(text.to_owned()), effects);
@@ -218,9 +220,9 @@ impl StarCore {
                 effects.push(Effect::Log { is_warning: false, text });
                 self.join_grid(grid, effects);
                 if let Some(id) = kept.iter().find(|id| !self.work.is_held(**id)) {
-                    // The lease ended while the hello was on its way. Nobody would ever end what the coordinator
-                    // believes to be held here; the next hello says so.
-                    let text = format!("assignment {id} was given up meanwhile: connecting anew");
+                    // The lease ended while the hello was under way. The coordinator would hold that work here for
+                    // ever; the next hello corrects that.
+                    let text = format!("assignment {id} was given up meanwhile: connecting again");
                     effects.extend(self.link.session().map(|session| Effect::Disconnect { session }));
                     return self.lose_session(now, SessionEnd::Lost(text), effects);
                 }
@@ -270,7 +272,7 @@ impl StarCore {
         }
     }
 
-    /// The coordinator has taken this Star in: from now on it belongs to that grid.
+    /// The coordinator has accepted this Star. From now on it belongs to that grid.
     fn join_grid(&mut self, grid: Option<Uuid>, effects: &mut Vec<Effect>) {
         let Some(grid) = grid.filter(|_| grid != self.grid) else { return };
         if let Some(before) = self.grid.replace(grid) {
@@ -301,7 +303,7 @@ impl StarCore {
         }
     }
 
-    /// Takes no work any more without having been told so: nobody is there who could say it.
+    /// Stops taking work without a coordinator's order, since no coordinator is connected.
     fn drain_alone(&mut self, now: Now) {
         if self.lifecycle.accepts_work() {
             let drained = self.lifecycle.on_draining(now, self.stop_by, "stopped without a coordinator");
@@ -336,11 +338,11 @@ impl StarCore {
     /// The first signal asks for a drain, the second ends the process.
     fn stop(&mut self, now: Now, effects: &mut Vec<Effect>) {
         if self.stop_by.is_some() {
-            return self.exit(now, EXIT_FORCED, "told to stop a second time", effects);
+            return self.exit(now, EXIT_FORCED, "asked to stop a second time", effects);
         }
         self.stop_by = Some(now.monotonic + self.config.drain_timeout);
         if self.link.is_welcomed() {
-            // Also before it was put to work: that may be on its way.
+            // This is sent even before the Star is put to work, since that order may be under way.
             effects.push(Effect::Send(drain_request()));
         } else {
             self.drain_alone(now);
@@ -354,13 +356,13 @@ impl StarCore {
             return self.exit(now, 0, &reason, effects);
         }
         if self.link.end_lease(now) && !is_planted(Bug::LeaseIgnored) {
-            let text = "no session within the lease: the work is somebody else's now";
+            let text = "no session within the lease: the coordinator has given the work to another Star";
             effects.push(Effect::Log { is_warning: true, text: text.to_owned() });
             let was_idle = self.work.is_idle();
             self.work.withdraw_all(effects);
             if !was_idle && let Some(session) = self.link.session() {
-                // The hello that is on its way names that work as held, and a coordinator that keeps it would wait for
-                // it for ever: the next hello says what is so.
+                // The hello under way lists that work as held, and a coordinator that keeps it would wait for it for
+                // ever. The next hello corrects that.
                 effects.push(Effect::Disconnect { session });
                 let why = "the lease ended before the coordinator answered".to_owned();
                 self.lose_session(now, SessionEnd::Lost(why), effects);
@@ -419,7 +421,7 @@ impl StarCore {
         assert!(!self.has_exited, "a Star exits once: {self:?}");
         let leaves_by_itself = self.lifecycle.on_shutdown(now, reason).is_ok();
         if leaves_by_itself && self.link.is_welcomed() {
-            // So that the coordinator gives the work to others now, not when the lease ends.
+            // The coordinator can then give the work to others now instead of when the lease ends.
             let state = LifecycleState::Shutdown;
             effects.push(Effect::Send(StarMessage::LifecycleChanged { state, reason: reason.to_owned() }));
         }
@@ -429,7 +431,7 @@ impl StarCore {
         effects.push(Effect::Exit { code, reason: reason.to_owned() });
     }
 
-    /// What must hold after every step.
+    /// Invariants after every step.
     fn check(&self) {
         self.link.check();
         self.work.check();

@@ -1,4 +1,4 @@
-//! The scans that run now, and how far the coordinator has them safe.
+//! The scans that run now, and which of their batches the coordinator has stored.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ struct ActiveScan {
 #[derive(Debug, Default)]
 pub(super) struct Scans {
     active: BTreeMap<u64, ActiveScan>,
-    /// Number of the last run.
+    /// Number of the last scan.
     last_run: u64,
 }
 
@@ -42,7 +42,7 @@ impl Scans {
         effects.push(Effect::StartScan { run: self.last_run, request });
     }
 
-    /// A batch of a scan that was stopped meanwhile goes nowhere.
+    /// A batch of a scan that was stopped meanwhile is dropped.
     pub(super) fn send(&mut self, run: u64, batch: ScanBatch, effects: &mut Vec<Effect>) {
         let Some(scan) = self.active.get_mut(&batch.scan).filter(|scan| scan.run == run) else { return };
         assert_eq!(batch.number, scan.sent + 1, "batches of scan {} are numbered in order", batch.scan);
@@ -54,7 +54,7 @@ impl Scans {
 
     pub(super) fn acknowledge(&mut self, id: u64, number: u64, effects: &mut Vec<Effect>) {
         let Some(scan) = self.active.get_mut(&id) else { return };
-        // What was never sent cannot be safe; a peer's mistake must not mint credit.
+        // A batch that was never sent cannot be safe: a peer's mistake must not create credit.
         let number = number.min(scan.sent);
         let count = number.saturating_sub(scan.acknowledged);
         scan.acknowledged += count;

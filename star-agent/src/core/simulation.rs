@@ -1,7 +1,7 @@
-//! Seeded random runs of a Star against a coordinator that loses sessions, withdraws, and forgets.
+//! Seeded random runs of a Star against a coordinator that loses sessions, withdraws work, and forgets.
 //!
-//! After every step: at most as many reports are out as the protocol allows, and nothing runs that is not held. At the
-//! end of every run: each item of an assignment that was not taken back has had exactly one outcome.
+//! After every step, at most the allowed number of reports is unacknowledged, and only held assignments run. At the end
+//! of every run, each item of an assignment that was not withdrawn has had exactly one outcome.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use super::tests::{assignment, config, skipped};
 use super::*;
 
-/// What the coordinator believes of one assignment.
+/// What the coordinator knows about one assignment.
 struct Believed {
     item_count: u64,
     settled: BTreeMap<u64, u32>,
@@ -28,7 +28,7 @@ struct World {
     running: BTreeMap<AssignmentId, VecDeque<u64>>,
     next_assignment: u64,
     last_report: u64,
-    /// Acknowledged last; later reports are safe with the coordinator but the Star does not know it.
+    /// Items in acknowledged reports. Later reports may be safe at the coordinator although the Star does not know it.
     settled_items: u64,
 }
 
@@ -75,7 +75,7 @@ impl World {
             }
             Effect::StopAssignment(id) | Effect::AbandonAssignment(id) => {
                 self.running.remove(&id);
-                // What the Star drops, the coordinator gives to somebody else.
+                // The coordinator gives what the Star drops to another one.
                 self.believed.remove(&id);
             }
             Effect::ForgetAssignment(id) => {
@@ -93,10 +93,10 @@ impl World {
             | Effect::UpdateKeys(_)
             | Effect::KeepGrid(_) => {}
             Effect::StartScan { .. } | Effect::StopScan { .. } | Effect::GrantScanCredit { .. } => {}
-            Effect::Compare { request, .. } => panic!("nobody asks for a comparison: {request}"),
-            Effect::CallVault { request, .. } => panic!("nobody calls the vault: {request}"),
+            Effect::Compare { request, .. } => panic!("unexpected comparison: {request}"),
+            Effect::CallVault { request, .. } => panic!("unexpected call of the vault: {request}"),
             Effect::ForgetJob(job) => panic!("no job has ended: {job}"),
-            Effect::Exit { code, reason } => panic!("nobody asked it to leave: {code} {reason}"),
+            Effect::Exit { code, reason } => panic!("unexpected exit: {code} {reason}"),
         }
     }
 
@@ -190,7 +190,7 @@ impl World {
         }
     }
 
-    /// A calm end: everything that is still held is worked off and acknowledged.
+    /// An undisturbed end: all held work is finished and acknowledged.
     fn settle(&mut self) {
         for _ in 0..10_000 {
             if self.core.held().next().is_none() && self.believed.is_empty() {

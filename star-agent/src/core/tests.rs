@@ -1,4 +1,4 @@
-//! Tests of the core, one situation each: a Star, its clock, and what it is told.
+//! Tests of the core, one situation each: a Star, its clock, and its events.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -109,7 +109,7 @@ impl Bench {
         self.step(Event::FromCoordinator { session, message })
     }
 
-    /// Goes to the next deadline.
+    /// Advances to the next deadline.
     fn wait(&mut self) -> Vec<Effect> {
         let deadline = self.core.next_deadline().unwrap().elapsed();
         self.at_ms = self.at_ms.max(u64::try_from(deadline.as_nanos().div_ceil(1_000_000)).unwrap());
@@ -141,7 +141,7 @@ fn welcome(kept: &[u64]) -> CoordinatorMessage {
 }
 
 fn lifecycle(state: LifecycleState) -> CoordinatorMessage {
-    CoordinatorMessage::SetLifecycle { state, reason: "told".to_owned() }
+    CoordinatorMessage::SetLifecycle { state, reason: "ordered".to_owned() }
 }
 
 fn acknowledge(number: u64) -> CoordinatorMessage {

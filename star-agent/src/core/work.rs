@@ -1,7 +1,7 @@
-//! Assignments that are held, and the reports of their outcomes until the coordinator has them safe.
+//! Assignments that are held, and the reports of their outcomes until the coordinator has stored them.
 //!
-//! Outcomes wait with their assignment until a report may go out; at most so many reports are out as the session
-//! protocol allows. A report keeps its number and is sent again, in order, after every reconnect.
+//! Outcomes wait with their assignment until a report can be sent. The session protocol limits the number of
+//! unacknowledged reports. A report keeps its number and is sent again, in order, after every reconnect.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -12,7 +12,8 @@ use orbit_shared::words::AssignmentId;
 
 use super::Effect;
 
-/// The longest message of a failure, in bytes; so the largest report fits a session message.
+/// Maximum length of a failure message, in bytes. Longer ones are cut, so that the largest report fits into a session
+/// message.
 const FAILURE_MESSAGE_BYTES_MAX: usize = 4096;
 
 const _: () = assert!(
@@ -21,13 +22,13 @@ const _: () = assert!(
 
 #[derive(Debug, Default)]
 struct Held {
-    /// Items without an outcome.
+    /// Indices of items without an outcome.
     remaining: BTreeSet<u64>,
-    /// Outcomes that are in no report.
+    /// Outcomes that are not in a report yet.
     waiting: Vec<ItemOutcome>,
-    /// Reports that are not acknowledged.
+    /// Number of reports that are not acknowledged.
     unacknowledged: usize,
-    /// It was never begun; only its refusal is on the way.
+    /// It was refused and never begun. Only the report of that is pending.
     is_refused: bool,
 }
 
@@ -41,11 +42,11 @@ impl Held {
 #[derive(Debug, Default)]
 pub(super) struct Work {
     held: BTreeMap<AssignmentId, Held>,
-    /// Sent and not acknowledged, oldest first.
+    /// Reports that were sent and not acknowledged, oldest first.
     sent: VecDeque<Report>,
-    /// Number of the last report made.
+    /// Number of the last report.
     last_number: u64,
-    /// The assignment that reported last: the next one has its turn, so that none waits behind a busy one.
+    /// The assignment that reported last. The next one has its turn, so that a busy assignment does not block others.
     turn: AssignmentId,
 }
 
@@ -67,7 +68,7 @@ impl Work {
         self.held.values().any(|held| !held.remaining.is_empty())
     }
 
-    /// Assignments that were accepted and are not yet safe with the coordinator.
+    /// Number of assignments that were accepted and whose outcomes are not all safe at the coordinator.
     pub(super) fn active(&self) -> u64 {
         self.held.values().filter(|held| !held.is_refused).map(|_| 1).sum()
     }
@@ -93,13 +94,13 @@ impl Work {
         let id = assignment.id;
         self.held.insert(id, Held { remaining, is_refused: refusal.is_some(), ..Held::default() });
         match refusal {
-            // A refusal is an outcome like any other: the coordinator learns of it and looks for another Star.
+            // A refusal is an outcome: the coordinator learns of it and chooses another Star.
             Some(reason) => self.fail_remaining(id, reason),
             None => effects.push(Effect::StartAssignment(assignment)),
         }
     }
 
-    /// Takes outcomes in; those of withdrawn assignments, and second ones of an item, change nothing.
+    /// Takes outcomes. Those of withdrawn assignments, and second ones of an item, are ignored.
     pub(super) fn record(&mut self, id: AssignmentId, outcomes: Vec<ItemOutcome>) {
         let Some(held) = self.held.get_mut(&id) else { return };
         for mut outcome in outcomes {
@@ -110,7 +111,7 @@ impl Work {
         }
     }
 
-    /// The work is over: what has no outcome by now has failed.
+    /// The work has ended: items without an outcome have failed.
     pub(super) fn end(&mut self, id: AssignmentId) {
         let reason = "a part of the Star's program failed while it worked on this item; the Star's log says where (look for \
                       `panicked`), and the item is tried again";
@@ -126,7 +127,7 @@ impl Work {
         }
     }
 
-    /// Makes and sends reports as long as there are outcomes and room.
+    /// Makes and sends reports as long as there are outcomes and the limit allows it.
     pub(super) fn deliver(&mut self, effects: &mut Vec<Effect>) {
         while self.sent.len() < limits::REPORTS_UNACKED_MAX {
             let Some(id) = self.next_turn() else { return };
@@ -173,7 +174,7 @@ impl Work {
         }
     }
 
-    /// The coordinator takes an assignment back: another attempt will follow, unless its job is over.
+    /// The coordinator withdraws an assignment: another attempt will follow, unless its job has ended.
     pub(super) fn withdraw(&mut self, id: AssignmentId, is_job_over: bool, effects: &mut Vec<Effect>) {
         if self.drop_held(id) {
             effects.push(match is_job_over {
@@ -201,7 +202,7 @@ impl Work {
         assert_eq!(by_assignment, self.sent.len(), "every report out belongs to what is held: {self:?}");
         assert!(
             self.sent.iter().all(|report| self.is_held(report.assignment)),
-            "a report of nobody: {self:?}"
+            "a report of no assignment: {self:?}"
         );
         assert!(self.held.values().all(|held| !held.is_done()), "what is done is still held: {self:?}");
         let last = self.sent.back().map_or(0, |report| report.number);

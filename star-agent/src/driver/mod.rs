@@ -1,7 +1,7 @@
-//! Owns the core: feeds it events from one bounded inbox, and executes its effects.
+//! Owns the core: passes it the events from one bounded inbox, and executes its effects.
 //!
-//! The driver itself never waits for a peer or a disk: sessions, work, scans, samples and the journal run in tasks of
-//! their own and report into the inbox. They may wait for the driver; the driver waits for none of them until it leaves.
+//! The driver never waits for a peer or a disk: sessions, work, scans, samples and the journal run in their own tasks
+//! and report into the inbox. Those tasks may wait for the driver. The driver waits for them only when it exits.
 
 mod slots;
 #[cfg(test)]
@@ -35,27 +35,27 @@ use crate::vault::Vault;
 use slots::Slots;
 use work::Work;
 
-/// Events that may wait for the driver.
+/// Maximum number of events in the inbox. Beyond it senders wait.
 pub const INBOX_MAX: usize = 256;
-/// Groups of outcomes of one assignment that may wait for the inbox.
+/// Maximum number of groups of outcomes of one assignment that wait for the inbox.
 const OUTCOMES_READY_MAX: usize = 4;
-/// Events taken in one turn before deadlines are looked at again.
+/// Maximum number of events taken in one turn before deadlines are checked again.
 const EVENTS_PER_TURN_MAX: usize = 64;
-/// How long a leaving Star waits for its last words to be sent.
+/// How long a Star that exits waits until its last messages are sent.
 const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a leaving Star waits for its work to clean up after itself.
+/// How long a Star that exits waits for its work to clean up.
 const CLEANUP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How a Star ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExitReport {
-    /// The exit code for a process that is this Star alone.
+    /// The exit code of the process, if this Star is all that it runs.
     pub code: u8,
-    /// Why, in words.
+    /// The reason, as text.
     pub reason: String,
 }
 
-/// What the driver needs of the world.
+/// What the driver needs from outside.
 pub(crate) struct Surroundings {
     pub(crate) star: StarId,
     pub(crate) clock: Clock,
@@ -82,22 +82,22 @@ pub(crate) struct Driver {
     exit: Option<ExitReport>,
 }
 
-/// The probe, and whether it is at work: a file system that hangs must not gather a crowd.
+/// The probe, and whether it is running: a hanging file system must not block more and more threads.
 struct Probe {
     probe: std::sync::Mutex<HealthProbe>,
     is_busy: AtomicBool,
 }
 
 struct Running {
-    /// Bytes of its files.
+    /// Total size of its files in bytes.
     size: u64,
     progress: Arc<AtomicU64>,
     cancel: CancellationToken,
-    /// Every outcome is safe at the coordinator.
+    /// Cancelled when every outcome is safe at the coordinator.
     safe: CancellationToken,
-    /// Its job has ended; set before `cancel`.
+    /// Whether its job has ended; set before `cancel`.
     is_over: Arc<AtomicBool>,
-    /// A newer grant than the assignment came with, until its work begins.
+    /// A grant that is newer than the one in the assignment, until its work begins.
     token: Arc<Mutex<Option<String>>>,
 }
 
@@ -107,7 +107,7 @@ struct RunningScan {
 }
 
 impl Driver {
-    /// A driver, and the way into its inbox.
+    /// Makes a driver, and the sender of its inbox.
     pub(crate) fn new(
         core: StarCore,
         world: Surroundings,
@@ -131,7 +131,7 @@ impl Driver {
         (driver, sender)
     }
 
-    /// Runs the Star until it leaves by itself, or is cut off by `stop`.
+    /// Runs the Star until it exits by itself, or `stop` cuts it off.
     pub(crate) async fn run(mut self, stop: CancellationToken) -> ExitReport {
         self.step(Event::Started);
         let report = loop {
@@ -157,7 +157,7 @@ impl Driver {
         report
     }
 
-    /// Takes what has gathered in the inbox, up to a bound.
+    /// Takes the events that are in the inbox, up to a limit.
     fn turn(&mut self, first: Event) {
         self.step(first);
         for _ in 1..EVENTS_PER_TURN_MAX {
@@ -193,7 +193,7 @@ impl Driver {
                 let vault = Arc::clone(&self.world.vault);
                 self.tracker.spawn_blocking(move || {
                     if let Err(error) = vault.keep_grid(grid) {
-                        warn!(%grid, %error, "the vault cannot be told which grid this Star belongs to");
+                        warn!(%grid, %error, "cannot store in the vault which grid this Star belongs to");
                     }
                 });
             }
@@ -212,7 +212,7 @@ impl Driver {
             }
             Effect::ForgetJob(job) => {
                 let plane = Arc::clone(&self.world.plane);
-                // Nobody waits for it: what it misses goes with what nobody came back to.
+                // This is not awaited: what it misses is removed later, with the records that no job has used.
                 drop(tokio::task::spawn_blocking(move || plane.end_job(job)));
             }
             Effect::StartScan { run, request } => self.start_scan(run, request),
@@ -255,8 +255,8 @@ impl Driver {
         self.session = Some(Session::open(network, endpoint, session, hello, self.sender.clone()));
     }
 
-    /// The queue of a session is full or closed. The core learns of it as of any other loss, once: a session that ended
-    /// by itself reports that itself.
+    /// The queue of a session is full or closed. The core is told once, as for any other loss: a session that ended by
+    /// itself reports that itself.
     fn give_up_session(&mut self) {
         if let Some(session) = self.session.take() {
             let number = session.number;
@@ -264,7 +264,7 @@ impl Driver {
             let sender = self.sender.clone();
             let end = SessionEnd::Lost("the coordinator does not read what this Star sends".to_owned());
             self.tracker.spawn(async move {
-                // Nobody is left to tell when the inbox is gone.
+                // If the inbox is gone, there is no receiver.
                 let _ = sender.send(Event::Disconnected { session: number, end }).await;
             });
         }
@@ -334,20 +334,20 @@ impl Driver {
 
     fn compare(&self, session: u64, request: u64, comparison: Comparison) {
         let (comparing, inbox) = (self.world.plane.compare(comparison), self.sender.clone());
-        // Not tracked: a file system that hangs must not hold up the departure.
+        // Not tracked: a file system that hangs must not delay the exit.
         tokio::spawn(async move {
             let unchanged = comparing.await;
-            // Nobody is left to tell when the inbox is gone.
+            // If the inbox is gone, there is no receiver.
             let _ = inbox.send(Event::Compared { session, request, unchanged }).await;
         });
     }
 
     fn call_vault(&self, session: u64, request: u64, call: VaultCall) {
         let (answering, inbox) = (self.world.plane.call_vault(call), self.sender.clone());
-        // Not tracked: a vault that hangs must not hold up the departure, and a seal goes on when it is asked for again.
+        // Not tracked: a vault that hangs must not delay the exit, and a seal continues when it is asked for again.
         tokio::spawn(async move {
             let answer = answering.await;
-            // Nobody is left to tell when the inbox is gone.
+            // If the inbox is gone, there is no receiver.
             let _ = inbox.send(Event::VaultAnswered { session, request, answer }).await;
         });
     }
@@ -361,7 +361,7 @@ impl Driver {
         let has_work = !self.running.is_empty();
         let left = |running: &Running| running.size.saturating_sub(running.progress.load(Ordering::Relaxed));
         let reserved_bytes = self.running.values().map(left).sum();
-        // Not tracked: a file system that hangs must not hold up the departure.
+        // Not tracked: a file system that hangs must not delay the exit.
         tokio::task::spawn_blocking(move || {
             let counts = plane.counts();
             let is_busy = has_work || counts.served_pulls > 0;
@@ -369,7 +369,7 @@ impl Driver {
             let sampled = sampler.sample(clock.now().monotonic, counts, is_busy, reserved_bytes);
             drop(sampler);
             probe.is_busy.store(false, Ordering::Release);
-            // Nobody is left to tell when the inbox is gone.
+            // If the inbox is gone, there is no receiver.
             let _ = inbox.blocking_send(Event::HealthSampled(sampled));
         });
     }
@@ -381,7 +381,7 @@ impl Driver {
         Vitals { served_pulls, progress: progress.collect() }
     }
 
-    /// Sends the last words, stops everything, and waits a little for it.
+    /// Sends the last messages, stops everything, and waits for that with a timeout.
     async fn leave(mut self) {
         for running in self.running.values() {
             running.cancel.cancel();
@@ -393,7 +393,7 @@ impl Driver {
             session.close(LAST_WORDS_TIMEOUT).await;
         }
         self.tracker.close();
-        // From here on nothing is heard; tasks that still report must not wait for it.
+        // From here on events are ignored. Tasks that still report must not wait for the inbox.
         self.inbox.close();
         if tokio::time::timeout(CLEANUP_TIMEOUT, self.tracker.wait()).await.is_err() {
             let star = self.world.star.as_str();

@@ -1,7 +1,8 @@
-//! Which assignments are worked on at a time. The others wait, and are not begun: nothing of them is written down.
+//! Limits how many assignments are worked on at a time. The others wait. They are not begun, so the journal does not
+//! have them.
 //!
-//! Large files have slots apart from those of all else, because one of them may take hours. Neither kind lets one source
-//! take every slot, because a source may be slow.
+//! Large files have their own slots, because one of them may take hours. One source cannot take every slot of either
+//! kind, because a source may be slow.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +18,7 @@ use crate::limits::{LARGE_PULLS_MAX, LARGE_PULLS_PER_SOURCE_MAX, PULLS_MAX, PULL
 pub(super) struct Slots {
     ordinary: Arc<Semaphore>,
     large: Arc<Semaphore>,
-    /// Those that have an assignment, or one that waits.
+    /// The sources with an assignment that runs or waits.
     of_sources: Mutex<BTreeMap<(StarId, bool), Arc<Semaphore>>>,
 }
 
@@ -51,7 +52,7 @@ impl Slots {
 
     fn of_source(&self, source: &StarId, is_large: bool) -> Arc<Semaphore> {
         let mut known = self.of_sources.lock().unwrap_or_else(PoisonError::into_inner);
-        // A permit holds its semaphore, and so does one who waits for it.
+        // A holder of a permit also holds the semaphore, and so does a task that waits for one.
         known.retain(|_, slots| Arc::strong_count(slots) > 1);
         let count = if is_large { LARGE_PULLS_PER_SOURCE_MAX } else { PULLS_PER_SOURCE_MAX };
         let new = || Arc::new(Semaphore::new(count));
@@ -88,7 +89,7 @@ mod tests {
     const LARGE: u64 = limits::ASSIGNMENT_BYTES_MAX + 1;
 
     #[test]
-    fn large_files_and_slow_sources_leave_slots_to_the_others() {
+    fn large_files_and_slow_sources_leave_slots_for_the_others() {
         let slots = Slots::default();
         let large: Vec<Slot> = std::iter::from_fn(|| try_take(&slots, "star-1", LARGE)).collect();
         assert_eq!(large.len(), LARGE_PULLS_PER_SOURCE_MAX);

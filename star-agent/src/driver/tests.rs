@@ -1,4 +1,4 @@
-//! The driver against a coordinator on a real connection and a data plane that does as it is told.
+//! Tests of the driver with a coordinator on a real connection and a fake data plane.
 
 use std::pin::Pin;
 use std::sync::Mutex;
@@ -25,13 +25,13 @@ use crate::core::{test_assignment, test_config};
 use crate::grpc::session::endpoint;
 use crate::plane::PlaneCounts;
 
-/// One session as the coordinator sees it.
+/// One session from the view of the coordinator.
 struct Seen {
     from_star: mpsc::Receiver<StarMessage>,
     to_star: mpsc::Sender<Result<ConnectResponse, Status>>,
 }
 
-/// The grid that the coordinator speaks for.
+/// The grid of the coordinator.
 const GRID: Uuid = Uuid::from_u128(77);
 
 impl Seen {
@@ -66,8 +66,8 @@ impl Seen {
     }
 
     async fn set(&mut self, state: LifecycleState) {
-        self.say(CoordinatorMessage::SetLifecycle { state, reason: "told".to_owned() }).await;
-        let changed = StarMessage::LifecycleChanged { state, reason: "told".to_owned() };
+        self.say(CoordinatorMessage::SetLifecycle { state, reason: "ordered".to_owned() }).await;
+        let changed = StarMessage::LifecycleChanged { state, reason: "ordered".to_owned() };
         assert_eq!(self.hear().await, changed);
     }
 }
@@ -99,7 +99,7 @@ impl SessionService for Coordinator {
     }
 }
 
-/// Ends every item at once, or waits until it is cancelled.
+/// A fake data plane: ends every item at once, or waits until it is cancelled.
 #[derive(Default)]
 struct FakePlane {
     is_stuck: bool,
@@ -219,7 +219,7 @@ impl Stage {
             plane: Arc::clone(&plane) as Arc<dyn DataPlane>,
             vault,
             network: Arc::new(crate::net::Tcp::default()),
-            // The first of the three is nobody: the driver must come to the next by itself.
+            // No process listens on the first of the three: the driver must go on to the next by itself.
             coordinators: ["http://127.0.0.1:1", &address, &address].map(|it| endpoint(it).unwrap()).to_vec(),
             keys: keys_sender,
             spans: orbit_telemetry::Spans::default(),
@@ -241,7 +241,7 @@ impl Stage {
         session
     }
 
-    /// Assignments in the journal; unlike a start, this disturbs no record that is just being written.
+    /// Number of assignments in the journal. Unlike a start, this does not touch a record that is being written.
     fn journalled(&self) -> usize {
         let names = std::fs::read_dir(self.directory.path().join("assignments")).unwrap();
         names
@@ -257,7 +257,7 @@ impl Stage {
     }
 }
 
-/// Waits for something that no message announces.
+/// Waits for a condition that no message announces.
 async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     for _ in 0..500 {
         if holds() {
@@ -327,7 +327,7 @@ async fn an_assignment_withdrawn_after_its_work_has_ended_is_forgotten_too() {
         outcomes += report.outcomes.len();
     }
     assert_eq!(stage.journalled(), 1);
-    // The coordinator never acknowledges: it has given the work to somebody else.
+    // The coordinator never acknowledges: it has given the work to another Star.
     session.say(CoordinatorMessage::Withdraw { assignment: AssignmentId(5), is_job_over: true }).await;
     eventually("it is forgotten", || stage.journalled() == 0).await;
 }
@@ -381,7 +381,7 @@ async fn a_vault_answers_under_the_number_of_the_call() {
 }
 
 #[tokio::test]
-async fn work_survives_a_lost_session_and_a_new_one_hears_of_it() {
+async fn work_survives_a_lost_session_and_is_reported_in_a_new_one() {
     let mut stage = Stage::new(FakePlane { is_stuck: true, ..FakePlane::default() }).await;
     let session = stage.working().await;
     session.say(CoordinatorMessage::Assign(test_assignment(5, 3))).await;
@@ -410,7 +410,7 @@ async fn a_refusal_ends_the_star_with_its_reason() {
 }
 
 #[tokio::test]
-async fn a_drain_ends_with_the_coordinators_shutdown_and_its_last_word_arrives() {
+async fn a_drain_ends_with_the_coordinators_shutdown_and_the_last_message_arrives() {
     let mut stage = Stage::new(FakePlane::default()).await;
     let mut session = stage.working().await;
     stage.inbox.send(Event::SignalReceived).await.unwrap();
@@ -436,7 +436,7 @@ async fn a_second_signal_ends_at_once_and_leaves_no_half_written_file() {
 }
 
 #[tokio::test]
-async fn keys_reach_those_who_check_tokens() {
+async fn keys_reach_the_check_of_tokens() {
     let mut stage = Stage::new(FakePlane::default()).await;
     let mut session = stage.session().await;
     session.welcome(Vec::new()).await;

@@ -1,6 +1,6 @@
-//! The work on one assignment: it waits for its turn, is written to the vault's journal, executed, and forgotten once all its
-//! outcomes are safe or it is withdrawn. So the journal says what a process had begun when it died: a start cleans up after
-//! it, and the coordinator learns what may have had to do with the death.
+//! The work on one assignment: it waits for a slot, is written to the vault's journal, executed, and removed from the
+//! journal once all its outcomes are safe or it is withdrawn. So the journal lists what a process had begun when it
+//! died: the next start cleans up after it, and the coordinator learns which items may have caused the death.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +18,7 @@ use crate::core::Event;
 use crate::plane::DataPlane;
 use crate::vault::Vault;
 
-/// One assignment's work, from its record in the journal until that is taken out again.
+/// One assignment's work, from its entry in the journal until that is removed.
 pub(super) struct Work {
     pub(super) plane: Arc<dyn DataPlane>,
     pub(super) vault: Arc<Vault>,
@@ -28,7 +28,7 @@ pub(super) struct Work {
     pub(super) cancel: CancellationToken,
     pub(super) safe: CancellationToken,
     pub(super) is_over: Arc<AtomicBool>,
-    /// A newer grant than the assignment came with.
+    /// A grant that is newer than the one in the assignment.
     pub(super) token: Arc<Mutex<Option<String>>>,
     pub(super) spans: Spans,
 }
@@ -36,19 +36,19 @@ pub(super) struct Work {
 impl Work {
     pub(super) async fn run(self, assignment: Assignment) {
         let id = assignment.id;
-        // An assignment that was withdrawn must not wait for its turn, and one that cannot be journalled is not begun.
+        // An assignment that was withdrawn must not wait for a slot, and one that cannot be journalled is not begun.
         let slot = self.cancel.run_until_cancelled(self.slots.take(&assignment)).await;
         if slot.is_some() && self.record(&assignment).await && !self.cancel.is_cancelled() {
             let mut assignment = assignment.clone();
-            // It may have waited longer for its turn than a grant lives.
+            // It may have waited for its slot for longer than a grant is valid.
             let renewed = self.token.lock().unwrap_or_else(PoisonError::into_inner).take();
             assignment.token = renewed.unwrap_or(assignment.token);
             self.execute(assignment).await;
         }
         drop(slot);
-        // Nobody is left to tell when the inbox is gone.
+        // If the inbox is gone, there is no receiver.
         let _ = self.inbox.send(Event::WorkEnded { assignment: id }).await;
-        // It may be withdrawn after its work has ended as well, when the coordinator never got to hear of that.
+        // It can also be withdrawn after its work has ended, if the coordinator never learnt of that.
         tokio::select! {
             () = self.safe.cancelled() => {}
             () = self.cancel.cancelled() => {}
@@ -69,8 +69,8 @@ impl Work {
         }
     }
 
-    /// Whether the work may begin. Into the packed store nothing is written that a start would have to look for, so that
-    /// works without a record too.
+    /// Whether the work may begin. Work for the packed store leaves nothing that a start would have to look for, so it
+    /// may begin without an entry.
     async fn record(&self, assignment: &Assignment) -> bool {
         let needs_cleaning = assignment.layout == Layout::Files;
         let id = assignment.id;
@@ -98,7 +98,7 @@ impl Work {
         }
     }
 
-    /// Executes in a task of its own, so that a panic in it ends this assignment and nothing else.
+    /// Executes in its own task, so that a panic ends this assignment only.
     async fn execute(&self, mut assignment: Assignment) {
         let (id, job) = (assignment.id, assignment.job.0);
         let mut span = self.spans.begin("work", Kind::Internal, assignment.trace);
@@ -106,7 +106,7 @@ impl Work {
         span.note("orbit.assignment", id.0);
         span.note("orbit.source", assignment.source_star.as_str());
         span.note("orbit.items", assignment.items.len() as u64);
-        // The pulls of this work are part of it.
+        // The pulls of this work have this span as their parent.
         assignment.trace = span.context();
         let (sender, outcomes) = mpsc::channel(OUTCOMES_READY_MAX);
         let executing =
@@ -122,7 +122,7 @@ impl Work {
 
     async fn pass_on(&self, assignment: AssignmentId, mut outcomes: mpsc::Receiver<Vec<ItemOutcome>>) {
         while let Some(outcomes) = outcomes.recv().await {
-            // When the Star leaves, outcomes have nowhere to go; they are drained so that the work can end.
+            // When the Star exits, outcomes have no receiver. They are drained so that the work can end.
             let _ = self.inbox.send(Event::OutcomesProduced { assignment, outcomes }).await;
         }
     }

@@ -1,4 +1,4 @@
-//! The faces of a Star on the wire. Only the modules below name generated types.
+//! The gRPC interfaces of a Star. Only the modules below use generated types.
 
 mod pull_body;
 pub mod pull_stream;

@@ -1,7 +1,7 @@
-//! What a source answers to a pull, as the body of an HTTP response: gRPC messages whose payload is not copied.
+//! A source's answer to a pull, as the body of an HTTP response: gRPC messages whose payload is not copied.
 //!
-//! A codec writes each message into a buffer, payload and all. Here the head of a message is written and its payload
-//! follows as it was read from the file. On the wire the two ways cannot be told apart.
+//! A codec would copy each message into a buffer, including its payload. Here only the head of a message is written;
+//! its payload follows as it was read from the file. The bytes on the wire are the same.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -24,9 +24,9 @@ use crate::transfer::Parcel;
 pub(super) struct PullBody<S> {
     parcels: Pin<Box<S>>,
     ready: VecDeque<Bytes>,
-    /// What a job's bandwidth limit is kept with.
+    /// Applies the job's bandwidth limit.
     pace: Option<Arc<Pace>>,
-    /// The turn of the next piece, and the piece.
+    /// A piece that waits for its time, and the timer.
     turn: Option<(Pin<Box<Sleep>>, Bytes)>,
     is_over: bool,
 }
@@ -36,7 +36,7 @@ impl<S> PullBody<S> {
         Self { parcels: Box::pin(parcels), ready: VecDeque::new(), pace, turn: None, is_over: false }
     }
 
-    /// The next piece of what is ready, when its turn has come. What is not ready is asked for later.
+    /// The next piece that is ready, once its time has come. Messages that are not ready are polled later.
     fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         if self.turn.is_none() {
             let Some(mut bytes) = self.ready.pop_front() else { return Poll::Ready(None) };
@@ -88,7 +88,7 @@ impl<S: Stream<Item = Result<Parcel, Status>>> Body for PullBody<S> {
     }
 }
 
-/// How gRPC says at the end of a body how a call went.
+/// The trailers with which gRPC ends a body: the status of the call.
 fn trailers(status: Status) -> HeaderMap {
     let mut trailers = status.into_http::<()>().into_parts().0.headers;
     trailers.remove(CONTENT_TYPE);

@@ -1,4 +1,4 @@
-//! What a destination reads of a pull: gRPC messages out of the body of an HTTP response, their payload not copied.
+//! The destination's side of a pull: gRPC messages from the body of an HTTP response, whose payload is not copied.
 
 use bytes::Buf as _;
 use http::header::{CONTENT_TYPE, HeaderValue, TE};
@@ -20,19 +20,19 @@ use crate::content::Content;
 use crate::grpc::transfer::{MESSAGE_PREFIX_BYTES, PULL_PATH};
 use crate::limits::MESSAGE_BYTES_MAX;
 
-/// The messages that answer a pull.
+/// The messages of a pull.
 #[derive(Debug)]
 pub struct PullStream {
     body: Body,
-    /// What has arrived and was not yet taken for a message.
+    /// Bytes that have arrived and belong to no complete message yet.
     arrived: Content,
 }
 
 impl PullStream {
-    /// Opens a pull that sends `requests` and answers when the source has taken it up. `trace` is the span it is part of.
+    /// Opens a pull that sends `requests`. Returns when the source has accepted it. `trace` is the parent span.
     ///
     /// # Errors
-    /// The source refuses it, or is not there.
+    /// The source refuses it, or cannot be reached.
     pub async fn open(
         mut channel: Channel,
         requests: mpsc::Receiver<wire::PullRequest>,
@@ -53,7 +53,7 @@ impl PullStream {
         let broken = |error: tonic::transport::Error| Status::from_error(Box::new(error));
         std::future::poll_fn(|context| channel.poll_ready(context)).await.map_err(broken)?;
         let response = channel.call(request).await.map_err(broken)?;
-        // A call that is refused at once has its status in the headers.
+        // If a call is refused at once, its status is in the headers.
         match Status::from_header_map(response.headers()) {
             Some(status) if status.code() != Code::Ok => return Err(status),
             Some(_) | None => {}
@@ -64,10 +64,10 @@ impl PullStream {
         Ok(Self { body: response.into_body(), arrived: Content::default() })
     }
 
-    /// The next message, without the prefix that gRPC puts before it; `None` after the last one.
+    /// The next message, without gRPC's prefix; `None` after the last one.
     ///
     /// # Errors
-    /// The source ended the pull with this status, the connection broke, or what came is no message.
+    /// The source ended the pull with this status, the connection broke, or the data is not a message.
     pub async fn message(&mut self) -> Result<Option<Content>, Status> {
         loop {
             if let Some(message) = self.take_message()? {

@@ -1,4 +1,4 @@
-//! Refusals of the data plane as gRPC statuses with details that programs can read.
+//! Errors of the data plane as gRPC statuses with machine-readable details.
 
 use std::time::Duration;
 
@@ -7,23 +7,23 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
 const DOMAIN: &str = "orbit.v1";
-/// Bytes of a status message; each may take three in a header, and a header has 16 KiB. A longer one would break the
-/// connection, and with it the pulls beside the one that is refused.
+/// Maximum length of a status message, in bytes; longer ones are cut. Each byte can take three in a header, and headers
+/// have at most 16 KiB. A longer message would break the connection, and all other pulls on it.
 pub(super) const STATUS_TEXT_BYTES_MAX: usize = 2048;
 
-/// A refusal with a reason for programs and a text for people.
+/// An error with a machine-readable reason and a text.
 pub(super) fn refused(code: Code, reason: &str, text: &str) -> Status {
     with_details(code, text, ErrorDetails::with_error_info(reason, DOMAIN, []))
 }
 
-/// The same for what may work a little later.
+/// As [`refused`], for a request that may work a little later.
 pub(super) fn refused_for_now(code: Code, reason: &str, text: &str, retry_after: Duration) -> Status {
     let mut details = ErrorDetails::with_error_info(reason, DOMAIN, []);
     details.set_retry_info(Some(retry_after));
     with_details(code, text, details)
 }
 
-/// A request with bad fields; all that are bad are named.
+/// A request with bad fields, all of which are named.
 pub(super) fn bad_fields(fields: Vec<(&'static str, String)>) -> Status {
     let texts: Vec<String> = fields.iter().map(|(field, problem)| format!("{field}: {problem}")).collect();
     let mut details = ErrorDetails::with_error_info("INVALID_FIELD", DOMAIN, []);

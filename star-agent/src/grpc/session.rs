@@ -1,9 +1,9 @@
-//! One session with a coordinator: a connection of its own, apart from all bulk data.
+//! One session with a coordinator, on a connection that carries no bulk data.
 //!
-//! A task reads what the coordinator says and passes it to the driver's inbox; it waits for nothing else, because unread
-//! messages would in the end stop the whole connection. What the Star says goes through a bounded queue that is larger
-//! than what the session protocol lets a Star have unacknowledged; a coordinator that stops reading fills it, and that
-//! ends the session.
+//! A task reads the coordinator's messages and passes them to the driver's inbox. It waits for nothing else, because
+//! unread messages would finally block the whole connection. The Star's messages go through a bounded queue. It is
+//! larger than the number of messages that the protocol allows to be unacknowledged, so only a coordinator that stops
+//! reading fills it, and that ends the session.
 
 use std::error::Error as _;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use crate::net::Network;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// What a Star may have on its way to a coordinator that does not read.
+/// Maximum number of queued messages to a coordinator that does not read.
 const OUTBOUND_MAX: usize = 512;
 
 const _: () = assert!(
@@ -41,11 +41,11 @@ const _: () = assert!(
     "--coordinator {address}: write it as https://HOST:PORT, or for a coordinator without TLS as http://HOST:PORT or unix:/PATH"
 )]
 pub struct AddressError {
-    /// As it was given.
+    /// The address as it was given.
     pub address: String,
 }
 
-/// A coordinator's address, checked and with the transport's settings.
+/// An endpoint for a coordinator's address, with the settings of the transport.
 ///
 /// # Errors
 /// It is neither `http://HOST:PORT` nor `https://HOST:PORT`.
@@ -72,7 +72,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// Starts to open a session; what comes of it arrives in the inbox.
+    /// Starts to open a session. The result arrives in the inbox.
     pub fn open(
         network: Arc<dyn Network>,
         endpoint: Endpoint,
@@ -93,13 +93,14 @@ impl Session {
         Self { number, outbound, task, cancel }
     }
 
-    /// Queues a message. False: the coordinator has not read for so long that the queue is full, or the session ended.
+    /// Queues a message. Returns false if the queue is full because the coordinator does not read, or the session has
+    /// ended.
     #[must_use = "a message that was not taken is lost with the session"]
     pub fn send(&self, message: StarMessage) -> bool {
         self.outbound.try_send(message).is_ok()
     }
 
-    /// Ends the session after what was queued has been sent, or after `patience`.
+    /// Ends the session once all queued messages are sent, or after `patience`.
     pub async fn close(self, patience: Duration) {
         let Self { outbound, mut task, cancel, .. } = self;
         drop(outbound);
@@ -126,7 +127,7 @@ async fn run(
         Ok(()) => SessionEnd::Lost(format!("{address} ended the session")),
         Err(status) => judge(&address, &status),
     };
-    // Without a driver there is nobody to tell.
+    // Without a driver there is no receiver.
     let _ = inbox.send(Event::Disconnected { session, end }).await;
 }
 
@@ -157,10 +158,10 @@ async fn speak(
     Ok(())
 }
 
-/// What a status means for the next attempt. Only what the coordinator itself decided is final; everything else, also
-/// what a broken transport makes up, is worth another attempt.
+/// Decides what a status means for the next attempt. Only a decision of the coordinator itself is final. Everything
+/// else, including statuses that a broken transport makes up, is retried.
 fn judge(address: &str, status: &Status) -> SessionEnd {
-    // What the transport made up says what happened only in its cause.
+    // For a status of the transport, only its cause says what happened.
     let said = status.source().map_or_else(|| status.message().to_owned(), chain);
     match status.code() {
         Code::AlreadyExists => SessionEnd::Refused(format!(
@@ -188,7 +189,7 @@ fn judge(address: &str, status: &Status) -> SessionEnd {
     }
 }
 
-/// An error and what caused it: the cause is where a transport error says what happened.
+/// An error with its causes. The cause of a transport error says what happened.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,5 +1,5 @@
-//! Between the wire of the data plane and its words. Whatever comes off the wire is checked here before it is used:
-//! what a peer announces never decides how much memory is taken.
+//! Converts messages of the data plane between their wire format and the types of this crate. All data from the wire is
+//! checked here before it is used: a length that a peer announces never decides how much memory is allocated.
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use orbit_proto::v1 as wire;
@@ -21,15 +21,15 @@ use crate::limits::{
 };
 use crate::transfer::{Chunk, ChunkHash, Fetch, FileVersion, Frame, FrameEnd, Looked, Open, Parcel, Range};
 
-/// Where a pull is asked for.
+/// The HTTP path of a pull.
 pub(crate) const PULL_PATH: &str = "/orbit.v1.TransferService/Pull";
-/// What gRPC puts before each message: whether it is compressed, and its length.
+/// Length of gRPC's prefix of a message, in bytes: a compression flag and the length.
 pub(crate) const MESSAGE_PREFIX_BYTES: usize = 5;
-/// The fields of `PullResponse`. The payload goes last, so that it follows the head as it is.
+/// The tags of the fields of `PullResponse`. The payload is last, so that it can follow the head uncopied.
 const FRAMES_TAG: u32 = 1;
 const PAYLOAD_TAG: u32 = 2;
 
-/// A message that breaks the rules of the protocol, in words.
+/// A message that violates the protocol, with the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Malformed(pub String);
 
@@ -37,7 +37,7 @@ fn malformed<T>(text: impl Into<String>) -> Result<T, Malformed> {
     Err(Malformed(text.into()))
 }
 
-/// How this Star cuts chunks.
+/// The chunker parameters of this Star.
 pub fn chunker_parameters() -> wire::ChunkerParameters {
     wire::ChunkerParameters {
         algorithm: chunker::ALGORITHM.to_owned(),
@@ -59,7 +59,7 @@ pub fn encode_open(open: Open) -> wire::PullRequest {
     }))
 }
 
-/// Reads the first request of a pull, or names every field that is bad. The chunker is the caller's to compare.
+/// Reads the first request of a pull, or names every bad field. The caller compares the chunker parameters.
 pub fn decode_open(open: wire::PullOpen) -> Result<Open, Vec<(&'static str, String)>> {
     let destination_star = StarId::new(open.destination_star_id)
         .map_err(|error| ("open.destination_star_id", error.to_string()));
@@ -141,7 +141,7 @@ fn request(request: wire::pull_request::Request) -> wire::PullRequest {
     wire::PullRequest { request: Some(request) }
 }
 
-/// A message of a source as gRPC frames it: its head, and its payload untouched.
+/// A message of a source in gRPC's framing: its head, and its payload uncopied.
 pub fn encode_parcel(parcel: Parcel) -> Content {
     let frames: Vec<wire::PullFrame> = parcel.frames.into_iter().map(encode_frame).collect();
     let payload_head = match parcel.payload.len() {
@@ -150,9 +150,9 @@ pub fn encode_parcel(parcel: Parcel) -> Content {
     };
     let head = prost::encoding::message::encoded_len_repeated(FRAMES_TAG, &frames) + payload_head;
     let mut bytes = BytesMut::with_capacity(MESSAGE_PREFIX_BYTES + head);
-    // Not compressed.
+    // The compression flag.
     bytes.put_u8(0);
-    // A parcel is bounded far below four gibibytes.
+    // The length of a parcel is limited to far less than 4 GiB.
     bytes.put_u32((head + parcel.payload.len()) as u32);
     prost::encoding::message::encode_repeated(FRAMES_TAG, &frames, &mut bytes);
     if payload_head > 0 {
@@ -191,8 +191,8 @@ fn encode_frame(frame: Frame) -> wire::PullFrame {
     }
 }
 
-/// Reads a message of a source, without the prefix that gRPC puts before it: every chunk of an allowed length and named.
-/// How the payload belongs to the frames is the receiver's to check, who knows which fetches are for hashes only.
+/// Reads a message of a source, without gRPC's prefix. Checks that every chunk is named and has an allowed length. The
+/// receiver checks how the payload is divided among the frames, since it knows which fetches are for hashes only.
 pub fn decode_parcel(mut message: Content) -> Result<Parcel, Malformed> {
     let unreadable = |error: DecodeError| Malformed(error.to_string());
     let mut parcel = Parcel::default();
@@ -214,7 +214,7 @@ pub fn decode_parcel(mut message: Content) -> Result<Parcel, Malformed> {
     Ok(parcel)
 }
 
-/// The bytes of a field that says how long it is.
+/// The bytes of a length-delimited field.
 fn take_field(message: &mut Content) -> Result<Content, Malformed> {
     let length = decode_varint(message).map_err(|error| Malformed(error.to_string()))?;
     match usize::try_from(length) {
@@ -308,7 +308,7 @@ fn decode_failure(failure: &wire::PullFailure) -> Failure {
         wire::PullFailureCause::Transient | wire::PullFailureCause::Unspecified => FailureCause::Transient,
     };
     let fault = if failure.is_source_at_fault { Fault::Source } else { Fault::Item };
-    // A peer's words are shown to people; their length is bounded here.
+    // A peer's text is shown to people, so its length is limited here.
     let message = failure.message.chars().take(8192).collect();
     Failure { cause, fault, message }
 }
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parcel_comes_back_from_the_wire_as_it_was() {
+    fn a_parcel_is_read_as_it_was_written() {
         let mut failed = frame();
         failed.end = FrameEnd::Failed(Failure {
             cause: FailureCause::SourceMissing,
@@ -351,7 +351,7 @@ mod tests {
         }
     }
 
-    /// Without its prefix.
+    /// Removes the prefix.
     fn message(parcel: Parcel) -> Content {
         let mut message = encode_parcel(parcel);
         let prefix = message.copy_to_bytes(MESSAGE_PREFIX_BYTES);
@@ -365,7 +365,7 @@ mod tests {
         let encoded = message(Parcel { frames: vec![frame()], payload });
         let known = wire::PullResponse::decode(encoded.clone()).expect("another program can read it");
         assert_eq!((known.frames.len(), known.payload.as_ref()), (1, &b"abcdefg"[..]));
-        // And what another program writes can be read here, fields of later versions included.
+        // A message of another program can be read as well, including fields of later versions.
         let mut written = known.encode_to_vec();
         prost::encoding::uint64::encode(99, &7, &mut written);
         assert_eq!(decode_parcel(Content::from(Bytes::from(written))), decode_parcel(encoded));
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn fetches_come_back_from_the_wire_as_they_were() {
+    fn fetches_are_read_as_they_were_written() {
         let fetch = Fetch {
             id: 1,
             path: b"a/\xff".to_vec(),

@@ -1,4 +1,4 @@
-//! The pulling end of `TransferService`: connections that are kept and shared, and one pull on one of them.
+//! The pulling side of `TransferService`: connections that are kept and shared, and one pull on one of them.
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
@@ -23,15 +23,15 @@ use crate::limits::{
 use crate::net::Network;
 use crate::transfer::{Fetch, Open, Parcel};
 
-/// Requests that wait to be sent on one pull.
+/// Maximum number of requests of one pull that wait to be sent.
 const REQUESTS_WAITING_MAX: usize = 16;
 
 /// Why a pull could not be opened or broke off.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum PullError {
-    /// The two Stars cannot work together at all.
+    /// The two Stars cannot work together.
     Incompatible(String),
-    /// The source refuses this pull, or broke the protocol, or is not there.
+    /// The source refuses this pull, violates the protocol, or cannot be reached.
     Unavailable(String),
 }
 
@@ -54,7 +54,7 @@ pub(crate) struct Connections {
 #[derive(Debug, Clone)]
 struct Connection {
     channel: Channel,
-    /// Its strong count less one is the number of pulls on it.
+    /// Its strong count minus one is the number of pulls on the connection.
     users: Arc<()>,
 }
 
@@ -67,12 +67,12 @@ pub(crate) struct Pull {
 }
 
 impl Connections {
-    /// None yet.
+    /// Starts without connections.
     pub(crate) fn new(network: Arc<dyn Network>, spans: Spans) -> Self {
         Self { network, spans, kept: Mutex::default() }
     }
 
-    /// Opens a pull from the Star at `address`, as part of the span `trace`.
+    /// Opens a pull from the Star at `address`, with `trace` as its parent span.
     pub(crate) async fn pull(
         &self,
         address: &str,
@@ -99,7 +99,7 @@ impl Connections {
         open: Open,
         trace: Option<TraceContext>,
     ) -> Result<Opened, PullError> {
-        // The token comes from the coordinator, and says whom it is for.
+        // The token comes from the coordinator, and names the source.
         let expected = Expected::Star(capability::source_of(&open.token));
         let connection = self.connection(address, expected).await?;
         let opening = begin(connection, open, trace);
@@ -112,7 +112,7 @@ impl Connections {
         result
     }
 
-    /// A connection with room for one more pull.
+    /// A connection that can take one more pull.
     async fn connection(&self, address: &str, expected: Expected) -> Result<Connection, PullError> {
         if let Some(connection) = self.kept_connection(address) {
             return Ok(connection);
@@ -121,7 +121,7 @@ impl Connections {
         let connection = Connection { channel, users: Arc::new(()) };
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() >= SOURCES_CONNECTED_MAX && !kept.contains_key(address) {
-            // Pulls that run keep their connection; only the chance to share it is lost.
+            // Running pulls keep their connection. It is only no longer shared.
             kept.pop_first();
         }
         let connections = kept.entry(address.to_owned()).or_default();
@@ -147,7 +147,7 @@ impl Connections {
 
 async fn connect(network: &dyn Network, address: &str, expected: Expected) -> Result<Channel, PullError> {
     let url = match address.starts_with(UNIX_SCHEME) {
-        // A socket cannot show who listens: any Star could name one of this machine.
+        // A Unix socket does not show which Star listens there, so any Star could name one of this machine.
         true if network.scheme() == "https" => {
             let text = format!("{address} is a Unix socket, and a grid with TLS uses none between Stars");
             return Err(PullError::Unavailable(text));
@@ -168,12 +168,12 @@ async fn connect(network: &dyn Network, address: &str, expected: Expected) -> Re
     network.connect(endpoint, expected).await.map_err(|error| PullError::Unavailable(chain(&error)))
 }
 
-/// What a pull is made of: the way of its requests, its answers, and its place on the connection.
+/// An open pull: the sender of its requests, its answers, and its share of the connection.
 type Opened = (mpsc::Sender<wire::PullRequest>, PullStream, Arc<()>);
 
 async fn begin(connection: Connection, open: Open, trace: Option<TraceContext>) -> Result<Opened, PullError> {
     let (requests, waiting) = mpsc::channel(REQUESTS_WAITING_MAX);
-    // There is room for the first one.
+    // The queue has room for the first one.
     let _ = requests.try_send(encode_open(open));
     let opened = PullStream::open(connection.channel, waiting, trace).await;
     let responses = opened.map_err(|status| refused(&status))?;
@@ -181,14 +181,14 @@ async fn begin(connection: Connection, open: Open, trace: Option<TraceContext>) 
 }
 
 impl Pull {
-    /// Asks for content. Waits while many requests are on their way.
+    /// Asks for content. Waits while too many requests are queued.
     pub(crate) async fn fetch(&mut self, fetches: Vec<Fetch>) -> Result<(), PullError> {
         let ended = || PullError::Unavailable("the pull has ended".to_owned());
         let requests = self.requests.as_ref().ok_or_else(ended)?;
         requests.send(encode_fetches(fetches)).await.map_err(|_| ended())
     }
 
-    /// Says that nothing more will be asked for.
+    /// Ends the requests.
     pub(crate) fn finish(&mut self) {
         self.requests = None;
     }
@@ -220,12 +220,12 @@ fn refused(status: &Status) -> PullError {
     };
     match status.code() {
         Code::FailedPrecondition => PullError::Incompatible(text),
-        // The code of a lost connection says little: all others are worth another attempt, and are the source's fault.
+        // The code of a lost connection says little. All other codes are retried, and count against the source.
         code => PullError::Unavailable(format!("{} ({text})", code.description())),
     }
 }
 
-/// An error with all that caused it: the outermost one alone says only `transport error`.
+/// An error with all its causes: the outermost one alone says only `transport error`.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

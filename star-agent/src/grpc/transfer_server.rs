@@ -1,4 +1,4 @@
-//! The serving end of `TransferService`: checks who pulls and with which right, then hands over to
+//! The serving side of `TransferService`: checks the peer and its capability, then passes the pull to
 //! [`source`](crate::source).
 
 use std::convert::Infallible;
@@ -47,7 +47,7 @@ use crate::source::serve::{End, Serving, serve};
 use crate::source::slots::{PullSlot, PullSlots};
 use crate::transfer::{Open, Parcel};
 
-/// What a pull that was accepted needs.
+/// The parts of a pull that was accepted.
 struct Accepted {
     slot: PullSlot,
     origin: Origin,
@@ -55,7 +55,7 @@ struct Accepted {
     grant: Grant,
 }
 
-/// Serves file content below this Star's roots to whoever holds a capability for it.
+/// Serves file content below this Star's roots to holders of a capability for it.
 #[derive(Debug)]
 pub struct TransferServer {
     star_id: StarId,
@@ -63,7 +63,7 @@ pub struct TransferServer {
     keys: watch::Receiver<InForce>,
     meters: Arc<Meters>,
     jobs: Arc<Semaphore>,
-    /// The same for pulls of jobs with a bandwidth limit.
+    /// The places for pulls of jobs with a bandwidth limit.
     paced_jobs: Arc<Semaphore>,
     buffers: SharedBuffers,
     shutdown: CancellationToken,
@@ -90,24 +90,24 @@ impl TransferServer {
         Self { star_id, roots, keys, meters, jobs, paced_jobs, buffers, shutdown, vault, paces, slots, spans }
     }
 
-    /// Serves snapshots and chunks of a vault as well.
+    /// Also serves snapshots and chunks of a vault.
     #[must_use]
     pub fn with_vault(self, vault: Arc<PackedStore>) -> Self {
         Self { vault: Some(vault), ..self }
     }
 
-    /// Tells which pulls it served.
+    /// Sends a span for each served pull.
     #[must_use]
     pub fn with_spans(self, spans: Spans) -> Self {
         Self { spans, ..self }
     }
 
-    /// The service to add to a server that went through [`tune`].
+    /// The service, for a server that [`tune`] has set up.
     pub fn into_service(self) -> PullService {
         PullService { server: Arc::new(self) }
     }
 
-    /// Takes up a pull.
+    /// Accepts a pull.
     async fn pull(
         &self,
         mut requests: Streaming<wire::PullRequest>,
@@ -129,7 +129,7 @@ impl TransferServer {
             slot,
         };
         let (parcels, ready) = mpsc::channel::<Parcel>(PARCELS_READY_MAX);
-        // One slot, filled once: how the pull ended badly, told after the last parcel.
+        // A single slot, filled at most once: the error of the pull, which is sent after the last parcel.
         let (refusals, refusal) = mpsc::channel::<Status>(1);
         let running = run((pull, span), serving, requests, parcels, refusals);
         tokio::spawn(async move {
@@ -139,7 +139,7 @@ impl TransferServer {
         Ok((ReceiverStream::new(ready).map(Ok).chain(ReceiverStream::new(refusal).map(Err)), pace))
     }
 
-    /// Reads and checks the first request. A refusal may name paths of any length.
+    /// Reads and checks the first request. An error can contain paths of any length.
     async fn accept(
         &self,
         requests: &mut Streaming<wire::PullRequest>,
@@ -176,7 +176,7 @@ impl TransferServer {
         Ok(Accepted { slot, origin, pace, grant: Grant { token, granted } })
     }
 
-    /// Opens what the capability is for.
+    /// Opens the file or vault that the capability is for.
     async fn origin(&self, open: Open, granted: &Capability) -> Result<Origin, Status> {
         let filter = filter(granted)?;
         if granted.is_for_chunks || granted.snapshot.is_some() {
@@ -204,7 +204,7 @@ impl TransferServer {
         Ok(Origin::directory(place, filter))
     }
 
-    /// A capability must have been signed by a key in force, and for exactly this pull.
+    /// Checks that a key in force has signed the capability, for exactly this pull.
     fn authorize(&self, open: &Open) -> Result<Capability, Status> {
         let granted = self
             .keys
@@ -241,7 +241,7 @@ impl TransferServer {
     }
 }
 
-/// What a grant names of its tree.
+/// The filter in a capability: which part of its tree it covers.
 fn filter(granted: &Capability) -> Result<Option<Filter>, Status> {
     let Some(named) = &granted.filter else { return Ok(None) };
     let filter = Filter::new(&named.include, &named.exclude, FileLimits::default());
@@ -251,8 +251,9 @@ fn filter(granted: &Capability) -> Result<Option<Filter>, Status> {
     Ok(Some(filter.with_paths(&named.paths)))
 }
 
-/// A capability that was stolen is worth nothing without the certificate of whom it is for. Without TLS nobody has one.
-/// Operators may read what they were granted, under the name that the grant gives them.
+/// Checks that the peer's certificate is that of the Star that the capability is for, so that a stolen capability is
+/// useless. Without TLS there are no certificates. Operators may read what was granted to them, under the name in the
+/// capability.
 fn check_peer(peer: Option<&Peer>, open: &Open) -> Result<(), Status> {
     let Some(peer) = peer else { return Ok(()) };
     let identity = peer.facts.as_ref().map(|facts| &facts.identity);
@@ -264,12 +265,12 @@ fn check_peer(peer: Option<&Peer>, open: &Open) -> Result<(), Status> {
     if is_allowed {
         return Ok(());
     }
-    let who = identity.map_or_else(|| "somebody without a certificate".to_owned(), ToString::to_string);
+    let who = identity.map_or_else(|| "a peer without a certificate".to_owned(), ToString::to_string);
     let text = format!("the capability is for Star {}, and {who} asks", open.destination_star);
     Err(refused(Code::PermissionDenied, "TOKEN_FOR_OTHER", &text))
 }
 
-/// What a decoder says may be of any length, and travels in the headers of HTTP/2 as well.
+/// Cuts the text of a decoder, which can have any length and is sent in the headers of HTTP/2.
 fn within_headers(status: Status) -> Status {
     if status.message().len() <= STATUS_TEXT_BYTES_MAX {
         return status;
@@ -277,7 +278,8 @@ fn within_headers(status: Status) -> Status {
     Status::new(status.code(), truncate_visibly(status.message(), STATUS_TEXT_BYTES_MAX))
 }
 
-/// `orbit.v1.TransferService` by hand: the generated one would copy every byte of content into a buffer of its codec.
+/// `orbit.v1.TransferService` without a generated server, which would copy every byte of content into a buffer of its
+/// codec.
 #[derive(Debug, Clone)]
 pub struct PullService {
     server: Arc<TransferServer>,
@@ -322,14 +324,14 @@ impl Service<http::Request<Body>> for PullService {
     }
 }
 
-/// The grant that a pull was opened with.
+/// The capability that a pull was opened with.
 struct Grant {
     token: String,
     granted: Capability,
 }
 
-/// Ends a pull when its grant ends: when the keys change, none of them signed it, and the coordinator does not name the pull as one that
-/// goes on. Returns when the pull has ended.
+/// Ends a pull when its capability becomes invalid: the keys have changed, none of them signed it, and the coordinator
+/// does not list the pull as one that goes on. Returns when the pull has ended.
 async fn end_with_grant(grant: Grant, mut keys: watch::Receiver<InForce>, ended: CancellationToken) {
     loop {
         tokio::select! {
@@ -347,7 +349,7 @@ async fn end_with_grant(grant: Grant, mut keys: watch::Receiver<InForce>, ended:
     }
 }
 
-/// Serves one pull in a task of its own, which ends when the response stream is dropped.
+/// Serves one pull in its own task, which ends when the response stream is dropped.
 async fn run(
     (pull, mut span): (ServedPull, Span),
     serving: Serving,
@@ -367,7 +369,7 @@ async fn run(
             )])),
         })
         .scan(bad_requests, |refusals, request| {
-            // The first bad request ends the requests, and the pull with them.
+            // The first bad request ends the requests and the pull.
             let taken = request.map_err(|status| refusals.try_send(status)).ok();
             async move { taken }
         });
@@ -388,14 +390,15 @@ async fn run(
         ),
     };
     span.fail(status.message());
-    // Full when a bad request was refused already; that one is told.
+    // The slot is full if a bad request was refused before; that error is sent.
     let _ = refusals.try_send(status);
 }
 
-/// The settings of HTTP/2 that bulk data needs, for the server that a Star's data plane runs on.
+/// HTTP/2 settings for bulk data, for the server of a Star's data plane.
 ///
-/// Its receive windows are small, because requests are; the large windows are the destination's, who receives. In both
-/// directions all streams of a connection together fit its window, so that one that is not read freezes no other.
+/// The receive windows of the server are small, because requests are. The large windows are those of the destination,
+/// which receives the data. In both directions the windows of all streams together fit into that of the connection, so
+/// that one unread stream does not block the others.
 pub fn tune(server: Server) -> Server {
     server
         .max_frame_size(HTTP2_FRAME_BYTES)

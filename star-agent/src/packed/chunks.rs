@@ -1,4 +1,4 @@
-//! Chunks: whether they are stored, storing them, and reading them back.
+//! Chunks: looks them up, stores them, and reads them.
 
 use std::cell::RefCell;
 use std::sync::atomic::Ordering;
@@ -12,17 +12,17 @@ use super::pins::Recall;
 use super::types::{ChunkPlace, DamagedChunk, StageId};
 use super::universe::Location;
 
-/// How often a chunk is looked for again that was moved while it was being read.
+/// Maximum number of retries if a chunk was moved while it was being read.
 const MOVES_MAX: usize = 4;
 
 thread_local! {
-    /// An encoder is worth keeping, and belongs to one thread at a time. With its level.
+    /// An encoder, with its level. It is kept for reuse and belongs to one thread at a time.
     static ENCODER: RefCell<Option<(i32, Encoder)>> = const { RefCell::new(None) };
 }
 
 const CONTAINER_GONE: &str = "its container is gone";
 
-/// Whether the chunk is to blame, and not the moment.
+/// Whether the error is damage of the chunk, and not temporary.
 pub(super) fn is_damage(error: &PackedError) -> bool {
     match error {
         PackedError::Container(ContainerError::Io { source, .. }) => {
@@ -34,15 +34,15 @@ pub(super) fn is_damage(error: &PackedError) -> bool {
 }
 
 impl PackedStore {
-    /// Whether no chunk is stored, so that hashes may travel with the bytes at once.
+    /// Whether no chunk is stored. Then content can be sent together with the hashes.
     pub fn is_empty(&self) -> bool {
         self.is_empty.load(Ordering::Relaxed)
     }
 
-    /// Which of these chunks are stored. Those that are stay until the stage has become a snapshot or is abandoned.
+    /// Returns which of these chunks are stored. They are kept until the stage has become a snapshot or is abandoned.
     ///
     /// # Errors
-    /// The universe gives no answer.
+    /// The universe cannot be read.
     pub fn contains(&self, stage: StageId, hashes: &[ChunkHash]) -> Result<Vec<bool>> {
         self.activity.fetch_add(1, Ordering::Relaxed);
         let mut known = vec![false; hashes.len()];
@@ -50,7 +50,7 @@ impl PackedStore {
         {
             let mut memory = self.memory();
             for (index, hash) in hashes.iter().enumerate() {
-                // Before the question, so that no collection can come in between.
+                // Pins before the lookup, so that no collection can come in between.
                 memory.pin(stage, hash);
                 match memory.recall(hash) {
                     Recall::At(_) => known[index] = true,
@@ -72,11 +72,11 @@ impl PackedStore {
         Ok(known)
     }
 
-    /// Stores a chunk unless it is stored, and says whether it was new. The caller has verified the hash. It can be read at
-    /// once and is durable after [`PackedStore::commit`].
+    /// Stores a chunk unless it is stored. Returns whether it was new. The caller has verified the hash. The chunk can
+    /// be read at once and is durable after [`PackedStore::commit`].
     ///
     /// # Errors
-    /// The disk is full or refuses.
+    /// The disk is full or reports an error.
     pub fn put(&self, stage: StageId, hash: ChunkHash, bytes: &[u8]) -> Result<bool> {
         if self.contains(stage, &[hash])?[0] {
             return Ok(false);
@@ -84,7 +84,7 @@ impl PackedStore {
         self.append(Some(stage), hash, bytes, false)
     }
 
-    /// Appends a chunk; unless `is_forced`, not if another thread has done so meanwhile.
+    /// Appends a chunk. Unless `is_forced`, does nothing if another thread has appended it meanwhile.
     pub(super) fn append(
         &self,
         stage: Option<StageId>,
@@ -119,7 +119,7 @@ impl PackedStore {
         }
         let appended = self.containers.append(&mut appender, hash, stored);
         if appender.has_lost() {
-            // The container that was full could not be sealed.
+            // The full container could not be sealed.
             let lost = appender.give_up();
             self.memory().lose(lost);
         }
@@ -127,7 +127,7 @@ impl PackedStore {
         let mut memory = self.memory();
         memory.recent.insert(*hash.as_bytes(), appended);
         if let Some(stage) = stage {
-            // A failed sync of another thread may have taken the pin.
+            // A failed sync of another thread may have removed the pin.
             memory.pin(stage, &hash);
             memory.add_new_bytes(stage, stored.length());
         }
@@ -139,9 +139,9 @@ impl PackedStore {
         Ok(true)
     }
 
-    /// Where a chunk lies.
+    /// The place of a chunk.
     pub(super) fn find(&self, hash: &ChunkHash) -> Result<Option<Location>> {
-        // In this order: what leaves memory is in the universe by then.
+        // In this order, because chunks leave memory only after they are in the universe.
         let recalled = self.memory().recall(hash);
         if let Recall::At(location) = recalled {
             return Ok(Some(location));
@@ -150,7 +150,7 @@ impl PackedStore {
         Ok(row.map(|row| row.location).filter(|location| self.containers.exists(location.container)))
     }
 
-    /// Reads a chunk and checks that its bytes are those of its name. One that is bad is remembered for healing.
+    /// Reads a chunk and checks its hash. A damaged chunk is remembered for healing.
     ///
     /// # Errors
     /// It is not stored, or is damaged.
@@ -158,7 +158,7 @@ impl PackedStore {
         self.activity.fetch_add(1, Ordering::Relaxed);
         let mut read = self.read_chunk(hash);
         if let Err(PackedError::DamagedChunk { .. }) = read {
-            // Perhaps more is missing than this chunk, and perhaps it lies elsewhere.
+            // More than this chunk may be missing, or it has moved.
             if self.check_presence()? {
                 read = self.read_chunk(hash);
             }
@@ -167,7 +167,7 @@ impl PackedStore {
         read
     }
 
-    /// As [`PackedStore::read`], but for the universe, which may be in the middle of a change.
+    /// As [`PackedStore::read`], but does not use the universe, which may be changing.
     pub(super) fn read_chunk(&self, hash: &ChunkHash) -> Result<Vec<u8>> {
         let mut last: Option<(Location, PackedError)> = None;
         for _ in 0..MOVES_MAX {
@@ -191,7 +191,7 @@ impl PackedStore {
         }
     }
 
-    /// Whether a snapshot needs it, stored or lost.
+    /// Whether a snapshot needs it, whether it is stored or lost.
     pub(super) fn is_referenced(&self, hash: &ChunkHash) -> Result<bool> {
         Ok(self.universe.lookup(hash)?.is_some_and(|row| row.references > 0))
     }
@@ -213,7 +213,7 @@ impl PackedStore {
         PackedError::DamagedChunk { hash: *hash, problem }
     }
 
-    /// Writes down which chunks are damaged. Losing that costs finding them again.
+    /// Records which chunks are damaged. If the record is lost, they must be found again.
     pub(super) fn record_damaged(&self) {
         let damaged: Vec<_> = self.memory().damaged.values().cloned().collect();
         let _ = self.universe.write(|tables| {
@@ -225,10 +225,10 @@ impl PackedStore {
         });
     }
 
-    /// Where a chunk lies, for who asks about it.
+    /// The place of a chunk, for display.
     ///
     /// # Errors
-    /// The universe gives no answer.
+    /// The universe cannot be read.
     pub fn locate(&self, hash: &ChunkHash) -> Result<Option<ChunkPlace>> {
         let Some(location) = self.find(hash)? else { return Ok(None) };
         let references = self.universe.lookup(hash)?.map_or(0, |row| row.references);

@@ -1,5 +1,5 @@
-//! The bytes of the store's own records: entries, tree nodes, snapshot records. Numbers are little-endian, and a length
-//! (u32) stands before whatever has one. `docs/format.md` states every byte.
+//! Encodes the store's own records: entries, tree nodes, snapshot records. Numbers are little-endian; a length (u32)
+//! precedes every field of variable length. `docs/format.md` describes every byte.
 
 use orbit_shared::chunk_hash::{CHUNK_HASH_BYTES, ChunkHash};
 use orbit_shared::entry::{Entry, EntryKind};
@@ -7,10 +7,10 @@ use orbit_shared::time::WallTime;
 
 use super::types::{ChunkRef, TreeEntry};
 
-/// Length of a chunk's hash and its own.
+/// Length of a chunk in an entry: its hash, and its length as u32.
 const CHUNK_BYTES: usize = CHUNK_HASH_BYTES + 4;
 
-/// Writes fields one behind the other.
+/// Writes fields one after the other.
 #[derive(Debug, Default)]
 pub(super) struct Encoder(pub(super) Vec<u8>);
 
@@ -28,7 +28,7 @@ impl Encoder {
     }
 
     pub(super) fn bytes(&mut self, bytes: &[u8]) {
-        // What is recorded was checked against a bound far below this.
+        // The lengths were checked before, against limits far below this.
         self.u32(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
         self.0.extend_from_slice(bytes);
     }
@@ -43,7 +43,8 @@ impl Encoder {
         self.u32(chunk.length);
     }
 
-    /// An entry. `is_listed` says that the chunks are lists of the content's chunks and not the content itself.
+    /// Writes an entry. `is_listed` says that its chunks contain lists of the content's chunks instead of the content
+    /// itself.
     pub(super) fn entry(&mut self, entry: &Entry, chunks: &[ChunkRef], is_listed: bool) {
         self.bytes(&entry.path);
         match &entry.kind {
@@ -76,7 +77,7 @@ impl Encoder {
     }
 }
 
-/// Reads fields, and gives nothing from the first one on that is not whole.
+/// Reads fields. Returns nothing from the first incomplete field on.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Decoder<'a>(pub(super) &'a [u8]);
 
@@ -125,12 +126,12 @@ impl<'a> Decoder<'a> {
         self.0.is_empty()
     }
 
-    /// An entry, and whether its chunks are lists.
+    /// An entry, and whether its chunks contain lists.
     pub(super) fn entry(&mut self) -> Option<(TreeEntry, bool)> {
         self.entry_view().map(|view| view.to_entry())
     }
 
-    /// An entry whose path and chunks stay where they are.
+    /// An entry whose path and chunks are not copied.
     pub(super) fn entry_view(&mut self) -> Option<EntryView<'a>> {
         let path = self.bytes()?;
         let kind = match self.u8()? {
@@ -158,7 +159,7 @@ impl<'a> Decoder<'a> {
     }
 }
 
-/// An entry as it stands in bytes.
+/// An entry in its encoded form.
 #[derive(Debug)]
 pub(super) struct EntryView<'a> {
     path: &'a [u8],
@@ -166,7 +167,7 @@ pub(super) struct EntryView<'a> {
     mode: u32,
     modified: WallTime,
     rank: u8,
-    /// Whether the chunks are lists of the content's chunks and not the content itself.
+    /// Whether the chunks contain lists of the content's chunks instead of the content itself.
     pub(super) is_listed: bool,
     chunks: &'a [u8],
 }
@@ -177,7 +178,7 @@ impl EntryView<'_> {
         self.chunks.chunks_exact(CHUNK_BYTES).filter_map(|chunk| Decoder(chunk).hash())
     }
 
-    /// The entry, and whether its chunks are lists.
+    /// The entry, and whether its chunks contain lists.
     fn to_entry(&self) -> (TreeEntry, bool) {
         let entry = Entry {
             path: self.path.to_vec(),
@@ -191,8 +192,8 @@ impl EntryView<'_> {
     }
 }
 
-/// A record with what tells it from everything else and shows that it is whole: magic (8), version u32, length u32, the
-/// payload, and the BLAKE3 hash of all that (32).
+/// A record with its type and checksum: magic (8), version u32, length u32, the payload, and the BLAKE3 hash of all
+/// that (32).
 pub(super) fn seal_record(magic: &[u8; 8], version: u32, payload: &[u8]) -> Vec<u8> {
     let mut encoder = Encoder::default();
     encoder.0.extend_from_slice(magic);
@@ -203,7 +204,7 @@ pub(super) fn seal_record(magic: &[u8; 8], version: u32, payload: &[u8]) -> Vec<
     encoder.0
 }
 
-/// The payload of a record, if every byte of it is as it was written.
+/// The payload of a record, if the checksum is right.
 pub(super) fn open_record<'a>(magic: &[u8; 8], version: u32, record: &'a [u8]) -> Option<&'a [u8]> {
     let (body, check) = record.split_last_chunk::<32>()?;
     let mut decoder = Decoder(body);

@@ -1,12 +1,13 @@
-//! Collecting garbage: chunks that no snapshot and no stage needs leave the universe, and then containers with few live
-//! chunks are written anew.
+//! Garbage collection: chunks that neither a snapshot nor a stage needs are removed from the universe, and then
+//! containers with few live chunks are rewritten.
 //!
-//! A chunk is **marked** in the transaction that takes its last reference, or here if it never had one. Once the undo window
-//! has passed since, the collector of [`orbit_shared::ref_count`] gives leave to delete it if at that moment nobody
-//! references or pins it; from then on, until its row is gone, it counts as not stored. Whoever needs it stores it again.
+//! A chunk is **marked** in the transaction that removes its last reference, or here if it never had one. When the undo
+//! window has passed since, the collector of [`orbit_shared::ref_count`] permits its deletion if nothing references or
+//! pins it at that moment. From then on, until its row is removed, it counts as not stored, so a job that needs it
+//! stores it again.
 //!
-//! Work is done in parts, each of which leaves everything in order, so a kill costs the part. Nothing holds others up for
-//! longer than one transaction.
+//! The work is done in parts, each of which leaves the store consistent, so a kill loses only the current part. Other
+//! operations wait at most for one transaction.
 
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
@@ -22,27 +23,27 @@ use super::pins::Memory;
 use super::universe::{Location, Row, Universe};
 use super::{DELETED, PackedStore, records, spare};
 
-/// Rows that are read at a time.
+/// Number of rows that are read at a time.
 const ROWS_PER_READ: usize = 4096;
-/// Chunks that are decided on at a time, while who asks for chunks waits.
+/// Number of chunks that are decided at a time. Lookups of chunks wait meanwhile.
 const DECIDED_AT_ONCE: usize = 256;
-/// Chunks that leave the universe in one transaction.
+/// Maximum number of chunks that are removed from the universe in one transaction.
 const REMOVED_PER_TRANSACTION: usize = 4096;
 
-/// What a collection is asked.
+/// The options of a collection.
 #[derive(Debug, Clone)]
 pub struct CollectOptions {
-    /// Only say what would be done.
+    /// Only return what would be done.
     pub plan_only: bool,
-    /// Collect also what could still be brought back.
+    /// Also collect what could still be undeleted.
     pub ignore_undo_window: bool,
-    /// How many bytes should be free on the disk. If collecting what is due does not give that, what is in the undo window
-    /// goes too, oldest first, and no more of it than needed.
+    /// Number of bytes that should be free on the disk. If collecting what is due does not achieve that, content in the
+    /// undo window is collected too, oldest first, and no more of it than needed.
     pub free_bytes_min: Option<u64>,
-    /// A container is written anew when at least so many hundredths of it are garbage.
+    /// A container is rewritten when at least this percentage of it is garbage.
     pub garbage_percent_min: u8,
-    /// Bytes that may be moved a second; absent: as fast as it goes. Either way those who read and write go first, unless
-    /// `free_bytes_min` says that there is no time for that.
+    /// Maximum number of bytes moved per second; absent: unlimited. In both cases readers and writers have priority,
+    /// unless `free_bytes_min` makes the collection urgent.
     pub bytes_per_second: Option<u64>,
 }
 
@@ -58,59 +59,59 @@ impl Default for CollectOptions {
     }
 }
 
-/// What a collection is at.
+/// The phase of a collection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CollectPhase {
-    /// Looking at all chunks.
+    /// Looks at all chunks.
     Surveying,
-    /// Taking chunks out of the universe.
+    /// Removes chunks from the universe.
     Removing,
-    /// Writing containers anew.
+    /// Rewrites containers.
     Compacting,
 }
 
-/// How far a collection is.
+/// The progress of a collection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CollectProgress {
-    /// What it is at.
+    /// The current phase.
     pub phase: CollectPhase,
-    /// How much of it is done: chunks, or containers.
+    /// What is done: number of chunks, or of containers.
     pub done: u64,
-    /// How much there is.
+    /// The total.
     pub total: u64,
 }
 
 /// What a collection did, or would do.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct CollectReport {
-    /// Chunks that may go.
+    /// Chunks that can be removed.
     pub chunks_reclaimable: u64,
-    /// What they take on the disk.
+    /// Their size on the disk.
     pub bytes_reclaimable: u64,
-    /// Chunks that nobody needs and that are kept for the undo window.
+    /// Chunks that are not needed and are kept for the undo window.
     pub chunks_waiting: u64,
-    /// What they take on the disk.
+    /// Their size on the disk.
     pub bytes_waiting: u64,
-    /// Chunks that have left the universe.
+    /// Chunks that were removed from the universe.
     pub chunks_removed: u64,
     /// Containers whose live chunks were moved, or would be.
     pub containers_rewritten: u64,
-    /// Containers that are gone, or would be.
+    /// Containers that were removed, or would be.
     pub containers_removed: u64,
     /// Bytes that were moved, or would be.
     pub bytes_copied: u64,
-    /// By how much the files of containers have become less, or would.
+    /// By how many bytes the container files have shrunk, or would.
     pub bytes_freed: u64,
-    /// Containers that should have been written anew and were not, and why.
+    /// Containers that were to be rewritten and were not, with the reasons.
     pub containers_kept: Vec<(String, String)>,
 }
 
-/// What the collector asks: pins are in memory, references in the universe. The memory is locked meanwhile, so no pin comes
-/// in between.
+/// What the collector consults: pins in memory, and references in the universe. The memory is locked meanwhile, so no
+/// pin can be added.
 struct Held<'a> {
     memory: &'a Memory,
     universe: &'a Universe,
-    /// Mistakes of tests.
+    /// Faults that tests inject.
     is_blind_to: [bool; 2],
 }
 
@@ -119,7 +120,7 @@ impl References for Held<'_> {
         if self.is_blind_to[0] {
             return 0;
         }
-        // Without an answer nothing is collected.
+        // If the lookup fails, nothing is collected.
         self.universe.lookup(hash).map_or(u64::MAX, |row| row.map_or(0, |row| u64::from(row.references)))
     }
 
@@ -129,11 +130,11 @@ impl References for Held<'_> {
 }
 
 impl PackedStore {
-    /// Collects what nobody needs, beside everyone who reads and writes. Cancelled or killed, it goes on where it was when it
-    /// is called again.
+    /// Collects what is not needed, concurrently with readers and writers. If it is cancelled or killed, the next call
+    /// continues.
     ///
     /// # Errors
-    /// A part of a tree cannot be read, so that nobody can say what is needed; or the disk refuses.
+    /// A part of a tree cannot be read, so it is not known what is needed; or the disk reports an error.
     pub fn collect(
         &self,
         options: &CollectOptions,
@@ -144,7 +145,7 @@ impl PackedStore {
         let _one_at_a_time = self.collecting.lock().unwrap_or_else(PoisonError::into_inner);
         self.make_room_to_collect(options.plan_only);
         match self.collect_once(options, progress, is_cancelled) {
-            // The universe could not be told: once more, with the space that is kept for this.
+            // The universe could not be changed: try again, with the space that is reserved for this.
             Err(error) if error.is_full() && !options.plan_only && self.give_up_reserve() => {
                 self.collect_once(options, progress, is_cancelled)
             }
@@ -164,7 +165,7 @@ impl PackedStore {
         self.flush()?;
         let now = self.now_seconds();
         let window = if options.ignore_undo_window { 0 } else { self.config.undo_window.as_secs() };
-        // On a disk that is filling up, collecting is what writers wait for.
+        // On a disk that is filling up, writers wait for the collection.
         let is_urgent = options.free_bytes_min.is_some();
         self.check_index(is_urgent, is_cancelled)?;
         let mut survey = self.survey(containers, now, window, options.plan_only, progress, is_cancelled)?;
@@ -188,7 +189,7 @@ impl PackedStore {
         Ok(report)
     }
 
-    /// On a full disk the universe could not even be told what may go.
+    /// On a full disk the universe could not even record what can be removed.
     fn make_room_to_collect(&self, plan_only: bool) {
         let is_full = self.available_bytes().is_some_and(|bytes| bytes < self.config.reserve_bytes);
         if is_full && !plan_only {
@@ -196,13 +197,14 @@ impl PackedStore {
         }
     }
 
-    /// Bytes that may still be written to the disk.
+    /// Bytes that can still be written to the disk.
     pub(super) fn available_bytes(&self) -> Option<u64> {
         let found = rustix::fs::statvfs(&self.dir).ok()?;
         Some(found.f_bavail.saturating_mul(found.f_frsize))
     }
 
-    /// What has no row is garbage, so the index must be whole. The roots of snapshots show that it is not empty for no reason.
+    /// A chunk without a row is garbage, so the index must be complete. The roots of snapshots show whether an empty
+    /// index is right.
     fn check_index(&self, is_urgent: bool, is_cancelled: &dyn Fn() -> bool) -> Result<()> {
         let roots: Vec<_> = self.shelf().records().values().map(|record| record.root.hash).collect();
         let mut courtesy = Courtesy::new(&self.activity, is_urgent);
@@ -212,7 +214,7 @@ impl PackedStore {
         })
     }
 
-    /// All trees must be counted, or what they need would look like garbage.
+    /// All trees must be counted, otherwise what they need would look like garbage.
     fn check_trees(&self, is_cancelled: &dyn Fn() -> bool) -> Result<()> {
         self.release(is_cancelled)?;
         let mut count = self.shelf().damaged.len() as u64;
@@ -224,7 +226,7 @@ impl PackedStore {
         if count > 0 { Err(PackedError::TreeDamaged { count }) } else { Ok(()) }
     }
 
-    /// Takes what is due out of the universe, and says how many chunks those were.
+    /// Removes what is due from the universe, and returns the number of chunks.
     fn remove_due(
         &self,
         due: &Due,
@@ -307,7 +309,7 @@ impl PackedStore {
         Ok(removed)
     }
 
-    /// Forgets deleted snapshots that cannot be brought back any more.
+    /// Forgets deleted snapshots that can no longer be undeleted.
     fn forget_deleted(&self) -> Result<()> {
         let _one_at_a_time = self.sealing.lock().unwrap_or_else(PoisonError::into_inner);
         let dir = self.dir.join(DELETED);
@@ -321,12 +323,12 @@ impl PackedStore {
     }
 }
 
-/// Seconds of the civil clock, as the collector counts.
+/// Seconds of the wall clock, in the collector's type.
 fn at(seconds: u64) -> Monotonic {
     Monotonic::from_elapsed(Duration::from_secs(seconds))
 }
 
-/// Which marks are due.
+/// Selects the marks that are due.
 struct Due {
     now: u64,
     window: u64,

@@ -1,4 +1,4 @@
-//! Making durable: chunks first, then the records of a stage that name them, and the universe when it has fallen behind.
+//! Makes data durable: first chunks, then the records of a stage that name them, then the universe if it lags behind.
 
 use std::sync::{Arc, MutexGuard, PoisonError};
 
@@ -12,9 +12,9 @@ use super::types::{StageId, TreeEntry};
 use super::universe::{Tables, Universe};
 use super::{PackedStore, STAGES, Syncs};
 
-/// A universe is told of new chunks when there is one for so many that it knows,
+/// Recent chunks are written into the universe when there is one for this many that it has.
 const KNOWN_PER_RECENT: usize = 32;
-/// and at the latest when there are so many.
+/// Maximum number of recent chunks. When it is reached, they are written into the universe.
 const RECENT_CHUNKS_MAX: usize = 512 * 1024;
 
 impl PackedStore {
@@ -22,7 +22,7 @@ impl PackedStore {
         self.syncs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes every chunk durable that was appended before and is not lost. One sync serves all threads that wait.
+    /// Makes every chunk durable that was appended before and is not lost. One sync serves all waiting threads.
     pub(super) fn make_durable(&self) -> Result<()> {
         let target = self.containers.lock_appender().sequence;
         let mut syncs = self.lock_syncs();
@@ -42,7 +42,7 @@ impl PackedStore {
         result
     }
 
-    /// Ends the turn of a thread that had syncs to itself.
+    /// Ends the turn of the thread that may sync.
     fn end_turn(&self) {
         let durable = self.containers.lock_appender().durable;
         let mut syncs = self.lock_syncs();
@@ -52,9 +52,9 @@ impl PackedStore {
         self.synced.notify_all();
     }
 
-    /// On a full disk: gives the disk back what was put last, is not durable, and is needed by none of these entries, which
-    /// are to be committed next. Parts of files that did not fit would otherwise hold the room that smaller ones need. What
-    /// other threads have put is given up with it; their commits say which chunks are missing.
+    /// On a full disk: releases the space of the last chunks that are not durable and that none of these entries needs.
+    /// The entries are committed next. Otherwise parts of files that did not fit would occupy the space that smaller
+    /// files need. Chunks of other threads are given up as well; their commits report which chunks are missing.
     pub fn give_up_unneeded(&self, entries: &[&TreeEntry]) {
         let mut syncs = self.lock_syncs();
         while syncs.is_running {
@@ -83,7 +83,7 @@ impl PackedStore {
             Err(error) if error.is_full() => error,
             begun => return begun?.map_or(Ok(()), |syncing| self.run_sync(&syncing)),
         };
-        // What was written before the disk was full is made durable all the same.
+        // What was written before the disk was full is made durable nevertheless.
         if self.containers.give_up_held_back(|number, kept| self.memory().lose_behind(number, kept))
             && let Some(syncing) = self.containers.begin_sync()?
         {
@@ -100,12 +100,12 @@ impl PackedStore {
         result
     }
 
-    /// Makes these entries durable as part of the stage, and with them every chunk that was put or found before. An entry
-    /// with the same path as an earlier one replaces it.
+    /// Makes these entries durable as part of the stage, and with them every chunk that was put or found before. An
+    /// entry replaces an earlier one with the same path.
     ///
     /// # Errors
-    /// A chunk of an entry is not stored, so that it must be sent again; or the disk is full or refuses. Then none of the
-    /// entries is recorded.
+    /// A chunk of an entry is not stored and must be sent again; or the disk is full or reports an error. Then none of
+    /// the entries is recorded.
     pub fn commit(&self, stage: StageId, entries: &[TreeEntry]) -> Result<()> {
         self.refuse_read_only()?;
         let log = self.open_stage(stage)?;
@@ -113,31 +113,31 @@ impl PackedStore {
             let losses = self.memory().losses();
             self.check_chunks(stage, entries)?;
             self.make_durable()?;
-            // What was there may have been lost by a failed sync, of another thread too.
+            // Chunks that were there may have been lost by a failed sync, possibly of another thread.
             if self.memory().losses() == losses {
                 break;
             }
         }
         log.append(entries)?;
         match self.flush_if_behind() {
-            // They are durable all the same; what the universe lacks stays in memory until there is room.
+            // They are durable nevertheless. What is missing in the universe stays in memory until there is space.
             Err(error) if error.is_full() => Ok(()),
             flushed => flushed,
         }
     }
 
-    /// Begins the stage, if it is not there, and keeps room on the disk for its next commits: before the first chunk is put,
-    /// so that what fits on the disk can be committed when it is full.
+    /// Begins the stage if it does not exist, and reserves disk space for its next commits. Called before the first
+    /// chunk is put, so that what fits on the disk can still be committed when it is full.
     ///
     /// # Errors
-    /// The disk is full or refuses.
+    /// The disk is full or reports an error.
     pub fn begin_stage(&self, stage: StageId) -> Result<()> {
         self.refuse_read_only()?;
         self.open_stage(stage)?.keep_room();
         Ok(())
     }
 
-    /// Every chunk of the entries must be stored, and is pinned for the stage.
+    /// Checks that every chunk of the entries is stored, and pins it for the stage.
     fn check_chunks(&self, stage: StageId, entries: &[TreeEntry]) -> Result<()> {
         let hashes: Vec<ChunkHash> =
             entries.iter().flat_map(|entry| &entry.chunks).map(|chunk| chunk.hash).collect();
@@ -153,7 +153,7 @@ impl PackedStore {
         }
     }
 
-    /// The stage, which is begun if it is not there.
+    /// The stage, which is begun if it does not exist.
     pub(super) fn open_stage(&self, id: StageId) -> Result<Arc<Stage>> {
         if let Some(stage) = self.stage(id) {
             return Ok(stage);
@@ -172,18 +172,18 @@ impl PackedStore {
         if recent < self.config.recent_chunks_max {
             return Ok(());
         }
-        // Into a large universe each chunk costs a page, unless many come at once.
+        // In a large universe each new chunk costs a page write, unless many are written together.
         let known = usize::try_from(self.universe.chunk_count()?).unwrap_or(usize::MAX);
         let worthwhile = (known / KNOWN_PER_RECENT).min(RECENT_CHUNKS_MAX);
         if recent < worthwhile { Ok(()) } else { self.flush() }
     }
 
-    /// Brings the universe up to what is durable.
+    /// Writes all that is durable into the universe.
     pub(super) fn flush(&self) -> Result<()> {
         self.flush_and(None)
     }
 
-    /// The same, and `change` in the same transaction.
+    /// As [`PackedStore::flush`], with `change` in the same transaction.
     pub(super) fn flush_and(&self, change: Option<&mut Change<'_>>) -> Result<()> {
         let _one_at_a_time = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
         let durable = self.containers.lock_appender().durable;
@@ -201,10 +201,10 @@ impl PackedStore {
     }
 }
 
-/// What else is changed in a transaction.
+/// A further change within a transaction.
 pub(super) type Change<'a> = dyn FnMut(&mut Tables<'_>) -> Result<()> + 'a;
 
-/// Writes what is recent into the universe, and how far each container is in it.
+/// Writes recent chunks into the universe, and how much of each container it covers.
 fn index(
     universe: &Universe,
     containers: &Containers,

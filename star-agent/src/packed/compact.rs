@@ -1,8 +1,8 @@
-//! Compaction: the live chunks of a container go into a new one, and then its file is removed.
+//! Compaction: copies the live chunks of a container into a new one, and then removes the old file.
 //!
-//! Space is taken first; bytes are checked on the way; the new container is synced before the universe points into it, and the
-//! old file goes only after that is durable. A reader that still has the old place asks again. What cannot be read is never
-//! dropped: its container stays.
+//! Space is reserved first. Bytes are verified while they are copied. The new container is synced before the universe
+//! points to it, and the old file is removed only after that is durable. A reader that still has the old place looks it
+//! up again. A chunk that cannot be read is never dropped: its container stays.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -19,16 +19,17 @@ use super::pace::{Courtesy, Pace};
 use super::survey::Usage;
 use super::universe::{Location, NOWHERE};
 
-/// Entries that are looked up at a time.
+/// Number of entries that are looked up at a time.
 const ENTRIES_AT_ONCE: usize = 512;
-/// Chunks, and bytes, that are moved before the universe is told.
+/// Maximum number of chunks whose move goes into the universe in one transaction; the constant below limits their
+/// bytes.
 const MOVED_PER_TRANSACTION: usize = 8 * 1024;
 const MOVED_BYTES_PER_TRANSACTION: u64 = 16 * 1024 * 1024;
-/// What a container has besides chunks, for each of them and once, at least.
+/// Minimum overhead of a container in bytes, for each chunk and once for the container.
 const ENTRY_BYTES: u64 = 48;
 const FRAME_BYTES: u64 = 16 + 56;
 
-/// A container to write anew.
+/// A container to rewrite.
 struct Candidate {
     number: u32,
     id: String,
@@ -36,7 +37,7 @@ struct Candidate {
     live: u64,
 }
 
-/// Where chunks go.
+/// The container that chunks are copied to.
 struct Output {
     number: u32,
     writer: ContainerWriter,
@@ -45,7 +46,7 @@ struct Output {
 }
 
 impl PackedStore {
-    /// Writes containers anew that have enough garbage, or says which those would be.
+    /// Rewrites containers that have enough garbage, or returns which those would be.
     pub(super) fn compact(
         &self,
         usage: &BTreeMap<u32, Usage>,
@@ -87,12 +88,12 @@ impl PackedStore {
         self.end_output(output)
     }
 
-    /// The containers to write anew, those first that cost least.
+    /// The containers to rewrite, those with the lowest cost first.
     fn candidates(&self, usage: &BTreeMap<u32, Usage>, options: &CollectOptions) -> Result<Vec<Candidate>> {
         let active = self.containers.active();
         let mut found = Vec::new();
         for (number, known) in self.containers.snapshot() {
-            // One that was begun since has no garbage yet.
+            // A container that was begun since has no garbage yet.
             let Some(usage) = usage.get(&number) else { continue };
             let Ok(metadata) = std::fs::metadata(self.containers.path(&known.id)) else { continue };
             let (file_bytes, live) = (metadata.len(), usage.live);
@@ -103,7 +104,7 @@ impl PackedStore {
                 continue;
             }
             if active == Some(number) {
-                // What grows is never moved from.
+                // Chunks are never moved out of an open container.
                 if !options.plan_only && !self.rotate(number)? {
                     continue;
                 }
@@ -116,7 +117,7 @@ impl PackedStore {
         Ok(found)
     }
 
-    /// Seals the container that grows, if it is this one and seals, so that another is begun.
+    /// Seals a container if it is the open one. Returns whether it did so; another one is begun then.
     fn rotate(&self, number: u32) -> Result<bool> {
         self.make_durable()?;
         let is_sealed = self.containers.rotate(number)?;
@@ -124,7 +125,7 @@ impl PackedStore {
         Ok(is_sealed)
     }
 
-    /// Moves what is live of a container and removes it, and says how many bytes that was.
+    /// Moves the live chunks of a container and removes it. Returns the number of bytes moved.
     fn move_chunks(
         &self,
         from: &Candidate,
@@ -133,7 +134,7 @@ impl PackedStore {
         is_cancelled: &dyn Fn() -> bool,
     ) -> Result<u64> {
         let Some(reader) = self.containers.reader(from.number)? else { return Ok(0) };
-        // What was appended to it last is in the universe before anyone decides that it is garbage.
+        // Its last chunks must be in the universe before it is decided what is garbage.
         self.flush()?;
         let entries = match reader.entries() {
             Ok(entries) if self.containers.known(from.number).is_some_and(|known| !known.is_damaged) => {
@@ -215,7 +216,8 @@ impl PackedStore {
         Ok(Output { number, writer, moves: Vec::new(), moved_bytes: 0 })
     }
 
-    /// Takes the space that the live chunks need, or says that there is not enough. The reserve of the vault may be used.
+    /// Reserves the space that the live chunks need, or reports that there is not enough. The reserve of the vault may
+    /// be used.
     fn reserve(&self, from: &Candidate, output: &mut Option<Output>) -> Result<()> {
         if from.live == 0 {
             return Ok(());
@@ -244,10 +246,10 @@ impl PackedStore {
         }
     }
 
-    /// Makes durable what was moved, and lets the universe point there.
+    /// Makes the copies durable, and points the universe to them.
     fn switch(&self, output: &mut Output) -> Result<()> {
         output.writer.sync()?;
-        // The old copies go next.
+        // The old copies are removed next.
         self.containers.check_file(output.number)?;
         self.pass_window("moved");
         let moves = std::mem::take(&mut output.moves);
@@ -274,7 +276,7 @@ impl PackedStore {
         self.containers.finish(output.number, output.writer)
     }
 
-    /// What the universe knows of a container whose own list cannot be read.
+    /// The entries that the universe has for a container whose own list cannot be read.
     pub(super) fn entries_by_rows(&self, number: u32) -> Result<Vec<ContainerEntry>> {
         assert!(number != NOWHERE, "a container has a number");
         super::indexing::entries_of(&self.universe, number)

@@ -1,4 +1,4 @@
-//! The numbers and file names of containers, and the directory that has them.
+//! The numbers and file names of containers, and their directory.
 
 use std::fs;
 use std::io;
@@ -12,7 +12,7 @@ use super::universe::NOWHERE;
 pub(super) const SUFFIX: &str = ".orbitpak";
 pub(super) const JOURNAL_SUFFIX: &str = ".orbitpak.journal";
 
-/// The next number as it was written down; 0 if that cannot be read, since it is only one of several lower bounds.
+/// The next number on record; 0 if it cannot be read, since it is only one of several lower bounds.
 pub(super) fn read_counter(path: &Path) -> Result<u32> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(text.trim().parse::<u32>().ok().filter(|next| *next < NOWHERE).unwrap_or(0)),
@@ -38,7 +38,7 @@ pub(super) fn number_of(name: &str) -> Option<(u32, String)> {
     Some((number, id.to_owned()))
 }
 
-/// Makes the names in a directory durable.
+/// Makes the names in a directory durable, with fsync.
 pub(super) fn sync_dir(dir: &Path) -> Result<()> {
     let synced = fs::File::open(dir).and_then(|dir| dir.sync_all());
     synced.map_err(PackedError::io(dir, "sync the directory"))

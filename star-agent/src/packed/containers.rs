@@ -1,8 +1,8 @@
-//! The directory of containers: which there are, the one that grows, and open files of those that are read.
+//! The directory of containers: the list of them, the open one, and open files for reading.
 //!
-//! A container has a number, which stands first in its file name and is never used again: the next one is written down
-//! before its container is created. What was appended is counted in sequence, so that one sync covers whatever many threads
-//! have appended before it. Whether a file is still the one that it was, `presence.rs` asks.
+//! The file name of a container begins with its number, which is never reused: the next number is recorded before a
+//! container is created. Appended chunks have sequence numbers, so that one sync covers what any number of threads have
+//! appended before it. `presence.rs` checks whether a file is still the same one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -23,7 +23,7 @@ use super::error::{PackedError, Result};
 use super::presence::FileMark;
 use super::universe::{Location, NOWHERE};
 
-/// What is appended is held back up to so many bytes and written at once.
+/// Size of the buffer of appended data, in bytes. It is written when it is full.
 const BUFFER_BYTES: usize = 1024 * 1024;
 
 /// One container on the disk.
@@ -33,16 +33,16 @@ pub(super) struct Known {
     pub(super) is_sealed: bool,
     /// Whether its list of chunks is damaged.
     pub(super) is_damaged: bool,
-    /// Its file as it was last seen.
+    /// Identity of its file when it was last checked.
     pub(super) mark: Option<FileMark>,
 }
 
 #[derive(Debug)]
 pub(super) struct Containers {
     pub(super) dir: PathBuf,
-    /// The directory as it was opened.
+    /// Identity of the directory when it was opened.
     pub(super) dir_mark: FileMark,
-    /// The file that holds the next number.
+    /// The file with the next number.
     counter: PathBuf,
     max_bytes: u64,
     known: RwLock<BTreeMap<u32, Known>>,
@@ -52,8 +52,8 @@ pub(super) struct Containers {
 }
 
 impl Containers {
-    /// Opens the directory. Of the containers that were left open the newest is taken up again; all others are sealed,
-    /// and those that cannot be are remembered as damaged. `counter` is the file that holds the next number.
+    /// Opens the directory. Of the containers that were left open, the newest one is continued. All others are sealed;
+    /// those that cannot be are remembered as damaged. `counter` is the file with the next number.
     pub(super) fn open(dir: &Path, counter: &Path, config: &PackedConfig) -> Result<Self> {
         let (max_bytes, is_read_only) = (config.container_bytes_max, config.is_read_only);
         let (mut known, mut journals) = (BTreeMap::new(), Vec::new());
@@ -75,8 +75,8 @@ impl Containers {
             }
         }
         for path in doubles.into_iter().filter(|_| !is_read_only) {
-            // Somebody has put it there. Under a number that no other container has it is as good as any, if it lists its
-            // chunks itself: a journal would not follow it at once.
+            // This file was put there by hand. If no other container has its number and it has its own list of chunks,
+            // it is used: a journal would not belong to it.
             if let Ok(writer) = ContainerWriter::open_append(&path, max_bytes) {
                 writer.seal()?;
             }
@@ -88,7 +88,7 @@ impl Containers {
             let mark = fs::metadata(&renamed).ok().map(|metadata| FileMark::of(&metadata));
             known.insert(next_number - 1, Known { id, is_sealed: true, is_damaged: false, mark });
         }
-        // Left behind by a container that was removed, or whose creation was never finished.
+        // Left behind by a container that was removed, or whose creation was not finished.
         for (id, path) in journals.into_iter().filter(|_| !is_read_only) {
             if !known.values().any(|container| container.id == id) {
                 let _ = fs::remove_file(path);
@@ -112,7 +112,7 @@ impl Containers {
         Ok(containers)
     }
 
-    /// Notes which containers were left open, where none can be taken up.
+    /// Records which containers were left open, when none can be continued.
     fn note_open(&self) {
         for (number, known) in self.snapshot() {
             if self.journal_of(&known.id).exists() {
@@ -132,7 +132,7 @@ impl Containers {
                 let metadata =
                     fs::metadata(&path).map_err(PackedError::io(&path, "look at the container"))?;
                 if metadata.len() <= CONTAINER_HEADER_BYTES {
-                    // Its creation was interrupted, or nothing is left of it. Either way it holds no chunk.
+                    // Its creation was interrupted, or its content is lost. In both cases it holds no chunk.
                     fs::remove_file(&path).map_err(PackedError::io(&path, "remove the empty container"))?;
                     self.lock_known().remove(&number);
                 }
@@ -146,7 +146,7 @@ impl Containers {
                     }
                     self.set_sealed(number, false);
                     if let Some((older, writer)) = appender.active.replace((number, writer)) {
-                        // One that cannot be sealed stays readable, and the next start tries again.
+                        // A container that cannot be sealed stays readable, and the next start tries again.
                         let _ = self.finish(older, writer);
                     }
                 }
@@ -187,7 +187,7 @@ impl Containers {
         }
     }
 
-    /// Notes what the file of a container is now.
+    /// Stores the current identity of a container's file.
     pub(super) fn set_mark(&self, number: u32, mark: FileMark) {
         if let Some(known) = self.lock_known().get_mut(&number) {
             known.mark = Some(mark);
@@ -200,12 +200,12 @@ impl Containers {
         self.close_readers(&BTreeSet::from([number]));
     }
 
-    /// Closes the files of these containers: an open file that was removed or replaced can still be read.
+    /// Closes the files of these containers, since an open file can still be read after it was removed or replaced.
     pub(super) fn close_readers(&self, numbers: &BTreeSet<u32>) {
         self.lock_readers().retain(|(other, _)| !numbers.contains(other));
     }
 
-    /// No number below this one is given to a new container.
+    /// New containers get numbers from `least` on.
     pub(super) fn raise_next_number(&self, least: u32) {
         let mut appender = self.lock_appender();
         appender.next_number = appender.next_number.max(least);
@@ -215,12 +215,12 @@ impl Containers {
         self.known.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends wait for each other here, and syncs for none of them.
+    /// Locks appending. Syncs run without this lock.
     pub(super) fn lock_appender(&self) -> MutexGuard<'_, Appender> {
         self.appender.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends a chunk to the container that grows, and begins another if it is full.
+    /// Appends a chunk to the open container, and begins another one if it is full.
     pub(super) fn append(
         &self,
         appender: &mut Appender,
@@ -234,7 +234,7 @@ impl Containers {
         let is_full =
             appender.active.as_ref().is_some_and(|(_, active)| !active.has_capacity(stored.length()));
         if is_full && let Some((number, writer)) = appender.active.take() {
-            // An error here loses what is not durable; the caller finds out by `durable`.
+            // An error here loses what is not durable. The caller finds out from `durable`.
             writer.seal()?;
             self.set_sealed(number, true);
             appender.durable = appender.sequence;
@@ -250,10 +250,10 @@ impl Containers {
         Ok(Appended { location: Location::of(*number, &entry), ordinal, sequence: appender.sequence })
     }
 
-    /// Begins a container that nothing is appended to yet.
+    /// Creates a container without chunks.
     pub(super) fn create(&self, appender: &mut Appender) -> Result<(u32, ContainerWriter)> {
         let number = appender.next_number;
-        // Before it is used: the index may have rows of every number that was used once.
+        // Before it is used, since the index can have rows of every number that was ever used.
         write_counter(&self.counter, number + 1)?;
         appender.next_number = number + 1;
         let id = new_id(number);
@@ -266,7 +266,7 @@ impl Containers {
         Ok((number, writer))
     }
 
-    /// Seals the container that grows, if it is this one. All of it is durable.
+    /// Seals a container if it is the open one. All of it is durable.
     pub(super) fn rotate(&self, number: u32) -> Result<bool> {
         let mut appender = self.lock_appender();
         let Some((_, writer)) = appender.active.take_if(|(active, _)| *active == number) else {
@@ -284,9 +284,9 @@ impl Containers {
         Ok(())
     }
 
-    /// Gives up chunks that were appended and cannot be written because the disk is full. Calls `lose` with the container and
-    /// the number of chunks that it still has, and returns true, if there were any. The chunks before them can be made durable
-    /// then.
+    /// Gives up appended chunks that cannot be written because the disk is full. If there were any, calls `lose` with
+    /// the container and the number of chunks that it still has, and returns true. The chunks before them can be made
+    /// durable then.
     pub(super) fn give_up_held_back(&self, lose: impl FnOnce(u32, usize)) -> bool {
         let mut appender = self.lock_appender();
         let Some((number, writer)) = &mut appender.active else { return false };
@@ -297,8 +297,8 @@ impl Containers {
         has_given_up
     }
 
-    /// Gives up chunks at the end of the container that grows, except durable ones and the first `needed(container)` of it.
-    /// Calls `lose` with the container and the number of chunks that it still has. No sync may be under way.
+    /// Gives up chunks at the end of the open container, except durable ones and the first `needed(container)`. Calls
+    /// `lose` with the container and the number of chunks that it still has. No sync may be under way.
     pub(super) fn give_up_behind(&self, needed: impl FnOnce(u32) -> usize, lose: impl FnOnce(u32, usize)) {
         let mut appender = self.lock_appender();
         let Some((number, writer)) = &mut appender.active else { return };
@@ -309,7 +309,7 @@ impl Containers {
         }
     }
 
-    /// Begins to make durable what was appended. Nothing if it is.
+    /// Begins a sync of what was appended; `None` if all is durable.
     pub(super) fn begin_sync(&self) -> Result<Option<Syncing>> {
         let mut appender = self.lock_appender();
         let upto = appender.sequence;
@@ -323,8 +323,8 @@ impl Containers {
         Ok(begun.map(|(number, pending)| Syncing { number, pending, upto }))
     }
 
-    /// Ends a sync. If it failed, the container is given up and what it has not made durable is lost; the first and the last
-    /// sequence of that are the answer.
+    /// Ends a sync. If it failed, the container is given up and all of it that is not durable is lost. Returns the
+    /// first and the last sequence number of that.
     pub(super) fn finish_sync(&self, syncing: &Syncing, is_done: bool) -> Option<(u64, u64)> {
         let mut appender = self.lock_appender();
         let is_active = appender.active.as_ref().is_some_and(|(number, _)| *number == syncing.number);
@@ -335,7 +335,7 @@ impl Containers {
             appender.durable = appender.durable.max(syncing.upto);
             return None;
         }
-        // Sealed meanwhile, which has synced it anew.
+        // It was sealed meanwhile, which has synced it again.
         if !is_active {
             return None;
         }
@@ -343,7 +343,7 @@ impl Containers {
         Some(appender.give_up())
     }
 
-    /// Lengths of all files that can be looked at.
+    /// Lengths of all files whose metadata can be read.
     pub(super) fn lengths(&self) -> BTreeMap<u32, u64> {
         let all = self.snapshot().into_iter();
         all.filter_map(|(number, known)| Some((number, fs::metadata(self.path(&known.id)).ok()?.len())))
@@ -354,7 +354,7 @@ impl Containers {
         self.dir.join(format!("{id}{SUFFIX}"))
     }
 
-    /// The file beside a container that grows.
+    /// The journal file of an open container.
     pub(super) fn journal_of(&self, id: &str) -> PathBuf {
         self.dir.join(format!("{id}{JOURNAL_SUFFIX}"))
     }
@@ -363,13 +363,13 @@ impl Containers {
         self.known(number).map(|known| self.path(&known.id))
     }
 
-    /// As [`Containers::reader`], but looks at the file anew.
+    /// As [`Containers::reader`], but opens the file again.
     pub(super) fn reopen(&self, number: u32) -> Result<Option<Arc<ContainerReader>>> {
         self.lock_readers().retain(|(other, _)| *other != number);
         self.reader(number)
     }
 
-    /// A container that is open for reading. Nothing if it is not there any more.
+    /// A container, opened for reading; `None` if it no longer exists.
     pub(super) fn reader(&self, number: u32) -> Result<Option<Arc<ContainerReader>>> {
         let mut readers = self.lock_readers();
         if let Some(index) = readers.iter().rposition(|(other, _)| *other == number) {
@@ -388,7 +388,7 @@ impl Containers {
                 return Err(error.into());
             }
             Err(_) => {
-                // Its chunks are as good as before.
+                // Its chunks are not affected.
                 self.set_damaged(number);
                 Arc::new(ContainerReader::open_damaged(&path)?)
             }
@@ -400,7 +400,7 @@ impl Containers {
         Ok(Some(reader))
     }
 
-    /// Reads a chunk and checks it. Nothing if its container is not there any more.
+    /// Reads a chunk and checks it; `None` if its container no longer exists.
     pub(super) fn read(&self, hash: &ChunkHash, location: Location) -> Result<Option<Vec<u8>>> {
         let Some(reader) = self.reader(location.container)? else { return Ok(None) };
         let entry = location.entry(hash);
@@ -412,7 +412,7 @@ impl Containers {
         }
     }
 
-    /// Writes what is held back of the container that grows, if it is this one.
+    /// Writes the buffered data of a container, if it is the open one.
     pub(super) fn flush(&self, number: u32) -> Result<bool> {
         let mut appender = self.lock_appender();
         match &mut appender.active {
@@ -424,14 +424,14 @@ impl Containers {
         }
     }
 
-    /// The number of the container that grows.
+    /// The number of the open container.
     pub(super) fn active(&self) -> Option<u32> {
         self.lock_appender().active.as_ref().map(|(number, _)| *number)
     }
 
-    /// Removes a container whose chunks live elsewhere.
+    /// Removes a container whose chunks have been moved.
     pub(super) fn remove(&self, number: u32) -> Result<()> {
-        // Before its file, so that it is not missed by a check of the files.
+        // Before its file, so that a check of the files does not report it missing.
         let Some(known) = self.lock_known().remove(&number) else { return Ok(()) };
         let path = self.path(&known.id);
         let journal = self.journal_of(&known.id);
@@ -451,7 +451,7 @@ impl Containers {
     }
 
     fn lock_readers(&self) -> MutexGuard<'_, Vec<(u32, Arc<ContainerReader>)>> {
-        // A list of open files is whole after every step.
+        // A list of open files is consistent after every step.
         self.readers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! Snapshots that are deleted, and those that are brought back within the undo window.
+//! Deletes snapshots, and undeletes them within the undo window.
 
 use std::fs;
 use std::sync::PoisonError;
@@ -13,17 +13,17 @@ use super::tree::NodeSource as _;
 use super::types::{SnapshotId, SnapshotRecord, StageId};
 use super::{DELETED, PackedStore, SNAPSHOTS};
 
-/// Chunks that change in one transaction when a snapshot is deleted.
+/// Maximum number of chunks that change in one transaction when a snapshot is deleted.
 const RELEASED_PER_TRANSACTION: usize = 64 * 1024;
-/// Pins what is brought back meanwhile. No job has this number.
+/// The stage that pins chunks while a snapshot is undeleted. No job has this number.
 const UNDELETE: StageId = StageId { job: JobId(u64::MAX), destination: u32::MAX };
 
 impl PackedStore {
-    /// Deletes a snapshot. What only it needed is kept for the undo window, within which
-    /// [`PackedStore::undelete_snapshot`] brings it back.
+    /// Deletes a snapshot. What no other snapshot needs is kept for the undo window, within which
+    /// [`PackedStore::undelete_snapshot`] restores it.
     ///
     /// # Errors
-    /// There is no such snapshot, or the disk refuses.
+    /// There is no such snapshot, or the disk reports an error.
     pub fn delete_snapshot(&self, id: &SnapshotId) -> Result<()> {
         self.refuse_read_only()?;
         let _one_at_a_time = self.sealing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -45,7 +45,7 @@ impl PackedStore {
         self.release(&|| false)
     }
 
-    /// Releases what deleted snapshots held, a part at a time, so that others can write in between.
+    /// Releases what deleted snapshots held, in parts, so that others can write in between.
     pub(super) fn release(&self, is_cancelled: &dyn Fn() -> bool) -> Result<()> {
         let part = || {
             self.universe
@@ -60,19 +60,19 @@ impl PackedStore {
         Ok(())
     }
 
-    /// Snapshots that were deleted and can be brought back.
+    /// Snapshots that were deleted and can be undeleted.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// The disk reports an error.
     pub fn deleted_snapshots(&self) -> Result<Vec<SnapshotRecord>> {
         let shelf = Shelf::read(&self.dir.join(DELETED))?;
         Ok(shelf.records().values().cloned().collect())
     }
 
-    /// Brings a deleted snapshot back.
+    /// Undeletes a snapshot.
     ///
     /// # Errors
-    /// It was never deleted, or some of it is collected already.
+    /// It was not deleted, or part of it is already collected.
     pub fn undelete_snapshot(&self, id: &SnapshotId) -> Result<SnapshotRecord> {
         self.refuse_read_only()?;
         let _one_at_a_time = self.sealing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -94,7 +94,7 @@ impl PackedStore {
         Ok(record)
     }
 
-    /// Pins all of a tree, or says what is not there any more.
+    /// Pins all of a tree, or returns which chunk is missing.
     fn pin_tree(&self, root: &ChunkHash) -> Result<()> {
         let mut pending = vec![*root];
         while let Some(hash) = pending.pop() {

@@ -1,4 +1,4 @@
-//! What can go wrong in the packed store.
+//! Errors of the packed store.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use orbit_shared::entry::display_path;
 
 use super::types::{SnapshotId, StageId};
 
-/// Why the packed store did not do what it was asked. Each text says where and what helps.
+/// Why an operation of the packed store failed. Each text says where, and what helps.
 #[derive(Debug, thiserror::Error)]
 pub enum PackedError {
     /// A container or its journal.
@@ -18,22 +18,22 @@ pub enum PackedError {
     /// Another file of the vault.
     #[error("vault: cannot {action} {}: {source}", path.display())]
     Io {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What was tried.
+        /// The operation that failed.
         action: &'static str,
-        /// What the system says.
+        /// The error.
         source: io::Error,
     },
-    /// A file is not as it was written.
+    /// A file is damaged.
     #[error("vault: {} is damaged: {what}", path.display())]
     Damaged {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Which part.
+        /// The damaged part.
         what: &'static str,
     },
-    /// The file system cannot be written to.
+    /// The file system is read-only.
     #[error(
         "vault: {} is on a file system that cannot be written to: what is stored there can be read and restored, nothing can be \
          stored; mount it writable and restart the Star",
@@ -50,16 +50,16 @@ pub enum PackedError {
         path.display()
     )]
     Moved {
-        /// Which directory.
+        /// The directory.
         path: PathBuf,
     },
-    /// The universe gave no answer.
+    /// The universe failed.
     #[error(
         "vault: the index of chunks failed: {problem}; it is rebuilt from the containers at the next start, or now by \
          `orbit-star vault rebuild` while the Star is stopped"
     )]
     Universe {
-        /// What it says.
+        /// The error.
         problem: String,
     },
     /// The universe cannot grow.
@@ -67,16 +67,16 @@ pub enum PackedError {
         "vault: the index of chunks cannot grow, because the disk is full; collect garbage, or make room"
     )]
     UniverseFull,
-    /// The disk refused. That says nothing of what is in the universe, which is opened again.
+    /// The disk reports an error. The content of the universe is not affected; the file is opened again.
     #[error(
         "vault: the index of chunks cannot be read or written: {problem}; it is opened again by itself, but look for errors of \
          the disk in the system's log"
     )]
     UniverseFailed {
-        /// What the system says.
+        /// The error.
         problem: String,
     },
-    /// Someone else has it open.
+    /// Another process has it open.
     #[error("vault: the index of chunks is in use; a vault has one process, which opens its store once")]
     UniverseInUse,
     /// No such chunk is stored.
@@ -90,10 +90,10 @@ pub enum PackedError {
     DamagedChunk {
         /// Its name.
         hash: ChunkHash,
-        /// What is wrong with it.
+        /// The problem.
         problem: String,
     },
-    /// What is said to be a chunk is another one.
+    /// The bytes are not those of the chunk.
     #[error("vault: the bytes given are not those of chunk {hash}")]
     WrongBytes {
         /// Its name.
@@ -110,45 +110,45 @@ pub enum PackedError {
     /// There is no such snapshot.
     #[error("vault: there is no snapshot {0}")]
     UnknownSnapshot(SnapshotId),
-    /// A stage has not got what its snapshot must have.
+    /// The stage lacks entries that its snapshot must have.
     #[error(
         "vault: stage {stage} has {found} entries and should have {expected}; those that are missing must be stored again"
     )]
     StageIncomplete {
-        /// Which stage.
+        /// The stage.
         stage: StageId,
-        /// How many paths it must have.
+        /// Number of paths that it must have.
         expected: u64,
-        /// How many it has.
+        /// Number of paths that it has.
         found: u64,
     },
-    /// An entry is larger than any record.
+    /// An entry is larger than the maximum of a record.
     #[error("vault: the entry {} is too large to be recorded", display_path(path))]
     EntryTooLarge {
         /// The entry.
         path: Vec<u8>,
     },
-    /// There is not enough room to move chunks, so nothing was moved.
+    /// There is not enough space to move chunks, so nothing was moved.
     #[error(
         "vault: {needed} bytes must be free to rewrite a container and {available} are; make room on the disk, or delete \
          snapshots so that whole containers go"
     )]
     NoSpace {
-        /// How many must be free.
+        /// Number of bytes that must be free.
         needed: u64,
-        /// How many are.
+        /// Number of bytes that are free.
         available: u64,
     },
-    /// A part of a tree cannot be read, so nobody can say which chunks are needed.
+    /// A part of a tree cannot be read, so it is not known which chunks are needed.
     #[error(
         "vault: {count} tree blocks of snapshots cannot be read, so nothing may be collected; heal them (`orbit scrub`) or \
          delete the snapshots that they belong to"
     )]
     TreeDamaged {
-        /// How many.
+        /// Number of those parts.
         count: u64,
     },
-    /// Someone asked to stop.
+    /// The operation was cancelled.
     #[error("vault: stopped before the end, as asked; it goes on where it was")]
     Cancelled,
 }
@@ -183,7 +183,7 @@ impl PackedError {
         Self::Universe { problem: problem.to_string() }
     }
 
-    /// Whether the process may not make files that large.
+    /// Whether the process's file size limit is reached.
     pub fn is_too_large(&self) -> bool {
         matches!(
             self,

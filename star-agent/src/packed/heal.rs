@@ -1,4 +1,4 @@
-//! Healing, and what damage means: a good copy takes the place of a bad one, and who is hit by a chunk that is lost.
+//! Healing: a good copy replaces a damaged chunk. Also finds the paths that a damaged or lost chunk affects.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,10 +18,10 @@ impl PackedStore {
         self.memory().damaged.values().cloned().collect()
     }
 
-    /// Stores a good copy of a chunk that is damaged or lost in its place, durably. One that is whole stays as it is.
+    /// Durably replaces a damaged or lost chunk by a good copy. An intact chunk is kept.
     ///
     /// # Errors
-    /// The bytes are not those of the chunk, nobody here needs it, or the disk refuses.
+    /// The bytes are not those of the chunk, the chunk is not needed here, or the disk reports an error.
     pub fn replace(&self, hash: &ChunkHash, bytes: &[u8]) -> Result<()> {
         if ChunkHash::of(bytes) != *hash {
             return Err(PackedError::WrongBytes { hash: *hash });
@@ -41,15 +41,15 @@ impl PackedStore {
                 problem: "its new copy was lost".to_owned(),
             });
         }
-        // What a part of a tree holds could not be counted while it was damaged.
+        // The children of a tree node could not be counted while it was damaged.
         self.universe.write(|tables| tables.expand(hash, &|hash| self.children(hash))).map(|_| ())
     }
 
-    /// Which paths of which snapshots need some chunks, the newest snapshots first: at most `count_max` for each chunk.
-    /// Reads the trees until `is_enough`; whether it came to their ends is said too.
+    /// The paths that need some of these chunks, by snapshot, newest first: at most `count_max` for each chunk. Reads
+    /// the trees until `is_enough`. Also returns whether all trees were read to their ends.
     ///
     /// # Errors
-    /// The disk refuses. Parts that are damaged themselves are passed over.
+    /// The disk reports an error. Damaged parts of trees are skipped.
     pub fn affected(
         &self,
         hashes: &BTreeSet<ChunkHash>,
@@ -72,7 +72,7 @@ impl PackedStore {
         Ok((search.found, is_complete))
     }
 
-    /// Looks for the chunks in and below a node; says whether it has none of them.
+    /// Looks for the chunks in and below a node. Returns whether it has none of them.
     fn search(
         &self,
         node: &ChunkRef,
@@ -116,7 +116,7 @@ impl PackedStore {
         Ok(is_clean)
     }
 
-    /// The same for one entry, whose chunks may be lists of chunks.
+    /// Looks for the chunks in one entry, whose chunks may contain lists of chunks.
     fn search_file(
         &self,
         entry: &TreeEntry,
@@ -133,7 +133,7 @@ impl PackedStore {
             if search.hashes.contains(&chunk.hash) {
                 let path = entry.entry.path.clone();
                 search.add(chunk.hash, Affected { snapshot, path, part: None });
-                // Where the chunks behind it lie is not known without it.
+                // Without it the positions of the chunks after it are not known.
                 return Ok(false);
             }
             let list = match self.node(&chunk.hash) {
@@ -152,15 +152,15 @@ impl PackedStore {
         Ok(is_clean)
     }
 
-    /// All containers, in the order of their numbers.
+    /// All containers, by number.
     ///
     /// # Errors
-    /// The universe gives no answer, or the disk refuses.
+    /// The universe cannot be read, or the disk reports an error.
     pub fn containers(&self) -> Result<Vec<ContainerInfo>> {
         let rows: BTreeMap<_, _> = self.universe.containers()?.into_iter().collect();
         let mut found = Vec::new();
         for (number, known) in self.containers.snapshot() {
-            // It may go in this moment.
+            // It can be removed at this moment.
             let path = self.containers.path(&known.id);
             let Ok(metadata) = std::fs::metadata(path) else { continue };
             let checked = rows.get(&number).map_or(0, |row| row.checked);
@@ -179,7 +179,7 @@ impl PackedStore {
     /// Totals over the store.
     ///
     /// # Errors
-    /// The universe gives no answer, or the disk refuses.
+    /// The universe cannot be read, or the disk reports an error.
     pub fn totals(&self) -> Result<PackedTotals> {
         let containers = self.containers()?;
         let (recent, damaged) = {
@@ -198,13 +198,13 @@ impl PackedStore {
     }
 }
 
-/// Chunks that are looked for in trees.
+/// The chunks that are looked for in trees.
 struct Search<'a> {
     hashes: &'a BTreeSet<ChunkHash>,
     count_max: usize,
     is_enough: &'a dyn Fn() -> bool,
     found: BTreeMap<ChunkHash, Vec<Affected>>,
-    /// Nodes that have none of them; other trees share them.
+    /// Nodes without any of them. Other trees share these nodes.
     clean: BTreeSet<ChunkHash>,
 }
 
@@ -216,7 +216,7 @@ impl Search<'_> {
         }
     }
 
-    /// Looks at the next chunk of a file; says whether it is none of them.
+    /// Looks at the next chunk of a file. Returns whether it is none of them.
     fn look(&mut self, chunk: &ChunkRef, entry: &Entry, snapshot: SnapshotId, offset: &mut u64) -> bool {
         let is_clean = !self.hashes.contains(&chunk.hash);
         if !is_clean {

@@ -1,9 +1,9 @@
-//! Brings the universe up to the containers: what their files list and it does not know goes into it, and what it knows of
-//! files that are missing, cut, replaced or swapped leaves it.
+//! Updates the universe from the containers: adds the chunks that their files list and it does not have, and removes
+//! its rows for files that are missing, truncated, replaced or swapped.
 //!
-//! Whether a file is the one that was indexed shows in its name, its length, and the checksum of its list; of one that
-//! grows, in the last of its entries that was indexed. What a file lists is believed, what the universe says beyond that is
-//! not. Of a file whose list cannot be read some chunks are read: if none is whole, nothing of it counts.
+//! A file is recognized by its name, its length and the checksum of its list. An open one is recognized by the last of
+//! its entries that was indexed. The list of a file is authoritative; rows beyond it are removed. If a list cannot be
+//! read, some chunks of the file are read: if none is intact, all of its rows are removed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -17,54 +17,54 @@ use super::error::{PackedError, Result};
 use super::presence::FileMark;
 use super::universe::{ContainerIdentity, ContainerRow, Location, Universe};
 
-/// Entries that go into the universe in one transaction.
+/// Maximum number of entries that are added to the universe in one transaction.
 const INDEXED_PER_TRANSACTION: usize = 256 * 1024;
 const ROWS_PER_READ: usize = 4096;
-/// Chunks that are read of a container whose list cannot be read.
+/// Number of chunks that are read of a container whose list cannot be read.
 const SAMPLES: usize = 16;
 
-/// What was found and done.
+/// The result of indexing.
 #[derive(Debug, Default)]
 pub(super) struct Indexed {
     /// Whether the universe was empty before, although there were containers.
     pub(super) is_rebuilt: bool,
     /// Chunks that were not in the universe and are now.
     pub(super) chunks_indexed: u64,
-    /// Chunks that were in the universe and are not where it said.
+    /// Chunks that the universe had and that are not at their places.
     pub(super) chunks_lost: u64,
     /// Containers that are gone.
     pub(super) missing: Vec<u32>,
-    /// What to tell, by what it is about.
+    /// Messages for the operator, by subject.
     pub(super) findings: BTreeMap<String, String>,
 }
 
-/// What a container's file is to what is known of it.
+/// How a container's file compares with the universe.
 enum Found {
-    /// It is as it was.
+    /// It is unchanged.
     Same,
-    /// It has entries from this one on that are not indexed.
+    /// It has entries that are not indexed, from this one on.
     Grown(usize),
-    /// It is another file, or has less than it had.
+    /// It is another file, or has less than before.
     Other,
-    /// Its list cannot be read; it has so many bytes.
+    /// Its list cannot be read. It has this many bytes.
     Unlisted(u64),
     Missing,
 }
 
-/// What the universe must forget and learn.
+/// Changes to the universe.
 #[derive(Default)]
 struct Changes {
-    /// Of these containers, what ends behind this position.
+    /// By container: rows that end after this position are removed.
     cuts: BTreeMap<u32, u64>,
     /// Containers that are gone.
     gone: BTreeSet<u32>,
-    /// Containers to read, from which entry on.
+    /// Containers to read, with the first entry to read.
     to_read: BTreeMap<u32, usize>,
-    /// What to tell of a container if rows of it are lost.
+    /// By container: the message if rows of it are lost.
     reasons: BTreeMap<u32, (String, &'static str)>,
 }
 
-/// Indexes `only` these containers, or all.
+/// Indexes `only` these containers, or all of them.
 pub(super) fn index_containers(
     universe: &Universe,
     containers: &Containers,
@@ -116,7 +116,7 @@ pub(super) fn index_containers(
     Ok(indexed)
 }
 
-/// Compares a file with what is known of it, and remembers what it is now.
+/// Compares a file with the universe, and stores its current identity.
 fn look(
     containers: &Containers,
     number: u32,
@@ -152,7 +152,7 @@ fn look(
         && row.sealed_bytes == metadata.len()
         && identity.is_none_or(is_same_list)
     {
-        // What an earlier version has indexed gets its identity now.
+        // A container that an earlier version has indexed gets its identity now.
         let is_identified = identity.is_some_and(|identity| identity.list.is_some());
         return Ok(if is_identified { Found::Same } else { Found::Grown(row.indexed as usize) });
     }
@@ -169,7 +169,7 @@ fn look(
     Ok(if is_other { Found::Other } else { Found::Grown(row.indexed as usize) })
 }
 
-/// Whether any of the chunks that the universe knows in a container can be read, of those that are inside its file.
+/// Whether any chunk can be read of those that the universe has in a container and that are within its file.
 fn has_whole_chunks(universe: &Universe, containers: &Containers, number: u32, bytes: u64) -> Result<bool> {
     let inside = |entry: &ContainerEntry| entry.offset.saturating_add(u64::from(entry.length)) <= bytes;
     let entries: Vec<_> = entries_of(universe, number)?.into_iter().filter(inside).collect();
@@ -179,7 +179,7 @@ fn has_whole_chunks(universe: &Universe, containers: &Containers, number: u32, b
     Ok(samples.take(SAMPLES + 1).any(|entry| reader.read_entry(entry).is_ok()))
 }
 
-/// What the universe knows of one container, in the order of the file.
+/// The rows that the universe has for one container, in the order of the file.
 pub(super) fn entries_of(universe: &Universe, number: u32) -> Result<Vec<ContainerEntry>> {
     let (mut found, mut after) = (Vec::new(), None);
     loop {
@@ -193,7 +193,7 @@ pub(super) fn entries_of(universe: &Universe, number: u32) -> Result<Vec<Contain
     Ok(found)
 }
 
-/// What is not there is forgotten first: it may be found in another container.
+/// Missing chunks are removed first, because they may be found in another container.
 fn apply(
     universe: &Universe,
     containers: &Containers,
@@ -246,7 +246,7 @@ fn apply(
 #[derive(Default)]
 struct Batch {
     rows: Vec<(ChunkHash, Location)>,
-    /// Containers that are indexed up to so many entries, the length of those that are sealed, and what they are.
+    /// Containers that are indexed up to an entry: the number of entries, the length if it is sealed, and the identity.
     ends: Vec<(u32, usize, u64, ContainerIdentity)>,
 }
 
@@ -255,7 +255,7 @@ impl Batch {
         if self.ends.is_empty() {
             return Ok(());
         }
-        // Stable: of several places of one chunk the newest is the last.
+        // Stable: of several places of one chunk the newest is last.
         self.rows.sort_by_key(|(hash, _)| *hash);
         universe.write(|tables| {
             for (hash, location) in self.rows.drain(..) {
@@ -272,8 +272,8 @@ impl Batch {
     }
 }
 
-/// Forgets where chunks lie that end behind these positions of their containers: they must be stored again. Says how many
-/// those were in each.
+/// Removes the places of chunks that end after these positions of their containers: those chunks must be stored again.
+/// Returns their number for each container.
 fn forget_cut(universe: &Universe, cuts: &BTreeMap<u32, u64>) -> Result<BTreeMap<u32, u64>> {
     let (mut after, mut counts) = (None, BTreeMap::new());
     loop {

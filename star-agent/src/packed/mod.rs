@@ -1,4 +1,4 @@
-//! The packed store of a vault: chunks in containers, where they lie in the universe, stages and snapshots on top.
+//! The packed store of a vault: chunks in containers, their places in the universe, and stages and snapshots on top.
 //!
 //! ```text
 //! VAULT/packed/containers/*.orbitpak   chunks; everything else follows from them and the snapshots
@@ -11,9 +11,9 @@
 //!              reserve                 space that is given up on a full disk, so that garbage can be collected
 //! ```
 //!
-//! All calls block, and any number of threads may make them. A chunk is durable once [`PackedStore::commit`] has
-//! returned, and is not collected while a stage or a snapshot needs it. What is not here: who asks, the network, and
-//! files outside of the vault.
+//! All calls block, and can be made from any number of threads. A chunk is durable once [`PackedStore::commit`] has
+//! returned, and is not collected while a stage or a snapshot needs it. The store knows nothing of callers, the
+//! network, and files outside of the vault.
 
 mod appender;
 mod chunks;
@@ -77,33 +77,33 @@ const SNAPSHOTS: &str = "snapshots";
 const DELETED: &str = "deleted";
 const TREES: &str = "trees";
 const RESERVE: &str = "reserve";
-/// The number that the next container gets.
+/// The file with the number of the next container.
 const NEXT_NUMBER: &str = "next-container";
 
-/// Level of zstd when none is given. Level 1 takes half the time for small files; what repeats itself takes up to twice
-/// the space.
+/// Default level of zstd. Level 1 takes half the time for small files, but up to twice the space for repetitive
+/// content.
 pub const COMPRESSION_LEVEL_DEFAULT: i32 = 3;
 
-/// How a packed store behaves.
+/// The settings of a packed store.
 #[derive(Debug, Clone)]
 pub struct PackedConfig {
-    /// Bytes of chunks after which another container is begun.
+    /// Size of the chunks in a container, in bytes, after which another container is begun.
     pub container_bytes_max: u64,
-    /// Level of zstd; chunks that do not shrink are stored as they are at any.
+    /// Level of zstd. Chunks that do not shrink are stored uncompressed.
     pub compression_level: i32,
-    /// How long what no snapshot needs is kept, so that a deleted snapshot can be brought back.
+    /// How long content that no snapshot needs is kept, so that a deleted snapshot can be undeleted.
     pub undo_window: Duration,
-    /// Memory for pages of the universe; one that is large when it is opened gets more.
+    /// Memory for pages of the universe, in bytes. A universe that is large when it is opened gets more.
     pub universe_cache_bytes: usize,
-    /// How many chunks may be newer than the universe before they go into it; more when it is large.
+    /// Maximum number of chunks that are not yet in the universe. It is higher for a large universe.
     pub recent_chunks_max: usize,
-    /// Memory for sorting the entries of a stage.
+    /// Memory for sorting the entries of a stage, in bytes.
     pub sort_bytes: usize,
-    /// Size of the reserve that is given up on a full disk.
+    /// Size of the reserve that is released on a full disk, in bytes.
     pub reserve_bytes: u64,
-    /// Whether nothing may be written: the store is there to be read, with an index that is a copy elsewhere.
+    /// Whether the store is opened read-only, with a copy of its index elsewhere.
     pub is_read_only: bool,
-    /// The civil clock.
+    /// The wall clock.
     pub now: fn() -> WallTime,
 }
 
@@ -130,31 +130,31 @@ pub struct PackedStore {
     config: PackedConfig,
     containers: Containers,
     universe: Universe,
-    /// Taken after the appender, never before it.
+    /// Lock order: after the appender, never before it.
     memory: Mutex<Memory>,
     syncs: Mutex<Syncs>,
     synced: Condvar,
-    /// Held while what is recent goes into the universe.
+    /// Held while recent chunks are written into the universe.
     flushing: Mutex<()>,
     stages: RwLock<BTreeMap<StageId, Arc<Stage>>>,
     snapshots: RwLock<Shelf>,
-    /// Held while snapshots come and go.
+    /// Held while snapshots are added or removed.
     sealing: Mutex<()>,
     collecting: Mutex<()>,
     scrubbing: Mutex<()>,
-    /// Scrubs that are under way or wait, those apart that give way to them.
+    /// Number of scrubs that run or wait and do not give way to others.
     scrubs_wanted: AtomicU64,
     nodes: NodeCache,
     /// What is missing.
     trouble: Mutex<Trouble>,
-    /// Whether no chunk was ever seen, so that nobody needs to ask.
+    /// Whether the store has never had a chunk, so that lookups can be skipped.
     is_empty: AtomicBool,
-    /// Counts calls of those that read and write, for work that goes on beside them.
+    /// Counts calls of readers and writers, for background work.
     activity: AtomicU64,
     #[cfg(test)]
     windows: tests::Windows,
     opened: Opened,
-    /// Where the copy of the index is, of a store that is only read.
+    /// The directory with the copy of the index, of a read-only store.
     _copy: Option<tempfile::TempDir>,
 }
 
@@ -166,17 +166,17 @@ struct Syncs {
 }
 
 impl PackedStore {
-    /// What opening it found and did.
+    /// What opening the store found and did.
     pub fn opened(&self) -> &Opened {
         &self.opened
     }
 
-    /// Whether nothing can be stored in it.
+    /// Whether it is read-only.
     pub fn is_read_only(&self) -> bool {
         self.config.is_read_only
     }
 
-    /// Refuses what would write, if nothing can be written.
+    /// An error if the store is read-only.
     fn refuse_read_only(&self) -> Result<()> {
         if self.is_read_only() { Err(PackedError::ReadOnly { path: self.dir.clone() }) } else { Ok(()) }
     }
@@ -190,13 +190,13 @@ impl PackedStore {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A moment of a collection in which others may do anything; tests do.
+    /// A point of a collection in which others may do anything. Tests hook into it.
     fn pass_window(&self, _name: &'static str) {
         #[cfg(test)]
         self.windows.pass(_name);
     }
 
-    /// Whether a test has put this mistake into a collection, to show that it would be found.
+    /// Whether a test has injected this fault into a collection, to show that it would be found.
     fn is_planted(&self, _mistake: &'static str) -> bool {
         #[cfg(test)]
         let is_planted = self.windows.has(_mistake);

@@ -1,4 +1,4 @@
-//! Opening a store: what a kill or damage has left is put in order before anyone may use it.
+//! Opens a store: the traces of a kill or of damage are repaired before the store is used.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -23,28 +23,28 @@ use super::{
 };
 use orbit_shared::time::WallTime;
 
-/// Bytes of pages of the largest universe that are kept; each takes a quarter more of the allocator's memory.
+/// Maximum size of the cached pages of a universe, in bytes. The allocator needs a quarter more.
 const UNIVERSE_CACHE_BYTES_MAX: usize = 384 * 1024 * 1024;
 
-/// The names of copies of indexes begin so.
+/// Prefix of the names of copies of indexes.
 const COPY_PREFIX: &str = "orbit-index-";
-/// A copy that is younger may be one that is being made.
+/// Minimum age of a copy that is removed. A younger one may be under construction.
 const COPY_AGE_MIN: Duration = Duration::from_secs(600);
 
 /// What opening a store found and did.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Opened {
-    /// Why the universe was built again, if it was.
+    /// Why the universe was rebuilt, if it was.
     pub rebuilt: Option<String>,
-    /// Chunks that were not in the universe and are now.
+    /// Chunks that were added to the universe.
     pub chunks_indexed: u64,
-    /// Chunks that were durable and are not there any more, because a file is shorter than it was.
+    /// Chunks that were durable and are lost, because a file has become shorter.
     pub chunks_lost: u64,
-    /// Entries of stages whose content is not there any more. They are not staged, and must be stored again.
+    /// Entries of stages whose content is lost. They are no longer staged, and must be stored again.
     pub entries_lost: u64,
-    /// Containers whose lists of chunks cannot be read. What the universe knows of them stays readable.
+    /// Containers whose lists of chunks cannot be read. Chunks that the universe has stay readable.
     pub damaged_containers: Vec<String>,
-    /// Containers that the universe knows and that are gone.
+    /// Containers that the universe has and whose files are gone.
     pub missing_containers: Vec<u32>,
     /// Stages that cannot be read.
     pub damaged_stages: Vec<PathBuf>,
@@ -53,7 +53,7 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// What somebody should know of it, each on a line.
+    /// Messages for the operator, one per line.
     pub fn findings(&self) -> Vec<String> {
         let mut found = Vec::new();
         if let Some(reason) = &self.rebuilt {
@@ -76,13 +76,13 @@ impl Opened {
 }
 
 impl PackedStore {
-    /// Opens the store in this directory, or makes one. The caller holds the lock of the vault. A universe that is damaged
-    /// or missing is built again.
+    /// Opens the store in this directory, or makes one. The caller holds the lock of the vault. A universe that is
+    /// damaged or missing is rebuilt.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// The disk reports an error.
     pub fn open(dir: &Path, mut config: PackedConfig) -> Result<Arc<Self>> {
-        // Half of it is left to the list of chunks at a container's end.
+        // Half of it is left for the list of chunks at a container's end.
         let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize).current;
         config.container_bytes_max = config.container_bytes_max.min(limit.unwrap_or(u64::MAX) / 2);
         if config.is_read_only {
@@ -94,7 +94,7 @@ impl PackedStore {
             Universe::remove(&universe)?;
         }
         let store = match Self::try_open(dir, config.clone(), noted, None) {
-            // All that is in it can be had from the rest, wherever in opening it the damage was met.
+            // The universe can be rebuilt from the rest, at whatever point of opening it the damage was found.
             Err(PackedError::Universe { problem } | PackedError::UniverseFailed { problem }) => {
                 Universe::remove(&universe)?;
                 Self::try_open(dir, config, Some(problem), None)?
@@ -105,8 +105,8 @@ impl PackedStore {
         Ok(store)
     }
 
-    /// Opens a store that is only read. Its index is copied to the directory for temporary files, or built there from the
-    /// containers, because opening it may have to put it in order.
+    /// Opens a read-only store. Its index is copied to the directory for temporary files, or built there from the
+    /// containers, because opening it may have to repair it.
     fn open_read_only(dir: &Path, config: PackedConfig) -> Result<Arc<Self>> {
         let universe = dir.join(UNIVERSE);
         remove_dead_copies(&std::env::temp_dir());
@@ -130,7 +130,7 @@ impl PackedStore {
         }
     }
 
-    /// Opens the store, whose universe was removed if it had a `problem`.
+    /// Opens the store. If there was a `problem` with the universe, it was removed.
     fn try_open(
         dir: &Path,
         config: PackedConfig,
@@ -161,7 +161,7 @@ impl PackedStore {
             let found = WallTime { seconds: i64::try_from(found).unwrap_or(0), nanos: 0 };
             memory.damaged.insert(hash, DamagedChunk { hash, found, problem });
         }
-        // What is staged can only be gone on with where it can be written.
+        // A stage can only be continued if the store is writable.
         let stages = match config.is_read_only {
             true => Stages::new(),
             false => open_stages(dir, &mut shelf, &mut memory, &mut opened)?,
@@ -203,16 +203,16 @@ impl PackedStore {
         Ok(Arc::new(store))
     }
 
-    /// As [`PackedStore::open`], but builds the universe again whatever it looks like.
+    /// As [`PackedStore::open`], but always rebuilds the universe.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// The disk reports an error.
     pub fn rebuild(dir: &Path, config: PackedConfig) -> Result<Arc<Self>> {
         Universe::remove(&dir.join(UNIVERSE))?;
         Self::open(dir, config)
     }
 
-    /// How many entries of stages lack content.
+    /// Number of entries of stages without their content.
     fn check_stages(&self) -> Result<u64> {
         let mut count = 0;
         for id in self.stages() {
@@ -225,14 +225,14 @@ impl PackedStore {
         Ok(count)
     }
 
-    /// Makes the universe count each snapshot that there is, and no other.
+    /// Makes the universe count exactly the existing snapshots.
     fn reconcile(&self) -> Result<()> {
         let (records, damaged) = {
             let shelf = self.shelf();
             (shelf.records().clone(), shelf.damaged.clone())
         };
         for (id, root) in self.universe.owners()? {
-            // One whose record cannot be read is still there.
+            // A snapshot whose record cannot be read still exists.
             if !records.contains_key(&id) && !damaged.contains(&id) {
                 self.own(&id, None)?;
             } else if self.universe.lookup(&root)?.is_none() {
@@ -252,7 +252,7 @@ impl PackedStore {
         Ok(())
     }
 
-    /// Takes the space that is given up on a full disk, if there is any.
+    /// Allocates the reserve for a full disk, if there is space.
     pub(super) fn keep_reserve(&self) {
         let path = self.dir.join(RESERVE);
         let bytes = self.config.reserve_bytes;
@@ -267,19 +267,19 @@ impl PackedStore {
             Ok(rustix::fs::fallocate(&file, flags, 0, bytes)?)
         });
         if reserved.is_err() {
-            // Half a reserve would be taken for a whole one.
+            // A partial reserve would be taken for a complete one.
             let _ = fs::remove_file(&path);
         }
     }
 
-    /// Gives the reserved space up, and says whether there was any.
+    /// Releases the reserve. Returns whether there was one.
     pub(super) fn give_up_reserve(&self) -> bool {
         fs::remove_file(self.dir.join(RESERVE)).is_ok()
     }
 }
 
-/// Removes copies of indexes that a process left which was killed. One that is in use is locked by its engine; a new one may
-/// not be yet.
+/// Removes copies of indexes that a killed process has left. A copy in use is locked by its engine; a new one may not
+/// be locked yet.
 fn remove_dead_copies(temporary: &Path) {
     let Ok(entries) = fs::read_dir(temporary) else { return };
     for entry in entries.flatten() {
@@ -305,7 +305,8 @@ fn remove_dead_copies(temporary: &Path) {
     }
 }
 
-/// Opens the universe and brings it up to the containers. One that is not there is built from them; `problem` says why.
+/// Opens the universe and updates it from the containers. If it does not exist, it is built from them; `problem` says
+/// why.
 fn open_universe(
     dir: &Path,
     config: &PackedConfig,
@@ -314,11 +315,11 @@ fn open_universe(
     opened: &mut Opened,
 ) -> Result<(Universe, Indexed)> {
     let path = dir.join(UNIVERSE);
-    // Without containers there was nothing in it: the first start was killed.
+    // Without containers it was empty: the first start was killed.
     if !path.exists() && !containers.snapshot().is_empty() {
         opened.rebuilt = Some(problem.unwrap_or_else(|| "it was missing".to_owned()));
     }
-    // A large one is given more, up to about 50 bytes for each chunk.
+    // A large universe gets more memory, up to about 50 bytes per chunk.
     let quarter = fs::metadata(&path).map_or(0, |metadata| metadata.len() / 4);
     let cache_bytes = usize::try_from(quarter).unwrap_or(0).min(UNIVERSE_CACHE_BYTES_MAX);
     let universe = Universe::open(&path, cache_bytes.max(config.universe_cache_bytes))?;
@@ -331,7 +332,7 @@ fn open_universe(
 
 type Stages = std::collections::BTreeMap<StageId, Arc<Stage>>;
 
-/// Opens all stages and pins what they need. One that has become a snapshot is removed.
+/// Opens all stages and pins the chunks that they need. A stage that has become a snapshot is removed.
 fn open_stages(dir: &Path, shelf: &mut Shelf, memory: &mut Memory, opened: &mut Opened) -> Result<Stages> {
     let dir = dir.join(STAGES);
     let sealed: BTreeSet<_> = shelf.records().keys().copied().collect();
@@ -381,7 +382,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn copies_of_an_index_that_a_killed_process_left_go_and_those_that_are_new_or_in_use_stay() {
+    fn copies_of_an_index_of_a_killed_process_are_removed_unless_they_are_new_or_in_use() {
         let temporary = tempfile::tempdir().unwrap();
         let make = |name: &str, is_old: bool| {
             let copy = temporary.path().join(name);

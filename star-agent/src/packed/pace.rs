@@ -1,13 +1,13 @@
-//! Keeps background work out of the way of others: to a number of bytes a second, and to its share of the time.
+//! Limits background work: to a number of bytes per second, and to a share of the time.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A wait is cut into parts of this length, so that a wish to stop is heard.
+/// Maximum length of one wait. Longer waits are divided, so that a cancellation is noticed.
 const WAIT_MAX: Duration = Duration::from_millis(100);
 
-/// Counts bytes from its making on.
+/// Counts bytes from its creation on.
 #[derive(Debug)]
 pub(super) struct Pace {
     bytes_per_second: Option<u64>,
@@ -28,7 +28,7 @@ impl Pace {
         }
     }
 
-    /// So many bytes more; waits until they are due.
+    /// Counts more bytes, and waits until they are due.
     pub(super) fn pass(&mut self, bytes: u64, is_cancelled: &dyn Fn() -> bool) {
         self.bytes += bytes;
         let Some(rate) = self.bytes_per_second else { return };
@@ -37,16 +37,16 @@ impl Pace {
     }
 }
 
-/// Of so many parts of the time background work takes one while others are at work: with two processors they keep more
-/// than four fifths of their rate.
+/// While others are active, background work uses one part of the time in this many. With two processors the others keep
+/// more than four fifths of their throughput.
 const REST_PARTS: u32 = 3;
-/// No rest is longer, so that the work ends some day.
+/// Maximum length of a rest, so that the work ends at some time.
 const REST_MAX: Duration = Duration::from_secs(2);
 
-/// Lets those who read and write go first: background work that sees others at work rests twice as long as it has worked.
+/// Gives readers and writers priority: background work rests twice as long as it has worked if others are active.
 #[derive(Debug)]
 pub(super) struct Courtesy<'a> {
-    /// Counts what others do.
+    /// Counts the operations of others.
     activity: &'a AtomicU64,
     seen: u64,
     since: Instant,
@@ -78,7 +78,7 @@ impl<'a> Courtesy<'a> {
     }
 }
 
-/// Waits until nothing is left of a time. Nobody notifies: what is waited for is time itself.
+/// Waits until no time is left. Nothing notifies it, since it waits for time only.
 fn wait(rest: &dyn Fn() -> Option<Duration>, is_cancelled: &dyn Fn() -> bool) {
     let (never, lock) = (Condvar::new(), Mutex::new(()));
     while let Some(rest) = rest().filter(|rest| !rest.is_zero())
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_take_their_time_unless_someone_wants_to_stop() {
+    fn bytes_are_limited_per_second_unless_the_work_is_cancelled() {
         let mut pace = Pace::new(Some(1_000_000));
         pace.pass(50_000, &|| false);
         assert!(pace.started.elapsed() >= Duration::from_millis(50));

@@ -1,7 +1,8 @@
-//! What is in memory of chunks: those that are newer than the universe, and who needs which although no snapshot holds it.
+//! The chunks in memory: those that are newer than the universe, and those that a stage needs although no snapshot
+//! does.
 //!
-//! A pin is eight bytes of a hash. Two chunks that share them pin each other, which keeps one too many and never one too
-//! few.
+//! A pin is eight bytes of a hash. If two chunks have the same ones, they pin each other: one chunk too many is kept,
+//! and never one too few.
 
 #![expect(clippy::disallowed_types, reason = "only membership is asked; what is iterated is sorted first")]
 
@@ -15,7 +16,7 @@ use super::containers::Appended;
 use super::types::{ChunkRef, DamagedChunk, StageId};
 use super::universe::Location;
 
-/// A hasher for what is a hash already.
+/// A hasher for keys that are hashes already.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Identity(u64);
 
@@ -48,18 +49,18 @@ fn short(hash: &ChunkHash) -> u64 {
     u64::from_le_bytes([a, b, c, d, e, f, g, h])
 }
 
-/// What memory says of a chunk.
+/// What memory knows of a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Recall {
-    /// It lies here.
+    /// It is at this place.
     At(Location),
-    /// It is being collected: what the universe says of it does not count.
+    /// It is being collected: its row in the universe does not count.
     Going,
-    /// The universe must be asked.
+    /// The universe must be read.
     Unknown,
 }
 
-/// What one stage needs.
+/// The chunks that one stage needs.
 #[derive(Debug, Default)]
 struct Pins {
     chunks: HashSet<u64, Build>,
@@ -69,15 +70,15 @@ struct Pins {
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     pub(super) recent: Recent,
-    /// What is on its way into the universe.
+    /// Chunks that are being written into the universe.
     pub(super) frozen: Option<Arc<Recent>>,
     pins: BTreeMap<StageId, Pins>,
     deleting: HashSet<[u8; 32], Build>,
     losses: u64,
-    /// How often something was given up because the disk was full.
+    /// How often chunks were given up because the disk was full.
     pub(super) losses_to_full_disk: u64,
     pub(super) damaged: BTreeMap<ChunkHash, DamagedChunk>,
-    /// Chunks that were damaged and have been stored again; the universe has not heard of it.
+    /// Chunks that were damaged and have been stored again, not yet recorded in the universe.
     pub(super) healed: Vec<ChunkHash>,
 }
 
@@ -91,7 +92,7 @@ impl Memory {
         }
     }
 
-    /// The stage needs the chunk from now on.
+    /// From now on the stage needs the chunk.
     pub(super) fn pin(&mut self, stage: StageId, hash: &ChunkHash) {
         self.pins.entry(stage).or_default().chunks.insert(short(hash));
     }
@@ -101,7 +102,7 @@ impl Memory {
         self.pins.values().any(|pins| pins.chunks.contains(&short))
     }
 
-    /// A chunk of so many bytes came with the stage.
+    /// A chunk of this size came with the stage.
     pub(super) fn add_new_bytes(&mut self, stage: StageId, bytes: u64) {
         self.pins.entry(stage).or_default().new_bytes += bytes;
     }
@@ -111,12 +112,12 @@ impl Memory {
         self.pins.get(&stage).map_or(0, |pins| pins.new_bytes)
     }
 
-    /// The stage needs nothing any more.
+    /// From now on the stage needs no chunks.
     pub(super) fn unpin_all(&mut self, stage: StageId) {
         self.pins.remove(&stage);
     }
 
-    /// The chunk is about to leave the universe. Whoever asks for it from now on is told that it is not there.
+    /// The chunk is about to be removed from the universe. From now on lookups return that it is not stored.
     pub(super) fn begin_delete(&mut self, hash: &ChunkHash) {
         self.deleting.insert(*hash.as_bytes());
     }
@@ -125,12 +126,12 @@ impl Memory {
         self.deleting.remove(hash.as_bytes());
     }
 
-    /// How often something that was appended has been lost.
+    /// How often appended chunks were lost.
     pub(super) fn losses(&self) -> u64 {
         self.losses
     }
 
-    /// Forgets what was appended in this range, since it is lost.
+    /// Forgets the chunks that were appended in this range, since they are lost.
     pub(super) fn lose(&mut self, (first, last): (u64, u64)) {
         self.losses += 1;
         let is_lost = |appended: &Appended| (first..=last).contains(&appended.sequence);
@@ -145,7 +146,7 @@ impl Memory {
         }
     }
 
-    /// Which chunk of a container is the last of these, by its ordinal.
+    /// The ordinal of the last of these chunks in a container.
     pub(super) fn last_of<'a>(
         &self,
         container: u32,
@@ -155,7 +156,7 @@ impl Memory {
         appended.filter(|appended| appended.location.container == container).map(|found| found.ordinal).max()
     }
 
-    /// Forgets what was appended to a container behind its first `kept` chunks: it was given up on a full disk.
+    /// Forgets the chunks of a container after the first `kept` ones: they were given up on a full disk.
     pub(super) fn lose_behind(&mut self, container: u32, kept: usize) {
         self.losses += 1;
         self.losses_to_full_disk += 1;
@@ -164,13 +165,13 @@ impl Memory {
         });
     }
 
-    /// Forgets what lies in these containers: their files are not what was written.
+    /// Forgets the chunks in these containers: their files are not those that were written.
     pub(super) fn lose_in(&mut self, numbers: &BTreeSet<u32>) {
         self.losses += 1;
         self.recent.retain(|_, appended| !numbers.contains(&appended.location.container));
     }
 
-    /// Takes what is durable out of `recent`, for the universe.
+    /// Takes the durable chunks out of `recent`, for the universe.
     pub(super) fn freeze(&mut self, durable: u64) -> Arc<Recent> {
         let is_all = self.recent.values().all(|appended| appended.sequence <= durable);
         let frozen = if is_all {

@@ -1,11 +1,10 @@
-//! What is not there is not present: whether the files of containers are still those that were written, and what happens
-//! when they are not.
+//! Checks whether the files of containers are still those that were written, and handles files that are not.
 //!
-//! A look costs one `stat` for each container, so it is taken before each assignment, before and after a tree is built for
-//! a snapshot, when a read meets damage, and with every health sample. Bytes are not read: that is what a scrub does. A
-//! container that is missing, cut, replaced or swapped is closed, and its rows are compared with what its file lists now
-//! (`indexing.rs`); chunks that are nowhere any more count as not stored, so that the next job sends them. What snapshots
-//! lack then is told until nothing is missing.
+//! A check costs one `stat` per container. It is made before each assignment, before and after a tree is built for a
+//! snapshot, when a read finds damage, and with every health sample. It reads no content; a scrub does. A container
+//! that is missing, truncated, replaced or swapped is closed, and its rows are compared with the current list of its
+//! file (`indexing.rs`). Chunks that are lost count as not stored, so the next job sends them. The chunks that
+//! snapshots lack are reported until none is missing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Metadata};
@@ -18,18 +17,18 @@ use super::containers::{Containers, Known};
 use super::error::{PackedError, Result};
 use super::indexing::{self, Indexed};
 
-/// Rows that are read at a time.
+/// Number of rows that are read at a time.
 const ROWS_PER_READ: usize = 4096;
-/// So often what is missing is told at least, also if it is sent again meanwhile.
+/// Minimum number of reports of a finding, even if the chunks are sent again meanwhile.
 const TELLINGS_MIN: u32 = 5;
-/// With fewer chunks it is counted for each telling what is still missing,
+/// With at most this many chunks, the missing ones are counted for every report.
 const COUNTED_ALWAYS_MAX: u64 = 20_000;
-/// and otherwise for one of so many.
+/// With more chunks, the missing ones are counted for one in this many reports.
 const TELLINGS_PER_COUNT: u32 = 60;
-/// Findings that are told in full.
+/// Maximum number of findings that are reported in full.
 const FINDINGS_TOLD_MAX: usize = 5;
 
-/// What a file was when it was last looked at.
+/// The identity of a file at the last check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FileMark {
     device: u64,
@@ -48,28 +47,28 @@ impl FileMark {
         }
     }
 
-    /// Whether it is the same file, whatever was written to it.
+    /// Whether it is the same file, regardless of its content.
     fn is_same_file(&self, other: &Self) -> bool {
         (self.device, self.inode) == (other.device, other.inode)
     }
 }
 
-/// What is missing of a vault.
+/// What is missing in a vault.
 #[derive(Debug, Default)]
 pub(super) struct Trouble {
-    /// What was found, by what it is about.
+    /// The findings, by subject.
     findings: BTreeMap<String, String>,
-    /// Chunks that snapshots need and that are nowhere.
+    /// Number of chunks that snapshots need and that are lost.
     lost_count: u64,
-    /// How often it was told.
+    /// How often the findings were reported.
     told: u32,
 }
 
 impl Containers {
-    /// Containers whose files are not what they were when they were last looked at. `active` is the one that grows, with the
-    /// bytes that were written to it before this call.
+    /// Containers whose files have changed since the last check. `active` is the open one, with the number of bytes
+    /// that were written to it before this call.
     pub(super) fn changed(&self, active: Option<(u32, u64)>) -> Result<BTreeSet<u32>> {
-        // A directory that was unmounted says nothing of what was in it.
+        // If the directory was unmounted, nothing is known about its content.
         let dir = self.look_at(&self.dir)?.filter(|found| found.is_same_file(&self.dir_mark));
         dir.ok_or_else(|| PackedError::Moved { path: self.dir.clone() })?;
         let mut changed = BTreeSet::new();
@@ -92,7 +91,7 @@ impl Containers {
         Ok(changed)
     }
 
-    /// Bytes of all container files. `active` is the one that grows, with its end.
+    /// Total size of the container files in bytes. `active` is the open one, with its end.
     fn total_bytes(&self, active: Option<(u32, u64)>) -> u64 {
         let grown = |number: u32| active.filter(|(growing, _)| *growing == number).map(|(_, end)| end);
         let known = self.lock_known_to_read();
@@ -110,7 +109,7 @@ impl Containers {
         }
     }
 
-    /// Makes sure that a container which somebody writes is still under its name.
+    /// Checks that the file of a container that is being written still has its name.
     pub(super) fn check_file(&self, number: u32) -> Result<()> {
         let known = self.known(number);
         let path = known.as_ref().map_or_else(|| self.dir.clone(), |known| self.path(&known.id));
@@ -129,17 +128,17 @@ impl Containers {
 }
 
 impl PackedStore {
-    /// Bytes of the containers, as far as they were written to their files.
+    /// Total size of the containers in bytes, as far as they were written to their files.
     pub fn container_bytes(&self) -> u64 {
         let active = self.containers.lock_appender().active_end();
         self.containers.total_bytes(active)
     }
 
-    /// Looks whether every container is still the file that was written, and says whether one was not. Its chunks count as
-    /// not stored from then on, unless they are found elsewhere.
+    /// Checks whether every container is still the file that was written. Returns whether one was not. Its chunks count
+    /// as not stored from then on, unless they are found elsewhere.
     ///
     /// # Errors
-    /// The directory is not the one that was opened, or the disk refuses.
+    /// The directory is not the one that was opened, or the disk reports an error.
     pub fn check_presence(&self) -> Result<bool> {
         let active = self.containers.lock_appender().active_end();
         let changed = self.containers.changed(active)?;
@@ -147,10 +146,11 @@ impl PackedStore {
         if changed.is_empty() && unlisted.is_none() {
             return Ok(false);
         }
-        // Nothing is on its way into the index meanwhile.
+        // No chunk is being written into the index meanwhile.
         let flushing = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((number, _)) = unlisted {
-            // Without a journal nobody would know its chunks after a restart; sealed it lists them itself.
+            // Without a journal its chunks would be unknown after a restart. Once sealed, the container lists them
+            // itself.
             self.containers.rotate(number)?;
         }
         let changed = self.close_changed()?;
@@ -167,7 +167,7 @@ impl PackedStore {
         Ok(true)
     }
 
-    /// Closes the containers whose files have changed, and forgets what was appended to them.
+    /// Closes the containers whose files have changed, and forgets the chunks that were appended to them.
     fn close_changed(&self) -> Result<BTreeSet<u32>> {
         let mut appender = self.containers.lock_appender();
         let active = appender.active_end();
@@ -186,7 +186,7 @@ impl PackedStore {
         Ok(changed)
     }
 
-    /// Whether a container that grows has lost its journal.
+    /// Whether an open container has lost its journal.
     fn is_unlisted(&self, number: u32) -> bool {
         let journal = self.containers.known(number).map(|known| self.containers.journal_of(&known.id));
         journal.is_some_and(|journal| matches!(journal.try_exists(), Ok(false)))
@@ -196,7 +196,7 @@ impl PackedStore {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Remembers what was found missing, also over a restart.
+    /// Records what was found missing, durably.
     pub(super) fn note_missing(&self, indexed: &Indexed) -> Result<()> {
         if !indexed.findings.is_empty() {
             self.universe.write(|tables| {
@@ -212,7 +212,7 @@ impl PackedStore {
         Ok(())
     }
 
-    /// Takes up what an earlier process has found missing.
+    /// Loads what an earlier process has found missing.
     pub(super) fn recall_missing(&self, indexed: &Indexed) -> Result<()> {
         let noted: BTreeMap<_, _> = self.universe.findings()?.into_iter().collect();
         if noted.is_empty() && indexed.findings.is_empty() && !indexed.is_rebuilt {
@@ -222,7 +222,7 @@ impl PackedStore {
         self.note_missing(indexed)
     }
 
-    /// Chunks that snapshots need and that are nowhere.
+    /// Number of chunks that snapshots need and that are lost.
     fn count_lost(&self) -> Result<u64> {
         let (mut after, mut count) = (None, 0);
         loop {
@@ -241,14 +241,14 @@ impl PackedStore {
         }
     }
 
-    /// Whether something was found missing that is not all there again.
+    /// Whether something was found missing and is not completely restored.
     pub(super) fn has_trouble(&self) -> bool {
         let trouble = self.trouble();
         !trouble.findings.is_empty() || trouble.lost_count > 0
     }
 
-    /// What an operator should know of what is missing, if anything is. Called again and again, it looks from time to time
-    /// whether it is there again.
+    /// The message about missing content, if there is any. Repeated calls check from time to time whether it has been
+    /// restored.
     pub fn tell_missing(&self) -> Option<String> {
         if !self.has_trouble() {
             return None;

@@ -1,5 +1,5 @@
-//! Snapshot records: small files named by the snapshot's id, each holding its record twice, so that a damaged byte does
-//! not cost a snapshot.
+//! Snapshot records: small files named by the snapshot's id. Each contains its record twice, so that a damaged byte
+//! does not lose a snapshot.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -78,24 +78,24 @@ pub(super) fn ids(dir: &Path) -> Result<Vec<SnapshotId>> {
     Ok(found)
 }
 
-/// Removes a record. Not synced: one that comes back is removed again.
+/// Removes a record. The removal is not synced: a record that reappears is removed again.
 pub(super) fn remove(dir: &Path, id: &SnapshotId) -> Result<()> {
     let path = dir.join(id.to_string());
     fs::remove_file(&path).map_err(PackedError::io(&path, "remove the snapshot"))
 }
 
-/// A record as it was found.
+/// A record that was read.
 pub(super) struct Found {
     pub(super) record: SnapshotRecord,
-    /// Whether every byte of the file is as it was written.
+    /// Whether the whole file is undamaged.
     pub(super) is_whole: bool,
 }
 
-/// Reads one record; nothing if neither copy is whole.
+/// Reads one record; `None` if both copies are damaged.
 pub(super) fn read(dir: &Path, id: &SnapshotId) -> Result<Option<Found>> {
     let path = dir.join(id.to_string());
     let bytes = fs::read(&path).map_err(PackedError::io(&path, "read the snapshot"))?;
-    // The copies are of one length, so each is half of the file; one that is cut still begins with the first copy.
+    // Both copies have the same length, so each is half of the file. A truncated file still begins with the first copy.
     let whole =
         |copy: &[u8]| open_record(MAGIC, VERSION, copy).and_then(decode).filter(|record| record.id == *id);
     let (first, second) = bytes.split_at(bytes.len() / 2);
@@ -113,7 +113,7 @@ pub(super) fn read(dir: &Path, id: &SnapshotId) -> Result<Option<Found>> {
     Ok(first.or(second).or_else(cut).map(|record| Found { record, is_whole: false }))
 }
 
-/// Writes a record so that it is there whole or not at all.
+/// Writes a record atomically.
 pub(super) fn write(dir: &Path, record: &SnapshotRecord) -> Result<()> {
     let name = record.id.to_string();
     let copy = seal_record(MAGIC, VERSION, &encode(record));
@@ -140,7 +140,7 @@ fn encode(record: &SnapshotRecord) -> Vec<u8> {
     for tag in &record.tags {
         encoder.bytes(tag.as_bytes());
     }
-    // Only where there are any, so that other records are as they were before there was this field.
+    // Only if there are any, so that other records are the same as before this field existed.
     if record.changed_count > 0 {
         encoder.u64(record.changed_count);
     }
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_byte_costs_no_snapshot_and_is_noticed() {
+    fn a_changed_byte_loses_no_snapshot_and_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
         let record = record(1, 6);
         write(dir.path(), &record).unwrap();
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_snapshot_of_a_source_is_known_whatever_comes_and_goes() {
+    fn the_newest_snapshot_of_a_source_is_known_after_additions_and_removals() {
         let mut shelf = Shelf::default();
         let source = record(1, 1).source;
         for (id, sealed) in [(1, 10), (2, 30), (3, 20)] {

@@ -1,5 +1,5 @@
-//! Checking everything that is stored, a part at a time: the containers first that were not checked for longest. How far it is
-//! is kept in the universe, so a restart does not begin anew.
+//! Checks all stored content, in parts: first the containers that were not checked for the longest time. The position
+//! is stored in the universe, so a restart does not begin again.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, TryLockError};
@@ -14,61 +14,61 @@ use super::pace::{Courtesy, Pace};
 use super::universe::{ContainerRow, Location};
 use super::{DELETED, PackedStore, SNAPSHOTS, records};
 
-/// Entries that are checked before it is written down how far the check is.
+/// Number of entries that are checked before the position is stored.
 const ENTRIES_PER_STEP: usize = 4096;
 const ENTRIES_AT_ONCE: usize = 256;
 const ROWS_PER_READ: usize = 4096;
 
-/// What a scrub is asked.
+/// The options of a scrub.
 #[derive(Debug, Default, Clone)]
 pub struct ScrubOptions {
-    /// Check all containers. Otherwise it goes on where the last one was, for as many bytes as it may.
+    /// Check all containers. Otherwise the check continues at the position of the last one, up to `bytes_max`.
     pub everything: bool,
-    /// How many bytes it may read; absent: until each container was checked once.
+    /// Maximum number of bytes to read; absent: until each container was checked once.
     pub bytes_max: Option<u64>,
-    /// Bytes it may read a second; absent: as fast as it goes.
+    /// Maximum number of bytes read per second; absent: unlimited.
     pub bytes_per_second: Option<u64>,
-    /// Leaves out the containers that were checked to their ends so recently.
+    /// Skips containers that were checked to the end within this time.
     pub unchecked_for: Option<Duration>,
-    /// Rests while others read and write, and stops for another scrub: that is [`PackedError::Cancelled`], and it goes on
-    /// where it was when it is begun again.
+    /// Rests while others read and write, and stops for another scrub, with [`PackedError::Cancelled`]. The next one
+    /// continues at its position.
     pub gives_way: bool,
 }
 
-/// How far a scrub is.
+/// The progress of a scrub.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct ScrubProgress {
     /// Bytes read.
     pub bytes_checked: u64,
-    /// Bytes of all containers that are looked at.
+    /// Total size of all containers to check, in bytes.
     pub bytes_total: u64,
     /// Chunks found damaged.
     pub damaged_count: u64,
 }
 
-/// What a scrub found.
+/// The result of a scrub.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct ScrubReport {
     /// Chunks read.
     pub chunks_checked: u64,
     /// Bytes read.
     pub bytes_checked: u64,
-    /// Containers that were checked to their ends.
+    /// Containers that were checked to the end.
     pub containers_checked: u64,
-    /// Chunks that cannot be read, and that someone may need.
+    /// Chunks that cannot be read and may be needed.
     pub damaged_chunks: Vec<ChunkHash>,
-    /// Bytes that have changed where nobody needs them.
+    /// Damaged bytes that are not needed.
     pub damaged_garbage: u64,
-    /// Containers whose lists are damaged. The next collection writes them anew.
+    /// Containers whose lists are damaged. The next collection rewrites them.
     pub damaged_containers: Vec<String>,
     /// Files of snapshots and stages that are damaged.
     pub damaged_files: Vec<String>,
-    /// Those of them that were put right from what is left of them.
+    /// Files among them that were repaired from their remains.
     pub repaired_files: Vec<String>,
 }
 
 impl ScrubReport {
-    /// Whether everything that was looked at is as it was written.
+    /// Whether everything that was checked is undamaged.
     pub fn is_clean(&self) -> bool {
         self.damaged_chunks.is_empty()
             && self.damaged_garbage == 0
@@ -80,7 +80,7 @@ impl ScrubReport {
 struct Scrub<'a> {
     report: ScrubReport,
     pace: Pace,
-    /// Absent: others do not count.
+    /// Absent: other operations are ignored.
     courtesy: Option<Courtesy<'a>>,
     bytes_left: u64,
     bytes_total: u64,
@@ -98,10 +98,10 @@ impl Scrub<'_> {
 }
 
 impl PackedStore {
-    /// Checks what is stored. What is damaged is remembered: see [`PackedStore::damaged`] and [`PackedStore::replace`].
+    /// Checks stored content. Damage is remembered: see [`PackedStore::damaged`] and [`PackedStore::replace`].
     ///
     /// # Errors
-    /// The universe gives no answer, or the disk refuses.
+    /// The universe cannot be read, or the disk reports an error.
     pub fn scrub(
         &self,
         options: &ScrubOptions,
@@ -154,10 +154,10 @@ impl PackedStore {
         Ok(report)
     }
 
-    /// Whether a container was not checked to its end for so long.
+    /// Whether a container was not checked to the end for this time.
     ///
     /// # Errors
-    /// The universe gives no answer.
+    /// The universe cannot be read.
     pub fn is_scrub_due(&self, age_min: Duration) -> Result<bool> {
         let rows: std::collections::BTreeMap<_, _> = self.universe.containers()?.into_iter().collect();
         let now = self.now_seconds();
@@ -170,10 +170,10 @@ impl PackedStore {
         self.containers.flush(number)?;
         let Some(reader) = self.containers.reopen(number)? else { return Ok(()) };
         let row = self.universe.write(|tables| tables.container(number))?;
-        // Opening it has shown whether its header is whole.
+        // Opening it has shown whether its header is undamaged.
         let is_whole = !self.containers.known(number).is_none_or(|known| known.is_damaged);
         let entries = match reader.entries() {
-            // Fewer than were written there: the journal is damaged.
+            // Fewer than were written: the journal is damaged.
             Ok(entries) if is_whole && entries.len() >= row.indexed as usize => entries,
             Ok(_) | Err(_) => {
                 self.set_container_damaged(number, &known.id, scrub)?;
@@ -215,7 +215,7 @@ impl PackedStore {
             let is_needed = row.is_some_and(|row| row.location == Location::of(number, entry));
             match reader.read_entry(entry).map_err(PackedError::from) {
                 Ok(_) if is_needed => {
-                    // It was only out of reach, or another copy has taken its place.
+                    // It was unreachable for a while, or another copy has replaced it.
                     let mut memory = self.memory();
                     if memory.damaged.remove(&entry.hash).is_some() {
                         memory.healed.push(entry.hash);
@@ -223,7 +223,7 @@ impl PackedStore {
                 }
                 Ok(_) => {}
                 Err(error) if !is_damage(&error) => return Err(error),
-                // It may have been moved away since, and its container removed.
+                // It may have been moved since, and its container removed.
                 Err(error) if is_needed && self.find(&entry.hash)? == Some(Location::of(number, entry)) => {
                     self.note_damaged(&entry.hash, &error);
                     scrub.report.damaged_chunks.push(entry.hash);
@@ -266,7 +266,7 @@ impl PackedStore {
         })
     }
 
-    /// Every chunk that is needed must lie somewhere.
+    /// Every chunk that is needed must have a place.
     fn scrub_rows(&self, scrub: &mut Scrub<'_>) -> Result<()> {
         let mut after = None;
         loop {
@@ -321,7 +321,7 @@ impl PackedStore {
     }
 }
 
-/// Says for as long as it lives that a scrub is wanted which does not give way.
+/// As long as it exists, a scrub that does not give way is waiting.
 struct Wish<'a>(&'a AtomicU64);
 
 impl<'a> Wish<'a> {
@@ -337,7 +337,7 @@ impl Drop for Wish<'_> {
     }
 }
 
-/// Whether a container was not checked for so long. One that was checked in the future was checked by a wrong clock.
+/// Whether a container was not checked for this time. A time of check in the future comes from a wrong clock.
 fn is_due(row: &ContainerRow, now_seconds: u64, age_min: Duration) -> bool {
     row.checked == 0 || row.checked > now_seconds || now_seconds - row.checked >= age_min.as_secs()
 }

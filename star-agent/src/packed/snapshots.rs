@@ -1,4 +1,4 @@
-//! Snapshots: a stage becomes one, and they are read.
+//! Makes snapshots from stages, and reads them.
 
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
 use std::thread::ScopedJoinHandle;
@@ -17,13 +17,13 @@ use super::{PackedStore, SNAPSHOTS, STAGES};
 /// A part of a tree that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TreeGap {
-    /// The first path that it held; empty if all of the tree is meant.
+    /// The first path in it; empty for the whole tree.
     pub first_path: Vec<u8>,
-    /// How many entries it held; 0 if that is not known.
+    /// Number of entries in it; 0 if that is not known.
     pub entry_count: u64,
     /// The chunk.
     pub hash: ChunkHash,
-    /// Why.
+    /// The error.
     pub problem: String,
 }
 
@@ -32,13 +32,13 @@ pub struct TreeGap {
 pub struct EntryPage {
     /// The entries, in the order of their paths.
     pub entries: Vec<TreeEntry>,
-    /// What cannot be read of the part of the tree that they come from.
+    /// The parts of the tree in this range that cannot be read.
     pub gaps: Vec<TreeGap>,
 }
 
-/// How often a tree is built again because something of the vault was lost meanwhile.
+/// Maximum number of attempts to build a tree, if content of the vault is lost meanwhile.
 const BUILDS_MAX: usize = 4;
-/// With so many chunks that the universe does not know, telling it is worth a thread.
+/// Minimum number of chunks missing in the universe for which a thread writes them into it during the build.
 const FLUSHED_BESIDE_MIN: usize = 4096;
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -62,7 +62,7 @@ impl PackedStore {
         change(&mut self.snapshots.write().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// What a node holds, for the universe, which must not be asked for a change from here.
+    /// The children of a node, for a change of the universe, which must not be read from here.
     pub(super) fn children(&self, hash: &ChunkHash) -> Result<Option<Children>> {
         match self.node(hash) {
             Ok(node) => Ok(Some(node.children())),
@@ -71,7 +71,7 @@ impl PackedStore {
         }
     }
 
-    /// What the stage has under this path, if all of its content is stored.
+    /// The stage's entry with this path, if all of its content is stored.
     ///
     /// # Errors
     /// The stage cannot be read.
@@ -83,23 +83,23 @@ impl PackedStore {
         }
     }
 
-    /// Whether all content of an entry is stored. What is stays for the stage.
+    /// Whether all content of an entry is stored. Stored chunks are kept for the stage.
     pub fn has_all_of(&self, stage: StageId, entry: &TreeEntry) -> bool {
         matches!(self.lacks(stage, entry), Ok(None))
     }
 
-    /// The first chunk of the entry that is not stored. Those that are stay for the stage.
+    /// The first chunk of the entry that is not stored. Stored chunks are kept for the stage.
     pub(super) fn lacks(&self, stage: StageId, entry: &TreeEntry) -> Result<Option<ChunkHash>> {
         let hashes: Vec<_> = entry.chunks.iter().map(|chunk| chunk.hash).collect();
         let known = self.contains(stage, &hashes)?;
         Ok(known.iter().position(|is_known| !is_known).map(|index| hashes[index]))
     }
 
-    /// What the newest snapshot of the same source has under this path, if all of its content is still stored. The content
-    /// stays for the stage, so an unchanged file can be committed again without being read.
+    /// The entry with this path in the newest snapshot of the same source, if all of its content is still stored. The
+    /// content is kept for the stage, so an unchanged file can be committed again without being read.
     ///
     /// # Errors
-    /// The universe gives no answer, or the disk refuses. What is damaged is as if it were not there.
+    /// The universe cannot be read, or the disk reports an error. Damaged content counts as not stored.
     pub fn earlier(&self, stage: StageId, source: &SourceName, path: &[u8]) -> Result<Option<TreeEntry>> {
         let Some(root) = self.shelf().newest_of(source).map(|record| record.root) else { return Ok(None) };
         match self.find_entry(&root, path) {
@@ -109,10 +109,12 @@ impl PackedStore {
         }
     }
 
-    /// Makes a snapshot of a stage, durably. Again gives the same record. A job that has stored nothing gives an empty one.
+    /// Makes a stage a snapshot, durably. A repeated call returns the same record. A job without entries makes an empty
+    /// snapshot.
     ///
     /// # Errors
-    /// The stage has not as many entries as it should have; content of one is lost, and must be stored again; or the disk is full or refuses. Then the stage stays as it is.
+    /// The stage has fewer entries than it should; content of an entry is lost, and must be stored again; or the disk
+    /// is full or reports an error. Then the stage is unchanged.
     pub fn seal(&self, stage: StageId, meta: &SnapshotMeta) -> Result<SnapshotRecord> {
         let _one_at_a_time = self.sealing.lock().unwrap_or_else(PoisonError::into_inner);
         let before = |record: &&SnapshotRecord| record.stage == stage && record.created == meta.created;
@@ -150,7 +152,7 @@ impl PackedStore {
         Ok(record)
     }
 
-    /// Builds the tree, durably, of chunks whose containers are there before and behind.
+    /// Builds the tree, durably, and checks the presence of the containers before and after that.
     fn build_whole_tree(&self, log: &Stage, meta: &SnapshotMeta) -> Result<(Built, Totals)> {
         for _ in 0..BUILDS_MAX {
             self.check_presence()?;
@@ -168,7 +170,7 @@ impl PackedStore {
         )))
     }
 
-    /// Builds the tree. If the universe lacks many chunks, it is told of them meanwhile.
+    /// Builds the tree. If many chunks are missing in the universe, they are written into it meanwhile.
     fn build_tree_and_flush(&self, log: &Stage, meta: &SnapshotMeta) -> Result<(Built, Totals)> {
         if self.memory().recent.len() < FLUSHED_BESIDE_MIN {
             return self.build_tree(log, meta);
@@ -179,7 +181,7 @@ impl PackedStore {
             match flushing.map(ScopedJoinHandle::join) {
                 Ok(Ok(flushed)) => flushed.and(built),
                 Ok(Err(panic)) => std::panic::resume_unwind(panic),
-                // Without a thread to spare it is told of them with the snapshot.
+                // If no thread can be started, they are written with the snapshot.
                 Err(_) => built,
             }
         })
@@ -188,12 +190,12 @@ impl PackedStore {
     fn build_tree(&self, log: &Stage, meta: &SnapshotMeta) -> Result<(Built, Totals)> {
         let mut sorter = Sorter::new(&self.dir.join(STAGES), self.config.sort_bytes);
         log.entries(|entry| sorter.push(entry))?;
-        // Entries have had all they need when they were committed, and keep it unless something is lost.
+        // All chunks of an entry were stored when it was committed, and stay unless chunks are lost.
         let must_check = self.has_lost_chunks();
         let put = |bytes: &[u8]| {
             let hash = ChunkHash::of(bytes);
             self.put(log.id, hash, bytes)?;
-            // A node is far smaller than a chunk may be.
+            // A node is far smaller than the maximum size of a chunk.
             Ok(ChunkRef { hash, length: bytes.len() as u32 })
         };
         let mut builder = TreeBuilder::new(put);
@@ -208,14 +210,14 @@ impl PackedStore {
             }
             builder.push(&entry)
         })?;
-        // More may be there: what was stored by an attempt whose report was lost, and given up by a later one.
+        // There may be more: entries that an attempt stored whose report was lost, and that a later attempt gave up.
         if let Some(expected) = meta.expected_entries.filter(|expected| *expected > found) {
             return Err(PackedError::StageIncomplete { stage: log.id, expected, found });
         }
         Ok((builder.finish()?, totals))
     }
 
-    /// Whether any chunk that was stored may not be there.
+    /// Whether any stored chunk may be lost.
     fn has_lost_chunks(&self) -> bool {
         let memory = self.memory();
         self.opened.chunks_lost + self.opened.entries_lost + memory.losses() > 0
@@ -224,13 +226,13 @@ impl PackedStore {
             || self.has_trouble()
     }
 
-    /// The snapshot is counted for this root from now on, or for none.
+    /// From now on the snapshot is counted for this root, or for none.
     pub(super) fn own(&self, id: &SnapshotId, root: Option<&ChunkHash>) -> Result<()> {
         let now = self.now_seconds();
         self.universe.write(|tables| tables.own(id, root, now, &|hash| self.children(hash)))
     }
 
-    /// The stage is needed no more.
+    /// The stage is no longer needed.
     fn drop_stage(&self, log: &Stage) -> Result<()> {
         self.stages.write().unwrap_or_else(PoisonError::into_inner).remove(&log.id);
         log.remove()?;
@@ -238,10 +240,10 @@ impl PackedStore {
         Ok(())
     }
 
-    /// Forgets a stage; what only it needed is collected. One that is not there is no mistake.
+    /// Removes a stage; what only it needed is collected. It is no error if the stage does not exist.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// The disk reports an error.
     pub fn abandon(&self, stage: StageId) -> Result<()> {
         let _one_at_a_time = self.sealing.lock().unwrap_or_else(PoisonError::into_inner);
         match self.stage(stage) {
@@ -253,12 +255,12 @@ impl PackedStore {
         }
     }
 
-    /// The stages that are not snapshots yet.
+    /// The stages that have not become snapshots.
     pub fn stages(&self) -> Vec<StageId> {
         self.stages.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
     }
 
-    /// All snapshots, in the order of their ids.
+    /// All snapshots, by id.
     pub fn snapshots(&self) -> Vec<SnapshotRecord> {
         self.shelf().records().values().cloned().collect()
     }
@@ -268,11 +270,11 @@ impl PackedStore {
         self.shelf().records().get(id).cloned()
     }
 
-    /// Up to `limit` entries of a snapshot whose paths begin with `prefix` and come behind `after`, in the order of their
-    /// paths, and what cannot be read among them.
+    /// Up to `limit` entries of a snapshot whose paths begin with `prefix` and come after `after`, in order of paths,
+    /// and the parts of that range that cannot be read.
     ///
     /// # Errors
-    /// There is no such snapshot, or the disk refuses.
+    /// There is no such snapshot, or the disk reports an error.
     pub fn page(
         &self,
         id: &SnapshotId,
@@ -295,7 +297,7 @@ impl PackedStore {
         limit: usize,
     ) -> Result<EntryPage> {
         let root = self.snapshot(id).ok_or(PackedError::UnknownSnapshot(*id))?.root;
-        // The least path behind `after`.
+        // The smallest path after `after`.
         let behind = after.map(|after| [after, &[0]].concat()).unwrap_or_default();
         let from = behind.max(prefix.to_vec());
         let mut page = EntryPage::default();
@@ -304,7 +306,7 @@ impl PackedStore {
                 Step::Entry(entry, _) if !entry.entry.path.starts_with(prefix) => return Ok(false),
                 Step::Entry(_, _) if page.entries.len() == limit => return Ok(false),
                 Step::Entry(entry, is_listed) => {
-                    // Only lists can be missing here.
+                    // Only lists of chunks can be missing here.
                     let first_path = if is_listed { entry.entry.path.clone() } else { Vec::new() };
                     match resolve(self, entry, is_listed) {
                         Ok(entry) => page.entries.push(entry),
@@ -333,10 +335,10 @@ impl PackedStore {
         Ok(page)
     }
 
-    /// As [`PackedStore::page`], where a part that cannot be read is an error.
+    /// As [`PackedStore::page`], but a part that cannot be read is an error.
     ///
     /// # Errors
-    /// There is no such snapshot, or some of it cannot be read.
+    /// There is no such snapshot, or part of it cannot be read.
     pub fn entries(
         &self,
         id: &SnapshotId,
@@ -354,7 +356,7 @@ impl PackedStore {
     /// The entry of a snapshot with this path.
     ///
     /// # Errors
-    /// There is no such snapshot, or that part of it cannot be read.
+    /// There is no such snapshot, or the part of it with this path cannot be read.
     pub fn entry(&self, id: &SnapshotId, path: &[u8]) -> Result<Option<TreeEntry>> {
         let root = self.snapshot(id).ok_or(PackedError::UnknownSnapshot(*id))?.root;
         let found = match self.find_entry(&root, path) {
@@ -368,7 +370,7 @@ impl PackedStore {
         found.inspect_err(|error| self.note_if_unknown(id, error))
     }
 
-    /// As [`PackedStore::read`], for a chunk that a snapshot has.
+    /// As [`PackedStore::read`], for a chunk of a snapshot.
     ///
     /// # Errors
     /// It is damaged or missing.
@@ -376,8 +378,8 @@ impl PackedStore {
         self.read(hash).inspect_err(|error| self.note_if_unknown(id, error))
     }
 
-    /// The universe was told of all that a snapshot has. If it knows nothing of a part, it is damaged, and is built again
-    /// at the next start.
+    /// The universe should have all nodes of a snapshot. If it lacks one, it is damaged, and is rebuilt at the next
+    /// start.
     fn note_if_unknown(&self, id: &SnapshotId, error: &PackedError) {
         if matches!(error, PackedError::UnknownChunk { .. }) && self.snapshot(id).is_some() {
             self.universe.note_damage("it does not know a chunk of a snapshot");
@@ -399,7 +401,7 @@ impl PackedStore {
     }
 }
 
-/// What cannot be read of a tree; an error that is not about the tree is passed on.
+/// The part of a tree that cannot be read. An error of another kind is passed on.
 fn gap(first_path: Vec<u8>, entry_count: u64, error: PackedError) -> Result<TreeGap> {
     match error {
         PackedError::DamagedChunk { hash, problem } => Ok(TreeGap { first_path, entry_count, hash, problem }),

@@ -1,5 +1,5 @@
-//! Sorts the entries of a stage by path, with the newest of each path, in bounded memory: runs that fit are sorted and
-//! written to files without a name, and then merged.
+//! Sorts the entries of a stage by path, keeping the newest of each path, in bounded memory: sorted runs are written to
+//! unnamed files, which are then merged.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -13,11 +13,11 @@ use super::codec::{Decoder, Encoder};
 use super::error::{PackedError, Result};
 use super::types::TreeEntry;
 
-/// What all runs may have in their read buffers together.
+/// Maximum total size of the read buffers of all runs, in bytes.
 const BUFFERS_BYTES: usize = 16 * 1024 * 1024;
 const BUFFER_BYTES_MIN: usize = 8 * 1024;
 
-/// Takes entries in any order.
+/// Accepts entries in any order.
 pub(super) struct Sorter {
     dir: PathBuf,
     run_bytes: usize,
@@ -27,7 +27,7 @@ pub(super) struct Sorter {
 }
 
 impl Sorter {
-    /// Files are made in `dir`, and at most about `run_bytes` of entries are held.
+    /// Makes files in `dir`, and holds about `run_bytes` of entries at most.
     pub(super) fn new(dir: &Path, run_bytes: usize) -> Self {
         Self { dir: dir.to_owned(), run_bytes, held: Vec::new(), held_bytes: 0, runs: Vec::new() }
     }
@@ -39,7 +39,7 @@ impl Sorter {
     }
 
     fn sort(&mut self) {
-        // Stable, so that of one path the newest comes last.
+        // Stable, so that the newest entry of a path is last.
         self.held.sort_by(|a, b| a.entry.path.cmp(&b.entry.path));
     }
 
@@ -62,7 +62,7 @@ impl Sorter {
         Ok(())
     }
 
-    /// Gives the newest entry of each path, in the order of paths, and how many there were.
+    /// Passes the newest entry of each path to `give`, in order of paths. Returns their number.
     pub(super) fn finish(mut self, mut give: impl FnMut(TreeEntry) -> Result<()>) -> Result<u64> {
         self.sort();
         let mut sources = Vec::with_capacity(self.runs.len() + 1);
@@ -85,7 +85,7 @@ impl Sorter {
             let next = sources[index].next(&dir)?;
             heap.extend(next.as_ref().map(|next| Reverse((next.entry.path.clone(), index))));
             let Some(entry) = std::mem::replace(&mut heads[index], next) else { continue };
-            // Runs are older the lower their index is, so the last of one path is the newest.
+            // A run with a lower index is older, so the last entry of a path is the newest.
             match last.replace(entry) {
                 Some(before) if last.as_ref().is_some_and(|last| last.entry.path != before.entry.path) => {
                     count += 1;
@@ -128,7 +128,7 @@ impl Source {
     }
 }
 
-/// A file that vanishes when it is closed, also after a kill.
+/// A file without a name, which is removed when it is closed, also after a kill.
 fn unnamed(dir: &Path) -> std::io::Result<File> {
     let path = dir.join(format!("sorting-{}", uuid::Uuid::new_v4().simple()));
     let file = File::options().read(true).write(true).create_new(true).open(&path)?;
@@ -136,7 +136,7 @@ fn unnamed(dir: &Path) -> std::io::Result<File> {
     Ok(file)
 }
 
-/// For the size of what is held.
+/// The size of an entry in memory.
 const _: () = assert!(size_of::<Entry>() < 256);
 
 #[cfg(test)]

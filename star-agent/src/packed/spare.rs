@@ -1,8 +1,9 @@
-//! Spare trees: the root and the inner nodes of each snapshot's tree once more, outside of the containers.
+//! Spare trees: a second copy of the root and the inner nodes of each snapshot's tree, outside of the containers.
 //!
-//! The root of a tree is written last, so a container that is cut by a byte would take the newest snapshot with it. What is
-//! in `trees/ID` is only read when a node is missing or damaged, and is then stored again in a container. Leaves and
-//! content have no spare. A snapshot of an earlier version has no file there and is read as it is.
+//! The root of a tree is written last, so a container that lost a single byte at its end would lose the newest
+//! snapshot. The file `trees/ID` is read only when a node is missing or damaged; the node is then stored again in a
+//! container. Leaves and content have no second copy. A snapshot of an earlier version has no such file and is read
+//! normally.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -25,14 +26,14 @@ impl PackedStore {
         self.dir.join(TREES)
     }
 
-    /// Writes the spare of a tree whose nodes are stored, durably.
+    /// Durably writes the spare of a tree whose nodes are stored.
     pub(super) fn write_spare(&self, id: &SnapshotId, root: &ChunkRef) -> Result<()> {
         let mut nodes = Encoder::default();
         let mut pending = vec![root.hash];
         while let Some(hash) = pending.pop() {
             let bytes = self.read_chunk(&hash)?;
             nodes.bytes(&bytes);
-            // Leaves have no spare, but for one that is the root.
+            // Leaves have no spare, except one that is the root.
             if Node::level(&bytes).is_some_and(|level| level > 1) {
                 pending.extend(self.node(&hash)?.children().nodes);
             }
@@ -42,7 +43,7 @@ impl PackedStore {
         written.map_err(PackedError::io(&dir.join(name), "write the tree"))
     }
 
-    /// Stores the nodes of a tree again that cannot be read, as far as it has a spare. Says whether there were any.
+    /// Stores unreadable nodes of a tree again, as far as its spare has them. Returns whether there were any.
     pub(super) fn mend_tree(&self, id: &SnapshotId) -> Result<bool> {
         if self.is_read_only() {
             return Ok(false);
@@ -63,11 +64,11 @@ impl PackedStore {
             self.make_durable()?;
             self.flush()?;
         }
-        // What was appended may have been given up on a full disk, or lost by a failed sync of another thread.
+        // Appended nodes may have been given up on a full disk, or lost by a failed sync of another thread.
         Ok(is_mended && self.memory().losses() == losses)
     }
 
-    /// Removes the spares of snapshots that there are not.
+    /// Removes the spares of snapshots that do not exist.
     pub(super) fn remove_spares(&self) -> Result<()> {
         if self.is_read_only() {
             return Ok(());
@@ -85,7 +86,7 @@ impl PackedStore {
         Ok(())
     }
 
-    /// [`PackedStore::mend_tree`] for all snapshots. What the universe could not count of them it counts now.
+    /// [`PackedStore::mend_tree`] for all snapshots. Counts in the universe what could not be counted before.
     pub(super) fn mend_trees(&self) -> Result<()> {
         let mut is_mended = false;
         let ids: Vec<_> = self.shelf().records().keys().copied().collect();
@@ -101,7 +102,7 @@ impl PackedStore {
     }
 }
 
-/// The nodes of a spare tree; none if there is no whole one.
+/// The nodes of a spare tree; none if the file is missing or damaged.
 fn read_spare(dir: &Path, id: &SnapshotId) -> Result<Vec<Vec<u8>>> {
     let path = dir.join(id.to_string());
     let bytes = match fs::read(&path) {
@@ -117,7 +118,8 @@ fn read_spare(dir: &Path, id: &SnapshotId) -> Result<Vec<Vec<u8>>> {
     Ok(nodes)
 }
 
-/// Removes the spare of a snapshot that is forgotten. Not synced: one that comes back is removed at the next start.
+/// Removes the spare of a snapshot that is forgotten. The removal is not synced: a file that reappears is removed at
+/// the next start.
 pub(super) fn remove(dir: &Path, id: &SnapshotId) -> Result<()> {
     let path = dir.join(TREES).join(id.to_string());
     match fs::remove_file(&path) {

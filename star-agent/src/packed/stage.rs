@@ -5,9 +5,9 @@
 //! 36   frame: magic "FRME" (4)  length u32  check (8)  payload ...
 //! ```
 //!
-//! A payload is entries, one behind the other. A check is the first 8 bytes of a BLAKE3 hash: of the header before it, or
-//! of a frame's length and payload. A frame that is not whole at the end is what a crash left and is cut; one in the middle
-//! is passed over, since the next can be found by its magic, and the stage then lacks what it held.
+//! A payload is a sequence of entries. A check is the first 8 bytes of a BLAKE3 hash: of the header before it, or of a
+//! frame's length and payload. An incomplete frame at the end is the result of a crash and is cut off. A damaged one in
+//! the middle is skipped, since the next can be found by its magic; the stage then lacks its entries.
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt as _;
@@ -28,13 +28,13 @@ const VERSION: u32 = 1;
 const HEADER_BYTES: u64 = 36;
 const FRAME_MAGIC: &[u8; 4] = b"FRME";
 const FRAME_HEADER_BYTES: usize = 16;
-/// Entries go into one frame until it has this many bytes.
+/// Target size of a frame, in bytes. Entries are added to a frame until it is reached.
 const FRAME_BYTES: usize = 1024 * 1024;
-/// No frame is larger: one entry may have a long list of chunks.
+/// Maximum size of a frame, in bytes: one entry can have a long list of chunks.
 const FRAME_BYTES_MAX: usize = 256 * 1024 * 1024;
-/// Room on the disk that is kept for commits: those of some thousand small files.
+/// Disk space that is reserved for commits, in bytes: enough for some thousand small files.
 const ROOM_BYTES: u64 = 256 * 1024;
-/// How much is read at a time where a damaged log is searched for the next frame.
+/// Number of bytes that are read at a time when a damaged log is searched for the next frame.
 const SEARCH_BYTES: usize = 64 * 1024;
 
 #[expect(clippy::disallowed_types, reason = "only looked up by key")]
@@ -44,7 +44,7 @@ type ByPath = std::collections::HashMap<u64, u64, std::hash::BuildHasherDefault<
 #[derive(Debug)]
 pub(super) struct Stage {
     pub(super) id: StageId,
-    /// What the snapshot will be called.
+    /// The id of the future snapshot.
     pub(super) uuid: [u8; 16],
     pub(super) path: PathBuf,
     log: Mutex<Log>,
@@ -54,11 +54,11 @@ pub(super) struct Stage {
 pub(super) struct Log {
     file: File,
     end: u64,
-    /// The frame that has the newest entry of each path, by the first bytes of the path's hash.
+    /// The frame with the newest entry of each path, by the first bytes of the path's hash.
     frames: ByPath,
-    /// Whether a write has failed behind which something of it may stand.
+    /// Whether a write has failed, so that part of it may be in the file.
     is_torn: bool,
-    /// The end of the space that the disk has set aside for it.
+    /// End of the space that is allocated for the file.
     reserved_end: u64,
 }
 
@@ -67,7 +67,7 @@ impl Log {
         Self { file, end, frames: ByPath::default(), is_torn: false, reserved_end: end }
     }
 
-    /// Keeps room for the next commits, if the disk has any: otherwise appending finds out.
+    /// Reserves space for the next commits, if the disk has any. If not, appending finds out.
     fn keep_room(&mut self) {
         let is_low = self.reserved_end < self.end + ROOM_BYTES / 2;
         if is_low && reserve_space(&self.file, self.end, ROOM_BYTES).is_ok() {
@@ -77,7 +77,7 @@ impl Log {
 }
 
 impl Stage {
-    /// Begins a stage, durable with its name.
+    /// Begins a stage. The file and its name are durable.
     pub(super) fn create(dir: &Path, id: StageId) -> Result<Self> {
         let uuid = *Uuid::new_v4().as_bytes();
         let name = id.to_string();
@@ -89,7 +89,7 @@ impl Stage {
         Ok(Self { id, uuid, path, log: Mutex::new(Log::new(file, HEADER_BYTES)) })
     }
 
-    /// Opens a stage again, shows each of its entries, and cuts what a crash left at its end.
+    /// Opens a stage again, passes each of its entries to the caller, and cuts off an incomplete end.
     pub(super) fn open(path: &Path, id: StageId, mut seen: impl FnMut(&TreeEntry)) -> Result<Self> {
         let file = OpenOptions::new().read(true).write(true).open(path);
         let file = file.map_err(PackedError::io(path, "open the stage"))?;
@@ -114,7 +114,7 @@ impl Stage {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps room on the disk for the next commits, so that chunks which fit can be committed when it is full.
+    /// Reserves disk space for the next commits, so that chunks that fit can be committed when the disk is full.
     pub(super) fn keep_room(&self) {
         self.lock().keep_room();
     }
@@ -143,7 +143,7 @@ impl Stage {
         }
         let mut log = self.lock();
         if log.is_torn {
-            // Or a frame of it could be taken for one that was written after this.
+            // Otherwise a frame in it could be taken for one that was written later.
             log.file.set_len(log.end).map_err(PackedError::io(&self.path, "cut the stage"))?;
             log.reserved_end = log.end;
             log.keep_room();
@@ -177,9 +177,9 @@ impl Stage {
         Ok(found)
     }
 
-    /// Every entry in the order of appending; of several with one path, the last counts.
+    /// All entries in the order of appending. Of several with the same path, the last one counts.
     pub(super) fn entries(&self, mut seen: impl FnMut(TreeEntry) -> Result<()>) -> Result<()> {
-        // A handle of its own, so that nobody waits.
+        // A separate handle, so that no other operation waits.
         let file = File::open(&self.path).map_err(PackedError::io(&self.path, "open the stage"))?;
         let mut reader = Frames::new(&file, &self.path)?;
         while let Some((_, payload)) = reader.next()? {
@@ -194,7 +194,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Checks every byte, and says whether all is as it was written.
+    /// Checks all bytes. Returns whether the file is undamaged.
     pub(super) fn is_whole(&self) -> Result<bool> {
         let end = self.lock().end;
         let file = File::open(&self.path).map_err(PackedError::io(&self.path, "open the stage"))?;
@@ -226,7 +226,7 @@ impl Stage {
     }
 }
 
-/// The stage that a file's name is of.
+/// The stage that a file name stands for.
 pub(super) fn stage_of(name: &str) -> Option<StageId> {
     let (job, destination) = name.split_once('-')?;
     let job = orbit_shared::words::JobId(job.parse().ok()?);
@@ -280,7 +280,7 @@ fn push_frame(frames: &mut Vec<u8>, payload: &[u8]) {
     frames.extend_from_slice(payload);
 }
 
-/// The payload of the frame at `at`, if a whole one is there.
+/// The payload of the frame at `at`, if there is an undamaged one.
 fn read_frame(file: &File, at: u64, end: u64) -> std::io::Result<Option<Vec<u8>>> {
     let mut header = [0; FRAME_HEADER_BYTES];
     if at + FRAME_HEADER_BYTES as u64 > end {
@@ -298,7 +298,7 @@ fn read_frame(file: &File, at: u64, end: u64) -> std::io::Result<Option<Vec<u8>>
     Ok((check(&[length, &payload]) == found).then_some(payload))
 }
 
-/// The whole frames of a log, one after the other.
+/// The undamaged frames of a log, in order.
 struct Frames<'a> {
     file: &'a File,
     path: &'a Path,
@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn every_truncation_keeps_whole_frames_and_takes_more() {
+    fn a_truncated_log_keeps_its_complete_frames_and_can_be_appended_to() {
         let dir = tempfile::tempdir().unwrap();
         let stage = Stage::create(dir.path(), ID).unwrap();
         stage.append(&[entry("a", 1)]).unwrap();
@@ -402,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn every_changed_byte_is_found_and_costs_at_most_its_frame() {
+    fn every_changed_byte_is_found_and_loses_at_most_its_frame() {
         let dir = tempfile::tempdir().unwrap();
         let stage = Stage::create(dir.path(), ID).unwrap();
         for path in ["a", "b", "c"] {

@@ -1,4 +1,4 @@
-//! Looking at all chunks before a collection: what is needed, what may go, and where it lies.
+//! Looks at all chunks before a collection: which are needed, which can be removed, and in which containers they are.
 
 use std::collections::BTreeMap;
 
@@ -11,18 +11,18 @@ use super::universe::Row;
 const ROWS_PER_READ: usize = 4096;
 const HOUR_SECONDS: u64 = 3600;
 
-/// What lies in one container.
+/// The content of one container.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Usage {
-    /// Length of its file before anything was looked at: what came later is no garbage although no row was seen.
+    /// Length of its file before the survey: bytes that came later are no garbage although no row was seen.
     pub(super) file_bytes: u64,
-    /// Bytes of chunks that stay.
+    /// Bytes of chunks that are kept.
     pub(super) live: u64,
-    /// Bytes of chunks that may go.
+    /// Bytes of chunks that can be removed.
     pub(super) due: u64,
 }
 
-/// What all rows say.
+/// The result of reading all rows.
 #[derive(Default)]
 pub(super) struct Survey {
     pub(super) usage: BTreeMap<u32, Usage>,
@@ -31,7 +31,7 @@ pub(super) struct Survey {
 }
 
 impl PackedStore {
-    /// Looks at all rows, and marks those that nobody holds and that were never held. All that `containers` have is in the
+    /// Reads all rows, and marks chunks that are not held and never were. All chunks of `containers` are in the
     /// universe.
     pub(super) fn survey(
         &self,
@@ -72,7 +72,7 @@ impl PackedStore {
         }
     }
 
-    /// Up to which mark chunks go early, because the disk is filling up.
+    /// The time before which marked chunks are removed early, because the disk is filling up.
     pub(super) fn forced_before(&self, survey: &Survey, options: &CollectOptions) -> Option<u64> {
         let available = self.available_bytes()?;
         let mut missing = options.free_bytes_min?.checked_sub(available)?.checked_sub(survey.due.1)?;
@@ -92,7 +92,7 @@ impl Survey {
     fn add(&mut self, row: &Row, is_free: bool, now: u64, window: u64) {
         let stored = u64::from(row.location.stored);
         let usage = self.usage.entry(row.location.container).or_default();
-        // One that is not marked yet is marked now.
+        // A chunk without a mark is marked now.
         let marked = if row.marked == 0 { now } else { row.marked };
         if !is_free {
             usage.live += stored;
@@ -105,7 +105,8 @@ impl Survey {
         }
     }
 
-    /// What was marked before this goes too. In which containers it lies is not known, which makes a plan a little pessimistic.
+    /// Chunks that were marked before this are removed too. Their containers are not known, so a plan slightly
+    /// underestimates.
     pub(super) fn force(&mut self, before: u64) {
         let rest = self.waiting.split_off(&before.div_ceil(HOUR_SECONDS));
         for (chunks, bytes) in std::mem::replace(&mut self.waiting, rest).into_values() {

@@ -1,4 +1,4 @@
-//! The store as its users see it.
+//! Tests of the store's public interface.
 
 mod damage;
 mod garbage;
@@ -43,14 +43,14 @@ pub(super) fn meta(created: i64) -> SnapshotMeta {
     }
 }
 
-/// Bytes that do not shrink and are the same in every run.
+/// Incompressible bytes that are the same in every run.
 pub(super) fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
     blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
     bytes
 }
 
-/// Puts content as chunks and gives the entry of a file that has it.
+/// Stores content as chunks and returns the entry of a file with it.
 pub(super) fn put_file(store: &PackedStore, stage: StageId, path: &str, chunks: &[Vec<u8>]) -> TreeEntry {
     let mut refs = Vec::new();
     for bytes in chunks {
@@ -86,7 +86,7 @@ pub(super) fn snapshot(store: &PackedStore, job: u64, seeds: std::ops::Range<u64
 }
 
 #[test]
-fn what_is_committed_is_there_after_a_restart_and_sealed_into_a_snapshot() {
+fn committed_entries_survive_a_restart_and_become_a_snapshot() {
     let dir = tempfile::tempdir().unwrap();
     let store = PackedStore::open(dir.path(), config()).unwrap();
     assert!(store.is_empty());
@@ -140,18 +140,18 @@ fn a_stage_that_lacks_entries_does_not_become_a_snapshot() {
     let short = SnapshotMeta { expected_entries: Some(2), ..meta(1) };
     let error = store.seal(STAGE, &short).unwrap_err();
     assert!(matches!(error, PackedError::StageIncomplete { expected: 2, found: 1, .. }), "{error}");
-    // Nobody was told of all that was stored.
+    // The coordinator does not know of all that was stored.
     let right = SnapshotMeta { expected_entries: Some(0), ..meta(1) };
     assert_eq!(store.seal(STAGE, &right).unwrap().entry_count, 1);
     assert_eq!(store.seal(stage(9), &meta(2)).unwrap().entry_count, 0, "a job that stored nothing");
 }
 
 #[test]
-fn a_tree_of_many_new_chunks_is_sealed_while_the_universe_is_told_of_them() {
+fn a_tree_of_many_new_chunks_is_sealed_while_they_go_into_the_universe() {
     let dir = tempfile::tempdir().unwrap();
     let config = PackedConfig { reserve_bytes: 0, ..PackedConfig::default() };
     let store = PackedStore::open(dir.path(), config.clone()).unwrap();
-    // More than one leaf, and more chunks than are worth a thread.
+    // More than one leaf, and enough chunks for a thread.
     let file = |number: u64| put_file(&store, STAGE, &format!("{number:05}"), &[noise(number, 20)]);
     let mut files: Vec<_> = (0..5000).map(file).collect();
     store.commit(STAGE, &files).unwrap();
@@ -206,7 +206,7 @@ fn a_deleted_snapshot_can_be_brought_back() {
 }
 
 #[test]
-fn a_lost_universe_is_built_again_from_the_containers() {
+fn a_lost_universe_is_rebuilt_from_the_containers() {
     let dir = tempfile::tempdir().unwrap();
     let store = PackedStore::open(dir.path(), config()).unwrap();
     let records = [snapshot(&store, 1, 0..40), snapshot(&store, 2, 20..60)];

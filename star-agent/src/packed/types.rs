@@ -1,4 +1,4 @@
-//! The words of the packed store: stages, entries, snapshots, and what it says about itself.
+//! The types of the packed store: stages, entries, snapshots, and its reports about itself.
 
 use std::fmt;
 
@@ -9,12 +9,12 @@ use orbit_shared::vault_call::FilePart;
 pub use orbit_shared::words::SnapshotId;
 use orbit_shared::words::{JobId, StarId};
 
-/// What one job has stored so far for one destination.
+/// The id of a stage: what one job has stored so far for one destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StageId {
     /// The job.
     pub job: JobId,
-    /// Which of its destinations.
+    /// The index of the destination.
     pub destination: u32,
 }
 
@@ -27,9 +27,9 @@ impl fmt::Display for StageId {
 /// A piece of a file's content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChunkRef {
-    /// Its name.
+    /// Its hash.
     pub hash: ChunkHash,
-    /// How many bytes it has, uncompressed.
+    /// Its uncompressed length in bytes.
     pub length: u32,
 }
 
@@ -51,88 +51,88 @@ pub struct SourceName {
     pub path: Vec<u8>,
 }
 
-/// What the job says about the snapshot that its stage becomes.
+/// What the job sets for the snapshot that its stage becomes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapshotMeta {
-    /// Where it came from.
+    /// The source.
     pub source: SourceName,
-    /// When the job was created. A second seal of the same stage is known by it.
+    /// When the job was created. It identifies a repeated seal of the same stage.
     pub created: WallTime,
-    /// What an operator calls it.
+    /// Tags that an operator gave.
     pub tags: Vec<String>,
-    /// Whether some entries of the source are missing in it.
+    /// Whether some entries of the source are missing.
     pub is_partial: bool,
-    /// How many different paths must be in the stage; fewer is an error. Absent: whatever is there.
+    /// Number of different paths that must be in the stage; fewer is an error. Absent: any number.
     pub expected_entries: Option<u64>,
-    /// How many files changed while they were read.
+    /// Number of files that changed while they were read.
     pub changed_count: u64,
 }
 
 /// A snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapshotRecord {
-    /// Its name.
+    /// Its id.
     pub id: SnapshotId,
-    /// The stage that it was.
+    /// The stage that it was made from.
     pub stage: StageId,
-    /// Where it came from.
+    /// The source.
     pub source: SourceName,
     /// When the job was created.
     pub created: WallTime,
-    /// When it became a snapshot.
+    /// When it was made.
     pub sealed: WallTime,
-    /// What an operator calls it.
+    /// Tags that an operator gave.
     pub tags: Vec<String>,
-    /// Whether some entries of the source are missing in it.
+    /// Whether some entries of the source are missing.
     pub is_partial: bool,
-    /// Entries of all kinds.
+    /// Number of entries of all kinds.
     pub entry_count: u64,
-    /// Files among them.
+    /// Number of files among them.
     pub file_count: u64,
-    /// Bytes of all files together.
+    /// Total size of all files in bytes.
     pub total_bytes: u64,
-    /// Bytes on the disk that came with it, compressed and without what was there before.
+    /// Bytes that it has added to the disk, compressed.
     pub new_bytes: u64,
-    /// The node that its tree begins at.
+    /// The root node of its tree.
     pub root: ChunkRef,
-    /// Files that changed while they were read.
+    /// Number of files that changed while they were read.
     pub changed_count: u64,
 }
 
-/// Where a chunk lies.
+/// The place of a chunk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChunkPlace {
-    /// Which container: its file name without `.orbitpak`.
+    /// The container: its file name without `.orbitpak`.
     pub container_id: String,
-    /// Position of its first byte in the file.
+    /// Offset of its first byte in the file.
     pub offset: u64,
-    /// How many bytes of the file it takes.
+    /// Its length in the file, in bytes.
     pub stored_length: u32,
-    /// How many bytes it has.
+    /// Its uncompressed length in bytes.
     pub length: u32,
-    /// How many tree nodes hold it; 0 for one that only a stage holds, or nobody.
+    /// Number of tree nodes that hold it; 0 if only a stage or nothing holds it.
     pub references: u32,
 }
 
 /// A chunk that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DamagedChunk {
-    /// Its name.
+    /// Its hash.
     pub hash: ChunkHash,
-    /// When that was found.
+    /// When the damage was found.
     pub found: WallTime,
-    /// What is wrong, in words for a person.
+    /// The problem, as text.
     pub problem: String,
 }
 
-/// What a chunk that cannot be read is part of.
+/// What an unreadable chunk is part of.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Affected {
     /// The snapshot.
     pub snapshot: SnapshotId,
-    /// The path in it; for a part of the tree, the first path that it holds.
+    /// The path in it; for a part of the tree, the first path in that part.
     pub path: Vec<u8>,
-    /// Which part of which file it is. Absent: it is a part of the tree, so that all paths that it holds are out of reach.
+    /// The part of the file. Absent: the chunk is a part of the tree, so no path in it can be read.
     pub part: Option<FilePart>,
 }
 
@@ -143,9 +143,9 @@ pub struct ContainerInfo {
     pub container_id: String,
     /// Length of its file.
     pub file_bytes: u64,
-    /// Whether nothing is appended to it any more.
+    /// Whether it is sealed: nothing is appended any more.
     pub is_sealed: bool,
-    /// Whether its list of chunks is damaged; the next collection writes it anew.
+    /// Whether its list of chunks is damaged; the next collection rewrites it.
     pub is_damaged: bool,
     /// When all of it was last checked.
     pub checked: Option<WallTime>,
@@ -154,16 +154,16 @@ pub struct ContainerInfo {
 /// Totals over the store.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct PackedTotals {
-    /// Chunks stored.
+    /// Number of stored chunks.
     pub chunk_count: u64,
     /// Containers.
     pub container_count: u64,
-    /// Bytes of their files.
+    /// Total size of their files in bytes.
     pub container_bytes: u64,
     /// Snapshots.
     pub snapshot_count: u64,
-    /// Stages that are not snapshots yet.
+    /// Stages that have not become snapshots.
     pub stage_count: u64,
-    /// Chunks known to be damaged.
+    /// Number of chunks known to be damaged.
     pub damaged_count: u64,
 }

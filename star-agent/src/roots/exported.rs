@@ -1,8 +1,8 @@
-//! One exported root: opened by its path each time it is needed, as any program would open it.
+//! One exported root. It is opened by its path each time it is needed, as other programs do.
 //!
-//! So a directory that was put in the place of another, a disk that was mounted or changed, and a root that was away and is
-//! back are seen by the next job, and an idle Star keeps no file system busy. What a job must not do is to go on in another
-//! file system than the one it began in: [`Pins`] remember that for each job and path.
+//! So the next job sees a directory that was replaced, a disk that was mounted or changed, or a root that has come
+//! back, and an idle Star keeps no file system busy. But a job must not continue in another file system than the one in
+//! which it began: [`Pins`] remember that for each job and path.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -20,27 +20,27 @@ use rustix::io::Errno;
 
 use crate::limits::PINS_MAX;
 
-/// A file system, told from others also after it was unmounted and mounted again.
+/// The identity of a file system, which is the same after it was unmounted and mounted again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FileSystem {
     kind: u64,
-    /// What the file system says of itself; 0 where it says nothing, as network file systems do.
+    /// The id that the file system reports; 0 if it has none, as network file systems.
     id: u64,
 }
 
-/// Why a root cannot be used now. All of it may end by itself: the next job looks again.
+/// Why a root cannot be used now. Any of these can end by itself, so the next job checks again.
 #[derive(Debug)]
 pub(crate) enum Absence {
     /// It cannot be opened as a directory.
     Unopened(std::io::Error),
-    /// It was given with `:mounted`, and nothing is mounted there.
+    /// It was given with `:mounted`, and no file system is mounted there.
     NotMounted,
     /// It is another file system than when the job began.
     Replaced { job: JobId },
 }
 
 impl Absence {
-    /// Whether the path, or what shall be mounted there, is simply not there: waiting for it is not the Star's decision.
+    /// Whether the path, or what should be mounted there, is missing. The Star does not decide whether to wait for it.
     pub(crate) fn is_missing(&self) -> bool {
         match self {
             Self::Unopened(error) => {
@@ -70,7 +70,7 @@ impl fmt::Display for Absence {
     }
 }
 
-/// Opens the root at `path`. With `is_mount_required` something must be mounted there. Blocks.
+/// Opens the root at `path`. With `is_mount_required` a file system must be mounted there. Blocks.
 pub(super) fn open(path: &[u8], is_mount_required: bool) -> Result<Dir, Absence> {
     let ambient = Path::new(OsStr::from_bytes(path));
     let dir = Dir::open_ambient_dir(ambient, ambient_authority()).map_err(Absence::Unopened)?;
@@ -87,25 +87,25 @@ fn is_mount_point(dir: &Dir) -> Result<bool, Errno> {
     {
         return Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT));
     }
-    // An older kernel: a mount of another file system is still seen.
+    // On an older kernel, a mount of another file system is still noticed.
     let (here, above) = (rustix::fs::fstat(dir)?, rustix::fs::statat(dir, "..", AtFlags::empty())?);
     Ok((here.st_dev, here.st_ino) == (above.st_dev, above.st_ino) || here.st_dev != above.st_dev)
 }
 
-/// The file system that an open directory lies on. Blocks.
+/// The file system of an open directory. Blocks.
 pub(super) fn file_system(directory: impl AsFd) -> Result<FileSystem, Errno> {
     let kind = rustix::fs::fstatfs(&directory)?.f_type as u64;
     Ok(FileSystem { kind, id: rustix::fs::fstatvfs(&directory)?.f_fsid })
 }
 
-/// The file systems that jobs began in, by job and path; those of the oldest jobs are forgotten first.
+/// The file systems in which jobs began, by job and path. Those of the oldest jobs are dropped first.
 #[derive(Debug, Default)]
 pub(super) struct Pins(Mutex<BTreeMap<(JobId, Vec<u8>), FileSystem>>);
 
 impl Pins {
-    /// Notes the file system in which a job works at a path, or compares it with the one noted. `is_begun` tells that the
-    /// job has only begun, so that what was noted, if anything, is about another one. Plans, which are job 0, go by what
-    /// is there.
+    /// Records the file system in which a job works at a path, or compares it with the recorded one. `is_begun` says
+    /// that the job has only begun, so that an earlier record does not apply. Plans, which have job number 0, use the
+    /// current file system.
     pub(super) fn check(
         &self,
         job: JobId,
@@ -143,7 +143,7 @@ mod tests {
             pins.check(JobId(1), b"/a", other, false),
             Err(Absence::Replaced { job: JobId(1) })
         ));
-        // Back again: it goes on. Another path, another job, a job that begins and a plan know nothing of it.
+        // The job goes on. Another path, another job, a job that begins and a plan are not affected.
         assert!(pins.check(JobId(1), b"/a", one, false).is_ok());
         assert!(pins.check(JobId(1), b"/b", other, false).is_ok());
         assert!(pins.check(JobId(2), b"/a", other, false).is_ok());
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn pins_are_bounded_and_those_of_the_oldest_jobs_go_first() {
+    fn pins_are_limited_and_those_of_the_oldest_jobs_are_dropped_first() {
         let pins = Pins::default();
         let one = FileSystem { kind: 1, id: 1 };
         for job in 1..=PINS_MAX as u64 + 5 {
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_is_no_mount_point_and_the_root_of_the_machine_is_one() {
+    fn a_directory_is_no_mount_point_and_the_root_directory_is_one() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().as_os_str().as_bytes();
         assert!(open(path, false).is_ok());

@@ -1,11 +1,11 @@
-//! What a Star exports, and nothing beside it.
+//! The exported directories of a Star, the only ones that jobs can use.
 //!
-//! Every use opens its root by path, so that a job sees what is there when it runs (`exported.rs`).
+//! Every use opens its root by path, so that a job sees the current directory (`exported.rs`).
 //!
-//! Two rules keep every path inside. From a root down to the base path of a job, paths resolve with `cap-std` beneath
-//! the root's handle: symbolic links are followed as long as they stay inside the root. Below the base no symbolic
-//! link is ever followed (`Tree`). So neither `..` nor links nor renames lead out. Absolute links are refused, also
-//! those that would point back inside.
+//! Two rules keep every path inside. From a root down to the base path of a job, `cap-std` resolves paths beneath the
+//! root's handle: symbolic links are followed as long as they stay inside the root. Below the base, symbolic links are
+//! never followed (`Tree`). So neither `..` nor links nor renames lead outside. Absolute links are refused, even if
+//! they point inside.
 
 mod exported;
 mod tree;
@@ -61,7 +61,7 @@ pub enum RootsError {
     NotADirectory {
         /// The path as given.
         path: String,
-        /// What the system said.
+        /// The error.
         source: std::io::Error,
     },
 }
@@ -69,19 +69,19 @@ pub enum RootsError {
 /// Why a path at this Star cannot be used.
 #[derive(Debug)]
 pub(crate) enum PathError {
-    /// Not absolute, or with `..` in it.
+    /// It is not absolute, or contains `..`.
     Malformed { path: Vec<u8> },
-    /// No root is above it.
+    /// No root contains it.
     OutsideRoots { path: Vec<u8>, roots: String },
-    /// It shall be written and its root is exported for reading.
+    /// It is to be written, and its root is exported read-only.
     ReadOnly { path: Vec<u8>, root: Vec<u8> },
-    /// A file shall be put where a root itself is.
+    /// A file is to be put where a root is.
     IsRoot { path: Vec<u8> },
-    /// It is, or lies in, a directory of the grid itself.
+    /// It is a directory of the grid itself, or is inside one.
     Own { path: Vec<u8> },
-    /// The root above it cannot be used now.
+    /// Its root cannot be used now.
     RootAway { root: Vec<u8>, absence: Absence },
-    /// The system refused it.
+    /// The operating system reports an error.
     System { path: Vec<u8>, action: &'static str, error: std::io::Error },
 }
 
@@ -113,7 +113,7 @@ impl fmt::Display for PathError {
             Self::RootAway { root, absence } => write!(f, "the root {} {absence}", display_path(root)),
             Self::System { path, action, error } => {
                 let path = display_path(path);
-                // What cap-std says of a link that leads out, and of every absolute one.
+                // The error of cap-std for a link that leads outside, and for every absolute one.
                 let is_escape =
                     error.kind() == std::io::ErrorKind::PermissionDenied && error.raw_os_error().is_none();
                 if is_escape {
@@ -136,7 +136,7 @@ pub(crate) struct Place {
     pub(crate) tree: Tree,
     /// The entry's name when the base path is not a directory.
     pub(crate) single: Option<Vec<u8>>,
-    /// The base path as it was asked for, for messages.
+    /// The base path as it was given, for messages.
     pub(crate) path: Vec<u8>,
     /// Whether directories down to it had to be created, so that their own entries are not durable yet.
     pub(crate) is_created: bool,
@@ -151,8 +151,8 @@ impl Roots {
         Self::with_mounts(roots, &[])
     }
 
-    /// The same. Those roots whose paths are among `mounted` are used only while something is mounted on them, and need
-    /// not be there yet.
+    /// As [`Self::open`]. Roots whose paths are in `mounted` are used only while a file system is mounted on them, and
+    /// need not exist yet.
     ///
     /// # Errors
     /// See [`RootsError`].
@@ -161,7 +161,7 @@ impl Roots {
         Ok(Self { exported: exported.collect::<Result<_, _>>()?, pins: Pins::default() })
     }
 
-    /// Opens an existing path for reading, for a job; `is_begun` if it is the first thing that the job does.
+    /// Opens an existing path for reading, for a job. `is_begun` says that it is the job's first operation.
     pub(crate) fn open_source(&self, path: &[u8], job: JobId, is_begun: bool) -> Result<Place, PathError> {
         let (root, relative) = self.locate(path)?;
         let base = root.open()?;
@@ -170,7 +170,7 @@ impl Roots {
         let (dir, single) = if is_directory {
             (base.open_dir(&relative).map_err(system("open"))?, None)
         } else {
-            // Resolves the links above the entry and the entry itself, so that its last component is what it is.
+            // Resolves links in the parent path but not in the last component, which may be a link itself.
             let resolved = base.canonicalize(&relative).map_err(system("resolve"))?;
             let name = resolved.file_name().map(|name| name.as_bytes().to_vec());
             let parent = base.open_dir(or_dot(resolved.parent())).map_err(system("open the directory of"))?;
@@ -181,8 +181,8 @@ impl Roots {
         Ok(Place { tree: Tree::new(dir), single, path: path.to_vec(), is_created: false })
     }
 
-    /// Opens a path for writing, for a job, and, with `is_created`, creates the directories that are missing. With
-    /// `is_single` the path is that of the one entry to write; otherwise it is the directory that entries go below.
+    /// Opens a path for writing, for a job. With `is_created`, creates missing directories. With `is_single` the path
+    /// is that of the one entry to write; otherwise it is the directory for all entries.
     pub(crate) fn open_destination(
         &self,
         path: &[u8],
@@ -216,14 +216,14 @@ impl Roots {
         Ok(Place { tree: Tree::new(opened), single, path: path.to_vec(), is_created })
     }
 
-    /// A job goes on only in the file system that it began in.
+    /// A job must not continue in another file system than the one in which it began.
     fn check_pin(&self, dir: &Dir, (job, is_begun): (JobId, bool), path: &[u8]) -> Result<(), PathError> {
         let away = |absence| PathError::RootAway { root: path.to_vec(), absence };
         let found = exported::file_system(dir).map_err(|errno| away(Absence::Unopened(errno.into())))?;
         self.pins.check(job, path, found, is_begun).map_err(away)
     }
 
-    /// The longest root above `path`, and the rest of the path below it (`.` for the root itself).
+    /// The deepest root that contains `path`, and the rest of the path below it (`.` for the root itself).
     fn locate(&self, path: &[u8]) -> Result<(&Exported, PathBuf), PathError> {
         let components = components(path).ok_or_else(|| PathError::Malformed { path: path.to_vec() })?;
         let above = self.exported.iter().filter(|root| components.starts_with(&root.components));
@@ -254,14 +254,14 @@ impl Exported {
         exported::open(&self.root.path, self.is_mount_required).map_err(away)
     }
 
-    /// Refuses a path that leads into a directory of the grid itself, at any level and by any link, above the root too, or to a
-    /// file of it.
+    /// Refuses a path that leads into a directory of the grid itself, at any level and by any link, above the root too,
+    /// or to a file of it.
     fn check_apart(&self, base: &Dir, relative: &Path, path: &[u8]) -> Result<(), PathError> {
         let own = || PathError::Own { path: path.to_vec() };
         if is_within_apart(Path::new(OsStr::from_bytes(&self.root.path))) {
             return Err(own());
         }
-        // What does not exist yet lies in the nearest directory that does.
+        // If the path does not exist, its nearest existing directory counts.
         let existing = relative.ancestors().find_map(|above| base.canonicalize(or_dot(Some(above))).ok());
         let resolved = existing.unwrap_or_default();
         let is_own =
@@ -290,10 +290,10 @@ fn export(root: &Root, is_mount_required: bool) -> Result<Exported, RootsError> 
         Err(Absence::Unopened(source)) if !is_mount_required => {
             return Err(RootsError::NotADirectory { path, source });
         }
-        // cap-std looks at /proc when it first resolves a path, keeps what it opened, and panics at an error that it does
-        // not expect there: that happens now, not in the middle of a job.
+        // cap-std opens /proc when it first resolves a path, keeps the handle, and panics at an unexpected error. This
+        // makes it happen now instead of in the middle of a job.
         Ok(opened) => drop(opened.canonicalize(".")),
-        // A disk that is plugged in later is taken up then.
+        // A disk that is connected later is used then.
         Err(_) => {}
     }
     Ok(Exported { root: root.clone(), components, is_mount_required })
@@ -309,7 +309,7 @@ fn components(path: &[u8]) -> Option<Vec<Vec<u8>>> {
 }
 
 /// Creates the directories down to a destination, with the modes that the umask of the caller gives, since no item of
-/// the job says theirs.
+/// the job has their modes.
 fn create_directories(dir: &Dir, path: &Path) -> std::io::Result<()> {
     let Some(mode) = usual_directory_mode() else { return dir.create_dir_all(path) };
     let mut made = PathBuf::new();
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_only_root_refuses_to_be_written_and_says_so() {
+    fn writing_to_a_read_only_root_is_refused_with_the_reason() {
         let directory = tempfile::tempdir().unwrap();
         let roots = Roots::open(&[root(directory.path(), true)]).unwrap();
         let error = roots
@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn the_whole_file_system_can_be_a_root_and_the_deepest_root_counts() {
+    fn the_root_directory_can_be_a_root_and_the_deepest_root_counts() {
         let directory = tempfile::tempdir().unwrap();
         let roots = Roots::open(&[root(Path::new("/"), true), root(directory.path(), false)]).unwrap();
         assert_eq!(roots.open_source(b"/", JobId(0), false).unwrap().single, None);

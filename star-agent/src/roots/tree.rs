@@ -13,10 +13,11 @@ use rustix::io::Errno;
 
 use crate::limits::DIRECTORY_HANDLES_MAX;
 
-/// What opening a directory or file of the grid itself fails with. The system gives it for no directory that it opens.
+/// The error of opening a directory or file of the grid itself. The operating system does not return it for a directory
+/// that can be opened.
 pub(crate) const OWN_DIRECTORY: Errno = Errno::PERM;
 
-/// A directory below which paths resolve without ever following a link. Handles of directories are kept for reuse.
+/// A directory below which paths are resolved without following links. Handles of directories are kept for reuse.
 #[derive(Debug)]
 pub(crate) struct Tree {
     base: Arc<OwnedFd>,
@@ -24,7 +25,7 @@ pub(crate) struct Tree {
     created: AtomicU64,
 }
 
-/// Handles by path, the oldest given up first.
+/// Handles by path. The oldest are closed first.
 #[derive(Debug, Default)]
 struct Kept {
     handles: BTreeMap<Vec<u8>, Arc<OwnedFd>>,
@@ -34,14 +35,14 @@ struct Kept {
 impl Tree {
     pub(crate) fn new(base: Dir) -> Self {
         let path_only: OwnedFd = base.into_std_file().into();
-        // What cap-std opened serves for paths only; listing and syncing need more, where it is allowed.
+        // The handle of cap-std can only resolve paths. Listing and syncing need more, if that is allowed.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let base = rustix::fs::openat(&path_only, ".", flags, Mode::empty()).unwrap_or(path_only);
         Self { base: Arc::new(base), kept: Mutex::default(), created: AtomicU64::new(0) }
     }
 
-    /// Opens the directory at `path`; the base itself when it is empty. It may be open for its path only, when it can
-    /// be passed through but not listed.
+    /// Opens the directory at `path`, or the base if it is empty. The handle may be good for resolving paths only, if
+    /// the directory can be passed but not listed.
     pub(crate) fn open_dir(&self, path: &[u8]) -> Result<Arc<OwnedFd>, Errno> {
         self.walk(path, |parent, name| match open_directory(parent, name, OFlags::RDONLY) {
             Err(Errno::ACCESS) => open_directory(parent, name, OFlags::PATH),
@@ -49,8 +50,8 @@ impl Tree {
         })
     }
 
-    /// Opens the directory at `path` for writing below it, and creates what is missing for its owner only: what modes
-    /// its directories shall have, their own items say.
+    /// Opens the directory at `path` for writing below it. Creates missing directories with access for the owner only;
+    /// their own items set their modes.
     pub(crate) fn create_dir(&self, path: &[u8]) -> Result<Arc<OwnedFd>, Errno> {
         self.walk(path, |parent, name| match open_directory(parent, name, OFlags::RDONLY) {
             Err(Errno::NOENT) => match make_directory(parent, name) {
@@ -70,18 +71,18 @@ impl Tree {
         })
     }
 
-    /// How many directories were created below the base by way of this handle.
+    /// Number of directories that were created below the base through this handle.
     pub(crate) fn created(&self) -> u64 {
         self.created.load(Ordering::Relaxed)
     }
 
-    /// The directory above `path` and the last component of it. The path must not be empty.
+    /// The parent directory of `path`, and its last component. The path must not be empty.
     pub(crate) fn open_parent<'path>(&self, path: &'path [u8]) -> Result<(Arc<OwnedFd>, &'path [u8]), Errno> {
         let (parent, name) = split_parent(path);
         apart_from_own(self.open_dir(parent)?, checked(name)?)
     }
 
-    /// As [`Self::open_parent`], and creates what is missing above.
+    /// As [`Self::open_parent`], and creates missing parents.
     pub(crate) fn create_parent<'path>(
         &self,
         path: &'path [u8],
@@ -112,7 +113,7 @@ impl Tree {
         Ok(handle)
     }
 
-    /// The deepest directory on the way to `path` that is open already, and how much of the path it covers.
+    /// The deepest open directory on the way to `path`, and the length of the path to it.
     fn nearest(&self, path: &[u8]) -> (Arc<OwnedFd>, usize) {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let mut end = path.len();
@@ -138,7 +139,7 @@ impl Tree {
     }
 }
 
-/// The part of a path above its last component, and that component.
+/// The parent of a path, and its last component.
 pub(crate) fn split_parent(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|&byte| byte == b'/') {
         Some(slash) => (&path[..slash], &path[slash + 1..]),
@@ -146,24 +147,24 @@ pub(crate) fn split_parent(path: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// Gives the owner of a directory all rights on it, so that this process can write below one that it owns.
+/// Gives the owner of a directory all permissions, so that this process can write below a directory that it owns.
 pub(crate) fn grant_owner_access(directory: &OwnedFd) -> Result<(), Errno> {
     let stat = rustix::fs::fstat(directory)?;
     if stat.st_uid != rustix::process::geteuid().as_raw() {
         return Err(Errno::ACCESS);
     }
     let mode = Mode::from_raw_mode((stat.st_mode & 0o7777) | 0o700);
-    // By way of /proc, since a handle that is open for its path only takes no fchmod.
+    // Through /proc, since a handle for resolving paths only does not support fchmod.
     let path = format!("/proc/self/fd/{}", directory.as_fd().as_raw_fd());
     rustix::fs::chmodat(rustix::fs::CWD, path, mode, rustix::fs::AtFlags::empty())
 }
 
-/// A single component: what the calls below rely on for staying where they are.
+/// Checks that a name is a single component, which the calls below rely on.
 fn checked(name: &[u8]) -> Result<&[u8], Errno> {
     if !name.is_empty() && is_confined(name) && !name.contains(&b'/') { Ok(name) } else { Err(Errno::INVAL) }
 }
 
-/// Refuses a name under which there is something of the grid itself, such as the file with this Star's settings.
+/// Refuses the name of something that belongs to the grid itself, such as the Star's settings file.
 fn apart_from_own(parent: Arc<OwnedFd>, name: &[u8]) -> Result<(Arc<OwnedFd>, &[u8]), Errno> {
     let found = rustix::fs::statat(&*parent, name, AtFlags::SYMLINK_NOFOLLOW);
     match found.is_ok_and(|stat| is_claimed(stat.st_dev, stat.st_ino)) {
@@ -220,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_near_the_longest_possible_is_walked_with_few_handles() {
+    fn a_path_near_the_maximum_length_is_walked_with_few_handles() {
         let directory = tempfile::tempdir().unwrap();
         let tree = tree(directory.path());
         let path = b"d/".repeat(2000);

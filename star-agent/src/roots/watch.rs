@@ -1,4 +1,4 @@
-//! Looks from time to time whether the roots are there, so that one that has gone, changed or come back is said.
+//! Checks from time to time whether the roots are there, and reports one that is gone, has changed or is back.
 
 use orbit_shared::bulletin::Severity;
 use orbit_shared::entry::display_path;
@@ -7,23 +7,23 @@ use orbit_shared::session::Notice;
 use super::Roots;
 use super::exported::{self, FileSystem};
 
-/// What each root was when it was looked at last.
+/// The state of each root at the last check.
 #[derive(Debug, Default)]
 pub(crate) struct RootWatch {
-    /// By the order of the roots; empty before the first look.
+    /// In the order of the roots; empty before the first check.
     seen: Vec<Seen>,
 }
 
 #[derive(Debug, Clone, Default)]
 struct Seen {
-    /// Why it cannot be used, in words; `None` if it can.
+    /// Why it cannot be used, as text; `None` if it can.
     absence: Option<String>,
-    /// The file system that was there last.
+    /// The last file system at the root.
     last: Option<FileSystem>,
 }
 
 impl RootWatch {
-    /// Looks at all roots; answers what has changed since the last look. Blocks.
+    /// Checks all roots. Returns what has changed since the last check. Blocks.
     pub(crate) fn look(&mut self, roots: &Roots) -> Vec<Notice> {
         self.seen.resize(roots.exported.len(), Seen::default());
         let mut notices = Vec::new();
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_root_that_goes_and_comes_back_is_said_once_each() {
+    fn a_root_that_goes_and_comes_back_is_reported_once_each() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("root");
         std::fs::create_dir(&path).unwrap();
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn another_file_system_at_a_root_is_said() {
+    fn another_file_system_at_a_root_is_reported() {
         let mut seen = Seen::default();
         let one = exported::file_system(std::fs::File::open("/proc").unwrap()).unwrap();
         let other = exported::file_system(std::fs::File::open("/").unwrap()).unwrap();
@@ -116,7 +116,7 @@ mod tests {
         let (severity, text) = seen.note("/a", Ok(other)).unwrap();
         assert_eq!(severity, Severity::Warning);
         assert!(text.contains("/a:mounted"), "{text}");
-        // Away in between, and another one came back.
+        // The root was away, and another file system came back.
         assert!(seen.note("/a", Err(exported::Absence::NotMounted)).is_some());
         assert_eq!(seen.note("/a", Ok(one)).unwrap().0, Severity::Warning);
     }

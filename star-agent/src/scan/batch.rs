@@ -1,4 +1,5 @@
-//! Gathers entries into batches, each of which costs one credit: the first is small so that dispatch starts early.
+//! Gathers entries into batches, each of which uses up one credit. The first batch is small, so that dispatch starts
+//! early.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -27,10 +28,10 @@ pub(super) struct Batches {
     begun: Instant,
     out: mpsc::Sender<ScanBatch>,
     credits: Arc<Semaphore>,
-    /// What the scan wants; what of it has matched is told with the batches.
+    /// The filter of the scan. The batches report which parts of it have matched.
     filter: Option<Arc<Filter>>,
     matched: BTreeSet<u32>,
-    /// Mount points that were not entered and not told yet.
+    /// Mount points that were not entered and not reported yet.
     skipped_mounts: Vec<Vec<u8>>,
 }
 
@@ -51,12 +52,12 @@ impl Batches {
         }
     }
 
-    /// Tells from now on which parts of a filter have matched something.
+    /// From now on reports which parts of a filter have matched.
     pub(super) fn watch(&mut self, filter: &Arc<Filter>) {
         self.filter = Some(Arc::clone(filter));
     }
 
-    /// Adds an entry, and sends the batch when it is full or has waited long enough.
+    /// Adds an entry. Sends the batch if it is full or old enough.
     pub(super) async fn push(&mut self, entry: Entry) -> Result<(), Interrupted> {
         self.make_room(weight(&entry)).await?;
         self.entries.push(entry);
@@ -70,7 +71,7 @@ impl Batches {
         self.send_if_due().await
     }
 
-    /// Counts bytes that are added next, in a new batch if this one has no room for them.
+    /// Makes room for the next entry, in a new batch if this one is full.
     async fn make_room(&mut self, bytes: usize) -> Result<(), Interrupted> {
         let is_empty = self.entries.is_empty() && self.skipped_mounts.is_empty();
         if self.bytes + bytes > SCAN_BATCH_BYTES_MAX && !is_empty {
@@ -86,7 +87,8 @@ impl Batches {
         if is_full || is_old { self.send(false, None).await } else { Ok(()) }
     }
 
-    /// Sends what there is, be it nothing, if nothing was sent for long: a walk over much that is excluded still lives.
+    /// Sends a batch, even an empty one, if none was sent for a long time: a scan of many excluded entries is still
+    /// alive.
     pub(super) async fn keep_alive(&mut self) -> Result<(), Interrupted> {
         if self.begun.elapsed() >= SCAN_SILENCE_MAX { self.send(false, None).await } else { Ok(()) }
     }
@@ -114,7 +116,7 @@ impl Batches {
     }
 }
 
-/// What counts against the bytes of a batch.
+/// The bytes that an entry counts against the limit of a batch.
 fn weight(entry: &Entry) -> usize {
     let target = match &entry.kind {
         EntryKind::Symlink { target } => target.len(),

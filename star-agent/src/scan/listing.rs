@@ -1,7 +1,8 @@
-//! Lists one directory in the order of its names, in parts that are bounded however large the directory is.
+//! Lists one directory in the order of its names, in parts with a maximum size, however large the directory is.
 //!
-//! A directory with more names than are held at a time is listed again for each further part: the smallest names behind
-//! the last one are kept, the others passed over. That costs time in directories of millions, and no memory.
+//! A directory with more names than can be held at a time is listed again for each further part: the smallest names
+//! after the last one are kept, and the others skipped. For directories with millions of names this costs time, but no
+//! memory.
 
 use std::collections::BinaryHeap;
 
@@ -16,19 +17,19 @@ use crate::limits::{LISTED_BLOCK_MAX, LISTED_NAMES_MAX};
 use crate::roots::Place;
 use crate::transfer::modified_time;
 
-/// An entry as `stat` shows it.
+/// An entry with its `stat`.
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) name: Vec<u8>,
     pub(super) kind: EntryKind,
     pub(super) mode: u32,
     pub(super) modified: WallTime,
-    /// The device that it is on; 0 if it could not be looked at.
+    /// Its device; 0 if `stat` failed.
     pub(super) device: u64,
 }
 
 impl Found {
-    /// Why it could not be looked at, if that may be over in a while.
+    /// The error of `stat`, if it may be temporary.
     fn passing_error(&self) -> Option<Errno> {
         match self.kind {
             EntryKind::Unreadable { errno } if is_passing_errno(errno) => {
@@ -39,33 +40,33 @@ impl Found {
     }
 }
 
-/// A directory on its way through the walk.
+/// A directory that the walk is listing.
 #[derive(Debug)]
 pub(super) struct Listing {
     /// Path below the base.
     pub(super) path: Vec<u8>,
-    /// Names that were not looked at yet, the next one last.
+    /// Names without `stat` yet, the next one last.
     names: Vec<Vec<u8>>,
     /// Names up to this one were listed.
     after: Option<Vec<u8>>,
-    /// Whether there may be names behind those in `names`.
+    /// Whether there may be names after those in `names`.
     has_more: bool,
-    /// Whether an entry that cannot be looked at for a while only is given up; otherwise the listing fails, to go on there.
+    /// Whether an entry with a temporary error is given up. Otherwise the listing fails, and can be continued there.
     pub(super) gives_up_single: bool,
 }
 
 impl Listing {
-    /// A listing that begins behind the name `after`, or at the name `from`, if either is given.
+    /// A listing that begins after the name `after`, or at the name `from`, if either is given.
     pub(super) fn new(path: Vec<u8>, after: Option<Vec<u8>>) -> Self {
         Self { path, names: Vec::new(), after, has_more: true, gives_up_single: false }
     }
 
-    /// Whether everything was looked at.
+    /// Whether all names were examined.
     pub(super) fn is_done(&self) -> bool {
         self.names.is_empty() && !self.has_more
     }
 
-    /// Looks at the next names. Empty only when the listing is done. Blocks.
+    /// Examines the next names. The result is empty only when the listing is done. Blocks.
     pub(super) fn next_block(&mut self, place: &Place) -> Result<Vec<Found>, Errno> {
         let mut found = Vec::new();
         while found.is_empty() && !self.is_done() {
@@ -85,11 +86,11 @@ impl Listing {
         Ok(found)
     }
 
-    /// Reads the names behind `after`, as many as may be held.
+    /// Reads the names after `after`, as many as can be held.
     fn list(&mut self, directory: &OwnedFd) -> Result<(), Errno> {
         let mut smallest = BinaryHeap::new();
         let mut has_more = false;
-        // Opened anew: a handle that may only be searched, not read, gives an error here that says so.
+        // Opened again, since a handle that permits search but not read returns a clear error here.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         for entry in Dir::new(rustix::fs::openat(directory, c".", flags, Mode::empty())?)? {
             let entry = entry?;
@@ -107,7 +108,7 @@ impl Listing {
             }
             smallest.push(name.to_vec());
         }
-        // Only now: a directory that could not be read to its end is not one that has nothing more.
+        // Set only now, since a directory that could not be read to its end may have more names.
         self.has_more = has_more;
         self.names = smallest.into_sorted_vec();
         if let Some(last) = self.names.last() {
@@ -118,7 +119,7 @@ impl Listing {
     }
 }
 
-/// Looks at one name; `None` if it is gone already.
+/// Examines one name; `None` if it no longer exists.
 fn look(directory: &OwnedFd, name: Vec<u8>) -> Option<Found> {
     match rustix::fs::statat(directory, name.as_slice(), AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) if is_claimed(stat.st_dev, stat.st_ino) => {
@@ -131,12 +132,12 @@ fn look(directory: &OwnedFd, name: Vec<u8>) -> Option<Found> {
     }
 }
 
-/// The base itself, when it is a single entry.
+/// The base itself, if it is a single entry.
 pub(super) fn look_at_single(place: &Place, name: &[u8]) -> Result<Option<Found>, Errno> {
     Ok(look(&*place.tree.open_dir(b"")?, name.to_vec()))
 }
 
-/// The base itself, when it is a directory.
+/// The base itself, if it is a directory.
 pub(super) fn look_at_base(place: &Place) -> Result<Found, Errno> {
     let stat = rustix::fs::fstat(&*place.tree.open_dir(b"")?)?;
     Ok(Found {

@@ -1,12 +1,12 @@
 //! Lists a tree for the coordinator: every entry with its kind, mode, time and priority, in a fixed order.
 //!
-//! The order is that of a walk which visits a directory before what is below it and the names of a directory by their
-//! bytes. It depends on nothing but the tree, so a scan can go on after any path of an earlier one. Directories are
-//! listed ahead of the walk on blocking threads, a bounded number at a time; what is emitted keeps the order.
+//! The walk visits a directory before its content, and the names of a directory in byte order. The order depends on the
+//! tree only, so a scan can continue after any path of an earlier one. Directories are listed ahead of the walk on
+//! blocking threads, a limited number at a time, without changing the order of the output.
 //!
-//! The walk follows no symbolic link, except on the way to the base path, and passes over the temporary names under which a
-//! destination writes. It crosses from one device to another, unless the job stays in one file system: then it emits a
-//! directory on another device than the base, does not enter it, and tells that it did not.
+//! The walk follows no symbolic link, except on the way to the base path, and skips the temporary names under which a
+//! destination writes. It crosses file systems, unless the job stays in one: then it emits a directory on another
+//! device than the base, does not enter it, and reports that.
 
 mod batch;
 mod listing;
@@ -28,13 +28,13 @@ use crate::scan::snapshot::SnapshotWalk;
 use crate::scan::walk::Walk;
 use orbit_shared::filter::Filter;
 
-/// Gives an entry the rank of its priority tier, by its path below the base.
+/// Returns the rank of the priority tier of an entry, from its path below the base.
 pub type Classify = Arc<dyn Fn(&[u8]) -> u8 + Send + Sync>;
 
 /// Runs one scan to its end and sends its batches; the last has `is_last` or a failure.
 ///
-/// Every batch uses up one of `credits`. The receiver of the batches gives them back one by one as the batches become safe.
-/// When `cancel` fires or the receiver is gone, the scan ends without another word.
+/// Every batch uses up one of `credits`. The receiver of the batches gives them back one by one as the batches become
+/// safe. When `cancel` fires or the receiver is gone, the scan ends without a further batch.
 pub async fn run(
     request: ScanRequest,
     roots: Arc<Roots>,
@@ -61,7 +61,7 @@ pub async fn run(
     until_cancelled(request.scan, scanning, &cancel).await;
 }
 
-/// The same for the tree of a snapshot in this Star's vault.
+/// As [`run`], for the tree of a snapshot in this Star's vault.
 pub async fn run_snapshot(
     request: ScanRequest,
     snapshot: SnapshotId,
@@ -89,16 +89,16 @@ async fn until_cancelled(
     tokio::select! {
         () = cancel.cancelled() => tracing::debug!(scan, "scan cancelled"),
         ended = scanning => if let Err(Interrupted) = ended {
-            tracing::debug!(scan, "nobody takes the batches of the scan any more");
+            tracing::debug!(scan, "the receiver of the scan's batches is gone");
         },
     }
 }
 
-/// Opens the base and compiles the globs; either failing ends the scan before it begins.
+/// Opens the base and compiles the globs. If either fails, the scan ends before it begins.
 async fn prepare(request: &ScanRequest, roots: Arc<Roots>) -> Result<(Place, Filter), Failure> {
     let filter = filter_of(request)?;
     let (path, job) = (request.path.clone(), request.job);
-    // The scan of a sweep has no number: its job has begun long ago.
+    // The scan of a sweep has no number: its job began long ago.
     let is_begun = request.scan != 0 && request.resume_after.is_none();
     match tokio::task::spawn_blocking(move || roots.open_source(&path, job, is_begun)).await {
         Ok(opened) => opened.map(|place| (place, filter)).map_err(|error| base_failure(&error)),
@@ -110,13 +110,13 @@ async fn prepare(request: &ScanRequest, roots: Arc<Roots>) -> Result<(Place, Fil
     }
 }
 
-/// What a request wants.
+/// The filter of a request.
 fn filter_of(request: &ScanRequest) -> Result<Filter, Failure> {
     let filter = Filter::new(&request.include, &request.exclude, request.limits).map_err(permanent)?;
     Ok(filter.with_paths(&request.paths))
 }
 
-/// Why a base path cannot be listed, as a failure of the whole scan.
+/// The failure of a scan whose base path cannot be listed.
 fn base_failure(error: &PathError) -> Failure {
     let cause = match error {
         PathError::Malformed { .. }

@@ -1,5 +1,5 @@
-//! Lists the tree of a snapshot for a restore, as a walk lists a directory: with filters, from a path on, and onward
-//! from any entry of an earlier scan. The order is that of the tree.
+//! Lists the tree of a snapshot for a restore, as a walk lists a directory: with filters, from a path on, and
+//! continuing after any entry of an earlier scan. The order is that of the tree.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::scan::batch::{Batches, Interrupted};
 use crate::scan::filter_of;
 use crate::source::origin::{below, of_vault, tree_path};
 
-/// Entries that are read at a time.
+/// Number of entries that are read at a time.
 const PAGE_ENTRIES: usize = 1024;
 
 /// A walk over one tree.
@@ -26,12 +26,12 @@ pub(super) struct SnapshotWalk {
     base: Vec<u8>,
     filter: Arc<Filter>,
     classify: Classify,
-    /// With include globs: the directories above what is kept.
+    /// With include globs: the parent directories of the entries that are kept.
     leading: Option<BTreeSet<Vec<u8>>>,
 }
 
 impl SnapshotWalk {
-    /// Compiles the globs and looks whether there is such a tree.
+    /// Compiles the globs and checks that the tree exists.
     pub(super) async fn prepare(
         request: &ScanRequest,
         id: SnapshotId,
@@ -53,7 +53,7 @@ impl SnapshotWalk {
         Ok(walk)
     }
 
-    /// The directories that must be there so that what is kept has a place.
+    /// The parent directories of the entries that are kept.
     async fn leading_directories(&self) -> Result<BTreeSet<Vec<u8>>, Failure> {
         let mut leading = BTreeSet::from([Vec::new()]);
         let mut after = None;
@@ -73,7 +73,7 @@ impl SnapshotWalk {
         }
     }
 
-    /// Emits every entry behind `resume_after`, or all. What cannot be read ends the scan with its failure.
+    /// Emits every entry after `resume_after`, or all. If a part cannot be read, the scan ends with that failure.
     pub(super) async fn run(
         self,
         resume_after: Option<&[u8]>,
@@ -123,7 +123,7 @@ impl SnapshotWalk {
         if self.base.is_empty() { rest } else { rest.strip_prefix(b"/").unwrap_or(rest) }
     }
 
-    /// Whether an entry is kept for its own sake or that of a directory above it.
+    /// Whether an entry is kept because it, or a directory above it, matches.
     fn is_kept(&self, path: &[u8], is_directory: bool) -> bool {
         !self.is_excluded(path, is_directory)
             && any_of_path(path, is_directory, |path, is_directory| {
@@ -139,7 +139,7 @@ impl SnapshotWalk {
     }
 }
 
-/// Whether something holds of a path or of a directory above it.
+/// Whether a predicate holds for a path or a directory above it.
 fn any_of_path(path: &[u8], is_directory: bool, mut holds: impl FnMut(&[u8], bool) -> bool) -> bool {
     let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(index, _)| index);
     let mut above = slashes.map(|index| &path[..index]);

@@ -1,4 +1,4 @@
-//! The walk: one level for each directory above the present entry, and listings of directories that come next.
+//! The walk: one level for each directory above the current entry, and listings of the next directories.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::scan::batch::{Batches, Interrupted};
 use crate::scan::listing::{Found, Listing, look_at_base, look_at_single};
 use orbit_shared::filter::Filter;
 
-/// A listing and the part of it that was looked at last.
+/// A listing and the part of it that was examined last.
 type Listed = (Listing, Result<Vec<Found>, Errno>);
 
 /// One walk in progress.
@@ -29,7 +29,7 @@ pub(super) struct Walk<'batches> {
     ahead: Arc<Semaphore>,
     /// Whether directories on another device than the base are not entered.
     is_one_file_system: bool,
-    /// The base's device, once it was looked at.
+    /// The base's device, once it is known.
     device: Option<u64>,
 }
 
@@ -39,15 +39,15 @@ struct Level {
     found: VecDeque<Found>,
     /// Listings of the first directories in `found`, in order.
     ahead: VecDeque<Ahead>,
-    /// The directory's own entry while it waits for something below it that is kept.
+    /// The directory's own entry, while it waits for something below it that is kept.
     waiting: Option<Entry>,
-    /// Whether everything below is kept because an include glob matched this directory or one above.
+    /// Whether everything below is kept, because an include glob matched this directory or one above.
     is_included: bool,
-    /// What is left of the path to resume after, below this directory.
+    /// The rest of the path to resume after, below this directory.
     resume: Option<Vec<u8>>,
 }
 
-/// A directory that is being listed before the walk gets there.
+/// A directory that is listed before the walk gets there.
 struct Ahead {
     name: Vec<u8>,
     listed: JoinHandle<Listed>,
@@ -71,12 +71,12 @@ impl<'batches> Walk<'batches> {
         Self { is_one_file_system: true, ..self }
     }
 
-    /// Whether something is a mount point that is not entered.
+    /// Whether an entry is a mount point that is not entered.
     fn is_skipped_mount(&self, found: &Found) -> bool {
         self.is_one_file_system && self.device.is_some_and(|device| device != found.device)
     }
 
-    /// Emits every entry behind `resume_after`, or all.
+    /// Emits every entry after `resume_after`, or all.
     pub(super) async fn run(mut self, resume_after: Option<&[u8]>) -> Result<(), Interrupted> {
         if self.place.single.is_some() {
             return if resume_after.is_some() { Ok(()) } else { self.emit_single().await };
@@ -132,7 +132,7 @@ impl<'batches> Walk<'batches> {
         }
     }
 
-    /// Emits one entry and, if it is a directory, makes it the present level.
+    /// Emits one entry. A directory becomes the current level.
     async fn visit(&mut self, found: Found) -> Result<(), Interrupted> {
         let Some(level) = self.levels.last_mut() else { return Ok(()) };
         let path = child_path(&level.listing.path, &found.name);
@@ -140,10 +140,10 @@ impl<'batches> Walk<'batches> {
         let resume = level.resume_below(&found.name);
         let is_included = level.is_included;
         if self.filter.is_excluded(&path, is_directory) {
-            // Never listed ahead either.
+            // It is never listed ahead either.
             return Ok(());
         }
-        // Asked in any case, so that it is known which globs and listed paths have matched something.
+        // Evaluated in any case, so that it is known which globs and listed paths have matched.
         let is_included = self.filter.is_included(&path, is_directory) || is_included;
         if is_directory && !is_included && !self.filter.may_include_below(&path) {
             return Ok(());
@@ -191,7 +191,7 @@ impl<'batches> Walk<'batches> {
                 info!("{path} belongs to Orbit Grid itself and is left out of the job");
                 Ok(())
             }
-            // Gone since it was seen: as if it had never been there.
+            // It was removed after it was listed, and is treated as if it had never existed.
             Err(Errno::NOENT) => Ok(()),
             Err(errno) if resume.is_none() => {
                 let kind = EntryKind::Unreadable { errno: errno.raw_os_error() };
@@ -231,7 +231,7 @@ impl<'batches> Walk<'batches> {
         self.levels.push(level);
     }
 
-    /// Looks at the next part of the present level's directory.
+    /// Examines the next part of the current level's directory.
     async fn continue_listing(&mut self) -> Result<(), Interrupted> {
         let Some(mut level) = self.levels.pop() else { return Ok(()) };
         let listed = next_block(Arc::clone(&self.place), level.listing).await?;
@@ -244,7 +244,7 @@ impl<'batches> Walk<'batches> {
                 self.levels.push(level);
                 Ok(())
             }
-            // The rest of the directory cannot be read; what was emitted of it stands.
+            // The rest of the directory cannot be read. What was emitted of it stays.
             Err(errno) => {
                 let path = level.listing.path;
                 self.emit_unreadable(path, errno, REST_MODE).await
@@ -252,8 +252,8 @@ impl<'batches> Walk<'batches> {
         }
     }
 
-    /// Starts to list the next directories of a level. A level takes at most half of what is left, so that the levels
-    /// below it get their share.
+    /// Starts to list the next directories of a level. A level takes at most half of the free permits, so that the
+    /// levels below it get some.
     fn list_ahead(&self, level: &mut Level) {
         if level.resume.is_some() {
             return;
@@ -279,7 +279,7 @@ impl<'batches> Walk<'batches> {
         }
     }
 
-    /// The listing of a directory of the present level, if it was begun ahead.
+    /// The listing of a directory of the current level, if it was begun ahead.
     async fn take_ahead(&mut self, name: &[u8]) -> Option<Listed> {
         let level = self.levels.last_mut()?;
         let at = level.ahead.iter().position(|ahead| ahead.name == name);
@@ -287,7 +287,7 @@ impl<'batches> Walk<'batches> {
             Some(ahead) => ahead.listed.await.ok(),
             None => None,
         };
-        // A permit may be free again: the next directory of this level takes its place.
+        // A permit may be free again: the next directory of this level takes it.
         if let Some(mut level) = self.levels.pop() {
             self.list_ahead(&mut level);
             self.levels.push(level);
@@ -301,8 +301,8 @@ impl<'batches> Walk<'batches> {
         self.persist(listed).await
     }
 
-    /// Tries again what failed for a while only: a whole directory must not be given up for one error of a disk, or for a
-    /// moment without descriptors.
+    /// Retries after a temporary error: a whole directory must not be given up for one disk error, or for a moment
+    /// without descriptors.
     async fn persist(&mut self, (mut listing, mut listed): Listed) -> Result<Listed, Interrupted> {
         let mut wait = LISTING_RETRY_MIN;
         for attempt in 1..=LISTING_RETRIES_MAX {
@@ -317,14 +317,14 @@ impl<'batches> Walk<'batches> {
                 self.batches.keep_alive().await?;
             }
             wait *= 2;
-            // What cannot be looked at after all that is given up by itself, not with its directory.
+            // After the last retry a single entry with an error is given up, not its whole directory.
             listing.gives_up_single |= attempt == LISTING_RETRIES_MAX;
             (listing, listed) = next_block(Arc::clone(&self.place), listing).await?;
         }
         Ok((listing, listed))
     }
 
-    /// Emits an entry that is kept, after the directories above it that waited for one.
+    /// Emits an entry that is kept, after the waiting entries of the directories above it.
     async fn emit(&mut self, entry: Entry) -> Result<(), Interrupted> {
         if !self.filter.admits(&entry) {
             return Ok(());
@@ -351,8 +351,8 @@ impl<'batches> Walk<'batches> {
 }
 
 impl Level {
-    /// If `name` is the next component of the path to resume after: what is left of that path behind it, and the level
-    /// itself goes on as usual from then.
+    /// If `name` is the next component of the path to resume after: the rest of that path after it. The level itself
+    /// continues normally from then on.
     fn resume_below(&mut self, name: &[u8]) -> Option<Vec<u8>> {
         let resume = self.resume.take()?;
         let (first, rest) = split_first(&resume);
@@ -387,14 +387,14 @@ fn split_first(path: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// A name behind which the listing of a directory may begin, so that it still contains the first component of `resume`:
-/// the largest that is surely smaller.
+/// A name after which the listing of a directory can begin and still contain the first component of `resume`: the
+/// largest name that is certainly smaller.
 fn name_before(resume: &[u8]) -> Option<Vec<u8>> {
     let (first, _) = split_first(resume);
     let (last, head) = first.split_last()?;
     let mut before = head.to_vec();
     if *last > 0 {
-        // Longer than any name, all of its further bytes the largest: no name lies between this and `first`.
+        // Longer than any name, with all further bytes the largest: no name lies between this and `first`.
         before.push(last - 1);
         before.resize(head.len() + 300, 0xff);
     }

@@ -13,7 +13,8 @@ use crate::sink::work::{FILE_MODE_MASK, Work, Written, modified_at};
 use crate::sink::write::Target;
 use crate::transfer::{Chunk, ChunkHash, FileVersion, Range, modified_time};
 
-/// How far from its place a chunk is looked for in a file that is too large to be indexed whole.
+/// Maximum distance from its position at which a chunk is looked for in a file that is too large to be indexed
+/// completely.
 const SHIFT_BYTES: u64 = 1 << 20;
 
 /// An older version of a file, open, with the places of its chunks.
@@ -22,9 +23,9 @@ pub(super) struct Basis {
     file: OwnedFd,
     size: u64,
     device: u64,
-    /// What the file was before anything of it was read.
+    /// The state of the file before any of it was read.
     seen: Seen,
-    /// Of the whole file, if it is not too large.
+    /// An index of the whole file, if it is not too large.
     index: Option<Index>,
 }
 
@@ -64,18 +65,18 @@ impl Seen {
 #[derive(Debug, Default)]
 struct Index(Vec<(ChunkHash, u64)>);
 
-/// What a basis gave towards one segment.
+/// What a basis has of one segment.
 #[derive(Debug)]
 pub(super) enum Assembled {
-    /// All of it is in the basis, at the same places. Nothing was copied.
+    /// All of it is in the basis, at the same positions. Nothing was copied.
     Same(Vec<(u64, Chunk)>),
-    /// What it had was copied; the rest is missing.
+    /// The chunks that it had were copied; the rest is missing.
     Partly { missing: Vec<Range>, bytes_deduplicated: u64 },
 }
 
 impl Basis {
-    /// Opens and indexes the target of an item. Fails when it is no longer a file that can be read; then everything is
-    /// fetched. Blocks for as long as it takes to hash the file.
+    /// Opens and indexes the target of an item. Fails if it is not a file that can be read; then everything is fetched.
+    /// Blocks while the file is hashed.
     pub(super) fn open(work: &Work, item: usize) -> Result<Self, Errno> {
         let (parent, name) = work.parent(item)?;
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
@@ -93,7 +94,7 @@ impl Basis {
         Ok(basis)
     }
 
-    /// Names the chunks between two places. Each segment is cut by itself, as the source does.
+    /// The names of the chunks between two positions. Each segment is cut separately, as the source does.
     fn index(&self, start: u64, end: u64, work: &Work) -> Result<Index, Errno> {
         let mut places = Vec::new();
         let mut segment = start;
@@ -122,13 +123,13 @@ impl Basis {
         Ok(Index(places))
     }
 
-    /// Whether a file of this size may be what the basis is.
+    /// Whether a file of this size can be equal to the basis.
     pub(super) fn has_size(&self, size: u64) -> bool {
         self.size == size
     }
 
-    /// Copies what the basis has of a segment to the target. If `may_be_same`, a segment that has not changed at all is not
-    /// copied: a file of which that is true in the end is left where it is.
+    /// Copies the parts of a segment that the basis has to the target. If `may_be_same`, an unchanged segment is not
+    /// copied: if the whole file turns out to be unchanged, it is left in place.
     pub(super) fn assemble(
         &self,
         work: &Work,
@@ -143,7 +144,7 @@ impl Basis {
             None => {
                 let start = chunks.first().map_or(0, |(offset, _)| *offset);
                 let end = chunks.last().map_or(0, |(offset, chunk)| offset + u64::from(chunk.length));
-                // Segment starts are kept, so that cuts meet those of the source.
+                // Begins at a segment start, so that cuts are the same as those of the source.
                 let end = end.saturating_add(SHIFT_BYTES).min(self.size);
                 nearby = self.index(start.min(end), end, work).unwrap_or_default();
                 &nearby
@@ -166,7 +167,7 @@ impl Basis {
         Ok(Assembled::Partly { missing, bytes_deduplicated })
     }
 
-    /// Reads a chunk and makes sure that it still is what it was when it was indexed.
+    /// Reads a chunk and checks that it is unchanged since it was indexed.
     fn read_chunk(&self, index: &Index, chunk: &Chunk, buffer: &mut Vec<u8>) -> bool {
         let Some(place) = index.place(&chunk.hash) else { return false };
         buffer.clear();
@@ -174,9 +175,9 @@ impl Basis {
             && chunker::hash(buffer) == chunk.hash
     }
 
-    /// Sets mode and time of a file whose content is right. Fails if the file was written, or its name was given to another one,
-    /// since it was opened; and if it has other names, which may lie outside of the destination. Then the file is to be written
-    /// under a temporary name, as any other.
+    /// Sets mode and time of a file whose content is right. Fails if the file was written since it was opened, if its
+    /// name now belongs to another file, or if it has other names, which may be outside of the destination. Then the
+    /// file must be written under a temporary name, like any other.
     pub(super) fn retouch(&self, work: &Work, item: usize, version: &FileVersion) -> Result<Written, Errno> {
         let (parent, name) = work.parent(item)?;
         let stat = self.seen.still_at(&self.file, &parent, name)?;
@@ -204,18 +205,18 @@ impl Basis {
 }
 
 impl Index {
-    /// A place of a chunk.
+    /// The offset of a chunk.
     fn place(&self, hash: &ChunkHash) -> Option<u64> {
         self.0.binary_search_by_key(hash, |(hash, _)| *hash).ok().map(|at| self.0[at].1)
     }
 
-    /// Whether a chunk is at this place.
+    /// Whether a chunk is at this offset.
     fn has(&self, hash: &ChunkHash, offset: u64) -> bool {
         self.0.binary_search(&(*hash, offset)).is_ok()
     }
 }
 
-/// Adds a range behind those before it; one that follows directly makes the last one longer.
+/// Adds a range after those before it. If it follows directly, it extends the last one.
 fn add_range(ranges: &mut Vec<Range>, range: Range) {
     match ranges.last_mut() {
         Some(last) if last.offset + last.length == range.offset => last.length += range.length,
@@ -223,7 +224,7 @@ fn add_range(ranges: &mut Vec<Range>, range: Range) {
     }
 }
 
-/// Fills `buffer` up to `length` bytes, the first of which is at `offset`.
+/// Fills `buffer` up to `length` bytes, from `offset` on.
 fn read_exact(file: &OwnedFd, buffer: &mut Vec<u8>, length: usize, offset: u64) -> Result<(), Errno> {
     while buffer.len() < length {
         let from = offset + buffer.len() as u64;
@@ -242,7 +243,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn neighbouring_ranges_become_one() {
+    fn adjacent_ranges_are_merged() {
         let mut ranges = Vec::new();
         for (offset, length) in [(0, 5), (5, 3), (10, 1)] {
             add_range(&mut ranges, Range { offset, length });

@@ -1,5 +1,5 @@
-//! Keeps two attempts at one item apart. Temporary names belong to items, so that a killed process's can be found; an
-//! attempt that was withdrawn may still be ending while the next one at the same item begins, and must not publish or
+//! Keeps two attempts at one item apart. Temporary names belong to items, so that those of a killed process can be
+//! found. A withdrawn attempt may still be ending when the next one at the same item begins, and must not publish or
 //! remove what that one writes.
 
 use std::collections::BTreeSet;
@@ -18,7 +18,7 @@ pub(super) struct Claims {
     released: Notify,
 }
 
-/// All items of one assignment, until it is dropped.
+/// The claim on all items of one assignment, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Claim<'claims> {
     claims: &'claims Claims,
@@ -26,12 +26,12 @@ pub(super) struct Claim<'claims> {
 }
 
 impl Claims {
-    /// Waits until no other attempt at any of the items is under way. Takes all of them at once, so that two
+    /// Waits until no other attempt at any of the items is under way. Claims all of them at once, so that two
     /// assignments never wait for each other.
     pub(super) async fn claim(&self, assignment: &Assignment) -> Claim<'_> {
         let items = items_of(assignment);
         loop {
-            // Registered before the look, so that a release in between is not missed.
+            // Registered before the check, so that a release in between is not missed.
             let mut released = std::pin::pin!(self.released.notified());
             released.as_mut().enable();
             if self.try_take(&items) {
@@ -41,7 +41,7 @@ impl Claims {
         }
     }
 
-    /// Takes one item if no attempt at it is under way.
+    /// Claims one item if no attempt at it is under way.
     pub(super) fn try_claim(&self, item: ItemId) -> Option<Claim<'_>> {
         self.try_take(&[item]).then(|| Claim { claims: self, items: vec![item] })
     }

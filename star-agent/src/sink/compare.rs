@@ -1,7 +1,7 @@
-//! Says which entries of a listing are at the destination already, so that they need no attempt at all.
+//! Finds the entries of a listing that are already at the destination, so that they need no attempt.
 //!
-//! What counts as unchanged is what an attempt would skip. Where that cannot be told, an entry is not said to be there,
-//! and the attempt that follows finds out why.
+//! An entry is unchanged if an attempt would skip it. If that cannot be determined, the entry is not reported as
+//! present, and the following attempt finds out the reason.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -20,7 +20,7 @@ use crate::sink::plan::{is_link_to, is_unchanged};
 use crate::sink::spelling::Spellings;
 
 impl Sink {
-    /// Compares a listing with what is there. It waits for its turn: the number of threads for this is bounded.
+    /// Compares a listing with the destination. Waits for a permit, because the number of threads for this is limited.
     pub async fn compare(&self, comparison: Comparison) -> Unchanged {
         // It is never closed.
         let Ok(turn) = Arc::clone(&self.comparing).acquire_owned().await else { return Unchanged::default() };
@@ -32,7 +32,7 @@ impl Sink {
             look(&roots, &known, &comparison)
         });
         let unchanged = looking.await.unwrap_or_default();
-        // What is there may be the work of an attempt whose sync failed.
+        // An attempt whose sync failed may have written what is there.
         if unchanged.is_empty() || self.syncers.settle_doubts().await.is_err() {
             return Unchanged::default();
         }
@@ -40,16 +40,16 @@ impl Sink {
     }
 }
 
-/// What is known of the file systems that are looked at.
+/// What is known of the file systems during a comparison.
 struct Known<'sink> {
     grains: &'sink Grains,
     spellings: &'sink Spellings,
-    /// Directories that are there under the spelling that is meant.
+    /// Directories that exist under exactly this spelling.
     ways: Mutex<BTreeSet<Vec<u8>>>,
 }
 
 impl Known<'_> {
-    /// Whether a path is there under this spelling, and no other that its file system takes for it.
+    /// Whether a path exists under this spelling, and not under another one that its file system takes for the same.
     fn is_spelled(&self, place: &Place, parent: &OwnedFd, path: &[u8]) -> bool {
         let name = split_parent(path).1;
         self.spellings.check_way(&place.tree, path, &self.ways, &<[u8]>::to_vec).is_ok()
@@ -71,8 +71,8 @@ fn look(roots: &Roots, known: &Known<'_>, comparison: &Comparison) -> Unchanged 
 }
 
 fn is_there(place: &Place, known: &Known<'_>, entry: &Entry) -> bool {
-    // A source that is one file has the destination path itself as its target, and large files may have an unfinished
-    // temporary that goes with them: both are left to the attempt.
+    // The target of a single-file source is the destination path itself, and large files may have an unfinished
+    // temporary. Both are left to the attempt.
     let is_for_attempt = entry.path.is_empty() || entry.size() > SEGMENT_BYTES;
     let is_comparable = matches!(entry.kind, EntryKind::File { .. } | EntryKind::Symlink { .. });
     if is_for_attempt || !is_comparable {

@@ -1,5 +1,5 @@
-//! Directories of an assignment: made if missing, then given mode and time. They come after everything else, the
-//! deepest first, because whatever is put into a directory changes its time.
+//! Directories of an assignment: makes missing ones, then sets mode and time. They come after all other items, the
+//! deepest first, because putting an entry into a directory changes its time.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -77,7 +77,8 @@ fn outcome(
     work.outcome(index, result)
 }
 
-/// Makes one directory what it shall be. `None` if it was that already, else the device it lies on.
+/// Makes a directory if it is missing, and sets its mode and time. Returns its device, or `None` if nothing was
+/// changed.
 fn make(work: &Work, index: usize) -> Result<Option<u64>, Failure> {
     let target = work.target_path(index);
     let (handle, is_made) = open_or_make(work, index)?;
@@ -95,7 +96,7 @@ fn make(work: &Work, index: usize) -> Result<Option<u64>, Failure> {
     set().map_err(|errno| at_destination(errno, "set the mode and time of", &target))
 }
 
-/// The directory, and whether it had to be made.
+/// The directory, and whether it was made.
 fn open_or_make(work: &Work, index: usize) -> Result<(Arc<OwnedFd>, bool), Failure> {
     let tree = &work.place.tree;
     let path = &work.item(index).entry.path;
@@ -124,7 +125,7 @@ fn open_or_make(work: &Work, index: usize) -> Result<(Arc<OwnedFd>, bool), Failu
     Ok((handle, is_made))
 }
 
-/// Makes a directory without changing the time of the one above it, whose own item may have been done already.
+/// Makes a directory without changing the time of its parent, whose own item may have been done already.
 fn make_quietly(parent: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
     let before = rustix::fs::fstat(parent)?;
     match rustix::fs::mkdirat(parent, name, Mode::RWXU) {
@@ -138,7 +139,7 @@ fn make_quietly(parent: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
     rustix::fs::futimens(parent, &modified_at(modified))
 }
 
-/// Makes the changed directories durable, and their names above them.
+/// Makes the changed directories and their names durable.
 async fn sync(work: &Arc<Work>, changed: Vec<(usize, u64)>) -> Result<(), Errno> {
     if changed.len() > SYNC_EACH_MAX || work.place.is_created || work.place.tree.created() > 0 {
         let devices: BTreeSet<u64> = changed.iter().map(|(_, device)| *device).collect();

@@ -1,4 +1,4 @@
-//! One fetch on its way: checks that what arrives is what was asked for, without gaps, overlaps or surprises.
+//! One fetch in progress: checks that the data that arrives is what was requested, without gaps or overlaps.
 
 use std::collections::VecDeque;
 
@@ -8,12 +8,12 @@ use crate::transfer::{Chunk, Frame, Range};
 /// A fetch that was sent and has not ended.
 #[derive(Debug)]
 pub(super) struct Fetching {
-    /// Index of the file it is for.
+    /// Index of its file.
     pub(super) file: usize,
     pub(super) is_hashes_only: bool,
-    /// With `is_hashes_only`: the chunks so far, with their places.
+    /// With `is_hashes_only`: the chunks so far, with their offsets.
     pub(super) named: Vec<(u64, Chunk)>,
-    /// What is still to come.
+    /// The ranges that have not arrived.
     ranges: VecDeque<Range>,
 }
 
@@ -22,7 +22,7 @@ impl Fetching {
         Self { file, is_hashes_only, named: Vec::new(), ranges: ranges.iter().copied().collect() }
     }
 
-    /// Takes note of the chunks of a frame of a file of `size`. An error says what is wrong with them.
+    /// Checks and adds the chunks of a frame of a file of `size`. An error says what is wrong with them.
     pub(super) fn accept(&mut self, frame: &Frame, size: u64) -> Result<(), String> {
         if frame.chunks.is_empty() {
             return Ok(());
@@ -55,13 +55,13 @@ impl Fetching {
         Ok(())
     }
 
-    /// How far a file of `size` went, of which not all came that was asked for.
+    /// How far the data of a file of `size` goes, if not all that was requested has arrived.
     pub(super) fn reached(&mut self, size: u64) -> Option<u64> {
         self.drop_finished(size);
         self.ranges.front().map(|range| range.offset)
     }
 
-    /// Whether all that was asked for, and that a file of `size` has, came.
+    /// Whether all that was requested, and that a file of `size` has, has arrived.
     pub(super) fn is_complete(&mut self, size: u64) -> bool {
         self.drop_finished(size);
         self.ranges.is_empty()

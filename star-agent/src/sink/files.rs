@@ -1,4 +1,4 @@
-//! The files of one pull, and in which order parts of them are asked for.
+//! The files of one pull, and the order in which parts of them are requested.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,9 +17,9 @@ use crate::transfer::{Chunk, FileVersion, Range};
 /// How a file is fetched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lane {
-    /// In one go, all such files at once.
+    /// Completely, all such files at once.
     Whole,
-    /// Small, hashes first.
+    /// Small files: hashes first.
     SmallWithBasis,
     /// In segments.
     Segments,
@@ -42,31 +42,31 @@ pub(super) struct FileState {
     pub(super) lane: Lane,
     pub(super) target: Arc<Target>,
     pub(super) basis: BasisState,
-    /// The version that all its parts must be of.
+    /// The version that all its parts must have.
     pub(super) version: Option<FileVersion>,
-    /// Why nothing of it will be published.
+    /// Why it will not be published.
     pub(super) failure: Option<Failure>,
-    /// Segments that the basis has as they are wanted, and that were not copied.
+    /// Segments that are in the basis unchanged, and were not copied.
     pub(super) same: Vec<Vec<(u64, Chunk)>>,
-    /// Whether anything of it differs from the basis, so that it is written.
+    /// Whether any part differs from the basis, so that the file is written.
     pub(super) differs: bool,
     pub(super) bytes_transferred: u64,
     pub(super) bytes_deduplicated: u64,
-    /// Fetches and jobs that have not ended.
+    /// Number of fetches and jobs that have not ended.
     pub(super) busy: usize,
     /// Whether its last job has begun.
     pub(super) is_ending: bool,
-    /// Whether it is wanted although it changes while it is read, which an earlier pull has found.
+    /// Whether it is accepted although it changes while it is read, because it did so in an earlier pull.
     pub(super) accepts_changes: bool,
     /// Whether it changed while this pull read it.
     pub(super) is_changed: bool,
-    /// Where it ends before the end of its version, because it was cut meanwhile.
+    /// The end of the file if it was truncated meanwhile.
     pub(super) cut: Option<u64>,
     /// Whether the target may be an older version.
     has_basis: bool,
     scanned_size: u64,
     next_offset: u64,
-    /// What an earlier attempt has of it; the rest is asked for.
+    /// What an earlier attempt has written; the rest is requested.
     resumed: Covered,
 }
 
@@ -109,15 +109,15 @@ impl FileState {
         file
     }
 
-    /// Goes on to the next segment of which something is missing.
+    /// Advances to the next segment of which something is missing.
     fn skip_resumed(&mut self) {
         while self.has_more() && self.next_missing().is_empty() {
             self.next_offset += SEGMENT_BYTES;
         }
     }
 
-    /// What is missing of the next segment. Of a file that nothing is there of, all of it, also beyond its end, since it
-    /// may have grown.
+    /// The missing part of the next segment. If nothing of the file is there, the request reaches beyond its end, since
+    /// it may have grown.
     fn next_missing(&self) -> Vec<Range> {
         if self.resumed.bytes() == 0 {
             return vec![Range { offset: self.next_offset, length: SEGMENT_BYTES }];
@@ -126,8 +126,8 @@ impl FileState {
         self.resumed.missing(self.next_offset, (self.next_offset + SEGMENT_BYTES).min(size))
     }
 
-    /// Whether parts of it may be asked for that were not yet. The version that is read decides over the one that was scanned,
-    /// and in motion all parts must be asked for as of one version, which the first of them tells.
+    /// Whether further parts of it can be requested. The version that is read counts, not the one that was scanned. If
+    /// the file is in motion, all parts must be of one version, which the first part determines.
     pub(super) fn has_more(&self) -> bool {
         let size = match self.version {
             Some(version) => self.cut.unwrap_or(u64::MAX).min(version.size),
@@ -137,23 +137,23 @@ impl FileState {
         self.failure.is_none() && self.next_offset < size
     }
 
-    /// The version that there is at the target in the end.
+    /// The version that the target will have.
     pub(super) fn final_version(&self) -> Option<FileVersion> {
         let size = |size: u64| self.cut.unwrap_or(u64::MAX).min(size);
         self.version.map(|version| FileVersion { size: size(version.size), ..version })
     }
 
-    /// Notes that a part of it ended before it should have.
+    /// Records that a part of it ended early.
     pub(super) fn cut_at(&mut self, end: u64) {
         self.cut = Some(self.cut.unwrap_or(u64::MAX).min(end));
     }
 
-    /// It did not hold still, and is to be asked for once more.
+    /// It changed while it was read, and is to be requested once more.
     pub(super) fn in_motion(&self) -> Wanted {
         Wanted { item: self.item, has_basis: self.has_basis, resumed: None }
     }
 
-    /// The next part to ask for.
+    /// The next part to request.
     pub(super) fn next_ranges(&mut self) -> Vec<Range> {
         if self.lane == Lane::Whole {
             self.next_offset = u64::MAX;
@@ -165,12 +165,12 @@ impl FileState {
         ranges
     }
 
-    /// Notes the version that a part is of; parts of different versions never make a file.
+    /// Records the version of a part. Parts of different versions are never combined.
     pub(super) fn is_of_version(&mut self, version: FileVersion) -> bool {
         *self.version.get_or_insert(version) == version
     }
 
-    /// Whether it may turn out to be what the basis is.
+    /// Whether it can turn out to be equal to the basis.
     pub(super) fn may_be_same(&self, basis: &Basis) -> bool {
         let is_whole = self.cut.is_none() && self.resumed.bytes() == 0;
         let count: usize = self.same.iter().map(Vec::len).sum();
@@ -180,7 +180,7 @@ impl FileState {
             && self.version.is_some_and(|version| basis.has_size(version.size))
     }
 
-    /// The basis and the version that it is, if all of it was found to be the same.
+    /// The basis and its version, if all of it was found to be equal.
     pub(super) fn unchanged(&self) -> Option<(Arc<Basis>, FileVersion)> {
         let BasisState::Open(basis) = &self.basis else { return None };
         let length = self.same.iter().flatten().map(|(_, chunk)| u64::from(chunk.length)).sum::<u64>();
@@ -189,18 +189,18 @@ impl FileState {
         is_same.then(|| (Arc::clone(basis), version))
     }
 
-    /// Only the first failure is told.
+    /// Only the first failure is reported.
     pub(super) fn fail(&mut self, failure: Failure) {
         self.failure.get_or_insert(failure);
     }
 
-    /// Whether nothing more will happen to it by itself.
+    /// Whether it waits for nothing any more.
     pub(super) fn is_done(&self) -> bool {
         self.busy == 0 && !self.is_ending && !self.has_more()
     }
 }
 
-/// Files that wait for their turn, and how many parts of such files may be in flight.
+/// Files that wait for their turn, with a limit on the parts of such files in flight.
 #[derive(Debug)]
 pub(super) struct Queue {
     pub(super) waiting: VecDeque<usize>,
@@ -219,7 +219,7 @@ impl Queue {
     }
 }
 
-/// The two queues; files that are fetched whole need none.
+/// The two queues. Files that are fetched completely need none.
 #[derive(Debug)]
 pub(super) struct Queues {
     small: Queue,
@@ -248,7 +248,7 @@ impl Queues {
         }
     }
 
-    /// The next file that may have another part in flight.
+    /// The next file of which another part can be requested.
     pub(super) fn next(&mut self) -> Option<usize> {
         [&mut self.small, &mut self.segments]
             .into_iter()

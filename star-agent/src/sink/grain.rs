@@ -1,7 +1,8 @@
-//! What a file system keeps of times and modes, found out by trying.
+//! The resolution in which a file system stores times and modes, determined by a probe.
 //!
-//! Some keep whole seconds, or two, or no modes, or no times before 1980 or after 2038. What was copied there would look changed at each run. So where a file looks nearly as
-//! it should, its file system is tried once with a file that is removed at once, and compared in the grain that it has shown.
+//! Some store whole seconds, or multiples of two, or no modes, or no times before 1980 or after 2038. A copy there
+//! would look changed at each run. So if a file looks nearly right, its file system is probed once with a file that is
+//! removed at once, and times are compared in the resolution that the probe has shown.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,38 +17,38 @@ use rustix::io::Errno;
 use crate::sink::work::modified_at;
 use crate::transfer::modified_time;
 
-/// The coarsest grain that is looked for.
+/// The coarsest resolution that is considered, in nanoseconds.
 const GRAIN_NANOS_MAX: i128 = 2_000_000_000;
-/// What a probe gets: an odd second, and digits down to the last.
+/// The time of a probe: an odd second, with non-zero digits down to the nanosecond.
 const PROBE_TIME: WallTime = WallTime { seconds: 1_000_000_001, nanos: 123_456_789 };
 const PROBE_MODE: u32 = 0o604;
-/// Beyond what any file system keeps that does not keep everything, in seconds to either side of 1970.
+/// Seconds to either side of 1970 that no file system with a limited range can store.
 const PROBE_FAR: i64 = 1 << 40;
-/// Times in between are kept by every file system: from 1980 to 2038.
+/// Range of seconds that every file system can store: from 1980 to 2038.
 const KEPT_BY_ALL: std::ops::Range<i64> = 315_792_000..2_147_300_000;
 
-/// What one file system keeps.
+/// What one file system stores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Grain {
-    /// Times that differ by less are the same.
+    /// Times that differ by less than this are equal.
     nanos: i128,
     keeps_modes: bool,
-    /// The first and the last second that it keeps; other times become these.
+    /// The first and the last second that it can store; other times are clamped to these.
     range: (i64, i64),
 }
 
-/// What is known of file systems, by device.
+/// The results of probes, by device.
 #[derive(Debug, Default)]
 pub(super) struct Grains {
     known: Mutex<BTreeMap<u64, Grain>>,
-    /// Whether it was said that some times cannot be kept.
+    /// Whether it was logged that some times cannot be stored.
     is_said: AtomicBool,
 }
 
 impl Grain {
     const EXACT: Self = Self { nanos: 1, keeps_modes: true, range: (i64::MIN, i64::MAX) };
 
-    /// What a file system keeps that has made this of what a probe got.
+    /// The result of a probe that was read back like this.
     fn of(kept: WallTime, mode: u32) -> Self {
         let nanos = match kept {
             PROBE_TIME => 1,
@@ -61,7 +62,7 @@ impl Grain {
         Self { nanos, keeps_modes: mode == PROBE_MODE, ..Self::EXACT }
     }
 
-    /// What becomes of a time.
+    /// The stored form of a time.
     fn kept(self, time: WallTime) -> WallTime {
         match time.seconds.clamp(self.range.0, self.range.1) {
             seconds if seconds == time.seconds => time,
@@ -76,12 +77,12 @@ impl Grain {
 }
 
 impl Grains {
-    /// Whether something has this time and mode, as far as its file system, that of the directory above it, keeps them.
+    /// Whether an entry has this time and mode, as far as the file system of its parent directory stores them.
     pub(super) fn is_same(&self, parent: &OwnedFd, stat: &Stat, modified: WallTime, mode: u32) -> bool {
         if Grain::EXACT.is_same(stat, modified, mode) {
             return true;
         }
-        // On the coarsest file system it would not do either: usually nothing is tried.
+        // Not even the coarsest file system would explain the difference. Usually no probe is needed.
         let is_near = distance(modified_time(stat), modified) < GRAIN_NANOS_MAX;
         let is_far = !KEPT_BY_ALL.contains(&modified.seconds);
         if !is_near && !is_far {
@@ -105,7 +106,7 @@ impl Grains {
         if let Some(grain) = known.get(&device) {
             return *grain;
         }
-        // Where nothing can be tried, nothing is known: all is compared as it is.
+        // If no probe can be made, everything is compared exactly.
         let Ok(grain) = probe(directory) else { return Grain::EXACT };
         known.insert(device, grain);
         grain
@@ -119,7 +120,7 @@ fn probe(directory: &OwnedFd) -> Result<Grain, Errno> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = rustix::fs::openat(directory, &name, flags, Mode::RUSR | Mode::WUSR)?;
     let tried = || {
-        // One that refuses modes keeps none.
+        // A file system that refuses modes stores none.
         let _ = rustix::fs::fchmod(&file, Mode::from_raw_mode(PROBE_MODE));
         rustix::fs::futimens(&file, &modified_at(PROBE_TIME))?;
         let stat = rustix::fs::fstat(&file)?;
@@ -128,17 +129,17 @@ fn probe(directory: &OwnedFd) -> Result<Grain, Errno> {
             let kept = modified_time(&rustix::fs::fstat(&file)?).seconds;
             Ok::<_, Errno>(if kept == seconds { None } else { Some(kept) })
         };
-        // One that refuses such times makes their items fail, which says so.
+        // If it refuses such times, their items fail with that error.
         let first = far(-PROBE_FAR).ok().flatten().unwrap_or(i64::MIN);
         let last = far(PROBE_FAR).ok().flatten().unwrap_or(i64::MAX);
         let grain = Grain::of(modified_time(&stat), stat.st_mode & 0o7777);
-        // One that takes the lower bits only keeps no nearest time.
+        // If it only takes the lower bits, a time is not clamped to the nearest one.
         let range = if first < last { (first, last) } else { Grain::EXACT.range };
         Ok(Grain { range, ..grain })
     };
     let grain = tried();
-    // A file system in user space keeps an open file under another name, and removes it when it is closed: then the directory
-    // would get a new time after it got its own back.
+    // A file system in user space keeps an open file under another name, and removes it when it is closed. That would
+    // change the directory's time after it was restored.
     drop(file);
     rustix::fs::unlinkat(directory, &name, AtFlags::empty())?;
     rustix::fs::futimens(directory, &modified_at(modified_time(&before)))?;
@@ -155,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_grain_is_what_a_probe_has_lost() {
+    fn the_resolution_is_what_a_probe_has_lost() {
         let kept = |seconds, nanos| Grain::of(WallTime { seconds, nanos }, PROBE_MODE).nanos;
         let second = PROBE_TIME.seconds;
         assert_eq!(kept(second, 123_456_789), 1);
@@ -168,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_system_that_keeps_all_is_compared_exactly_and_left_as_it_was() {
+    fn an_exact_file_system_is_compared_exactly_and_not_changed() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
         std::fs::write(&path, "x").unwrap();
@@ -188,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_that_cannot_be_kept_is_the_same_as_the_nearest_that_can() {
+    fn a_time_that_cannot_be_stored_equals_the_nearest_one_that_can() {
         let directory = tempfile::tempdir().unwrap();
         let mut stat = rustix::fs::stat(directory.path()).unwrap();
         (stat.st_mtime, stat.st_mtime_nsec, stat.st_mode) = (i64::from(i32::MAX), 0, 0o100_644);
@@ -199,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_seconds_and_no_modes_are_the_same_within_their_grain() {
+    fn whole_seconds_without_modes_are_equal_within_their_resolution() {
         let directory = tempfile::tempdir().unwrap();
         let mut stat = rustix::fs::stat(directory.path()).unwrap();
         (stat.st_mtime, stat.st_mtime_nsec, stat.st_mode) = (1000, 0, 0o100_777);

@@ -1,8 +1,8 @@
-//! Directories that keep their modification times although something is put into them.
+//! Preserves the modification times of directories into which an entry is put.
 //!
-//! Usually directories come last and get their times then. An item that is tried again after its job's directories were
-//! done would leave them with the time of its own arrival, so an assignment of such items puts the times back. Assignments
-//! that work in one directory at once share what it had before the first of them came.
+//! Normally directories come last and get their times then. An item that is retried after its job's directories were
+//! done would change their times, so an assignment of such items restores them. Assignments that work in one directory
+//! at once share the times that it had before the first of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +17,7 @@ use crate::transfer::modified_time;
 /// Device and inode.
 type DirectoryKey = (u64, u64);
 
-/// What directories had before, for all assignments of a sink.
+/// The original times of directories, for all assignments of a sink.
 #[derive(Debug, Default)]
 pub(super) struct KeptTimes {
     known: Mutex<BTreeMap<DirectoryKey, Kept>>,
@@ -30,7 +30,8 @@ struct Kept {
     users: usize,
 }
 
-/// The directories of one assignment. Dropping it puts their times back and forgets those that nobody else uses.
+/// The directories of one assignment. Dropping it restores their times, and forgets those that no other assignment
+/// uses.
 #[derive(Debug)]
 pub(super) struct KeepsTimes {
     kept: Arc<KeptTimes>,
@@ -39,12 +40,12 @@ pub(super) struct KeepsTimes {
 }
 
 impl KeepsTimes {
-    /// Of an assignment that keeps times, or of one that does not.
+    /// For an assignment that preserves times, or one that does not.
     pub(super) fn new(kept: &Arc<KeptTimes>, is_on: bool) -> Self {
         Self { kept: Arc::clone(kept), is_on, mine: Mutex::default() }
     }
 
-    /// Notes a directory before anything is put into it.
+    /// Records the time of a directory before an entry is put into it.
     pub(super) fn note(&self, directory: &Arc<OwnedFd>) -> Result<(), Errno> {
         if !self.is_on {
             return Ok(());
@@ -63,7 +64,7 @@ impl KeepsTimes {
         Ok(())
     }
 
-    /// Puts the times of all noted directories back.
+    /// Restores the times of all recorded directories.
     pub(super) fn restore(&self) -> Result<(), Errno> {
         let mine = self.mine.lock().unwrap_or_else(PoisonError::into_inner);
         let known = self.kept.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -75,7 +76,7 @@ impl KeepsTimes {
 
 impl Drop for KeepsTimes {
     fn drop(&mut self) {
-        // What was published has its times back already; this is for temporaries that were removed.
+        // After publishing, the times are restored already; this is for temporaries that were removed.
         if let Err(error) = self.restore() {
             tracing::warn!(%error, "a directory has lost its modification time");
         }

@@ -1,6 +1,6 @@
-//! The line to the source of one assignment: the pull while there is one, the fetches on it, and what it means for the files
-//! when it cannot be opened or breaks off. Destinations of both kinds ask through it; what they ask for, and what they do
-//! with the answers, is theirs.
+//! The connection of one assignment to its source: the pull while there is one, its fetches, and the failures of files
+//! if it cannot be opened or breaks off. The destinations for files and for vaults both use it; they decide what to
+//! request and what to do with the answers.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use crate::transfer::{Fetch, Open, Parcel};
 #[derive(Default)]
 pub(super) struct Line {
     pull: Option<Pull>,
-    /// What was asked for and has not ended.
+    /// Fetches that have not ended.
     fetches: BTreeMap<u64, Fetching>,
     last_fetch: u64,
     to_send: Vec<Fetch>,
@@ -48,12 +48,12 @@ impl Line {
         self.pull.is_some()
     }
 
-    /// Whether nothing more will come of what was asked for.
+    /// Whether all fetches have ended.
     pub(super) fn is_answered(&self) -> bool {
         self.fetches.is_empty()
     }
 
-    /// Asks for parts of a file, with the next [`Line::send`]. The fetch gets its number here.
+    /// Requests parts of a file, with the next [`Line::send`]. The fetch gets its number here.
     pub(super) fn ask_for(&mut self, file: usize, mut fetch: Fetch) {
         self.last_fetch += 1;
         fetch.id = self.last_fetch;
@@ -61,7 +61,7 @@ impl Line {
         self.to_send.push(fetch);
     }
 
-    /// Sends the fetches that came up.
+    /// Sends the queued fetches.
     pub(super) async fn send(&mut self) -> Result<(), PullError> {
         let mut fetches = std::mem::take(&mut self.to_send);
         while !fetches.is_empty() {
@@ -73,7 +73,7 @@ impl Line {
         Ok(())
     }
 
-    /// The next message of the source; without a pull there is none, ever.
+    /// The next message of the source. Without a pull this never completes.
     pub(super) async fn next_parcel(&mut self) -> Result<Parcel, PullError> {
         let Some(pull) = &mut self.pull else { return std::future::pending().await };
         match tokio::time::timeout(STALL_TIMEOUT, pull.next()).await {
@@ -86,11 +86,11 @@ impl Line {
         }
     }
 
-    /// How many bytes of content belong to each frame of a message. It is looked at whole before anything of it counts.
+    /// The number of content bytes of each frame of a message. The whole message is checked before any of it is used.
     pub(super) fn lengths(&self, parcel: &Parcel) -> Result<Vec<u64>, PullError> {
         let mut lengths = Vec::with_capacity(parcel.frames.len());
         for frame in &parcel.frames {
-            let broken = || PullError::Unavailable("the source answered what nobody asked".to_owned());
+            let broken = || PullError::Unavailable("the source answered an unknown fetch".to_owned());
             let fetching = self.fetches.get(&frame.fetch).ok_or_else(broken)?;
             lengths.push(if fetching.is_hashes_only { 0 } else { frame.length() });
         }
@@ -112,14 +112,14 @@ impl Line {
         self.fetches.remove(&id)
     }
 
-    /// Nothing more will be asked for.
+    /// There will be no more fetches.
     pub(super) fn finish(&mut self) {
         if let Some(pull) = &mut self.pull {
             pull.finish();
         }
     }
 
-    /// Gives the pull up, with everything that was asked for on it; gives the files that this was for, once for each fetch.
+    /// Gives up the pull and all its fetches. Returns the files of these fetches, once for each fetch.
     pub(super) fn close(&mut self) -> Vec<usize> {
         self.pull = None;
         self.to_send.clear();
@@ -131,7 +131,7 @@ fn source(assignment: &Assignment) -> String {
     format!("Star {} at {}", assignment.source_star, assignment.source_address)
 }
 
-/// What it means for the files that the pull could not be opened.
+/// The failure of the files if the pull could not be opened.
 pub(super) fn unopened(assignment: &Assignment, error: &PullError) -> Failure {
     let at = source(assignment);
     source_unreachable(match error {
@@ -140,7 +140,7 @@ pub(super) fn unopened(assignment: &Assignment, error: &PullError) -> Failure {
     })
 }
 
-/// What it means for the files that the pull broke off. One of them may be why.
+/// The failure of the files if the pull broke off. One of them may be the cause.
 pub(super) fn broken_by(assignment: &Assignment, error: &PullError) -> Failure {
     let at = source(assignment);
     match error {

@@ -1,11 +1,11 @@
-//! The receiving end of the data plane: executes assignments. It pulls what is missing, verifies every chunk, writes
+//! The receiving side of the data plane: executes assignments. It pulls what is missing, verifies every chunk, writes
 //! under temporary names, syncs, publishes by renaming, and only then reports an item as stored.
 //!
-//! Rules that hold whatever happens: a reader never sees half a file; one item's failure disturbs no other; every item
-//! gets exactly one outcome, unless the assignment is cancelled, after which nothing more is said.
+//! Invariants: a reader never sees a partial file; the failure of an item does not affect others; every item gets
+//! exactly one outcome, unless the assignment is cancelled, after which no outcome is sent.
 //!
-//! Files get the source's permission bits without setuid and setgid, since owners are not carried over; directories
-//! keep setgid, which only hands the group down.
+//! Files get the source's permission bits without setuid and setgid, since owners are not copied. Directories keep
+//! setgid, which only passes on the group.
 
 mod basis;
 mod claims;
@@ -53,7 +53,7 @@ use crate::sink::syncers::{Syncers, WorkSyncers};
 pub(crate) use crate::sink::work::modified_at;
 use crate::sink::work::{Work, temporary_prefix};
 
-/// Executes assignments of one Star.
+/// Executes the assignments of one Star.
 pub struct Sink {
     star_id: StarId,
     identity: Uuid,
@@ -76,13 +76,13 @@ impl fmt::Debug for Sink {
     }
 }
 
-/// The assignment was cancelled, or nobody takes its outcomes any more.
+/// The assignment was cancelled, or the receiver of its outcomes is gone.
 #[derive(Debug)]
 struct Cancelled;
 
 impl Sink {
-    /// A sink below `roots`. `identity` tells the temporary names of this Star from those of another one that writes to
-    /// the same file system.
+    /// A sink below `roots`. `identity` distinguishes the temporary names of this Star from those of another one that
+    /// writes to the same file system.
     pub fn new(
         star_id: StarId,
         identity: Uuid,
@@ -109,9 +109,9 @@ impl Sink {
         })
     }
 
-    /// Works on a whole assignment and sends the outcome of every item exactly once. `progress` counts the bytes that
-    /// came in. An earlier attempt at any of its items is waited for. After `cancel` it removes its temporaries and
-    /// sends nothing more; it must be run to its end all the same, not dropped, since its jobs outlive a dropped future.
+    /// Works on a whole assignment and sends the outcome of every item exactly once. `progress` counts received bytes.
+    /// Waits for the end of an earlier attempt at any of its items. After `cancel` it removes its temporaries and sends
+    /// no more outcomes. Even then it must be run to its end and not dropped, since its jobs outlive a dropped future.
     pub async fn execute(
         &self,
         assignment: Assignment,
@@ -130,7 +130,7 @@ impl Sink {
             Err(failure) => {
                 let failed = |sequence| ItemOutcome { sequence, result: ItemResult::Failed(failure.clone()) };
                 let all = assignment.items.iter().map(|item| failed(item.sequence)).collect();
-                // Cancelled: nothing was begun, nothing is left.
+                // Cancelled: nothing was begun, and nothing is left.
                 let _ = reporter.send(all).await;
                 return;
             }
@@ -138,13 +138,14 @@ impl Sink {
         if self.run(&work, &reporter).await.is_err() {
             clean(Arc::clone(&work)).await;
         }
-        // What a sync left in doubt is not left open until the next job comes.
+        // If a sync has failed, it is repeated now, not when the next job comes.
         work.syncers.settle_own_doubts().await;
     }
 
-    /// Removes the temporaries that a killed process, a panic or a withdrawn attempt left of an assignment, except of
-    /// large files that have a checkpoint. Where another attempt at an item is under way they are that one's by now,
-    /// and stay. Answers whether it could be looked for: not while the root is away. Blocks.
+    /// Removes the temporaries of an assignment that a killed process, a panic or a withdrawn attempt has left, except
+    /// those of large files with a checkpoint. If another attempt at an item is under way, its temporaries belong to
+    /// that attempt and are kept. Returns whether it could look for them, which it cannot while the root is away.
+    /// Blocks.
     pub fn clean_temporaries(&self, assignment: &Assignment) -> bool {
         let is_single = work::is_single(assignment);
         let opened =
@@ -162,7 +163,7 @@ impl Sink {
             if !self.checkpoints.has(id) {
                 work::remove_temporary(&place, &prefix, item);
             }
-            // Published, it may be, and not synced.
+            // It may have been published and not synced.
             if let Ok(device) = work::parent_of(&place, item).and_then(|parent| syncers.know(&parent)) {
                 syncers.doubt(device);
             }
@@ -171,17 +172,17 @@ impl Sink {
         true
     }
 
-    /// Removes what is kept of large files of a job that has ended; without a job, what is so old that its job must have
-    /// ended. Blocks.
+    /// Removes what is kept of large files of a job that has ended. Without a job, removes what is so old that its job
+    /// must have ended. Blocks.
     pub fn clean_checkpoints(&self, job: Option<JobId>) {
         for (item, checkpoint) in self.checkpoints.ended(job) {
             let Some(_claim) = self.claims.try_claim(item) else { continue };
-            // A path that is empty is that of a single file, whose directory is opened as the destination.
+            // An empty path is that of a single file, whose directory is opened as the destination.
             let is_single = checkpoint.path.is_empty();
             let path = &checkpoint.destination_path;
             match self.roots.open_destination(path, item.job, is_single, false) {
                 Ok(place) => work::remove_kept(&place, &checkpoint),
-                // The next look finds it.
+                // The next call finds it.
                 Err(PathError::RootAway { .. }) => continue,
                 Err(_) => {}
             }
@@ -223,7 +224,7 @@ impl Sink {
         })
     }
 
-    /// Everything but directories first: what is put into a directory changes its time.
+    /// Everything but directories comes first, because putting an entry into a directory changes its time.
     async fn run(&self, work: &Arc<Work>, reporter: &Reporter) -> Result<(), Cancelled> {
         let mut plan = plan::plan(work).await?;
         if work.assignment.is_check_only {
@@ -235,7 +236,8 @@ impl Sink {
     }
 }
 
-/// Removes the temporaries of an assignment whose Star is gone for good. Answers whether it could be looked for. Blocks.
+/// Removes the temporaries of an assignment whose Star will not come back. Returns whether it could look for them.
+/// Blocks.
 pub(crate) fn remove_temporaries(roots: &Roots, identity: Uuid, assignment: &Assignment) -> bool {
     let is_single = work::is_single(assignment);
     match roots.open_destination(&assignment.destination_path, JobId(0), is_single, false) {
@@ -245,13 +247,13 @@ pub(crate) fn remove_temporaries(roots: &Roots, identity: Uuid, assignment: &Ass
             true
         }
         Err(PathError::RootAway { .. }) => false,
-        // The destination is gone, and what was in it with it.
+        // The destination was removed with its content.
         Err(_) => true,
     }
 }
 
-/// Removes what a cancelled assignment left, except of large files that have a checkpoint: their items come again. All its
-/// jobs have ended by now.
+/// Removes what a cancelled assignment left, except large files with a checkpoint: their items come again. All its jobs
+/// have ended.
 async fn clean(work: Arc<Work>) {
     let removing = move || {
         for item in &work.assignment.items {
@@ -260,11 +262,11 @@ async fn clean(work: Arc<Work>) {
             }
         }
     };
-    // Only a panic or the end of the process could interrupt it; both leave the rest to `clean_temporaries`.
+    // Only a panic or the end of the process can interrupt it. Both leave the rest to `clean_temporaries`.
     let _ = tokio::task::spawn_blocking(removing).await;
 }
 
-/// Sends outcomes on and counts them.
+/// Sends outcomes and counts them.
 struct Reporter {
     outcomes: mpsc::Sender<Vec<ItemOutcome>>,
     meters: Arc<Meters>,
@@ -293,7 +295,7 @@ impl Reporter {
     }
 }
 
-/// Why a destination path cannot be used, as the failure of every item.
+/// The failure of every item if the destination path cannot be used.
 fn base_failure(error: &PathError) -> Failure {
     match error {
         PathError::Malformed { .. }
@@ -309,7 +311,7 @@ fn base_failure(error: &PathError) -> Failure {
         PathError::System { path, action, error: system } => {
             let errno = Errno::from_io_error(system).unwrap_or(Errno::ACCESS);
             let failure = at_destination(errno, action, path);
-            // A root that is gone or broken is the Star's fault; a path that one job may not use is that job's.
+            // A root that is gone or broken is the Star's fault. A path that one job may not use is that job's.
             let is_of_path = matches!(
                 errno,
                 Errno::ACCESS

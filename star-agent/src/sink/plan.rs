@@ -1,5 +1,5 @@
-//! Looks at the target of every item before anything is asked for: what is there already is skipped, symbolic links
-//! are made, and for files it is decided whether an older version can serve as a basis.
+//! Checks the target of every item before anything is requested. Items that are already there are skipped, symbolic
+//! links are made, and for files it is decided whether an older version can be used as a basis.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -19,24 +19,24 @@ use crate::sink::grain::Grains;
 use crate::sink::resume::{self, Resumed};
 use crate::sink::work::{FILE_MODE_MASK, Work, Written, modified_at};
 
-/// Threads that look at targets at a time.
+/// Number of threads that check targets at a time.
 const PLANNERS: usize = 2;
 
-/// What is to be done about the items that are not directories.
+/// What to do with the items that are not directories.
 #[derive(Default)]
 pub(super) struct Plan {
-    /// Nothing more.
+    /// They are done.
     pub(super) finished: Vec<ItemOutcome>,
-    /// They are there already; indices into the assignment's items.
+    /// They are already there; indices into the assignment's items.
     skipped: Vec<usize>,
-    /// Publish.
+    /// Publish them.
     pub(super) written: Vec<Written>,
-    /// Ask the source.
+    /// Request them from the source.
     pub(super) fetches: Vec<Wanted>,
 }
 
 impl Plan {
-    /// For an assignment that is only to be checked: what would have to be fetched fails for want of room.
+    /// For an assignment that only checks: items that would have to be fetched fail for lack of space.
     pub(super) fn refuse_what_is_missing(&mut self, work: &Work) {
         for wanted in std::mem::take(&mut self.fetches) {
             let size = work.item(wanted.item).entry.size();
@@ -46,18 +46,18 @@ impl Plan {
     }
 }
 
-/// A file that has to come from the source.
+/// A file that must be fetched from the source.
 #[derive(Debug)]
 pub(super) struct Wanted {
     /// Index into the assignment's items.
     pub(super) item: usize,
-    /// Whether the target is an older version, some chunks of which may still be right.
+    /// Whether the target is an older version, which may have some of the chunks.
     pub(super) has_basis: bool,
-    /// What an earlier attempt has of it.
+    /// What an earlier attempt has written.
     pub(super) resumed: Option<Resumed>,
 }
 
-/// Plans all items, in the order of their paths, so that neighbours in a directory are written together.
+/// Plans all items in order of paths, so that neighbours in a directory are written together.
 pub(super) async fn plan(work: &Arc<Work>) -> Result<Plan, Cancelled> {
     let items = &work.assignment.items;
     let mut order: Vec<usize> = (0..items.len()).collect();
@@ -73,7 +73,7 @@ pub(super) async fn plan(work: &Arc<Work>) -> Result<Plan, Cancelled> {
     }
     let mut whole = Plan::default();
     while let Some(part) = planning.join_next().await {
-        // A planner can only fail to end when the process does.
+        // A planner fails to end only if the process does.
         let part = part.map_err(|_| Cancelled)?;
         whole.finished.extend(part.finished);
         whole.skipped.extend(part.skipped);
@@ -81,7 +81,7 @@ pub(super) async fn plan(work: &Arc<Work>) -> Result<Plan, Cancelled> {
         whole.fetches.extend(part.fetches);
     }
     if !whole.skipped.is_empty() {
-        // What is there already may be the work of an attempt whose sync failed.
+        // An attempt whose sync failed may have written what is there.
         let settled = work.syncers.settle_doubts().await;
         let skipped = std::mem::take(&mut whole.skipped);
         whole.finished.extend(skipped.into_iter().map(|index| match settled {
@@ -158,13 +158,13 @@ fn plan_file(work: &Work, index: usize, size: u64) -> Result<Step, Failure> {
         }
         return Ok(Step::Skip);
     }
-    // Two small files of different sizes cannot share a chunk, so asking for hashes first would only cost time.
+    // Two small files of different sizes cannot share a chunk, so requesting hashes first would only cost time.
     let target_size = u64::try_from(stat.st_size).unwrap_or(0);
     let has_basis = size > 0 && target_size > 0 && (size == target_size || size > CHUNK_MIN_BYTES as u64);
     fetch(has_basis)
 }
 
-/// Whether a target is the file that an entry of a source stands for, as far as that can be told without reading it.
+/// Whether a target is equal to the file of a source entry, as far as that is known without reading it.
 pub(super) fn is_unchanged(
     grains: &Grains,
     parent: &OwnedFd,
@@ -177,7 +177,7 @@ pub(super) fn is_unchanged(
         && grains.is_same(parent, target, entry.modified, entry.mode & FILE_MODE_MASK)
 }
 
-/// Whether a name is a symbolic link to just this.
+/// Whether a name is a symbolic link to exactly this target.
 pub(super) fn is_link_to(parent: &OwnedFd, name: &[u8], target: &[u8]) -> bool {
     rustix::fs::readlinkat(parent, name, Vec::new()).is_ok_and(|present| present.as_bytes() == target)
 }
@@ -231,14 +231,14 @@ fn name_of(work: &Work, index: usize) -> Result<(Arc<OwnedFd>, &[u8]), Failure> 
     work.parent(index).map_err(|errno| parent_failure(errno, &work.target_path(index)))
 }
 
-/// The target as it is now, with the directory above it; `None` if there is none. A directory that is not empty is in
-/// the way.
+/// The `stat` of the target, with its parent directory; `None` if there is no target. A directory that is not empty is
+/// in the way.
 fn look_at_target(work: &Work, index: usize) -> Result<Option<(Arc<OwnedFd>, Stat)>, Failure> {
     let path = work.target_path(index);
     let (parent, name) = match work.parent(index) {
         Ok(found) => found,
         Err(Errno::NOENT) => return Ok(None),
-        // Creating what is above it may help; if not, that will say so.
+        // Creating the parent directories may help. If not, that reports the error.
         Err(Errno::ACCESS) => work.create_parent(index).map_err(|errno| parent_failure(errno, &path))?,
         Err(errno) => return Err(parent_failure(errno, &path)),
     };
@@ -263,7 +263,7 @@ fn is_empty(work: &Work, index: usize) -> bool {
     entries.all(|entry| entry.is_ok_and(|entry| matches!(entry.file_name().to_bytes(), b"." | b"..")))
 }
 
-/// Why an item cannot be put where a directory with content is.
+/// The failure of an item whose place is taken by a directory with content.
 pub(super) fn directory_in_the_way(path: &[u8]) -> Failure {
     let path = display_path(path);
     in_the_way(format!(
@@ -271,7 +271,7 @@ pub(super) fn directory_in_the_way(path: &[u8]) -> Failure {
     ))
 }
 
-/// Why the directories above a target cannot be entered or made.
+/// The failure of an item whose parent directories cannot be entered or made.
 pub(super) fn parent_failure(errno: Errno, path: &[u8]) -> Failure {
     match errno {
         Errno::LOOP | Errno::NOTDIR => in_the_way(format!(

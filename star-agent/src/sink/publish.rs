@@ -1,7 +1,7 @@
-//! Makes what was written durable and visible: syncs content, renames, syncs directories, and only then tells.
+//! Makes written items durable and visible: syncs content, renames, syncs directories, and then reports.
 //!
-//! A sync for every small file would cost a hundred times more than the file. A few files are synced by themselves;
-//! many take one sync of their file system, and one such sync serves every assignment that asked before it began.
+//! Syncing every small file would cost a hundred times more than the file. A few files are synced one by one. For many,
+//! their file system is synced once, which serves every assignment that asked before the sync began.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::sink::plan::directory_in_the_way;
 use crate::sink::work::{Work, Written};
 use crate::sink::write::remove;
 
-/// Syncs and publishes what was written, and says how it went.
+/// Syncs and publishes written items, and reports the results.
 pub(super) async fn publish(work: Arc<Work>, written: Vec<Written>) -> Vec<ItemOutcome> {
     let mut outcomes = Vec::with_capacity(written.len());
     let mut synced = Vec::with_capacity(written.len());
@@ -91,7 +91,7 @@ async fn sync_content(
         (result, group)
     };
     match blocking(each).await {
-        // Its mode may forbid to open it once more; the file system as a whole can always be synced.
+        // Its mode may forbid opening it once more. The file system as a whole can always be synced.
         Some((Err(Errno::ACCESS | Errno::PERM), group)) => (work.syncers.sync(device).await, group),
         Some(done) => done,
         None => (Err(Errno::IO), Vec::new()),
@@ -137,14 +137,14 @@ fn rename(work: &Work, written: &Written) -> Result<(), Failure> {
     let failed = |errno| at_destination(errno, "publish", &path);
     let (parent, name) = work.parent(written.item).map_err(failed)?;
     let temporary = work.temporary_name(written.item);
-    // Two items of different spellings must not both find nothing there.
+    // Two items of different spellings must not both find that no entry is there.
     let mut turn = work.spellings.folds(&parent).then(|| work.spellings.turn());
     work.check_spelling(written.item)?;
     if let Some(turn) = &mut turn {
         turn.claim(&parent, name, &path)?;
     }
     match rustix::fs::renameat(&parent, &temporary, &parent, name) {
-        // An empty directory gives way.
+        // An empty directory is replaced.
         Err(Errno::ISDIR) => {
             rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR).map_err(|errno| match errno {
                 Errno::NOTEMPTY | Errno::EXIST => directory_in_the_way(&path),

@@ -1,7 +1,8 @@
-//! One pull: asks the source for what is missing, hands what arrives to writers, and publishes what is complete.
+//! One pull: requests what is missing from the source, passes what arrives to writers, and publishes what is complete.
 //!
-//! The loop owns all state; what blocks is done by jobs that get what they need and give back what they found. It never
-//! waits for a job while it could read, except when as many writers run as may; that is what holds a source back.
+//! The loop owns all state. Blocking work is done by jobs, which get what they need and return their results. The loop
+//! never waits for a job while it could read, except when the maximum number of writers runs. That slows the source
+//! down.
 
 mod arrivals;
 
@@ -24,8 +25,8 @@ use crate::sink::write::{PieceDone, remove};
 use crate::sink::{Cancelled, Reporter, Sink};
 use crate::transfer::{Fetch, Range};
 
-/// Pulls and publishes `wanted`, and publishes what is `written` already. What did not hold still is asked for once more, and
-/// taken as it is then.
+/// Pulls and publishes `wanted`, and publishes what is already `written`. Files that changed while they were read are
+/// requested once more, and then accepted as they are.
 pub(super) async fn run(
     sink: &Sink,
     work: &Arc<Work>,
@@ -41,17 +42,17 @@ pub(super) async fn run(
     run_once(sink, puller.with(changed)).await.map(drop)
 }
 
-/// Runs a pull to its end. Gives what did not hold still.
+/// Runs a pull to its end. Returns the files that changed while they were read.
 async fn run_once(sink: &Sink, mut puller: Puller<'_>) -> Result<Vec<Wanted>, Cancelled> {
     let result = puller.run(sink).await;
-    // Jobs that run on a cancelled assignment must have ended before its temporaries are removed.
+    // The jobs of a cancelled assignment must have ended before its temporaries are removed.
     puller.line.close();
     while puller.jobs.join_next().await.is_some() {}
     while puller.rounds.join_next().await.is_some() {}
     result.map(|()| puller.changed)
 }
 
-/// What a job found.
+/// The result of a job.
 enum Done {
     Wrote(Vec<PieceDone>),
     OpenedBasis { file: usize, basis: Option<Basis> },
@@ -68,12 +69,12 @@ struct Puller<'run> {
     line: Line,
     /// Why there is no pull any more.
     broken: Option<Failure>,
-    /// Whether files are wanted although they change while they are read.
+    /// Whether files are accepted although they change while they are read.
     accepts_changes: bool,
-    /// Files that did not hold still.
+    /// Files that changed while they were read.
     changed: Vec<Wanted>,
     files: Vec<FileState>,
-    /// Files that have no end yet.
+    /// Number of files without a result.
     unsettled: usize,
     queues: Queues,
     jobs: JoinSet<Done>,
@@ -106,7 +107,7 @@ impl<'run> Puller<'run> {
         puller.with(wanted)
     }
 
-    /// To pull these.
+    /// Sets the files to pull.
     fn with(mut self, wanted: Vec<Wanted>) -> Self {
         let state = |wanted: Wanted| {
             let scanned_size = self.work.item(wanted.item).entry.size();
@@ -139,7 +140,7 @@ impl<'run> Puller<'run> {
         self.publish_rest().await
     }
 
-    /// Small files are all asked for at once; the others wait for their turn.
+    /// Small files are all requested at once. The others wait for their turn.
     fn ask_for_all(&mut self) {
         for file in 0..self.files.len() {
             match self.queues.of(self.files[file].lane) {
@@ -186,7 +187,7 @@ impl<'run> Puller<'run> {
         Ok(connection)
     }
 
-    /// Begins what may begin, and sends the fetches that came up.
+    /// Begins what can begin, and sends the queued fetches.
     async fn ask(&mut self) -> Result<(), PullError> {
         while let Some(file) = self.queues.next() {
             self.begin_part(file);
@@ -194,7 +195,7 @@ impl<'run> Puller<'run> {
         self.line.send().await
     }
 
-    /// Begins the next part of a file that had its turn: opens its basis, or asks for a segment.
+    /// Begins the next part of a file whose turn it is: opens its basis, or requests a segment.
     fn begin_part(&mut self, index: usize) {
         let file = &mut self.files[index];
         if !file.has_more() {
@@ -244,11 +245,11 @@ impl<'run> Puller<'run> {
         self.spawn_bounded(move || Done::OpenedBasis { file: index, basis: Basis::open(&work, item).ok() });
     }
 
-    /// Runs a job that reads an older version; few of them run at a time, over all assignments.
+    /// Runs a job that reads an older version. The number of such jobs is limited, over all assignments.
     fn spawn_bounded(&mut self, job: impl FnOnce() -> Done + Send + 'static) {
         let bases = Arc::clone(&self.work.bases);
         self.jobs.spawn(async move {
-            // The semaphore is never closed, and a blocking job ends unless it panics; either is passed on as a panic.
+            // The semaphore is never closed, and a blocking job ends unless it panics. Either is passed on as a panic.
             let permit = bases.acquire_owned().await;
             let run = move || {
                 let _permit = permit;
@@ -258,11 +259,11 @@ impl<'run> Puller<'run> {
         });
     }
 
-    /// If a file has nothing more to wait for, begins what ends it.
+    /// Begins the end of a file that waits for nothing any more.
     fn settle(&mut self, index: usize) {
         let file = &mut self.files[index];
         if !file.is_done() {
-            // It turned out to be larger than it was when it was scanned.
+            // It turned out to be larger than when it was scanned.
             if file.busy == 0
                 && file.has_more()
                 && let Some(queue) = self.queues.of(file.lane)
@@ -285,7 +286,7 @@ impl<'run> Puller<'run> {
             return;
         }
         if !file.same.is_empty() {
-            // It was cut after that was found.
+            // It was truncated after it was found to be the same.
             return self.copy_same(index);
         }
         file.is_ending = true;
@@ -310,7 +311,7 @@ impl<'run> Puller<'run> {
         file.target = Arc::default();
         file.basis = BasisState::None;
         let (work, item) = (Arc::clone(&self.work), file.item);
-        // What came from a source that has gone is as good as before, and the next attempt goes on from there.
+        // What a lost source has sent is valid, and the next attempt continues from there.
         let is_kept = file.failure.as_ref().is_some_and(|failure| {
             failure.cause == FailureCause::Transient && failure.fault == Fault::Source
         });
@@ -322,7 +323,7 @@ impl<'run> Puller<'run> {
         });
     }
 
-    /// A file is written; it waits to be published.
+    /// A file is written and waits to be published.
     fn complete(&mut self, index: usize, mut written: Written) {
         let file = &self.files[index];
         written.bytes_transferred = file.bytes_transferred;
@@ -333,7 +334,7 @@ impl<'run> Puller<'run> {
         self.unsettled -= 1;
     }
 
-    /// The source gives nothing more: what is not complete fails.
+    /// The source sends nothing more: what is not complete fails.
     fn break_off(&mut self, failure: &Failure) {
         self.broken = Some(failure.clone());
         self.queues.clear();
@@ -344,7 +345,7 @@ impl<'run> Puller<'run> {
         }
         for index in 0..self.files.len() {
             let file = &mut self.files[index];
-            // What has come whole is still written and published.
+            // What has arrived completely is still written and published.
             if file.version.is_none() || file.has_more() {
                 file.fail(failure.clone());
             }
@@ -352,7 +353,7 @@ impl<'run> Puller<'run> {
         }
     }
 
-    /// Files that wait for nothing would wait for ever: a bug of ours, which must not hold an assignment's lease.
+    /// Files that wait for nothing would wait for ever. That is a bug, which must not hold an assignment's lease.
     fn end_stranded(&mut self) {
         tracing::error!(assignment = %self.work.assignment.id, files = self.unsettled, "files wait for nothing");
         for index in 0..self.files.len() {
@@ -388,7 +389,7 @@ impl<'run> Puller<'run> {
     }
 }
 
-/// Whether the connection can serve the next pull.
+/// Whether the connection can be used for the next pull.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Connection {
     Whole,

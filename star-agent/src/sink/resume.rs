@@ -1,5 +1,5 @@
-//! Large files that outlive an attempt: while one is written, it is synced and written down from time to time how far it
-//! has come; the next attempt at the same item goes on from there, if the source still has the same version.
+//! Large files that outlive an attempt: while one is written, it is synced from time to time and its progress recorded.
+//! The next attempt at the same item continues from there, if the source still has the same version.
 
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
@@ -17,14 +17,14 @@ use crate::transfer::FileVersion;
 #[derive(Debug)]
 pub(super) struct Resumed {
     pub(super) temporary: Temporary,
-    /// The version of the source file that it is of.
+    /// The version of the source file.
     pub(super) version: FileVersion,
-    /// What is verified, written and synced.
+    /// The ranges that are verified, written and synced.
     pub(super) covered: Covered,
 }
 
 impl Resumed {
-    /// Looks for what an earlier attempt has of an item; what does not fit is left to be overwritten. Blocks.
+    /// Looks for what an earlier attempt has of an item. What does not fit is left to be overwritten. Blocks.
     pub(super) fn find(work: &Work, index: usize) -> Option<Self> {
         let checkpoint = work.checkpoints.load(work.item_id(index))?;
         let name = work.temporary_name(index);
@@ -42,7 +42,7 @@ impl Resumed {
         let device = work.syncers.know(&parent).ok()?;
         let version = checkpoint.version();
         let mut covered = Covered::new(checkpoint.synced);
-        // Something is always asked for: the answer tells whether the source still has this version.
+        // Something is always requested: the answer shows whether the source still has this version.
         covered.cut(version.size.saturating_sub(PARCEL_BYTES as u64));
         tracing::info!(
             bytes = covered.bytes(),
@@ -54,7 +54,7 @@ impl Resumed {
     }
 }
 
-/// Forgets what an earlier attempt has of an item, and removes it.
+/// Removes what an earlier attempt has of an item, and its record.
 pub(super) fn discard(work: &Work, index: usize) {
     let item = work.item_id(index);
     if work.checkpoints.has(item) {
@@ -63,7 +63,7 @@ pub(super) fn discard(work: &Work, index: usize) {
     }
 }
 
-/// How far one file has come.
+/// The progress of one file.
 #[derive(Debug, Default)]
 pub(super) struct Tracker {
     state: Mutex<State>,
@@ -73,7 +73,7 @@ pub(super) struct Tracker {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Set once it is known; nothing is written down before.
+    /// Set once it is known. Nothing is recorded before.
     version: Option<FileVersion>,
     written: Covered,
     /// Bytes written that no checkpoint covers.
@@ -94,8 +94,8 @@ impl Tracker {
         self.state().version.get_or_insert(version);
     }
 
-    /// Takes note of what was verified and written, and makes a checkpoint if one is due. A file that no checkpoint
-    /// covers enough of waits for the one that is being made.
+    /// Adds a verified and written range, and makes a checkpoint if one is due. If too much of the file is not covered
+    /// by a checkpoint, waits for the one that is being made.
     pub(super) fn wrote(
         &self,
         work: &Work,
@@ -126,8 +126,8 @@ impl Tracker {
         made
     }
 
-    /// Syncs what is written, then writes down what that was. An error is one of syncing: then what is on the disk is not
-    /// known any more.
+    /// Syncs what is written, and then records it. An error is one of syncing: then it is not known what is on the
+    /// disk.
     fn checkpoint(&self, work: &Work, item: usize, file: &OwnedFd) -> Result<(), Errno> {
         let (version, covered, recorded) = {
             let state = self.state();
@@ -153,7 +153,7 @@ impl Tracker {
             synced: covered.ranges().to_vec(),
         };
         if let Err(error) = work.checkpoints.save(work.item_id(item), &checkpoint) {
-            // The file itself is none the worse for it.
+            // The file itself is not affected.
             tracing::warn!(%error, item = %work.item_id(item), "cannot write down how far a large file has come");
         }
         self.state().unrecorded -= recorded;

@@ -1,9 +1,10 @@
-//! Names on file systems that take several spellings for one name: README for readme, or two Unicode forms of one letter.
+//! Names on file systems that treat several spellings as one name: README and readme, or two Unicode forms of one
+//! letter.
 //!
-//! There two entries of a source would come to lie on each other, and only the last would be left. So before something that
-//! exists is taken for an entry, or is replaced by it, the directory must have it under exactly that spelling. Whether a
-//! file system is of that kind is found out by trying, once for each, and only where a name exists already; file systems that
-//! are known to take every name as it is are asked nothing but a flag of the directory.
+//! There one of two entries of a source would overwrite the other. So before an existing file is taken for an entry, or
+//! is replaced by it, the directory must list it under exactly that spelling. A probe determines whether a file system
+//! is of that kind, once for each, and only if a name exists already. File systems that are known to distinguish all
+//! names are only asked for a flag of the directory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -19,22 +20,22 @@ use crate::roots::{Tree, split_parent};
 use crate::sink::work::modified_at;
 use crate::transfer::modified_time;
 
-/// ext4, f2fs, tmpfs and btrfs: a directory that folds case there says so.
+/// ext4, f2fs, tmpfs and btrfs: a case-insensitive directory has a flag there.
 const TELLS_BY_FLAG: [u64; 4] = [0xef53, 0xf2f5_2010, 0x0102_1994, 0x9123_683e];
 /// `FS_CASEFOLD_FL`.
 const CASEFOLD: u32 = 0x4000_0000;
-/// Two further spellings of the name of a probe, by case and by form.
+/// The name of a probe, and two other spellings of it, by case and by Unicode form.
 const PROBE: [&str; 3] = ["Probe-\u{e9}", "pROBE-\u{e9}", "Probe-e\u{301}"];
 
-/// What is known of file systems, by device, and the turn of those who publish on one that folds names.
+/// What is known of file systems, by device, and the lock for publishing on one that folds names.
 #[derive(Debug, Default)]
 pub(super) struct Spellings {
     folds: Mutex<BTreeMap<u64, bool>>,
     publishing: Mutex<Published>,
 }
 
-/// The directory that was published into last, and its names by what they are without case. The kernel may go on to say that
-/// a name is not there after another spelling of it was made, so it alone cannot be asked.
+/// The directory of the last publication, and its names by their case-folded forms. The kernel can go on to report that
+/// a name does not exist after another spelling of it was made, so a lookup alone is not enough.
 #[derive(Debug, Default)]
 pub(super) struct Published {
     /// Device and inode.
@@ -43,7 +44,8 @@ pub(super) struct Published {
 }
 
 impl Published {
-    /// Fails if a directory has another spelling of a name. Otherwise the name counts as one of its from now on.
+    /// Fails if a directory has another spelling of a name. Otherwise the name counts as one of the directory from now
+    /// on.
     pub(super) fn claim(&mut self, directory: &OwnedFd, name: &[u8], shown: &[u8]) -> Result<(), Failure> {
         let key = rustix::fs::fstat(directory).map(|stat| (stat.st_dev, stat.st_ino)).ok();
         if key.is_none() || key != self.directory {
@@ -72,7 +74,7 @@ fn without_case(name: &[u8]) -> Vec<u8> {
 }
 
 impl Spellings {
-    /// Whether a directory takes several spellings for one name.
+    /// Whether a directory treats several spellings as one name.
     pub(super) fn folds(&self, directory: &OwnedFd) -> bool {
         let kind = rustix::fs::fstatfs(directory).map(|stat| stat.f_type.cast_unsigned());
         if kind.is_ok_and(|kind| TELLS_BY_FLAG.contains(&kind)) {
@@ -80,16 +82,16 @@ impl Spellings {
         }
         let Ok(device) = rustix::fs::fstat(directory).map(|stat| stat.st_dev) else { return false };
         let mut known = self.folds.lock().unwrap_or_else(PoisonError::into_inner);
-        // Where nothing can be tried, names are taken as they are.
+        // If no probe can be made, all names count as distinct.
         *known.entry(device).or_insert_with(|| probe(directory).unwrap_or(false))
     }
 
-    /// To be held from the look at a name until something is put there, where names are folded.
+    /// The lock to hold from the check of a name until an entry is put there, where names are folded.
     pub(super) fn turn(&self) -> MutexGuard<'_, Published> {
         self.publishing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Fails if a directory has a name that is there under another spelling only.
+    /// Fails if a directory has a name under another spelling only.
     pub(super) fn check(&self, directory: &OwnedFd, name: &[u8], shown: &[u8]) -> Result<(), Failure> {
         let Ok(found) = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) else { return Ok(()) };
         if !self.folds(directory) {
@@ -104,7 +106,7 @@ impl Spellings {
                 match other.or_else(|| names.iter().find(is_same)) {
                     Some(other) => Err(collision(shown, other)),
                     None if stat(name).is_ok() => Err(collision(shown, b"another spelling of it")),
-                    // It has gone in between.
+                    // It was removed in between.
                     None => Ok(()),
                 }
             }
@@ -112,7 +114,7 @@ impl Spellings {
         }
     }
 
-    /// The same for every directory on the way to a path, except for those that were found in order before.
+    /// As [`Self::check`], for every directory on the way to a path, except for those that were checked before.
     pub(super) fn check_way(
         &self,
         tree: &Tree,
@@ -145,15 +147,15 @@ fn collision(path: &[u8], other: &[u8]) -> Failure {
     ))
 }
 
-/// All names in a directory, as they are written there.
+/// All names in a directory, as they are listed.
 fn names(directory: &OwnedFd) -> Result<BTreeSet<Vec<u8>>, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let listed = Dir::new(rustix::fs::openat(directory, c".", flags, Mode::empty())?)?;
     listed.map(|entry| Ok(entry?.file_name().to_bytes().to_vec())).collect()
 }
 
-/// Makes a file with a name that has further spellings, and looks for it under those. A file system that writes another name
-/// than it was given cannot be told from one that folds; there names are taken as they are.
+/// Makes a file whose name has other spellings, and looks it up under those. A file system that stores another name
+/// than the given one cannot be distinguished from one that folds; its names count as distinct.
 fn probe(directory: &OwnedFd) -> Result<bool, Errno> {
     let before = rustix::fs::fstat(directory)?;
     let prefix = String::from_utf8_lossy(TEMPORARY_PREFIX);
@@ -174,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn where_names_are_what_they_are_nothing_collides_and_nothing_is_left() {
+    fn on_a_case_sensitive_file_system_no_names_collide_and_the_probe_is_removed() {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("readme"), "x").unwrap();
         let handle = OwnedFd::from(std::fs::File::open(directory.path()).unwrap());

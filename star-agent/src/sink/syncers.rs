@@ -1,6 +1,7 @@
-//! Syncs file systems, once for all who wait for one.
+//! Syncs file systems. One sync serves all who wait for it.
 //!
-//! A file system is held open only while an assignment writes to it, or while what an assignment left there is in doubt.
+//! A file system is held open only while an assignment writes to it, or while the durability of an assignment's files
+//! is in doubt.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +17,7 @@ use tokio::sync::RwLock;
 pub(super) struct Syncers {
     known: Mutex<BTreeMap<u64, Weak<Syncer>>>,
     doubts: Mutex<Doubts>,
-    /// Held for reading while something has its final name and its directory is not synced.
+    /// Held for reading while an item has its final name and its directory is not synced.
     publishing: Arc<RwLock<()>>,
 }
 
@@ -27,11 +28,11 @@ pub(super) struct WorkSyncers {
     mine: Mutex<BTreeMap<u64, Arc<Syncer>>>,
 }
 
-/// File systems on which something has its final name, or its final mode and time, and was not synced after that: a sync
-/// failed, or an earlier process was killed. Nothing there may be taken for stored before it is synced.
+/// File systems on which an item has its final name, or its final mode and time, and was not synced after that: a sync
+/// failed, or an earlier process was killed. Nothing there counts as stored before a sync.
 #[derive(Debug, Default)]
 struct Doubts {
-    /// When each of them was last doubted.
+    /// When each of them was last put in doubt.
     devices: BTreeMap<u64, Doubt>,
     raised: u64,
 }
@@ -42,25 +43,25 @@ struct Doubt {
     syncer: Arc<Syncer>,
 }
 
-/// Syncs one file system, once for all who wait.
+/// Syncs one file system. One sync serves all who wait.
 #[derive(Debug)]
 struct Syncer {
-    /// Opened before anything was written through it, so that it hears of every error in writing back.
+    /// Opened before anything was written through it, so that it gets every writeback error.
     handle: Arc<OwnedFd>,
     requested: AtomicU64,
     rounds: tokio::sync::Mutex<Rounds>,
 }
 
-/// Requests are numbered; a round covers all that were made before it began.
+/// Requests are numbered. A round covers all that were made before it began.
 #[derive(Debug, Default)]
 struct Rounds {
     covered: u64,
-    /// The last request that a failed round covered. Requests up to it fail, whichever round answered them.
+    /// The last request that a failed round covered, with its error. All requests up to it fail.
     failed: Option<(u64, Errno)>,
 }
 
 impl Syncers {
-    /// The syncer of the file system that a directory lies on, and its device.
+    /// The syncer of the file system of a directory, and its device.
     fn of(&self, directory: &OwnedFd) -> Result<(u64, Arc<Syncer>), Errno> {
         let device = rustix::fs::fstat(directory)?.st_dev;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -103,7 +104,7 @@ impl WorkSyncers {
         Self { all: Arc::clone(all), mine: Mutex::default() }
     }
 
-    /// Gets to know the file system that a directory lies on, before anything is written there. Gives its device.
+    /// Registers the file system of a directory, before anything is written there. Returns its device.
     pub(super) fn know(&self, directory: &OwnedFd) -> Result<u64, Errno> {
         let (device, syncer) = self.all.of(directory)?;
         self.mine.lock().unwrap_or_else(PoisonError::into_inner).entry(device).or_insert(syncer);
@@ -114,7 +115,7 @@ impl WorkSyncers {
         self.mine.lock().unwrap_or_else(PoisonError::into_inner).get(&device).cloned()
     }
 
-    /// Notes that something on a known file system looks as it should and may not be durable.
+    /// Records that an item on a known file system looks right and may not be durable.
     pub(super) fn doubt(&self, device: u64) {
         let Some(syncer) = self.known(device) else { return };
         let mut doubts = self.all.doubts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -136,15 +137,15 @@ impl WorkSyncers {
         self.all.settle_doubts().await
     }
 
-    /// Settles what is in doubt on the file systems of this assignment, if it can. What cannot be synced stays in doubt.
+    /// Syncs what is in doubt on the file systems of this assignment, if it can. What cannot be synced stays in doubt.
     pub(super) async fn settle_own_doubts(&self) {
         if self.all.doubted().keys().any(|device| self.known(*device).is_some()) {
-            // The next attempt says why it cannot be.
+            // The next attempt reports the error.
             let _ = self.all.settle_doubts().await;
         }
     }
 
-    /// The same, at once. Blocks.
+    /// As [`Self::settle_own_doubts`]. Blocks.
     pub(super) fn settle_doubts_now(&self) {
         for (device, doubt) in self.all.doubted() {
             if self.known(device).is_some() && rustix::fs::syncfs(&*doubt.syncer.handle).is_ok() {
@@ -153,7 +154,7 @@ impl WorkSyncers {
         }
     }
 
-    /// To be held for reading while something has its final name and its directory is not synced.
+    /// The lock to hold for reading while an item has its final name and its directory is not synced.
     pub(super) fn publishing(&self) -> Arc<RwLock<()>> {
         Arc::clone(&self.all.publishing)
     }
@@ -184,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_system_is_held_open_only_while_somebody_writes_or_doubts() {
+    fn a_file_system_is_held_open_only_while_it_is_written_or_in_doubt() {
         let all = Arc::new(Syncers::default());
         let directory = OwnedFd::from(std::fs::File::open(std::env::temp_dir()).unwrap());
         let work = WorkSyncers::new(&all);

@@ -1,4 +1,4 @@
-//! What all jobs of one assignment share, and where its items lie.
+//! The shared state of all jobs of one assignment, and the places of its items.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -25,21 +25,21 @@ use crate::sink::kept_times::KeepsTimes;
 use crate::sink::spelling::Spellings;
 use crate::sink::syncers::WorkSyncers;
 
-/// Permission bits that files get.
+/// Mask of the permission bits that files get.
 pub(super) const FILE_MODE_MASK: u32 = 0o1777;
-/// Permission bits that directories get.
+/// Mask of the permission bits that directories get.
 pub(super) const DIRECTORY_MODE_MASK: u32 = 0o3777;
 
 /// One assignment under way.
 pub(super) struct Work {
     pub(super) assignment: Arc<Assignment>,
     pub(super) place: Place,
-    /// Temporary names are this and the item's sequence number.
+    /// Prefix of temporary names; the item's sequence number follows.
     pub(super) prefix: String,
     pub(super) syncers: WorkSyncers,
     pub(super) grains: Arc<Grains>,
     pub(super) spellings: Arc<Spellings>,
-    /// Directories that are there under the spelling that this assignment means.
+    /// Directories that exist under exactly the spelling of this assignment.
     pub(super) ways: Mutex<BTreeSet<Vec<u8>>>,
     pub(super) meters: Arc<Meters>,
     pub(super) bases: Arc<Semaphore>,
@@ -50,21 +50,21 @@ pub(super) struct Work {
     pub(super) keeps_times: KeepsTimes,
 }
 
-/// An item that is written and waits to be synced and published.
+/// An item that is written and not yet synced and published.
 #[derive(Debug)]
 pub(super) struct Written {
     /// Index into the assignment's items.
     pub(super) item: usize,
-    /// Whether it lies under its temporary name; otherwise it was changed in place.
+    /// Whether it has its temporary name; otherwise it was changed in place.
     pub(super) is_temporary: bool,
-    /// Whether its content has to be synced; that of a symbolic link lies in its directory entry.
+    /// Whether its content must be synced. That of a symbolic link is in its directory entry.
     pub(super) has_content: bool,
-    /// The device it lies on.
+    /// Its device.
     pub(super) device: u64,
     pub(super) size: u64,
     pub(super) bytes_transferred: u64,
     pub(super) bytes_deduplicated: u64,
-    /// Whether it was found to be as it should be, so that nothing of it was changed.
+    /// Whether it was already right, so that nothing of it was changed.
     pub(super) is_untouched: bool,
     /// Whether the file changed while it was read.
     pub(super) is_changed: bool,
@@ -80,7 +80,7 @@ impl Work {
         join_path(&self.place.path, &self.item(index).entry.path)
     }
 
-    /// Fails if something is there under another spelling of an item's path, which its file system takes for the same.
+    /// Fails if an entry exists under another spelling of an item's path that its file system takes for the same.
     pub(super) fn check_spelling(&self, index: usize) -> Result<(), Failure> {
         let path = &self.item(index).entry.path;
         let shown = |path: &[u8]| join_path(&self.place.path, path);
@@ -89,12 +89,12 @@ impl Work {
         }
         match self.parent(index) {
             Ok((parent, name)) => self.spellings.check(&parent, name, &self.target_path(index)),
-            // What is not there has no spelling.
+            // A missing entry has no spelling.
             Err(_) => Ok(()),
         }
     }
 
-    /// The directory above an item's target, and the target's name.
+    /// The parent directory of an item's target, and the target's name.
     pub(super) fn parent(&self, index: usize) -> Result<(Arc<OwnedFd>, &[u8]), Errno> {
         match &self.place.single {
             Some(name) => Ok((self.place.tree.open_dir(b"")?, name)),
@@ -102,7 +102,7 @@ impl Work {
         }
     }
 
-    /// As [`Self::parent`], and creates the directories that are missing. To be called before anything is put there.
+    /// As [`Self::parent`], and creates missing directories. Must be called before an entry is put there.
     pub(super) fn create_parent(&self, index: usize) -> Result<(Arc<OwnedFd>, &[u8]), Errno> {
         let (parent, name) = match &self.place.single {
             Some(name) => (self.place.tree.open_dir(b"")?, name.as_slice()),
@@ -126,17 +126,17 @@ impl Work {
     }
 }
 
-/// The name of an item in the grid.
+/// The id of an item in the grid.
 pub(super) fn item_id(assignment: &Assignment, item: &AssignedItem) -> ItemId {
     ItemId { job: assignment.job, destination: assignment.destination, sequence: item.sequence }
 }
 
-/// Whether the destination path itself is the target of the one item that is no directory.
+/// Whether the destination path itself is the target of the only item that is not a directory.
 pub(super) fn is_single(assignment: &Assignment) -> bool {
     assignment.items.iter().any(|item| item.entry.path.is_empty() && item.entry.kind != EntryKind::Directory)
 }
 
-/// The start of the temporary names of an assignment: which Star, which job, which destination.
+/// The prefix of the temporary names of an assignment: Star, job and destination.
 pub(super) fn temporary_prefix(identity: Uuid, assignment: &Assignment) -> String {
     let mut prefix = String::from_utf8_lossy(TEMPORARY_PREFIX).into_owned();
     let (high, _) = identity.as_u64_pair();
@@ -155,7 +155,7 @@ pub(super) fn remove_temporary(place: &Place, prefix: &str, item: &AssignedItem)
         return;
     }
     if let Ok(parent) = parent_of(place, item) {
-        // Usually there is none.
+        // It usually does not exist.
         let _ = rustix::fs::unlinkat(&parent, temporary_name(prefix, item.sequence), AtFlags::empty());
     }
 }
@@ -172,7 +172,7 @@ pub(super) fn remove_kept(place: &Place, checkpoint: &Checkpoint) {
     }
 }
 
-/// The directory above an item's target.
+/// The parent directory of an item's target.
 pub(super) fn parent_of(place: &Place, item: &AssignedItem) -> Result<Arc<OwnedFd>, Errno> {
     match &place.single {
         Some(_) => place.tree.open_dir(b""),
@@ -180,7 +180,7 @@ pub(super) fn parent_of(place: &Place, item: &AssignedItem) -> Result<Arc<OwnedF
     }
 }
 
-/// Times that set the modification time and leave the access time alone.
+/// Timestamps that set the modification time and keep the access time.
 pub(crate) fn modified_at(time: WallTime) -> Timestamps {
     Timestamps {
         last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },

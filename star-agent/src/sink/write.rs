@@ -1,4 +1,4 @@
-//! Verifies chunks and writes them under a temporary name. All of it blocks, so it runs on blocking threads.
+//! Verifies chunks and writes them under a temporary name. All calls block, so they run on blocking threads.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -17,24 +17,24 @@ use crate::sink::resume::{Resumed, Tracker};
 use crate::sink::work::{FILE_MODE_MASK, Work, Written, modified_at};
 use crate::transfer::{Chunk, FileVersion};
 
-/// A file that is being written under its temporary name; created when the first chunk arrives.
+/// A file that is written under its temporary name. It is created when the first chunk arrives.
 #[derive(Debug, Default)]
 pub(super) struct Target {
     opened: OnceLock<Result<Temporary, Failure>>,
     tracker: Tracker,
-    /// Held while bytes are handed to the file: the system lets one writer at a time into a file, and those who wait there
-    /// spin, on cores that have chunks to verify.
+    /// Held while bytes are written to the file: the kernel admits one writer at a time to a file, and waiting writers
+    /// spin on cores that have chunks to verify.
     writing: Mutex<()>,
 }
 
-/// A temporary that is open.
+/// An open temporary.
 #[derive(Debug)]
 pub(super) struct Temporary {
     pub(super) file: OwnedFd,
     pub(super) device: u64,
 }
 
-/// Content that arrived for one file: a run of chunks.
+/// Consecutive chunks that arrived for one file.
 pub(super) struct Piece {
     pub(super) file: usize,
     pub(super) item: usize,
@@ -42,11 +42,11 @@ pub(super) struct Piece {
     pub(super) offset: u64,
     pub(super) chunks: Vec<Chunk>,
     pub(super) content: Content,
-    /// Set when this is the whole file: then it is finished at once.
+    /// Set if this is the whole file: then it is finished at once.
     pub(super) whole: Option<FileVersion>,
 }
 
-/// What became of a piece.
+/// The result for a piece.
 pub(super) struct PieceDone {
     pub(super) file: usize,
     pub(super) result: Result<Option<Written>, Failure>,
@@ -107,18 +107,18 @@ fn mismatch(work: &Work, item: usize, offset: u64) -> Failure {
 }
 
 impl Target {
-    /// Goes on with what an earlier attempt has.
+    /// Continues what an earlier attempt has written.
     pub(super) fn resumed(resumed: Resumed) -> Self {
         let tracker = Tracker::new(resumed.version, resumed.covered);
         Self { opened: OnceLock::from(Ok(resumed.temporary)), tracker, writing: Mutex::default() }
     }
 
-    /// From now on it is written down from time to time how far the file has come, which is of this version.
+    /// From now on the progress of the file, which has this version, is recorded from time to time.
     pub(super) fn track(&self, version: FileVersion) {
         self.tracker.track(version);
     }
 
-    /// Writes content that was verified.
+    /// Writes verified content.
     pub(super) fn write(&self, work: &Work, item: usize, offset: u64, content: &[u8]) -> Result<(), Failure> {
         let file = &self.open(work, item)?.file;
         let turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -137,7 +137,7 @@ impl Target {
             .map_err(|errno| failed(work, item, "sync", errno))
     }
 
-    /// Cuts the file where its source ended: parts behind that came before it did.
+    /// Truncates the file where its source ended: later parts may have arrived before.
     pub(super) fn cut(&self, work: &Work, item: usize, size: u64) -> Result<(), Failure> {
         let file = &self.open(work, item)?.file;
         let length = rustix::fs::fstat(file).map(|stat| u64::try_from(stat.st_size).unwrap_or(0));
@@ -148,7 +148,7 @@ impl Target {
         }
     }
 
-    /// Gives the file its mode and time, which also creates it if it is empty. Its size is that of `version`.
+    /// Sets the file's mode and time, and creates it if it is empty. Its size is that of `version`.
     pub(super) fn finish(&self, work: &Work, item: usize, version: &FileVersion) -> Result<Written, Failure> {
         let temporary = self.open(work, item)?;
         let mode = Mode::from_raw_mode(version.mode & FILE_MODE_MASK);
@@ -178,13 +178,13 @@ fn create(work: &Work, item: usize) -> Result<Temporary, Failure> {
     let (parent, _) = work.create_parent(item).map_err(|errno| parent_failure(errno, &path))?;
     let name = work.temporary_name(item);
     if work.item(item).entry.size() > SEGMENT_BYTES {
-        // What is written down, if anything, is not about the file that is made now.
+        // If there is a record, it is not about the file that is made now.
         work.checkpoints.remove(work.item_id(item));
     }
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let open = || rustix::fs::openat(&parent, &name, flags, Mode::RUSR | Mode::WUSR);
     let opened = match open() {
-        // Left by an attempt that was killed: the name is this item's own.
+        // Left by an attempt that was killed: the name belongs to this item.
         Err(Errno::EXIST) => rustix::fs::unlinkat(&parent, &name, AtFlags::empty()).and_then(|()| open()),
         Err(Errno::ACCESS) => grant_owner_access(&parent).and_then(|()| open()),
         other => other,

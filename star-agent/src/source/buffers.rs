@@ -1,8 +1,8 @@
-//! The buffers of served pulls, which are used again when what they held was sent.
+//! The buffers of served pulls, which are reused when their content was sent.
 //!
-//! A buffer of a mebibyte that is taken anew for every message costs a page fault for every 4 KiB of content, which is an
-//! eighth of all that a source does. All pulls share them, a few are kept, and only while there is a pull; other memory
-//! goes back to the system as soon as it is free.
+//! A buffer of 1 MiB that is allocated for every message costs a page fault for every 4 KiB of content, which is an
+//! eighth of a source's work. All pulls share the buffers. A few are kept, and only while there is a pull; other memory
+//! is returned to the system as soon as it is free.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -10,14 +10,14 @@ use bytes::Bytes;
 
 use crate::limits::{PARCEL_BUFFERS_KEPT_MAX as KEPT_MAX, PARCEL_BYTES};
 
-/// The buffers of a Star, which are gone when no pull holds them.
+/// The buffers of a Star, which are freed when no pull holds them.
 #[derive(Debug, Default)]
 pub(crate) struct SharedBuffers {
     held: Mutex<Weak<Buffers>>,
 }
 
 impl SharedBuffers {
-    /// The buffers, for as long as the caller needs them.
+    /// The buffers, for as long as the caller holds them.
     pub(crate) fn hold(&self) -> Arc<Buffers> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         held.upgrade().unwrap_or_else(|| {
@@ -28,7 +28,7 @@ impl SharedBuffers {
     }
 }
 
-/// Gives buffers, and takes them back.
+/// Hands out buffers, and takes them back.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
     free: Mutex<Vec<Vec<u8>>>,
@@ -44,7 +44,7 @@ impl Buffers {
         }
     }
 
-    /// What a buffer holds, as content to send. The buffer comes back when all of that was dropped.
+    /// The content of a buffer, to be sent. The buffer comes back when all of that was dropped.
     pub(crate) fn lend(self: &Arc<Self>, buffer: Vec<u8>) -> Bytes {
         if buffer.capacity() < PARCEL_BYTES {
             return Bytes::from(buffer);
@@ -52,7 +52,7 @@ impl Buffers {
         Bytes::from_owner(Lent { buffer, home: Arc::clone(self) })
     }
 
-    /// Takes a buffer back whose content was needed only here.
+    /// Takes back a buffer whose content is no longer needed.
     pub(crate) fn take_back(&self, mut buffer: Vec<u8>) {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         if free.len() < KEPT_MAX {
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_buffer_comes_back_empty_once_all_that_it_held_is_gone() {
+    fn a_buffer_comes_back_empty_once_all_of_its_content_is_dropped() {
         let buffers = Arc::new(Buffers::default());
         let buffer = filled(&buffers);
         let place = buffer.as_ptr();
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn pulls_share_them_and_the_last_one_takes_them_away() {
+    fn pulls_share_buffers_and_the_last_one_frees_them() {
         let shared = SharedBuffers::default();
         let (first, second) = (shared.hold(), shared.hold());
         drop(first.lend(filled(&first)));
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_are_kept_than_the_limit_and_none_of_another_size_is_given() {
+    fn no_more_buffers_are_kept_than_the_limit_and_none_of_another_size_is_returned() {
         let buffers = Arc::new(Buffers::default());
         let lent: Vec<Bytes> = (0..2 * KEPT_MAX).map(|_| buffers.lend(filled(&buffers))).collect();
         drop(lent);

@@ -1,7 +1,8 @@
-//! Clones of files that do not hold still: what such a file was at one moment, where its file system can share blocks.
+//! Clones of files that change while they are read: a copy of the file at one moment, if its file system can share
+//! blocks.
 //!
-//! A clone has no name, so it is gone with its handle, and nothing in the tree looks different while it is there. It lives as
-//! long as the pull that it was made for, because all parts of a file must come from the same one.
+//! A clone has no name, so it is removed with its handle, and the tree looks the same while it exists. It lives as long
+//! as its pull, because all parts of a file must come from the same clone.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,22 +14,23 @@ use rustix::io::Errno;
 use crate::limits::CLONES_PER_PULL_MAX;
 use crate::transfer::FileVersion;
 
-/// A file as it was at one moment.
+/// A file at one moment.
 #[derive(Debug, Clone)]
 pub(crate) struct FileClone {
     pub(crate) file: Arc<OwnedFd>,
-    /// Its size is the clone's. Its times are those from just before it was made, so what came after them is told by them.
+    /// Its size is that of the clone. Its times were read just before the clone was made, so they show later changes.
     pub(crate) version: FileVersion,
 }
 
-/// The clones of one pull, by path; `None` for a file that could not be cloned, of which no part may come from a clone then.
+/// The clones of one pull, by path; `None` for a file that could not be cloned, no part of which may come from a clone
+/// then.
 #[derive(Debug, Default)]
 pub(crate) struct Clones {
     made: Mutex<BTreeMap<Vec<u8>, Option<FileClone>>>,
 }
 
 impl Clones {
-    /// The clone of a file that is open as `file`; made now, unless that was tried before.
+    /// The clone of a file that is open as `file`. It is made now, unless that was tried before.
     pub(crate) fn of(
         &self,
         path: &[u8],

@@ -1,5 +1,5 @@
-//! Files whose size says nothing: those of /proc say 0 and have content, those of /sys say 4096 and have a few bytes. They are
-//! read to their end at once, into memory, and count as what was read.
+//! Files whose size is meaningless: those of /proc report 0 and have content, those of /sys report 4096 and have a few
+//! bytes. They are read to their end at once, into memory, and have the size that was read.
 
 use orbit_shared::entry::display_path;
 use orbit_shared::session::Failure;
@@ -10,10 +10,10 @@ use rustix::io::Errno;
 use crate::failures::{at_source, permanent};
 use crate::limits::{HELD_BYTES_MAX, HELD_SIZE_MAX};
 
-/// The content of a file, if its size does not say how much it has.
+/// The content of a file, if its reported size is meaningless.
 pub(crate) fn hold(file: &OwnedFd, stat: &Stat, shown: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
     let size = u64::try_from(stat.st_size).unwrap_or(0);
-    // What lies on a disk has blocks there, or is small and read quickly.
+    // A file on a disk has blocks there, or is small and read quickly.
     if stat.st_blocks != 0 || size > HELD_SIZE_MAX {
         return Ok(None);
     }
@@ -31,7 +31,7 @@ pub(crate) fn hold(file: &OwnedFd, stat: &Stat, shown: &[u8]) -> Result<Option<V
                 )));
             }
             Ok(_) | Err(Errno::INTR) => {}
-            // It would wait for what comes, or is not to be read.
+            // Reading it would wait for data, or is not possible.
             Err(errno @ (Errno::AGAIN | Errno::INVAL | Errno::NODATA | Errno::SPIPE)) => {
                 let failure = at_source(errno, "read", shown);
                 return Err(permanent(format!("{}: exclude it", failure.message)));
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kernel_shows_is_read_to_its_end() {
+    fn files_of_the_kernel_are_read_to_their_end() {
         let content = held("/proc/sys/kernel/ostype").unwrap().unwrap();
         assert_eq!(content, b"Linux\n");
         let file = "/sys/kernel/mm/transparent_hugepage/enabled";

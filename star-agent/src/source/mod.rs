@@ -1,8 +1,8 @@
-//! The sending end of the data plane: reads files once, cuts and names their chunks, and sends them to a destination
-//! that holds a capability for them.
+//! The sending side of the data plane: reads files once, cuts them into chunks, and sends these to a destination that
+//! holds a capability for them.
 //!
-//! It keeps no state between fetches. A destination that has an older version of a file first asks for hashes and then
-//! for the ranges it lacks, so a source never holds content while it waits for an answer.
+//! It keeps no state between fetches. A destination with an older version of a file first requests hashes and then the
+//! ranges that it lacks, so a source never holds content while it waits for an answer.
 
 pub(crate) mod buffers;
 mod clones;

@@ -1,6 +1,6 @@
-//! What a pull reads: a directory, the tree of a snapshot in this Star's vault, or chunks by their hashes.
+//! The origin of a pull's content: a directory, the tree of a snapshot in this Star's vault, or chunks by their hashes.
 //!
-//! All three give content at a position, so that cutting, naming and sending know no difference.
+//! All three provide content by offset, so that cutting, naming and sending are the same.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -22,20 +22,20 @@ use crate::source::clones::{Clones, FileClone};
 use crate::source::held::hold;
 use crate::transfer::{FileVersion, Looked};
 
-/// What a pull reads, and which files of it the grant names.
+/// What a pull reads, and which files of it the grant covers.
 pub(crate) struct Origin {
     tree: Tree,
-    /// Without it every file may be read.
+    /// `None`: every file may be read.
     filter: Option<Filter>,
 }
 
-/// Where the paths of a pull's fetches begin.
+/// The start of the paths of a pull's fetches.
 enum Tree {
-    /// In a directory, or at a single file, with the clones that were made of files there.
+    /// A directory or a single file, with the clones that were made of files there.
     Directory(Place, Clones),
-    /// In a snapshot's tree.
+    /// The tree of a snapshot.
     Snapshot(SnapshotTree),
-    /// At chunks: the path of a fetch is the hash of one.
+    /// Chunks: the path of a fetch is the hash of one.
     Chunks(Arc<PackedStore>),
 }
 
@@ -43,7 +43,7 @@ enum Tree {
 pub(crate) struct SnapshotTree {
     store: Arc<PackedStore>,
     id: SnapshotId,
-    /// Path in the tree where it begins; empty for all of it.
+    /// Path of its start in the tree; empty for the whole tree.
     base: Vec<u8>,
 }
 
@@ -54,13 +54,13 @@ impl SnapshotTree {
     }
 }
 
-/// The path in a snapshot's tree that a job's source path names.
+/// The path in a snapshot's tree for a job's source path.
 pub(crate) fn tree_path(source_path: &[u8]) -> &[u8] {
     let path = source_path.strip_prefix(b"/").unwrap_or(source_path);
     path.strip_suffix(b"/").unwrap_or(path)
 }
 
-/// The path of an entry below a base, as the tree has it.
+/// The path in the tree of an entry below a base.
 pub(crate) fn below(base: &[u8], path: &[u8]) -> Vec<u8> {
     if base.is_empty() { path.to_vec() } else { join_path(base, path) }
 }
@@ -68,7 +68,7 @@ pub(crate) fn below(base: &[u8], path: &[u8]) -> Vec<u8> {
 /// Content that is open for one fetch.
 pub(crate) enum Readable {
     File(OwnedFd),
-    /// A file whose size does not say how much it has, and what it had when it was opened.
+    /// A file whose reported size is meaningless, and its content when it was opened.
     Held(OwnedFd, Vec<u8>),
     Clone(FileClone),
     Packed(PackedFile),
@@ -77,9 +77,9 @@ pub(crate) enum Readable {
 /// Content in chunks.
 pub(crate) struct PackedFile {
     store: Arc<PackedStore>,
-    /// The snapshot that has it, if it is a file of one.
+    /// The snapshot that contains it, if it is a file of one.
     snapshot: Option<SnapshotId>,
-    /// Where each chunk begins, and which it is.
+    /// The offset of each chunk, and the chunk.
     chunks: Vec<(u64, ChunkRef)>,
     /// The chunk that was read last.
     last: RefCell<Option<(usize, Vec<u8>)>>,
@@ -136,8 +136,8 @@ impl Origin {
         })
     }
 
-    /// Opens what a fetch names, and says which version of it there is. Of a file that does not hold still, a clone is opened
-    /// where one can be made.
+    /// Opens the file of a fetch, and returns its version. If the file changes while it is read, a clone is opened if
+    /// one can be made.
     pub(crate) fn open(
         &self,
         path: &[u8],
@@ -187,8 +187,8 @@ fn open_in_directory(
     })
 }
 
-/// Whether a name lies on another device than the base: whether the nearest directory above it that exists does. One that
-/// cannot be looked at counts as such.
+/// Whether a name is on another device than the base: whether its nearest existing parent directory is. A directory
+/// without `stat` counts as such.
 fn is_on_other_device(place: &Place, path: &[u8]) -> bool {
     let device = |path: &[u8]| Ok(rustix::fs::fstat(&*place.tree.open_dir(path)?)?.st_dev);
     let Ok(of_base) = device(b"") else { return true };
@@ -221,7 +221,7 @@ fn look_in_directory(place: &Place, path: &[u8]) -> Result<Looked, Errno> {
         (Some(_), false) => Err(Errno::NOTDIR),
         (None, false) => match place.tree.open_parent(path) {
             Ok((parent, name)) => look(&parent, name),
-            // A file or link has taken the place of a directory above it: nothing is below that any more.
+            // A file or link has replaced a directory above it, so nothing is below that any more.
             Err(Errno::NOTDIR | Errno::LOOP) => Err(Errno::NOENT),
             Err(errno) => Err(errno),
         },
@@ -312,8 +312,8 @@ impl PackedFile {
 }
 
 impl Readable {
-    /// Reads at `offset` to the end of `buffer`, which has room. May read more than is wanted. Returns whether there was
-    /// anything.
+    /// Reads from `offset` into the free space at the end of `buffer`. May read more than is wanted. Returns whether
+    /// there was any content.
     pub(crate) fn read_some(&self, buffer: &mut Vec<u8>, offset: u64, shown: &[u8]) -> Result<bool, Failure> {
         let file = match self {
             Self::File(file) => file,
@@ -336,7 +336,7 @@ impl Readable {
         }
     }
 
-    /// Whether it is what it is whatever is written to the file.
+    /// Whether its content is unaffected by writes to the file.
     pub(crate) fn is_still(&self) -> bool {
         match self {
             Self::File(_) | Self::Held(..) => false,
@@ -344,7 +344,7 @@ impl Readable {
         }
     }
 
-    /// Whether a file is still of a version. One that has changed while it was read is a mixture.
+    /// Whether a file still has a version. If it has changed while it was read, what was read is a mixture.
     pub(crate) fn is_unchanged(&self, version: &FileVersion, shown: &[u8]) -> Result<bool, Failure> {
         let (file, held) = match self {
             Self::File(file) => (file, None),
@@ -357,7 +357,7 @@ impl Readable {
     }
 }
 
-/// What an error of the vault means for a file that is read from it.
+/// The failure of a file if the vault reports this error.
 pub(crate) fn of_vault(error: &PackedError, shown: &[u8]) -> Failure {
     let message = format!("cannot read {}: {error}", display_path(shown));
     match error {

@@ -1,7 +1,7 @@
-//! Paces what leaves for one job and destination: all pulls of the two share one rate, and each sends a small piece when its
+//! Limits the rate of one job to one destination: all pulls of the two share it, and each sends a small piece when its
 //! turn comes. So any quarter of a second carries little more than a quarter of the rate, however large a file is.
 //!
-//! The rate is the coordinator's, in the capability with which a pull is opened; the newest one holds for all of them.
+//! The coordinator sets the rate in the capability with which a pull is opened. The newest one applies to all of them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -10,21 +10,21 @@ use std::time::Duration;
 use orbit_shared::words::{JobId, StarId};
 use tokio::time::Instant;
 
-/// A piece is at most this part of what may leave in a second.
+/// A piece has at most the bytes of a second divided by this.
 const PIECES_PER_SECOND: u64 = 32;
-/// The smallest piece; below this a rate of very few bytes would cost more in frames than in content.
+/// Minimum size of a piece, in bytes. With a very low rate, smaller pieces would cost more in frames than in content.
 const PIECE_BYTES_MIN: u64 = 1024;
-/// The largest one: a frame.
+/// Maximum size of a piece, in bytes: a frame.
 const PIECE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// The rates that hold now.
+/// The current rates.
 #[derive(Debug, Default)]
 pub(crate) struct Paces {
     by_way: Mutex<BTreeMap<(JobId, StarId), Weak<Pace>>>,
 }
 
 impl Paces {
-    /// What paces a pull; `None` for a job without a limit.
+    /// The limiter of a pull; `None` for a job without a limit.
     pub(crate) fn of(&self, job: JobId, destination: &StarId, bytes_per_second: u64) -> Option<Arc<Pace>> {
         let mut by_way = self.by_way.lock().unwrap_or_else(PoisonError::into_inner);
         by_way.retain(|_, pace| pace.strong_count() > 0);
@@ -48,9 +48,9 @@ pub(crate) struct Pace(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
-    /// 0 when the limit was taken away meanwhile.
+    /// 0 if the limit was removed meanwhile.
     bytes_per_second: u64,
-    /// When what was promised so far has left.
+    /// When all pieces that have their turn were sent.
     free_at: Option<Instant>,
 }
 
@@ -70,7 +70,7 @@ impl Pace {
         usize::try_from(piece.clamp(PIECE_BYTES_MIN, PIECE_BYTES_MAX)).unwrap_or(usize::MAX)
     }
 
-    /// Takes a turn for a piece; returns when it may leave. Time in which nothing left is not made up for.
+    /// Takes a turn for a piece. Returns when it may be sent. Time without pieces is not made up for.
     pub(crate) fn take_turn(&self, now: Instant, bytes: usize) -> Instant {
         let mut state = self.lock();
         let at = state.free_at.map_or(now, |free_at| free_at.max(now));
@@ -91,7 +91,8 @@ mod tests {
         StarId::new("star-2").unwrap()
     }
 
-    /// The largest number of bytes that leave in any quarter of a second of ten, with so many pulls that always have some.
+    /// The largest number of bytes that are sent in any quarter of a second within ten seconds, with `pulls` pulls that
+    /// always have data.
     fn busiest_quarter(rate: u64, pulls: usize) -> u64 {
         let paces = Paces::default();
         let pulls: Vec<_> = (0..pulls).map(|_| paces.of(JobId(1), &star(), rate).unwrap()).collect();
@@ -119,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn no_quarter_of_a_second_carries_a_quarter_more_than_it_may() {
+    fn no_quarter_of_a_second_exceeds_its_share_by_a_quarter() {
         for rate in [64 << 10, 1_000_000, 10 << 20, 60_000_000] {
             for pulls in [1, 5] {
                 let busiest = busiest_quarter(rate, pulls);
@@ -129,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn an_idle_while_is_not_made_up_for_and_a_new_rate_holds_for_all() {
+    fn idle_time_is_not_made_up_for_and_a_new_rate_applies_to_all() {
         let paces = Paces::default();
         let pace = paces.of(JobId(1), &star(), 1000).unwrap();
         let start = crate::clock::now();

@@ -1,4 +1,4 @@
-//! Puts frames and their content into messages of about a mebibyte, straight from the buffer that files are read into.
+//! Puts frames and their content into messages of about 1 MiB, directly from the buffer into which files are read.
 
 use std::sync::Arc;
 
@@ -14,20 +14,20 @@ use crate::meters::Meters;
 use crate::source::buffers::Buffers;
 use crate::transfer::{Frame, FrameEnd, Parcel};
 
-/// The destination is gone, or has taken nothing for [`STALL_TIMEOUT`].
+/// The destination is gone, or has accepted no data for [`STALL_TIMEOUT`].
 #[derive(Debug)]
 pub(crate) struct Gone;
 
-/// Collects frames on a blocking thread and sends them on.
+/// Collects frames on a blocking thread and sends them.
 pub(crate) struct Packer {
     out: mpsc::Sender<Parcel>,
     runtime: Handle,
     meters: Arc<Meters>,
     pub(crate) buffers: Arc<Buffers>,
     frames: Vec<Frame>,
-    /// Names of chunks in the frames.
+    /// Number of chunk names in the frames.
     names: usize,
-    /// What small files are read into; it becomes the payload.
+    /// The buffer for small files, which becomes the payload.
     pub(crate) buffer: Vec<u8>,
 }
 
@@ -53,12 +53,12 @@ impl Packer {
         Ok(())
     }
 
-    /// Adds a frame without content, or with content that stands at the end of the buffer.
+    /// Adds a frame without content, or with content that is at the end of the buffer.
     pub(crate) fn push(&mut self, frame: Frame) -> Result<(), Gone> {
         self.push_all(vec![frame])
     }
 
-    /// Adds frames whose content stands at the end of the buffer, in order; they travel in one message.
+    /// Adds frames whose content is at the end of the buffer, in order. They are sent in one message.
     pub(crate) fn push_all(&mut self, frames: Vec<Frame>) -> Result<(), Gone> {
         for frame in &frames {
             match &frame.end {
@@ -74,7 +74,7 @@ impl Packer {
         if has_room && self.buffer.len() < PARCEL_BYTES { Ok(()) } else { self.flush() }
     }
 
-    /// Adds a frame whose content is a buffer of its own.
+    /// Adds a frame whose content is in a separate buffer.
     pub(crate) fn push_with(&mut self, frame: Frame, payload: Vec<u8>) -> Result<(), Gone> {
         self.flush()?;
         self.buffer = payload;
@@ -116,7 +116,7 @@ mod tests {
         }
     }
 
-    /// The frames of each message that comes of `frames`.
+    /// The frames of each message that is made from `frames`.
     async fn packed(frames: Vec<Frame>) -> Vec<Vec<Frame>> {
         let (out, mut parcels) = mpsc::channel(1024);
         let runtime = Handle::current();
@@ -133,14 +133,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn names_of_many_small_files_travel_together() {
+    async fn names_of_many_small_files_share_a_message() {
         let parcels = packed((0..100).map(|fetch| names(fetch, 3)).collect()).await;
         assert_eq!(parcels.len(), 1);
         assert_eq!(parcels[0].iter().map(|frame| frame.fetch).collect::<Vec<_>>(), Vec::from_iter(0..100));
     }
 
     #[tokio::test]
-    async fn no_message_has_more_names_or_frames_than_one_may_have() {
+    async fn no_message_exceeds_the_limits_on_names_and_frames() {
         let parcels = packed((0..40).map(|fetch| names(fetch, HASHES_PER_FRAME_MAX)).collect()).await;
         let most = parcels.iter().map(|frames| frames.iter().map(|frame| frame.chunks.len()).sum());
         assert!(most.max().is_some_and(|most: usize| most <= PARCEL_NAMES_MAX), "{}", parcels.len());

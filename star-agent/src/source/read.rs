@@ -1,10 +1,10 @@
-//! Answers one fetch: opens what it names, reads each range once, and makes sure that it held still.
+//! Answers one fetch: opens the file, reads each range once, and checks that it did not change.
 //!
-//! A file that changes while it is read would arrive as a mixture of two versions that nobody ever saw. Its size,
-//! modification and change times are compared before and after; if they differ, the fetch fails and the destination
-//! throws away what it got. A file that does not hold still is asked for again by a fetch that accepts changes: then a clone
-//! of it is read where one can be made, and otherwise what there is up to its size at the first opening, which the last frame
-//! says. All of this blocks, so it runs on blocking threads.
+//! A file that changes while it is read would arrive as a mixture of two versions that never existed. Its size,
+//! modification time and change time are compared before and after. If they differ, the fetch fails and the destination
+//! discards what it got. The file is then requested again by a fetch that accepts changes. Then a clone of it is read
+//! if one can be made. Otherwise the content up to its size at the first opening is read, and the last frame says that
+//! it changed. All calls block, so they run on blocking threads.
 
 use orbit_shared::session::Failure;
 
@@ -38,7 +38,7 @@ pub(crate) fn answer(origin: &Origin, fetch: &Fetch, packer: &mut Packer) -> Res
         Ok(()) => Ok(()),
         Err(Stop::Gone) => Err(Gone),
         Err(Stop::Failed(failure)) => {
-            // What was read of a small file and not yet announced must not be taken for another file's content.
+            // What was read of a small file and not announced must not be taken for another file's content.
             packer.buffer.truncate(start);
             packer.push(Frame {
                 fetch: fetch.id,
@@ -74,7 +74,7 @@ struct Reading<'fetch> {
     path: Vec<u8>,
     content: Readable,
     version: FileVersion,
-    /// The fetch's ranges, ending at the end of the file.
+    /// The fetch's ranges, cut at the end of the file.
     ranges: Vec<Range>,
 }
 
@@ -94,7 +94,7 @@ impl<'fetch> Reading<'fetch> {
         Frame { fetch: self.fetch.id, version, offset, chunks, end, looked: None }
     }
 
-    /// Reads everything into the packer's buffer and announces it only once the file has proved to have held still.
+    /// Reads everything into the packer's buffer, and announces it only after checking that the file did not change.
     fn send_small(&self, packer: &mut Packer, wanted: usize) -> Result<(), Stop> {
         packer.make_room(wanted)?;
         let mut frames = Vec::with_capacity(self.ranges.len().max(1));
@@ -130,7 +130,7 @@ impl<'fetch> Reading<'fetch> {
 
     fn send_in_windows(&self, packer: &mut Packer) -> Result<(), Stop> {
         if !self.fetch.is_hashes_only {
-            // Content of the small files before this one goes ahead. Names, which have none, travel with their like.
+            // Content of the small files before this one is sent first. Names have no content and are sent together.
             packer.flush()?;
         }
         let mut version = Some(self.version);
@@ -152,7 +152,8 @@ impl<'fetch> Reading<'fetch> {
         Ok(packer.push(self.frame(version.take(), 0, Vec::new(), ended))?)
     }
 
-    /// Sends a range window by window, each of them a message. Returns whether the file had all of it, as the next two do.
+    /// Sends a range in windows, each as one message. Returns whether the file had all of it, as the next two functions
+    /// do.
     fn send_content(
         &self,
         packer: &mut Packer,
@@ -176,7 +177,7 @@ impl<'fetch> Reading<'fetch> {
         Ok(end == wanted)
     }
 
-    /// Sends a range in the chunks that it has by its content; what is left uncut of a window goes on in the next.
+    /// Sends a range in content-defined chunks. The uncut rest of a window is continued in the next one.
     fn send_chunks(
         &self,
         packer: &mut Packer,
@@ -241,8 +242,8 @@ impl<'fetch> Reading<'fetch> {
         Ok(end == wanted)
     }
 
-    /// Fills the window, whose first byte is at `offset`, up to its capacity or `end`. Returns `end`, or where the file ends
-    /// before that.
+    /// Fills the window, whose first byte is at `offset`, up to its capacity or `end`. Returns `end`, or the end of the
+    /// file if that is before.
     fn fill(&self, window: &mut Vec<u8>, offset: u64, end: u64) -> Result<u64, Stop> {
         while window.len() < PARCEL_BYTES && offset + (window.len() as u64) < end {
             if !self.read_some(window, offset + window.len() as u64)? {
@@ -253,14 +254,14 @@ impl<'fetch> Reading<'fetch> {
         Ok(end)
     }
 
-    /// Reads at `offset` to the end of `buffer`, which has room. May read more than is wanted. Returns whether there was
-    /// anything; that there is nothing is for fetches that accept changes only.
+    /// Reads from `offset` into the free space at the end of `buffer`. May read more than is wanted. Returns whether
+    /// there was any content; that there is none is accepted only for fetches that accept changes.
     fn read_some(&self, buffer: &mut Vec<u8>, offset: u64) -> Result<bool, Stop> {
         let has_read = self.content.read_some(buffer, offset, &self.path).map_err(Stop::Failed)?;
         if has_read || self.fetch.accepts_changes { Ok(has_read) } else { Err(self.changed()) }
     }
 
-    /// How the fetch ends, of which all was read that the file had.
+    /// The end of a fetch whose ranges were read as far as the file goes.
     fn end(&self, is_whole: bool) -> Result<FrameEnd, Stop> {
         let is_unchanged = self.content.is_unchanged(&self.version, &self.path).map_err(Stop::Failed)?;
         match (is_whole && is_unchanged, self.fetch.accepts_changes) {
@@ -275,7 +276,7 @@ impl<'fetch> Reading<'fetch> {
     }
 }
 
-/// Size of a window on content of which so many bytes are left.
+/// Size of a window for content of which `left` bytes remain.
 fn window_bytes(left: u64) -> usize {
     usize::try_from(left).unwrap_or(usize::MAX).min(PARCEL_BYTES)
 }

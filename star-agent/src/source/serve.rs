@@ -1,4 +1,4 @@
-//! Serves one pull: takes fetches as they come, answers them on blocking threads, a bounded number at a time.
+//! Serves one pull: takes fetches, and answers them on blocking threads, a limited number at a time.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,25 +24,25 @@ use crate::transfer::{Fetch, Parcel, Range};
 /// How a pull ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// The destination asked for nothing more and got all it asked for.
+    /// All fetches were answered, and the destination has ended the requests.
     Complete,
-    /// The destination went away or took nothing any more.
+    /// The destination is gone or accepts no more data.
     Gone,
-    /// The destination said nothing for too long.
+    /// The destination sent no request for too long.
     Idle,
-    /// The destination asked for more at a time than is allowed.
+    /// The destination has more unanswered fetches than are allowed.
     Overrun,
     /// This Star stops.
     Stopping,
 }
 
-/// What serving needs beside the fetches themselves.
+/// What serving needs besides the fetches.
 pub(crate) struct Serving {
     pub(crate) origin: Arc<Origin>,
     pub(crate) meters: Arc<Meters>,
-    /// Bounds the reading jobs of all pulls together.
+    /// Limits the reading jobs of all pulls together.
     pub(crate) jobs: Arc<Semaphore>,
-    /// What they read into.
+    /// The buffers to read into.
     pub(crate) buffers: Arc<Buffers>,
     pub(crate) shutdown: CancellationToken,
     /// The place of the pull.
@@ -114,14 +114,14 @@ struct Pending {
 }
 
 impl Pending {
-    /// Whether there was room.
+    /// Adds fetches. Returns whether there was room.
     fn add(&mut self, more: Vec<Fetch>) -> bool {
         self.bytes += more.iter().map(weight).sum::<usize>();
         self.fetches.extend(more);
         self.fetches.len() <= FETCHES_PENDING_MAX && self.bytes <= FETCHES_PENDING_BYTES_MAX
     }
 
-    /// The next fetches that one job answers: a run of whole files, looks and small parts, or one large part by itself.
+    /// The next fetches for one job: several whole files, lookups and small parts, or a single large part.
     fn take_job(&mut self) -> Vec<Fetch> {
         let mut job: Vec<Fetch> = Vec::new();
         while let Some(fetch) = self.fetches.pop_front() {
@@ -140,7 +140,8 @@ impl Pending {
     }
 }
 
-/// Whether a fetch is answered fast. Whole files are asked for at once only if they were small when they were listed.
+/// Whether a fetch is answered quickly. Whole files are requested at once only if they were small when they were
+/// listed.
 fn is_small(fetch: &Fetch) -> bool {
     if fetch.is_look_only || fetch.ranges.as_slice() == [Range::WHOLE] {
         return true;

@@ -1,7 +1,8 @@
-//! Places for the pulls that a Star serves: a bound for all, and a share for each peer.
+//! Places for the pulls that a Star serves: a limit for all, and a share for each peer.
 //!
-//! A peer is the Star that the grant names. One that holds its whole share gets another place only for one of its own idle
-//! pulls. When all places are taken, the pull that has been idle longest ends for a new one, if it has been so for a while.
+//! A peer is the Star that the grant names. If it holds its whole share, it gets another place only in exchange for one
+//! of its own idle pulls. When all places are taken, the pull that has been idle for the longest time ends for a new
+//! one, if it was idle for long enough.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::limits::{PULL_IDLE_SPARED, PULLS_SERVED_MAX, PULLS_SERVED_PER_PEER_MAX};
 
-/// The places. A clone is the same places.
+/// The places. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct PullSlots(Arc<Mutex<Slots>>);
 
@@ -64,7 +65,7 @@ impl PullSlots {
         }
         let number = slots.next;
         slots.next += 1;
-        // Until the first request comes nothing is asked for.
+        // A pull is idle until its first request.
         let held = Held { peer: peer.clone(), ended, idle_since: Some(Instant::now()) };
         slots.held.insert(number, held);
         Ok(PullSlot { slots: self.clone(), number })
@@ -90,7 +91,7 @@ impl Slots {
 }
 
 impl PullSlot {
-    /// Notes whether the pull has nothing to answer.
+    /// Sets whether the pull has nothing to answer.
     pub(crate) fn set_idle(&self, is_idle: bool) {
         let mut slots = self.slots.slots();
         if let Some(held) = slots.held.get_mut(&self.number) {

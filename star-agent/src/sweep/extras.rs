@@ -1,8 +1,9 @@
-//! The list of what is to be deleted, in a file that has no name and goes with the process. It is written forwards, in
-//! the order of the walk, and read backwards.
+//! The list of entries to delete, in an unnamed file that is removed with the process. It is written in the order of
+//! the walk, and read backwards.
 //!
-//! A record is a kind (one byte), size (8 bytes), seconds (8) and nanoseconds (4) of the modification time, the path, and
-//! the length of the path (4), all little-endian. Nothing of it outlives the sweep, so nothing has a version.
+//! A record has a kind (one byte), size (8 bytes), seconds (8) and nanoseconds (4) of the modification time, the path,
+//! and the length of the path (4), all little-endian. The file does not outlive the sweep, so the format has no
+//! version.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
@@ -12,13 +13,13 @@ use orbit_shared::entry::{Entry, EntryKind};
 use orbit_shared::time::WallTime;
 use rustix::fs::FileType;
 
-/// Bytes of a record beside its path: before it, and behind it.
+/// Size of the fields of a record before its path, in bytes. The constant below is that of the field after the path.
 const HEAD_BYTES: usize = 1 + 8 + 8 + 4;
 const TAIL_BYTES: usize = 4;
-/// What is read at a time.
+/// Number of bytes that are read at a time.
 const BLOCK_BYTES: u64 = 256 * 1024;
 
-/// An entry that the source has not, as it was listed at the destination.
+/// An entry that the source does not have, as it was listed at the destination.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Extra {
     pub(super) path: Vec<u8>,
@@ -27,7 +28,7 @@ pub(super) struct Extra {
     pub(super) modified: WallTime,
 }
 
-/// What an entry is, as far as deleting it goes.
+/// The kind of an entry, as far as deleting it is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     File,
@@ -37,7 +38,7 @@ pub(super) enum Kind {
 }
 
 impl Extra {
-    /// What an entry is as the walk found it; nothing if it could not be looked at.
+    /// The kind of an entry that the walk found; `None` if it has no `stat`.
     pub(super) fn of(entry: &Entry) -> Option<Self> {
         let kind = match entry.kind {
             EntryKind::File { .. } => Kind::File,
@@ -68,7 +69,7 @@ impl Kind {
 #[derive(Debug)]
 pub(super) struct Extras {
     file: BufWriter<File>,
-    /// Bytes of the records that were not taken yet, of which `block` has the last ones.
+    /// Bytes of the records that were not taken yet. The last of them are in `block`.
     unread: u64,
     block: Vec<u8>,
 }
@@ -103,7 +104,7 @@ impl Extras {
         Ok(())
     }
 
-    /// Takes the last entries, at most so many, the last one first. None are left when it is empty.
+    /// Takes up to `count_max` entries from the end, the last one first. Returns none when the list is empty.
     pub(super) fn take_last(&mut self, count_max: usize) -> io::Result<Vec<Extra>> {
         let mut taken = Vec::new();
         while taken.len() < count_max && self.unread > 0 {
@@ -118,7 +119,7 @@ impl Extras {
         Ok(taken)
     }
 
-    /// The last bytes of what was not taken.
+    /// The last bytes of the records that were not taken.
     fn last_bytes(&mut self, count: usize) -> io::Result<&[u8]> {
         if self.block.len() < count {
             let wanted = (count as u64).max(BLOCK_BYTES).min(self.unread);

@@ -1,6 +1,6 @@
-//! Lists the destination as a scan would list a source, with the same globs and limits, and finds what the source has not.
-//! Where the job stays in one file system, mount points at the destination are neither entered nor deleted, and neither is what lies
-//! below a mount point that the scan of the source did not enter.
+//! Lists the destination as a scan lists a source, with the same globs and limits, and finds entries that the source
+//! does not have. If the job stays in one file system, mount points at the destination are neither entered nor deleted,
+//! and neither is what is below a mount point that the scan of the source did not enter.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -17,10 +17,10 @@ use super::source::Source;
 use crate::roots::Roots;
 use crate::scan::{self, Classify};
 
-/// Batches that are listed ahead.
+/// Number of batches that are listed ahead.
 const BATCHES_AHEAD: usize = 2;
 
-/// Mount points that are named in words.
+/// Maximum number of mount points that a message names.
 const MOUNTS_SHOWN_MAX: usize = 5;
 
 /// Mount points at the destination that were not entered.
@@ -28,7 +28,7 @@ const MOUNTS_SHOWN_MAX: usize = 5;
 pub(super) struct Mounts(BTreeSet<Vec<u8>>);
 
 impl Mounts {
-    /// Says that nothing was deleted in them; empty if there are none.
+    /// A message that nothing was deleted in them; empty if there are none.
     pub(super) fn words(&self, destination: &[u8]) -> String {
         let shown: Vec<String> =
             self.0.iter().take(MOUNTS_SHOWN_MAX).map(|path| display_path(path)).collect();
@@ -48,8 +48,8 @@ impl Mounts {
     }
 }
 
-/// Finds what is to be deleted and counts it. A destination that is not there has nothing. Returns the mount points that
-/// were not entered.
+/// Finds the entries to delete and counts them. A destination that does not exist has none. Returns the mount points
+/// that were not entered.
 pub(super) async fn find(
     request: &SweepRequest,
     roots: &Arc<Roots>,
@@ -60,7 +60,7 @@ pub(super) async fn find(
 ) -> Result<Mounts, String> {
     let (out, mut batches) = mpsc::channel(1);
     let credits = Arc::new(Semaphore::new(BATCHES_AHEAD));
-    // Nobody orders what is deleted.
+    // The order of deletions does not matter.
     let classify: Classify = Arc::new(|_| 0);
     let scanning = scan::run(
         request.scan.clone(),
@@ -70,7 +70,7 @@ pub(super) async fn find(
         Arc::clone(&credits),
         CancellationToken::new(),
     );
-    // It owns the receiver, so that a walk whose batches nobody takes any more ends.
+    // It owns the receiver, so that a walk ends if its batches are not taken any more.
     let taking = async move {
         let mounts = Mounts::default();
         let mut finder = Finder { request, vault, source, extras, note, mounts };
@@ -127,8 +127,8 @@ impl Finder<'_> {
         Ok(())
     }
 
-    /// The destination itself is not, nor what is kept for a mount point of the source, nor this Star's own vault, should
-    /// somebody have put it there.
+    /// Excludes the destination itself, what is kept for a mount point of the source, and this Star's own vault if it
+    /// is there.
     fn is_swept(&self, entry: &Entry) -> bool {
         let path = display_path(&join_path(&self.request.scan.path, &entry.path));
         let is_of_vault = Path::new(&path).starts_with(self.vault) || self.vault.starts_with(&path);

@@ -1,13 +1,14 @@
-//! The last step of a mirror at its destination: deletes there what the source has not.
+//! The last step of a mirror at its destination: deletes there what the source does not have.
 //!
-//! A sweep lists the destination ([`find`]) and writes down, in a file without a name, what the source Star says it has
-//! not ([`extras`], [`source`]), and what stands in the way of what the source has: a directory where that has none, or
-//! something else where that has a directory. If all that is not more than the job allows, it goes through that list from its end, so that
-//! what is in a directory goes before it, asks the source once more, and deletes ([`remove`]). So nothing is deleted that
-//! was not absent at the source both times, whatever happens meanwhile to the source or to the way there.
+//! A sweep lists the destination ([`find`]). It records in an unnamed file what the source Star does not have
+//! ([`extras`], [`source`]), and what is in the way of the source's entries: a directory in the place of another entry,
+//! or another entry in the place of a directory. If that is not more than the job allows, it goes through that list
+//! from its end, so that the content of a directory comes before it, asks the source once more, and deletes
+//! ([`remove`]). So nothing is deleted that was not absent at the source both times, whatever happens meanwhile to the
+//! source or to the connection.
 //!
-//! It goes on between the coordinator's calls: a call begins one or joins it, and says how far it is. When a sweep may
-//! begin, and what its end means for the job, the coordinator knows.
+//! It goes on between the coordinator's calls: a call begins a sweep or joins it, and returns its progress. The
+//! coordinator decides when a sweep may begin, and what its end means for the job.
 
 mod extras;
 mod find;
@@ -34,11 +35,11 @@ use crate::grpc::transfer_client::Connections;
 use crate::net::Network;
 use crate::roots::Roots;
 
-/// Sweeps that go on at a time.
+/// Maximum number of sweeps that run at a time.
 const RUNNING_MAX: usize = 4;
-/// Ended sweeps whose end is told again when it is asked for again: its answer may have been lost.
+/// Number of ended sweeps whose result is kept and returned again, because the answer may have been lost.
 const REMEMBERED_MAX: usize = 64;
-/// Entries that are asked about, and deleted, at a time.
+/// Number of entries that are looked up, and deleted, at a time.
 const STEP: usize = 256;
 
 /// Job, destination and operation.
@@ -50,17 +51,17 @@ pub(crate) struct Sweeps {
     star_id: StarId,
     roots: Arc<Roots>,
     network: Arc<dyn Network>,
-    /// Where lists are kept, and what is never swept.
+    /// The directory for lists. It is never swept.
     vault: PathBuf,
     known: Mutex<BTreeMap<Name, Known>>,
 }
 
-/// A sweep that goes on or has ended.
+/// A sweep that runs or has ended.
 #[derive(Debug)]
 struct Known {
     info: watch::Receiver<SweepInfo>,
     cancel: CancellationToken,
-    /// Grows with each sweep: the oldest ends are forgotten first.
+    /// Grows with each sweep: the oldest results are dropped first.
     age: u64,
 }
 
@@ -90,7 +91,7 @@ impl Sweeps {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins a sweep or joins it, waits a little for its end, and says how far it is.
+    /// Begins a sweep or joins it, waits a short time for its end, and returns its progress.
     pub(crate) async fn call(self: Arc<Self>, request: SweepRequest) -> Result<SweepInfo, VaultProblem> {
         let name = (request.scan.job, request.destination, request.operation);
         let mut info = self.join_or_begin(name, request)?;
@@ -103,7 +104,7 @@ impl Sweeps {
             return Err(VaultProblem { failure: VaultFailure::Failed, message });
         }
         if now.progress == Progress::Failed {
-            // Another call tries anew.
+            // Another call tries again.
             self.lock().remove(&name);
         }
         Ok(now)
@@ -155,7 +156,7 @@ impl Sweeps {
         Ok(info)
     }
 
-    /// Stops the sweeps of a job. What is being deleted right now still is.
+    /// Stops the sweeps of a job. A deletion that is under way is finished.
     pub(crate) fn cancel_job(&self, job: JobId) {
         let mut known = self.lock();
         known.iter().filter(|((of, _, _), _)| *of == job).for_each(|(_, sweep)| sweep.cancel.cancel());
@@ -177,7 +178,7 @@ impl Sweeps {
         Ok(())
     }
 
-    /// Deletes what was found, if it is not too much.
+    /// Deletes the entries that were found, if they are not too many.
     async fn remove(
         &self,
         request: &SweepRequest,

@@ -1,8 +1,9 @@
 //! Deletes entries of a list below the destination, or moves them to its trash.
 //!
-//! An entry that is not as it was listed stays: somebody has put something there meanwhile. Directories from which
-//! something goes keep their times and modes, since the job has given them those of the source. A directory goes only when
-//! it is empty: what the job leaves out may be in it. Only the temporary files that a killed copy left in it go with it.
+//! An entry that has changed since it was listed is kept: another process has put something there. Directories in which
+//! an entry is deleted keep their times and modes, since the job has given them those of the source. A directory is
+//! deleted only if it is empty, since it may contain entries that the job leaves out. Only temporary files of a killed
+//! copy are deleted with it.
 
 use std::ffi::CStr;
 use std::sync::Arc;
@@ -21,12 +22,12 @@ use crate::roots::{Place, Roots, Tree, grant_owner_access, split_parent};
 use crate::sink::modified_at;
 use crate::transfer::modified_time;
 
-/// Names that are tried for what finds its name taken in the trash.
+/// Number of names that are tried if the name of an entry is taken in the trash.
 const TRASH_NAMES_MAX: u32 = 1000;
-/// A temporary file that was not written to for so long belongs to no copy that goes on.
+/// A temporary file that was not written for this long belongs to no running copy.
 const ABANDONED_AFTER: Duration = Duration::from_secs(60 * 60);
 
-/// What was done in one step.
+/// The result of one step.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Done {
     deleted: u64,
@@ -36,7 +37,7 @@ pub(super) struct Done {
 }
 
 impl Done {
-    /// Adds it to what the sweep has come to.
+    /// Adds it to the result of the sweep.
     pub(super) fn add_to(self, info: &mut SweepInfo) {
         info.deleted += self.deleted;
         info.deleted_bytes += self.deleted_bytes;
@@ -54,14 +55,14 @@ impl Done {
     }
 }
 
-/// The destination of a sweep, open.
+/// The open destination of a sweep.
 pub(super) struct Remover {
     place: Place,
-    /// Path below the destination that takes what is deleted.
+    /// Path of the trash below the destination, if there is one.
     trash: Option<Vec<u8>>,
 }
 
-/// The directory in which entries are deleted, as it was before.
+/// The directory in which entries are deleted, with its original mode and times.
 struct Parent {
     handle: Arc<OwnedFd>,
     stat: Stat,
@@ -78,7 +79,7 @@ impl Remover {
         Ok(Self { place, trash })
     }
 
-    /// Deletes entries in this order, on a thread that may block.
+    /// Deletes entries in this order, on a blocking thread.
     pub(super) async fn remove(self, extras: Vec<Extra>) -> Result<(Self, Done), String> {
         let removing = tokio::task::spawn_blocking(move || {
             let done = self.remove_now(&extras);
@@ -101,7 +102,7 @@ impl Remover {
         let path = split_parent(&first.path).0;
         let mut parent = match Parent::open(&self.place.tree, path) {
             Ok(parent) => parent,
-            // It is gone, and what was in it with it.
+            // It was removed with its content.
             Err(Errno::NOENT) => return,
             Err(errno) => return done.fail(|| self.problem("open the directory", path, errno)),
         };
@@ -129,7 +130,7 @@ impl Remover {
         }
     }
 
-    /// Deletes an entry; whether it did. One that is gone is none, and a directory with something in it stays.
+    /// Deletes an entry. Returns whether it did: not if it is already gone, or is a directory that is not empty.
     fn remove_one(&self, parent: &mut Parent, extra: &Extra) -> Result<bool, Failed> {
         let name = split_parent(&extra.path).1;
         let stat = match rustix::fs::statat(&parent.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -137,7 +138,7 @@ impl Remover {
             Err(Errno::NOENT) => return Ok(false),
             Err(errno) => return Err(errno.into()),
         };
-        // Deleting what is in a directory changes its time.
+        // Deleting the content of a directory changes its time.
         let is_same_content = extra.kind != Kind::File
             || (u64::try_from(stat.st_size), modified_time(&stat)) == (Ok(extra.size), extra.modified);
         if Kind::from_mode(stat.st_mode) != extra.kind || !is_same_content {
@@ -176,7 +177,7 @@ impl Remover {
         }
     }
 
-    /// A directory in the trash with the mode and time that the one which goes was listed with.
+    /// Makes a directory in the trash with the listed mode and time of the deleted one.
     fn keep_directory(&self, path: &[u8], stat: &Stat, extra: &Extra) -> Result<(), Errno> {
         let kept = self.place.tree.create_dir(path)?;
         rustix::fs::fchmod(&kept, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
@@ -207,10 +208,10 @@ impl Remover {
     }
 }
 
-/// Why an entry stays.
+/// Why an entry is kept.
 enum Failed {
     Changed,
-    /// The trash cannot take it.
+    /// It cannot be moved to the trash.
     Trash(Errno),
     System(Errno),
 }
@@ -221,7 +222,7 @@ impl From<Errno> for Failed {
     }
 }
 
-/// Removes the temporary files in a directory that a killed copy has left. Returns how many.
+/// Removes the temporary files of a killed copy in a directory. Returns their number.
 fn remove_abandoned(parent: &OwnedFd, name: &[u8]) -> Result<u64, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let directory = rustix::fs::openat(parent, name, flags, Mode::empty())?;
@@ -241,7 +242,7 @@ fn remove_abandoned(parent: &OwnedFd, name: &[u8]) -> Result<u64, Errno> {
     Ok(abandoned)
 }
 
-/// Whether a file was not written to for long.
+/// Whether a file was not written for a long time.
 fn is_abandoned(stat: &Stat) -> bool {
     let written = modified_time(stat);
     wall().since(written) > ABANDONED_AFTER
@@ -254,7 +255,7 @@ impl Parent {
         Ok(Self { handle, stat, is_opened_up: false })
     }
 
-    /// Does something in the directory, which is made writable for that if its mode forbids it.
+    /// Runs `act` in the directory, which is made writable for that if its mode forbids it.
     fn within(&mut self, act: impl Fn(&OwnedFd) -> Result<(), Errno>) -> Result<(), Errno> {
         match act(&self.handle) {
             Err(Errno::ACCESS) if !self.is_opened_up => {
@@ -266,7 +267,7 @@ impl Parent {
         }
     }
 
-    /// Gives the directory its mode and times back, and syncs what was deleted in it.
+    /// Restores the directory's mode and times, and syncs the deletions.
     fn put_back(self) -> Result<(), Errno> {
         let done = || {
             if self.is_opened_up {
@@ -275,7 +276,7 @@ impl Parent {
             rustix::fs::futimens(&*self.handle, &modified_at(modified_time(&self.stat)))?;
             rustix::fs::fsync(&*self.handle)
         };
-        // One that was passed through only cannot have been written to.
+        // A directory that was only passed through cannot have been written to.
         match done() {
             Err(Errno::BADF) => Ok(()),
             other => other,
@@ -330,7 +331,7 @@ mod tests {
             Remover { place, trash: trash.map(|trash| trash.as_bytes().to_vec()) }.remove_now(extras)
         }
 
-        /// All of `old`, what is in a directory before it.
+        /// All entries of `old`, the content of a directory before it.
         fn old(&self) -> Vec<Extra> {
             ["old/link", "old/deep/file", "old/deep", "old"].map(|path| self.extra(path)).to_vec()
         }
@@ -341,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_goes_and_the_directory_above_it_keeps_its_time() {
+    fn a_tree_is_deleted_and_its_parent_directory_keeps_its_time() {
         let target = Target::new();
         let all = target.old();
         fs::File::open(target.directory.path()).unwrap().set_modified(long_ago()).unwrap();
@@ -349,12 +350,12 @@ mod tests {
         assert_eq!(done, Done { deleted: 4, deleted_bytes: 5, failed: 0, problem: String::new() });
         assert!(!target.path("old").exists() && target.path("kept").exists());
         assert_eq!(fs::metadata(target.directory.path()).unwrap().modified().unwrap(), long_ago());
-        // What is gone already is no failure, and is not counted again.
+        // An entry that is already gone is no failure, and is not counted again.
         assert_eq!(target.remove(None, &all), Done::default());
     }
 
     #[test]
-    fn the_trash_has_what_was_deleted_as_it_was() {
+    fn the_trash_has_the_deleted_entries_unchanged() {
         let target = Target::new();
         fs::set_permissions(target.path("old/deep"), fs::Permissions::from_mode(0o750)).unwrap();
         fs::File::open(target.path("old/deep")).unwrap().set_modified(long_ago()).unwrap();
@@ -369,7 +370,7 @@ mod tests {
             (0o750, long_ago())
         );
         assert!(fs::read_link(target.path(".trash/job-1/old/link")).is_ok());
-        // The same name once more finds its place taken, and overwrites nothing.
+        // The same name finds its place taken the second time, and overwrites nothing.
         fs::create_dir_all(target.path("old/deep")).unwrap();
         fs::write(target.path("old/deep/file"), b"other").unwrap();
         assert_eq!(target.remove(Some(".trash/job-1"), &[target.extra("old/deep/file")]).deleted, 1);
@@ -378,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_copy_left_in_a_directory_goes_with_it_once_it_is_old() {
+    fn old_temporaries_of_a_killed_copy_are_deleted_with_their_directory() {
         let target = Target::new();
         let left = target.path("old/.orbit-tmp-0123456789abcdef-1-0-5");
         fs::write(&left, b"half").unwrap();
@@ -404,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changed_since_it_was_listed_stays_and_so_does_what_is_around_it() {
+    fn an_entry_that_changed_since_it_was_listed_is_kept_with_its_directories() {
         let target = Target::new();
         let all = target.old();
         fs::write(target.path("old/deep/file"), b"something new").unwrap();
@@ -412,7 +413,7 @@ mod tests {
         assert_eq!((done.deleted, done.failed), (1, 1), "{done:?}");
         assert!(done.problem.contains("/t/old/deep/file has changed"), "{}", done.problem);
         assert_eq!(fs::read(target.path("old/deep/file")).unwrap(), b"something new");
-        // A name that is another kind of thing now is not what was listed.
+        // An entry whose kind has changed is not the one that was listed.
         let was = Extra { kind: Kind::Directory, ..target.extra("kept") };
         assert_eq!(target.remove(None, &[was]).failed, 1);
         let was = Extra { modified: WallTime::UNIX_EPOCH, ..target.extra("kept") };

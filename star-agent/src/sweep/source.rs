@@ -1,4 +1,4 @@
-//! Asks the source Star what it has, entry by entry, over the data plane: a fetch that only looks.
+//! Asks the source Star which entries it has, over the data plane, with fetches that only look.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,25 +13,25 @@ use crate::limits::{FETCHES_PER_REQUEST_MAX, STALL_TIMEOUT};
 use crate::sweep::extras::Kind;
 use crate::transfer::{Fetch, FrameEnd, Looked, Open};
 
-/// How long answers may take.
+/// Timeout of the answers.
 const PATIENCE: Duration = STALL_TIMEOUT;
 
 /// What the source has under a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Presence {
-    /// Nothing.
+    /// No entry.
     Absent,
     /// A directory.
     Directory,
     /// Anything else.
     Other,
-    /// It cannot be told: then nothing is done.
+    /// That could not be determined: then nothing is deleted.
     Unknown,
 }
 
 impl Presence {
-    /// Whether a destination's entry of this kind is to go: the source has nothing there, or a directory where this is
-    /// none, or the other way round, so that this stands in the way of what the source has.
+    /// Whether a destination's entry of this kind is to be deleted: the source has no entry there, or one is a
+    /// directory and the other is not, so that this entry is in the way.
     pub(super) fn is_to_go(self, kind: Kind) -> bool {
         match self {
             Self::Absent => true,
@@ -68,15 +68,15 @@ impl Source {
         Self { connections, address, shown, open, is_one_file_system, pull: None, next_id: 1 }
     }
 
-    /// What the source has under each of these paths. Fails if it cannot be asked, also because the source itself is gone:
-    /// then everything would be.
+    /// What the source has under each of these paths. Fails if the source cannot be asked, or if the source path itself
+    /// is gone, since everything would be deleted then.
     pub(super) async fn look(&mut self, paths: Vec<Vec<u8>>) -> Result<Vec<Presence>, String> {
         let mut found = Vec::with_capacity(paths.len());
         for step in paths.chunks(FETCHES_PER_REQUEST_MAX - 1) {
             let asked = tokio::time::timeout(PATIENCE, self.ask(step)).await;
             let answered = asked.unwrap_or_else(|_| Err("it does not answer".to_owned()));
             found.extend(answered.map_err(|problem| {
-                // The next attempt makes its own.
+                // The next attempt opens a new one.
                 self.pull = None;
                 format!("{} cannot be asked what it has: {problem}", self.shown)
             })?);
@@ -84,7 +84,7 @@ impl Source {
         Ok(found)
     }
 
-    /// Asks about a step, and about the source itself with it.
+    /// Asks about the entries of a step, and about the source path itself.
     async fn ask(&mut self, paths: &[Vec<u8>]) -> Result<Vec<Presence>, String> {
         let first = self.next_id;
         let of_base = std::iter::once(Vec::new());

@@ -1,5 +1,5 @@
-//! Fetches a good copy of a damaged chunk, from another vault or from the file that it was, and puts it in the place of the
-//! bad one. Whatever is fetched is that chunk by its hash, or it is not taken.
+//! Fetches a good copy of a damaged chunk, from another vault or from the file that it came from, and replaces the
+//! damaged one. A fetched copy is used only if its hash is right.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,9 +16,9 @@ use crate::content::Content;
 use crate::grpc::transfer_client::{Connections, Pull, PullError};
 use crate::transfer::{Fetch, FileVersion, FrameEnd, Open, Range};
 
-/// The largest chunk that is taken.
+/// Maximum size of a chunk that is accepted, in bytes.
 const CHUNK_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// How long fetching one chunk may take. The coordinator, who waits for the answer, then tries the next place.
+/// Timeout for fetching one chunk. The coordinator, which waits for the answer, then tries the next source.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(20);
 
 const _: () = assert!(FETCH_TIMEOUT.as_secs() + 5 <= CALL_PATIENCE.as_secs());
@@ -81,7 +81,7 @@ async fn fetch(calls: &VaultCalls, request: HealRequest) -> Result<Vec<u8>, Stri
     pull.fetch(vec![fetch]).await.map_err(words)?;
     let (content, version) = receive(&mut pull).await?;
     let bytes: Vec<u8> = content.pieces().flatten().copied().collect();
-    // The store looks again; here it is the other side that is to blame.
+    // The store verifies it again. Here the check decides whether the other side is at fault.
     if ChunkHash::of(&bytes) == hash {
         return Ok(bytes);
     }

@@ -1,7 +1,7 @@
-//! Answers the coordinator's calls of this Star's vault.
+//! Answers the coordinator's calls to this Star's vault.
 //!
-//! Every call runs on a blocking thread of its own; how many there are at a time is bounded by the protocol. Collecting
-//! and scrubbing go on between calls: a call begins one or joins it, and says how far it is.
+//! Every call runs on its own blocking thread; the protocol limits their number. Collections and scrubs go on between
+//! calls: a call begins one or joins it, and returns its progress.
 
 mod heal;
 mod sentinel;
@@ -29,7 +29,7 @@ use crate::packed::{
 };
 use crate::vault_calls::upkeep::Upkeep;
 
-/// How long trees are read to say what damaged chunks hit; the chunks themselves are named in any case.
+/// How long trees are read to find out what damaged chunks affect. The chunks themselves are named in any case.
 const AFFECTED_PATIENCE: Duration = Duration::from_secs(10);
 
 const _: () = assert!(AFFECTED_PATIENCE.as_secs() * 2 < CALL_PATIENCE.as_secs());
@@ -45,18 +45,18 @@ pub struct VaultCalls {
 }
 
 impl VaultCalls {
-    /// Answers for one vault. `network` is the way to other vaults, from which this one heals itself.
+    /// Answers for one vault. `network` is used to reach other vaults, from which this one is healed.
     pub fn new(star_id: StarId, store: Arc<PackedStore>, network: Arc<dyn Network>) -> Arc<Self> {
         let (collecting, scrubbing) = (Arc::default(), Arc::default());
         Arc::new(Self { star_id, store, network, collecting, scrubbing })
     }
 
-    /// The packed store that is spoken for.
+    /// The packed store of the vault.
     pub fn store(&self) -> Arc<PackedStore> {
         Arc::clone(&self.store)
     }
 
-    /// Does what is asked.
+    /// Executes a call.
     pub async fn answer(self: Arc<Self>, call: VaultCall) -> Result<VaultReply, VaultProblem> {
         if let VaultCall::Heal(request) = call {
             return heal::heal(self, request).await;
@@ -68,7 +68,7 @@ impl VaultCalls {
         })
     }
 
-    /// Gives up what is stored of a job that has ended without a snapshot. Blocks.
+    /// Removes what is stored of a job that has ended without a snapshot. Blocks.
     pub fn abandon_job(&self, job: JobId) {
         for stage in self.store.stages().into_iter().filter(|stage| stage.job == job) {
             if let Err(error) = self.store.abandon(stage) {
@@ -105,7 +105,7 @@ impl VaultCalls {
                     .map(VaultReply::Scrub)
             }
             VaultCall::ListDamaged { after } => self.list_damaged(after),
-            // Others answer these.
+            // These are handled elsewhere.
             VaultCall::Heal(_) | VaultCall::Sweep(_) => {
                 let message = "this call is not about a vault".to_owned();
                 Err(VaultProblem { failure: VaultFailure::Failed, message })
@@ -152,7 +152,7 @@ impl VaultCalls {
     ) -> Result<VaultReply, VaultProblem> {
         let mut entries = Vec::new();
         let mut bytes = 0;
-        // Beside the path and what is below it, other paths may begin with the same bytes: they are passed over.
+        // Other paths than those at and below the path may begin with the same bytes; they are skipped.
         loop {
             let page = self
                 .store
@@ -236,7 +236,7 @@ fn origins(hits: &[Affected]) -> Vec<ChunkOrigin> {
     origins
 }
 
-/// Whether a path is another one or lies below it.
+/// Whether a path is equal to another one or below it.
 pub(crate) fn is_below(base: &[u8], path: &[u8]) -> bool {
     base.is_empty() || path.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }
@@ -272,7 +272,7 @@ fn snapshot_entry(found: TreeEntry) -> SnapshotEntry {
     }
 }
 
-/// What an error of the store is to the coordinator.
+/// Converts an error of the store for the coordinator.
 pub(crate) fn problem(error: &PackedError) -> VaultProblem {
     let failure = match error {
         PackedError::UnknownChunk { .. }

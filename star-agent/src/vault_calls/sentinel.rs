@@ -1,10 +1,10 @@
-//! The rolling scrub: what a vault holds is read again and again, within a budget, and what is damaged is told to the
+//! The rolling scrub: reads the content of a vault again and again, within a byte rate, and reports damage to the
 //! coordinator, which heals it.
 //!
-//! It is the scrub that an operator may ask for, at a slow pace: containers first that were not checked for longest, on
-//! from where the last process was. It rests while others use the vault, and stops for a scrub that was asked for. What it
-//! found and could not tell, because no session was open, the vault says by itself after the next hello; what nobody could
-//! heal is told again when its container's turn comes.
+//! It is the scrub that an operator can request, at a slow rate: first the containers that were not checked for the
+//! longest time, from the position of the last process on. It rests while others use the vault, and stops for a
+//! requested scrub. Damage that it could not report, because no session was open, is reported after the next hello.
+//! Damage that could not be healed is reported again when its container is checked again.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -20,17 +20,17 @@ use crate::clock;
 use crate::core::Event;
 use crate::packed::{PackedError, PackedStore, ScrubOptions, ScrubProgress};
 
-/// It is looked for containers whose turn has come at least so often,
+/// Maximum pause between two searches for containers that are due.
 const LOOK_INTERVAL_MAX: Duration = Duration::from_secs(60 * 60);
-/// no more often than this,
+/// Minimum pause between two searches.
 const LOOK_INTERVAL_MIN: Duration = Duration::from_millis(100);
-/// and in between so many times in an interval between two checks of a container.
+/// Between these limits, the number of searches in one check interval.
 const LOOKS_PER_INTERVAL: u32 = 24;
-/// How long it waits when it has given way.
+/// Pause after it has given way to another scrub.
 const GIVE_WAY_PAUSE: Duration = Duration::from_secs(1);
-/// How long it waits after a failure.
+/// Pause after a failure.
 const FAILURE_PAUSE: Duration = Duration::from_secs(10 * 60);
-/// Much damage is told in parts, no sooner than so after the last one.
+/// Minimum time between two reports, since much damage is reported in parts.
 const TELL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// See the module.
@@ -41,7 +41,7 @@ pub(crate) struct Sentinel {
     interval: Duration,
 }
 
-/// Damage of one pass, and what of it was told.
+/// Damage that one pass has found, and how much of it was reported.
 #[derive(Default)]
 struct Findings {
     found: Cell<u64>,
@@ -57,12 +57,12 @@ impl Findings {
 }
 
 impl Sentinel {
-    /// Reads at most so many bytes a second, and each container once in `interval`.
+    /// Reads at most `bytes_per_second`, and each container once in `interval`.
     pub(crate) fn new(store: Arc<PackedStore>, bytes_per_second: u64, interval: Duration) -> Self {
         Self { store, bytes_per_second, interval }
     }
 
-    /// Goes on until it is told to stop, and has let go of the vault then.
+    /// Runs until it is stopped. It has released the vault then.
     pub(crate) async fn run(self, inbox: mpsc::Sender<Event>, stop: CancellationToken) {
         let sentinel = Arc::new(self);
         while !stop.is_cancelled() {
@@ -84,12 +84,12 @@ impl Sentinel {
                     FAILURE_PAUSE
                 }
             };
-            // Nothing else is lost by the end of the wait.
+            // If it is stopped, only the rest of the pause is lost.
             stop.run_until_cancelled(tokio::time::sleep(pause)).await;
         }
     }
 
-    /// Checks every container whose turn has come. Blocks.
+    /// Checks every container that is due. Blocks.
     fn pass(&self, inbox: &mpsc::Sender<Event>, is_cancelled: &dyn Fn() -> bool) -> Result<(), PackedError> {
         if !self.store.is_scrub_due(self.interval)? {
             return Ok(());
@@ -129,7 +129,7 @@ fn tell(inbox: &mpsc::Sender<Event>, findings: &Findings, problem: String) {
     warn!("the vault's rolling check has found {chunks} damaged chunks; {problem}");
     findings.told.set(chunks);
     findings.told_at.set(Some(clock::now()));
-    // Nobody is left to tell when the inbox is gone.
+    // If the inbox is gone, there is no receiver.
     let _ = inbox.blocking_send(Event::DamageFound { chunks, problem });
 }
 
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn damage_is_told_once_a_turn_and_nothing_is_read_before_the_next_turn() {
+    async fn damage_is_reported_once_a_turn_and_nothing_is_read_before_the_next_turn() {
         let dir = tempfile::tempdir().unwrap();
         let store = store(dir.path());
         let hash = plant(&store);
@@ -185,22 +185,23 @@ mod tests {
         pass(Duration::from_secs(3600)).await.unwrap().unwrap();
         assert!(inbox.try_recv().is_err(), "its turn is in an hour");
         pass(Duration::ZERO).await.unwrap().unwrap();
-        assert_eq!(inbox.try_recv().unwrap(), told, "nobody has healed it");
+        assert_eq!(inbox.try_recv().unwrap(), told, "it was not healed");
     }
 
     #[tokio::test]
-    async fn it_stops_when_it_is_told_to_and_lets_go_of_the_vault() {
+    async fn it_stops_when_it_is_cancelled_and_releases_the_vault() {
         let dir = tempfile::tempdir().unwrap();
         let held = store(dir.path());
         plant(&held);
         let (sender, _inbox) = mpsc::channel(4);
         let stop = CancellationToken::new();
-        // A byte a second, so that it is in the middle of its pass.
+        // One byte per second, so that it is in the middle of its pass.
         let sentinel = Sentinel::new(Arc::clone(&held), 1, Duration::ZERO);
         let running = tokio::spawn(sentinel.run(sender, stop.clone()));
         let other = ScrubOptions { gives_way: true, ..ScrubOptions::default() };
         while held.scrub(&other, &|_| {}, &|| false).is_ok() {
-            // Nobody tells when it has begun, and it gives way to this look at it: the vault is left alone in between.
+            // No event shows that it has begun, and it gives way to a check of its state, so the vault is left alone in
+            // between.
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         stop.cancel();

@@ -1,7 +1,8 @@
-//! Work on the vault that goes on between calls: a call begins it or joins it, waits a little, and says how far it is.
+//! Work on the vault that goes on between calls: a call begins it or joins it, waits a short time, and returns its
+//! progress.
 //!
-//! It runs on a thread of its own, so that a process which leaves does not wait for it; both kinds of upkeep go on
-//! where they were when they are asked for again.
+//! It runs on its own thread, so that a process that exits does not wait for it. Both kinds of upkeep continue at their
+//! position when they are requested again.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,12 +14,12 @@ use tokio::time::Instant;
 use crate::clock;
 use crate::packed::{CollectOptions, CollectReport, PackedError, PackedStore, ScrubOptions, ScrubReport};
 
-/// How long an end is told to whoever asks; later another call begins anew.
+/// How long a result is returned to callers. A later call begins again.
 const END_REMEMBERED: Duration = Duration::from_secs(20);
 
 const _: () = assert!(END_REMEMBERED.as_secs() > 2 * STATUS_AFTER.as_secs());
 
-/// One kind of upkeep, with options `O`, that says `I` of itself.
+/// One kind of upkeep, with options `O` and progress `I`.
 #[derive(Debug)]
 pub(super) struct Upkeep<O, I> {
     state: Mutex<State<O, I>>,
@@ -43,7 +44,7 @@ impl<O: Clone + PartialEq + Send + 'static, I: Clone + Send + 'static> Upkeep<O,
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins or joins, and waits a little for the end. `work` gives the last word.
+    /// Begins or joins, and waits a short time for the end. `work` returns the final result.
     pub(super) fn call(
         self: &Arc<Self>,
         options: &O,
@@ -75,14 +76,14 @@ impl<O: Clone + PartialEq + Send + 'static, I: Clone + Send + 'static> Upkeep<O,
             .wait_timeout_while(state, STATUS_AFTER, is_running)
             .unwrap_or_else(PoisonError::into_inner);
         match std::mem::replace(&mut *state, State::Idle) {
-            // The next call begins anew.
+            // The next call begins again.
             State::Ended { info, .. } => Ok(info),
             State::Running { options, info } => {
                 *state = State::Running { options, info: info.clone() };
                 Ok(info)
             }
             State::Idle => {
-                let message = "it ended and somebody else was told; ask again".to_owned();
+                let message = "it ended and another caller got the result; ask again".to_owned();
                 Err(VaultProblem { failure: VaultFailure::Busy, message })
             }
         }
@@ -106,7 +107,7 @@ impl<O: Clone + PartialEq + Send + 'static, I: Clone + Send + 'static> Upkeep<O,
         })
     }
 
-    /// Notes how far it is.
+    /// Updates the progress.
     fn note(&self, change: impl FnOnce(&mut I)) {
         if let State::Running { info, .. } = &mut *self.lock() {
             change(info);
@@ -114,7 +115,7 @@ impl<O: Clone + PartialEq + Send + 'static, I: Clone + Send + 'static> Upkeep<O,
     }
 }
 
-/// Begins to collect, or says how far it is.
+/// Begins a collection, or returns the progress of the running one.
 pub(super) fn collect(
     upkeep: &Arc<Upkeep<(bool, bool), CollectionInfo>>,
     store: &Arc<PackedStore>,
@@ -136,7 +137,7 @@ pub(super) fn collect(
     })
 }
 
-/// What could not be done of a collection that went well otherwise.
+/// What a successful collection could not do.
 fn kept(report: &CollectReport) -> String {
     let kept: Vec<String> = report
         .containers_kept
@@ -161,7 +162,7 @@ fn collection(progress: Progress, is_plan: bool, report: &CollectReport, problem
     }
 }
 
-/// Begins to scrub, or says how far it is.
+/// Begins a scrub, or returns the progress of the running one.
 pub(super) fn scrub(
     upkeep: &Arc<Upkeep<(u64, bool), ScrubInfo>>,
     store: &Arc<PackedStore>,
@@ -212,7 +213,7 @@ fn scrubbed(result: Result<ScrubReport, PackedError>) -> ScrubInfo {
     }
 }
 
-/// What else was found beside damaged chunks.
+/// Other damage than that of chunks.
 pub(super) fn damaged_files(report: &ScrubReport) -> String {
     let containers =
         report.damaged_containers.iter().map(|id| format!("the list of container {id} is damaged"));
@@ -228,7 +229,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_call_joins_what_goes_on_hears_its_end_once_and_then_begins_anew() {
+    fn a_call_joins_running_upkeep_gets_its_end_once_and_then_begins_again() {
         let upkeep: Arc<Upkeep<u32, u32>> = Arc::default();
         let (go, wait) = sync_channel::<()>(1);
         let first = Arc::clone(&upkeep);

@@ -39,7 +39,7 @@ pub fn bytes(path: &Path) -> Vec<u8> {
     path.as_os_str().as_bytes().to_vec()
 }
 
-/// Bytes that look random and are the same in every run.
+/// Pseudo-random bytes that are the same in every run.
 pub fn noise(length: usize, seed: u64) -> Vec<u8> {
     let mut bytes = vec![0; length];
     blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
@@ -160,7 +160,7 @@ impl Pair {
         }
     }
 
-    /// Scans `from` and copies all of it to `to`; the outcomes by path.
+    /// Scans `from` and copies all of it to `to`. Returns the outcomes by path.
     pub async fn copy(&self, from: &Path, to: &Path) -> BTreeMap<Vec<u8>, ItemResult> {
         let entries = scan(roots(&self.from(), true), from).await.0;
         self.execute(self.assignment(from, to, entries)).await
@@ -312,8 +312,8 @@ pub struct Mounted {
 }
 
 impl Mounted {
-    /// Makes one in a file with a command, and mounts it on a directory; `None` where that cannot be done, because the kind
-    /// is unknown here or this is not root.
+    /// Makes one in a file with a command, and mounts it on a directory; `None` if that is not possible, because the
+    /// kernel does not support the kind or this is not root.
     pub fn mount(path: &Path, image: &Path, make: &[&str], options: &[&str]) -> Option<Self> {
         std::fs::File::create(image).unwrap().set_len(1 << 30).unwrap();
         let (shown, image) = (path.to_str()?, image.to_str()?);

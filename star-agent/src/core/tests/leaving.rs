@@ -9,7 +9,7 @@ fn the_first_signal_asks_for_a_drain_and_the_coordinators_shutdown_ends_it() {
     assert_eq!(bench.step(Event::SignalReceived), [Effect::Send(drain_request())]);
     let effects = bench.hear(1, lifecycle(LifecycleState::Draining));
     let changed =
-        StarMessage::LifecycleChanged { state: LifecycleState::Draining, reason: "told".to_owned() };
+        StarMessage::LifecycleChanged { state: LifecycleState::Draining, reason: "ordered".to_owned() };
     assert!(effects.contains(&Effect::Send(changed)));
     bench.produce(5, 0..1);
     let effects = bench.hear(1, acknowledge(1));
@@ -41,7 +41,7 @@ fn a_second_signal_ends_at_once() {
 }
 
 #[test]
-fn a_star_that_leaves_by_itself_says_so_to_a_coordinator_that_listens() {
+fn a_star_that_leaves_by_itself_tells_a_connected_coordinator() {
     let has_said = |effects: &[Effect]| {
         let shutdown = LifecycleState::Shutdown;
         effects.iter().any(
@@ -108,7 +108,7 @@ fn a_shutdown_drops_everything_and_exits_with_zero() {
 }
 
 #[test]
-fn a_transition_that_no_life_has_is_not_made() {
+fn an_invalid_lifecycle_transition_is_not_made() {
     let mut bench = Bench::welcomed();
     let effects = bench.hear(1, lifecycle(LifecycleState::Draining));
     assert!(matches!(effects[..], [Effect::Log { is_warning: true, .. }]));
@@ -116,7 +116,7 @@ fn a_transition_that_no_life_has_is_not_made() {
 }
 
 #[test]
-fn a_drain_can_be_taken_back() {
+fn a_drain_can_be_cancelled() {
     let mut bench = Bench::working();
     for state in [LifecycleState::Draining, LifecycleState::Registered, LifecycleState::Scheduled] {
         bench.hear(1, lifecycle(state));

@@ -176,7 +176,7 @@ fn a_star_that_is_superseded_now_and_then_stays() {
 }
 
 #[test]
-fn an_old_session_is_not_heard() {
+fn messages_of_an_old_session_are_ignored() {
     let mut bench = Bench::working();
     bench.lose(1);
     bench.wait();
@@ -202,7 +202,7 @@ fn new_keys_are_passed_on() {
 }
 
 #[test]
-fn a_hello_says_what_was_begun_before_and_to_which_grid_the_star_belongs() {
+fn a_hello_lists_work_begun_before_and_the_grid_of_the_star() {
     let mut bench = Bench::new();
     let grid = Uuid::from_u128(5);
     let hello = |effects: Vec<Effect>| {

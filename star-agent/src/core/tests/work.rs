@@ -24,7 +24,7 @@ fn a_second_outcome_of_an_item_is_not_reported() {
 }
 
 #[test]
-fn work_that_ends_without_outcomes_has_failed() {
+fn items_without_an_outcome_have_failed_when_the_work_ends() {
     let mut bench = Bench::working();
     bench.hear(1, assign(5, 3));
     bench.produce(5, 0..1);
@@ -38,7 +38,7 @@ fn work_that_ends_without_outcomes_has_failed() {
 }
 
 #[test]
-fn reports_wait_for_room_and_then_take_turns() {
+fn reports_wait_for_room_and_assignments_take_turns() {
     let mut bench = Bench::working();
     bench.hear(1, assign(5, 200));
     bench.hear(1, assign(6, 200));
@@ -64,7 +64,7 @@ fn an_assignment_that_comes_while_no_work_is_taken_is_refused_item_by_item() {
 }
 
 #[test]
-fn an_assignment_above_the_bound_is_refused() {
+fn an_assignment_above_the_limit_is_refused() {
     let mut bench = Bench::working();
     for id in 0..limits::ASSIGNMENTS_PER_STAR_MAX as u64 {
         assert!(reports(&bench.hear(1, assign(id, 1))).is_empty());
@@ -128,7 +128,7 @@ fn everything_is_dropped_when_the_lease_ends_without_a_session() {
 }
 
 #[test]
-fn a_hello_that_names_work_whose_lease_ends_meanwhile_is_taken_back() {
+fn a_hello_is_withdrawn_if_the_lease_of_its_work_ends_meanwhile() {
     let mut bench = Bench::working();
     bench.hear(1, assign(5, 2));
     bench.lose(1);
@@ -179,7 +179,7 @@ fn a_scan_sends_its_batches_and_gets_credit_as_they_are_acknowledged() {
 }
 
 #[test]
-fn scans_end_with_their_session_and_what_they_still_say_is_not_sent() {
+fn scans_end_with_their_session_and_their_later_batches_are_not_sent() {
     let mut bench = Bench::welcomed();
     bench.hear(1, scan(3));
     assert!(bench.lose(1).contains(&Effect::StopScan { run: 1 }));
@@ -199,7 +199,7 @@ fn scans_end_with_their_session_and_what_they_still_say_is_not_sent() {
 }
 
 #[test]
-fn a_scan_above_the_bound_is_answered_with_a_failure() {
+fn a_scan_above_the_limit_is_answered_with_a_failure() {
     let mut bench = Bench::welcomed();
     for id in 0..limits::SCANS_PER_STAR_MAX as u64 {
         bench.hear(1, scan(id));
@@ -212,7 +212,7 @@ fn a_scan_above_the_bound_is_answered_with_a_failure() {
 }
 
 #[test]
-fn a_failure_message_without_end_is_shortened_at_a_character() {
+fn a_long_failure_message_is_cut_at_a_character_boundary() {
     let mut bench = Bench::working();
     bench.hear(1, assign(5, 1));
     let failure =

@@ -1,4 +1,4 @@
-//! Damage of every kind: never wrong bytes, always found, healed from a second copy.
+//! Damage of every kind: reads never return wrong bytes, damage is found, and it heals from a second copy.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,7 +13,7 @@ fn scrub(store: &PackedStore) -> ScrubReport {
     store.scrub(&ScrubOptions { everything: true, ..ScrubOptions::default() }, &|_| {}, &|| false).unwrap()
 }
 
-/// Two snapshots, sealed containers and one that grows, and a stage; and what each path has.
+/// Makes two snapshots, sealed containers and an open one, and a stage. Returns the content of each path.
 fn plant(dir: &Path) -> BTreeMap<(SnapshotId, Vec<u8>), Vec<u8>> {
     let store = PackedStore::open(dir, PackedConfig { container_bytes_max: 6000, ..config() }).unwrap();
     for (job, seeds) in [(1, 0..3), (2, 2..4)] {
@@ -25,7 +25,7 @@ fn plant(dir: &Path) -> BTreeMap<(SnapshotId, Vec<u8>), Vec<u8>> {
     everything(&store).into_iter().map(|(key, bytes)| (key, bytes.expect("nothing is damaged"))).collect()
 }
 
-/// What every path of every snapshot has, where it can be read.
+/// The content of every path of every snapshot that can be read.
 fn everything(store: &PackedStore) -> BTreeMap<(SnapshotId, Vec<u8>), Option<Vec<u8>>> {
     let mut found = BTreeMap::new();
     for record in store.snapshots() {
@@ -58,7 +58,7 @@ pub(super) fn copy_dir(from: &Path, to: &Path) {
     }
 }
 
-/// Opens a damaged copy, and shows that nothing it gives is wrong, that damage is found and that it heals.
+/// Opens a damaged copy, and checks that reads return no wrong bytes, that damage is found and that it heals.
 fn survive(
     template: &Path,
     second: &PackedStore,
@@ -81,7 +81,7 @@ fn survive(
         || opened.chunks_lost + opened.entries_lost > 0;
     let report = scrub(&store);
     let is_stage = name.starts_with(STAGES);
-    // A torn end of what was not sealed looks like a crash, and takes with it only what is then missed.
+    // A torn end of an unsealed container looks like a crash, and loses only what is then found missing.
     assert!(is_found_open || is_stage || !report.is_clean(), "{what}: not found: {opened:?}");
 
     for damaged in store.damaged() {
@@ -103,18 +103,18 @@ fn survive(
     }
 }
 
-/// A directory in memory, where there is one: a store is opened there thousands of times.
+/// A directory in memory, if there is one: a store is opened there thousands of times.
 pub(super) fn quick_dir() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
-/// Every how many bytes one is changed; 1 takes minutes.
+/// One byte in this many is changed; 1 takes minutes.
 fn step() -> usize {
     std::env::var("ORBIT_TEST_FLIP_STEP").map_or(61, |text| text.parse().expect("a number of bytes"))
 }
 
 #[test]
-fn each_changed_byte_is_found_and_healed_and_never_read() {
+fn each_changed_byte_is_found_and_healed_and_never_returned() {
     let (dir, template) = (quick_dir(), quick_dir());
     let truth = plant(dir.path());
     copy_dir(dir.path(), template.path());
@@ -136,7 +136,7 @@ fn each_changed_byte_is_found_and_healed_and_never_read() {
             );
             offset += step();
         }
-        // Not the same places of every file.
+        // Not at the same offsets of every file.
         offset -= whole.len();
     }
 }
@@ -193,11 +193,11 @@ fn a_damaged_universe_gives_no_wrong_answer() {
             }
             Ok(())
         })();
-        // What it does not show must not be taken for garbage.
+        // Chunks that it does not show must not be taken for garbage.
         let collected = store.collect(&at_once(), &|_| {}, &|| false);
         let scrubbed = store.scrub(&ScrubOptions::default(), &|_| {}, &|| false);
         drop(store);
-        // What was met while it was in use is mended by the next start, and only that one.
+        // Damage that was found in use is repaired at the next start, and only then.
         let store = PackedStore::open(copy.path(), config()).unwrap();
         let is_met = found.is_err() || scrubbed.is_err() || collected.is_err();
         assert_eq!(store.opened().rebuilt.is_some(), is_met, "byte {at}: {found:?}, {scrubbed:?}");
@@ -210,7 +210,7 @@ fn a_damaged_universe_gives_no_wrong_answer() {
 }
 
 #[test]
-fn a_lost_chunk_hits_the_files_that_need_it_and_is_asked_for_again() {
+fn a_lost_chunk_affects_the_files_that_need_it_and_is_requested_again() {
     let dir = tempfile::tempdir().unwrap();
     let store = PackedStore::open(dir.path(), config()).unwrap();
     let records = [snapshot(&store, 1, 0..20), snapshot(&store, 2, 10..30)];
@@ -223,7 +223,7 @@ fn a_lost_chunk_hits_the_files_that_need_it_and_is_asked_for_again() {
     container[place.offset as usize] ^= 1;
     fs::write(&path, container).unwrap();
     assert!(matches!(store.read(&lost), Err(PackedError::DamagedChunk { .. })));
-    // One that nothing needs beside it: each is found by itself.
+    // A chunk that nothing needs comes with it: each is found separately.
     let others = BTreeSet::from([lost, ChunkHash([9; 32]), entry.chunks[1].hash]);
     let (mut affected, is_complete) = store.affected(&others, 10, &|| false).unwrap();
     assert!(is_complete);
@@ -242,10 +242,10 @@ fn a_lost_chunk_hits_the_files_that_need_it_and_is_asked_for_again() {
     affected.values_mut().for_each(|hits| hits.sort());
     assert_eq!(affected.len(), 2, "{affected:?}");
     assert_eq!(affected[&lost], hits(0, &entry.chunks[0]));
-    assert_eq!(affected[&entry.chunks[1].hash], hits(3000, &entry.chunks[1]), "behind the first chunk");
+    assert_eq!(affected[&entry.chunks[1].hash], hits(3000, &entry.chunks[1]), "after the first chunk");
     let (affected, is_complete) = store.affected(&BTreeSet::from([lost]), 1, &|| false).unwrap();
     assert_eq!((affected[&lost].len(), is_complete), (1, false), "no more than are wanted");
-    assert_eq!(store.contains(STAGE, &[lost]).unwrap(), [false], "a job sends it anew");
+    assert_eq!(store.contains(STAGE, &[lost]).unwrap(), [false], "a job sends it again");
     drop(store);
     let store = PackedStore::open(dir.path(), config()).unwrap();
     assert_eq!(store.damaged().len(), 1, "remembered across restarts");
@@ -257,7 +257,7 @@ fn a_lost_chunk_hits_the_files_that_need_it_and_is_asked_for_again() {
 }
 
 #[test]
-fn a_scrub_goes_on_where_the_last_one_was() {
+fn a_scrub_continues_at_the_position_of_the_last_one() {
     let dir = tempfile::tempdir().unwrap();
     let store = PackedStore::open(dir.path(), config()).unwrap();
     snapshot(&store, 1, 0..100);

@@ -1,4 +1,4 @@
-//! Collecting what nobody needs, beside those who need it again.
+//! Collects garbage while other threads need parts of it again.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -10,7 +10,7 @@ fn collect(store: &PackedStore, options: &CollectOptions) -> CollectReport {
     store.collect(options, &|_| {}, &|| false).unwrap()
 }
 
-/// A collection that takes whatever it may.
+/// A collection that removes all that it may.
 pub(super) fn at_once() -> CollectOptions {
     CollectOptions { ignore_undo_window: true, garbage_percent_min: 1, ..CollectOptions::default() }
 }
@@ -24,7 +24,7 @@ fn check(store: &PackedStore, record: &SnapshotRecord) {
 }
 
 #[test]
-fn what_only_a_deleted_snapshot_needed_goes_and_its_space_comes_back() {
+fn content_of_a_deleted_snapshot_is_removed_and_its_space_is_freed() {
     let dir = tempfile::tempdir().unwrap();
     let store = PackedStore::open(dir.path(), config()).unwrap();
     let (first, second) = (snapshot(&store, 1, 0..300), snapshot(&store, 2, 200..400));
@@ -57,7 +57,7 @@ fn what_only_a_deleted_snapshot_needed_goes_and_its_space_comes_back() {
 }
 
 #[test]
-fn nothing_goes_within_the_undo_window_unless_the_disk_needs_it() {
+fn nothing_is_removed_within_the_undo_window_unless_the_disk_needs_space() {
     let dir = tempfile::tempdir().unwrap();
     let store = PackedStore::open(dir.path(), config()).unwrap();
     let record = snapshot(&store, 1, 0..50);
@@ -71,7 +71,7 @@ fn nothing_goes_within_the_undo_window_unless_the_disk_needs_it() {
 }
 
 #[test]
-fn what_a_stage_needs_stays_whatever_is_deleted() {
+fn what_a_stage_needs_is_kept_whatever_is_deleted() {
     let dir = tempfile::tempdir().unwrap();
     let store = PackedStore::open(dir.path(), config()).unwrap();
     let record = snapshot(&store, 1, 0..50);
@@ -97,7 +97,7 @@ const ROUNDS_MIN: u64 = 15;
 const ROUNDS_MAX: u64 = 1000;
 
 #[test]
-fn collections_beside_writers_and_readers_lose_nothing() {
+fn collections_concurrent_with_writers_and_readers_lose_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let store = PackedStore::open(dir.path(), config()).unwrap();
     let kept = snapshot(&store, 1, 0..40);
@@ -108,7 +108,7 @@ fn collections_beside_writers_and_readers_lose_nothing() {
             .map(|writer| {
                 let (store, removed) = (&store, &removed);
                 scope.spawn(move || {
-                    // At least so many rounds, and on a busy machine until something was collected beside them.
+                    // At least this many rounds, and on a busy machine until something was collected during them.
                     let rounds = (0..ROUNDS_MAX)
                         .take_while(|round| *round < ROUNDS_MIN || removed.load(Ordering::Relaxed) == 0);
                     for round in rounds {
@@ -164,7 +164,7 @@ fn what_comes_during_a_collection_is_not_taken_for_garbage() {
     let store = PackedStore::open(dir.path(), large).unwrap();
     let records = [snapshot(&store, 1, 0..100), snapshot(&store, 2, 100..110)];
     store.delete_snapshot(&records[1].id).unwrap();
-    // The container grows to several times its size behind the survey; a tenth of what was seen of it is garbage.
+    // The container grows to several times its size after the survey. A tenth of its content at that time is garbage.
     let weak = Arc::downgrade(&store);
     store.windows.at("surveyed", move || {
         let record = snapshot(&weak.upgrade().unwrap(), 3, 200..600);
@@ -178,7 +178,7 @@ fn what_comes_during_a_collection_is_not_taken_for_garbage() {
 }
 
 #[test]
-fn counts_are_those_of_a_new_count() {
+fn counts_equal_those_of_a_rebuilt_universe() {
     let dir = tempfile::tempdir().unwrap();
     let store = PackedStore::open(dir.path(), config()).unwrap();
     let records: Vec<_> = (0..6).map(|job| snapshot(&store, job, job * 10..job * 10 + 40)).collect();
@@ -199,7 +199,7 @@ fn counts_are_those_of_a_new_count() {
 }
 
 #[test]
-fn nothing_is_collected_by_an_index_that_shows_nothing_of_a_snapshot() {
+fn nothing_is_collected_with_an_index_that_lacks_a_snapshot() {
     for is_all_gone in [false, true] {
         let dir = tempfile::tempdir().unwrap();
         let store = PackedStore::open(dir.path(), config()).unwrap();

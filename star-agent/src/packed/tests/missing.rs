@@ -1,5 +1,5 @@
-//! Files of a vault that are deleted, cut, replaced and swapped, stopped and running: what is not there is never counted
-//! as present, and the next backup restores equal.
+//! Files of a vault that are deleted, truncated, replaced and swapped while it is stopped and while it runs: missing
+//! content is never counted as stored, and the next backup can be restored exactly.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -18,7 +18,7 @@ fn small() -> PackedConfig {
     PackedConfig { container_bytes_max: 16 * 1024, ..config() }
 }
 
-/// What a packed job does: takes over what is unchanged, and sends the rest.
+/// Does what a packed job does: takes over unchanged files, and sends the rest.
 fn store_all(store: &PackedStore, stage: StageId, files: &Files) -> Result<()> {
     store.check_presence()?;
     for (path, chunks) in files {
@@ -65,7 +65,7 @@ fn containers(dir: &Path) -> Vec<PathBuf> {
     files.filter(|path| path.extension().is_some_and(|extension| extension == "orbitpak")).collect()
 }
 
-/// What can be done to one file.
+/// The kinds of damage to one file.
 const DAMAGE: [&str; 5] = ["delete", "cut", "empty", "replace", "swap"];
 
 fn damage(dir: &Path, path: &Path, how: &str) {
@@ -80,7 +80,7 @@ fn damage(dir: &Path, path: &Path, how: &str) {
             fs::rename(other, path).unwrap();
         }
         _ => {
-            // With another file of its kind, if there is one.
+            // Exchanged with another file of its kind, if there is one.
             let extension = path.extension();
             let is_kin = |other: &PathBuf| {
                 other != path && other.parent() == path.parent() && other.extension() == extension
@@ -94,7 +94,7 @@ fn damage(dir: &Path, path: &Path, how: &str) {
     }
 }
 
-/// Two snapshots and a stage, in sealed containers and one that grows.
+/// Two snapshots and a stage, in sealed containers and an open one.
 fn plant(dir: &Path, files: &Files) -> Arc<PackedStore> {
     let store = PackedStore::open(dir, small()).unwrap();
     backup(&store, 1, files).unwrap();
@@ -107,7 +107,7 @@ fn plant(dir: &Path, files: &Files) -> Arc<PackedStore> {
 }
 
 #[test]
-fn a_backup_restores_equal_whatever_has_happened_to_a_file_of_the_vault() {
+fn a_backup_is_restored_exactly_whatever_has_happened_to_a_file_of_the_vault() {
     let files = source_files();
     let template = quick_dir();
     drop(plant(template.path(), &files));
@@ -130,7 +130,7 @@ fn a_backup_restores_equal_whatever_has_happened_to_a_file_of_the_vault() {
 }
 
 #[test]
-fn a_backup_restores_equal_whatever_happens_to_a_file_of_a_vault_in_use() {
+fn a_backup_is_restored_exactly_whatever_happens_to_a_file_of_a_vault_in_use() {
     let files = source_files();
     let count = {
         let dir = quick_dir();
@@ -141,7 +141,7 @@ fn a_backup_restores_equal_whatever_happens_to_a_file_of_a_vault_in_use() {
         for how in DAMAGE {
             let dir = quick_dir();
             let store = plant(dir.path(), &files);
-            // So that files are open, and nodes are known.
+            // Reading opens the files and caches nodes.
             let before = store.snapshots();
             let _ = before.iter().map(|record| assert_restores_some(&store, record)).count();
             let path = all_files(dir.path())[index].clone();
@@ -156,7 +156,7 @@ fn a_backup_restores_equal_whatever_happens_to_a_file_of_a_vault_in_use() {
                 PackedStore::open(dir.path(), small()).unwrap_or_else(|error| panic!("{what}: {error}"));
             let record = match backed_up {
                 Ok(record) => record,
-                // It says so, and a restart builds it again.
+                // The error says so, and a restart rebuilds it.
                 Err(PackedError::Universe { .. } | PackedError::UniverseFailed { .. })
                     if path.ends_with(UNIVERSE) =>
                 {
@@ -176,7 +176,7 @@ fn assert_restores_some(store: &PackedStore, record: &SnapshotRecord) {
 }
 
 #[test]
-fn what_is_lost_behind_the_last_item_is_no_snapshot_and_the_next_job_stores_it() {
+fn a_loss_after_the_last_item_prevents_the_snapshot_and_the_next_job_stores_it() {
     let files = source_files();
     for at in ["before the seal", "built"] {
         let dir = quick_dir();
@@ -201,7 +201,7 @@ fn what_is_lost_behind_the_last_item_is_no_snapshot_and_the_next_job_stores_it()
 }
 
 #[test]
-fn what_is_missing_is_told_until_it_is_there_again_also_after_a_restart() {
+fn missing_content_is_reported_until_it_is_restored_also_after_a_restart() {
     let files = source_files();
     let dir = quick_dir();
     let store = plant(dir.path(), &files);
@@ -231,7 +231,7 @@ fn what_is_missing_is_told_until_it_is_there_again_also_after_a_restart() {
 }
 
 #[test]
-fn a_container_that_is_put_back_counts_again() {
+fn a_container_that_is_put_back_is_used_again() {
     let files = source_files();
     let dir = quick_dir();
     let store = plant(dir.path(), &files);
@@ -297,7 +297,7 @@ fn a_second_container_with_the_same_number_gets_another_and_both_are_read() {
 }
 
 #[test]
-fn a_directory_that_was_unmounted_loses_nothing() {
+fn an_unmounted_directory_loses_nothing() {
     let dir = quick_dir();
     let store = PackedStore::open(dir.path(), config()).unwrap();
     let record = snapshot(&store, 1, 0..4);
@@ -314,7 +314,7 @@ fn a_directory_that_was_unmounted_loses_nothing() {
 }
 
 #[test]
-fn a_container_that_is_cut_by_a_byte_or_lost_leaves_the_newest_snapshot_readable_but_for_what_was_in_it() {
+fn the_newest_snapshot_is_readable_except_for_the_content_of_a_truncated_or_lost_container() {
     let medium = || PackedConfig { container_bytes_max: 256 * 1024, ..config() };
     let files: Files = (0..6000)
         .map(|seed| (format!("directory/of/some/length/{seed:05}"), vec![noise(seed, 40)]))
@@ -364,7 +364,7 @@ impl PackedStore {
     }
 }
 
-/// What every file of a directory is: its length, and when it was changed.
+/// Length and time of change of every file of a directory.
 fn state_of(dir: &Path) -> BTreeMap<PathBuf, (u64, std::time::SystemTime)> {
     let state = |path: PathBuf| {
         let metadata = fs::metadata(&path).unwrap();
@@ -374,7 +374,7 @@ fn state_of(dir: &Path) -> BTreeMap<PathBuf, (u64, std::time::SystemTime)> {
 }
 
 #[test]
-fn a_store_that_cannot_be_written_to_is_read_and_stays_as_it_is() {
+fn a_read_only_store_is_read_and_not_changed() {
     let files = source_files();
     for has_index in [true, false] {
         let dir = quick_dir();

@@ -1,5 +1,5 @@
-//! A chunk that is needed again in any window of a collection survives: a seeded world beside the simplest model of who
-//! needs what, with something done in every window.
+//! A chunk that is needed again in any window of a collection survives: a seeded world is compared with a simple model
+//! of what is needed, with an operation in every window.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -14,7 +14,7 @@ use crate::packed::CollectOptions;
 
 type Hook = Box<dyn FnMut(&'static str) + Send>;
 
-/// What a test does in the windows of a collection, and which mistake it has put into it.
+/// What a test does in the windows of a collection, and which fault it has injected.
 #[derive(Default)]
 pub(in crate::packed) struct Windows {
     hook: Mutex<Option<Hook>>,
@@ -30,7 +30,7 @@ impl fmt::Debug for Windows {
 impl Windows {
     pub(in crate::packed) fn pass(&self, name: &'static str) {
         let lock = || self.hook.lock().unwrap_or_else(PoisonError::into_inner);
-        // Out of the lock: what is done may itself pass a window.
+        // Outside of the lock, since the hook may pass a window itself.
         let Some(mut hook) = lock().take() else { return };
         hook(name);
         lock().get_or_insert(hook);
@@ -40,7 +40,7 @@ impl Windows {
         *self.mistake.lock().unwrap_or_else(PoisonError::into_inner) == Some(mistake)
     }
 
-    /// Does something once, when a collection comes to this window.
+    /// Runs `act` once, when a collection reaches this window.
     pub(in crate::packed) fn at(&self, wanted: &'static str, act: impl FnOnce() + Send + 'static) {
         let mut act = Some(act);
         self.set(Some(Box::new(move |name| {
@@ -57,7 +57,7 @@ impl Windows {
     }
 }
 
-/// How many seeds; a thousand take some 25 seconds of one core.
+/// The seeds to run; a thousand take some 25 seconds of one core.
 fn seeds() -> std::ops::Range<u64> {
     match number("SEED") {
         Some(seed) => seed..seed + 1,
@@ -69,7 +69,7 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number"))
 }
 
-/// Mistakes that a collection could make, and that some seed of so many must find.
+/// Faults that are injected into a collection. At least one of the seeds must find each.
 const MISTAKES: [&str; 3] = ["references unseen", "pins unseen", "deletion untold"];
 const SEEDS_TO_FIND: u64 = 200;
 
@@ -78,7 +78,7 @@ const FILES: u64 = 24;
 struct World {
     random: SmallRng,
     next_job: u64,
-    /// What each open stage has committed, and each snapshot holds, as numbers of files.
+    /// The numbers of the files that each open stage has committed, and each snapshot has.
     stages: BTreeMap<u64, BTreeSet<u64>>,
     snapshots: BTreeMap<SnapshotId, BTreeSet<u64>>,
     seen: BTreeSet<&'static str>,
@@ -89,7 +89,7 @@ fn bytes(number: u64) -> Vec<u8> {
 }
 
 impl World {
-    /// Something that a user does.
+    /// One operation of a user.
     fn act(&mut self, store: &PackedStore) {
         match self.random.random_range(0..10) {
             0..5 => self.store_some(store),
@@ -115,7 +115,7 @@ impl World {
         let numbers: Vec<u64> =
             (0..self.random.random_range(1..5)).map(|_| self.random.random_range(0..FILES)).collect();
         let hashes: Vec<_> = numbers.iter().map(|number| ChunkHash::of(&bytes(*number))).collect();
-        // As a job does: only what is not known is sent.
+        // As a job does: only chunks that are not stored are sent.
         let known = store.contains(stage(job), &hashes).unwrap();
         let mut entries = Vec::new();
         for (number, is_known) in numbers.iter().zip(known) {
@@ -157,7 +157,7 @@ impl World {
         self.stages.get_mut(&job).unwrap().insert(number);
     }
 
-    /// Everything that anyone needs is there.
+    /// Checks that everything that is needed is there.
     fn check(&self, store: &PackedStore) {
         for number in self.stages.values().chain(self.snapshots.values()).flatten() {
             let expected = bytes(*number);
@@ -169,7 +169,7 @@ impl World {
     }
 }
 
-/// One seed's run; gives the windows in which something was done. Panics if anything that is needed is gone.
+/// Runs one seed. Returns the windows in which an operation was done. Panics if anything that is needed is lost.
 fn run(seed: u64, mistake: Option<&'static str>) -> BTreeSet<&'static str> {
     let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
     let config = PackedConfig { container_bytes_max: 4096, recent_chunks_max: 6, ..config() };
@@ -196,7 +196,7 @@ fn run(seed: u64, mistake: Option<&'static str>) -> BTreeSet<&'static str> {
         })));
         let options =
             CollectOptions { ignore_undo_window: true, garbage_percent_min: 1, ..CollectOptions::default() };
-        // With a limit, so that it does not rest for those who work in its windows.
+        // With a limit, so that it does not rest for the operations in its windows.
         let options = CollectOptions { free_bytes_min: Some(0), ..options };
         store.collect(&options, &|_| {}, &|| false).unwrap();
         store.windows.set(None);
@@ -210,7 +210,7 @@ fn run(seed: u64, mistake: Option<&'static str>) -> BTreeSet<&'static str> {
     world.seen.clone()
 }
 
-/// What a run has seen, or what it says against it.
+/// The windows that a run has seen, or its error.
 fn try_run(seed: u64, mistake: Option<&'static str>) -> Result<BTreeSet<&'static str>, String> {
     std::panic::catch_unwind(|| run(seed, mistake)).map_err(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
@@ -219,7 +219,7 @@ fn try_run(seed: u64, mistake: Option<&'static str>) -> Result<BTreeSet<&'static
 }
 
 #[test]
-fn what_is_needed_again_in_any_window_survives() {
+fn chunks_needed_again_in_any_window_survive() {
     let (next, found) = (AtomicU64::new(seeds().start), Mutex::new((BTreeSet::new(), Vec::new())));
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
@@ -247,7 +247,7 @@ fn what_is_needed_again_in_any_window_survives() {
 }
 
 #[test]
-fn a_collection_that_does_not_look_again_is_found_out() {
+fn a_collection_that_does_not_check_again_is_found() {
     if number("SEED").is_some() {
         return;
     }

@@ -1,23 +1,23 @@
-//! Building a tree from entries in the order of their paths, with one node of each level in memory.
+//! Builds a tree from entries in order of paths, with one node of each level in memory.
 
 use super::{Child, LEVELS_MAX, LIST, Node, encode_child, hash_bits, path_bits};
 use crate::packed::codec::Encoder;
 use crate::packed::error::Result;
 use crate::packed::types::{ChunkRef, TreeEntry};
 
-/// A node does not end before it has so many bytes,
+/// Minimum size of a node, in bytes, except for the last one of a level.
 const NODE_BYTES_MIN: usize = 16 * 1024;
-/// ends as soon as it has so many,
+/// Size at which a node ends in any case, in bytes. Its last item can exceed it.
 const NODE_BYTES_MAX: usize = 128 * 1024;
-/// and in between behind one path of so many.
+/// Between the two, a node ends after one path in this many on average, which the hash of the path decides.
 const PATHS_PER_END: u32 = 256;
-/// A file with more chunks has them listed in nodes of their own,
+/// Maximum number of chunks in an entry. A file with more has them in list nodes.
 const CHUNKS_PER_ENTRY_MAX: usize = 512;
-/// of at least so many chunks,
+/// Minimum number of chunks in a list node, except for the last one.
 const CHUNKS_PER_LIST_MIN: usize = 128;
-/// at most so many,
+/// Maximum number of chunks in a list node.
 const CHUNKS_PER_LIST_MAX: usize = 2048;
-/// and in between until one chunk of so many.
+/// Between the two, a list node ends after one chunk in this many on average, which the chunk's hash decides.
 const CHUNKS_PER_END: u32 = 256;
 
 /// What was built.
@@ -33,11 +33,11 @@ struct Level {
     count: u32,
     first_path: Vec<u8>,
     entry_count: u64,
-    /// The only item, while there is one: an inner node with a single child is not needed at the top.
+    /// The only item of the level, while there is one: the root need not be an inner node with a single child.
     single: Option<ChunkRef>,
 }
 
-/// Takes entries and stores nodes with `put`.
+/// Accepts entries and stores nodes with `put`.
 pub(in crate::packed) struct TreeBuilder<P> {
     put: P,
     levels: Vec<Level>,
@@ -60,7 +60,7 @@ impl<P: FnMut(&[u8]) -> Result<ChunkRef>> TreeBuilder<P> {
         self.end_node_behind(0, &entry.entry.path)
     }
 
-    /// Lists of the chunks of a large file.
+    /// Makes list nodes for the chunks of a large file.
     fn list(&mut self, chunks: &[ChunkRef]) -> Result<Option<Vec<ChunkRef>>> {
         if chunks.len() <= CHUNKS_PER_ENTRY_MAX {
             return Ok(None);
@@ -108,7 +108,7 @@ impl<P: FnMut(&[u8]) -> Result<ChunkRef>> TreeBuilder<P> {
         self.end_node_behind(level + 1, &child.first_path)
     }
 
-    /// Ends the tree.
+    /// Completes the tree.
     pub(in crate::packed) fn finish(mut self) -> Result<Built> {
         let mut level = 0;
         loop {

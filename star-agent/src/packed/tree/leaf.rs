@@ -1,19 +1,19 @@
-//! A leaf as it is stored. One path of hundreds is asked for far more often than all of them, so an entry is decoded when it
-//! is wanted.
+//! A leaf in its stored form. Reading one path of hundreds is far more frequent than reading all, so an entry is
+//! decoded when it is needed.
 
 use crate::packed::codec::{Decoder, EntryView};
 use crate::packed::types::TreeEntry;
 
-/// Entries in the order of their paths.
+/// Entries in order of paths.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::packed) struct Leaf {
     bytes: Vec<u8>,
-    /// Where in the bytes each entry begins.
+    /// Offset of each entry.
     starts: Vec<u32>,
 }
 
 impl Leaf {
-    /// A leaf of so many entries that begin behind the first `header` bytes and fill the rest. Every entry is looked at.
+    /// Makes a leaf with entries that begin after the first `header` bytes and fill the rest. Checks every entry.
     pub(super) fn decode(bytes: Vec<u8>, header: usize, count: u32) -> Option<Self> {
         let mut decoder = Decoder(bytes.get(header..)?);
         let mut starts = Vec::with_capacity(count as usize);
@@ -24,27 +24,27 @@ impl Leaf {
         decoder.is_at_end().then_some(Self { bytes, starts })
     }
 
-    /// How many entries there are.
+    /// Number of entries.
     pub(in crate::packed) fn len(&self) -> usize {
         self.starts.len()
     }
 
-    /// An entry, and whether its chunks are lists. There must be one with this index.
+    /// An entry, and whether its chunks contain lists. The index must be valid.
     pub(in crate::packed) fn entry(&self, index: usize) -> (TreeEntry, bool) {
         self.decoder(index).entry().expect(IS_CHECKED)
     }
 
-    /// All entries as they stand here.
+    /// All entries in their stored form.
     pub(super) fn views(&self) -> impl Iterator<Item = EntryView<'_>> {
         (0..self.len()).map(|index| self.decoder(index).entry_view().expect(IS_CHECKED))
     }
 
-    /// The index of the first entry whose path is `from` or behind.
+    /// Index of the first entry whose path is not before `from`.
     pub(super) fn first_from(&self, from: &[u8]) -> usize {
         self.starts.partition_point(|start| self.path_at(*start) < from)
     }
 
-    /// How much memory it takes.
+    /// Approximate memory use, in bytes.
     pub(super) fn memory_bytes(&self) -> usize {
         self.bytes.len() + self.starts.len() * size_of::<u32>()
     }
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_are_found_one_by_one_and_half_a_leaf_is_none() {
+    fn entries_are_found_one_by_one_and_a_truncated_leaf_is_refused() {
         let entries = [entry("a", 0), entry("b/c", 3), entry("d", 1)];
         let mut bytes = Encoder(vec![0; HEADER]);
         for (index, entry) in entries.iter().enumerate() {

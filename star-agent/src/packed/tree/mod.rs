@@ -1,8 +1,8 @@
-//! The tree of a snapshot: nodes that are chunks themselves.
+//! The tree of a snapshot. Its nodes are stored as chunks.
 //!
-//! A leaf lists entries in the order of their paths, and an inner node its children by their first paths. Where a node ends
-//! depends on the path that is last in it, so that an entry which comes or goes changes one leaf and those above it, and all
-//! others are the chunks that an earlier snapshot has stored. The content of a large file is listed in nodes of its own.
+//! A leaf lists entries in order of paths, and an inner node its children by their first paths. The path of the last
+//! item decides whether a node ends, so an added or removed entry changes one leaf and the nodes above it, and all
+//! other nodes are the same chunks as in an earlier snapshot. The content of a large file is listed in list nodes.
 
 mod build;
 mod leaf;
@@ -20,9 +20,9 @@ pub(super) use self::read::{NodeCache, NodeSource, Step, resolve, walk};
 
 const MAGIC: &[u8; 4] = b"ORBN";
 const VERSION: u8 = 1;
-/// Stands in the place of the level of a node that lists the content of a file.
+/// Level byte of a node that lists the content of a file.
 const LIST: u8 = 255;
-/// No tree is deeper.
+/// Maximum number of levels of a tree.
 const LEVELS_MAX: usize = 16;
 
 /// A child of an inner node.
@@ -30,11 +30,11 @@ const LEVELS_MAX: usize = 16;
 pub(super) struct Child {
     pub(super) first_path: Vec<u8>,
     pub(super) node: ChunkRef,
-    /// Entries below it.
+    /// Number of entries below it.
     pub(super) entry_count: u64,
 }
 
-/// A node as it is read.
+/// A decoded node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Node {
     Leaf(Leaf),
@@ -43,7 +43,7 @@ pub(super) enum Node {
 }
 
 impl Node {
-    /// The bytes of a node whose items are encoded.
+    /// The bytes of a node with these encoded items.
     fn encode(level: u8, count: u32, items: &[u8]) -> Vec<u8> {
         let mut encoder = Encoder(Vec::with_capacity(10 + items.len()));
         encoder.0.extend_from_slice(MAGIC);
@@ -54,14 +54,14 @@ impl Node {
         encoder.0
     }
 
-    /// A node from its bytes, which are those of its hash; so this fails only for a chunk that is no node.
+    /// Decodes a node from bytes whose hash was checked, so this fails only for a chunk that is not a node.
     pub(super) fn decode(bytes: Vec<u8>) -> Option<Self> {
         let mut decoder = Decoder(&bytes);
         if decoder.array::<4>()? != *MAGIC || decoder.u8()? != VERSION {
             return None;
         }
         let (level, count) = (decoder.u8()?, decoder.u32()?);
-        // No item is shorter than this, so memory is never taken for more than there is.
+        // The minimum size of an item limits the number of items for which memory is allocated.
         if count as usize > bytes.len() / 25 {
             return None;
         }
@@ -76,13 +76,13 @@ impl Node {
         decoder.is_at_end().then_some(node)
     }
 
-    /// The level of a leaf or an inner node, from its bytes; nothing for a list.
+    /// The level of a leaf or an inner node, from its bytes; `None` for a list.
     pub(super) fn level(bytes: &[u8]) -> Option<u8> {
         let [_, _, _, _, _, level, ..] = bytes else { return None };
         Some(*level).filter(|level| *level != LIST)
     }
 
-    /// How much memory it takes, nearly.
+    /// Approximate memory use, in bytes.
     fn memory_bytes(&self) -> usize {
         match self {
             Self::Leaf(leaf) => leaf.memory_bytes(),
@@ -93,7 +93,7 @@ impl Node {
         }
     }
 
-    /// What it holds, each once.
+    /// Its children and chunks, each once.
     pub(super) fn children(&self) -> Children {
         let mut children = Children::default();
         match self {
@@ -125,7 +125,7 @@ fn encode_child(encoder: &mut Encoder, child: &Child) {
     encoder.u64(child.entry_count);
 }
 
-/// The first bytes of the hash of a path, which say whether a node ends behind it.
+/// The first bytes of the hash of a path, which decide whether a node ends after it.
 fn path_bits(path: &[u8]) -> u32 {
     hash_bits(&ChunkHash::of(path))
 }

@@ -1,4 +1,4 @@
-//! Reading trees: from a path on, in order, with the nodes that were read last kept.
+//! Reads trees: from a path on, in order. The nodes that were used last are cached.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,16 +9,16 @@ use super::{Child, LEVELS_MAX, Node};
 use crate::packed::error::{PackedError, Result};
 use crate::packed::types::{ChunkRef, TreeEntry};
 
-/// How much memory the nodes take that are kept: some four hundred leaves of usual size.
+/// Maximum memory of the cached nodes, in bytes: some four hundred leaves of usual size.
 const KEPT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// Where nodes come from.
+/// Where nodes are read from.
 pub(in crate::packed) trait NodeSource {
-    /// The node with this name.
+    /// The node with this hash.
     fn node(&self, hash: &ChunkHash) -> Result<Arc<Node>>;
 }
 
-/// Nodes that were read last.
+/// A cache of the nodes that were used last.
 #[derive(Debug, Default)]
 pub(in crate::packed) struct NodeCache {
     kept: Mutex<Kept>,
@@ -29,12 +29,12 @@ struct Kept {
     /// With the time of the last use.
     nodes: BTreeMap<ChunkHash, (u64, Arc<Node>)>,
     bytes: usize,
-    /// Counts uses.
+    /// The number of uses, which serves as time.
     time: u64,
 }
 
 impl NodeCache {
-    /// The node, from the cache or by `load`.
+    /// The node, from the cache or from `load`.
     pub(in crate::packed) fn node(
         &self,
         hash: &ChunkHash,
@@ -50,7 +50,7 @@ impl NodeCache {
         Ok(node)
     }
 
-    /// Forgets all nodes: some may not be stored any more.
+    /// Removes all nodes: some may not be stored any more.
     pub(in crate::packed) fn clear(&self) {
         *self.lock() = Kept::default();
     }
@@ -68,7 +68,7 @@ impl Kept {
         Some(Arc::clone(node))
     }
 
-    /// Keeps a node, and lets go of those that were not used for longest.
+    /// Caches a node, and removes those that were not used for the longest time.
     fn keep(&mut self, hash: &ChunkHash, node: &Arc<Node>) {
         self.bytes += node.memory_bytes();
         if let Some((_, same)) = self.nodes.insert(*hash, (self.time, Arc::clone(node))) {
@@ -83,15 +83,15 @@ impl Kept {
     }
 }
 
-/// What is met on a walk.
+/// A step of a walk.
 pub(in crate::packed) enum Step<'a> {
-    /// An entry, and whether its chunks are lists.
+    /// An entry, and whether its chunks contain lists.
     Entry(TreeEntry, bool),
-    /// A node that cannot be read: what stands there of it, and why.
+    /// A node that cannot be read: its reference, and the error.
     Gap(&'a Child, PackedError),
 }
 
-/// Walks the entries whose paths are `from` or behind, until `visit` says that it is enough.
+/// Walks the entries whose paths are not before `from`, until `visit` returns that it is enough.
 pub(in crate::packed) fn walk(
     source: &impl NodeSource,
     root: &ChunkRef,
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_built_is_read_from_any_path_on() {
+    fn a_tree_is_read_from_any_path_on() {
         for count in [0, 1, 2, 500, 20_000] {
             let memory = Memory::default();
             let mut entries: Vec<_> = (0..count).map(|number| file(number, number % 3)).collect();
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn the_content_of_a_large_file_is_listed_apart() {
+    fn the_content_of_a_large_file_is_in_list_nodes() {
         let memory = Memory::default();
         let entries = [file(1, 512), file(2, 513), file(3, 20_000)];
         let root = memory.build(&entries);
@@ -264,10 +264,10 @@ mod tests {
     }
 
     #[test]
-    fn what_was_used_last_is_kept_within_its_bounds() {
+    fn the_cache_keeps_the_last_used_nodes_within_its_limit() {
         let cache = NodeCache::default();
         let name = |number: u32| ChunkHash::of(&number.to_le_bytes());
-        // Lists of a quarter of what is kept.
+        // Lists of a quarter of the cache's limit.
         let chunk = [7; 36];
         let count = KEPT_BYTES_MAX / 4 / chunk.len();
         let list = Node::encode(super::super::LIST, count as u32, &chunk.repeat(count));
@@ -282,7 +282,7 @@ mod tests {
         for number in [1, 2, 3, 4, 1, 2, 5, 1, 2, 4, 3] {
             get(number);
         }
-        // The fifth took the place of the third, which then took that of the fifth.
+        // The fifth one replaced the third, which then replaced the fifth.
         assert_eq!(*loads.borrow(), [1, 2, 3, 4, 5, 3]);
         assert!(cache.lock().bytes <= KEPT_BYTES_MAX);
         assert_eq!(cache.lock().nodes.len(), 4);

@@ -1,9 +1,9 @@
 //! Changes of the universe, within one transaction.
 //!
-//! References form a tree: a snapshot holds its root node, a node holds what it lists, and it does so once however many
-//! hold the node. So a snapshot that shares most of its nodes with an earlier one costs as much as what is new in it.
-//! `is_expanded` says whether the children of a node are counted; it changes in the transaction that counts them, so
-//! nothing is ever counted twice.
+//! References form a tree: a snapshot holds its root node, and a node holds what it lists, once, no matter how many
+//! hold the node. So a snapshot that shares most nodes with an earlier one costs only as much as its new nodes.
+//! `is_expanded` says whether the children of a node are counted. It changes in the transaction that counts them, so
+//! nothing is counted twice.
 
 use orbit_shared::chunk_hash::ChunkHash;
 use redb::{ReadableTable as _, Table, WriteTransaction};
@@ -16,17 +16,17 @@ use super::{
 use crate::packed::error::{PackedError, Result};
 use crate::packed::types::SnapshotId;
 
-/// Chunks that are held to be counted in the order of the rows.
+/// Maximum number of chunks that are held to be counted in the order of the rows.
 const SORTED_MAX: usize = 256 * 1024;
 
-/// What a node holds: other nodes, and chunks that are no nodes. Each once.
+/// The children of a node: other nodes, and chunks that are not nodes. Each once.
 #[derive(Debug, Default)]
 pub(in crate::packed) struct Children {
     pub(in crate::packed) nodes: Vec<ChunkHash>,
     pub(in crate::packed) chunks: Vec<ChunkHash>,
 }
 
-/// Reads what a node holds; `None` if the node cannot be read.
+/// Reads the children of a node; `None` if it cannot be read.
 pub(in crate::packed) type LoadChildren<'a> = dyn Fn(&ChunkHash) -> Result<Option<Children>> + 'a;
 
 /// The tables of one transaction.
@@ -65,7 +65,7 @@ impl<'a> Tables<'a> {
         self.chunks.insert(hash.as_bytes(), &bytes).map(|_| ()).map_err(PackedError::universe)
     }
 
-    /// The chunk lies here now; who holds it stays as it is.
+    /// Records that the chunk is at this place. Its references are unchanged.
     pub(in crate::packed) fn place(&mut self, hash: &ChunkHash, location: Location) -> Result<()> {
         let bytes = Row::new(location).encode(hash);
         let before = self.chunks.insert(hash.as_bytes(), &bytes).map_err(PackedError::universe)?;
@@ -76,7 +76,7 @@ impl<'a> Tables<'a> {
         }
     }
 
-    /// The chunk was moved; nothing happens if it lies elsewhere by now.
+    /// Records that the chunk was moved. Does nothing if it has another place by now.
     pub(in crate::packed) fn move_row(
         &mut self,
         hash: &ChunkHash,
@@ -92,7 +92,7 @@ impl<'a> Tables<'a> {
         }
     }
 
-    /// Marks a chunk that nobody holds.
+    /// Marks a chunk without references.
     pub(in crate::packed) fn mark(&mut self, hash: &ChunkHash, now: u64) -> Result<()> {
         match self.row(hash)? {
             Some(row) if row.references == 0 && row.marked == 0 => {
@@ -102,7 +102,7 @@ impl<'a> Tables<'a> {
         }
     }
 
-    /// Forgets a chunk that lies here and that nobody holds, and says whether it did.
+    /// Removes a chunk at this place if it has no references. Returns whether it did.
     pub(in crate::packed) fn forget(&mut self, hash: &ChunkHash, location: Location) -> Result<bool> {
         let Some(row) = self.row(hash)? else { return Ok(false) };
         let node = self.node(hash)?;
@@ -116,7 +116,7 @@ impl<'a> Tables<'a> {
         Ok(true)
     }
 
-    /// The mistake that a test makes: nobody looks whether it is needed again.
+    /// The fault that a test injects: it is not checked whether the chunk is needed again.
     #[cfg(test)]
     pub(in crate::packed) fn forget_blindly(&mut self, hash: &ChunkHash) -> Result<()> {
         self.chunks.remove(hash.as_bytes()).map(|_| ()).map_err(PackedError::universe)
@@ -133,7 +133,7 @@ impl<'a> Tables<'a> {
         self.containers.insert(number, &bytes).map(|_| ()).map_err(PackedError::universe)
     }
 
-    /// Forgets a container. One whose file comes back is indexed as a whole.
+    /// Removes a container. If its file comes back, it is indexed completely.
     pub(in crate::packed) fn remove_container(&mut self, number: u32) -> Result<()> {
         self.identities.remove(number).map_err(PackedError::universe)?;
         self.containers.remove(number).map(|_| ()).map_err(PackedError::universe)
@@ -148,7 +148,7 @@ impl<'a> Tables<'a> {
         self.identities.insert(number, bytes.as_slice()).map(|_| ()).map_err(PackedError::universe)
     }
 
-    /// Notes how far a container is indexed that grows: its entries up to `ordinal`, the last of which is `chunk`.
+    /// Records how far an open container is indexed: its entries up to `ordinal`, the last of which is `chunk`.
     pub(in crate::packed) fn put_anchor(
         &mut self,
         number: u32,
@@ -195,7 +195,7 @@ impl<'a> Tables<'a> {
         self.nodes.insert(hash.as_bytes(), &bytes).map(|_| ()).map_err(PackedError::universe)
     }
 
-    /// The snapshot is counted for this root from now on, or for none.
+    /// From now on the snapshot is counted for this root, or for none.
     pub(in crate::packed) fn own(
         &mut self,
         id: &SnapshotId,
@@ -210,7 +210,7 @@ impl<'a> Tables<'a> {
         }
         match root {
             Some(root) => {
-                // What both roots hold must not touch zero in between.
+                // The counts of what both roots hold must not become zero in between.
                 self.retain(*root, load)?;
                 self.owners.insert(&id.0, root.as_bytes()).map_err(PackedError::universe)?;
             }
@@ -221,7 +221,7 @@ impl<'a> Tables<'a> {
         before.map_or(Ok(()), |before| self.release_node(&before, now))
     }
 
-    /// Counts one more holder of a node, and what it holds if that is not counted yet.
+    /// Counts one more reference to a node, and its children if they are not counted yet.
     fn retain(&mut self, root: ChunkHash, load: &LoadChildren<'_>) -> Result<()> {
         let (mut pending, mut chunks) = (vec![root], Vec::new());
         while let Some(hash) = pending.pop() {
@@ -244,7 +244,8 @@ impl<'a> Tables<'a> {
         Ok(())
     }
 
-    /// Counts one more holder of each chunk, in the order of the rows: that is many times faster than any other.
+    /// Counts one more reference to each chunk, in the order of the rows, which is many times faster than any other
+    /// order.
     fn add_all(&mut self, chunks: &mut Vec<ChunkHash>) -> Result<()> {
         chunks.sort_unstable();
         for same in chunks.chunk_by(|a, b| a == b) {
@@ -254,7 +255,7 @@ impl<'a> Tables<'a> {
         Ok(())
     }
 
-    /// Counts what a held node holds that could not be read before.
+    /// Counts the children of a referenced node that could not be read before.
     pub(in crate::packed) fn expand(&mut self, hash: &ChunkHash, load: &LoadChildren<'_>) -> Result<bool> {
         let mut node = self.node(hash)?;
         if node.is_expanded || node.references == 0 {
@@ -272,7 +273,7 @@ impl<'a> Tables<'a> {
     }
 
     fn add_references(&mut self, hash: &ChunkHash, count: u32) -> Result<()> {
-        // One that is lost is counted too, so that it is not collected once it is healed.
+        // A lost chunk is counted too, so that it is not collected once it is healed.
         let row = self.row(hash)?.unwrap_or(Row::new(Location::NOWHERE));
         let references = row.references.saturating_add(count);
         self.put_row(hash, &Row { references, marked: 0, ..row })
@@ -285,7 +286,7 @@ impl<'a> Tables<'a> {
         self.put_row(hash, &Row { references, marked, ..row })
     }
 
-    /// Counts one holder less of a node. What it holds follows with [`Tables::release_some`].
+    /// Counts one reference less to a node. [`Tables::release_some`] releases its children later.
     fn release_node(&mut self, hash: &ChunkHash, now: u64) -> Result<()> {
         self.drop_reference(hash, now)?;
         let mut node = self.node(hash)?;
@@ -297,8 +298,8 @@ impl<'a> Tables<'a> {
         Ok(())
     }
 
-    /// Releases what nodes hold that nobody holds any more, until `limit` chunks have changed or nothing is left, and says
-    /// whether something is left.
+    /// Releases the children of nodes without references, until `limit` chunks have changed or none are left. Returns
+    /// whether some are left.
     pub(in crate::packed) fn release_some(&mut self, limit: usize, load: &LoadChildren<'_>) -> Result<bool> {
         let mut dropped: Vec<(ChunkHash, u64)> = Vec::new();
         let mut node_count = 0;
@@ -316,7 +317,7 @@ impl<'a> Tables<'a> {
             }
             node.is_expanded = false;
             self.put_node(&hash, node)?;
-            // The children of a node that cannot be read stay counted until the universe is built anew.
+            // The children of a node that cannot be read stay counted until the universe is rebuilt.
             let children = load(&hash)?.unwrap_or_default();
             node_count += 1 + children.nodes.len();
             for child in &children.nodes {

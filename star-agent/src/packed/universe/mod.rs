@@ -1,8 +1,8 @@
-//! The universe: where each chunk lies and how many need it, in one redb file.
+//! The universe: an index of the places and the reference counts of all chunks, in one redb file.
 //!
-//! All of it follows from the containers and the snapshots, so it may be lost: it is then built again. Its transactions
-//! are durable. Rows carry their own checks; and because the engine may panic on a damaged file, every call of it is
-//! made where a panic is caught and becomes an error.
+//! It can be rebuilt from the containers and the snapshots, so its loss is harmless. Its transactions are durable. Rows
+//! have their own checksums. The engine can panic on a damaged file, so every call of it is made where a panic is
+//! caught and becomes an error.
 
 mod counts;
 mod row;
@@ -32,18 +32,18 @@ const CHUNKS: TableDefinition<'_, &Hash, &[u8; ROW_BYTES]> = TableDefinition::ne
 const NODES: TableDefinition<'_, &Hash, &[u8; NODE_BYTES]> = TableDefinition::new("nodes");
 /// The root that each snapshot is counted for.
 const OWNERS: TableDefinition<'_, &[u8; 16], &Hash> = TableDefinition::new("owners");
-/// Nodes that nobody holds and whose children are still counted, with the time they were let go.
+/// Nodes without references whose children are still counted, with the time at which they lost the last one.
 const RELEASES: TableDefinition<'_, &Hash, u64> = TableDefinition::new("releases");
 const CONTAINERS: TableDefinition<'_, u32, &[u8; CONTAINER_BYTES]> = TableDefinition::new("containers");
-/// What tells the file of each container from another with its number.
+/// What distinguishes the file of each container from another one with its number.
 const IDENTITIES: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("identities");
-/// What is missing of the vault, by what it is about, until nothing is missing any more.
+/// What is missing in the vault, by subject, until it is complete again.
 const FINDINGS: TableDefinition<'_, &str, &str> = TableDefinition::new("findings");
-/// Chunks that cannot be read: when that was found, and why.
+/// Chunks that cannot be read, with the time at which that was found, and the reason.
 const DAMAGED: TableDefinition<'_, &Hash, (u64, &str)> = TableDefinition::new("damaged");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
-/// What is wrong if a snapshot was counted and its root is not there.
+/// The message if a snapshot was counted and its root has no row.
 pub(in crate::packed) const ROOT_UNKNOWN: &str = "it does not know the root of a snapshot";
 
 const VERSION_KEY: &str = "version";
@@ -56,7 +56,7 @@ struct OpenFile {
     view: RwLock<Arc<View>>,
 }
 
-/// The engine. It writes as it is closed, so that is a call of it like any other.
+/// The engine. Closing it writes, so that is a guarded call as well.
 #[derive(Debug)]
 struct Engine(Option<Database>);
 
@@ -71,7 +71,7 @@ impl Deref for Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         let database = self.0.take();
-        // What could not be written is found, and if need be built again, when the file is opened.
+        // What could not be written is found when the file is opened, and rebuilt if necessary.
         let _ = guarded(move || {
             drop(database);
             Ok(())
@@ -83,16 +83,16 @@ impl Drop for Engine {
 pub(in crate::packed) struct Universe {
     path: PathBuf,
     cache_bytes: usize,
-    /// Nothing after a failure, behind which the engine takes no more calls until the file is opened again.
+    /// `None` after a failure, after which the engine takes no calls until the file is opened again.
     open: RwLock<Option<Arc<OpenFile>>>,
 }
 
-/// Where it is noted that the file at this path is damaged.
+/// The file that records that the one at this path is damaged.
 fn note_of(path: &Path) -> PathBuf {
     path.with_extension("damaged")
 }
 
-/// Runs a call of the engine. It may panic on a damaged file.
+/// Runs a call of the engine and catches its panic, which a damaged file can cause.
 fn guarded<T>(call: impl FnOnce() -> Result<T>) -> Result<T> {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(result) => result,
@@ -125,18 +125,18 @@ impl Universe {
         Ok(Self { path: path.to_owned(), cache_bytes, open })
     }
 
-    /// What an earlier process has found wrong with the file at this path.
+    /// The damage that an earlier process has recorded for the file at this path.
     pub(in crate::packed) fn noted_damage(path: &Path) -> Option<String> {
         fs::read_to_string(note_of(path)).ok()
     }
 
-    /// Forgets [`Universe::noted_damage`]: the file was built again.
+    /// Removes [`Universe::noted_damage`]: the file was rebuilt.
     pub(in crate::packed) fn clear_noted_damage(path: &Path) {
-        // It would only be built once more.
+        // It would only be rebuilt once more.
         let _ = fs::remove_file(note_of(path));
     }
 
-    /// As [`guarded`]. Damage is noted beside the file, for the next start: that does not read every row.
+    /// As [`guarded`]. Records damage beside the file for the next start, which does not read every row.
     fn guarded<T>(&self, call: impl FnOnce() -> Result<T>) -> Result<T> {
         let result = guarded(call);
         if let Err(PackedError::Universe { problem }) = &result {
@@ -145,9 +145,9 @@ impl Universe {
         result
     }
 
-    /// Has the file built again at the next start.
+    /// Makes the next start rebuild the file.
     pub(in crate::packed) fn note_damage(&self, problem: &str) {
-        // The first one says enough, and whoever loses the note finds the damage again.
+        // The first note is enough. If it is lost, the damage is found again.
         let _ =
             fs::File::create_new(note_of(&self.path)).and_then(|mut note| note.write_all(problem.as_bytes()));
     }
@@ -162,7 +162,7 @@ impl Universe {
         }
     }
 
-    /// The open file, which is opened again after a failure. That fails while someone still uses what has failed.
+    /// The open file. After a failure it is opened again, which fails while the failed one is still in use.
     fn opened(&self) -> Result<Arc<OpenFile>> {
         if let Some(open) = &*self.open.read().unwrap_or_else(PoisonError::into_inner) {
             return Ok(Arc::clone(open));
@@ -177,7 +177,7 @@ impl Universe {
         }
     }
 
-    /// The file must be opened again.
+    /// Makes the next call open the file again.
     fn fail(&self, failed: &Arc<OpenFile>) {
         let mut slot = self.open.write().unwrap_or_else(PoisonError::into_inner);
         if slot.as_ref().is_some_and(|open| Arc::ptr_eq(open, failed)) {
@@ -189,7 +189,7 @@ impl Universe {
         Ok(self.opened()?.view())
     }
 
-    /// Changes it in one durable transaction.
+    /// Changes the universe in one durable transaction.
     pub(in crate::packed) fn write<T>(&self, change: impl FnOnce(&mut Tables<'_>) -> Result<T>) -> Result<T> {
         let open = self.opened()?;
         let result = self.guarded(|| {
@@ -212,19 +212,19 @@ impl Universe {
         result
     }
 
-    /// What is known of a chunk.
+    /// The row of a chunk.
     pub(in crate::packed) fn lookup(&self, hash: &ChunkHash) -> Result<Option<Row>> {
         let view = self.view()?;
         self.guarded(|| view.row(hash))
     }
 
-    /// What is known of each of these chunks.
+    /// The rows of these chunks.
     pub(in crate::packed) fn lookup_many(&self, hashes: &[ChunkHash]) -> Result<Vec<Option<Row>>> {
         let view = self.view()?;
         self.guarded(|| hashes.iter().map(|hash| view.row(hash)).collect())
     }
 
-    /// Up to `limit` chunks behind `after`, in the order of their hashes.
+    /// Up to `limit` chunks after `after`, in order of hashes.
     pub(in crate::packed) fn rows_after(
         &self,
         after: Option<&ChunkHash>,
@@ -234,7 +234,8 @@ impl Universe {
         self.guarded(|| view.rows_after(after, limit))
     }
 
-    /// The same, with a check that each is found by its hash too. Damage above a row hides it from one of the two ways.
+    /// As [`Universe::rows_after`], and checks that each is also found by its hash. Damage above a row hides it from
+    /// one of the two ways.
     pub(in crate::packed) fn checked_rows_after(
         &self,
         after: Option<&ChunkHash>,
@@ -244,15 +245,15 @@ impl Universe {
         self.guarded(|| view.checked_rows_after(after, limit))
     }
 
-    /// Makes sure that no row is hidden, and that these nodes are known: before anything is removed because it has no row.
-    /// Calls `pass` again and again.
+    /// Checks that no row is hidden, and that these nodes have rows, before anything is removed because it has no row.
+    /// Calls `pass` repeatedly.
     pub(in crate::packed) fn check_rows(
         &self,
         needed: &[ChunkHash],
         limit: usize,
         mut pass: impl FnMut() -> Result<()>,
     ) -> Result<()> {
-        // One view, so that what comes and goes meanwhile does not count.
+        // One view, so that changes meanwhile do not matter.
         let view = self.view()?;
         let has_indexed = self.containers()?.iter().any(|(_, row)| row.indexed > 0);
         let (mut after, mut count) = (None, 0);
@@ -277,13 +278,13 @@ impl Universe {
         })
     }
 
-    /// How many chunks are known.
+    /// Number of chunks.
     pub(in crate::packed) fn chunk_count(&self) -> Result<u64> {
         let view = self.view()?;
         self.guarded(|| view.chunks.len().map_err(PackedError::universe))
     }
 
-    /// Which nodes are held and could not be read when they were to be counted.
+    /// The referenced nodes that could not be read when their children were to be counted.
     pub(in crate::packed) fn uncounted_nodes(&self) -> Result<Vec<ChunkHash>> {
         let view = self.view()?;
         self.guarded(|| {
@@ -310,12 +311,12 @@ impl Universe {
         self.read_all(CONTAINERS, |number, value| Ok((number, ContainerRow::decode(number, value)?)))
     }
 
-    /// What tells the files of containers from others.
+    /// What distinguishes the files of containers from others.
     pub(in crate::packed) fn identities(&self) -> Result<Vec<(u32, ContainerIdentity)>> {
         self.read_all(IDENTITIES, |number, value| Ok((number, ContainerIdentity::decode(number, value)?)))
     }
 
-    /// What was found missing, by what it is about.
+    /// What was found missing, by subject.
     pub(in crate::packed) fn findings(&self) -> Result<Vec<(String, String)>> {
         self.read_all(FINDINGS, |key, value| Ok((key.to_owned(), value.to_owned())))
     }
@@ -357,7 +358,7 @@ impl Universe {
         })
     }
 
-    /// Reads everything but the rows of chunks.
+    /// Reads all tables except the rows of chunks.
     pub(in crate::packed) fn check_rest(&self) -> Result<()> {
         self.uncounted_nodes()?;
         self.containers()?;

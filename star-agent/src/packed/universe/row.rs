@@ -1,5 +1,5 @@
-//! The rows of the universe. Each ends in a CRC-32 of its key and value: the engine does not check every page that it
-//! reads, and a count that has lost a bit would let a chunk be collected that is needed.
+//! The rows of the universe. Each ends with a CRC-32 of its key and value: the engine does not check every page that it
+//! reads, and with a flipped bit in its count a needed chunk could be collected.
 
 use orbit_shared::chunk_hash::ChunkHash;
 use orbit_shared::container::ContainerEntry;
@@ -7,17 +7,17 @@ use orbit_shared::container::ContainerEntry;
 use crate::packed::codec::{Decoder, Encoder};
 use crate::packed::error::{PackedError, Result};
 
-/// The number of no container: the chunk is referenced and lost.
+/// The number that stands for no container: the chunk is referenced and lost.
 pub(in crate::packed) const NOWHERE: u32 = u32::MAX;
 
-/// Length of a chunk's row.
+/// Length of a chunk's row, in bytes.
 pub(super) const ROW_BYTES: usize = 36;
-/// Length of a node's row.
+/// Length of a node's row, in bytes.
 pub(super) const NODE_BYTES: usize = 9;
-/// Length of a container's row.
+/// Length of a container's row, in bytes.
 pub(super) const CONTAINER_BYTES: usize = 29;
 
-/// Where a chunk lies.
+/// The place of a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(in crate::packed) struct Location {
     pub(in crate::packed) container: u32,
@@ -38,13 +38,13 @@ impl Location {
     }
 }
 
-/// What is known of a chunk.
+/// The row of a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::packed) struct Row {
     pub(in crate::packed) location: Location,
-    /// How many tree nodes and snapshots hold it.
+    /// Number of tree nodes and snapshots that hold it.
     pub(in crate::packed) references: u32,
-    /// When the last reference went, in seconds since 1970; 0 while it is not marked.
+    /// When it lost the last reference, in seconds since 1970; 0 if it is not marked.
     pub(in crate::packed) marked: u64,
 }
 
@@ -76,12 +76,12 @@ impl Row {
     }
 }
 
-/// What is known of a chunk that is a part of a tree.
+/// The row of a chunk that is a tree node.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(in crate::packed) struct NodeRow {
-    /// How many nodes and snapshots hold it as a node.
+    /// Number of nodes and snapshots that hold it as a node.
     pub(in crate::packed) references: u32,
-    /// Whether what it holds is counted.
+    /// Whether its children are counted.
     pub(in crate::packed) is_expanded: bool,
 }
 
@@ -103,18 +103,18 @@ impl NodeRow {
     }
 }
 
-/// What is known of a container.
+/// The row of a container.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(in crate::packed) struct ContainerRow {
-    /// How many of its entries, from the first on, are in the universe.
+    /// Number of its entries, from the first on, that are in the universe.
     pub(in crate::packed) indexed: u32,
-    /// Length of the file when it was found sealed and wholly indexed; 0 before.
+    /// Length of the file when it was found sealed and completely indexed; 0 before.
     pub(in crate::packed) sealed_bytes: u64,
-    /// When all of it was last checked, in seconds since 1970; 0 for never.
+    /// When all of it was last checked, in seconds since 1970; 0 if never.
     pub(in crate::packed) checked: u64,
-    /// How many of its entries the present check has passed.
+    /// Number of entries that the current check has passed.
     pub(in crate::packed) cursor: u32,
-    /// Whether it must be written anew.
+    /// Whether it must be rewritten.
     pub(in crate::packed) is_damaged: bool,
 }
 
@@ -145,14 +145,14 @@ impl ContainerRow {
     }
 }
 
-/// What tells one file of a container from another with the same number.
+/// What distinguishes the file of a container from another one with the same number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::packed) struct ContainerIdentity {
     /// Its file name without `.orbitpak`.
     pub(in crate::packed) id: String,
-    /// The checksum of the list of chunks of one that was found sealed.
+    /// Checksum of the list of chunks, if it was found sealed.
     pub(in crate::packed) list: Option<[u8; 32]>,
-    /// The last of its entries that was indexed: which one, and its chunk.
+    /// The last of its entries that was indexed: its ordinal and its chunk.
     pub(in crate::packed) anchor: Option<(u32, ChunkHash)>,
 }
 
@@ -192,14 +192,14 @@ fn crc(key: &[u8], value: &[u8]) -> [u8; 4] {
     hasher.finalize().to_le_bytes()
 }
 
-/// Writes the check of a row into its last four bytes.
+/// Writes the checksum of a row into its last four bytes.
 fn sign(key: &[u8], bytes: &mut [u8]) {
     let at = bytes.len() - 4;
     let check = crc(key, &bytes[..at]);
     bytes[at..].copy_from_slice(&check);
 }
 
-/// The row without its check, if the check holds.
+/// The row without its checksum, if that is right.
 fn checked<'a>(key: &[u8], bytes: &'a [u8]) -> Option<&'a [u8]> {
     let (value, check) = bytes.split_last_chunk::<4>()?;
     (crc(key, value) == *check).then_some(value)
@@ -214,7 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_with_a_changed_bit_is_never_believed() {
+    fn a_row_with_a_changed_bit_is_never_used() {
         let hash = ChunkHash::of(b"x");
         let location = Location { container: 7, offset: 16, stored: 5, raw: 9 };
         let row = Row { location, references: 3, marked: 11 };

@@ -1,4 +1,4 @@
-//! What is read of the universe, as of one commit. Every call is one of the engine, and is made where a panic is caught.
+//! Reads the universe, as of one commit. Every call is one of the engine, and is made where a panic is caught.
 
 use std::ops::Bound;
 
@@ -9,7 +9,7 @@ use super::row::{NODE_BYTES, ROW_BYTES, Row};
 use super::{CHUNKS, Hash, NODES};
 use crate::packed::error::{PackedError, Result};
 
-/// The tables that are read most.
+/// The tables that are read most often.
 #[derive(Debug)]
 pub(super) struct View {
     pub(super) chunks: ReadOnlyTable<&'static Hash, &'static [u8; ROW_BYTES]>,
@@ -17,7 +17,7 @@ pub(super) struct View {
 }
 
 impl View {
-    /// The newest.
+    /// A view of the newest commit.
     pub(super) fn of(database: &Database) -> Result<Self> {
         let transaction = database.begin_read().map_err(PackedError::universe)?;
         let chunks = transaction.open_table(CHUNKS).map_err(PackedError::universe)?;
@@ -30,8 +30,8 @@ impl View {
         value.map(|value| Row::decode(hash, value.value())).transpose()
     }
 
-    /// Rows that damage above them has hidden or doubled are out of order, and must not be taken for all that there are:
-    /// what has no row is garbage.
+    /// Rows that damage above them has hidden or doubled are out of order, and must not be taken for all rows: a chunk
+    /// without a row is garbage.
     pub(super) fn rows_after(
         &self,
         after: Option<&ChunkHash>,
@@ -52,7 +52,7 @@ impl View {
         Ok(rows)
     }
 
-    /// The same, and each is found by its hash too.
+    /// As [`View::rows_after`], and each is also found by its hash.
     pub(super) fn checked_rows_after(
         &self,
         after: Option<&ChunkHash>,

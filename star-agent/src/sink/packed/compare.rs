@@ -1,4 +1,4 @@
-//! Which of the chunks that a source has are missing in the vault, asked for many files at once.
+//! Finds which chunks of a source are missing in the vault, for many files at once.
 
 use std::sync::Arc;
 
@@ -15,13 +15,13 @@ pub(super) struct Named {
     pub(super) chunks: Vec<(u64, Chunk)>,
 }
 
-/// What came of it.
+/// The result for one part.
 #[derive(Debug)]
 pub(super) struct Compared {
     pub(super) file: usize,
-    /// Those that are there.
+    /// Chunks that are stored.
     pub(super) known: Vec<(u64, Chunk)>,
-    /// Where the others are, neighbours in one range.
+    /// The ranges of the others; adjacent ones are merged.
     pub(super) missing: Vec<Range>,
 }
 
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn neighbours_that_are_missing_become_one_range() {
+    fn adjacent_missing_chunks_become_one_range() {
         let chunk = Chunk { hash: [0; 32], length: 10 };
         let chunks = (0..5).map(|index| (index * 10, chunk)).collect();
         let mut found = [false, false, true, false, false].into_iter();

@@ -1,4 +1,4 @@
-//! One file of a pull into a vault: what of it is known, and what is still to be asked for.
+//! One file of a pull into a vault: what of it is stored, and what must still be requested.
 
 use std::collections::BTreeMap;
 
@@ -15,26 +15,26 @@ use crate::transfer::{Chunk, FileVersion, Range};
 pub(super) struct File {
     /// Index into the assignment's items.
     pub(super) item: usize,
-    /// Asked for in one go, beside all others of its kind.
+    /// Whether it is requested completely, together with all other small files.
     pub(super) is_small: bool,
-    /// The version that all its parts must be of.
+    /// The version that all its parts must have.
     pub(super) version: Option<FileVersion>,
-    /// Why nothing of it will be kept.
+    /// Why it will not be stored.
     pub(super) failure: Option<Failure>,
     pub(super) bytes_transferred: u64,
-    /// Fetches and jobs that have not ended.
+    /// Number of fetches and jobs that have not ended.
     pub(super) busy: usize,
     /// Whether it has its outcome, or waits to be made durable.
     pub(super) is_settled: bool,
-    /// Whether it is wanted although it changes while it is read, which an earlier pull has found.
+    /// Whether it is accepted although it changes while it is read, because it did so in an earlier pull.
     pub(super) accepts_changes: bool,
     /// Whether it changed while this pull read it.
     pub(super) is_changed: bool,
-    /// Where it ends before the end of its version, because it was cut meanwhile.
+    /// The end of the file if it was truncated meanwhile.
     cut: Option<u64>,
     scanned_size: u64,
     next_offset: u64,
-    /// The chunks that are in the store, by where they begin.
+    /// The chunks that are in the store, by offset.
     chunks: BTreeMap<u64, ChunkRef>,
 }
 
@@ -57,8 +57,9 @@ impl File {
         }
     }
 
-    /// Whether parts of it may be asked for that were not yet. The version that is read decides over the one that was scanned;
-    /// even of an empty file that is asked. In motion all parts must be asked for as of one version, which the first tells.
+    /// Whether further parts of it can be requested. The version that is read counts, not the one that was scanned, so
+    /// even an empty file is requested. If the file is in motion, all parts must be of one version, which the first
+    /// part determines.
     pub(super) fn has_more(&self) -> bool {
         let size = match self.version {
             Some(version) => self.size_of(version),
@@ -68,17 +69,17 @@ impl File {
         self.failure.is_none() && self.next_offset < size
     }
 
-    /// How many bytes there are of a version in the end.
+    /// The size that a version has in the end.
     fn size_of(&self, version: FileVersion) -> u64 {
         self.cut.unwrap_or(u64::MAX).min(version.size)
     }
 
-    /// Notes that a part of it ended before it should have.
+    /// Records that a part of it ended early.
     pub(super) fn cut_at(&mut self, end: u64) {
         self.cut = Some(self.cut.unwrap_or(u64::MAX).min(end));
     }
 
-    /// The next part to ask for.
+    /// The next part to request.
     pub(super) fn next_range(&mut self) -> Range {
         if self.is_small {
             self.next_offset = u64::MAX;
@@ -89,28 +90,28 @@ impl File {
         range
     }
 
-    /// Notes the version that a part is of; parts of different versions never make a file.
+    /// Records the version of a part. Parts of different versions are never combined.
     pub(super) fn is_of_version(&mut self, version: FileVersion) -> bool {
         *self.version.get_or_insert(version) == version
     }
 
-    /// Only the first failure is told.
+    /// Only the first failure is reported.
     pub(super) fn fail(&mut self, failure: Failure) {
         self.failure.get_or_insert(failure);
     }
 
-    /// Notes that a chunk is in the store.
+    /// Records that a chunk is in the store.
     pub(super) fn has(&mut self, offset: u64, chunk: &Chunk) {
         self.chunks.insert(offset, ChunkRef { hash: ChunkHash(chunk.hash), length: chunk.length });
     }
 
-    /// Whether nothing more will happen to it by itself.
+    /// Whether it waits for nothing any more.
     pub(super) fn is_done(&self) -> bool {
         self.busy == 0 && !self.is_settled && !self.has_more()
     }
 
-    /// What the tree will have of it, if its chunks cover it without gap or overlap. Its size and time are those of the
-    /// version that was read.
+    /// Its entry in the tree, if its chunks cover it without gap or overlap. Size and time are those of the version
+    /// that was read.
     pub(super) fn tree_entry(&self, entry: &Entry) -> Option<TreeEntry> {
         let version = self.version?;
         let size = self.size_of(version);
@@ -149,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_whole_when_its_chunks_meet_and_end_where_it_ends() {
+    fn a_file_is_complete_when_its_chunks_cover_it_without_gaps() {
         let mut file = File::new(0, 1, false);
         assert!(file.is_of_version(version(9)));
         let chunk = |length| Chunk { hash: [1; 32], length };
@@ -169,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_file_is_asked_for_in_segments_up_to_the_end_of_what_is_read() {
+    fn a_large_file_is_requested_in_segments_up_to_the_end_of_the_version_read() {
         let mut file = File::new(0, SEGMENT_BYTES + 1, false);
         assert_eq!(file.next_range(), Range { offset: 0, length: SEGMENT_BYTES });
         assert!(file.has_more());
@@ -178,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_file_in_motion_the_first_part_tells_as_of_which_version_the_others_are() {
+    fn the_first_part_of_a_file_in_motion_determines_the_version_of_the_others() {
         let mut file = File::new(0, 3 * SEGMENT_BYTES, true);
         file.next_range();
         assert!(!file.has_more());

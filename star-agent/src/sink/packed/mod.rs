@@ -1,8 +1,10 @@
-//! The receiving end of the data plane for a vault: executes packed assignments. What an earlier snapshot of the same
-//! source has unchanged is not even read; of the rest, hashes are asked for first, unless the vault has no snapshot that
-//! could have any of it. What is missing comes in chunks, is verified, and is told of when it is durable.
+//! The receiving side of the data plane for a vault: executes packed assignments. A file that is unchanged since an
+//! earlier snapshot of the same source is not read. For the others, hashes are requested first, unless the vault has no
+//! snapshot that could contain any of their chunks. Missing chunks are received, verified, stored, and reported once
+//! they are durable.
 //!
-//! There is nothing to clean up after it: what an attempt has stored serves the next one, and goes with its stage.
+//! No cleaning is needed afterwards: the next attempt uses what an attempt has stored, and it is removed with its
+//! stage.
 
 mod compare;
 mod file;
@@ -56,11 +58,11 @@ struct Work {
     cancel: CancellationToken,
     /// Whether a chunk could not be put because the disk is full.
     met_full_disk: AtomicBool,
-    /// How often the vault had given chunks up on a full disk when the work began.
+    /// How often the vault had given up chunks on a full disk when the work began.
     losses_before: u64,
 }
 
-/// An item whose content is in the store and that waits to be made durable.
+/// An item whose content is in the store and that is not yet durable.
 #[derive(Debug)]
 struct Ready {
     /// Index into the assignment's items.
@@ -115,7 +117,7 @@ impl PackedSink {
             met_full_disk: AtomicBool::new(false),
             losses_before: self.store.losses_to_full_disk(),
         });
-        // Cancelled: what was stored stays for the next attempt.
+        // Cancelled: what was stored is kept for the next attempt.
         let _ = self.run(&work, &reporter).await;
     }
 
@@ -131,8 +133,8 @@ impl Work {
         ItemOutcome { sequence: self.assignment.items[index].sequence, result }
     }
 
-    /// Makes the last items of a pull durable, as [`Work::commit`] does. If the disk is full, what came of other items gives its
-    /// room back first. Blocks.
+    /// Makes the last items of a pull durable, as [`Work::commit`] does. If the disk is full, the space of other items'
+    /// content is released first. Blocks.
     fn commit_last(&self, ready: Vec<Ready>) -> Vec<ItemOutcome> {
         if self.met_full_disk.load(Ordering::Relaxed) {
             let entries: Vec<&TreeEntry> = ready.iter().map(|ready| &ready.entry).collect();
@@ -141,7 +143,7 @@ impl Work {
         if ready.is_empty() { Vec::new() } else { self.commit(ready) }
     }
 
-    /// Makes items durable and says how that went. Blocks.
+    /// Makes items durable and returns the results. Blocks.
     fn commit(&self, ready: Vec<Ready>) -> Vec<ItemOutcome> {
         let mut entries = Vec::with_capacity(ready.len());
         let mut told = Vec::with_capacity(ready.len());
@@ -170,7 +172,8 @@ impl Work {
         outcomes.collect()
     }
 
-    /// Commits entries; how that went for each. On a full disk, or if chunks are lost, no more of them fail than have to.
+    /// Commits entries, and returns the result for each. On a full disk, or if chunks are lost, as few of them fail as
+    /// possible.
     fn commit_entries(&self, entries: &[TreeEntry]) -> Vec<Result<(), Failure>> {
         let Err(error) = self.store.commit(self.stage, entries) else {
             return entries.iter().map(|_| Ok(())).collect();
@@ -183,7 +186,7 @@ impl Work {
         }
         let is_there = |&index: &usize| self.store.has_all_of(self.stage, &entries[index]);
         let there: Vec<usize> = (0..entries.len()).filter(is_there).collect();
-        // If all content is there, halves, so that what has no room in the record of the stage fails alone.
+        // If all content is there, tries halves, so that only entries without space in the log of the stage fail.
         let middle = if there.len() == entries.len() { there.len() / 2 } else { there.len() };
         for part in [&there[..middle], &there[middle..]].into_iter().filter(|part| !part.is_empty()) {
             let chosen: Vec<TreeEntry> = part.iter().map(|&index| entries[index].clone()).collect();
@@ -194,7 +197,8 @@ impl Work {
         results
     }
 
-    /// What it means that a commit failed. Chunks that were given up because the disk is full are no fault of their item.
+    /// The failure of an item whose commit failed. Chunks that were given up because the disk is full do not count
+    /// against it.
     fn commit_failure(&self, error: &PackedError) -> Failure {
         let failure = at_vault(error, b"");
         let is_missing = matches!(error, PackedError::MissingChunk { .. });
@@ -206,7 +210,7 @@ impl Work {
     }
 }
 
-/// What an error of the store means for an item that is written to it.
+/// The failure of an item if the store reports this error.
 fn at_vault(error: &PackedError, path: &[u8]) -> Failure {
     let message = match path {
         b"" => error.to_string(),
@@ -214,7 +218,7 @@ fn at_vault(error: &PackedError, path: &[u8]) -> Failure {
     };
     let (cause, fault) = match error {
         PackedError::WrongBytes { .. } => (FailureCause::ChecksumMismatch, Fault::Item),
-        // It was collected or lost between the look and the commit; the next attempt asks for it.
+        // It was collected or lost between the check and the commit. The next attempt requests it.
         PackedError::MissingChunk { .. } => (FailureCause::Transient, Fault::Item),
         error if error.is_too_large() => (FailureCause::DestinationError, Fault::Item),
         PackedError::EntryTooLarge { .. } => (FailureCause::Permanent, Fault::Item),

@@ -1,5 +1,5 @@
-//! Looks at every item before anything is asked for: what this job has stored already, what an earlier snapshot of the
-//! same source has unchanged, and what has no content at all, is not asked for.
+//! Checks every item before anything is requested. Items that this job has already stored, that are unchanged since an
+//! earlier snapshot of the same source, or that have no content are not requested.
 
 use std::sync::Arc;
 
@@ -12,14 +12,14 @@ use crate::failures::{at_source, permanent};
 use crate::packed::TreeEntry;
 use crate::sink::Cancelled;
 
-/// What is to be done about the items.
+/// What to do with the items.
 #[derive(Default)]
 pub(super) struct Plan {
-    /// Nothing more.
+    /// They are done.
     pub(super) finished: Vec<ItemOutcome>,
-    /// Make durable.
+    /// Make them durable.
     pub(super) ready: Vec<Ready>,
-    /// Ask the source; indices into the assignment's items, by path.
+    /// Request them from the source; indices into the assignment's items, by path.
     pub(super) wanted: Vec<usize>,
 }
 
@@ -27,14 +27,14 @@ pub(super) struct Plan {
 pub(super) async fn plan(work: &Arc<Work>) -> Result<Plan, Cancelled> {
     let planned = Arc::clone(work);
     let planning = tokio::task::spawn_blocking(move || plan_all(&planned));
-    // A planner can only fail to end when the process does.
+    // A planner fails to end only if the process does.
     let plan = planning.await.map_err(|_| Cancelled)?;
     if work.cancel.is_cancelled() { Err(Cancelled) } else { Ok(plan) }
 }
 
 fn plan_all(work: &Work) -> Plan {
     let items = &work.assignment.items;
-    // Nothing is taken for stored whose file is gone, and nothing is put that could not be committed.
+    // A chunk whose file is gone must not count as stored, and nothing is put that could not be committed.
     let prepared = work.store.check_presence().and_then(|_| work.store.begin_stage(work.stage));
     if let Err(error) = prepared {
         let failure = at_vault(&error, b"");
@@ -63,7 +63,7 @@ fn plan_all(work: &Work) -> Plan {
 enum Step {
     /// This job has stored it.
     Skip,
-    /// Its content is there.
+    /// Its content is stored.
     Keep(TreeEntry),
     Fetch,
 }
@@ -94,7 +94,7 @@ fn plan_item(work: &Work, entry: &Entry) -> Result<Step, Failure> {
     {
         return Ok(Step::Skip);
     }
-    // Its mode may have changed without its time; its content has not.
+    // Its mode may have changed without its time. Its content has not.
     let is_same = |known: &TreeEntry| {
         known.entry.modified == entry.modified && known.entry.kind == EntryKind::File { size }
     };

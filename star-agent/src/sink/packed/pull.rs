@@ -1,5 +1,5 @@
-//! One pull into a vault. The loop owns all state; what blocks is done by jobs that get what they need and give back
-//! what they found, as in the pull of plain files.
+//! One pull into a vault. The loop owns all state. Blocking work is done by jobs, which get what they need and return
+//! their results, as in the pull of plain files.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,8 +21,8 @@ use crate::sink::line::{Line, broken_by, unopened};
 use crate::sink::{Cancelled, Reporter};
 use crate::transfer::{Fetch, Frame, FrameEnd, Parcel, Range};
 
-/// Pulls what is `wanted` and makes it durable, with what is `ready` already. What did not hold still is asked for once more,
-/// and taken as it is then.
+/// Pulls the `wanted` items and makes them durable, together with the `ready` ones. Files that changed while they were
+/// read are requested once more, and then accepted as they are.
 pub(super) async fn run(
     sink: &PackedSink,
     work: &Arc<Work>,
@@ -38,17 +38,17 @@ pub(super) async fn run(
     run_once(sink, puller.with(changed)).await.map(drop)
 }
 
-/// Runs a pull to its end. Gives what did not hold still.
+/// Runs a pull to its end. Returns the files that changed while they were read.
 async fn run_once(sink: &PackedSink, mut puller: Puller<'_>) -> Result<Vec<usize>, Cancelled> {
     let result = puller.run(sink).await;
-    // Jobs outlive a dropped future; the next attempt at these items must not meet them.
+    // Jobs outlive a dropped future. The next attempt at these items must not meet them.
     puller.line.close();
     while puller.jobs.join_next().await.is_some() {}
     while puller.rounds.join_next().await.is_some() {}
     result.map(|()| puller.changed)
 }
 
-/// What a job found.
+/// The result of a job.
 enum Done {
     Put(Vec<Put>),
     Compared(Result<Vec<Compared>, (Failure, Vec<usize>)>),
@@ -60,16 +60,16 @@ struct Puller<'run> {
     line: Line,
     /// Why there is no pull any more.
     broken: Option<Failure>,
-    /// Whether the vault may have what is wanted, so that hashes come before bytes.
+    /// Whether the vault may have wanted chunks, so that hashes are requested before content.
     asks_first: bool,
-    /// Whether files are wanted although they change while they are read.
+    /// Whether files are accepted although they change while they are read.
     accepts_changes: bool,
-    /// Items of files that did not hold still.
+    /// Items of files that changed while they were read.
     changed: Vec<usize>,
     files: Vec<File>,
-    /// Files that have no end yet.
+    /// Number of files without a result.
     unsettled: usize,
-    /// Large files with segments that were not asked for.
+    /// Large files with segments that were not requested.
     large: VecDeque<usize>,
     segments: usize,
     jobs: JoinSet<Done>,
@@ -104,7 +104,7 @@ impl<'run> Puller<'run> {
         puller.with(wanted)
     }
 
-    /// To pull these.
+    /// Sets the items to pull.
     fn with(mut self, wanted: Vec<usize>) -> Self {
         let size = |item: usize| self.work.assignment.items[item].entry.size();
         let file = |item| File::new(item, size(item), self.accepts_changes);
@@ -133,7 +133,7 @@ impl<'run> Puller<'run> {
         self.commit_rest().await
     }
 
-    /// Small files are all asked for at once; segments of the others wait for their turn.
+    /// Small files are all requested at once. Segments of the others wait for their turn.
     fn ask_for_all(&mut self) {
         for index in 0..self.files.len() {
             if self.files[index].is_settled {
@@ -204,7 +204,7 @@ impl<'run> Puller<'run> {
         Ok(is_broken)
     }
 
-    /// Begins the segments that may begin, and sends the fetches that came up.
+    /// Begins the segments that can begin, and sends the queued fetches.
     async fn ask(&mut self) -> Result<(), PullError> {
         while self.segments < SEGMENTS_IN_FLIGHT_MAX {
             let Some(index) = self.large.pop_front() else { break };
@@ -218,7 +218,7 @@ impl<'run> Puller<'run> {
         self.line.send().await
     }
 
-    /// Takes a message of the source apart. It is checked whole before anything of it counts.
+    /// Handles a message of the source. The whole message is checked before any of it is used.
     fn receive(&mut self, parcel: Parcel) -> Result<(), PullError> {
         let lengths = self.line.lengths(&parcel)?;
         let mut payload = parcel.payload;
@@ -277,18 +277,18 @@ impl<'run> Puller<'run> {
         }
     }
 
-    /// Closes a fetch; hashes that came go on to be compared with what the vault has.
+    /// Ends a fetch. Hashes that arrived are then compared with the vault.
     fn end_fetch(&mut self, fetch: u64, named: &mut Vec<Named>) {
         let Some(fetching) = self.line.end_fetch(fetch) else { return };
         let file = &mut self.files[fetching.file];
         if fetching.is_hashes_only && file.failure.is_none() && !fetching.named.is_empty() {
-            // It stays busy, and its segment open, until the missing part of it has come.
+            // It stays busy, and its segment open, until its missing part has arrived.
             return named.push(Named { file: fetching.file, chunks: fetching.named });
         }
         self.end_part(fetching.file);
     }
 
-    /// A part of a file has come, or will not come.
+    /// A part of a file has arrived, or will not arrive.
     fn end_part(&mut self, index: usize) {
         let file = &mut self.files[index];
         file.busy -= 1;
@@ -299,7 +299,7 @@ impl<'run> Puller<'run> {
     }
 
     fn end_job(&mut self, done: Result<Done, JoinError>) -> Result<(), Cancelled> {
-        // A panic in a job is a bug of ours: the assignment is given up rather than half of it reported.
+        // A panic in a job is a bug: the assignment is given up instead of reporting half of it.
         let done = done.map_err(|error| {
             tracing::error!(assignment = %self.work.assignment.id, %error, "a job of an assignment panicked");
             Cancelled
@@ -346,11 +346,11 @@ impl<'run> Puller<'run> {
         self.end_part(compared.file);
     }
 
-    /// If a file has nothing more to wait for, ends it.
+    /// Ends a file that waits for nothing any more.
     fn settle(&mut self, index: usize) {
         let file = &mut self.files[index];
         if !file.is_done() {
-            // It turned out to be larger than it was when it was scanned.
+            // It turned out to be larger than when it was scanned.
             if file.busy == 0 && file.has_more() && !file.is_small && !self.large.contains(&index) {
                 self.large.push_back(index);
             }
@@ -380,7 +380,7 @@ impl<'run> Puller<'run> {
         }
     }
 
-    /// The source gives nothing more: what is not complete fails.
+    /// The source sends nothing more: what is not complete fails.
     fn break_off(&mut self, failure: &Failure) {
         self.broken = Some(failure.clone());
         self.large.clear();
@@ -391,7 +391,7 @@ impl<'run> Puller<'run> {
         }
         for index in 0..self.files.len() {
             let file = &mut self.files[index];
-            // What has come whole is still kept.
+            // What has arrived completely is still stored.
             if !file.is_settled && (file.version.is_none() || file.has_more()) {
                 file.fail(failure.clone());
             }
@@ -401,7 +401,7 @@ impl<'run> Puller<'run> {
         }
     }
 
-    /// Files that wait for nothing would wait for ever: a bug of ours, which must not hold an assignment's lease.
+    /// Files that wait for nothing would wait for ever. That is a bug, which must not hold an assignment's lease.
     fn end_stranded(&mut self) {
         tracing::error!(assignment = %self.work.assignment.id, files = self.unsettled, "files wait for nothing");
         for index in 0..self.files.len() {
@@ -428,7 +428,7 @@ impl<'run> Puller<'run> {
     }
 
     async fn commit_rest(&mut self) -> Result<(), Cancelled> {
-        // What the last one gives up on a full disk may be what an earlier one commits.
+        // The chunks that the last round gives up on a full disk may be those that an earlier one commits.
         self.end_rounds().await?;
         let (work, ready) = (Arc::clone(&self.work), std::mem::take(&mut self.ready));
         self.rounds.spawn_blocking(move || work.commit_last(ready));

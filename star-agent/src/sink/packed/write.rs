@@ -1,4 +1,4 @@
-//! Puts chunks that arrived into the store, after it has been made sure that they are what they are said to be.
+//! Verifies chunks that have arrived, and puts them into the store.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,7 +23,7 @@ pub(super) struct Piece {
     pub(super) content: Content,
 }
 
-/// What came of it.
+/// The result for one piece.
 #[derive(Debug)]
 pub(super) struct Put {
     pub(super) file: usize,

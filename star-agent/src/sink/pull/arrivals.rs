@@ -1,4 +1,4 @@
-//! What arrives at a pull: messages of the source, and the ends of jobs.
+//! Handles what arrives at a pull: messages of the source, and results of jobs.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -22,7 +22,7 @@ use crate::sink::write::{Piece, PieceDone, Target, write_pieces};
 use crate::transfer::{Chunk, Frame, FrameEnd, Parcel};
 
 impl Puller<'_> {
-    /// Takes a message of the source apart. It is checked whole before anything of it counts.
+    /// Handles a message of the source. The whole message is checked before any of it is used.
     pub(super) fn receive(&mut self, parcel: Parcel) -> Result<(), PullError> {
         let lengths = self.line.lengths(&parcel)?;
         let mut payload = parcel.payload;
@@ -64,7 +64,7 @@ impl Puller<'_> {
         if file.failure.is_none() && (!content.is_empty() || whole.is_some()) {
             file.busy += 1;
             file.bytes_transferred += content.len() as u64;
-            // A file that is done at once keeps no handle open.
+            // A file that is completed at once keeps no handle open.
             let target = if whole.is_some() { Arc::new(Target::default()) } else { Arc::clone(&file.target) };
             let (offset, chunks) = (frame.offset, frame.chunks);
             pieces.push(Piece { file: index, item: file.item, target, offset, chunks, content, whole });
@@ -74,7 +74,7 @@ impl Puller<'_> {
         }
     }
 
-    /// Closes a fetch; hashes that came go on to be compared with the basis.
+    /// Ends a fetch. Hashes that arrived are then compared with the basis.
     fn end_fetch(&mut self, fetch: u64) {
         let Some(fetching) = self.line.end_fetch(fetch) else { return };
         let index = fetching.file;
@@ -102,7 +102,7 @@ impl Puller<'_> {
         });
     }
 
-    /// Something of a file differs from its basis, so that all of it is written: what was found to be the same is copied now.
+    /// Part of a file differs from its basis, so all of it is written: the unchanged segments are copied now.
     pub(super) fn copy_same(&mut self, index: usize) {
         let file = &mut self.files[index];
         file.differs = true;
@@ -113,7 +113,7 @@ impl Puller<'_> {
             if let Some(queue) = self.queues.of(lane)
                 && self.line.is_open()
             {
-                // A slot beyond those that there are, which is given back as any other.
+                // An additional slot, which is given back like any other.
                 queue.in_flight += 1;
             }
             self.assemble(index, Arc::clone(&basis), chunks);
@@ -128,13 +128,13 @@ impl Puller<'_> {
                 file.is_ending = true;
                 self.complete(index, written);
             }
-            // It cannot be left where it is.
+            // It cannot be left in place.
             Err(_) => self.copy_same(index),
         }
     }
 
     pub(super) fn end_job(&mut self, done: Result<Done, JoinError>) -> Result<(), Cancelled> {
-        // A panic in a job is a bug of ours: the assignment is given up rather than half of it reported.
+        // A panic in a job is a bug: the assignment is given up instead of reporting half of it.
         let done = done.map_err(|error| {
             tracing::error!(assignment = %self.work.assignment.id, %error, "a job of an assignment panicked");
             Cancelled
@@ -213,7 +213,7 @@ impl Puller<'_> {
                 }
                 match (&self.broken, missing.is_empty()) {
                     (Some(broken), false) => self.files[index].fail(broken.clone()),
-                    // The slot stays with the segment.
+                    // The segment keeps its slot.
                     (None, false) if may_go_on => return self.ask_for(index, missing, false),
                     (None, false) | (_, true) => {}
                 }
