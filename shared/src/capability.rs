@@ -1,8 +1,8 @@
-//! The right of one Star to pull one tree from another, signed by the coordinator: a PASETO `v4.public` token.
+//! The right of one Star to pull a tree from another one, signed by the coordinator: a PASETO `v4.public` token.
 //!
-//! A capability does not expire by wall clock, because the clocks of two machines never have to agree here. It ends
-//! when the key that signed it is rotated out, minutes after it was signed: the coordinator tells every Star which keys verify, and a
-//! token under any other key is refused.
+//! A capability does not expire by wall clock, so the clocks of two machines need not agree. It ends when the key that
+//! signed it is rotated out, minutes after it was signed: the coordinator sends every Star the valid keys, and a token
+//! under any other key is refused.
 
 use std::fmt;
 
@@ -13,12 +13,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::words::{JobId, SnapshotId, StarId};
 
-/// The longest token that is looked at, in bytes: a path of 4,096 bytes in hexadecimal and Base64, and room to spare.
+/// Maximum length of a token that is read, in bytes: enough for a path of 4,096 bytes in hexadecimal and Base64.
 pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
-/// What else is bound into the signature, so that no other token of this key can pass for a capability.
+/// The implicit assertion of the signature, so that no other token under this key is accepted as a capability.
 const PURPOSE: &[u8] = b"orbit.v1 pull";
 
-/// Who may pull what from whom.
+/// Which Star may pull what from which Star.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capability {
     /// The job it was made for.
@@ -33,10 +33,11 @@ pub struct Capability {
     /// The snapshot in the source Star's vault whose tree may be read; without it the tree is a directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<SnapshotId>,
-    /// Whether chunks may be asked for by their hashes, whatever tree they belong to: for a vault that heals itself.
+    /// Whether chunks may be requested by their hashes, whatever tree they belong to. This is for a vault that is
+    /// healed.
     #[serde(default)]
     pub is_for_chunks: bool,
-    /// Bytes a second that may leave for this job and destination, over all of its pulls; 0 for no limit.
+    /// Maximum number of bytes per second for this job and destination, over all of its pulls; 0 for no limit.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub max_bytes_per_second: u64,
     /// Which files of the tree may be read; without it all of them.
@@ -44,11 +45,11 @@ pub struct Capability {
     pub filter: Option<ReadFilter>,
 }
 
-/// The longest filter that a grant carries, in bytes of its globs and paths.
+/// Maximum length of the filter in a grant, in bytes of its globs and paths.
 pub const FILTER_BYTES_MAX: usize = 2048;
 
-/// Which files of a tree may be read: what the scan of the job lists, by the same globs and paths. Sizes and ages are not part of it,
-/// since a file may change between the scan and the read.
+/// Which files of a tree may be read: those that the scan of the job lists, by the same globs and paths. Sizes and ages
+/// are not included, since a file can change between the scan and the read.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReadFilter {
     /// Globs of what may be read.
@@ -63,25 +64,25 @@ pub struct ReadFilter {
 }
 
 impl ReadFilter {
-    /// Whether it leaves nothing out.
+    /// Whether it excludes nothing.
     pub fn is_empty(&self) -> bool {
         self.include.is_empty() && self.exclude.is_empty() && self.paths.is_empty()
     }
 
-    /// Bytes of its globs, and of its paths as the token has them.
+    /// Total length of its globs, and of its paths in the token's form, in bytes.
     pub fn len(&self) -> usize {
         let globs: usize = self.include.iter().chain(&self.exclude).map(|glob| glob.len() + 3).sum();
         globs + self.paths.iter().map(|path| path.len() * 2 + 3).sum::<usize>()
     }
 }
 
-/// A job without a limit says nothing of one.
+/// A job without a limit has no such field.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
 fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-/// Why a capability could not be made or is not accepted.
+/// Why a capability could not be made or is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CapabilityError {
     /// The system's random source failed.
@@ -90,10 +91,10 @@ pub enum CapabilityError {
     /// It could not be signed.
     #[error("the capability could not be signed: {0}")]
     Signing(String),
-    /// It is not a token at all.
+    /// It is not a token.
     #[error("the capability token is malformed: {0}")]
     Malformed(String),
-    /// No key that is in force signed it.
+    /// No valid key signed it.
     #[error(
         "the capability token was not signed by any of the {0} keys in force; it may be older than a key rotation"
     )]
@@ -106,7 +107,7 @@ pub struct CapabilitySigner {
 }
 
 impl fmt::Debug for CapabilitySigner {
-    /// Never shows the secret half.
+    /// Never shows the secret key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CapabilitySigner").finish_non_exhaustive()
     }
@@ -119,7 +120,7 @@ impl CapabilitySigner {
         Ok(Self { pair })
     }
 
-    /// A signer with a key that was kept.
+    /// A signer with a stored key.
     ///
     /// # Errors
     /// It is no such key.
@@ -130,7 +131,7 @@ impl CapabilitySigner {
         Ok(Self { pair: AsymmetricKeyPair { public, secret } })
     }
 
-    /// The secret half, for a place that only its owner reads.
+    /// The secret key, to be stored where only the owner can read it.
     pub fn secret(&self) -> Vec<u8> {
         self.pair.secret.as_bytes().to_vec()
     }
@@ -143,13 +144,13 @@ impl CapabilitySigner {
             .map_err(|error| CapabilityError::Signing(error.to_string()))
     }
 
-    /// The public half: 32 bytes that [`verify`] takes.
+    /// The public key: the 32 bytes that [`verify`] takes.
     pub fn verification_key(&self) -> Vec<u8> {
         self.pair.public.as_bytes().to_vec()
     }
 }
 
-/// Reads a token that one of `keys` signed. Whether it fits the request at hand is the caller's to check.
+/// Reads a token that one of `keys` signed. The caller checks whether it fits the request.
 pub fn verify(token: &str, keys: &[Vec<u8>]) -> Result<Capability, CapabilityError> {
     if token.len() > TOKEN_BYTES_MAX {
         return Err(CapabilityError::Malformed(format!("it has {} bytes", token.len())));
@@ -164,7 +165,7 @@ pub fn verify(token: &str, keys: &[Vec<u8>]) -> Result<Capability, CapabilityErr
     serde_json::from_str(trusted.payload()).map_err(|error| CapabilityError::Malformed(error.to_string()))
 }
 
-/// Which Star a token is for, as it says itself. Whoever got it from the coordinator may believe it; nobody else.
+/// The source Star in a token, without verification. Only a Star that got the token from the coordinator may trust it.
 pub fn source_of(token: &str) -> Option<StarId> {
     if token.len() > TOKEN_BYTES_MAX {
         return None;
@@ -190,7 +191,7 @@ mod hexadecimal_list {
     }
 }
 
-/// Bytes as hexadecimal text, since JSON has no bytes.
+/// Bytes as hexadecimal text, since JSON has no byte strings.
 mod hexadecimal {
     use std::fmt::Write as _;
 
@@ -283,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_token_is_malformed_and_bad_keys_are_passed_over() {
+    fn a_text_that_is_no_token_is_malformed_and_bad_keys_are_ignored() {
         let signer = CapabilitySigner::generate().unwrap();
         let keys = [vec![1, 2, 3], signer.verification_key()];
         for text in ["", "v4.public.", "v4.local.AAAA", "not a token", &"x".repeat(TOKEN_BYTES_MAX + 1)] {

@@ -1,14 +1,14 @@
-//! Comparing a listing with a destination before anything is dispatched: which of these entries are there already,
+//! Compares a listing with a destination before anything is dispatched: which of the entries are already there,
 //! unchanged?
 //!
-//! An answer is about what was there when it was given, like the look that every attempt takes first. Nothing depends on
-//! it: an entry that is not known to be unchanged becomes an item like any other.
+//! An answer describes the moment at which it was given, like the check at the beginning of every attempt. Nothing
+//! depends on it: an entry that is not known to be unchanged becomes an item like any other.
 
 use std::sync::Arc;
 
 use crate::entry::Entry;
 
-/// What a destination is asked.
+/// A question to a destination.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Comparison {
     /// The path at the destination that corresponds to the source path.
@@ -17,8 +17,8 @@ pub struct Comparison {
     pub entries: Vec<Arc<Entry>>,
 }
 
-/// Which of the entries are at the destination unchanged and durable: one bit for each, by its place in the question.
-/// What is not said is not unchanged.
+/// Which of the entries are at the destination, unchanged and durable: one bit for each, by its index in the question.
+/// A missing bit is 0.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Unchanged(Vec<u8>);
 

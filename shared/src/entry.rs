@@ -1,6 +1,6 @@
-//! One entry of a source tree, as a scan finds it and an assignment carries it.
+//! One entry of a source tree, as a scan finds it and an assignment contains it.
 //!
-//! Names are bytes: a file system promises nothing else. They become text only where a person reads them, through
+//! Names are bytes, since a file system guarantees nothing else. They become text only for display, through
 //! [`display_path`], which loses nothing.
 
 use std::fmt::Write as _;
@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::time::WallTime;
 
-/// What kind of entry it is, with what belongs to that kind.
+/// The kind of an entry, with the details of that kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EntryKind {
     /// A regular file.
     File {
-        /// Bytes, when it was scanned.
+        /// Size in bytes when it was scanned.
         size: u64,
     },
     /// A directory.
@@ -40,7 +40,7 @@ pub enum EntryKind {
 }
 
 impl EntryKind {
-    /// Whether entries of this kind can be carried to a destination at all.
+    /// Whether entries of this kind can be copied to a destination.
     pub fn is_carried(&self) -> bool {
         match self {
             Self::File { .. } | Self::Directory | Self::Symlink { .. } => true,
@@ -52,7 +52,7 @@ impl EntryKind {
         }
     }
 
-    /// The kind in words, with its article.
+    /// The kind as text, with its article.
     pub fn describe(&self) -> &'static str {
         match self {
             Self::File { .. } => "a regular file",
@@ -73,18 +73,18 @@ pub struct Entry {
     /// Path below the source path: no leading slash, no `.` or `..`. Empty for the source path itself.
     #[serde(with = "serde_bytes")]
     pub path: Vec<u8>,
-    /// What it is.
+    /// Its kind.
     pub kind: EntryKind,
     /// Permission bits, `0o7777` at most.
     pub mode: u32,
     /// Modification time.
     pub modified: WallTime,
-    /// Rank of its priority tier in the semantic registry; lower moves first.
+    /// Rank of its priority tier in the semantic registry; lower ranks are moved first.
     pub rank: u8,
 }
 
 impl Entry {
-    /// Bytes of content: the size of a regular file, else 0.
+    /// Size of the content in bytes, for a regular file; 0 for other kinds.
     pub fn size(&self) -> u64 {
         match self.kind {
             EntryKind::File { size } => size,
@@ -99,7 +99,7 @@ impl Entry {
     }
 }
 
-/// Shows a path to a person: UTF-8 as it is, control characters, backslashes and other bytes as `\xNN`.
+/// A path as text: UTF-8 unchanged; control characters, backslashes and other bytes as `\xNN`.
 pub fn display_path(path: &[u8]) -> String {
     let mut text = String::with_capacity(path.len());
     push_path(&mut text, path);
@@ -108,7 +108,7 @@ pub fn display_path(path: &[u8]) -> String {
 
 /// Adds a path to a text, as [`display_path`] shows it.
 pub fn push_path(text: &mut String, path: &[u8]) {
-    // Almost every path is printable ASCII, and every event shows two.
+    // Almost every path is printable ASCII, and every event contains two.
     if path.iter().all(|&byte| matches!(byte, b' '..=b'~') && byte != b'\\')
         && let Ok(plain) = std::str::from_utf8(path)
     {
@@ -127,22 +127,22 @@ pub fn push_path(text: &mut String, path: &[u8]) {
     }
 }
 
-/// Whether a character shows nothing itself and changes how others are shown: control characters, and those of Unicode that
-/// change the direction of text, join, or take no room.
+/// Whether a character is invisible and changes how others are shown: control characters, and those of Unicode that
+/// change the direction of text, join characters, or have no width.
 pub fn is_hidden(character: char) -> bool {
     character.is_control()
         || matches!(character,
             '\u{061c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
-/// The mode of an unreadable entry that stands for the rest of a directory, of which a part was listed.
+/// The mode of an unreadable entry that stands for the rest of a directory that was listed in part.
 pub const REST_MODE: u32 = 0o7777;
 
-/// Error numbers of Linux that may be over in a while: EINTR, EIO, EAGAIN, ENOMEM, EBUSY, ENFILE, EMFILE, ENETDOWN, ENETUNREACH,
-/// ENOTCONN, ETIMEDOUT, EHOSTDOWN, EHOSTUNREACH, ESTALE.
+/// Error numbers of Linux that may be temporary: EINTR, EIO, EAGAIN, ENOMEM, EBUSY, ENFILE, EMFILE, ENETDOWN,
+/// ENETUNREACH, ENOTCONN, ETIMEDOUT, EHOSTDOWN, EHOSTUNREACH, ESTALE.
 const PASSING_ERRNOS: [i32; 14] = [4, 5, 11, 12, 16, 23, 24, 100, 101, 107, 110, 112, 113, 116];
 
-/// Whether an error of listing or looking may be over in a while.
+/// Whether an error of listing or `stat` may be temporary.
 pub fn is_passing_errno(errno: i32) -> bool {
     PASSING_ERRNOS.contains(&errno)
 }
@@ -168,8 +168,8 @@ fn push_escaped(text: &mut String, bytes: &[u8]) {
     }
 }
 
-/// The path that was shown as this text, or as these bytes: every `\xNN` is the byte NN. `None` if there is none in it, so that it
-/// is the path itself.
+/// The path that [`display_path`] shows as this text: every `\xNN` is the byte NN. `None` if the text has no escape and
+/// so is the path itself.
 pub fn undisplay_path(shown: &[u8]) -> Option<Vec<u8>> {
     let mut path = Vec::with_capacity(shown.len());
     let mut rest = shown;
@@ -207,12 +207,12 @@ pub fn join_path(base: &[u8], path: &[u8]) -> Vec<u8> {
     joined
 }
 
-/// Prefix of the names under which a destination writes before it publishes; [`is_temporary_name`] tells them.
+/// Prefix of the names under which a destination writes before it publishes; see [`is_temporary_name`].
 pub const TEMPORARY_PREFIX: &[u8] = b".orbit-tmp-";
 
-/// Whether a name is one under which a destination writes before it publishes: the prefix, 16 hexadecimal digits of the Star's
-/// identity, and the numbers of job, destination and item, with dashes between them. A scan passes over such names, and over no other
-/// that begins alike.
+/// Whether a name is one under which a destination writes before it publishes: the prefix, 16 hexadecimal digits of the
+/// Star's identity, and the numbers of job, destination and item, separated by dashes. A scan skips such names, and no
+/// others with the same prefix.
 pub fn is_temporary_name(name: &[u8]) -> bool {
     let Some(rest) = name.strip_prefix(TEMPORARY_PREFIX) else { return false };
     let parts: Vec<&[u8]> = rest.split(|&byte| byte == b'-').collect();

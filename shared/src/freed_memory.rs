@@ -1,19 +1,19 @@
-//! Memory that was freed, which the system soon gets back.
+//! Makes the allocator return freed memory to the system soon.
 //!
-//! A Star frees tens of MiB of content that was written within a second, and a coordinator the messages and records of
-//! thousands of items, while the next are taken elsewhere: kept for a second, which is the allocator's own choice, both
-//! count.
+//! Within a second, a Star frees tens of MiB of content that was written, and a coordinator the messages and records of
+//! thousands of items, while the next ones are allocated elsewhere. The allocator's default is to keep freed memory for
+//! a second, so both would be resident.
 
-/// The allocator's option `purge_delay`, by its place in the list of mimalloc's options, which is the same in its versions 2
+/// The allocator's option `purge_delay`: its index in the list of mimalloc's options, which is the same in versions 2
 /// and 3.
 const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
-/// How long it keeps what was freed, in milliseconds. What comes back sooner is needed again at once, and costs a page fault
-/// for every 4 KiB.
+/// How long the allocator keeps freed memory, in milliseconds. With a shorter time, memory that is needed again at once
+/// would cost a page fault for every 4 KiB.
 const PURGE_DELAY_MS: std::ffi::c_long = 10;
 
-/// Makes the allocator give back soon what was freed, unless the environment says otherwise. A program whose allocator is
-/// mimalloc calls it first of all, before it has a second thread.
-#[expect(unsafe_code, reason = "the allocator has no other way to be told, except by the environment")]
+/// Makes the allocator return freed memory soon, unless the environment sets another value. A program that uses
+/// mimalloc must call it first, before it starts a second thread.
+#[expect(unsafe_code, reason = "the option can be set in no other way, except by the environment")]
 pub fn return_soon() {
     if std::env::var_os("MIMALLOC_PURGE_DELAY").is_none() {
         // SAFETY: this stores a number in a table of the allocator that lives as long as the process, before there is a
@@ -28,7 +28,7 @@ mod tests {
 
     #[test]
     #[expect(unsafe_code, reason = "the allocator has no other way to be asked")]
-    fn the_option_is_the_one_that_is_meant() {
+    fn the_option_is_purge_delay() {
         // SAFETY: this reads a number from a table of the allocator.
         let before = unsafe { libmimalloc_sys::mi_option_get(PURGE_DELAY) };
         return_soon();

@@ -1,10 +1,10 @@
-//! Transparent huge pages, which these programs do without.
+//! Turns off transparent huge pages for the process.
 //!
-//! The allocator asks for them, and some systems give them unasked. With some dozens of threads that each use a little of
-//! many sizes, 2 MiB are then cleared and held where 64 KiB are used.
+//! The allocator requests them, and some systems use them by default. With some dozens of threads that each use a
+//! little memory of many sizes, 2 MiB are then cleared and resident where 64 KiB are used.
 
-/// Asks the system to give this process none. A program calls it once at its start; on a system that refuses it takes more
-/// memory, and that is all.
+/// Asks the system not to use them for this process. A program calls it once at its start. If the system refuses, the
+/// only effect is that the program uses more memory.
 pub fn do_without() {
     let _ = rustix::thread::disable_transparent_huge_pages(true);
 }

@@ -1,7 +1,7 @@
-//! How the patterns hand over to each other: what one says, in the words of the next.
+//! Connects the patterns: translates the result of one into the input of the next.
 //!
-//! Pure translations. Whoever owns the instances calls them, writes the result down and acts on it; that a penalty box
-//! feeds a dead-letter queue is decided there and not in either of the two.
+//! These are pure translations. The owner of the instances calls them, stores the result and acts on it. So the owner
+//! decides that a penalty box feeds a dead-letter queue, not either of the two.
 
 use crate::backpressure::{BackpressureGuard, PauseReason};
 use crate::bulletin::Severity;
@@ -11,19 +11,19 @@ use crate::penalization::PenaltyRecord;
 use crate::provenance::{ProvenanceEvent, ProvenanceType};
 use crate::words::{ItemId, JobId, StarId};
 
-/// The part of a guard's limits that stays in force while its destination will soon be full.
+/// The share of a guard's limits in force while its destination will soon be full.
 pub const FILLING_SCALE: f64 = 0.25;
-/// The part that stays in force while its destination is slow or fails often.
+/// The share in force while its destination is slow or fails often.
 pub const SLOW_SCALE: f64 = 0.5;
-/// How much of the limits comes back with every check that finds nothing against it.
+/// The share that is restored with every check without a finding.
 pub const RESTORE_STEP: f64 = 0.25;
 
 /// The source of a bulletin that no Star has caused.
 pub const COORDINATOR_SOURCE: &str = "coordinator";
 
-/// Penalty to dead letter: the entry for an item whose penalties are used up, or `None` while it may be tried again.
+/// Penalty to dead letter: the entry for an item whose penalties are exhausted; `None` while it may be retried.
 ///
-/// Star and paths are for the caller to fill in; the penalty box does not know them.
+/// The caller fills in Star and paths, which the penalty box does not know.
 pub fn penalty_to_dead_letter(item: ItemId, record: &PenaltyRecord) -> Option<DeadLetterEntry> {
     if !record.is_exhausted {
         return None;
@@ -34,31 +34,30 @@ pub fn penalty_to_dead_letter(item: ItemId, record: &PenaltyRecord) -> Option<De
     Some(DeadLetterEntry { first_failed_at: record.first_failed_at, ..entry })
 }
 
-/// What to do with the guards of a destination after one health check.
+/// The action on the guards of a destination after a health check.
 ///
-/// Every check gives exactly one action and it says the whole truth, so a missed one is made up for by the next.
+/// Every check yields exactly one action, which depends on nothing before, so the next one makes up for a missed one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum GuardAction {
-    /// Admit nothing more. Put `scale_after` in force as well, so that what the end of the pause lets through is little
-    /// at first.
+    /// Admit nothing more. Also set the scale to `scale_after`, so that only a little is admitted after the pause.
     Pause {
-        /// The scale with which the guard will open again.
+        /// The scale after the pause.
         scale_after: f64,
     },
-    /// End the health pause, and put this part of the limits in force.
+    /// End the health pause, and set the scale.
     Scale {
         /// From 0 to 1.
         fraction: f64,
     },
     /// End the health pause, and take one step back towards the full limits.
     Restore {
-        /// How much of the full limits to add.
+        /// The share of the full limits to add.
         step: f64,
     },
 }
 
 impl GuardAction {
-    /// Does it to one guard. A pause of the operator's stays as it is.
+    /// Applies the action to one guard. A pause by the operator is not affected.
     pub fn apply(self, guard: &BackpressureGuard) {
         match self {
             Self::Pause { scale_after } => {
@@ -77,8 +76,8 @@ impl GuardAction {
     }
 }
 
-/// Health to backpressure: a full disk pauses, a disk that will be full and a slow or failing Star shrink the limits,
-/// and all else restores them step by step. The worst advisory decides.
+/// Health to backpressure: a full disk pauses; a disk that will be full, and a slow or failing Star, shrink the limits;
+/// anything else restores them step by step. The worst advisory decides.
 pub fn health_to_backpressure(advisories: impl IntoIterator<Item = AdvisoryKind>) -> GuardAction {
     let mut action = GuardAction::Restore { step: RESTORE_STEP };
     for kind in advisories {
@@ -86,7 +85,7 @@ pub fn health_to_backpressure(advisories: impl IntoIterator<Item = AdvisoryKind>
             AdvisoryKind::DiskCritical => return GuardAction::Pause { scale_after: FILLING_SCALE },
             AdvisoryKind::DiskExhaustionPredicted => FILLING_SCALE,
             AdvisoryKind::ErrorRateHigh | AdvisoryKind::ThroughputLow => SLOW_SCALE,
-            // Moving less at a time does not leave more room on the disk; whether it lasts, the forecast says.
+            // Moving less at a time does not free disk space. The forecast shows whether it will suffice.
             AdvisoryKind::VaultIncomplete
             | AdvisoryKind::VaultReadOnly
             | AdvisoryKind::DiskWarning
@@ -101,22 +100,22 @@ pub fn health_to_backpressure(advisories: impl IntoIterator<Item = AdvisoryKind>
     action
 }
 
-/// A bulletin as the board's `post` takes it.
+/// The arguments of the board's `post`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BulletinDraft {
-    /// How much it matters.
+    /// The importance.
     pub severity: Severity,
     /// The Star it comes from, or [`COORDINATOR_SOURCE`].
     pub source: String,
-    /// What kind of trouble.
+    /// The kind of problem.
     pub category: &'static str,
     /// The job it concerns.
     pub job_id: Option<JobId>,
-    /// What is wrong, for a person.
+    /// The problem, as text.
     pub message: String,
 }
 
-/// Provenance to bulletin board: the events that somebody may have to act on. All others are history only.
+/// Provenance to bulletin board: the events that may need an action of an operator. All others are history only.
 pub fn provenance_to_bulletin(event: &ProvenanceEvent) -> Option<BulletinDraft> {
     let cause = event.error.as_deref().unwrap_or("no cause was recorded");
     let (severity, category, message) = match event.event_type {
@@ -125,7 +124,7 @@ pub fn provenance_to_bulletin(event: &ProvenanceEvent) -> Option<BulletinDraft> 
             (Severity::Error, "dead-letter", format!("{what} dead-lettered: {cause}"))
         }
         ProvenanceType::JobFailed => (Severity::Error, "job", format!("Job failed: {cause}")),
-        // The copy is good again, but what damaged it may damage more.
+        // The copy is good again, but the cause of the damage may damage more.
         ProvenanceType::ChunkHealed => {
             (Severity::Warning, "integrity", format!("{} was damaged and has been healed", subject(event)))
         }
@@ -151,8 +150,8 @@ pub fn provenance_to_bulletin(event: &ProvenanceEvent) -> Option<BulletinDraft> 
     Some(BulletinDraft { severity, source, category, job_id: event.job_id, message })
 }
 
-/// Health to bulletin board: what an operator reads about an advisory. Meant for the advisories that have just
-/// appeared; [`Advisory::Healthy`] is none of an operator's business.
+/// Health to bulletin board: the text of an advisory for operators. It is meant for the advisories that have just
+/// begun; [`Advisory::Healthy`] is not reported.
 pub fn health_to_bulletin(star_id: &StarId, advisory: &Advisory) -> Option<BulletinDraft> {
     let (severity, category) = match advisory.kind() {
         AdvisoryKind::VaultIncomplete | AdvisoryKind::VaultReadOnly => (Severity::Error, "vault"),
@@ -166,7 +165,7 @@ pub fn health_to_bulletin(star_id: &StarId, advisory: &Advisory) -> Option<Bulle
     Some(BulletinDraft { severity, source, category, job_id: None, message: advisory.to_string() })
 }
 
-/// What an event is about, as far as it says so.
+/// The subject of an event, as far as it has one.
 fn subject(event: &ProvenanceEvent) -> String {
     match (&event.chunk_hash, &event.item, &event.source) {
         (Some(hash), ..) => format!("Chunk {hash}"),
@@ -206,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fifth_failure_goes_to_the_dead_letter_queue_with_its_story() {
+    fn the_fifth_failure_goes_to_the_dead_letter_queue_with_its_history() {
         let mut penalties = PenaltyBox::new(PenaltyConfig::default());
         let mut letters = DeadLetterQueue::new(10);
         for failure in 1..=5 {
@@ -315,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_without_a_star_or_a_cause_still_says_something() {
+    fn a_failure_without_a_star_or_a_cause_still_has_a_text() {
         let event = ProvenanceEvent::new(ProvenanceType::JobFailed, JobId(7));
         let draft = provenance_to_bulletin(&event).unwrap();
         assert_eq!((draft.source.as_str(), draft.category), ("coordinator", "job"));
@@ -326,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn only_events_that_need_somebody_become_bulletins() {
+    fn only_events_that_need_an_action_become_bulletins() {
         let posted = ProvenanceType::ALL
             .into_iter()
             .filter(|event_type| provenance_to_bulletin(&ProvenanceEvent::new(*event_type, None)).is_some());

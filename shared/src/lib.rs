@@ -1,9 +1,9 @@
-//! The ten data-flow patterns of Orbit Grid, and the words that both sides of its wire use.
+//! The ten data-flow patterns of Orbit Grid, and the types that both sides of its wire use.
 //!
-//! Everything here is pure: no clock, no randomness, no network, no runtime. Time comes in as [`time::Now`]; whoever
-//! owns an instance of a pattern decides where it is kept and when its advice is acted on. The exceptions are
-//! [`container`], which is a file format and therefore writes files, and [`open_files`], [`huge_pages`] and
-//! [`freed_memory`], which programs call at their start.
+//! Everything here is pure: no clock, no randomness, no network, no runtime. Time is passed in as [`time::Now`]. The
+//! owner of an instance of a pattern decides where it is stored and when its advice is acted on. The exceptions are
+//! [`container`], a file format, which writes files, and [`open_files`], [`huge_pages`] and [`freed_memory`], which
+//! programs call at their start.
 
 pub mod backpressure;
 pub mod bulletin;

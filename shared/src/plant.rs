@@ -1,16 +1,16 @@
-//! Planted bugs: mistakes that a test puts into the cores, to show that the suite would find them.
+//! Injected bugs: faults that a test activates in the cores, to show that the suite would find them.
 //!
-//! A mistake is one line at the place where it would be made, behind [`is_planted`]. Without the feature `planted-bugs`
-//! that is a constant `false` and nothing of it is left in a program. Only the tests of the crate of tests are built with
-//! the feature, and nothing is planted until a test holds a `Planted` on the thread that steps the core. A program that
-//! was built with the feature contains a marker; a test looks for it in the package and in the image.
+//! A fault is one line at the place of the mistake, behind [`is_planted`]. Without the feature `planted-bugs` that is a
+//! constant `false`, and a program contains no trace of it. Only the `tests` crate is built with the feature, and no
+//! fault is active until a test holds a `Planted` on the thread that steps the core. A program that was built with the
+//! feature contains a marker; a test looks for it in the package and in the image.
 
-/// A mistake.
+/// A fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Bug {
-    /// Coordinator: a report of an assignment that was given back still counts.
+    /// Coordinator: a report of an assignment that was taken back still counts.
     StaleReportAccepted,
-    /// Coordinator: a superseded session is still heard.
+    /// Coordinator: messages of a superseded session still count.
     StaleSessionHeard,
     /// Coordinator: a stored item keeps its place in the guard.
     PermitLeaked,
@@ -18,7 +18,7 @@ pub enum Bug {
     PermitReleasedTwice,
     /// Coordinator: a lost Star keeps what it held.
     LostStarKeepsWork,
-    /// Coordinator: what is given back does not wait again.
+    /// Coordinator: an item that was taken back is not queued again.
     ReleasedItemNotQueued,
     /// Coordinator: an item that ended stays in the store's queue.
     DequeueForgotten,
@@ -32,13 +32,13 @@ pub enum Bug {
     PenaltyForgottenAtRestart,
     /// Coordinator: a paused guard is open after a restart.
     PauseForgottenAtRestart,
-    /// Coordinator: the place of a scan is not remembered, so entries are found twice.
+    /// Coordinator: the position of a scan is not stored, so entries are found twice.
     CursorForgotten,
-    /// Coordinator: the failure of a source that is away counts against the item.
+    /// Coordinator: the failure of an unreachable source counts against the item.
     RefundForgotten,
-    /// Coordinator: a dead letter that is tried again keeps its end.
+    /// Coordinator: a dead letter that is retried keeps its end.
     RetryKeepsEnd,
-    /// Coordinator: assignment numbers begin anew after a restart.
+    /// Coordinator: assignment numbers start from the beginning after a restart.
     CounterForgotten,
     /// Coordinator: directories do not wait for the files in them.
     DirectoriesTooEarly,
@@ -46,38 +46,38 @@ pub enum Bug {
     WithdrawForgotten,
     /// Coordinator: a packed job ends when one of its vaults has its snapshot.
     SealedByOne,
-    /// Coordinator: a seal whose answer was lost is not asked for again.
+    /// Coordinator: a seal whose answer was lost is not requested again.
     SealNotAskedAgain,
-    /// Coordinator: dead letters are tried again while their snapshot is made.
+    /// Coordinator: dead letters are retried while their snapshot is made.
     RetriedWhileSealed,
-    /// Coordinator: what a vault has of jobs that have ended is left there.
+    /// Coordinator: stages of ended jobs are left in a vault.
     StagesNotAbandoned,
     /// Star: unacknowledged reports are not sent again after a reconnect.
     ReportsNotSentAgain,
-    /// Star: work that the coordinator did not keep goes on.
+    /// Star: work that the coordinator did not keep continues.
     DroppedWorkGoesOn,
     /// Star: work is accepted while draining.
     WorkAcceptedWhileDraining,
-    /// Star: work goes on after its lease is over.
+    /// Star: work continues after its lease has ended.
     LeaseIgnored,
-    /// Driver: the world is told before the commit.
+    /// Driver: changes are reported before the commit.
     ToldBeforeCommit,
-    /// Driver: the provenance log is not cut back by a start.
+    /// Driver: the provenance log is not truncated at a start.
     LogNotCutBack,
     /// Sink: an item is reported before its content is synced.
     ContentNotSynced,
     /// Sink: an item is reported before its directory is synced.
     DirectoryNotSynced,
-    /// Sink: what is there already is taken to be durable.
+    /// Sink: an existing file is taken to be durable.
     SkipNotSynced,
     /// Sink: withdrawn work leaves its temporaries.
     TemporariesLeft,
-    /// Sink: withdrawn work removes the temporaries of the attempt that came after it.
+    /// Sink: withdrawn work removes the temporaries of the next attempt.
     TemporariesOfOthersRemoved,
 }
 
 impl Bug {
-    /// Every mistake.
+    /// All faults.
     pub const ALL: [Self; 33] = [
         Self::StaleReportAccepted,
         Self::StaleSessionHeard,
@@ -121,7 +121,7 @@ mod planted {
 
     use super::Bug;
 
-    /// Tells a program with planted mistakes from one without, by its bytes. `tests/tests/cluster` looks for it.
+    /// Marks a program with injected faults in its bytes. `tests/tests/cluster` looks for it.
     #[used]
     static MARKER: [u8; 40] = *b"orbit grid: built with planted mistakes\0";
 
@@ -129,17 +129,17 @@ mod planted {
         static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
     }
 
-    /// Whether this thread is to make a mistake.
+    /// Whether this thread has this fault.
     pub fn is_planted(bug: Bug) -> bool {
         PLANTED.get() == Some(bug)
     }
 
-    /// This thread makes one mistake for as long as this lives.
+    /// The fault is active on this thread for as long as this exists.
     #[derive(Debug)]
     pub struct Planted(());
 
     impl Planted {
-        /// Plants a mistake. One at a time.
+        /// Activates a fault. Only one at a time.
         pub fn new(bug: Bug) -> Self {
             let before = PLANTED.replace(Some(bug));
             assert_eq!(before, None, "one mistake at a time");
@@ -157,7 +157,7 @@ mod planted {
 #[cfg(feature = "planted-bugs")]
 pub use planted::{Planted, is_planted};
 
-/// Whether this thread is to make a mistake: never.
+/// Whether this thread has this fault: never.
 #[cfg(not(feature = "planted-bugs"))]
 #[inline(always)]
 pub const fn is_planted(_bug: Bug) -> bool {

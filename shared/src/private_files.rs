@@ -1,13 +1,13 @@
-//! Files and directories that only their owner may use, whatever the umask of the caller.
+//! Files and directories that only their owner can access, whatever the umask of the caller.
 //!
-//! A program calls [`keep_private`] before it makes anything. What an earlier version or a hand made is tightened by
-//! [`tighten`] when it is opened. Trees that a job writes get their modes from the job; [`usual_directory_mode`] is for the
-//! directories above them.
+//! A program calls [`keep_private`] before it makes any file. Files of an earlier version or of an operator are
+//! restricted by [`tighten`] when they are opened. Trees that a job writes get their modes from the job;
+//! [`usual_directory_mode`] is for the directories above them.
 //!
 //! A directory of the grid itself (a vault, a data directory, an identity) has a file named [`MARKER`]. A Star that
-//! [keeps apart](keep_apart) what is marked neither reads nor writes it for a job, whatever its roots are. What it uses itself
-//! it [claims](claim) too, by device and inode: so it is known by another path as well, as through a bind mount of a
-//! directory in the vault, or of the file with its settings.
+//! [keeps apart](keep_apart) such directories neither reads nor writes them for a job, whatever its roots are. It also
+//! [claims](claim) what it uses itself, by device and inode, so that it is recognized by another path as well, as
+//! through a bind mount of a directory in the vault or of the settings file.
 
 mod claims;
 
@@ -22,12 +22,12 @@ use rustix::io::Errno;
 
 pub use claims::{claim, is_claimed};
 
-/// Every right of the group and of others.
+/// Mode bits for any access of the group or of others.
 const OTHERS: u32 = 0o077;
-/// Directories in each other; ours are far less deep.
+/// Maximum depth of directories that are visited; ours are far less deep.
 const DEPTH_MAX: usize = 16;
 
-/// The name of the file that says that a directory belongs to the grid itself.
+/// The file that marks a directory as one of the grid itself.
 pub const MARKER: &str = ".orbit-private";
 const MARKER_TEXT: &[u8] =
     b"This directory belongs to Orbit Grid itself. Stars neither read nor write it for jobs.\n";
@@ -35,28 +35,28 @@ const MARKER_TEXT: &[u8] =
 static IS_KEPT_APART: AtomicBool = AtomicBool::new(false);
 static FORMER_UMASK: OnceLock<u32> = OnceLock::new();
 
-/// From now on everything that this process makes is private, unless its mode is set afterwards.
+/// From now on all files of this process are private, unless their mode is set afterwards.
 pub fn keep_private() {
     let former = rustix::process::umask(Mode::from_raw_mode(OTHERS));
     // The first umask is the caller's.
     let _ = FORMER_UMASK.set(former.as_raw_mode() & 0o777);
 }
 
-/// The mode that a new directory would have by the umask of the caller, if [`keep_private`] replaced that.
+/// The mode that the caller's umask gives a new directory, if [`keep_private`] replaced that umask.
 pub fn usual_directory_mode() -> Option<u32> {
     FORMER_UMASK.get().map(|umask| 0o777 & !umask)
 }
 
-/// Takes all rights of others from a directory of this process's user and from what is in it. Returns how many files and
-/// directories had such rights. Links are not followed; what belongs to another user is left alone, and so is the entry
-/// `except`, whose owner judges it.
+/// Removes the permissions of others from a directory of this process's user and its content. Returns the number of
+/// files and directories that had such permissions. Links are not followed. What belongs to another user is not
+/// changed, and neither is the entry `except`, which its owner checks.
 ///
 /// # Errors
-/// The directory itself cannot be opened or changed. What is in it is passed over where it cannot be changed.
+/// The directory itself cannot be opened or changed. Content that cannot be changed is skipped.
 pub fn tighten(directory: &Path, except: &str) -> io::Result<u64> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let handle = rustix::fs::openat(CWD, directory, flags, Mode::empty())?;
-    // The directory comes first, so that nobody changes it while it is walked through.
+    // The directory comes first, so that no other user changes it during the walk.
     let changed = u64::from(close_to_others(&handle)?);
     Ok(changed + tighten_below(&handle, except, 0))
 }
@@ -88,7 +88,7 @@ fn may_be_ours(kind: FileType) -> bool {
     matches!(kind, FileType::RegularFile | FileType::Directory | FileType::Unknown)
 }
 
-/// Takes the rights of others from a file or directory of ours. Returns whether there were any.
+/// Removes the permissions of others from a file or directory of ours. Returns whether there were any.
 fn close_to_others(handle: impl AsFd) -> Result<bool, Errno> {
     let stat = rustix::fs::fstat(&handle)?;
     let kind = FileType::from_raw_mode(stat.st_mode);
@@ -103,7 +103,7 @@ fn close_to_others(handle: impl AsFd) -> Result<bool, Errno> {
 /// Marks a directory as one of the grid itself.
 ///
 /// # Errors
-/// The system refuses.
+/// The operating system reports an error.
 pub fn mark(directory: &Path) -> io::Result<()> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     let mode = Mode::RUSR | Mode::WUSR;
@@ -114,7 +114,7 @@ pub fn mark(directory: &Path) -> io::Result<()> {
     }
 }
 
-/// From now on this process keeps its jobs out of what is marked.
+/// From now on this process keeps its jobs out of marked directories.
 pub fn keep_apart() {
     IS_KEPT_APART.store(true, Ordering::Relaxed);
 }
@@ -132,7 +132,7 @@ pub fn is_apart(directory: impl AsFd) -> bool {
         || rustix::fs::fstat(&directory).is_ok_and(|stat| is_claimed(stat.st_dev, stat.st_ino))
 }
 
-/// Whether a directory lies within one that jobs of this process must keep out of, by its path.
+/// Whether a directory is within one that jobs of this process must keep out of, by its path.
 pub fn is_within_apart(directory: &Path) -> bool {
     if !is_keeping_apart() {
         return false;
@@ -141,8 +141,8 @@ pub fn is_within_apart(directory: &Path) -> bool {
     resolved.ancestors().any(is_marked_by_an_owner)
 }
 
-/// Whether a directory above others is marked by somebody who may do so: in a directory where all may write, such as
-/// `/tmp`, anybody can make a file of that name.
+/// Whether the marker of a parent directory was made by a user who may do so: in a directory that all can write, such
+/// as `/tmp`, any user can make a file of that name.
 fn is_marked_by_an_owner(directory: &Path) -> bool {
     let Ok(marker) = rustix::fs::lstat(directory.join(MARKER)) else { return false };
     let own = rustix::process::geteuid().as_raw();
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_may_read_is_closed_to_them_and_links_are_not_followed() {
+    fn permissions_of_others_are_removed_and_links_are_not_followed() {
         let directory = tempfile::tempdir().unwrap();
         let (vault, outside) = (directory.path().join("vault"), directory.path().join("outside"));
         fs::create_dir_all(vault.join("packed/containers")).unwrap();
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_marker_counts_above_others_if_its_owner_may_make_it() {
+    fn a_marker_in_a_parent_directory_counts_if_its_owner_may_make_it() {
         let directory = tempfile::tempdir().unwrap();
         mark(directory.path()).unwrap();
         assert!(is_marked_by_an_owner(directory.path()));

@@ -1,4 +1,5 @@
-//! Sizes and times as people write them: one grammar for every command line, variable and file of the grid's programs.
+//! Sizes and times in the notation of people: one grammar for every command line, variable and file of the grid's
+//! programs.
 
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ pub fn size(text: &str) -> Result<u64, String> {
         _ => return Err(refused()),
     };
     let bytes = number * factor;
-    // Far below the end of exact integers in a float would be pedantry; beyond i64 the wire cannot carry it.
+    // A float is exact enough below that; the wire cannot carry more than an i64.
     if bytes < i64::MAX as f64 { Ok(bytes.round() as u64) } else { Err(refused()) }
 }
 
@@ -46,7 +47,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number * seconds).map_err(|_| refused())
 }
 
-/// Parses an age: a duration with its unit, since three seconds are hardly ever what `3` means.
+/// Parses an age: a duration that must have a unit, since `3` hardly ever means three seconds.
 ///
 /// # Errors
 /// A sentence that shows what an age looks like.
@@ -82,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_seconds_unless_they_say_otherwise() {
+    fn durations_are_seconds_unless_they_have_a_unit() {
         let cases = [
             ("250ms", 250),
             ("30", 30_000),
@@ -100,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn an_age_says_its_unit() {
+    fn an_age_needs_a_unit() {
         assert_eq!(age("3d"), duration("3d"));
         assert_eq!(age("3").unwrap_err(), "\"3\" has no unit; write 3d for days, 3h for hours");
     }

@@ -1,6 +1,6 @@
-//! Which signals a program should hear.
+//! Which signals a program should handle.
 
-/// Whether the program was started with SIGHUP ignored, as `nohup` does: then it is to stay so.
+/// Whether the program was started with SIGHUP ignored, as `nohup` does. Then it must stay ignored.
 pub fn is_hangup_ignored() -> bool {
     let Ok(status) = std::fs::read_to_string("/proc/self/status") else { return false };
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -13,8 +13,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_nohup_has_done_is_seen() {
-        // Either is possible for a test; the answer is the kernel's for the process that asks.
+    fn an_ignored_hangup_is_noticed() {
+        // Either is possible for a test; the expected answer is the kernel's for the process that asks.
         let ask =
             |program: &str| std::process::Command::new("sh").args(["-c", program]).output().unwrap().stdout;
         let ignored = ask("trap '' HUP; grep SigIgn /proc/self/status");

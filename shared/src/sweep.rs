@@ -1,20 +1,20 @@
-//! Sweeping: the last step of a mirror. What a destination has and the source has not is deleted there.
+//! Sweeping: the last step of a mirror. It deletes what a destination has and the source does not have.
 //!
-//! The destination does it by itself and asks the source Star about each entry, once when it lists what is to be deleted
-//! and once more right before it deletes. So an entry goes only if it was absent at the source twice, and only if all
-//! that are to go together stay within the job's bound. The coordinator says when, and remembers what came of it.
+//! The destination does it by itself and asks the source Star about each entry, once when it lists what is to be
+//! deleted and once more right before it deletes. So an entry is deleted only if it was absent at the source twice, and
+//! only if the number of deletions stays within the job's limit. The coordinator decides when, and stores the result.
 
 use crate::session::ScanRequest;
 use crate::vault_call::Progress;
 use crate::words::StarId;
 
-/// Paths that are named as examples of what is, or would be, deleted.
+/// Maximum number of example paths of what is, or would be, deleted.
 pub const SWEEP_EXAMPLES_MAX: usize = 10;
 
-/// What is to be swept. Asked again with the same job, destination and operation, it is the same sweep.
+/// The request of a sweep. Requests with the same job, destination and operation are for the same sweep.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SweepRequest {
-    /// What is looked at: the destination, with the globs and limits of the job. What they leave out stays. Its job is 0
+    /// The scope: the destination path, with the globs and limits of the job. What they leave out is kept. Its job is 0
     /// for a plan.
     pub scan: ScanRequest,
     /// Index of the destination within the job.
@@ -22,11 +22,11 @@ pub struct SweepRequest {
     /// Tells this sweep from one of another grid's job, or of another plan, with the same numbers, and from an earlier one of
     /// the same job, which ends when this one begins.
     pub operation: u64,
-    /// Count what would go, and delete nothing.
+    /// Only count what would be deleted.
     pub is_plan: bool,
-    /// Name of the directory below the destination that takes what would be deleted; without one it is deleted.
+    /// Name of the directory below the destination to which entries are moved; `None` if they are deleted.
     pub trash: Option<String>,
-    /// Nothing is deleted if more than this share of what the destination has would be.
+    /// Nothing is deleted if more than this percentage of the destination's entries would be.
     pub max_delete_percent: u32,
     /// The Star that is mirrored.
     pub source_star: StarId,
@@ -34,16 +34,16 @@ pub struct SweepRequest {
     pub source_address: String,
     /// The path that is mirrored.
     pub source_path: Vec<u8>,
-    /// Signed by the coordinator.
+    /// The token, signed by the coordinator.
     pub token: String,
-    /// Mount points of the source that its scan did not enter. Nothing below them is deleted at the destination, even if the
-    /// source has nothing mounted there any more.
+    /// Mount points of the source that its scan did not enter. Nothing below them is deleted at the destination, even
+    /// if they are no longer mounted at the source.
     pub skipped_mounts: Vec<Vec<u8>>,
 }
 
 impl SweepRequest {
-    /// Whether an entry stays because of a mount point of the source that was not entered: it lies below one, or it is a
-    /// directory that is one or has one in it.
+    /// Whether an entry is kept because of a mount point of the source that was not entered: it is below one, or it is
+    /// a directory that is one or contains one.
     pub fn is_kept(&self, path: &[u8], is_directory: bool) -> bool {
         self.skipped_mounts.iter().any(|mount| {
             let is_below = is_at_or_below(mount, path) && path != mount;
@@ -56,29 +56,28 @@ fn is_at_or_below(base: &[u8], path: &[u8]) -> bool {
     path.strip_prefix(base).is_some_and(|rest| base.is_empty() || rest.is_empty() || rest.starts_with(b"/"))
 }
 
-/// How far a sweep is, or what came of it.
+/// The progress of a sweep, or its result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SweepInfo {
-    /// Where it stands.
+    /// Its state.
     pub progress: Progress,
-    /// Entries that the destination has, of those that the job is about.
+    /// Entries of the destination within the scope of the job.
     pub found: u64,
-    /// Those among them that the source has not.
+    /// Entries among them that the source does not have.
     pub extra: u64,
-    /// Bytes of their files.
+    /// Total size of their files in bytes.
     pub extra_bytes: u64,
     /// Entries that were deleted, or moved to the trash.
     pub deleted: u64,
-    /// Bytes of their files.
+    /// Total size of their files in bytes.
     pub deleted_bytes: u64,
-    /// Entries that were to go and could not be deleted.
+    /// Entries that could not be deleted.
     pub failed: u64,
-    /// Whether too many would have gone, so that nothing was deleted.
+    /// Whether too many would have been deleted, so that none was.
     pub is_refused: bool,
-    /// The first few paths that the source has not.
+    /// The first few paths that the source does not have.
     pub examples: Vec<Vec<u8>>,
-    /// Why it failed, or why the first of the entries that could not be deleted could not, or which mount points were not
-    /// entered.
+    /// Why it failed, why the first entry with an error could not be deleted, or which mount points were not entered.
     pub problem: String,
 }
 
@@ -97,7 +96,7 @@ impl SweepInfo {
         problem: String::new(),
     };
 
-    /// Whether so many would go that the bound forbids it.
+    /// Whether the number of deletions exceeds the limit.
     pub fn is_above(&self, max_delete_percent: u32) -> bool {
         u128::from(self.extra) * 100 > u128::from(self.found) * u128::from(max_delete_percent)
     }
@@ -110,7 +109,7 @@ mod tests {
     use crate::words::JobId;
 
     #[test]
-    fn what_is_below_a_mount_point_of_the_source_is_kept_and_so_are_the_directories_above() {
+    fn entries_below_a_mount_point_of_the_source_are_kept_with_the_directories_above() {
         let path = |path: &str| path.as_bytes().to_vec();
         let request = SweepRequest {
             scan: ScanRequest {
@@ -148,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bound_is_a_share_of_what_is_there() {
+    fn the_limit_is_a_share_of_the_entries_at_the_destination() {
         let sweep = |extra, found| SweepInfo { extra, found, ..SweepInfo::BEGUN };
         assert!(!sweep(25, 100).is_above(25));
         assert!(sweep(26, 100).is_above(25));

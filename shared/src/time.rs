@@ -1,7 +1,7 @@
-//! Time as the pure parts of the grid see it: passed in, never read.
+//! Time in the pure parts of the grid: an argument, never read from a clock.
 //!
-//! Two clocks that must not be mixed have two types. [`Monotonic`] orders and measures on one process; [`WallTime`] is
-//! for people and for records, and no decision depends on two machines' wall clocks agreeing.
+//! Two clocks that must not be mixed have two types. [`Monotonic`] orders events and measures durations in one process.
+//! [`WallTime`] is for people and for records; no decision depends on the agreement of two machines' wall clocks.
 
 use std::fmt;
 use std::ops::Add;
@@ -34,7 +34,7 @@ impl Monotonic {
         self.0
     }
 
-    /// How long ago `earlier` was; zero if it lies in the future.
+    /// Time since `earlier`; zero if that is in the future.
     pub fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
     }
@@ -49,10 +49,10 @@ impl Add<Duration> for Monotonic {
     }
 }
 
-/// A point in civil time with nanosecond resolution, as seconds and nanoseconds since the Unix epoch.
+/// A point in wall clock time with nanosecond resolution, as seconds and nanoseconds since the Unix epoch.
 ///
-/// Nanoseconds count forward from `seconds`, also before 1970, exactly as `struct timespec` and protobuf's
-/// `Timestamp` do. Files may carry times far outside what `SystemTime` arithmetic is comfortable with.
+/// Nanoseconds count forward from `seconds`, also before 1970, exactly as in `struct timespec` and protobuf's
+/// `Timestamp`. Files can have times far outside the range of `SystemTime` arithmetic.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct WallTime {
     /// Whole seconds since 1970-01-01T00:00:00Z; negative before it.
@@ -75,7 +75,7 @@ impl WallTime {
         Self { seconds: (ms / 1000) as i64, nanos: (ms % 1000) as u32 * 1_000_000 }
     }
 
-    /// How long after `earlier` this is; zero if it is not.
+    /// Time since `earlier`; zero if that is later.
     pub fn since(self, earlier: Self) -> Duration {
         let nanos = self.as_nanos() - earlier.as_nanos();
         u64::try_from(nanos.max(0)).map_or(Duration::MAX, Duration::from_nanos)
@@ -88,8 +88,8 @@ impl WallTime {
 }
 
 impl fmt::Display for WallTime {
-    /// The time in UTC to the second, as `2026-11-30T17:02:37Z`. The day is reckoned as in "chrono-Compatible Low-Level Date
-    /// Algorithms" by Howard Hinnant.
+    /// The time in UTC to the second, as `2026-11-30T17:02:37Z`. The day is computed as in "chrono-Compatible Low-Level
+    /// Date Algorithms" by Howard Hinnant.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (days, second) = (self.seconds.div_euclid(86_400), self.seconds.rem_euclid(86_400));
         let shifted = days.saturating_add(719_468);
@@ -140,7 +140,7 @@ impl Add<Duration> for WallTime {
     }
 }
 
-/// Both clocks, read at one moment by the driver and handed to a core.
+/// Both clocks, read at the same moment by the driver and passed to a core.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
     /// For every decision.
@@ -150,7 +150,7 @@ pub struct Now {
 }
 
 impl Now {
-    /// A moment `ms` after both clocks' zero; what tests and simulations count in.
+    /// The time `ms` after both clocks' zero, for tests and simulations.
     pub const fn from_ms(ms: u64) -> Self {
         Self { monotonic: Monotonic::from_ms(ms), wall: WallTime::from_unix_ms(ms) }
     }

@@ -1,8 +1,8 @@
-//! The W3C trace context: which trace something belongs to, and which span of it is the parent of what is done next.
+//! The W3C trace context: the trace that an operation belongs to, and the parent span of the next operation.
 //!
-//! It is data, so cores may carry it: every identifier here follows from others by BLAKE3, none is drawn at random. A job
-//! therefore has the same trace before and after a restart, and who knows the job's context knows that of each of its
-//! assignments. Spans themselves, which need clocks, are made in the shells (`orbit-telemetry`).
+//! It is data, so cores can carry it: every identifier here is derived from others by BLAKE3, none is random. So a job
+//! has the same trace before and after a restart, and the contexts of its assignments can be derived from that of the
+//! job. Spans themselves, which need clocks, are made in the drivers (`orbit-telemetry`).
 
 use std::fmt;
 
@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 /// The header, in gRPC's metadata and in HTTP, that carries a trace context.
 pub const TRACEPARENT: &str = "traceparent";
 
-/// Bytes of the text form of version 00, the only one that is written.
+/// Length in bytes of the text form of version 00, the only one that is written.
 const TEXT_BYTES: usize = 55;
 
-/// A span of a trace, as its children are told of it.
+/// A span of a trace, in the form that its children get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct TraceContext {
@@ -24,7 +24,7 @@ pub struct TraceContext {
     is_sampled: bool,
 }
 
-/// What was given is no trace context.
+/// The text is not a trace context.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is no W3C traceparent, such as 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")]
 pub struct TraceContextError {
@@ -32,13 +32,13 @@ pub struct TraceContextError {
 }
 
 impl TraceContext {
-    /// A context of these parts; `None` when one of the identifiers is zero, which means none.
+    /// A context of these parts; `None` if one of the identifiers is zero, which means none.
     pub fn new(trace_id: u128, span_id: u64, is_sampled: bool) -> Option<Self> {
         let is_valid = trace_id != 0 && span_id != 0;
         is_valid.then_some(Self { trace_id: trace_id.to_be_bytes(), span_id, is_sampled })
     }
 
-    /// The first span of a trace of its own, named by what is unique about it.
+    /// The root span of a new trace, whose identifiers are derived from a unique name.
     pub fn root(name: &[u8]) -> Self {
         let hash = hash(&[b"orbit trace", name]);
         let (trace, rest) = hash.split_at(16);
@@ -46,7 +46,7 @@ impl TraceContext {
         Self { trace_id: trace_id.max(1).to_be_bytes(), span_id: first_id(rest), is_sampled: true }
     }
 
-    /// The span below this one that is the `number`-th of its kind.
+    /// The child span that is the `number`-th of its kind.
     #[must_use]
     pub fn child(self, kind: &str, number: u64) -> Self {
         let span = self.span_id.to_be_bytes();
@@ -54,7 +54,7 @@ impl TraceContext {
         Self { span_id: first_id(&hash), ..self }
     }
 
-    /// The same trace, at the span with this identifier; at this one when it is zero.
+    /// The same trace with the span of this identifier; this span if it is zero.
     #[must_use]
     pub fn with_span(self, span_id: u64) -> Self {
         if span_id == 0 { self } else { Self { span_id, ..self } }
@@ -70,15 +70,15 @@ impl TraceContext {
         self.span_id
     }
 
-    /// Whether whoever began the trace wants it recorded.
+    /// Whether the trace is to be recorded.
     pub fn is_sampled(self) -> bool {
         self.is_sampled
     }
 
-    /// Reads a `traceparent`. What later versions put behind the four parts is left out, as the recommendation says.
+    /// Reads a `traceparent`. Further parts of later versions are ignored, as the recommendation says.
     ///
     /// # Errors
-    /// The text is none. Whoever receives one over the wire goes on without a context then.
+    /// The text is not one. A receiver continues without a context then.
     pub fn parse(text: &str) -> Result<Self, TraceContextError> {
         let wrong = || TraceContextError { text: text.chars().take(2 * TEXT_BYTES).collect() };
         let mut parts = text.splitn(5, '-');
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_version_may_say_more_and_the_present_one_may_not() {
+    fn a_later_version_can_have_more_parts_and_the_current_one_cannot() {
         let later = EXAMPLE.replacen("00", "01", 1);
         let expected = TraceContext::parse(EXAMPLE);
         assert_eq!(TraceContext::parse(&later), expected);
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_context_is_refused() {
+    fn a_text_that_is_no_context_is_refused() {
         let zero_trace = "00-00000000000000000000000000000000-b7ad6b7169203331-01";
         let zero_span = "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01";
         let short = &EXAMPLE[..54];

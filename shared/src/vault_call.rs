@@ -1,9 +1,8 @@
-//! What the coordinator asks of a vault, and what a vault answers, as both sides' cores see it.
+//! The coordinator's calls to a vault and the vault's answers, as both sides' cores use them.
 //!
-//! Every call stands for itself: it may be asked again after a lost answer, and then gives the same answer or a newer
-//! one. What takes long (collecting, scrubbing) is begun by a call and looked at by the next one, so no answer is waited
-//! for longer than [`limits::CALL_PATIENCE`]. The wire form stands in `orbit/v1/session.proto` and
-//! `orbit/v1/vault.proto`.
+//! Every call is independent: it can be repeated after a lost answer, and then returns the same answer or a newer one.
+//! A call begins a long operation (collection, scrub), and the next one returns its progress, so no answer takes longer
+//! than [`limits::CALL_PATIENCE`]. The wire format is in `orbit/v1/session.proto` and `orbit/v1/vault.proto`.
 
 use std::time::Duration;
 
@@ -15,40 +14,40 @@ use crate::sweep::{SweepInfo, SweepRequest};
 use crate::time::WallTime;
 use crate::words::{JobId, SnapshotId, StarId};
 
-/// Bounds of the calls.
+/// Limits of the calls.
 pub mod limits {
     use std::time::Duration;
 
-    /// Calls that one vault has unanswered.
+    /// Maximum number of unanswered calls of one vault.
     pub const CALLS_PER_STAR_MAX: usize = 32;
-    /// How long a vault may take for one answer.
+    /// Timeout of a vault's answer.
     pub const CALL_PATIENCE: Duration = Duration::from_secs(30);
-    /// After how long a vault answers that something goes on still.
+    /// Time after which a vault answers that an operation is still running.
     pub const STATUS_AFTER: Duration = Duration::from_secs(5);
-    /// Snapshots, containers or entries in one answer.
+    /// Maximum number of snapshots, containers or entries in one answer.
     pub const PAGE_MAX: usize = 1000;
-    /// Bytes of paths in one answer, except that one entry always fits.
+    /// Maximum total length of paths in one answer, in bytes, except that one entry always fits.
     pub const PAGE_BYTES_MAX: usize = 1024 * 1024;
-    /// Stages that one answer names; the others are named when those have gone.
+    /// Maximum number of stages in one answer. The others are listed when those are gone.
     pub const STAGES_MAX: usize = 1000;
-    /// Damaged chunks that one answer names.
+    /// Maximum number of damaged chunks in one answer.
     pub const DAMAGED_MAX: usize = 64;
-    /// Files that are named for one damaged chunk.
+    /// Maximum number of files that are named for one damaged chunk.
     pub const AFFECTED_MAX: usize = 100;
-    /// Files at their sources that are named for one damaged chunk, because they may still have its content.
+    /// Maximum number of source files that are named for one damaged chunk, because they may still have its content.
     pub const ORIGINS_MAX: usize = 8;
-    /// Tags of one snapshot.
+    /// Maximum number of tags of one snapshot.
     pub const TAGS_MAX: usize = 32;
-    /// Bytes of one tag.
+    /// Maximum length of a tag, in bytes.
     pub const TAG_BYTES_MAX: usize = 128;
 
     const _: () = assert!(STATUS_AFTER.as_secs() * 2 < CALL_PATIENCE.as_secs());
 }
 
-/// A snapshot, as its vault's record has it.
+/// A snapshot, as in its vault's record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotInfo {
-    /// Its name.
+    /// Its id.
     pub id: SnapshotId,
     /// The job that stored it.
     pub job: JobId,
@@ -61,24 +60,24 @@ pub struct SnapshotInfo {
     pub source_path: Vec<u8>,
     /// When the job was created.
     pub create_time: WallTime,
-    /// The operator's words for it.
+    /// The operator's tags.
     pub tags: Vec<String>,
-    /// Whether some items of the job were given up, so that they are missing here.
+    /// Whether some items of the job were given up, so that they are missing.
     pub is_partial: bool,
-    /// Entries in its tree.
+    /// Number of entries in its tree.
     pub entry_count: u64,
-    /// Regular files among them.
+    /// Number of regular files among them.
     pub file_count: u64,
-    /// Bytes of their content.
+    /// Total size of their content in bytes.
     pub total_bytes: u64,
-    /// Bytes that the vault grew by for it.
+    /// Bytes by which the vault grew.
     pub added_bytes: u64,
-    /// Files in its tree that changed while they were read.
+    /// Number of files in its tree that changed while they were read.
     #[serde(default)]
     pub changed_count: u64,
 }
 
-/// What one job has stored for one destination is to become a snapshot.
+/// A request to make a snapshot of what one job has stored for one destination.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SealRequest {
     /// The job.
@@ -89,16 +88,16 @@ pub struct SealRequest {
     pub source_star: StarId,
     /// The path that was read there.
     pub source_path: Vec<u8>,
-    /// When the job was created. It tells a seal that is asked for again from the seal of another grid's job with the
-    /// same number.
+    /// When the job was created. It distinguishes a repeated request from one for another grid's job with the same
+    /// number.
     pub create_time: WallTime,
-    /// The operator's words for it.
+    /// The operator's tags.
     pub tags: Vec<String>,
     /// Whether some items were given up.
     pub is_partial: bool,
-    /// How many entries the vault must have by now.
+    /// Number of entries that the vault must have.
     pub entry_count: u64,
-    /// How many files changed while they were read.
+    /// Number of files that changed while they were read.
     #[serde(default)]
     pub changed_count: u64,
 }
@@ -106,69 +105,70 @@ pub struct SealRequest {
 /// An entry of a snapshot's tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapshotEntry {
-    /// What it is.
+    /// The entry.
     pub entry: Entry,
-    /// Chunks of its content.
+    /// Number of chunks of its content.
     pub chunk_count: u64,
-    /// Names its content: the BLAKE3 hash of its chunks' hashes and lengths. All zero for what has no content.
+    /// Identifies its content: the BLAKE3 hash of its chunks' hashes and lengths. All zero for an entry without
+    /// content.
     pub content_hash: [u8; 32],
 }
 
 /// A container, as `ListContainers` shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainerInfo {
-    /// Its name within the vault.
+    /// Its id within the vault.
     pub id: String,
     /// Bytes of its file.
     pub size_bytes: u64,
-    /// Whether nothing is added to it any more.
+    /// Whether it is sealed: nothing is appended any more.
     pub is_sealed: bool,
     /// Whether its own list of chunks is damaged.
     pub is_damaged: bool,
-    /// When all of it was compared with its hashes last.
+    /// When all of it was last compared with its hashes.
     pub check_time: Option<WallTime>,
 }
 
-/// Where a chunk lies in a vault.
+/// The place of a chunk in a vault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChunkPlace {
     /// The container.
     pub container: String,
-    /// First byte within its file.
+    /// Offset in its file.
     pub offset: u64,
-    /// Bytes there.
+    /// Stored length in bytes.
     pub stored_bytes: u64,
-    /// Bytes of content.
+    /// Length of the content in bytes.
     pub raw_bytes: u64,
-    /// Places in the trees of snapshots that need it.
+    /// Number of tree nodes that hold it.
     pub reference_count: u64,
     /// Whether it was found damaged.
     pub is_damaged: bool,
 }
 
-/// Something that goes on for long.
+/// The state of a long operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
-    /// It goes on.
+    /// It is running.
     Running,
-    /// It has ended well.
+    /// It has succeeded.
     Done,
-    /// It has ended badly; the problem says how.
+    /// It has failed; the problem says why.
     Failed,
 }
 
-/// What a collection of garbage has come to.
+/// The progress or result of a garbage collection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CollectionInfo {
-    /// Where it stands.
+    /// Its state.
     pub progress: Progress,
     /// Whether nothing is to be changed.
     pub is_plan: bool,
-    /// Chunks that nothing refers to and whose undo window is over.
+    /// Chunks without references whose undo window is over.
     pub dead_chunks: u64,
     /// Their bytes on the disk.
     pub dead_bytes: u64,
-    /// Chunks that nothing refers to and that may still be wanted back.
+    /// Chunks without references that can still be undeleted.
     pub waiting_chunks: u64,
     /// Their bytes on the disk.
     pub waiting_bytes: u64,
@@ -176,55 +176,55 @@ pub struct CollectionInfo {
     pub removed_containers: u64,
     /// Bytes of live chunks that were moved to other containers.
     pub moved_bytes: u64,
-    /// Bytes that went back to the file system.
+    /// Bytes that were returned to the file system.
     pub freed_bytes: u64,
     /// Why it failed; empty if it did not.
     pub problem: String,
 }
 
-/// A damaged chunk and what it hits.
+/// A damaged chunk and the files that it affects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DamagedInfo {
     /// The chunk.
     pub hash: ChunkHash,
-    /// What is wrong with it.
+    /// The problem.
     pub problem: String,
     /// Snapshots and paths that need it, at most [`limits::AFFECTED_MAX`].
     pub affected: Vec<(SnapshotId, Vec<u8>)>,
-    /// Whether there may be more of them than are named.
+    /// Whether there may be more than are listed.
     pub is_partial: bool,
     /// Where its content came from, the newest snapshots first, at most [`limits::ORIGINS_MAX`].
     pub origins: Vec<ChunkOrigin>,
 }
 
-/// A part of a file as a snapshot has it.
+/// A part of a file in a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FilePart {
     /// Path below the source path; empty for the source path itself.
     pub path: Vec<u8>,
-    /// First byte of the part.
+    /// Offset of the part.
     pub offset: u64,
-    /// Bytes of the part.
+    /// Length of the part in bytes.
     pub length: u32,
-    /// Bytes of the whole file when it was stored.
+    /// Size of the whole file when it was stored.
     pub size: u64,
-    /// When the file had been modified last, when it was stored.
+    /// Modification time of the file when it was stored.
     pub modified: WallTime,
 }
 
 /// The file that a chunk was read from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChunkOrigin {
-    /// The snapshot that has it; where that was read is known of it.
+    /// The snapshot that contains it, whose source is known.
     pub snapshot: SnapshotId,
-    /// Which part of which file the chunk is.
+    /// The part of the file that the chunk is.
     pub part: FilePart,
 }
 
-/// What a scrub has come to.
+/// The progress or result of a scrub.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScrubInfo {
-    /// Where it stands.
+    /// Its state.
     pub progress: Progress,
     /// Chunks that were read and compared with their hash.
     pub checked_chunks: u64,
@@ -236,10 +236,10 @@ pub struct ScrubInfo {
     pub problem: String,
 }
 
-/// What the coordinator asks of a vault.
+/// A call to a vault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VaultCall {
-    /// Make a snapshot of what is stored. The same request gives the same snapshot.
+    /// Make a snapshot of what is stored. The same request returns the same snapshot.
     Seal(SealRequest),
     /// Give up what is stored of a job that will have no snapshot.
     Abandon {
@@ -248,14 +248,14 @@ pub enum VaultCall {
         /// Index of the destination.
         destination: u32,
     },
-    /// Name the snapshots behind this one, and with the last of them the stages.
+    /// List the snapshots after this one, and with the last page the stages.
     ListSnapshots {
         /// Exclusive.
         after: Option<SnapshotId>,
     },
-    /// Forget a snapshot. One that is not there is no mistake.
+    /// Delete a snapshot. It is no error if it does not exist.
     DeleteSnapshot(SnapshotId),
-    /// Name entries of a snapshot's tree, in its order.
+    /// List entries of a snapshot's tree, in order.
     ListEntries {
         /// The snapshot.
         snapshot: SnapshotId,
@@ -263,47 +263,47 @@ pub enum VaultCall {
         path: Vec<u8>,
         /// Exclusive.
         after: Option<Vec<u8>>,
-        /// At most so many.
+        /// The maximum number.
         count_max: usize,
     },
-    /// Name the containers behind this one.
+    /// List the containers after this one.
     ListContainers {
         /// Exclusive.
         after: Option<String>,
-        /// At most so many.
+        /// The maximum number.
         count_max: usize,
     },
-    /// Say where a chunk lies.
+    /// Return the place of a chunk.
     LocateChunk(ChunkHash),
-    /// Begin to collect garbage, or say how far it is. The answer comes when it has ended, or after
+    /// Begin a garbage collection, or return its progress. The answer comes when it has ended, or after
     /// [`limits::STATUS_AFTER`].
     Collect {
-        /// Say what would be done, and do nothing.
+        /// Only return what would be done.
         is_plan: bool,
-        /// Also take what may still be wanted back.
+        /// Also collect what can still be undeleted.
         ignores_undo_window: bool,
     },
-    /// Begin to check chunks against their hashes, or say how far it is; answered like `Collect`.
+    /// Begin to check chunks against their hashes, or return the progress; answered like `Collect`.
     Scrub {
-        /// How many bytes a second may be read; 0 for no limit.
+        /// Maximum number of bytes read per second; 0 for no limit.
         bytes_per_second: u64,
-        /// Everything, and not only what was not checked for long.
+        /// Check everything, not only what was not checked for long.
         is_everything: bool,
     },
-    /// Name damaged chunks, in the order of their hashes.
+    /// List damaged chunks, in order of their hashes.
     ListDamaged {
         /// Exclusive.
         after: Option<ChunkHash>,
     },
-    /// Fetch a good copy of a damaged chunk from another vault, or from the file that it was.
+    /// Fetch a good copy of a damaged chunk from another vault, or from the file that it came from.
     Heal(HealRequest),
-    /// Begin to delete what a mirrored source has not, or say how far that is; answered like `Collect`. No matter of the
-    /// vault, but of the same kind as what is asked of it.
+    /// Begin to delete what a mirrored source does not have, or return the progress; answered like `Collect`. This does
+    /// not concern the vault, but it is the same kind of call.
     Sweep(Box<SweepRequest>),
 }
 
 impl VaultCall {
-    /// The same call with the capability token that it needs; one that needs none is as it was.
+    /// The same call with the capability token that it needs. A call that needs none is not changed.
     #[must_use]
     pub fn with_token(mut self, signed: String) -> Self {
         match &mut self {
@@ -324,7 +324,7 @@ impl VaultCall {
     }
 }
 
-/// Where a good copy of a damaged chunk is.
+/// The place of a good copy of a damaged chunk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HealRequest {
     /// The chunk.
@@ -333,7 +333,7 @@ pub struct HealRequest {
     pub source_star: StarId,
     /// Its data plane, `host:port`.
     pub source_address: String,
-    /// Signed by the coordinator.
+    /// The token, signed by the coordinator.
     pub token: String,
     /// The file to read it from; absent: that Star's vault has it.
     pub origin: Option<HealOrigin>,
@@ -344,77 +344,77 @@ pub struct HealRequest {
 pub struct HealOrigin {
     /// The path that was read when it was stored.
     pub source_path: Vec<u8>,
-    /// Which part of which file below it.
+    /// The part of the file below that path.
     pub part: FilePart,
 }
 
-/// What a vault answers.
+/// An answer of a vault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VaultReply {
     /// The snapshot is durable.
     Sealed(SnapshotInfo),
     /// It is done.
     Done,
-    /// Snapshots, by their names.
+    /// Snapshots, by id.
     Snapshots {
-        /// They.
+        /// The snapshots.
         snapshots: Vec<SnapshotInfo>,
-        /// Jobs and destinations of which something is stored that is no snapshot.
+        /// Jobs and destinations with stages that are no snapshots.
         stages: Vec<(JobId, u32)>,
         /// Whether there are no more.
         is_end: bool,
     },
     /// Entries.
     Entries {
-        /// They.
+        /// The entries.
         entries: Vec<SnapshotEntry>,
         /// Whether there are no more.
         is_end: bool,
     },
     /// Containers.
     Containers {
-        /// They.
+        /// The containers.
         containers: Vec<ContainerInfo>,
         /// Whether there are no more.
         is_end: bool,
     },
-    /// Where a chunk lies, if it does.
+    /// The place of a chunk, if it is stored.
     Located(Option<ChunkPlace>),
-    /// How far a collection is.
+    /// The progress of a collection.
     Collection(CollectionInfo),
-    /// How far a scrub is.
+    /// The progress of a scrub.
     Scrub(ScrubInfo),
     /// Damaged chunks, in the order of their hashes; there may be more if it is [`limits::DAMAGED_MAX`] of them.
     Damaged(Vec<DamagedInfo>),
-    /// How far a sweep is.
+    /// The progress of a sweep.
     Swept(SweepInfo),
 }
 
-/// Why a vault could not do what was asked.
+/// Why a vault could not execute a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VaultFailure {
-    /// It has no such thing.
+    /// It does not exist.
     NotFound,
-    /// Not now: something else is under way.
+    /// Not now: another operation is running.
     Busy,
     /// Its disk is full.
     Full,
-    /// What it has is damaged.
+    /// The data is damaged.
     Damaged,
-    /// Anything else, as its message says. Another attempt may succeed.
+    /// Another reason, in the message. A retry may succeed.
     Failed,
 }
 
-/// A vault's refusal.
+/// An error of a vault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VaultProblem {
-    /// What kind of failure it is.
+    /// The kind of failure.
     pub failure: VaultFailure,
-    /// What was tried, and why it failed.
+    /// The operation and why it failed.
     pub message: String,
 }
 
-/// How long a seal that failed waits for its next attempt: longer with each, up to a minute.
+/// Pause before the next attempt of a failed seal: longer with each attempt, up to a minute.
 pub fn seal_pause(before: Option<Duration>) -> Duration {
     const MIN: Duration = Duration::from_secs(1);
     const MAX: Duration = Duration::from_secs(60);

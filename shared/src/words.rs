@@ -1,7 +1,7 @@
-//! The grid's identifiers: small types, so that one kind of number cannot stand in for another.
+//! The grid's identifiers, each with its own type, so that one kind of number cannot be used for another.
 //!
-//! Two words for one thing, or one word for two things, is how a design rots; the glossary in `ARCHITECTURE.md` and
-//! the types here say the same.
+//! Each term has exactly one meaning, and each thing one term; the glossary in `ARCHITECTURE.md` and the types here
+//! agree.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// Names one job: 1, 2, 3, ... in the order of creation, never reused.
+/// The id of a job: 1, 2, 3, ... in the order of creation, never reused.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct JobId(pub u64);
 
@@ -20,7 +20,7 @@ impl fmt::Display for JobId {
     }
 }
 
-/// Names one assignment: one attempt at a batch of items. Never reused, also not across coordinator restarts.
+/// The id of an assignment: one attempt at a batch of items. Never reused, even after a restart of the coordinator.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct AssignmentId(pub u64);
 
@@ -30,7 +30,7 @@ impl fmt::Display for AssignmentId {
     }
 }
 
-/// Counts the sessions of one Star identity; a message of an older epoch is refused.
+/// The number of a session of one Star identity. Messages of an older epoch are refused.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Epoch(pub u64);
 
@@ -40,7 +40,7 @@ impl fmt::Display for Epoch {
     }
 }
 
-/// Names one item: one entry of a job's source tree, for one of the job's destinations.
+/// The id of an item: one entry of a job's source tree, for one of the job's destinations.
 ///
 /// Its text form, `job/destination/sequence`, is the `item_key` of the API.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -126,7 +126,7 @@ impl From<SnapshotId> for String {
     }
 }
 
-/// In which form a destination keeps what it receives.
+/// How a destination stores what it receives.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Layout {
     /// Plain files at the destination path.
@@ -136,7 +136,7 @@ pub enum Layout {
     Packed,
 }
 
-/// The longest name of a Star, in bytes.
+/// Maximum length of a Star's name, in bytes.
 pub const STAR_ID_BYTES_MAX: usize = 64;
 
 /// The name an operator gave a Star: 1 to 64 of `a-z A-Z 0-9 . _ -`, starting with a letter or digit.

@@ -7,34 +7,34 @@ use super::sync::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use super::{BackpressureConfig, BackpressureState, PauseReason};
 use crate::plant::{Bug, is_planted};
 
-/// A scale of 1, in the millionths that the scale is kept in.
+/// The scale 1.0 in millionths, the unit in which the scale is stored.
 const SCALE_FULL: u32 = 1_000_000;
 
-/// Decides how much may be on its way to one destination. Lock-free; shared by reference between threads.
+/// Decides how much may be in flight to one destination. Lock-free; shared by reference between threads.
 ///
-/// Objects and bytes in use are one word, so admission is one compare-and-exchange over both and cannot be raced
-/// between the check and the count. All orderings are relaxed: nothing but the counts themselves is communicated
-/// through them, and one word has one order of changes that every thread agrees on.
+/// Objects and bytes in use are one word, so admission is one compare-and-exchange over both, without a race between
+/// the check and the count. All orderings are relaxed: no other data is published through these counts, and all threads
+/// agree on the order of changes of a single word.
 ///
-/// Counts from [`Self::record_enqueue`] and [`Self::record_dequeue`] are kept apart from the permits. They add to the
-/// load, but no mistake in them can make a permit count for less.
+/// The counts of [`Self::record_enqueue`] and [`Self::record_dequeue`] are separate from the permits. They add to the
+/// load, but an error in them cannot make a permit count for less.
 #[derive(Debug)]
 pub struct BackpressureGuard {
     name: String,
-    /// What permits hold. Never below zero and never beyond what a word holds, in either part.
+    /// The sum of all permits. Each part stays between zero and the maximum of a word.
     reserved: AtomicU64,
-    /// What observers recorded; may be below zero while a dequeue is seen before its enqueue.
+    /// The sum of what observers recorded. It can be below zero while a dequeue is seen before its enqueue.
     observed: AtomicU64,
     /// The configured limits.
     limits: AtomicU64,
-    /// The part of the limits that is in force, in millionths.
+    /// The share of the limits in force, in millionths.
     scale: AtomicU32,
     /// One bit for each [`PauseReason`] in force.
     pauses: AtomicU8,
 }
 
 impl BackpressureGuard {
-    /// An open guard with nothing on its way. A limit beyond what can be counted is cut to that.
+    /// An open guard with nothing in flight. A limit above the maximum that can be counted is reduced to that.
     pub fn new(name: impl Into<String>, config: BackpressureConfig) -> Self {
         let limits = Load::capped(config.max_object_count, config.max_byte_size);
         Self {
@@ -47,11 +47,11 @@ impl BackpressureGuard {
         }
     }
 
-    /// Reserves room for `count` objects of `bytes` bytes together, or refuses and changes nothing.
+    /// Reserves room for `count` objects of `bytes` bytes together. If that is refused, nothing changes.
     ///
-    /// Refuses while paused and unless both dimensions are under their limits. Of several objects at once it refuses
-    /// those that would exceed the object limit, unless nothing is on its way: a batch beyond the limit would never pass
-    /// otherwise. An amount beyond what can be counted is charged as the most that can be.
+    /// Refuses while paused, and unless both dimensions are under their limits. A batch that would exceed the object
+    /// limit is refused, unless nothing is in flight: otherwise a batch larger than the limit would never pass. An
+    /// amount above the maximum that can be counted is charged as that maximum.
     pub fn try_reserve(self: &Arc<Self>, count: u64, bytes: u64) -> Option<Permit> {
         let mut word = self.reserved.load(Ordering::Relaxed);
         loop {
@@ -69,9 +69,8 @@ impl BackpressureGuard {
         }
     }
 
-    /// Reserves room for what is on its way already, whatever the limits are and whoever pauses: an owner that has been
-    /// restarted takes over what it had admitted before. An amount beyond what can be counted is charged as the most
-    /// that can be.
+    /// Reserves room for what is already in flight, regardless of limits and pauses: a restarted owner takes over what
+    /// it had admitted before. An amount above the maximum that can be counted is charged as that maximum.
     pub fn take_over(self: &Arc<Self>, count: u64, bytes: u64) -> Permit {
         let mut word = self.reserved.load(Ordering::Relaxed);
         loop {
@@ -82,7 +81,7 @@ impl BackpressureGuard {
         }
     }
 
-    /// Adds an amount to what is reserved, unless that has changed from `word`; then it answers what it is now.
+    /// Adds an amount to the reserved word, unless that has changed from `word`; then returns its current value.
     fn charge(self: &Arc<Self>, word: u64, amount: Load) -> Result<Permit, u64> {
         let reserved = Load::from_word(word);
         let wanted = reserved.plus(amount);
@@ -92,25 +91,24 @@ impl BackpressureGuard {
         Ok(Permit { guard: Arc::clone(self), charge })
     }
 
-    /// Whether a reservation of one object would be admitted at this moment. Only advice: another may be faster.
+    /// Whether a reservation of one object would be admitted now. This is only advice: another thread may be faster.
     pub fn can_accept(&self) -> bool {
         self.is_open(self.in_use(), self.limits())
     }
 
-    /// Counts work that holds no permit, as an observer sees it start. Admission sees it too.
+    /// Counts the start of work without a permit, as an observer sees it. It also counts for admission.
     pub fn record_enqueue(&self, count: u64, bytes: u64) {
         self.observed.fetch_add(Load::to_delta(count, bytes), Ordering::Relaxed);
     }
 
     /// Counts the end of work that [`Self::record_enqueue`] counted, before or after the start is seen.
     ///
-    /// What is counted in and out in equal parts ends at nothing in any order. Until then a surplus of ends shows as
-    /// nothing on its way.
+    /// Equal starts and ends add up to zero in any order. Until then a surplus of ends counts as nothing in flight.
     pub fn record_dequeue(&self, count: u64, bytes: u64) {
         self.observed.fetch_sub(Load::to_delta(count, bytes), Ordering::Relaxed);
     }
 
-    /// The guard at this moment.
+    /// The current state of the guard.
     pub fn state(&self) -> BackpressureState {
         let (in_use, limits) = (self.in_use(), self.limits());
         let pauses = self.pauses.load(Ordering::Relaxed);
@@ -127,22 +125,22 @@ impl BackpressureGuard {
         }
     }
 
-    /// Replaces both limits at once. What is on its way stays; beyond a lower limit nothing is admitted until enough
-    /// of it has ended.
+    /// Replaces both limits at once. What is in flight stays. If it exceeds a lower limit, nothing is admitted until
+    /// enough of it has ended.
     pub fn set_limits(&self, config: BackpressureConfig) {
         let limits = Load::capped(config.max_object_count, config.max_byte_size);
         self.limits.store(limits.to_word(), Ordering::Relaxed);
     }
 
-    /// Puts `fraction` of the limits in force, from 0 (nothing is admitted) to 1. A value outside is cut to that; one
-    /// that is not a number changes nothing. Above 0 at least one object and one byte stay allowed.
+    /// Sets the share of the limits in force, from 0 (nothing is admitted) to 1. A value outside is clamped; NaN
+    /// changes nothing. Above 0, at least one object and one byte are allowed.
     pub fn set_scale(&self, fraction: f64) {
         if !fraction.is_nan() {
             self.scale.store(to_millionths(fraction), Ordering::Relaxed);
         }
     }
 
-    /// Takes one step back towards the full limits and returns the scale now in force.
+    /// Takes one step back towards the full limits. Returns the new scale.
     pub fn restore_scale(&self, step: f64) -> f64 {
         let step = if step.is_nan() { 0 } else { to_millionths(step) };
         let raise = |scale: u32| Some(scale.saturating_add(step).min(SCALE_FULL));
@@ -150,22 +148,22 @@ impl BackpressureGuard {
         from_millionths(before.saturating_add(step).min(SCALE_FULL))
     }
 
-    /// The part of the limits that is in force, from 0 to 1.
+    /// The share of the limits in force, from 0 to 1.
     pub fn scale(&self) -> f64 {
         from_millionths(self.scale.load(Ordering::Relaxed))
     }
 
-    /// Admits nothing more until the same reason is resumed. Pausing twice is pausing once.
+    /// Admits nothing until the same reason is resumed. A second pause for one reason has no effect.
     pub fn pause(&self, reason: PauseReason) {
         self.pauses.fetch_or(reason.bit(), Ordering::Relaxed);
     }
 
-    /// Ends the pause for this reason; another reason's pause stays.
+    /// Ends the pause for this reason. Pauses for other reasons stay.
     pub fn resume(&self, reason: PauseReason) {
         self.pauses.fetch_and(!reason.bit(), Ordering::Relaxed);
     }
 
-    /// Whether anybody pauses the guard.
+    /// Whether the guard is paused for any reason.
     pub fn is_paused(&self) -> bool {
         self.pauses.load(Ordering::Relaxed) != 0
     }
@@ -192,7 +190,7 @@ impl BackpressureGuard {
         Load::from_signed_word(self.observed.load(Ordering::Relaxed))
     }
 
-    /// What admission sees: permits and observers together.
+    /// The load that counts for admission: permits and observers.
     pub(super) fn in_use(&self) -> Load {
         Load::from_word(self.reserved.load(Ordering::Relaxed)).plus(self.observed())
     }
@@ -202,7 +200,7 @@ impl BackpressureGuard {
     }
 }
 
-/// Room that is reserved on a guard. Dropping it gives the room back.
+/// Room reserved on a guard. Dropping it gives the room back.
 #[derive(Debug)]
 #[must_use = "dropping a permit gives its room back"]
 pub struct Permit {
@@ -211,24 +209,25 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// Objects that it holds room for.
+    /// Number of objects that it holds room for.
     pub fn object_count(&self) -> u64 {
         self.charge.count
     }
 
-    /// Bytes that it holds room for.
+    /// Number of bytes that it holds room for.
     pub fn byte_size(&self) -> u64 {
         self.charge.bytes
     }
 
-    /// The guard that gave it.
+    /// The guard that issued it.
     pub fn guard(&self) -> &Arc<BackpressureGuard> {
         &self.guard
     }
 
-    /// Moves a part into a permit of its own, to be given back apart: one item of a batch that is done.
+    /// Moves a part into a separate permit, which can be given back separately: for one finished item of a batch.
     ///
-    /// `None`, and nothing changes, for more than it holds. The guard's counts do not change either way.
+    /// `None`, without a change, if that is more than the permit holds. The guard's counts do not change in either
+    /// case.
     pub fn split(&mut self, count: u64, bytes: u64) -> Option<Self> {
         let part = Load { count, bytes };
         self.charge = self.charge.minus(part)?;
@@ -242,7 +241,7 @@ impl Drop for Permit {
         if is_planted(Bug::PermitReleasedTwice) {
             self.guard.reserved.fetch_sub(self.charge.to_word(), Ordering::Relaxed);
         }
-        // A second panic while one unwinds would end the process before it has said why.
+        // A second panic during unwinding would abort the process before the first one is reported.
         debug_assert!(
             std::thread::panicking() || Load::from_word(before).minus(self.charge).is_some(),
             "{:?} held less than its permit {:?}",

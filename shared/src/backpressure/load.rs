@@ -1,16 +1,16 @@
-//! Objects and bytes in one word, so that one atomic operation sees or changes both.
+//! Objects and bytes in one word, so that one atomic operation reads or changes both.
 //!
-//! A word is count * 2^40 + bytes, modulo 2^64. Adding words adds both parts, and because the arithmetic is modular,
-//! what is added and subtracted again leaves no trace in whatever order that happens.
+//! A word is count * 2^40 + bytes, modulo 2^64. Adding words adds both parts. The arithmetic is modular, so an addition
+//! and the matching subtraction cancel out in any order.
 
 const BYTES_BITS: u32 = 40;
 
-/// The most objects that a word holds.
+/// Maximum number of objects in a word.
 pub(super) const COUNT_MAX: u64 = (1 << (u64::BITS - BYTES_BITS)) - 1;
-/// The most bytes that a word holds.
+/// Maximum number of bytes in a word.
 pub(super) const BYTES_MAX: u64 = (1 << BYTES_BITS) - 1;
 
-/// An amount of objects and bytes.
+/// A number of objects and a number of bytes.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Load {
     pub(super) count: u64,
@@ -18,23 +18,23 @@ pub(super) struct Load {
 }
 
 impl Load {
-    /// The load, cut to what a word holds.
+    /// The load, reduced to the maximum of a word.
     pub(super) fn capped(count: u64, bytes: u64) -> Self {
         Self { count: count.min(COUNT_MAX), bytes: bytes.min(BYTES_MAX) }
     }
 
-    /// The word of a load that fits one.
+    /// The word of a load that does not exceed the maximum.
     pub(super) fn to_word(self) -> u64 {
         debug_assert!(self.count <= COUNT_MAX && self.bytes <= BYTES_MAX, "{self:?} does not fit");
         (self.count << BYTES_BITS) | self.bytes
     }
 
-    /// The load in a word that never went below zero in either part.
+    /// The load in a word neither part of which was ever below zero.
     pub(super) fn from_word(word: u64) -> Self {
         Self { count: word >> BYTES_BITS, bytes: word & BYTES_MAX }
     }
 
-    /// The load in a word whose parts may each have gone below zero; what is below zero counts as zero.
+    /// The load in a word whose parts may be below zero. A part below zero counts as zero.
     pub(super) fn from_signed_word(word: u64) -> Self {
         let shift = u64::BITS - BYTES_BITS;
         let bytes = (word << shift).cast_signed() >> shift;
@@ -42,7 +42,7 @@ impl Load {
         Self { count: u64::try_from(count).unwrap_or(0), bytes: u64::try_from(bytes).unwrap_or(0) }
     }
 
-    /// What to add to or subtract from a signed word. It need not fit: modulo 2^64 it comes out even again.
+    /// The amount to add to or subtract from a signed word. It need not fit: modulo 2^64 it cancels out.
     pub(super) fn to_delta(count: u64, bytes: u64) -> u64 {
         (count << BYTES_BITS).wrapping_add(bytes)
     }
@@ -51,7 +51,7 @@ impl Load {
         Self { count: self.count.saturating_add(other.count), bytes: self.bytes.saturating_add(other.bytes) }
     }
 
-    /// What is left when `part` is taken out, or `None` if that is more than there is.
+    /// The rest without `part`; `None` if that is more than there is.
     pub(super) fn minus(self, part: Self) -> Option<Self> {
         Some(Self { count: self.count.checked_sub(part.count)?, bytes: self.bytes.checked_sub(part.bytes)? })
     }

@@ -1,4 +1,4 @@
-//! The guard under every interleaving, and under every value a relaxed load may see.
+//! The guard under every interleaving, and with every value that a relaxed load can return.
 //!
 //! Run with `RUSTFLAGS="--cfg loom" cargo test -p orbit-shared --release --lib backpressure::loom`.
 
@@ -12,14 +12,14 @@ fn guard(max_object_count: u64, max_byte_size: u64) -> Arc<BackpressureGuard> {
     Arc::new(BackpressureGuard::new("star-1", BackpressureConfig { max_object_count, max_byte_size }))
 }
 
-/// Objects and bytes on their way, by no more reads than that takes: each read is one more point to interleave at.
+/// The objects and bytes in flight, with as few reads as possible: each read is one more point of interleaving.
 fn load(guard: &BackpressureGuard) -> (u64, u64) {
     let in_use = guard.in_use();
     (in_use.count, in_use.bytes)
 }
 
 #[test]
-fn of_three_that_want_the_last_place_exactly_one_gets_it() {
+fn exactly_one_of_three_threads_gets_the_last_place() {
     loom::model(|| {
         let guard = guard(1, 100);
         let threads = [1, 2].map(|bytes| {
@@ -37,7 +37,7 @@ fn of_three_that_want_the_last_place_exactly_one_gets_it() {
 }
 
 #[test]
-fn bytes_are_overshot_by_at_most_one_reservation() {
+fn the_byte_limit_is_exceeded_by_at_most_one_reservation() {
     loom::model(|| {
         let guard = guard(100, 10);
         let threads = [(); 2].map(|()| {

@@ -1,12 +1,13 @@
-//! Backpressure: how much may be on its way to one destination, in objects and in bytes.
+//! Backpressure: limits what is in flight to one destination, in objects and in bytes.
 //!
-//! Work that is dispatched holds a [`Permit`] from [`BackpressureGuard::try_reserve`]. The permit is a value: dropping
-//! it, on success, failure, cancellation or the loss of a Star alike, releases what it reserved, exactly once.
+//! Dispatched work holds a [`Permit`] from [`BackpressureGuard::try_reserve`]. The permit is a value: dropping it
+//! releases what it reserved, exactly once, whether after success, failure, cancellation or the loss of a Star.
 //!
 //! A guard admits while both dimensions are under their limits. So an object larger than the whole byte limit still
-//! passes when nothing else is on its way, and the limit is overshot by at most one reservation.
+//! passes if nothing else is in flight, and the limit is exceeded by at most one reservation.
 //!
-//! The guard decides; it does not queue, wake or retry. Whoever was refused asks again when a permit has come back.
+//! The guard only decides; it does not queue, wake or retry. A caller that was refused asks again when a permit was
+//! given back.
 
 mod guard;
 mod load;
@@ -26,18 +27,18 @@ use serde::{Deserialize, Serialize};
 pub use guard::{BackpressureGuard, Permit};
 pub use registry::BackpressureRegistry;
 
-/// The largest object limit, and the most objects that one guard counts: 24 bits of them.
+/// Maximum object limit, and maximum number of objects that a guard counts: 24 bits.
 pub const OBJECT_COUNT_MAX: u64 = load::COUNT_MAX;
-/// The largest byte limit, and the most bytes that one guard counts: 40 bits of them, 1 TiB less one.
+/// Maximum byte limit, and maximum number of bytes that a guard counts: 40 bits, 1 TiB minus one.
 pub const BYTE_SIZE_MAX: u64 = load::BYTES_MAX;
 
-/// The limits of a [`BackpressureGuard`]. What is on its way must be under both for more to be admitted.
+/// The limits of a [`BackpressureGuard`]. More is admitted only while both dimensions are under them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BackpressureConfig {
-    /// Objects. 0 admits nothing.
+    /// Number of objects. 0 admits nothing.
     pub max_object_count: u64,
-    /// Bytes. 0 admits nothing.
+    /// Number of bytes. 0 admits nothing.
     pub max_byte_size: u64,
 }
 
@@ -47,22 +48,22 @@ impl Default for BackpressureConfig {
     }
 }
 
-/// Why a [`BackpressureConfig`] makes no sense.
+/// Why a [`BackpressureConfig`] is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BackpressureConfigError {
-    /// The object limit is 0, so nothing would ever be admitted, or more than a guard can count.
+    /// The object limit is 0, so that nothing would ever be admitted, or above the maximum that a guard counts.
     #[error("max_object_count {0} must be from 1 to {OBJECT_COUNT_MAX}")]
     ObjectCount(u64),
-    /// The byte limit is 0, so nothing would ever be admitted, or more than a guard can count.
+    /// The byte limit is 0, so that nothing would ever be admitted, or above the maximum that a guard counts.
     #[error("max_byte_size {0} must be from 1 to {BYTE_SIZE_MAX}")]
     ByteSize(u64),
 }
 
 impl BackpressureConfig {
-    /// Checks both limits and reports everything that is wrong.
+    /// Checks both limits and reports all errors.
     ///
-    /// A guard takes any configuration: it cuts what it cannot count to what it can, and admits nothing at 0. To stop a
-    /// destination for a while, pause its guard; a limit of 0 in a configuration is a mistake.
+    /// A guard accepts any configuration: it reduces limits to the maximum that it can count, and admits nothing at 0.
+    /// To stop a destination for a while, pause its guard; a limit of 0 in a configuration is a mistake.
     pub fn validate(self) -> Result<(), Vec<BackpressureConfigError>> {
         let mut errors = Vec::new();
         if !(1..=OBJECT_COUNT_MAX).contains(&self.max_object_count) {
@@ -75,18 +76,18 @@ impl BackpressureConfig {
     }
 }
 
-/// Who has paused a guard. Each resumes only its own pause, and the guard is open when nobody pauses it.
+/// Why a guard is paused. Each reason is resumed separately; the guard is open when no reason is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PauseReason {
-    /// A person.
+    /// An operator.
     Operator,
-    /// The health of the destination, a full disk for example.
+    /// The health of the destination, for example a full disk.
     Health,
 }
 
 impl PauseReason {
-    /// Every reason.
+    /// All reasons.
     pub const ALL: [Self; 2] = [Self::Operator, Self::Health];
 
     /// The name used on the wire and as a metric's label.
@@ -111,25 +112,25 @@ impl fmt::Display for PauseReason {
     }
 }
 
-/// A guard at one moment. Count and bytes belong together: they come from one atomic read.
+/// The state of a guard at one moment. Count and bytes are consistent: they come from one atomic read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BackpressureState {
-    /// Objects on their way.
+    /// Number of objects in flight.
     pub object_count: u64,
-    /// Bytes on their way.
+    /// Number of bytes in flight.
     pub byte_size: u64,
     /// The object limit in force, after scaling.
     pub max_object_count: u64,
     /// The byte limit in force, after scaling.
     pub max_byte_size: u64,
-    /// Whether nothing more is admitted now.
+    /// Whether no more is admitted now.
     pub is_backpressured: bool,
-    /// `object_count` as a part of its limit: 1 is full, more is the overshoot. 1 at a limit of 0.
+    /// `object_count` divided by its limit; above 1 if the limit is exceeded. 1 at a limit of 0.
     pub object_utilization: f64,
-    /// `byte_size` as a part of its limit: 1 is full, more is the overshoot. 1 at a limit of 0.
+    /// `byte_size` divided by its limit; above 1 if the limit is exceeded. 1 at a limit of 0.
     pub byte_utilization: f64,
-    /// The part of the configured limits that is in force, from 0 to 1.
+    /// The share of the configured limits in force, from 0 to 1.
     pub scale: f64,
-    /// Who pauses the guard; empty when nobody does.
+    /// The reasons of the pause; empty if there is none.
     pub paused_by: Vec<PauseReason>,
 }

@@ -9,7 +9,7 @@ use super::{BackpressureConfig, BackpressureGuard, BackpressureState};
 
 /// One guard for each Star.
 ///
-/// The registry belongs to whoever decides about Stars and has no lock; the guards in it are shared.
+/// The registry has no lock and belongs to the owner of the decisions about Stars. The guards in it are shared.
 #[derive(Debug, Default)]
 pub struct BackpressureRegistry {
     guards: BTreeMap<StarId, Arc<BackpressureGuard>>,
@@ -21,10 +21,10 @@ impl BackpressureRegistry {
         Self::default()
     }
 
-    /// The guard of `star`, made with `config` if there is none yet.
+    /// The guard of `star`. If there is none, it is made with `config`.
     ///
-    /// A guard that exists is returned as it is, with what is on its way and its own limits: a Star that registers again
-    /// is still busy with what it was sent. [`BackpressureGuard::set_limits`] changes them.
+    /// An existing guard is returned unchanged, with what is in flight and its own limits: a Star that registers again
+    /// is still busy with what it was sent. [`BackpressureGuard::set_limits`] changes the limits.
     pub fn register(&mut self, star: StarId, config: BackpressureConfig) -> Arc<BackpressureGuard> {
         let guard = self.guards.entry(star).or_insert_with_key(|star| {
             let guard = BackpressureGuard::new(star.as_str(), config);
@@ -38,12 +38,12 @@ impl BackpressureRegistry {
         self.guards.get(star)
     }
 
-    /// Takes the guard of `star` out. Permits that are still held keep it alive and go back to it.
+    /// Removes the guard of `star`. Permits that are still held keep it alive and are given back to it.
     pub fn remove(&mut self, star: &StarId) -> Option<Arc<BackpressureGuard>> {
         self.guards.remove(star)
     }
 
-    /// Stars whose guards admit more, by name.
+    /// Stars whose guards admit more, in order of names.
     pub fn available_destinations(&self) -> Vec<&StarId> {
         self.iter().filter(|(_, guard)| guard.can_accept()).map(|(star, _)| star).collect()
     }
@@ -53,7 +53,7 @@ impl BackpressureRegistry {
         self.iter().map(|(star, guard)| (star, guard.state())).collect()
     }
 
-    /// Whether any guard admits nothing more.
+    /// Whether any guard admits no more.
     pub fn any_backpressured(&self) -> bool {
         self.guards.values().any(|guard| !guard.can_accept())
     }
@@ -63,12 +63,12 @@ impl BackpressureRegistry {
         self.guards.iter()
     }
 
-    /// Guards in the registry.
+    /// Number of guards.
     pub fn len(&self) -> usize {
         self.guards.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no guards.
     pub fn is_empty(&self) -> bool {
         self.guards.is_empty()
     }

@@ -1,4 +1,4 @@
-//! The guard's promises, one test each. What threads may do to one another is checked exhaustively in `loom_tests`.
+//! Tests of the guard. `loom_tests` checks concurrent use exhaustively.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +20,7 @@ fn star(name: &str) -> StarId {
     StarId::new(name).unwrap()
 }
 
-/// Objects and bytes on their way.
+/// The objects and bytes in flight.
 fn load(guard: &BackpressureGuard) -> (u64, u64) {
     let state = guard.state();
     (state.object_count, state.byte_size)
@@ -56,7 +56,7 @@ fn one_below_the_limit_is_open_and_at_the_limit_is_closed() {
 }
 
 #[test]
-fn what_is_taken_over_is_counted_whatever_the_guard_admits() {
+fn work_taken_over_is_counted_whatever_the_guard_admits() {
     let guard = guard(1, 10);
     guard.pause(PauseReason::Operator);
     let held = [guard.take_over(1, 100), guard.take_over(2, 5)];
@@ -144,7 +144,7 @@ fn an_object_beyond_what_can_be_counted_is_charged_and_given_back_in_full() {
 }
 
 #[test]
-fn nothing_at_all_changes_nothing() {
+fn an_empty_reservation_changes_nothing() {
     let guard = guard(1, 1);
     let nothing = guard.try_reserve(0, 0).unwrap();
     guard.record_enqueue(0, 0);
@@ -219,7 +219,7 @@ fn no_mistake_of_an_observer_makes_a_permit_count_for_less() {
 }
 
 #[test]
-fn utilisation_is_the_part_of_the_limit_in_use() {
+fn utilisation_is_the_share_of_the_limit_in_use() {
     let guard = guard(10, 1_000);
     let _half = guard.try_reserve(5, 500).unwrap();
     let state = guard.state();
@@ -228,7 +228,7 @@ fn utilisation_is_the_part_of_the_limit_in_use() {
 }
 
 #[test]
-fn a_limit_of_zero_is_full_and_not_a_nonsense_number() {
+fn the_utilisation_of_a_limit_of_zero_is_one() {
     let guard = guard(0, 0);
     let state = guard.state();
     assert_eq!((state.object_utilization, state.byte_utilization), (1.0, 1.0));
@@ -298,7 +298,7 @@ fn a_scale_above_zero_leaves_room_for_one_and_zero_for_none() {
 }
 
 #[test]
-fn a_scale_that_makes_no_sense_does_no_harm() {
+fn an_invalid_scale_is_ignored() {
     let guard = guard(100, 1_000);
     for (fraction, scale) in [(7.0, 1.0), (0.5, 0.5), (f64::NAN, 0.5), (-1.0, 0.0), (f64::INFINITY, 1.0)] {
         guard.set_scale(fraction);
@@ -429,7 +429,7 @@ fn balanced_observers_on_many_threads_end_at_nothing() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
-    /// At every step the guard holds what its live permits hold, and admits by its rule.
+    /// At every step the guard's load is that of its live permits, and it admits by its rule.
     #[test]
     fn the_load_is_the_sum_of_the_live_permits(
         limits in (1_u64..8, 1_u64..200),

@@ -1,4 +1,4 @@
-//! The board itself: posting, making room, and reading.
+//! The board itself: posting, eviction, and reading.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -11,46 +11,46 @@ use super::{
     Bulletin, BulletinCounts, BulletinFilter, LABEL_BYTES_MAX, MESSAGE_BYTES_MAX, Severity, truncate_visibly,
 };
 
-/// How long after its first report a bulletin absorbs its repeats.
+/// How long after its first report a bulletin counts repeats.
 ///
-/// Counted from the first report and not from the last, so trouble that never stops comes back as a new bulletin every
-/// window instead of ageing out of sight under one old id.
+/// The time is counted from the first report and not from the last one. So a problem that never stops becomes a new
+/// bulletin in every window, instead of getting out of sight under one old id.
 pub const COALESCE_WINDOW: Duration = Duration::from_secs(300);
 
-/// What became of a report.
+/// The result of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Posted {
-    /// The bulletin it became, or the one it repeats.
+    /// The bulletin that was made, or that was repeated.
     pub id: u64,
-    /// False when it only raised the count of a bulletin that was already there.
+    /// False if only the count of an existing bulletin was raised.
     pub is_new: bool,
-    /// The bulletin that had to make room. It is `id` itself on a board that holds none.
+    /// The bulletin that was evicted. It is `id` itself if the capacity is 0.
     pub evicted: Option<u64>,
 }
 
-/// Identifies reports that say the same thing: a digest of severity, source, category, job and message.
+/// Identifies reports with the same content: a digest of severity, source, category, job and message.
 type Sameness = u128;
 
-/// A bounded collection of bulletins. Time is passed in.
+/// A bounded collection of bulletins. The time is an argument.
 ///
-/// Posting costs O(log n), and O(sources) more when something has to make room.
+/// Posting costs O(log n), and additionally O(sources) if a bulletin must be evicted.
 #[derive(Debug)]
 pub struct BulletinBoard {
     capacity: usize,
     coalesce_window: Duration,
     next_id: u64,
     bulletins: BTreeMap<u64, Bulletin>,
-    /// Ids on the board by source; no empty sets, so its keys are the sources that take part in sharing.
+    /// Ids by source. There are no empty sets, so the keys are the sources that share the board.
     by_source: BTreeMap<String, BTreeSet<u64>>,
-    /// The newest bulletin of each kind that was posted here, and when it was first. Restored bulletins are absent:
-    /// the monotonic clock they were posted by has ended.
+    /// The newest bulletin of each content that was posted here, and when it was first posted. Restored bulletins are
+    /// absent: the monotonic clock of their process has ended.
     coalescing: BTreeMap<Sameness, (u64, Monotonic)>,
     posted: u64,
     dropped: u64,
 }
 
 impl BulletinBoard {
-    /// An empty board for at most `capacity` bulletins, whose first id is 1. A board for none still counts.
+    /// An empty board for at most `capacity` bulletins, whose first id is 1. With capacity 0 it only counts.
     pub fn new(capacity: usize) -> Self {
         Self {
             capacity,
@@ -64,16 +64,16 @@ impl BulletinBoard {
         }
     }
 
-    /// Replaces [`COALESCE_WINDOW`]; zero coalesces only reports of the same instant.
+    /// Replaces [`COALESCE_WINDOW`]. With zero, only reports of the same instant are combined.
     pub fn with_coalesce_window(mut self, window: Duration) -> Self {
         self.coalesce_window = window;
         self
     }
 
-    /// A board as it was before a restart: its bulletins, and ids that go on after every id ever given.
+    /// The board of an earlier process: its bulletins, and ids that continue after all that were used.
     ///
-    /// `next_id` is what [`Self::next_id`] said then; an id found on a bulletin raises it further. Bulletins beyond
-    /// `capacity` make room as if they had been posted.
+    /// `next_id` is the last value of [`Self::next_id`]; a higher id of a bulletin raises it. If there are more than
+    /// `capacity` bulletins, some are evicted as if they had been posted.
     pub fn restore(capacity: usize, bulletins: impl IntoIterator<Item = Bulletin>, next_id: u64) -> Self {
         let mut board = Self::new(capacity);
         board.next_id = next_id.max(1);
@@ -88,9 +88,9 @@ impl BulletinBoard {
 
     /// Reports something.
     ///
-    /// A report that says the same as a bulletin first posted no longer than the coalescing window ago raises that
-    /// bulletin's count, unless somebody has acknowledged it: what they have seen is over, this is new. Over-long texts
-    /// are cut visibly.
+    /// If a bulletin with the same content was first posted within the coalescing window, its count is raised, unless
+    /// it was acknowledged: then the report is news and becomes a new bulletin. Texts that are too long are cut with a
+    /// mark.
     pub fn post(
         &mut self,
         now: Now,
@@ -125,8 +125,8 @@ impl BulletinBoard {
         Posted { id, is_new: true, evicted }
     }
 
-    /// Raises the count of a bulletin and puts other words in it: it stands for several reports that are alike and not the
-    /// same. Returns whether it did; one that has left the board or was acknowledged stays as it is.
+    /// Raises the count of a bulletin and replaces its message: it stands for several similar reports. Returns whether
+    /// it did; a bulletin that was evicted or acknowledged is not changed.
     pub fn amend(&mut self, now: Now, id: u64, message: &str) -> bool {
         let Some(bulletin) = self.bulletins.get_mut(&id).filter(|bulletin| !bulletin.is_acknowledged) else {
             return false;
@@ -170,10 +170,10 @@ impl BulletinBoard {
         self.by_severity(Severity::Warning)
     }
 
-    /// At most `limit` bulletins that meet `filter`.
+    /// At most `limit` bulletins that match `filter`.
     ///
-    /// Newest first, that is by descending id. Only with `after_id` it is oldest first, so that a reader who asks again
-    /// with the last id it got misses nothing however small its `limit` is.
+    /// In descending order of ids. With `after_id` in ascending order, so that a reader that asks again with the last
+    /// id it got misses nothing, however small `limit` is.
     pub fn query(&self, filter: &BulletinFilter, limit: usize) -> Vec<&Bulletin> {
         let is_match = |bulletin: &&Bulletin| filter.matches(bulletin);
         match filter.after_id {
@@ -190,7 +190,7 @@ impl BulletinBoard {
         self.bulletins.get(&id)
     }
 
-    /// Marks bulletins as seen, and returns the ids for which that was news. Ids not on the board are passed over.
+    /// Marks bulletins as seen. Returns the ids that were not marked before. Ids that are not on the board are ignored.
     pub fn acknowledge(&mut self, ids: &[u64]) -> Vec<u64> {
         let mut changed = Vec::new();
         for &id in ids {
@@ -204,7 +204,7 @@ impl BulletinBoard {
         changed
     }
 
-    /// How many bulletins there are of each severity.
+    /// Number of bulletins of each severity.
     pub fn counts(&self) -> BulletinCounts {
         let mut counts = BulletinCounts {
             total: self.bulletins.len(),
@@ -222,8 +222,8 @@ impl BulletinBoard {
         counts
     }
 
-    /// Takes bulletins off the board that were last reported before a time, the oldest first and at most `limit` of them,
-    /// except errors that are not acknowledged. Returns their ids.
+    /// Removes bulletins that were last reported before a time, at most `limit`, the oldest first, except errors that
+    /// are not acknowledged. Returns their ids.
     pub fn remove_before(&mut self, before: WallTime, limit: usize) -> Vec<u64> {
         let is_over = |bulletin: &&Bulletin| {
             bulletin.time < before && (bulletin.is_acknowledged || bulletin.severity < Severity::Error)
@@ -236,19 +236,19 @@ impl BulletinBoard {
         over
     }
 
-    /// Takes every bulletin off the board. Ids go on from where they are, and so do the counters.
+    /// Removes all bulletins. Ids and counters continue.
     pub fn clear(&mut self) {
         self.bulletins.clear();
         self.by_source.clear();
         self.coalescing.clear();
     }
 
-    /// The id that the next new bulletin gets; the owner keeps it for [`Self::restore`].
+    /// The id of the next new bulletin. The owner stores it for [`Self::restore`].
     pub fn next_id(&self) -> u64 {
         self.next_id
     }
 
-    /// How many bulletins with a greater id than this are not on the board any more.
+    /// Number of bulletins with a greater id that are no longer on the board.
     pub fn missing_after(&self, id: u64) -> u64 {
         let given = self.next_id.saturating_sub(1).saturating_sub(id);
         let kept = self.bulletins.range((Bound::Excluded(id), Bound::Unbounded)).count() as u64;
@@ -256,27 +256,27 @@ impl BulletinBoard {
         given - kept
     }
 
-    /// Bulletins that had to make room so far.
+    /// Number of bulletins that were evicted.
     pub fn dropped(&self) -> u64 {
         self.dropped
     }
 
-    /// The bound given to [`Self::new`].
+    /// The capacity given to [`Self::new`].
     pub fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// Bulletins on the board.
+    /// Number of bulletins on the board.
     pub fn len(&self) -> usize {
         self.bulletins.len()
     }
 
-    /// Whether there are none.
+    /// Whether the board is empty.
     pub fn is_empty(&self) -> bool {
         self.bulletins.is_empty()
     }
 
-    /// Counts a repeat on the bulletin it repeats, if that may still absorb it.
+    /// Counts a repeat on the bulletin that it repeats, if that still counts repeats.
     fn coalesce(&mut self, now: Now, sameness: Sameness) -> Option<u64> {
         let &(id, first) = self.coalescing.get(&sameness)?;
         let bulletin = self.bulletins.get_mut(&id)?;
@@ -288,7 +288,7 @@ impl BulletinBoard {
         Some(id)
     }
 
-    /// Puts a new bulletin up and returns the one that had to make room.
+    /// Adds a new bulletin and returns the one that was evicted.
     fn place(&mut self, bulletin: Bulletin) -> Option<u64> {
         self.by_source.entry(bulletin.source.clone()).or_default().insert(bulletin.id);
         self.bulletins.insert(bulletin.id, bulletin);
@@ -301,10 +301,11 @@ impl BulletinBoard {
         Some(evicted)
     }
 
-    /// The oldest bulletin of the source with the most. Among equals it is the oldest of them all.
+    /// The oldest bulletin of the source with the most bulletins. If several sources have as many, it is the oldest of
+    /// all theirs.
     ///
-    /// The loudest of s sources on a board one over its capacity has more than capacity / s bulletins, so a source
-    /// that stays within that share loses nothing to the others.
+    /// With s sources, and one bulletin more than the capacity, the largest source has more than capacity / s
+    /// bulletins. So a source that stays within that share never loses one to others.
     fn oldest_of_loudest(&self) -> Option<u64> {
         let sources = self.by_source.values();
         let oldest =
@@ -327,7 +328,7 @@ impl BulletinBoard {
     }
 }
 
-/// Digests what makes two reports the same. Every text is preceded by its length, so no two splits look alike.
+/// Digests what makes two reports equal. Every text is preceded by its length, so that different splits differ.
 fn sameness_of(bulletin: &Bulletin) -> Sameness {
     let mut hasher = blake3::Hasher::new();
     for text in [bulletin.severity.as_str(), &bulletin.source, &bulletin.category, &bulletin.message] {

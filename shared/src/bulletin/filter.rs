@@ -1,11 +1,11 @@
-//! Which bulletins a reader wants to see.
+//! Which bulletins a reader wants.
 
 use crate::time::WallTime;
 use crate::words::JobId;
 
 use super::{Bulletin, Severity};
 
-/// Conditions that a bulletin must meet, all of them; the default asks for every bulletin.
+/// Conditions that a bulletin must all meet. The default matches every bulletin.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct BulletinFilter {
     /// At least this urgent.
@@ -16,7 +16,7 @@ pub struct BulletinFilter {
     pub category: Option<String>,
     /// About exactly this job.
     pub job_id: Option<JobId>,
-    /// With a greater id than this: what a reader has not seen yet. Turns the order of the answer around, see
+    /// With a greater id than this: what a reader has not seen yet. Reverses the order of the result, see
     /// [`super::BulletinBoard::query`].
     pub after_id: Option<u64>,
     /// Last reported at this time or later.

@@ -1,13 +1,13 @@
-//! The bulletin board: one feed of what is wrong anywhere in the grid, for people to read.
+//! The bulletin board: one list of the problems in the grid, for operators.
 //!
-//! A bulletin is something somebody may have to act on; what merely happened goes to provenance. The board is bounded,
-//! and two rules keep it useful when things go badly: a repeat of the same bulletin raises a count instead of taking
-//! another place, and when the board is full the loudest source gives up its oldest bulletin, so that one noisy Star
-//! cannot push the others' alerts out.
+//! A bulletin may need an action; events that need none are in the provenance log only. The board is bounded. Two rules
+//! keep it useful when there are many problems: a repeat of a bulletin raises a count instead of taking another place;
+//! and when the board is full, the source with the most bulletins loses its oldest one, so that one noisy Star cannot
+//! evict the others' alerts.
 //!
-//! The board keeps nothing beyond its own memory. Every change it makes is in what its methods return ([`Posted`], the
-//! ids from [`BulletinBoard::acknowledge`]), so an owner can make the same change in a store and rebuild the board from
-//! it with [`BulletinBoard::restore`].
+//! The board is in memory only. Its methods return every change ([`Posted`], the ids from
+//! [`BulletinBoard::acknowledge`]), so that an owner can make the same change in a store and restore the board from it
+//! with [`BulletinBoard::restore`].
 
 mod board;
 mod filter;
@@ -28,18 +28,18 @@ pub use filter::BulletinFilter;
 pub use shared::SharedBulletinBoard;
 pub use text::truncate_visibly;
 
-/// The longest message the board keeps, in bytes; a longer one is cut and says so.
+/// Maximum length of a message, in bytes. A longer one is cut with a mark.
 pub const MESSAGE_BYTES_MAX: usize = 4096;
-/// The longest source or category the board keeps, in bytes.
+/// Maximum length of a source or category, in bytes. A longer one is cut with a mark.
 pub const LABEL_BYTES_MAX: usize = 128;
 
-/// How much a bulletin matters. The order is the order of urgency, so a threshold is a comparison.
+/// The importance of a bulletin. The order is that of urgency, so a threshold is a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// Worth knowing; nobody has to do anything.
+    /// Worth knowing; no action is needed.
     Info,
-    /// Will become a problem if nobody does anything.
+    /// Will become a problem without an action.
     Warning,
     /// Something has failed.
     Error,
@@ -65,10 +65,10 @@ impl fmt::Display for Severity {
     }
 }
 
-/// One thing that somebody should know.
+/// A message to the operators.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bulletin {
-    /// Counts up from 1 over the life of the grid; never given twice.
+    /// Counts up from 1 over the life of the grid; never reused.
     pub id: u64,
     /// When it was last reported.
     pub time: WallTime,
@@ -76,21 +76,21 @@ pub struct Bulletin {
     pub first_time: WallTime,
     /// The Star it comes from, or `coordinator`.
     pub source: String,
-    /// What kind of trouble, for example `disk` or `dead-letter`.
+    /// The kind of problem, for example `disk` or `dead-letter`.
     pub category: String,
-    /// How much it matters.
+    /// Its importance.
     pub severity: Severity,
-    /// What is wrong, for a person.
+    /// The problem, as text.
     pub message: String,
-    /// The job it concerns, if it concerns one.
+    /// The job that it concerns, if any.
     pub job_id: Option<JobId>,
     /// How many times it was reported, at least 1.
     pub repeat_count: u64,
-    /// Whether somebody has said that they have seen it.
+    /// Whether an operator has acknowledged it.
     pub is_acknowledged: bool,
 }
 
-/// How many bulletins the board holds of each severity, and how many it no longer holds.
+/// The number of bulletins of each severity on the board, and of those no longer on it.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BulletinCounts {
     /// Bulletins on the board.
@@ -101,8 +101,8 @@ pub struct BulletinCounts {
     pub warnings: usize,
     /// Of these, [`Severity::Error`].
     pub errors: usize,
-    /// Reports received since the board was made, repeats included.
+    /// Reports since the board was made, including repeats.
     pub posted: u64,
-    /// Bulletins that had to make room since the board was made, including those that never found any.
+    /// Bulletins that were evicted since the board was made, including those that were never on it.
     pub dropped: u64,
 }

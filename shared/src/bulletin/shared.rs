@@ -7,11 +7,11 @@ use crate::words::JobId;
 
 use super::{Bulletin, BulletinBoard, BulletinCounts, BulletinFilter, Posted, Severity};
 
-/// A [`BulletinBoard`] behind a lock; clones are handles on the same board.
+/// A [`BulletinBoard`] behind a lock; clones are handles to the same board.
 ///
-/// It has the board's own methods, returning copies because the lock is not held on return. A thread that panicked
-/// while it held the lock does not take the alerts with it: the board's methods leave it readable at every point where
-/// they could panic, so a poisoned lock is entered all the same.
+/// It has the board's methods, but returns copies because the lock is released on return. The board's methods leave it
+/// consistent at every point where they could panic, so a poisoned lock is still used, and a panic does not lose the
+/// alerts.
 #[derive(Debug, Clone)]
 pub struct SharedBulletinBoard {
     board: Arc<RwLock<BulletinBoard>>,
@@ -100,7 +100,7 @@ impl SharedBulletinBoard {
         self.board.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Also what a test uses to panic while it holds the lock.
+    /// A test also uses this to panic while it holds the lock.
     pub(super) fn write(&self) -> RwLockWriteGuard<'_, BulletinBoard> {
         self.board.write().unwrap_or_else(PoisonError::into_inner)
     }

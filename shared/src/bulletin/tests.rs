@@ -1,4 +1,4 @@
-//! The board's promises, one test each, and its sharing rule against random traffic.
+//! Tests of the board, and of its sharing rule against random traffic.
 
 use std::time::Duration;
 
@@ -91,7 +91,7 @@ fn issues_are_warnings_and_errors() {
 }
 
 #[test]
-fn counts_tell_the_severities_apart() {
+fn counts_are_by_severity() {
     let counts = mixed_board().counts();
     assert_eq!((counts.total, counts.info, counts.warnings, counts.errors), (3, 1, 1, 1));
     assert_eq!((counts.posted, counts.dropped), (3, 0));
@@ -185,7 +185,7 @@ fn counts_survive_serialisation() {
 }
 
 #[test]
-fn a_board_for_none_holds_none_but_counts() {
+fn a_board_with_capacity_zero_only_counts() {
     let mut board = BulletinBoard::new(0);
     let posted = warn(&mut board, "star-1", "full");
     assert_eq!(posted, Posted { id: 1, is_new: true, evicted: Some(1) });
@@ -220,7 +220,7 @@ fn reports_that_differ_anywhere_do_not_coalesce() {
 }
 
 #[test]
-fn trouble_that_never_stops_comes_back_once_per_window() {
+fn a_problem_that_never_stops_is_posted_once_per_window() {
     let mut board = BulletinBoard::new(100).with_coalesce_window(Duration::from_millis(100));
     let new = (0..=300)
         .step_by(10)

@@ -1,12 +1,12 @@
-//! Keeping text from elsewhere within a bound, so that the reader can tell.
+//! Cuts text from elsewhere to a maximum length, with a mark that the reader sees.
 
-/// Ends a text that was cut.
+/// The mark at the end of a text that was cut.
 const CUT_MARK: &str = "… [cut]";
 
-/// `text`, or as much of its beginning as fits into `bytes_max` bytes together with a mark that some is missing.
+/// `text`, or as much of its beginning as fits into `bytes_max` bytes together with a mark that the rest is missing.
 ///
-/// The cut falls between characters. A bound too small for the mark alone still gets the mark, since a text that ends
-/// for no visible reason is worse than one that is a few bytes too long.
+/// The cut is at a character boundary. If the mark alone is longer than `bytes_max`, it is returned all the same, since
+/// a text that ends for no visible reason is worse than one that is a few bytes too long.
 pub fn truncate_visibly(text: &str, bytes_max: usize) -> String {
     if text.len() <= bytes_max {
         return text.to_owned();

@@ -1,48 +1,48 @@
-//! How the bytes of a chunk are stored: as they are, or as one zstd frame if that saves enough.
+//! How a chunk is stored: unchanged, or as one zstd frame if that saves enough.
 //!
-//! Behind a frame stands its CRC-32. The hash of a chunk is that of its raw bytes, and a frame has bits that say nothing of
-//! them; with it every changed bit is noticed, and no damaged frame reaches the decoder.
+//! A frame is followed by its CRC-32. The hash of a chunk is that of its raw bytes, and a frame has bits that do not
+//! affect those. With the CRC every changed bit is noticed, and a damaged frame never reaches the decoder.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
 
 use super::format::CHUNK_BYTES_MAX;
 
-/// What is looked at before a chunk is compressed.
+/// Size of the sample that is checked before a chunk is compressed, in bytes.
 const SAMPLE_BYTES: usize = 4096;
-/// What is tried before all of a large chunk is compressed.
+/// Number of bytes of a large chunk that are compressed as a trial.
 const TRIAL_BYTES: usize = 64 * 1024;
-/// Length of what stands behind a frame.
+/// Length of the CRC-32 after a frame, in bytes.
 const CHECK_BYTES: usize = 4;
-/// Below this a frame's own header eats what it saves.
+/// Minimum size of a chunk that is compressed, in bytes. Below it the header of a frame costs what it saves.
 const WORTHWHILE_BYTES_MIN: usize = 64;
-/// A chunk is stored compressed if that saves at least one part in so many.
+/// A chunk is stored compressed if that saves at least one part in this many.
 const SAVING_PARTS: usize = 16;
 
 /// The bytes of a chunk as they go into a container.
 #[derive(Debug, Clone)]
 pub struct Stored<'a> {
-    /// The bytes of the file.
+    /// The bytes in the file.
     pub bytes: Cow<'a, [u8]>,
-    /// How many bytes the chunk has.
+    /// Length of the raw chunk in bytes.
     pub raw_length: u32,
 }
 
 impl<'a> Stored<'a> {
-    /// As they are.
+    /// Uncompressed.
     pub fn raw(bytes: &'a [u8]) -> Self {
         // A chunk that is too large for its length to fit is refused when it is appended.
         let raw_length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         Self { bytes: Cow::Borrowed(bytes), raw_length }
     }
 
-    /// How many bytes of the file it takes.
+    /// Its length in the file, in bytes.
     pub fn length(&self) -> u64 {
         self.bytes.len() as u64
     }
 }
 
-/// Decides how chunks are stored, one after the other, in memory that it keeps.
+/// Decides how chunks are stored, one after the other, with buffers that it reuses.
 pub struct Encoder {
     compressor: zstd::bulk::Compressor<'static>,
     room: Vec<u8>,
@@ -64,13 +64,13 @@ impl Encoder {
         Ok(Self { compressor: zstd::bulk::Compressor::new(level)?, room: Vec::new() })
     }
 
-    /// The bytes of a chunk, compressed if a sample promises that it pays and it does.
+    /// The stored form of a chunk: compressed if a sample suggests that it saves enough, and it does.
     pub fn encode<'a>(&'a mut self, bytes: &'a [u8]) -> Stored<'a> {
         let raw = Stored::raw(bytes);
         if bytes.len() < WORTHWHILE_BYTES_MIN || looks_random(bytes) {
             return raw;
         }
-        // A large chunk whose beginning does not shrink is left alone.
+        // A large chunk whose beginning does not shrink is stored uncompressed.
         if bytes.len() > 2 * TRIAL_BYTES && !self.shrinks(&bytes[..TRIAL_BYTES]) {
             return raw;
         }
@@ -82,7 +82,7 @@ impl Encoder {
         Stored { bytes: Cow::Borrowed(&self.room), raw_length: raw.raw_length }
     }
 
-    /// Compresses a part, and says whether that saves enough.
+    /// Compresses a part. Returns whether that saves enough.
     fn shrinks(&mut self, part: &[u8]) -> bool {
         self.room.clear();
         self.room.reserve(zstd::zstd_safe::compress_bound(part.len()) + CHECK_BYTES);
@@ -94,11 +94,11 @@ impl Encoder {
 }
 
 thread_local! {
-    /// A decoder is dear to make, and belongs to one thread at a time.
+    /// A decoder is expensive to make. It belongs to one thread at a time.
     static DECODER: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
 }
 
-/// The raw bytes of a compressed chunk, if it is whole and has exactly this many. Never takes memory for more.
+/// The raw bytes of a compressed chunk, if it is undamaged and has exactly this length. Never allocates more.
 pub fn decompress(stored: &[u8], raw_length: u32) -> Option<Vec<u8>> {
     let (frame, check) = stored.split_last_chunk::<CHECK_BYTES>()?;
     if raw_length > CHUNK_BYTES_MAX || crc32fast::hash(frame).to_le_bytes() != *check {
@@ -113,8 +113,8 @@ pub fn decompress(stored: &[u8], raw_length: u32) -> Option<Vec<u8>> {
     (raw.len() == raw_length as usize).then_some(raw)
 }
 
-/// Whether a sample uses all values of a byte nearly alike, as encrypted and compressed content does: counts how often
-/// two bytes of the sample are equal, which for random ones is once in 256 pairs.
+/// Whether all byte values are nearly equally frequent in a sample, as in encrypted and compressed content: counts the
+/// pairs of equal bytes, of which random content has one in 256.
 fn looks_random(bytes: &[u8]) -> bool {
     let sample = if bytes.len() <= SAMPLE_BYTES {
         bytes
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_shrinks_is_compressed_and_comes_back() {
+    fn a_compressible_chunk_is_compressed_and_restored() {
         let text = b"the quick brown fox jumps over the lazy dog; ".repeat(5000);
         let mut encoder = Encoder::new(3).unwrap();
         let stored = encoder.encode(&text);
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_shrink_stays_as_it_is() {
+    fn an_incompressible_chunk_is_stored_unchanged() {
         let mut encoder = Encoder::new(3).unwrap();
         for length in [0, 1, 63, 600, 5000, 300_000] {
             let bytes = noise(length);

@@ -17,22 +17,22 @@ use std::path::Path;
 use super::{ContainerEntry, ContainerError};
 use crate::chunk_hash::{CHUNK_HASH_BYTES, ChunkHash};
 
-/// What a container begins with.
+/// The first bytes of a container.
 pub const CONTAINER_MAGIC: &[u8; 9] = b"ORBITPAK\0";
 /// The version of the format.
 pub const CONTAINER_VERSION: u32 = 1;
-/// Length of the header, and so the offset of the first chunk.
+/// Length of the header in bytes, which is the offset of the first chunk.
 pub const CONTAINER_HEADER_BYTES: u64 = 16;
-/// The most chunks in one container. Bounds the index that must fit into memory, also when all chunks are tiny.
+/// Maximum number of chunks in one container. It limits the memory for the index if all chunks are tiny.
 pub const CONTAINER_ENTRY_COUNT_MAX: usize = 1 << 20;
 
-/// The most bytes of one chunk, so that a damaged length never asks for more memory.
+/// Maximum length of a chunk, in bytes, so that a damaged length never allocates more.
 pub const CHUNK_BYTES_MAX: u32 = 16 * 1024 * 1024;
 
 const INDEX_MAGIC: &[u8; 8] = b"ORBITEND";
 const TRAILER_BYTES: usize = 8 + 8 + 32 + INDEX_MAGIC.len();
 
-/// Length of one entry.
+/// Length of one entry, in bytes.
 pub(super) const ENTRY_BYTES: usize = CHUNK_HASH_BYTES + 8 + 4 + 4;
 
 /// A container's first 16 bytes.
@@ -146,7 +146,7 @@ pub(super) fn read_index(file: &File, path: &Path) -> Result<Vec<ContainerEntry>
     entries.collect::<Option<Vec<_>>>().ok_or_else(|| damaged("the index points outside the chunks"))
 }
 
-/// A slice whose length the caller has fixed, as an array.
+/// A slice of a length that the caller knows, as an array.
 pub(super) fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
     bytes.try_into().expect("the caller cut the slice to this length")
 }

@@ -5,9 +5,9 @@
 //! 16   record (56) ...
 //! ```
 //!
-//! A record is an entry (48) and the first 8 bytes of its BLAKE3 hash. It is written after the chunk that it names was
-//! synced, so a record vouches for its chunk. Records have one length; a damaged one in the middle does not take those
-//! behind it along, and damaged ones at the end are what a crash left and are cut.
+//! A record is an entry (48) and the first 8 bytes of its BLAKE3 hash. It is written after its chunk was synced, so a
+//! record proves that its chunk is durable. Records have a fixed length: a damaged one in the middle does not affect
+//! those after it. Damaged ones at the end are the result of a crash and are cut off.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -24,7 +24,7 @@ const JOURNAL_VERSION: u32 = 1;
 const JOURNAL_HEADER_BYTES: usize = 16;
 const CHECK_BYTES: usize = 8;
 const RECORD_BYTES: usize = ENTRY_BYTES + CHECK_BYTES;
-/// Space for records is taken from the disk so much at a time.
+/// Number of bytes by which the allocated space for records grows.
 const RESERVED_BYTES: u64 = 64 * 1024;
 const JOURNAL_BYTES_MAX: u64 = (JOURNAL_HEADER_BYTES + CONTAINER_ENTRY_COUNT_MAX * 2 * RECORD_BYTES) as u64;
 
@@ -34,7 +34,7 @@ pub(super) struct Journal {
     file: Arc<File>,
     path: PathBuf,
     end: u64,
-    /// The end of the space that the disk has set aside for it.
+    /// End of the allocated space.
     reserved_end: u64,
 }
 
@@ -48,28 +48,28 @@ pub(super) struct PendingRecords {
 }
 
 impl PendingRecords {
-    /// Writes them and makes them durable. Doing so twice does no harm.
+    /// Writes the records and makes them durable. It can be repeated.
     pub(super) fn write(&self) -> Result<(), ContainerError> {
         let written = self.file.write_all_at(&self.records, self.at).and_then(|()| self.file.sync_data());
         written.map_err(ContainerError::io(&self.path, "write the journal"))
     }
 }
 
-/// What a journal says.
+/// The content of a journal.
 #[derive(Debug, Default)]
 pub(super) struct Replay {
     /// The chunks, in order of their offsets.
     pub(super) entries: Vec<ContainerEntry>,
-    /// For each of them the end of its record, so that the journal can be cut behind it.
+    /// The end of each entry's record, so that the journal can be cut after it.
     pub(super) record_ends: Vec<u64>,
-    /// Bad records with good ones behind them.
+    /// Number of damaged records with good ones after them.
     pub(super) damaged_count: usize,
     /// Length of the file.
     pub(super) file_end: u64,
 }
 
 impl Journal {
-    /// Begins a journal, durable but for its name. A forgotten one of the same name is overwritten: the caller has just
+    /// Creates a journal. All but its name is durable. A leftover of the same name is overwritten: the caller has just
     /// created the container.
     pub(super) fn create(path: PathBuf) -> Result<Self, ContainerError> {
         let options = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path);
@@ -89,8 +89,8 @@ impl Journal {
         Ok(Self { file: Arc::new(file), path, end, reserved_end: end })
     }
 
-    /// Takes space on the disk for `count` records behind those that are there, and for some more if the disk has room for them:
-    /// chunks that fit can then be made durable after the disk is full.
+    /// Allocates disk space for `count` records after the existing ones, and for some more if there is space: chunks
+    /// that fit can then be made durable after the disk is full.
     pub(super) fn reserve(&mut self, count: usize) -> Result<(), ContainerError> {
         let needed = (count * RECORD_BYTES) as u64;
         if self.end + needed <= self.reserved_end {
@@ -106,7 +106,7 @@ impl Journal {
         Ok(())
     }
 
-    /// What makes these entries durable behind those that are there. The end moves with [`Journal::advance`].
+    /// The records that make these entries durable, after the existing ones. [`Journal::advance`] moves the end.
     pub(super) fn pending(&self, entries: &[ContainerEntry]) -> PendingRecords {
         let mut records = Vec::with_capacity(entries.len() * RECORD_BYTES);
         for entry in entries {
@@ -117,7 +117,7 @@ impl Journal {
         PendingRecords { file: Arc::clone(&self.file), path: self.path.clone(), at: self.end, records }
     }
 
-    /// So many more records are durable.
+    /// `count` more records are durable.
     pub(super) fn advance(&mut self, count: usize) {
         self.end += (count * RECORD_BYTES) as u64;
     }
@@ -128,13 +128,13 @@ impl Journal {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(ContainerError::io(&self.path, "remove the journal")(error))
             }
-            // Somebody else has removed it; the index says all that it said.
+            // It was removed already. The index has all of its content.
             Ok(()) | Err(_) => Ok(()),
         }
     }
 }
 
-/// Reads a journal, or `None` if there is none. Records of chunks that lie beyond `data_end` are bad.
+/// Reads a journal; `None` if there is none. Records of chunks beyond `data_end` count as damaged.
 pub(super) fn replay(path: &Path, data_end: u64) -> Result<Option<Replay>, ContainerError> {
     let io = |error| ContainerError::io(path, "read the journal")(error);
     let file = match File::open(path) {

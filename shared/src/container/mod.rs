@@ -1,17 +1,17 @@
-//! Container packing: many chunks in one `.orbitpak` file, so that a vault does not need a file for each.
+//! Containers: many chunks in one `.orbitpak` file, so that a vault does not need a file for each chunk.
 //!
-//! A container is a header of 16 bytes and then chunks, byte behind byte; `(container_id, offset, length)` finds one.
-//! While it is open for appending, a **journal** beside it names the chunks that are durable; when it is **sealed**, an
-//! index with its own checksum is appended and the journal is removed. Either way a lost Universe can be rebuilt from
-//! the containers alone.
+//! A container is a header of 16 bytes, followed by chunks without gaps; `(container_id, offset, length)` locates one.
+//! While it is open for appending, a **journal** beside it lists the chunks that are durable. When it is **sealed**, an
+//! index with its own checksum is appended and the journal is removed. In both cases a lost Universe can be rebuilt
+//! from the containers alone.
 //!
-//! A chunk lies there as it is or compressed with zstd, which its entry tells by two lengths: stored and raw. Its hash
+//! A chunk is stored unchanged or compressed with zstd. Its entry shows which by two lengths, stored and raw. Its hash
 //! is always that of the raw bytes.
 //!
-//! What a crash leaves behind is found and cut when a container is opened again, and every read is checked against the
+//! The remains of a crash are found and cut off when a container is opened again, and every read is checked against the
 //! chunk's hash. Nothing is ever deleted inside a container: its chunks are copied elsewhere and the file is removed.
 //!
-//! One process may write to a directory of containers at a time; keeping others out is its owner's business.
+//! Only one process may write to a directory of containers at a time. The owner of the directory must ensure that.
 
 mod codec;
 mod format;
@@ -36,54 +36,54 @@ pub use self::reader::ContainerReader;
 pub use self::writer::{ContainerWriter, PendingSync, Recovery};
 use crate::chunk_hash::ChunkHash;
 
-/// How many bytes of chunks go into a container before the pool begins another: 4 GiB.
+/// Default of the size of the chunks in a container, in bytes, after which another one is begun: 4 GiB.
 pub const CONTAINER_BYTES_MAX_DEFAULT: u64 = 4 * 1024 * 1024 * 1024;
 
 const CONTAINER_SUFFIX: &str = "orbitpak";
 const CONTAINER_ID_BYTES_MAX: usize = 128;
 
-/// Where a chunk lies.
+/// The place of a chunk.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PackedChunkRef {
-    /// Which container: its file name without `.orbitpak`.
+    /// The container: its file name without `.orbitpak`.
     pub container_id: String,
-    /// Position of the chunk's first byte in the file; the first chunk of a container is at 16.
+    /// Offset of the chunk's first byte in the file. The first chunk of a container is at 16.
     pub offset: u64,
-    /// How many bytes of the file it takes.
+    /// Its length in the file, in bytes.
     pub length: u32,
 }
 
-/// One chunk as a container lists it.
+/// A chunk in the list of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ContainerEntry {
-    /// Its name.
+    /// Its hash.
     pub hash: ChunkHash,
-    /// Position of its first byte in the file.
+    /// Offset of its first byte in the file.
     pub offset: u64,
-    /// How many bytes of the file it takes.
+    /// Its length in the file, in bytes.
     pub length: u32,
-    /// How many bytes it has; more than `length` if it is compressed.
+    /// Its raw length in bytes; more than `length` if it is compressed.
     pub raw_length: u32,
 }
 
 impl ContainerEntry {
-    /// The position behind its last byte. Entries are checked on reading, so this does not overflow.
+    /// The offset after its last byte. Entries are checked on reading, so this does not overflow.
     fn end(&self) -> u64 {
         self.offset + u64::from(self.length)
     }
 }
 
-/// What can go wrong with a container.
+/// Errors of a container.
 #[derive(Debug, thiserror::Error)]
 pub enum ContainerError {
-    /// The file system refused.
+    /// The operating system reports an error.
     #[error("{}: cannot {action}: {source}", path.display())]
     Io {
-        /// Which file or directory.
+        /// The file or directory.
         path: PathBuf,
-        /// What was tried.
+        /// The operation that failed.
         action: &'static str,
-        /// What it answered.
+        /// The error.
         source: io::Error,
     },
     /// The file's name is not that of a container.
@@ -106,7 +106,7 @@ pub enum ContainerError {
         /// Its version.
         version: u32,
     },
-    /// Part of the file is not as it was written.
+    /// Part of the file is damaged.
     #[error("{}: damaged: {what}", path.display())]
     Damaged {
         /// Which file.
@@ -120,27 +120,27 @@ pub enum ContainerError {
         /// Which file.
         path: PathBuf,
     },
-    /// An earlier sync failed, after which nobody can say what is durable. Open it again.
+    /// An earlier sync failed, so it is not known what is durable. Open the container again.
     #[error("{}: an earlier sync failed; the container must be opened again", path.display())]
     SyncFailed {
         /// Which file.
         path: PathBuf,
     },
-    /// No container can hold the chunk.
+    /// The chunk is too large for any container.
     #[error("a chunk of {length} bytes does not fit into a container of {max_bytes}")]
     ChunkTooLarge {
         /// Its length.
         length: u64,
-        /// The most that would fit.
+        /// The maximum.
         max_bytes: u64,
     },
-    /// This container cannot hold the chunk, an empty one could.
+    /// The chunk does not fit into this container, but into an empty one.
     #[error("{}: full", path.display())]
     Full {
         /// Which file.
         path: PathBuf,
     },
-    /// The reference points into the header, behind the end, or into another container.
+    /// The reference points into the header, beyond the end, or into another container.
     #[error("{}: no chunk at {chunk_ref:?}", path.display())]
     OutOfBounds {
         /// Which file.
@@ -153,9 +153,9 @@ pub enum ContainerError {
     HashMismatch {
         /// Which file.
         path: PathBuf,
-        /// Where.
+        /// The reference.
         chunk_ref: PackedChunkRef,
-        /// Which chunk should be there.
+        /// The expected chunk.
         expected: ChunkHash,
     },
 }
@@ -192,18 +192,18 @@ fn journal_path(container: &Path) -> PathBuf {
     path.into()
 }
 
-/// Makes the names in a directory durable.
+/// Makes the names in a directory durable, with fsync.
 fn sync_dir(dir: &Path) -> Result<(), ContainerError> {
     let opened = std::fs::File::open(dir).and_then(|dir| dir.sync_all());
     opened.map_err(ContainerError::io(dir, "sync the directory"))
 }
 
-/// Takes space on the disk for `bytes` bytes of a file from `offset`, also behind its end, which stays where it is. A file
-/// system that cannot do that finds out by writing.
+/// Allocates disk space for `bytes` bytes of a file from `offset` on, also beyond its end, which does not move. If a
+/// file system does not support that, a lack of space is found by writing.
 ///
 /// # Errors
 ///
-/// The disk is full, or refuses.
+/// The disk is full, or reports an error.
 pub fn reserve_space(file: &std::fs::File, offset: u64, bytes: u64) -> io::Result<()> {
     let flags = rustix::fs::FallocateFlags::KEEP_SIZE;
     let take = || rustix::fs::fallocate(file, flags, offset, bytes.max(1));

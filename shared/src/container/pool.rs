@@ -1,4 +1,4 @@
-//! A directory of containers: one that grows, and the others to read from.
+//! A directory of containers: an open one, and the others to read from.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,10 +14,10 @@ use super::{
 };
 use crate::chunk_hash::ChunkHash;
 
-/// How many containers a pool keeps open for reading.
+/// Maximum number of containers that a pool keeps open for reading.
 pub const CONTAINER_READERS_MAX: usize = 64;
 
-/// What a pool has done since it was opened.
+/// Counters since a pool was opened.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct ContainerPoolStats {
     /// Containers begun.
@@ -26,23 +26,23 @@ pub struct ContainerPoolStats {
     pub total_chunks: u64,
     /// Bytes of chunks written.
     pub total_bytes: u64,
-    /// Bytes of chunks in the container that grows; 0 without one.
+    /// Bytes of chunks in the open container; 0 if there is none.
     pub active_container_size: u64,
 }
 
-/// A container that could not be taken up when the pool was opened. Its chunks may still be readable.
+/// A container that could not be opened again when the pool was opened. Its chunks may still be readable.
 #[derive(Debug)]
 pub struct DamagedContainer {
     /// Its file.
     pub path: PathBuf,
-    /// Why.
+    /// The error.
     pub error: ContainerError,
 }
 
 /// Writes chunks into containers of a bounded size and reads them back.
 ///
-/// Ids are a sequence number that goes on after the highest in the directory and a random part, so that they differ
-/// between restarts, directories and Stars.
+/// An id is a sequence number, which continues after the highest one in the directory, and a random part, so that ids
+/// differ between restarts, directories and Stars.
 #[derive(Debug)]
 pub struct ContainerPool {
     dir: PathBuf,
@@ -56,13 +56,12 @@ pub struct ContainerPool {
 }
 
 impl ContainerPool {
-    /// Opens a directory, which is created if needed, for containers of at most `max_bytes` bytes of chunks each. Of the
-    /// containers that were left open the newest is taken up again if it has room; all others are sealed.
+    /// Opens a directory, which is created if needed, for containers of at most `max_bytes` bytes of chunks each. Of
+    /// the containers that were left open, the newest one is continued if it has room; all others are sealed.
     ///
     /// # Errors
     ///
-    /// The directory cannot be made or read. One container that is damaged is no error, see
-    /// [`ContainerPool::damaged`].
+    /// The directory cannot be made or read. A damaged container is no error, see [`ContainerPool::damaged`].
     pub fn new(dir: impl AsRef<Path>, max_bytes: u64) -> Result<Self, ContainerError> {
         let dir = dir.as_ref().to_owned();
         std::fs::create_dir_all(&dir).map_err(ContainerError::io(&dir, "create the directory"))?;
@@ -86,12 +85,12 @@ impl ContainerPool {
         Ok(pool)
     }
 
-    /// Writes a chunk, into a new container if the present one has no room for it. It can be read at once and is durable
+    /// Writes a chunk, into a new container if the open one has no room for it. It can be read at once and is durable
     /// after [`ContainerPool::sync`].
     ///
     /// # Errors
     ///
-    /// No container can hold it, or the file system refuses.
+    /// It is too large for any container, or the operating system reports an error.
     pub fn write_chunk(&mut self, bytes: &[u8]) -> Result<PackedChunkRef, ContainerError> {
         self.write_hashed(ChunkHash::of(bytes), bytes)
     }
@@ -102,7 +101,7 @@ impl ContainerPool {
     ///
     /// As [`ContainerPool::write_chunk`].
     pub fn write_hashed(&mut self, hash: ChunkHash, bytes: &[u8]) -> Result<PackedChunkRef, ContainerError> {
-        // Refused before anything is created, or every attempt would leave an empty container behind.
+        // Checked before anything is created, otherwise every attempt would leave an empty container.
         let length = u64::from(chunk_length(bytes.len() as u64, self.max_bytes)?);
         if self.active.as_ref().is_some_and(|active| !active.has_capacity(length)) {
             self.seal()?;
@@ -122,11 +121,11 @@ impl ContainerPool {
         Ok(chunk_ref)
     }
 
-    /// Reads a chunk and checks that it is the expected one.
+    /// Reads a chunk and checks its hash.
     ///
     /// # Errors
     ///
-    /// There is no such container or place in it, or the bytes there are not those of the hash.
+    /// There is no such container or place in it, or the bytes there have another hash.
     pub fn read_chunk(
         &self,
         chunk_ref: &PackedChunkRef,
@@ -139,7 +138,8 @@ impl ContainerPool {
     ///
     /// # Errors
     ///
-    /// The chunks written since the last sync are lost and must be written again; the pool goes on in a new container.
+    /// The chunks written since the last sync are lost and must be written again. The pool continues in a new
+    /// container.
     pub fn sync(&mut self) -> Result<(), ContainerError> {
         let synced = self.active.as_mut().map_or(Ok(()), ContainerWriter::sync);
         if synced.is_err() {
@@ -148,7 +148,7 @@ impl ContainerPool {
         synced
     }
 
-    /// Seals the container that grows, if there is one.
+    /// Seals the open container, if there is one.
     ///
     /// # Errors
     ///
@@ -157,13 +157,13 @@ impl ContainerPool {
         self.active.take().map_or(Ok(()), ContainerWriter::seal)
     }
 
-    /// What was done since it was opened.
+    /// Counters since it was opened.
     pub fn stats(&self) -> ContainerPoolStats {
         let active_container_size = self.active.as_ref().map_or(0, ContainerWriter::current_size);
         ContainerPoolStats { active_container_size, ..self.stats }
     }
 
-    /// What could not be taken up when it was opened.
+    /// The containers that could not be opened again.
     pub fn damaged(&self) -> &[DamagedContainer] {
         &self.damaged
     }
@@ -177,8 +177,8 @@ impl ContainerPool {
         Ok(self.scan()?.into_keys().collect())
     }
 
-    /// Every durable chunk and where it lies, from the containers alone, one container after the other. A container whose
-    /// list is damaged gives one error, and the others are still read.
+    /// Every durable chunk and its place, from the containers alone, one container after the other. A container whose
+    /// list is damaged yields one error, and the others are still read.
     ///
     /// # Errors
     ///
@@ -194,16 +194,16 @@ impl ContainerPool {
         }))
     }
 
-    /// How many containers are open for reading, at most [`CONTAINER_READERS_MAX`].
+    /// Number of containers that are open for reading, at most [`CONTAINER_READERS_MAX`].
     pub fn open_reader_count(&self) -> usize {
         self.lock_readers().len()
     }
 
-    /// Removes a container whose chunks live elsewhere now.
+    /// Removes a container whose chunks have been moved.
     ///
     /// # Errors
     ///
-    /// There is no such container, or it is the one that grows.
+    /// There is no such container, or it is the open one.
     pub fn remove_container(&mut self, container_id: &str) -> Result<(), ContainerError> {
         let path = self.path_of(container_id)?;
         if self.active.as_ref().is_some_and(|active| active.container_id() == container_id) {
@@ -212,7 +212,7 @@ impl ContainerPool {
         }
         self.lock_readers().retain(|reader| reader.container_id() != container_id);
         std::fs::remove_file(&path).map_err(ContainerError::io(&path, "remove the container"))?;
-        // Left over only from a container that could not be taken up. A journal alone is never looked at.
+        // It exists only if the container could not be opened again. A journal alone is never read.
         let _ = std::fs::remove_file(journal_path(&path));
         sync_dir(&self.dir)
     }
@@ -237,7 +237,7 @@ impl ContainerPool {
         Ok(())
     }
 
-    /// All containers in the directory by id. Other files are left alone.
+    /// All containers in the directory by id. Other files are ignored.
     fn scan(&self) -> Result<BTreeMap<String, PathBuf>, ContainerError> {
         let io = |error| ContainerError::io(&self.dir, "list the directory")(error);
         let mut found = BTreeMap::new();
@@ -256,7 +256,7 @@ impl ContainerPool {
     }
 
     fn path_of(&self, container_id: &str) -> Result<PathBuf, ContainerError> {
-        // An id may come from a damaged index or from the wire, and must not lead out of the directory.
+        // An id can come from a damaged index or from the wire, and must not lead out of the directory.
         let path = self.dir.join(format!("{container_id}.{CONTAINER_SUFFIX}"));
         if is_container_id(container_id) { Ok(path) } else { Err(ContainerError::BadName { path }) }
     }
@@ -277,7 +277,7 @@ impl ContainerPool {
     }
 
     fn lock_readers(&self) -> std::sync::MutexGuard<'_, Vec<Arc<ContainerReader>>> {
-        // A list of open files is whole after every step.
+        // A list of open files is consistent after every step.
         self.readers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

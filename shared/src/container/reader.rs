@@ -1,4 +1,4 @@
-//! Reading chunks and lists of chunks out of one container, sealed or open.
+//! Reads chunks and lists of chunks from one container, sealed or open.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -8,10 +8,10 @@ use super::format::{CONTAINER_HEADER_BYTES, check_header, read_index, read_list_
 use super::{ContainerEntry, ContainerError, PackedChunkRef, decompress, id_of_path, journal, journal_path};
 use crate::chunk_hash::ChunkHash;
 
-/// A chunk up to this size is read without asking for the file's length first.
+/// Maximum size of a chunk, in bytes, that is read without checking the file's length first.
 const TRUSTED_BYTES: u32 = 1024 * 1024;
 
-/// One container, open for reading. Reads are positional: many threads may share it.
+/// One container, open for reading. Reads are positional, so many threads can share it.
 #[derive(Debug)]
 pub struct ContainerReader {
     path: PathBuf,
@@ -20,8 +20,8 @@ pub struct ContainerReader {
 }
 
 impl ContainerReader {
-    /// Opens a container and checks its header. Its list of chunks is not looked at, so that chunks stay readable when
-    /// only the list is damaged.
+    /// Opens a container and checks its header. Its list of chunks is not read, so that chunks stay readable if only
+    /// the list is damaged.
     ///
     /// # Errors
     ///
@@ -34,8 +34,8 @@ impl ContainerReader {
         Ok(Self { path: path.to_owned(), container_id, file })
     }
 
-    /// As [`ContainerReader::open`], but whatever the header looks like: chunks whose places are known from elsewhere, and a
-    /// list that is whole, are as good as before.
+    /// As [`ContainerReader::open`], but ignores damage of the header: chunks whose places are known from elsewhere,
+    /// and an undamaged list, are still usable.
     ///
     /// # Errors
     ///
@@ -52,11 +52,11 @@ impl ContainerReader {
         &self.container_id
     }
 
-    /// Reads a chunk that is not compressed and checks that it is the expected one.
+    /// Reads a chunk that is not compressed and checks its hash.
     ///
     /// # Errors
     ///
-    /// The reference is outside the container, or the bytes there are not those of the hash.
+    /// The reference is outside the container, or the bytes there have another hash.
     pub fn read_chunk(
         &self,
         chunk_ref: &PackedChunkRef,
@@ -72,21 +72,21 @@ impl ContainerReader {
         self.read_entry(&ContainerEntry { hash: *expected, offset, length, raw_length: length })
     }
 
-    /// Reads the bytes of a listed chunk and checks that they are its own.
+    /// Reads the raw bytes of a listed chunk and checks its hash.
     ///
     /// # Errors
     ///
-    /// It lies outside the container, cannot be decompressed, or has other bytes than its hash says.
+    /// It is outside the container, cannot be decompressed, or has another hash.
     pub fn read_entry(&self, entry: &ContainerEntry) -> Result<Vec<u8>, ContainerError> {
         let stored = self.read_stored(entry)?;
         self.verify(entry, stored)
     }
 
-    /// The raw bytes of a listed chunk from its stored ones, checked.
+    /// The raw bytes of a listed chunk from its stored ones, checked against its hash.
     ///
     /// # Errors
     ///
-    /// They cannot be decompressed, or are not those of the hash.
+    /// They cannot be decompressed, or have another hash.
     pub fn verify(&self, entry: &ContainerEntry, stored: Vec<u8>) -> Result<Vec<u8>, ContainerError> {
         let raw = if entry.length == entry.raw_length {
             Some(stored)
@@ -103,7 +103,7 @@ impl ContainerReader {
         }
     }
 
-    /// As [`ContainerReader::verify`] for who wants to keep the stored bytes.
+    /// As [`ContainerReader::verify`], for callers that want to keep the stored bytes.
     ///
     /// # Errors
     ///
@@ -113,18 +113,18 @@ impl ContainerReader {
         if is_raw_intact { Ok(()) } else { self.verify(entry, stored.to_vec()).map(|_| ()) }
     }
 
-    /// The bytes of a listed chunk as they lie in the file, unchecked.
+    /// The stored bytes of a listed chunk, unchecked.
     ///
     /// # Errors
     ///
-    /// It lies outside the container, or cannot be read.
+    /// It is outside the container, or cannot be read.
     pub fn read_stored(&self, entry: &ContainerEntry) -> Result<Vec<u8>, ContainerError> {
         let out_of_bounds =
             || ContainerError::OutOfBounds { path: self.path.clone(), chunk_ref: self.chunk_ref(entry) };
         let io = |error| ContainerError::io(&self.path, "read a chunk")(error);
         let end = entry.offset.checked_add(u64::from(entry.length));
-        // Checked before memory is taken: an entry may come from a damaged index. What is longer than a page or two is
-        // worth a look at the length of the file.
+        // Checked before memory is allocated: an entry can come from a damaged index. For more than a page or two it is
+        // worth reading the length of the file.
         let mut is_inside = entry.offset >= CONTAINER_HEADER_BYTES && end.is_some();
         if is_inside && (entry.length == 0 || entry.length > TRUSTED_BYTES) {
             let file_end = self.file.metadata().map_err(io)?.len();
@@ -141,8 +141,8 @@ impl ContainerReader {
         }
     }
 
-    /// The chunks that are durable in it, from the journal of an open container or the index of a sealed one. Their bytes
-    /// are not read.
+    /// The durable chunks, from the journal of an open container or the index of a sealed one. Their bytes are not
+    /// read.
     ///
     /// # Errors
     ///
@@ -155,12 +155,12 @@ impl ContainerReader {
         }
     }
 
-    /// The checksum in the trailer of a sealed container, which names its whole list. `None` if the file does not end in a
-    /// trailer. The list itself is not read.
+    /// The checksum in the trailer of a sealed container, which covers its whole list. `None` if the file does not end
+    /// with a trailer. The list itself is not read.
     ///
     /// # Errors
     ///
-    /// The file system refuses.
+    /// The operating system reports an error.
     pub fn list_checksum(&self) -> Result<Option<[u8; 32]>, ContainerError> {
         read_list_checksum(&self.file).map_err(ContainerError::io(&self.path, "read the index"))
     }
@@ -170,17 +170,17 @@ impl ContainerReader {
         &self.path
     }
 
-    /// Length of its file now.
+    /// Current length of its file in bytes.
     ///
     /// # Errors
     ///
-    /// The file system refuses.
+    /// The operating system reports an error.
     pub fn file_bytes(&self) -> Result<u64, ContainerError> {
         let metadata = self.file.metadata();
         Ok(metadata.map_err(ContainerError::io(&self.path, "look at the container"))?.len())
     }
 
-    /// How an entry of this container is referred to.
+    /// The reference to an entry of this container.
     pub fn chunk_ref(&self, entry: &ContainerEntry) -> PackedChunkRef {
         let container_id = self.container_id.clone();
         PackedChunkRef { container_id, offset: entry.offset, length: entry.length }

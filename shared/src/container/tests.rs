@@ -39,7 +39,7 @@ fn is_whole(path: &Path) -> bool {
 }
 
 #[test]
-fn two_chunks_lie_behind_the_header_and_can_be_read() {
+fn two_chunks_follow_the_header_and_can_be_read() {
     let dir = temp_dir();
     let path = container_in(&dir);
     let mut writer = ContainerWriter::create(&path, LARGE).unwrap();
@@ -195,7 +195,7 @@ fn chunks_can_be_read_repeatedly_in_any_order_and_by_many_threads() {
 }
 
 #[test]
-fn appending_goes_on_behind_the_old_chunks() {
+fn appending_continues_after_the_old_chunks() {
     let dir = temp_dir();
     let path = container_in(&dir);
     let (writer, refs) = filled(&path);
@@ -210,7 +210,7 @@ fn appending_goes_on_behind_the_old_chunks() {
 }
 
 #[test]
-fn what_was_not_synced_is_cut_when_the_container_is_opened_again() {
+fn chunks_that_were_not_synced_are_cut_off_when_the_container_is_opened_again() {
     let dir = temp_dir();
     let path = container_in(&dir);
     let (mut writer, _) = filled(&path);
@@ -282,12 +282,12 @@ fn every_changed_byte_of_a_sealed_container_is_found() {
         let mut changed = sealed.clone();
         changed[index] ^= 0x10;
         fs::write(&path, &changed).unwrap();
-        assert!(!is_whole(&path), "byte {index} was changed and nobody noticed");
+        assert!(!is_whole(&path), "byte {index} was changed without being noticed");
     }
 }
 
 #[test]
-fn a_damaged_list_does_not_take_the_chunks_along() {
+fn a_damaged_list_does_not_lose_the_chunks() {
     let dir = temp_dir();
     let path = container_in(&dir);
     let (writer, refs) = filled(&path);
@@ -300,7 +300,7 @@ fn a_damaged_list_does_not_take_the_chunks_along() {
 }
 
 #[test]
-fn a_changed_byte_of_the_journal_costs_at_most_its_record() {
+fn a_changed_byte_of_the_journal_loses_at_most_its_record() {
     let dir = temp_dir();
     let path = container_in(&dir);
     drop(filled(&path));
@@ -328,7 +328,7 @@ fn a_changed_byte_of_the_journal_costs_at_most_its_record() {
 }
 
 #[test]
-fn a_record_that_goes_back_is_not_believed() {
+fn a_record_with_a_decreasing_offset_is_ignored() {
     let dir = temp_dir();
     let path = container_in(&dir);
     drop(filled(&path));
@@ -342,7 +342,7 @@ fn a_record_that_goes_back_is_not_believed() {
 }
 
 #[test]
-fn a_last_chunk_that_is_not_what_its_record_says_is_cut() {
+fn a_last_chunk_that_differs_from_its_record_is_cut_off() {
     let dir = temp_dir();
     let path = container_in(&dir);
     let (writer, refs) = filled(&path);
@@ -500,7 +500,7 @@ fn handles_are_bounded_and_reopened() {
 }
 
 #[test]
-fn a_container_can_be_removed_unless_it_grows() {
+fn a_container_can_be_removed_unless_it_is_open() {
     let dir = temp_dir();
     let mut pool = ContainerPool::new(dir.path(), LARGE).unwrap();
     let chunk_ref = pool.write_chunk(b"x").unwrap();

@@ -1,4 +1,4 @@
-//! Appending to one container.
+//! Appends to one container.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -26,39 +26,39 @@ pub struct PendingSync {
 }
 
 impl PendingSync {
-    /// Makes the bytes durable and then the records that vouch for them.
+    /// Makes the bytes durable, and then their records.
     ///
     /// # Errors
     ///
-    /// The file system refuses, and nobody can say what is durable.
+    /// The operating system reports an error. It is not known what is durable.
     pub fn run(&self) -> Result<(), ContainerError> {
         self.file.sync_data().map_err(ContainerError::io(&self.path, "sync the container"))?;
         self.records.write()
     }
 
-    /// How many chunks it is about.
+    /// Number of chunks that it covers.
     pub fn chunk_count(&self) -> usize {
         self.end - self.first
     }
 }
 
-/// What opening a container for appending found and cut.
+/// What opening a container for appending found and cut off.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Recovery {
-    /// Bytes cut off the end of the container: chunks that were never synced, or the half of one.
+    /// Bytes cut off the end of the container: chunks that were never synced, or part of one.
     pub data_bytes_cut: u64,
     /// Bytes cut off the end of the journal.
     pub journal_bytes_cut: u64,
-    /// Records in the middle of the journal that cannot be read. Their chunks lie in the container, but it does not list
-    /// them any more.
+    /// Unreadable records in the middle of the journal. Their chunks are in the container, but it does not list them
+    /// any more.
     pub damaged_record_count: usize,
 }
 
 /// One container, open for appending.
 ///
-/// A chunk can be read as soon as [`ContainerWriter::append_chunk`] has given its reference, and it is durable and listed
-/// once [`ContainerWriter::sync`] has returned. A writer that is dropped leaves an open container behind, which
-/// [`ContainerWriter::open_append`] takes up at its last sync.
+/// A chunk can be read as soon as [`ContainerWriter::append_chunk`] has returned its reference. It is durable and
+/// listed once [`ContainerWriter::sync`] has returned. Dropping a writer leaves an open container, which
+/// [`ContainerWriter::open_append`] continues at its last sync.
 #[derive(Debug)]
 pub struct ContainerWriter {
     path: PathBuf,
@@ -71,23 +71,23 @@ pub struct ContainerWriter {
     buffer: Vec<u8>,
     buffer_bytes: usize,
     entries: Vec<ContainerEntry>,
-    /// How many of `entries` are in the journal.
+    /// Number of `entries` that are in the journal.
     durable_count: usize,
     has_failed: bool,
     recovery: Recovery,
 }
 
 impl ContainerWriter {
-    /// Creates a container for at most `max_bytes` bytes of chunks, durable with its name. The path must end in
-    /// `.orbitpak`; what stands before is the container's id.
+    /// Creates a container for at most `max_bytes` bytes of chunks. The container and its name are durable. The path
+    /// must be the container's id and `.orbitpak`.
     ///
     /// # Errors
     ///
-    /// The file exists, or the file system refuses.
+    /// The file exists, or the operating system reports an error.
     pub fn create(path: impl AsRef<Path>, max_bytes: u64) -> Result<Self, ContainerError> {
         let path = path.as_ref();
         let container_id = id_of_path(path)?;
-        // The container's name is claimed first: a journal beside a sealed container would open it again.
+        // The container's name is created first, since a journal beside a sealed container would open it again.
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(path);
         let file = file.map_err(ContainerError::io(path, "create the container"))?;
         let journal = Journal::create(journal_path(path))?;
@@ -110,7 +110,7 @@ impl ContainerWriter {
         })
     }
 
-    /// Opens a container again that was not sealed, and cuts whatever was not synced when its last writer ended.
+    /// Opens an unsealed container again, and cuts off what was not synced when its last writer ended.
     ///
     /// # Errors
     ///
@@ -124,7 +124,7 @@ impl ContainerWriter {
         let Some(mut replay) = journal::replay(&journal_path(path), file_end)? else {
             return Err(ContainerError::Sealed { path: path.to_owned() });
         };
-        // The disk may have lied about a sync. What is behind the last good chunk never counted.
+        // The disk may have reported a sync falsely. What is after the last good chunk never counted.
         while replay.entries.last().is_some_and(|last| !is_intact(&file, last)) {
             replay.entries.pop();
             replay.record_ends.pop();
@@ -160,7 +160,7 @@ impl ContainerWriter {
         })
     }
 
-    /// Holds up to so many bytes of chunks back and writes them at once. They can be read after
+    /// Buffers up to `bytes` bytes of chunks and writes them at once. They can be read after
     /// [`ContainerWriter::flush`].
     pub fn set_buffer_bytes(&mut self, bytes: usize) {
         self.buffer_bytes = bytes;
@@ -170,7 +170,7 @@ impl ContainerWriter {
     ///
     /// # Errors
     ///
-    /// It does not fit, or cannot be written; then the container is as it was.
+    /// It does not fit, or cannot be written; then the container is unchanged.
     pub fn append_chunk(&mut self, bytes: &[u8]) -> Result<PackedChunkRef, ContainerError> {
         self.append_hashed(ChunkHash::of(bytes), bytes)
     }
@@ -207,7 +207,7 @@ impl ContainerWriter {
         if !self.has_capacity(u64::from(length)) {
             return Err(ContainerError::Full { path: self.path.clone() });
         }
-        // A chunk that has no room for its record could not be made durable.
+        // A chunk without space for its record could not be made durable.
         self.journal.reserve(self.entries.len() - self.durable_count + 1)?;
         if self.buffer.len() + length as usize > self.buffer_bytes {
             self.flush()?;
@@ -224,11 +224,11 @@ impl ContainerWriter {
         Ok(entry)
     }
 
-    /// Writes what is held back, so that it can be read.
+    /// Writes the buffered chunks, so that they can be read.
     ///
     /// # Errors
     ///
-    /// What could not be written stays held back, and may be written later.
+    /// What could not be written stays buffered, and can be written later.
     pub fn flush(&mut self) -> Result<(), ContainerError> {
         while !self.buffer.is_empty() {
             match self.file.write_at(&self.buffer, self.flushed_end()) {
@@ -244,7 +244,7 @@ impl ContainerWriter {
         Ok(())
     }
 
-    /// Gives up the chunks that are held back and cannot be written, so that those that were written whole can be made
+    /// Gives up the buffered chunks that cannot be written, so that those that were written completely can be made
     /// durable. Returns the number of chunks given up.
     pub fn give_up_held_back(&mut self) -> usize {
         let (written, before) = (self.flushed_end(), self.entries.len());
@@ -255,8 +255,8 @@ impl ContainerWriter {
         before - kept
     }
 
-    /// Gives up all chunks but the first `kept` and those that are durable, and gives their space back to the disk. No sync
-    /// may be under way. Returns the number of chunks that remain.
+    /// Gives up all chunks except the first `kept` and the durable ones, and frees their space. No sync may be under
+    /// way. Returns the number of chunks that remain.
     pub fn give_up_behind(&mut self, kept: usize) -> usize {
         let kept = kept.clamp(self.durable_count, self.entries.len());
         if let Some(first) = self.entries.get(kept) {
@@ -270,26 +270,26 @@ impl ContainerWriter {
         kept
     }
 
-    /// The end of what was written to the file; what lies behind is held back.
+    /// The end of what was written to the file; the rest is buffered.
     pub fn flushed_end(&self) -> u64 {
         self.end - self.buffer.len() as u64
     }
 
-    /// Takes space on the disk for so many more bytes of chunks.
+    /// Allocates disk space for this many more bytes of chunks.
     ///
     /// # Errors
     ///
-    /// There is none.
+    /// There is not enough space.
     pub fn reserve(&self, bytes: u64) -> Result<(), ContainerError> {
         reserve_space(&self.file, self.end, bytes).map_err(ContainerError::io(&self.path, "reserve space"))
     }
 
-    /// Makes every chunk appended so far durable: first the bytes, then the records that vouch for them.
+    /// Makes every chunk appended so far durable: first the bytes, then their records.
     ///
     /// # Errors
     ///
-    /// Nothing appended since the last successful sync is durable, and the writer is of no use any more: after a failed
-    /// sync, the next one may succeed without having written what the failed one dropped.
+    /// Nothing appended since the last successful sync is durable, and the writer cannot be used any more: after a
+    /// failed sync the next one may succeed without having written what the failed one dropped.
     pub fn sync(&mut self) -> Result<(), ContainerError> {
         let Some(pending) = self.begin_sync()? else { return Ok(()) };
         let result = pending.run();
@@ -297,12 +297,12 @@ impl ContainerWriter {
         result
     }
 
-    /// The first half of [`ContainerWriter::sync`]: what must be done, by [`PendingSync::run`], while others go on to
-    /// append. Nothing if all is durable.
+    /// The first half of [`ContainerWriter::sync`]: the work for [`PendingSync::run`], which can run while chunks are
+    /// appended. `None` if all is durable.
     ///
     /// # Errors
     ///
-    /// What is held back cannot be written, and stays held back.
+    /// Buffered chunks cannot be written, and stay buffered.
     pub fn begin_sync(&mut self) -> Result<Option<PendingSync>, ContainerError> {
         self.check_usable()?;
         self.flush()?;
@@ -314,7 +314,7 @@ impl ContainerWriter {
         Ok(Some(PendingSync { path, file, records, first: self.durable_count, end: self.entries.len() }))
     }
 
-    /// The second half. Of syncs that overlap, each counts for what it covers.
+    /// The second half. If syncs overlap, each counts for what it covers.
     pub fn finish_sync(&mut self, pending: &PendingSync, is_done: bool) {
         if !is_done {
             self.has_failed = true;
@@ -328,11 +328,11 @@ impl ContainerWriter {
     ///
     /// # Errors
     ///
-    /// The container stays open as far as it was synced.
+    /// The container stays open, with what was synced.
     pub fn seal(mut self) -> Result<(), ContainerError> {
         self.sync()?;
         let index = encode_index(&self.entries);
-        // An append that failed halfway may have left bytes behind the end, and the index must be the last thing there.
+        // A failed append may have left bytes after the end, and the index must be the last part of the file.
         let written = self.file.set_len(self.end).and_then(|()| self.file.write_all_at(&index, self.end));
         let written = written.and_then(|()| self.file.sync_all());
         written.map_err(ContainerError::io(&self.path, "write the index"))?;
@@ -340,7 +340,7 @@ impl ContainerWriter {
         sync_dir(parent_of(&self.path))
     }
 
-    /// Whether a chunk of this length still fits.
+    /// Whether a chunk of this length fits.
     pub fn has_capacity(&self, length: u64) -> bool {
         let size = self.current_size().checked_add(length);
         size.is_some_and(|size| size <= self.max_bytes) && self.entries.len() < CONTAINER_ENTRY_COUNT_MAX
@@ -356,7 +356,7 @@ impl ContainerWriter {
         &self.path
     }
 
-    /// Bytes of chunks in it, without header and index.
+    /// Total size of its chunks in bytes, without header and index.
     pub fn current_size(&self) -> u64 {
         self.end - CONTAINER_HEADER_BYTES
     }
@@ -366,7 +366,7 @@ impl ContainerWriter {
         &self.entries
     }
 
-    /// How many chunks are in it.
+    /// Number of chunks in it.
     pub fn chunks_written(&self) -> usize {
         self.entries.len()
     }
@@ -381,7 +381,7 @@ impl ContainerWriter {
     }
 }
 
-/// The length as it is stored, if any container of this size can hold it.
+/// The length in its stored type, if a container of this size can hold it.
 pub(super) fn chunk_length(length: u64, max_bytes: u64) -> Result<u32, ContainerError> {
     let max_bytes = max_bytes.min(u64::from(u32::MAX));
     match u32::try_from(length) {

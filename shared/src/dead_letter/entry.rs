@@ -1,4 +1,4 @@
-//! What is known about one item that was given up, and which of them somebody asks for.
+//! An item that was given up, and the filter for such items.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,15 +8,15 @@ use crate::words::{JobId, StarId};
 
 use super::{FailureKind, FailureReason};
 
-/// The longest error text an entry keeps, in bytes; a longer one is cut and says so.
+/// Maximum length of an error text, in bytes. A longer one is cut with a mark.
 pub const ERROR_BYTES_MAX: usize = 4096;
-/// The most earlier deaths an entry keeps; the oldest beyond it are only counted.
+/// Maximum number of earlier deaths in an entry. Beyond it the oldest ones are only counted.
 pub const HISTORY_MAX: usize = 16;
 
 /// One item that was given up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeadLetterEntry {
-    /// Names this death, not the item: an item that dies again gets a new one. 0 until the queue gives it.
+    /// The id of this death, not of the item: an item that dies again gets a new one. 0 until the queue assigns it.
     pub dead_letter_id: u64,
     /// The item. It names one item within its job.
     pub item_key: String,
@@ -28,7 +28,7 @@ pub struct DeadLetterEntry {
     pub failure_reason: FailureReason,
     /// Attempts made before it was given up.
     pub attempts: u32,
-    /// What the last failure said.
+    /// The message of the last failure.
     pub last_error: String,
     /// When it first failed.
     pub first_failed_at: WallTime,
@@ -40,7 +40,7 @@ pub struct DeadLetterEntry {
     pub dest_path: Option<Vec<u8>>,
     /// Its earlier deaths, oldest first.
     pub history: Vec<PastDeath>,
-    /// Earlier deaths that `history` had no room for.
+    /// Earlier deaths that did not fit into `history`.
     pub history_dropped: u64,
 }
 
@@ -64,7 +64,7 @@ pub struct PastDeath {
 }
 
 impl DeadLetterEntry {
-    /// An entry that says what must be said; the other fields are for the caller to fill in.
+    /// An entry with the required fields. The caller fills in the others.
     pub fn new(
         job_id: JobId,
         item_key: impl Into<String>,
@@ -97,12 +97,12 @@ impl DeadLetterEntry {
         }
     }
 
-    /// Deaths in all, this one included.
+    /// Number of deaths including this one.
     pub fn deaths(&self) -> u64 {
         self.history_dropped.saturating_add(self.history.len() as u64).saturating_add(1)
     }
 
-    /// Puts the earlier deaths of the same item, `before` itself the last of them, in front of this one's history.
+    /// Puts the earlier deaths of the same item, the last of which is `before`, in front of this one's history.
     pub(super) fn inherit(&mut self, before: Self) {
         let mut history = before.history;
         history.push(PastDeath {
@@ -120,7 +120,7 @@ impl DeadLetterEntry {
         self.bound();
     }
 
-    /// Cuts what is beyond the bounds, visibly.
+    /// Cuts what exceeds the limits, with a mark.
     pub(super) fn bound(&mut self) {
         if self.last_error.len() > ERROR_BYTES_MAX {
             self.last_error = truncate_visibly(&self.last_error, ERROR_BYTES_MAX);
@@ -131,7 +131,7 @@ impl DeadLetterEntry {
     }
 }
 
-/// Conditions that an entry must meet, all of them; the default asks for every entry.
+/// Conditions that an entry must all meet. The default matches every entry.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct DeadLetterFilter {
     /// Of exactly this job.

@@ -9,43 +9,43 @@ use crate::words::JobId;
 
 use super::{DeadLetterEntry, DeadLetterFilter};
 
-/// What the queue holds and what it has seen since it was made.
+/// The state and the counters of the queue.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeadLetterStats {
-    /// Dead entries.
+    /// Number of dead entries.
     pub current_count: usize,
-    /// Entries that are being retried and keep their place.
+    /// Number of entries that are being retried and keep their place.
     pub retrying_count: usize,
-    /// The bound on both together.
+    /// Maximum of both together.
     pub max_capacity: usize,
-    /// Deaths taken in.
+    /// Number of deaths accepted.
     pub total_received: u64,
-    /// Of these, deaths of an item that was in the queue already.
+    /// Number of those whose item was already in the queue.
     pub total_repeated: u64,
-    /// Deaths refused because the queue was full.
+    /// Number of deaths refused because the queue was full.
     pub total_refused: u64,
 }
 
-/// The queue has no room. Nothing is lost: here is the entry.
+/// The queue has no room. The entry is returned.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("no room for the dead letter of item {} of job {}: {capacity} are kept", entry.item_key, entry.job_id)]
 pub struct QueueFull {
-    /// What was to be pushed, unchanged.
+    /// The entry, unchanged.
     pub entry: Box<DeadLetterEntry>,
-    /// The bound that was met, of the queue or of the job.
+    /// The limit that was reached, of the queue or of the job.
     pub capacity: usize,
 }
 
-/// Where the entry of an item is.
+/// The place of an item's entry.
 #[derive(Debug, Clone, Copy)]
 enum Place {
     Dead(u64),
     Retrying(u64),
 }
 
-/// A bounded collection of items that were given up, at most one entry for each item of a job.
+/// A bounded collection of items that were given up, with at most one entry for each item of a job.
 ///
-/// Entries are in the order of their deaths. Finding one by its item or id is O(log n).
+/// Entries are in order of their deaths. Finding one by its item or id costs O(log n).
 #[derive(Debug)]
 pub struct DeadLetterQueue {
     capacity: usize,
@@ -61,7 +61,7 @@ pub struct DeadLetterQueue {
 }
 
 impl DeadLetterQueue {
-    /// An empty queue for at most `capacity` entries, whose first id is 1. A queue for none refuses everything.
+    /// An empty queue for at most `capacity` entries, whose first id is 1. With capacity 0 it refuses everything.
     pub fn new(capacity: usize) -> Self {
         Self {
             capacity,
@@ -76,22 +76,22 @@ impl DeadLetterQueue {
         }
     }
 
-    /// Bounds each job as well, so that one broken job cannot fill the queue for the others.
+    /// Also limits the entries of each job, so that one broken job cannot fill the queue for the others.
     pub fn with_job_capacity(mut self, job_capacity: usize) -> Self {
         self.job_capacity = job_capacity;
         self
     }
 
-    /// Gives no id below `next_id`: what [`Self::next_id`] said before a restart.
+    /// Assigns ids from `next_id` on: the value of [`Self::next_id`] before a restart.
     pub fn with_next_id(mut self, next_id: u64) -> Self {
         self.next_id = self.next_id.max(next_id);
         self
     }
 
-    /// Takes in a death and returns the id it got.
+    /// Adds a death and returns its id.
     ///
-    /// An item that is in the queue already, dead or retrying, gets its entry replaced under the new id and keeps the
-    /// earlier death in its history; that takes no further room and is never refused.
+    /// If the item is already in the queue, dead or retrying, its entry is replaced under the new id and keeps the
+    /// earlier death in its history. That needs no further room and is never refused.
     pub fn push(&mut self, mut entry: DeadLetterEntry) -> Result<u64, QueueFull> {
         let before = self.take_out(entry.job_id, &entry.item_key);
         if before.is_none() && self.is_full_for(entry.job_id) {
@@ -112,10 +112,10 @@ impl DeadLetterQueue {
         Ok(id)
     }
 
-    /// Puts back an entry from before a restart under its own id, as dead or as retrying.
+    /// Restores an entry from before a restart under its own id, as dead or as retrying.
     ///
-    /// Neither bound applies, since what was taken in stays. An item that is in the queue already keeps the entry with
-    /// the greater id, and an id that is in the queue already keeps its entry.
+    /// The limits do not apply, since an accepted entry stays. If the item is already in the queue, the entry with the
+    /// greater id stays. If the id is already in the queue, its entry stays.
     pub fn restore(&mut self, entry: DeadLetterEntry, is_retrying: bool) {
         let id = entry.dead_letter_id;
         self.next_id = self.next_id.max(id.saturating_add(1));
@@ -133,29 +133,29 @@ impl DeadLetterQueue {
         self.dead.values().take(count).collect()
     }
 
-    /// Removes dead entries that are safe elsewhere, and returns them. An id that is not there any more is passed
-    /// over: it was acknowledged before, is being retried, or its item has died again since.
+    /// Removes dead entries that are safe elsewhere, and returns them. Ignores an id that is no longer there: it was
+    /// acknowledged before, is being retried, or its item has died again since.
     pub fn acknowledge(&mut self, ids: &[u64]) -> Vec<DeadLetterEntry> {
         ids.iter().filter_map(|&id| self.remove_dead(id)).collect()
     }
 
-    /// Reads everything dead, to be removed by [`Drain::acknowledge`]; dropping the result removes nothing.
+    /// Reads all dead entries, to be removed by [`Drain::acknowledge`]. Dropping the result removes nothing.
     pub fn drain(&mut self) -> Drain<'_> {
         let ids = self.dead.keys().copied().collect();
         Drain { queue: self, ids }
     }
 
-    /// Removes the dead entries that meet `filter` and returns them, oldest first: they are discarded, or retried by
-    /// someone who keeps their history. To retry them from here, use [`Self::redrive`].
+    /// Removes the dead entries that match `filter` and returns them, oldest first: they are discarded, or the caller
+    /// retries them and keeps their history. To retry them from the queue, use [`Self::redrive`].
     pub fn take(&mut self, filter: &DeadLetterFilter) -> Vec<DeadLetterEntry> {
         let ids = self.matching(filter, usize::MAX);
         self.acknowledge(&ids)
     }
 
-    /// Sends at most `limit` dead entries that meet `filter` back to be tried again, oldest first.
+    /// Retries at most `limit` dead entries that match `filter`, oldest first.
     ///
-    /// The entries are copies; the queue keeps its own, no longer dead, until [`Self::settle`] or another death. What
-    /// is being retried already is not sent twice.
+    /// Returns copies. The queue keeps its entries, no longer dead, until [`Self::settle`] or another death. An entry
+    /// that is already being retried is not returned again.
     pub fn redrive(&mut self, filter: &DeadLetterFilter, limit: usize) -> Vec<DeadLetterEntry> {
         let mut sent = Vec::new();
         for id in self.matching(filter, limit) {
@@ -167,12 +167,12 @@ impl DeadLetterQueue {
         sent
     }
 
-    /// Whether anything of a job is here, dead or being retried.
+    /// Whether there is an entry of a job, dead or being retried.
     pub fn has_any_of(&self, job: JobId) -> bool {
         self.places.get(&job).is_some_and(|places| !places.is_empty())
     }
 
-    /// Forgets an item that was being retried and made it. `None`, and nothing changes, for any other.
+    /// Removes an item that was being retried and succeeded. For any other item returns `None` and changes nothing.
     pub fn settle(&mut self, job: JobId, item_key: &str) -> Option<DeadLetterEntry> {
         match self.place(job, item_key)? {
             Place::Retrying(_) => self.take_out(job, item_key),
@@ -180,7 +180,7 @@ impl DeadLetterQueue {
         }
     }
 
-    /// Removes every entry of a job that is deleted, dead or retrying, and returns how many there were.
+    /// Removes all entries of a deleted job, dead or retrying, and returns their number.
     pub fn remove_job(&mut self, job: JobId) -> usize {
         let places = self.places.remove(&job).unwrap_or_default();
         for place in places.values() {
@@ -202,7 +202,7 @@ impl DeadLetterQueue {
         self.retrying.values()
     }
 
-    /// The dead entries of `job`, oldest first. Costs what that job has, not what the queue has.
+    /// The dead entries of `job`, oldest first. The cost depends on the entries of that job only.
     pub fn entries_for_job(&self, job: JobId) -> Vec<&DeadLetterEntry> {
         self.query(&DeadLetterFilter::for_job(job), usize::MAX)
     }
@@ -246,12 +246,12 @@ impl DeadLetterQueue {
         self.dead.is_empty()
     }
 
-    /// The id that the next death gets; the owner keeps it for [`Self::with_next_id`].
+    /// The id of the next death. The owner stores it for [`Self::with_next_id`].
     pub fn next_id(&self) -> u64 {
         self.next_id
     }
 
-    /// What the queue holds and has seen.
+    /// The state and the counters of the queue.
     pub fn stats(&self) -> DeadLetterStats {
         DeadLetterStats {
             current_count: self.dead.len(),
@@ -263,7 +263,7 @@ impl DeadLetterQueue {
         }
     }
 
-    /// Ids of the dead that meet `filter`, oldest first, found by the narrowest way in that the filter offers.
+    /// Ids of the dead entries that match `filter`, oldest first, found by the most selective index for the filter.
     fn matching(&self, filter: &DeadLetterFilter, limit: usize) -> Vec<u64> {
         let after = filter.after_id.map_or(Bound::Unbounded, Bound::Excluded);
         let Some(job) = filter.job_id else {
@@ -317,7 +317,7 @@ impl DeadLetterQueue {
     }
 }
 
-/// The dead entries of one moment, still in the queue. Made by [`DeadLetterQueue::drain`].
+/// The dead entries at one moment, still in the queue. Made by [`DeadLetterQueue::drain`].
 #[derive(Debug)]
 #[must_use = "a drain that is dropped removes nothing"]
 pub struct Drain<'a> {
@@ -326,12 +326,12 @@ pub struct Drain<'a> {
 }
 
 impl Drain<'_> {
-    /// What would be removed, oldest first.
+    /// The entries that would be removed, oldest first.
     pub fn entries(&self) -> impl Iterator<Item = &DeadLetterEntry> {
         self.ids.iter().filter_map(|id| self.queue.dead.get(id))
     }
 
-    /// Removes the entries, now that they are safe elsewhere, and returns them.
+    /// Removes the entries, which are now safe elsewhere, and returns them.
     pub fn acknowledge(self) -> Vec<DeadLetterEntry> {
         self.queue.acknowledge(&self.ids)
     }

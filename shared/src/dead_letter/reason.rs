@@ -4,28 +4,28 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Why an item was given up, with what belongs to that reason.
+/// Why an item was given up, with the details of that reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureReason {
-    /// It failed transiently too often.
+    /// It failed temporarily too often.
     RetriesExhausted {
-        /// How many attempts that were.
+        /// The number of attempts.
         attempts: u32,
     },
-    /// It failed in a way that another attempt cannot change.
+    /// It failed in a way that a retry cannot change.
     PermanentError,
-    /// What arrived is not what was sent.
+    /// The received content differs from what was sent.
     ChecksumMismatch,
-    /// It was no longer there when it was to be read.
+    /// It no longer existed when it was to be read.
     SourceMissing,
-    /// The destination could not write it, for want of space or permission for example.
+    /// The destination could not write it, for example for lack of space or permission.
     DestinationError,
     /// It could not be compressed, decompressed or decoded.
     DataCorruption,
 }
 
-/// A [`FailureReason`] without its details: what is filtered by and counted.
+/// A [`FailureReason`] without its details, for filters and counters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureKind {

@@ -1,4 +1,4 @@
-//! The queue's promises, one test each, and its bookkeeping against a model.
+//! Tests of the queue, and of its bookkeeping against a model.
 
 use std::collections::BTreeMap;
 
@@ -94,7 +94,7 @@ fn room_made_by_an_acknowledgement_is_room_again() {
 }
 
 #[test]
-fn a_queue_for_none_refuses_everything() {
+fn a_queue_with_capacity_zero_refuses_everything() {
     let mut queue = DeadLetterQueue::new(0);
     assert!(queue.push(exhausted("a")).is_err());
     let stats = queue.stats();
@@ -152,7 +152,7 @@ fn a_fresh_queue_has_seen_nothing() {
 }
 
 #[test]
-fn every_reason_says_itself_in_words() {
+fn every_reason_has_a_text() {
     let words = every_reason().map(|reason| reason.to_string());
     let expected = [
         "retries exhausted after 5 attempts",
@@ -310,7 +310,7 @@ fn a_redriven_item_that_dies_again_has_room_and_keeps_its_history() {
 }
 
 #[test]
-fn a_redriven_item_that_made_it_is_forgotten() {
+fn a_redriven_item_that_succeeded_is_forgotten() {
     let mut queue = mixed_queue();
     queue.redrive(&DeadLetterFilter { item_key: Some("a".into()), ..DeadLetterFilter::default() }, 9);
     assert_eq!(queue.settle(JOB, "a").unwrap().item_key, "a");
@@ -369,7 +369,7 @@ fn a_restart_changes_nothing_and_gives_no_id_twice() {
     let mut before = mixed_queue();
     before.redrive(&DeadLetterFilter { item_key: Some("b".into()), ..DeadLetterFilter::default() }, 9);
     before.acknowledge(&[4]);
-    // Fewer places than entries: what was taken in before stays all the same.
+    // Fewer places than entries: accepted entries stay nevertheless.
     let mut after = DeadLetterQueue::new(1).with_next_id(before.next_id());
     before.entries().for_each(|entry| after.restore(entry.clone(), false));
     before.retrying().for_each(|entry| after.restore(entry.clone(), true));

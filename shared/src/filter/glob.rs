@@ -1,34 +1,35 @@
 //! One glob: parsed from text, matched against the bytes of a path. Every byte of it counts.
 //!
-//! The grammar is that of a line of a `.gitignore`, without what a file of lines needs: nothing is trimmed, and `#` is a
-//! character like any other. A leading `!` takes back what an earlier glob matched, a leading `/` or one in the middle anchors the
-//! glob at the base, a trailing `/` matches directories only; `*` and `?` match within a name, `**` as a whole component matches
-//! any number of directories, `[a-z]`, `[!a-z]` and `[[:alpha:]]` match one character, `{a,b}` either, and a backslash takes the
-//! meaning from the character behind it. `\xNN`, with two hexadecimal digits, is the byte NN: as paths that are no text are shown.
+//! The grammar is that of a line of a `.gitignore`, except that nothing is trimmed and `#` is a normal character. A
+//! leading `!` cancels the match of an earlier glob. A leading `/`, or one in the middle, anchors the glob at the base.
+//! A trailing `/` matches directories only. `*` and `?` match within a name; `**` as a whole component matches any
+//! number of directories. `[a-z]`, `[!a-z]` and `[[:alpha:]]` match one character, `{a,b}` either alternative, and a
+//! backslash escapes the next character. `\xNN`, with two hexadecimal digits, is the byte NN, as in paths that are not
+//! UTF-8.
 
 use std::ops::RangeInclusive;
 
-/// Alternatives that the braces of one glob may make.
+/// Maximum number of alternatives that the braces of one glob can make.
 const ALTERNATIVES_MAX: usize = 256;
 
 /// One glob.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Glob {
-    /// Whether it takes back what an earlier one matched.
+    /// Whether it cancels the match of an earlier glob.
     pub(super) is_negated: bool,
     /// Whether it matches directories only.
     pub(super) is_directory_only: bool,
-    /// One pattern for each choice that its braces leave.
+    /// One pattern for each combination of its braces.
     pub(super) patterns: Vec<Pattern>,
 }
 
-/// A glob without braces: what the names of a path must be, one after the other.
+/// A glob without braces: a pattern for each name of a path, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Pattern(pub(super) Vec<Component>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Component {
-    /// Any number of directories, also none.
+    /// Any number of directories, including none.
     AnyDepth,
     /// One name.
     Name(Vec<Token>),
@@ -37,11 +38,11 @@ pub(super) enum Component {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Token {
     Byte(u8),
-    /// One character, or one byte where there is none.
+    /// One character, or one byte if there is no valid character.
     One,
     /// Any number of bytes.
     Run,
-    /// One character out of some.
+    /// One character from a set.
     Class {
         is_negated: bool,
         ranges: Vec<RangeInclusive<char>>,
@@ -52,7 +53,7 @@ impl Glob {
     /// Parses a glob.
     ///
     /// # Errors
-    /// In words that go behind the glob: what is wrong with it, or why it could match nothing.
+    /// What is wrong with the glob, or why it could match nothing, as text that follows the glob.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         if text.contains('\0') {
             return Err("contains a NUL, which no name has".to_owned());
@@ -73,12 +74,12 @@ impl Glob {
     }
 }
 
-/// Whether the character behind a text would be escaped.
+/// Whether a character after this text would be escaped.
 fn ends_with_escape(text: &str) -> bool {
     text.bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 1
 }
 
-/// Makes one text of each choice that braces leave. Braces without a comma are characters like any other.
+/// Expands braces to one text for each combination. Braces without a comma are normal characters.
 fn expand(text: &str) -> Result<Vec<String>, String> {
     let mut done = Vec::new();
     let mut open = vec![text.to_owned()];
@@ -97,9 +98,9 @@ fn expand(text: &str) -> Result<Vec<String>, String> {
     Ok(done)
 }
 
-/// The first braces that offer a choice: where they start and end, and what is between their commas.
+/// The first braces with a comma: their start and end, and the parts between their commas.
 fn first_braces(text: &str) -> Result<Option<(usize, usize, Vec<String>)>, String> {
-    // Of each brace that is open: where it is, and its commas.
+    // For each open brace: its position, and those of its commas.
     let mut open: Vec<(usize, Vec<usize>)> = Vec::new();
     let mut found: Option<(usize, usize, Vec<usize>)> = None;
     let mut class_start: Option<usize> = None;
@@ -110,7 +111,7 @@ fn first_braces(text: &str) -> Result<Option<(usize, usize, Vec<String>)>, Strin
             continue;
         }
         if let Some(start) = class_start {
-            // A bracket right behind the opening one belongs to the class.
+            // A bracket right after the opening one belongs to the class.
             let is_first =
                 at == start + 1 || (at == start + 2 && matches!(text.as_bytes()[start + 1], b'!' | b'^'));
             if character == ']' && !is_first {
@@ -162,7 +163,7 @@ fn parse_pattern(text: &str) -> Result<Pattern, String> {
             }
             "**" => {
                 if index + 1 == parts.len() {
-                    // What is below, and not the directory itself.
+                    // What is below a directory, and not the directory itself.
                     components.push(Component::Name(vec![Token::Run]));
                 }
                 if components.last() != Some(&Component::AnyDepth) {
@@ -225,7 +226,7 @@ fn push_character(tokens: &mut Vec<Token>, character: char) {
     tokens.extend(character.encode_utf8(&mut [0; 4]).bytes().map(Token::Byte));
 }
 
-/// The byte that `xNN` stands for, and what is behind it.
+/// The byte that `xNN` stands for, and the rest of the text.
 fn hexadecimal(text: &str) -> Option<(u8, &str)> {
     let digits = text.strip_prefix('x')?.get(..2)?;
     let is_hexadecimal = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -233,7 +234,7 @@ fn hexadecimal(text: &str) -> Option<(u8, &str)> {
     Some((byte, &text[3..]))
 }
 
-/// A class behind its opening bracket, and what is behind it.
+/// A class after its opening bracket, and the rest of the text.
 fn parse_class(text: &str) -> Result<(Token, &str), String> {
     let unclosed = || "has a [ without its ]; write \\[ for the character".to_owned();
     let (is_negated, mut rest) = match text.strip_prefix(['!', '^']) {
@@ -372,8 +373,8 @@ fn character(name: &[u8]) -> Option<char> {
     name.utf8_chunks().next()?.valid().chars().next()
 }
 
-/// Whether a sequence of elements, some of which match runs of any length, matches a text: the usual two pointers, going back to
-/// the last run only, so that the time is at most the product of both lengths.
+/// Whether a sequence of elements, some of which match runs of any length, matches a text: two pointers, with
+/// backtracking to the last run only, so that the time is at most the product of both lengths.
 fn wildcard(
     pattern_length: usize,
     text_length: usize,
@@ -381,7 +382,7 @@ fn wildcard(
     step: impl Fn(usize, usize) -> Option<usize>,
 ) -> bool {
     let (mut at, mut text) = (0, 0);
-    // Behind the last run, and where in the text its match is tried.
+    // The position after the last run, and where in the text its match is tried.
     let mut back: Option<(usize, usize)> = None;
     loop {
         if at < pattern_length && is_run(at) {

@@ -1,15 +1,14 @@
-//! Which entries a job wants, by gitignore-style globs and by a list of paths.
+//! Which entries a job moves, by gitignore-style globs and by a list of paths.
 //!
-//! - An entry that an exclude glob matches is left out; if it is a directory, everything below it too, unseen. A later
-//!   glob that starts with `!` takes an exclusion back, as in a `.gitignore`.
-//! - With include globs or listed paths, an entry is kept when one of them matches it or a directory above it, and nothing else
-//!   is, except the directories above what is kept. A directory that neither matches nor leads to anything kept is
-//!   left out, and one below which nothing could match is not opened. The base itself is always kept.
+//! - An entry that an exclude glob matches is left out. If it is a directory, so is everything below it, without being
+//!   listed. A later glob that starts with `!` cancels an exclusion, as in a `.gitignore`.
+//! - With include globs or listed paths, an entry is kept only if one of them matches it or a directory above it, or if
+//!   it is a directory above a kept entry. A directory below which nothing could match is not opened. The base itself
+//!   is always kept.
+//! - Of the kept entries, regular files outside the limits of size and age are left out ([`FileLimits`]).
 //!
-//! - Of what is kept so, regular files outside the limits of size and age are left out ([`FileLimits`]).
-//!
-//! The coordinator refuses a job whose globs cannot be parsed here, and the Star that scans parses the same globs. Which of
-//! them have matched something is known afterwards, so that a mistyped one is not silence.
+//! The coordinator refuses a job with globs that cannot be parsed here, and the Star that scans uses the same parser.
+//! The Star reports which of them have matched, so that a mistyped one is noticed.
 
 mod glob;
 mod set;
@@ -25,24 +24,24 @@ use self::set::GlobSet;
 use crate::entry::{Entry, EntryKind, display_path, is_confined};
 use crate::time::WallTime;
 
-/// Bytes of one glob.
+/// Maximum length of one glob, in bytes.
 pub const GLOB_BYTES_MAX: usize = 4096;
 
-/// Which regular files a job wants, by size and modification time. Both ends of each range belong to it.
+/// Which regular files a job moves, by size and modification time. Both ends of each range are included.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileLimits {
-    /// Bytes of the smallest.
+    /// Minimum size in bytes.
     pub min_size: u64,
-    /// Bytes of the largest; `None` for no limit.
+    /// Maximum size in bytes; `None` for no limit.
     pub max_size: Option<u64>,
-    /// The oldest; `None` for no limit.
+    /// Earliest modification time; `None` for no limit.
     pub modified_after: Option<WallTime>,
-    /// The newest; `None` for no limit.
+    /// Latest modification time; `None` for no limit.
     pub modified_before: Option<WallTime>,
 }
 
 impl FileLimits {
-    /// Whether an entry is wanted; whatever is no regular file always is.
+    /// Whether an entry is within the limits. An entry that is not a regular file always is.
     pub fn admit(&self, entry: &Entry) -> bool {
         let EntryKind::File { size } = entry.kind else { return true };
         size >= self.min_size
@@ -52,14 +51,14 @@ impl FileLimits {
     }
 }
 
-/// What one scan wants: its globs, its paths and its limits.
+/// The globs, paths and limits of one scan.
 #[derive(Debug)]
 pub struct Filter {
     include: GlobSet,
     include_count: usize,
     exclude: GlobSet,
     exclude_count: usize,
-    /// Paths that are wanted, each with its place in the list and whether it was found.
+    /// The listed paths, each with its index in the list and whether it was found.
     paths: BTreeMap<Vec<u8>, (usize, AtomicBool)>,
     limits: FileLimits,
 }
@@ -68,7 +67,7 @@ impl Filter {
     /// Parses the globs.
     ///
     /// # Errors
-    /// Says in words which glob is malformed.
+    /// A text that says which glob is malformed.
     pub fn new(include: &[String], exclude: &[String], limits: FileLimits) -> Result<Self, String> {
         let parsed = |which: &str, globs: &[String]| {
             parse(globs).map_err(|problem| format!("of the {which} globs, {problem}"))
@@ -83,14 +82,14 @@ impl Filter {
         })
     }
 
-    /// Wants these paths below the base too, each with everything below it.
+    /// Adds paths below the base, each with everything below it.
     #[must_use]
     pub fn with_paths(self, paths: &[Vec<u8>]) -> Self {
         let places = paths.iter().cloned().zip((0..).map(|index| (index, AtomicBool::new(false))));
         Self { paths: places.collect(), ..self }
     }
 
-    /// Whether a file is kept by its path: nothing above it is left out, and it or something above it is included.
+    /// Whether a file is kept by its path: no directory above it is excluded, and it or one above it is included.
     pub fn keeps_file(&self, path: &[u8]) -> bool {
         if path.is_empty() {
             return true;
@@ -111,27 +110,27 @@ impl Filter {
         self.limits.admit(entry)
     }
 
-    /// Whether an entry, and all below it, is left out.
+    /// Whether an entry, with everything below it, is excluded.
     pub fn is_excluded(&self, path: &[u8], is_directory: bool) -> bool {
         self.exclude.is_match(path, is_directory)
     }
 
-    /// Whether an entry is kept for its own sake; what is below it then is, too.
+    /// Whether an entry is included, with everything below it.
     pub fn is_included(&self, path: &[u8], is_directory: bool) -> bool {
         let is_listed = self.note_path(path);
         let is_matched = self.include_count > 0 && self.include.is_match(path, is_directory);
         is_listed || is_matched || (self.include_count == 0 && self.paths.is_empty())
     }
 
-    /// Notes that an entry is there which may be a listed path; below a directory that is kept anyway nobody asks whether it
-    /// is included.
+    /// Records that an entry exists which may be a listed path. Below an included directory, [`Self::is_included`] is
+    /// not called.
     pub fn note_path(&self, path: &[u8]) -> bool {
         let Some((_, is_found)) = self.paths.get(path) else { return false };
         is_found.store(true, Ordering::Relaxed);
         true
     }
 
-    /// Whether anything below a directory that is not included itself could be.
+    /// Whether anything below a directory that is not itself included can be included.
     pub fn may_include_below(&self, directory: &[u8]) -> bool {
         let is_unselective = self.include_count == 0 && self.paths.is_empty();
         is_unselective || self.leads_to_path(directory) || self.include.may_match_below(directory)
@@ -147,8 +146,8 @@ impl Filter {
         behind.next().is_some_and(|(path, _)| path.starts_with(&below))
     }
 
-    /// Which of its parts have matched something so far, in ascending order: the include globs count from 0, the exclude globs
-    /// go on behind them, the listed paths behind those.
+    /// Which of its parts have matched so far, in ascending order: the include globs count from 0; the exclude globs
+    /// follow, and then the listed paths.
     pub fn matched(&self) -> Vec<u32> {
         let excluded = self.exclude.matched().map(|index| self.include_count + index);
         let first_path = self.include_count + self.exclude_count;
@@ -160,7 +159,7 @@ impl Filter {
     }
 }
 
-/// What is wrong with one glob, in words that go behind its name.
+/// What is wrong with one glob, as text that follows its name.
 pub fn glob_problem(glob: &str) -> Option<String> {
     if glob.len() > GLOB_BYTES_MAX {
         return Some(format!("is longer than {GLOB_BYTES_MAX} bytes"));
@@ -168,18 +167,18 @@ pub fn glob_problem(glob: &str) -> Option<String> {
     Glob::parse(glob).err()
 }
 
-/// What is wrong with globs, if anything is.
+/// What is wrong with the globs, if anything is.
 pub fn globs_problem(globs: &[String]) -> Option<String> {
     parse(globs).err()
 }
 
-/// What is wrong with include globs that may each be right.
+/// What is wrong with include globs each of which may be right.
 pub fn includes_problem(globs: &[String]) -> Option<String> {
     let is_empty = !globs.is_empty() && globs.iter().all(|glob| glob.starts_with('!'));
     is_empty.then(|| "only take back what others include, so that nothing would be included".to_owned())
 }
 
-/// What is wrong with a listed path, in words that go behind it.
+/// What is wrong with a listed path, as text that follows it.
 pub fn path_problem(path: &[u8]) -> Option<String> {
     if path.len() > GLOB_BYTES_MAX {
         return Some(format!("is longer than {GLOB_BYTES_MAX} bytes"));
@@ -197,7 +196,7 @@ fn parse(globs: &[String]) -> Result<GlobSet, String> {
     Ok(GlobSet::new(parsed.collect::<Result<_, _>>()?))
 }
 
-/// A glob that matches just this name or path, whose first component is anchored if it starts with a slash.
+/// A glob that matches exactly this name or path. It is anchored if the path starts with a slash.
 pub fn literal_glob(path: &[u8]) -> String {
     let mut glob = String::with_capacity(path.len());
     for chunk in path.utf8_chunks() {
@@ -214,7 +213,7 @@ pub fn literal_glob(path: &[u8]) -> String {
     glob
 }
 
-/// A glob as bytes, as a command line has it, with those bytes that are no text written as `\xNN`.
+/// A glob as text, from the bytes of a command line. Bytes that are not text become `\xNN`.
 pub fn glob_from_bytes(bytes: &[u8]) -> String {
     let mut glob = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
@@ -277,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_kept_by_what_is_above_it_too() {
+    fn a_file_is_kept_by_the_directories_above_it_too() {
         let filter = |include: &[&str], exclude: &[&str], paths: &[&str]| {
             let paths: Vec<Vec<u8>> = paths.iter().map(|path| path.as_bytes().to_vec()).collect();
             Filter::new(&globs(include), &globs(exclude), FileLimits::default()).unwrap().with_paths(&paths)
@@ -363,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn what_matched_nothing_is_known_and_listed_paths_are_found() {
+    fn parts_that_matched_nothing_are_known_and_listed_paths_are_found() {
         let filter =
             Filter::new(&globs(&["*.jpg", "*.gif"]), &globs(&["*.tmp", "x*"]), FileLimits::default())
                 .unwrap()
@@ -436,7 +435,7 @@ mod tests {
             prop_assert_eq!(is_match(&glob, &other, false), path == other, "{}", glob);
         }
 
-        /// What the coordinator has let pass, the Star can parse, and no path makes it panic.
+        /// A glob that the coordinator accepts can be parsed by the Star, and no path makes it panic.
         #[test]
         fn globs_of_any_text_are_refused_or_work(
             texts in prop::collection::vec("[ab*?!/\\\\{},^#. \\[\\]-]{0,24}|\\PC{0,12}", 0..6),

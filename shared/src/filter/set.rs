@@ -1,4 +1,4 @@
-//! Globs in their order: the last one that matches a path decides.
+//! Globs in order: the last one that matches a path decides.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,11 +9,11 @@ use super::glob::{Glob, Pattern};
 #[derive(Debug, Default)]
 pub(super) struct GlobSet {
     globs: Vec<One>,
-    /// Globs that match one path, by it.
+    /// Globs that match a single path, by path.
     exact: BTreeMap<Vec<u8>, Vec<usize>>,
-    /// Globs that match one name at any depth, by it.
+    /// Globs that match a single name at any depth, by name.
     names: BTreeMap<Vec<u8>, Vec<usize>>,
-    /// All others, which have to be tried.
+    /// All other globs, which are tried one by one.
     general: Vec<(usize, Pattern)>,
 }
 
@@ -42,7 +42,7 @@ impl GlobSet {
         set
     }
 
-    /// Whether the last glob that matches a path is none that takes matches back.
+    /// Whether the last glob that matches a path is not a negated one.
     pub(super) fn is_match(&self, path: &[u8], is_directory: bool) -> bool {
         let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or(path);
         let looked_up = self.exact.get(path).into_iter().chain(self.names.get(name)).flatten();
@@ -52,7 +52,7 @@ impl GlobSet {
         }
         for (index, pattern) in self.general.iter().rev() {
             let one = &self.globs[*index];
-            // What is overruled by a later one is still to be known as one that matches something.
+            // A glob that is overruled by a later one must still be recorded as one that has matched.
             let is_of_interest =
                 last.is_none_or(|last| *index > last) || !one.has_matched.load(Ordering::Relaxed);
             if is_of_interest && pattern.matches(path) {
@@ -62,7 +62,7 @@ impl GlobSet {
         last.is_some_and(|index| !self.globs[index].glob.is_negated)
     }
 
-    /// A glob matches by its name; it is given back if it matches what that is, too.
+    /// Records that a glob matches by name. Returns it if it also matches by kind.
     fn note(&self, index: usize, is_directory: bool) -> Option<usize> {
         let one = &self.globs[index];
         if one.glob.is_directory_only && !is_directory {
@@ -79,7 +79,7 @@ impl GlobSet {
         patterns.any(|pattern| pattern.may_match_below(directory))
     }
 
-    /// Which globs have matched something so far, by their place.
+    /// Which globs have matched so far, by index.
     pub(super) fn matched(&self) -> impl Iterator<Item = usize> {
         let globs = self.globs.iter().enumerate();
         globs.filter(|(_, one)| one.has_matched.load(Ordering::Relaxed)).map(|(index, _)| index)

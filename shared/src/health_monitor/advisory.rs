@@ -1,16 +1,16 @@
-//! What a check can find, and how it is said to an operator.
+//! The findings of a check, and their texts for an operator.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What an advisory is about, without its numbers, worst first.
+/// The kind of an advisory, without its numbers, worst first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AdvisoryKind {
-    /// Files of a Star's vault are missing, cut or replaced. The Star says so, no sample does.
+    /// Files of a Star's vault are missing, truncated or replaced. The Star reports it, not a sample.
     VaultIncomplete,
-    /// A Star's vault is on a file system that cannot be written to. The Star says so, no sample does.
+    /// A Star's vault is on a read-only file system. The Star reports it, not a sample.
     VaultReadOnly,
     /// See [`Advisory::DiskCritical`].
     DiskCritical,
@@ -64,39 +64,39 @@ impl fmt::Display for AdvisoryKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum Advisory {
-    /// The disk is so full that no new work should go there.
+    /// The disk is so full that no new work should be sent there.
     DiskCritical {
-        /// Bytes still available.
+        /// Bytes that are still available.
         available_bytes: u64,
         /// Size of the volume.
         total_bytes: u64,
     },
     /// The disk is getting full.
     DiskWarning {
-        /// Bytes still available.
+        /// Bytes that are still available.
         available_bytes: u64,
         /// Size of the volume.
         total_bytes: u64,
     },
-    /// At the present pace the disk is full soon.
+    /// At the current rate the disk will soon be full.
     DiskExhaustionPredicted {
-        /// How soon.
+        /// Seconds until then.
         seconds_remaining: u64,
     },
-    /// There is work, and it hardly moves or does not move at all.
+    /// There is work, and it makes little or no progress.
     ThroughputLow {
-        /// Bytes per second now.
+        /// Current bytes per second.
         current_bytes_per_sec: u64,
-        /// Bytes per second expected at least.
+        /// Minimum of the expected bytes per second.
         floor_bytes_per_sec: u64,
     },
     /// Too many operations fail.
     ErrorRateHigh {
-        /// Failed operations of the window judged.
+        /// Failed operations in the window that was judged.
         error_count: u64,
-        /// All operations of the window judged.
+        /// All operations in the window that was judged.
         operation_count: u64,
-        /// The percentage that is still acceptable.
+        /// Maximum acceptable percentage.
         limit_pct: u8,
     },
     /// Nothing to report.
@@ -104,7 +104,7 @@ pub enum Advisory {
 }
 
 impl Advisory {
-    /// What it is about.
+    /// Its kind.
     pub const fn kind(&self) -> AdvisoryKind {
         match self {
             Self::DiskCritical { .. } => AdvisoryKind::DiskCritical,
@@ -116,7 +116,7 @@ impl Advisory {
         }
     }
 
-    /// How bad it is: 0 is the worst.
+    /// Its severity: 0 is the worst.
     pub const fn rank(&self) -> u8 {
         self.kind() as u8
     }

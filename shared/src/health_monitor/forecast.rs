@@ -1,10 +1,10 @@
-//! When the disk will be full: ordinary least squares over the bytes available and not promised.
+//! Forecasts when the disk will be full: ordinary least squares over the bytes that are available and not promised.
 //!
-//! The line `y = a + b·t` minimises the squared vertical distances; R² = Sxy² / (Sxx·Syy) says which share of the
-//! variance it explains. A forecast is given only if the line falls, enough samples over enough time support it, and
-//! it fits. A line through the first and the last sample would turn over with one spike or one deleted file.
+//! The line `y = a + b·t` minimises the squared vertical distances; R² = Sxy² / (Sxx·Syy) is the share of the variance
+//! that it explains. A forecast is made only if the line falls, is based on enough samples over enough time, and fits.
+//! A line through the first and the last sample would change its sign with one spike or one deleted file.
 //!
-//! A clean-up in the middle of the window would hide the refill behind it for half an hour, so the window begins at the
+//! A clean-up in the middle of the window would hide the refill after it for half an hour. So the window begins at the
 //! last sample at which more than [`FREED_PCT`] percent of the volume had become free at once.
 
 use std::collections::VecDeque;
@@ -15,10 +15,10 @@ use crate::time::Monotonic;
 /// A rise by more than this percentage of the volume between two samples is a clean-up and starts a new window.
 const FREED_PCT: u64 = 1;
 
-/// How much of the fit an announced forecast may lose before it is withdrawn.
+/// How much R² may fall below its minimum before an announced forecast is withdrawn.
 const R2_MARGIN: f64 = 0.1;
 
-/// Seconds from the last sample until nothing is left, or `None` when no forecast can be made. Never negative.
+/// Seconds from the last sample until no space is left; `None` if no forecast can be made. Never negative.
 pub(super) fn seconds_to_exhaustion(
     config: &HealthConfig,
     history: &VecDeque<(Monotonic, HealthSample)>,

@@ -1,9 +1,9 @@
-//! The health monitor: what a stream of samples says about a Star, as typed advisories.
+//! The health monitor: judges the samples of a Star, and returns advisories.
 //!
-//! [`HealthMonitor::check`] takes one sample and answers all advisories that hold, worst first. An advisory appears when
-//! its threshold is crossed and stays until the value has left it by a margin, so a value on the line does not flap.
-//! Disk exhaustion is forecast by least squares, see the `forecast` part. The monitor samples nothing itself and acts on
-//! nothing; [`HealthMonitor::changes`] tells what is worth a bulletin.
+//! [`HealthMonitor::check`] takes one sample and returns all current advisories, worst first. An advisory begins when a
+//! value crosses its threshold, and ends when the value has left it by a margin, so that it does not flap. Disk
+//! exhaustion is forecast by least squares, see the `forecast` module. The monitor takes no samples and acts on
+//! nothing. [`HealthMonitor::changes`] returns what is worth a bulletin.
 
 mod advisory;
 mod forecast;
@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 pub use self::advisory::{Advisory, AdvisoryKind};
 use crate::time::Monotonic;
 
-/// How many samples are kept for the forecast; older ones are forgotten.
+/// Maximum number of samples that are kept for the forecast. Older ones are dropped.
 pub const HEALTH_HISTORY_SAMPLES_MAX: usize = 60;
 
 /// Thresholds and margins. Percentages are whole numbers; one above 100 is never reached and so turns a check off.
@@ -35,29 +35,29 @@ pub struct HealthConfig {
     pub disk_warning_available_bytes: u64,
     /// How many percentage points below its threshold the use must fall before a disk advisory is withdrawn.
     pub disk_margin_pct: u8,
-    /// A transfer below so many bytes per second is slow.
+    /// A transfer with fewer bytes per second is slow.
     pub throughput_floor_bytes_per_sec: u64,
-    /// By how many percent the floor must be exceeded before the advisory is withdrawn.
+    /// Percentage by which the floor must be exceeded before the advisory is withdrawn.
     pub throughput_margin_pct: u8,
     /// More than this percentage of failed operations is too many.
     pub error_rate_pct: u8,
-    /// How many percentage points the rate must fall below that before the advisory is withdrawn.
+    /// Percentage points by which the rate must fall below that before the advisory is withdrawn.
     pub error_rate_margin_pct: u8,
-    /// The error rate is judged once so many operations have ended since it was judged last.
+    /// The error rate is judged once this many operations have ended since it was last judged.
     pub error_rate_operations_min: u64,
     /// If they take longer than this, the rate is unknown and its advisory is withdrawn.
     pub error_rate_window: Duration,
     /// How often the owner should sample; the monitor does not depend on it.
     pub check_interval: Duration,
-    /// Exhaustion is announced when it is less than this away.
+    /// Exhaustion is announced if it is expected within this time.
     pub prediction_horizon: Duration,
-    /// By how many percent the horizon must be exceeded before the forecast is withdrawn.
+    /// Percentage by which the horizon must be exceeded before the forecast is withdrawn.
     pub prediction_margin_pct: u8,
-    /// A forecast needs at least so many samples.
+    /// Minimum number of samples for a forecast.
     pub prediction_samples_min: usize,
-    /// A forecast needs samples over at least this time.
+    /// Minimum time between the first and the last sample of a forecast.
     pub prediction_span_min: Duration,
-    /// A forecast needs a line that explains at least this share of the variance (the R² of the fit).
+    /// Minimum share of the variance that the line of a forecast must explain (the R² of the fit).
     pub prediction_r2_min: f64,
 }
 
@@ -85,31 +85,31 @@ impl Default for HealthConfig {
     }
 }
 
-/// One look at a Star and its disk.
+/// One sample of a Star and its disk.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealthSample {
     /// Bytes that can still be written.
     pub disk_available_bytes: u64,
-    /// The size of the volume; 0 when it is unknown, and then the disk is not judged.
+    /// The size of the volume; 0 if it is unknown, and then the disk is not judged.
     pub disk_total_bytes: u64,
     /// Bytes that are still available but already promised to accepted work; the forecast leaves them out.
     pub reserved_bytes: u64,
-    /// Payload moved per second since the sample before.
+    /// Payload moved per second since the previous sample.
     pub throughput_bytes_per_sec: u64,
-    /// Whether there was something to move during that whole time; only then is the throughput judged.
+    /// Whether there was something to move during that whole time. Otherwise the throughput is not judged.
     pub is_transferring: bool,
     /// Operations that have failed since the Star started.
     pub error_count: u64,
-    /// Operations that have ended, well or badly, since the Star started.
+    /// Operations that have ended since the Star started, with or without an error.
     pub total_operations: u64,
 }
 
-/// What the last check changed; what is worth a bulletin. [`Advisory::Healthy`] is never among it.
+/// The changes of the last check, which are worth a bulletin. [`Advisory::Healthy`] is never among them.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct AdvisoryChanges {
-    /// Advisories that the check before did not give, worst first.
+    /// Advisories that the previous check did not return, worst first.
     pub appeared: Vec<Advisory>,
-    /// Advisories of the check before that hold no more, worst first.
+    /// Advisories of the previous check that have ended, worst first.
     pub cleared: Vec<AdvisoryKind>,
 }
 
@@ -118,7 +118,7 @@ pub struct AdvisoryChanges {
 pub struct HealthStats {
     /// Checks made.
     pub check_count: u64,
-    /// Advisories given, not counting [`Advisory::Healthy`].
+    /// Advisories returned, without [`Advisory::Healthy`].
     pub advisory_count: u64,
 }
 
@@ -163,7 +163,8 @@ impl HealthMonitor {
         }
     }
 
-    /// Takes one sample and gives all advisories that hold now, worst first; exactly [`Advisory::Healthy`] if none does.
+    /// Takes one sample and returns all current advisories, worst first, or only [`Advisory::Healthy`] if there are
+    /// none.
     pub fn check(&mut self, now: Monotonic, sample: &HealthSample) -> Vec<Advisory> {
         if self.history.len() == HEALTH_HISTORY_SAMPLES_MAX {
             self.history.pop_front();
@@ -207,7 +208,7 @@ impl HealthMonitor {
         self.stats
     }
 
-    /// The samples it remembers, oldest first, at most [`HEALTH_HISTORY_SAMPLES_MAX`].
+    /// The samples that are kept, oldest first, at most [`HEALTH_HISTORY_SAMPLES_MAX`].
     pub fn history(&self) -> impl ExactSizeIterator<Item = &(Monotonic, HealthSample)> {
         self.history.iter()
     }
@@ -295,7 +296,7 @@ impl HealthMonitor {
         let window = if has_restarted { ErrorWindow::default() } else { window };
         let started_at = window.started_at.unwrap_or(now);
         let operation_count = sample.total_operations - window.total_operations;
-        // More errors than operations would be a miscount of the Star; it is not ours to divide by it.
+        // More errors than operations are a miscount of the Star. The percentage must not exceed 100 because of it.
         let error_count = (sample.error_count - window.error_count).min(operation_count);
 
         let is_enough = operation_count > 0 && operation_count >= self.config.error_rate_operations_min;

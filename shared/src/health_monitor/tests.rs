@@ -306,7 +306,7 @@ fn noise_without_a_trend_predicts_nothing() {
 }
 
 #[test]
-fn a_clean_up_does_not_hide_the_refill_behind_it() {
+fn a_clean_up_does_not_hide_the_refill_after_it() {
     let mut monitor = monitor();
     check_all(&mut monitor, (0..30).map(|turn| (turn * 30, 400_000 - turn * 6_000)));
     let refill = (0..4).map(|turn| (900 + turn * 30, 900_000 - turn * 60_000));
@@ -317,7 +317,7 @@ fn a_clean_up_does_not_hide_the_refill_behind_it() {
 }
 
 #[test]
-fn advisories_speak_to_operators() {
+fn advisories_have_texts_for_operators() {
     let text = |advisory: Advisory| advisory.to_string();
     assert_eq!(
         text(Advisory::DiskCritical { available_bytes: 40, total_bytes: 1000 }),

@@ -1,4 +1,4 @@
-//! The life of a Star as the grid sees it: known, working, finishing, gone.
+//! The lifecycle of a Star from the view of the grid: known, working, draining, gone.
 //!
 //! ```text
 //!             new           on_scheduled          on_draining         on_shutdown
@@ -10,12 +10,12 @@
 //!              +----------- register_again ---------+
 //! ```
 //!
-//! A life goes forward, with one exception: a Star that drains and registers again is Registered, its drain cancelled.
-//! Shutdown is final; a Star that comes back later begins a new life. Whether a Star can be reached, and whether an
-//! operator wants it to get work, are other questions with answers of their own.
+//! The states follow in this order, with one exception: a Star that drains and registers again is Registered, and its
+//! drain is cancelled. Shutdown is final; a Star that comes back later begins a new lifecycle. Whether a Star can be
+//! reached, and whether an operator wants it to get work, are separate states.
 //!
-//! The Star runs the machine. The coordinator keeps a mirror of it, moved by [`StarLifecycle::apply_remote`], which
-//! refuses what the machine could not have done.
+//! The Star runs the state machine. The coordinator keeps a mirror of it, updated by [`StarLifecycle::apply_remote`],
+//! which refuses transitions that the machine does not have.
 
 mod star;
 mod state;

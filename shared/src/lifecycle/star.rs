@@ -1,4 +1,4 @@
-//! The machine itself: one Star's state, its tasks and its history.
+//! The state machine: the state of one Star, its tasks and its history.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,31 +11,31 @@ use crate::words::StarId;
 
 use super::{LifecycleEvent, LifecycleState, REASON_BYTES_MAX, TransitionRefused, check_transition};
 
-/// The most events a life remembers; the oldest beyond it are only counted.
+/// Maximum number of events that are kept. Older ones are only counted.
 pub const EVENTS_MAX: usize = 64;
 
-/// A task was not started, because the Star is not given work in its state.
+/// A task was not started, because the Star does not accept work in its state.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("Star {star_id} is {state} and takes no work")]
 pub struct NotAccepting {
-    /// Which Star.
+    /// The Star.
     pub star_id: StarId,
-    /// What it is instead of scheduled.
+    /// Its state.
     pub state: LifecycleState,
 }
 
-/// What a drain still waits for.
+/// What a drain waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DrainBlockers {
     /// Tasks that are not finished, at least 1.
     pub active_tasks: u64,
     /// How long the drain has lasted.
     pub draining_for: Duration,
-    /// How long its deadline has passed; `None` before it and without one.
+    /// Time since its deadline; `None` before it and without one.
     pub overdue_by: Option<Duration>,
 }
 
-/// One Star's life. Time is passed in.
+/// The lifecycle of one Star. The time is an argument.
 #[derive(Debug, Clone)]
 pub struct StarLifecycle {
     star_id: StarId,
@@ -54,7 +54,7 @@ impl StarLifecycle {
         Self::resumed(star_id, LifecycleState::Registered, now)
     }
 
-    /// A Star found in the middle of its life, without tasks or history: what a coordinator begins its mirror with
+    /// A Star in the middle of its lifecycle, without tasks or history: the initial state of a coordinator's mirror
     /// after a restart.
     pub fn resumed(star_id: StarId, state: LifecycleState, now: Now) -> Self {
         Self {
@@ -69,12 +69,12 @@ impl StarLifecycle {
         }
     }
 
-    /// Begins to take work. Only from Registered.
+    /// Starts to accept work. Only from Registered.
     pub fn on_scheduled(&mut self, now: Now, reason: &str) -> Result<LifecycleEvent, TransitionRefused> {
         self.go(now, LifecycleState::Scheduled, reason)
     }
 
-    /// Begins to drain, overdue from `deadline` on if there is one. Only from Scheduled.
+    /// Starts to drain. If there is a `deadline`, the drain is overdue from then on. Only from Scheduled.
     pub fn on_draining(
         &mut self,
         now: Now,
@@ -86,23 +86,23 @@ impl StarLifecycle {
         Ok(event)
     }
 
-    /// Ends, from any state but Shutdown and whether or not tasks are unfinished. The event says how many were; they
-    /// count as active no more.
+    /// Ends, from any state but Shutdown, whether or not tasks are unfinished. The event has their number; they no
+    /// longer count as active.
     pub fn on_shutdown(&mut self, now: Now, reason: &str) -> Result<LifecycleEvent, TransitionRefused> {
         self.go(now, LifecycleState::Shutdown, reason)
     }
 
-    /// Cancels a drain by registering once more. Only from Draining. Unfinished tasks go on.
+    /// Cancels a drain by registering again. Only from Draining. Unfinished tasks continue.
     pub fn register_again(&mut self, now: Now, reason: &str) -> Result<LifecycleEvent, TransitionRefused> {
         let event = self.go(now, LifecycleState::Registered, reason)?;
         self.registrations = self.registrations.saturating_add(1);
         Ok(event)
     }
 
-    /// Moves a mirror to the state that its Star reports. `None` if it is there already.
+    /// Moves a mirror to the state that its Star reports. `None` if it is already in that state.
     ///
-    /// A refusal means that the two have lost each other, or that the Star does what it must not: the mirror stays as
-    /// it is.
+    /// A refusal means that the mirror and the Star have diverged, or that the Star violates the protocol. The mirror
+    /// is not changed.
     pub fn apply_remote(
         &mut self,
         now: Now,
@@ -121,8 +121,8 @@ impl StarLifecycle {
         event.map(Some)
     }
 
-    /// Counts a task that begins. Refused unless Scheduled: also for a Star that is only Registered, because nobody
-    /// has said yet that it may work, and a task nobody should have sent would hold up its drain.
+    /// Counts a task that begins. Refused unless Scheduled. A Star that is only Registered may not work yet, and a task
+    /// that was sent by mistake would delay its drain.
     pub fn task_started(&mut self) -> Result<(), NotAccepting> {
         if !self.accepts_work() {
             return Err(NotAccepting { star_id: self.star_id.clone(), state: self.state });
@@ -131,7 +131,7 @@ impl StarLifecycle {
         Ok(())
     }
 
-    /// Counts a task that has ended, in whatever state. False, and nothing changes, when no task is active: it never
+    /// Counts a task that has ended, in any state. Returns false and changes nothing if no task is active: it never
     /// began here, or was abandoned.
     #[must_use = "a task that ended without having begun is a mistake somewhere"]
     pub fn task_completed(&mut self) -> bool {
@@ -144,7 +144,7 @@ impl StarLifecycle {
         }
     }
 
-    /// Where the Star is in its life.
+    /// The current state of the Star.
     pub fn state(&self) -> LifecycleState {
         self.state
     }
@@ -154,7 +154,7 @@ impl StarLifecycle {
         &self.star_id
     }
 
-    /// Whether the Star may be given work: only while Scheduled.
+    /// Whether the Star can be given work: only while Scheduled.
     pub fn accepts_work(&self) -> bool {
         self.state.accepts_work()
     }
@@ -164,7 +164,7 @@ impl StarLifecycle {
         self.active_tasks
     }
 
-    /// Whether a drain has nothing left to wait for.
+    /// Whether a drain is complete.
     pub fn is_drained(&self) -> bool {
         self.state == LifecycleState::Draining && self.active_tasks == 0
     }
@@ -174,7 +174,7 @@ impl StarLifecycle {
         self.drain_blockers(now).is_some_and(|blockers| blockers.overdue_by.is_some())
     }
 
-    /// What a drain still waits for. `None` when it waits for nothing, and when there is no drain.
+    /// What a drain waits for. `None` if it is complete, and if there is no drain.
     pub fn drain_blockers(&self, now: Now) -> Option<DrainBlockers> {
         if self.state != LifecycleState::Draining || self.active_tasks == 0 {
             return None;
@@ -187,7 +187,7 @@ impl StarLifecycle {
         })
     }
 
-    /// From when on the present drain is overdue. `None` without a deadline or a drain.
+    /// When the current drain becomes overdue. `None` without a deadline or a drain.
     pub fn drain_deadline(&self) -> Option<Monotonic> {
         self.drain_deadline
     }
@@ -197,17 +197,17 @@ impl StarLifecycle {
         now.monotonic.since(self.entered_at)
     }
 
-    /// How often the Star has registered in this life, at least 1.
+    /// How often the Star has registered in this lifecycle, at least 1.
     pub fn registrations(&self) -> u64 {
         self.registrations
     }
 
-    /// Every change of state so far, oldest first; the last [`EVENTS_MAX`] of them.
+    /// The changes of state, oldest first; the last [`EVENTS_MAX`] of them.
     pub fn events(&self) -> impl DoubleEndedIterator<Item = &LifecycleEvent> + ExactSizeIterator {
         self.events.iter()
     }
 
-    /// Changes of state that [`Self::events`] no longer has.
+    /// Number of changes of state that [`Self::events`] no longer has.
     pub fn events_dropped(&self) -> u64 {
         self.events_dropped
     }

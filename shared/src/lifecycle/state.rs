@@ -1,4 +1,4 @@
-//! The states of a Star's life, and which may follow which.
+//! The states of a Star's lifecycle, and the transitions between them.
 
 use std::fmt;
 
@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use crate::time::WallTime;
 use crate::words::StarId;
 
-/// The longest reason an event keeps, in bytes; a longer one is cut and says so.
+/// Maximum length of an event's reason, in bytes. A longer one is cut with a mark.
 pub const REASON_BYTES_MAX: usize = 1024;
 
-/// Where a Star is in its life.
+/// The state of a Star in its lifecycle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LifecycleState {
@@ -18,14 +18,14 @@ pub enum LifecycleState {
     Registered,
     /// Given work.
     Scheduled,
-    /// Finishes what it has and is given nothing more.
+    /// Finishes its work and gets no more.
     Draining,
     /// Gone for good.
     Shutdown,
 }
 
 impl LifecycleState {
-    /// Every state, in the order of a life.
+    /// All states, in order.
     pub const ALL: [Self; 4] = [Self::Registered, Self::Scheduled, Self::Draining, Self::Shutdown];
 
     /// The name used on the wire, in files and as a metric's label.
@@ -38,7 +38,7 @@ impl LifecycleState {
         }
     }
 
-    /// Whether a Star in this state may be given work.
+    /// Whether a Star in this state can be given work.
     pub const fn accepts_work(self) -> bool {
         match self {
             Self::Scheduled => true,
@@ -56,31 +56,31 @@ impl fmt::Display for LifecycleState {
 /// One change of state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LifecycleEvent {
-    /// Whose.
+    /// The Star.
     pub star_id: StarId,
     /// The state before.
     pub from: LifecycleState,
-    /// The state since.
+    /// The state after.
     pub to: LifecycleState,
     /// When.
     pub at: WallTime,
-    /// Why, for a person; may be empty.
+    /// The reason as text; may be empty.
     pub reason: String,
     /// Tasks that were unfinished when the Star shut down; 0 for every other change.
     pub abandoned_tasks: u64,
 }
 
-/// A change of state that a life does not have.
+/// A transition that the lifecycle does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a Star does not go from {from} to {to}")]
 pub struct TransitionRefused {
-    /// The state it is in.
+    /// The current state.
     pub from: LifecycleState,
-    /// The state it was to go to.
+    /// The requested state.
     pub to: LifecycleState,
 }
 
-/// Whether a Star may go from one state to another.
+/// Whether a Star can go from one state to another.
 pub const fn check_transition(from: LifecycleState, to: LifecycleState) -> Result<(), TransitionRefused> {
     use LifecycleState::{Draining, Registered, Scheduled, Shutdown};
     match (from, to) {

@@ -1,4 +1,4 @@
-//! The life of a Star, one promise to a test, and its order against random calls.
+//! Tests of the lifecycle, and of its order against random calls.
 
 use std::time::Duration;
 
@@ -263,7 +263,7 @@ fn a_drain_says_what_it_waits_for() {
 }
 
 #[test]
-fn time_in_a_state_grows_and_starts_again_with_the_next() {
+fn time_in_a_state_grows_and_restarts_with_the_next_state() {
     let mut life = registered();
     assert_eq!(life.time_in_state(START), Duration::ZERO);
     assert_eq!(life.time_in_state(Now::from_ms(1_500)), Duration::from_millis(500));
@@ -272,7 +272,7 @@ fn time_in_a_state_grows_and_starts_again_with_the_next() {
 }
 
 #[test]
-fn two_stars_live_apart() {
+fn two_stars_are_independent() {
     let mut one = scheduled();
     let two = StarLifecycle::new(StarId::new("star-2").unwrap(), START);
     one.task_started().unwrap();
@@ -280,7 +280,7 @@ fn two_stars_live_apart() {
 }
 
 #[test]
-fn a_history_is_bounded_and_says_what_it_lost() {
+fn a_history_is_bounded_and_counts_what_it_lost() {
     let mut life = registered();
     for _ in 0..30 {
         life.on_scheduled(START, "").unwrap();
@@ -298,7 +298,7 @@ fn an_over_long_reason_is_cut_visibly() {
 }
 
 #[test]
-fn a_mirror_follows_its_star_and_refuses_what_no_star_does() {
+fn a_mirror_follows_its_star_and_refuses_invalid_transitions() {
     let mut mirror = registered();
     assert_eq!(mirror.apply_remote(START, Registered, ""), Ok(None));
     assert!(mirror.apply_remote(START, Scheduled, "").unwrap().is_some());

@@ -1,25 +1,25 @@
-//! How long a failed item waits, and when it has failed too often.
+//! How long a failed item waits, and after how many failures it is given up.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// The back-off of a [`super::PenaltyBox`].
+/// The backoff of a [`super::PenaltyBox`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PenaltyConfig {
     /// The wait after the first failure.
     pub initial_delay: Duration,
-    /// The longest wait after any failure, the first included.
+    /// Maximum wait after any failure, including the first.
     pub max_delay: Duration,
-    /// What each further failure multiplies the wait by. Below 1 the wait shrinks.
+    /// The factor by which each further failure multiplies the wait. Below 1 the wait shrinks.
     pub backoff_factor: f64,
-    /// The failure that exhausts an item: with 5 it is the fifth. 0 and 1 both exhaust at the first.
+    /// The number of the failure that exhausts an item: with 5 it is the fifth. 0 and 1 both exhaust at the first.
     pub max_penalties: u32,
-    /// The largest part of a wait that chance takes away, from 0 (none) to below 1.
+    /// Maximum share of a wait that is taken away at random, from 0 (none) to below 1.
     ///
-    /// Items that failed together should not all come back together. Chance only ever shortens, so neither the
-    /// schedule nor `max_delay` is exceeded, and items that wait at the maximum still spread.
+    /// Items that failed together should not all be retried together. Jitter only shortens waits, so neither the
+    /// schedule nor `max_delay` is exceeded, and items that wait for the maximum are spread as well.
     pub jitter: f64,
 }
 
@@ -35,21 +35,21 @@ impl Default for PenaltyConfig {
     }
 }
 
-/// Why a [`PenaltyConfig`] makes no sense.
+/// Why a [`PenaltyConfig`] is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 pub enum PenaltyConfigError {
     /// Failures would be retried without any wait.
     #[error("initial_delay must be more than zero")]
     InitialDelayZero,
-    /// Every wait would be cut to nothing.
+    /// Every wait would be cut to zero.
     #[error("max_delay must be more than zero")]
     MaxDelayZero,
-    /// The first wait would be cut already.
+    /// The first wait would be cut.
     #[error("initial_delay {initial_delay:?} exceeds max_delay {max_delay:?}")]
     InitialDelayExceedsMax {
         /// The configured first wait.
         initial_delay: Duration,
-        /// The configured longest wait.
+        /// The configured maximum.
         max_delay: Duration,
     },
     /// The factor is zero, negative, infinite or not a number.
@@ -61,7 +61,7 @@ pub enum PenaltyConfigError {
 }
 
 impl PenaltyConfig {
-    /// Checks every field and reports everything that is wrong, not only the first thing.
+    /// Checks every field and reports all errors, not only the first one.
     pub fn validate(&self) -> Result<(), Vec<PenaltyConfigError>> {
         let mut errors = Vec::new();
         if self.initial_delay.is_zero() {
@@ -84,15 +84,15 @@ impl PenaltyConfig {
 
     /// The wait after failure number `penalty_count`, counted from 1, before jitter.
     ///
-    /// It is initial_delay * backoff_factor^(penalty_count - 1) to the nanosecond and at most `max_delay`. It is defined
-    /// for a configuration that does not validate too: what cannot be computed is `max_delay`.
+    /// It is initial_delay * backoff_factor^(penalty_count - 1) to the nanosecond and at most `max_delay`. It is
+    /// defined even for an invalid configuration: if it cannot be computed, it is `max_delay`.
     pub fn delay_after(&self, penalty_count: u32) -> Duration {
         let exponent = i32::try_from(penalty_count.saturating_sub(1)).unwrap_or(i32::MAX);
         let seconds = self.initial_delay.as_secs_f64() * self.backoff_factor.powi(exponent);
         Duration::try_from_secs_f64(seconds).unwrap_or(self.max_delay).min(self.max_delay)
     }
 
-    /// `delay` less the share of the jitter that `chance` takes, 0 none to 1 all.
+    /// `delay` minus the share of the jitter that `chance` takes: 0 none, 1 all.
     pub(super) fn jittered(&self, delay: Duration, chance: f64) -> Duration {
         let seconds = delay.as_secs_f64() * (1.0 - self.jitter * chance);
         Duration::try_from_secs_f64(seconds).unwrap_or(delay).min(delay)

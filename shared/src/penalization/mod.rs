@@ -1,12 +1,12 @@
-//! Penalization: an item that failed waits longer each time, and is given up after a number of failures.
+//! Penalization: an item that fails waits longer each time, and is given up after a number of failures.
 //!
-//! The box only remembers and advises. It neither retries nor dead-letters: whoever owns it asks for
+//! The box only counts and advises. It neither retries nor dead-letters: its owner asks for
 //! [`PenaltyBox::next_eligible`], takes the keys whose wait is over with [`PenaltyBox::take_eligible`], and acts when
-//! [`PenaltyBox::penalize`] says that a key is exhausted. Taking a key does not forgive it: its failures stay counted
-//! until [`PenaltyBox::clear`], or else an item that fails each time would never be exhausted.
+//! [`PenaltyBox::penalize`] returns that a key is exhausted. Taking a key does not reset it: its failures stay counted
+//! until [`PenaltyBox::clear`], otherwise an item that always fails would never be exhausted.
 //!
-//! A failure that turns out to be a Star's fault and not the item's is taken back with [`PenaltyBox::refund`], so that
-//! an outage of a Star does not exhaust every item that was on its way there. When that is so, [`StarYield`] says.
+//! [`PenaltyBox::refund`] takes back a failure that turns out to be a Star's fault and not the item's, so that an
+//! outage of a Star does not exhaust every item in flight to it. [`StarYield`] decides when that is the case.
 
 mod config;
 mod star_yield;
@@ -25,36 +25,36 @@ use crate::time::{Monotonic, Now, WallTime};
 pub use config::{PenaltyConfig, PenaltyConfigError};
 pub use star_yield::{StarYield, YieldConfig, YieldGate, YieldVerdict};
 
-/// The longest error text a record keeps, in bytes; a longer one is cut and says so.
+/// Maximum length of an error text in a record, in bytes. A longer one is cut with a mark.
 pub const ERROR_BYTES_MAX: usize = 1024;
 
-/// What is known about a key that has failed.
+/// The record of a key that has failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PenaltyRecord {
-    /// Failures so far, refunded ones not counted.
+    /// Number of failures, without refunded ones.
     pub penalty_count: u32,
     /// When the wait ends; [`Monotonic::NEVER`] once exhausted, [`Monotonic::ZERO`] after a refund.
     pub retry_after: Monotonic,
-    /// What the last failure said.
+    /// The message of the last failure.
     pub last_error: String,
-    /// The wait that the last failure brought; zero once exhausted and after a refund.
+    /// The wait after the last failure; zero once exhausted and after a refund.
     pub current_delay: Duration,
     /// When the key first failed.
     pub first_failed_at: WallTime,
     /// When the key last failed.
     pub last_failed_at: WallTime,
-    /// Whether the key has failed too often and is not to be tried again.
+    /// Whether the key has failed too often and is not to be retried.
     pub is_exhausted: bool,
 }
 
-/// How many keys the box remembers, by what they are doing. The three parts add up to the total.
+/// The number of keys in the box by state. The three parts add up to the total.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PenaltyStats {
     /// Keys with a record.
     pub total_tracked: usize,
     /// Of these, waiting.
     pub penalized: usize,
-    /// Of these, free to be tried again.
+    /// Keys among them that can be retried.
     pub eligible: usize,
     /// Of these, given up.
     pub exhausted: usize,
@@ -63,24 +63,24 @@ pub struct PenaltyStats {
 /// Why a failure was not recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PenaltyError {
-    /// The key has no record yet, and the box holds all the records it may.
+    /// The key has no record yet, and the box is full.
     #[error("the penalty box is full: it remembers {capacity} keys")]
     Full {
-        /// The bound that was met.
+        /// The capacity.
         capacity: usize,
     },
 }
 
-/// Remembers which keys failed, how often, and until when they wait. Time is passed in.
+/// Records which keys failed, how often, and until when they wait. The time is an argument.
 ///
-/// Every operation on one key is O(log n), [`Self::next_eligible`] included; what lists keys costs O(log n) for each
-/// key listed or due, [`Self::exhausted_keys`] and [`Self::iter`] O(n).
+/// Every operation on one key costs O(log n), including [`Self::next_eligible`]. Lists of keys cost O(log n) for each
+/// key listed or due; [`Self::exhausted_keys`] and [`Self::iter`] cost O(n).
 #[derive(Debug, Clone)]
 pub struct PenaltyBox<K = String> {
     config: PenaltyConfig,
     capacity: usize,
     records: BTreeMap<K, PenaltyRecord>,
-    /// Keys that wait, by the end of their wait. A key leaves it when it is taken; its record stays.
+    /// Keys that wait, by the end of their wait. A key is removed when it is taken; its record stays.
     waiting: BTreeSet<(Monotonic, K)>,
     exhausted_count: usize,
     chance: Chance,
@@ -92,7 +92,7 @@ impl<K: Ord + Clone> PenaltyBox<K> {
         Self::with_seed(config, 0)
     }
 
-    /// An empty box whose jitter follows from `seed`: same seed, same calls, same waits.
+    /// An empty box whose jitter depends on `seed`: with the same seed, the same calls return the same waits.
     pub fn with_seed(config: PenaltyConfig, seed: u64) -> Self {
         Self {
             config,
@@ -104,7 +104,7 @@ impl<K: Ord + Clone> PenaltyBox<K> {
         }
     }
 
-    /// Bounds the number of keys that [`Self::try_penalize`] lets in.
+    /// Limits the number of keys that [`Self::try_penalize`] accepts.
     pub fn with_capacity(mut self, capacity: usize) -> Self {
         self.capacity = capacity;
         self
@@ -112,8 +112,8 @@ impl<K: Ord + Clone> PenaltyBox<K> {
 
     /// Records a failure of `key` and returns whether that exhausts it.
     ///
-    /// It always records, also beyond the capacity: an owner whose keys are bounded already, because each of them is in
-    /// flight or in a bounded window, needs no second bound here. Others use [`Self::try_penalize`].
+    /// It always records, even beyond the capacity: an owner whose keys are already limited, because each is in flight
+    /// or in a bounded window, needs no second limit here. Others use [`Self::try_penalize`].
     pub fn penalize(&mut self, now: Now, key: K, error: &str) -> bool {
         let (key, mut record) = self.unfile(&key).unwrap_or_else(|| (key, PenaltyRecord::new(now.wall)));
         record.penalty_count = record.penalty_count.saturating_add(1);
@@ -141,11 +141,11 @@ impl<K: Ord + Clone> PenaltyBox<K> {
         Ok(self.penalize(now, key, error))
     }
 
-    /// Takes back the last failure of `key`, because something else turned out to be at fault.
+    /// Takes back the last failure of `key`, because something else was at fault.
     ///
-    /// Returns how many failures are left. The key is eligible at once, also if it was exhausted; without failures left
-    /// it is forgotten. `None` for a key without a record. A refunded key does not come out of
-    /// [`Self::take_eligible`]: the caller has it in hand.
+    /// Returns the number of remaining failures. The key is eligible at once, even if it was exhausted. Without
+    /// remaining failures it is forgotten. Returns `None` for a key without a record. [`Self::take_eligible`] does not
+    /// return a refunded key: the caller already has it.
     pub fn refund<Q>(&mut self, key: &Q) -> Option<u32>
     where
         K: Borrow<Q>,
@@ -164,7 +164,7 @@ impl<K: Ord + Clone> PenaltyBox<K> {
         Some(left)
     }
 
-    /// Forgets `key`, because it succeeded or is no longer wanted, and returns what was known.
+    /// Forgets `key`, because it succeeded or is no longer wanted, and returns its record.
     pub fn clear<Q>(&mut self, key: &Q) -> Option<PenaltyRecord>
     where
         K: Borrow<Q>,
@@ -173,7 +173,7 @@ impl<K: Ord + Clone> PenaltyBox<K> {
         self.unfile(key).map(|(_, record)| record)
     }
 
-    /// Whether `key` may be tried now. A key that never failed may; an exhausted one never may, however long ago.
+    /// Whether `key` can be tried now. A key that never failed can; an exhausted one never can, however long ago.
     pub fn is_eligible<Q>(&self, now: Now, key: &Q) -> bool
     where
         K: Borrow<Q>,
@@ -191,7 +191,7 @@ impl<K: Ord + Clone> PenaltyBox<K> {
         self.record(key).map_or(0, |record| record.penalty_count)
     }
 
-    /// What is known about `key`, if it has failed.
+    /// The record of `key`, if it has failed.
     pub fn record<Q>(&self, key: &Q) -> Option<&PenaltyRecord>
     where
         K: Borrow<Q>,
@@ -200,12 +200,12 @@ impl<K: Ord + Clone> PenaltyBox<K> {
         self.records.get(key)
     }
 
-    /// When the next key comes out of [`Self::take_eligible`]; in the past if one would now. `None` if no key waits.
+    /// When [`Self::take_eligible`] returns the next key; in the past if it would do so now. `None` if no key waits.
     pub fn next_eligible(&self) -> Option<Monotonic> {
         self.waiting.first().map(|&(at, _)| at)
     }
 
-    /// Takes the key whose wait ended first, if it has ended. Each wait is given out once; the failures stay counted.
+    /// Takes the key whose wait ended first, if it has ended. Each wait is returned once; the failures stay counted.
     pub fn pop_eligible(&mut self, now: Now) -> Option<K> {
         if self.next_eligible()? > now.monotonic {
             return None;
@@ -236,7 +236,7 @@ impl<K: Ord + Clone> PenaltyBox<K> {
         self.records.iter()
     }
 
-    /// How many keys wait, may be tried and are given up. Costs O(keys that are due and not yet taken).
+    /// The number of keys that wait, can be tried, and are given up. Costs O(keys that are due and not taken).
     pub fn stats(&self, now: Now) -> PenaltyStats {
         let due = self.waiting.iter().take_while(|(at, _)| *at <= now.monotonic).count();
         let penalized = self.waiting.len() - due;
@@ -248,13 +248,13 @@ impl<K: Ord + Clone> PenaltyBox<K> {
         }
     }
 
-    /// Puts back what was known about `key` before a restart.
+    /// Restores the record of `key` from before a restart.
     ///
-    /// The monotonic clock of that time has ended, so the wait is measured anew: what is left of `current_delay` by the
-    /// wall clock, and never more than `current_delay` (nor `max_delay`), whatever that clock did meanwhile. The key
-    /// comes out of [`Self::take_eligible`] once, unless its last penalty had been refunded. Whether it is exhausted
-    /// follows from the count and this box's configuration, which may have changed. A record without failures is
-    /// dropped. The capacity does not apply: what was remembered stays remembered.
+    /// The monotonic clock of that process has ended, so the wait is measured again: the rest of `current_delay` by the
+    /// wall clock, and never more than `current_delay` (nor `max_delay`), even if that clock was changed meanwhile.
+    /// [`Self::take_eligible`] returns the key once, unless its last penalty had been refunded. Whether it is exhausted
+    /// depends on the count and this box's configuration, which may have changed. A record without failures is dropped.
+    /// The capacity does not apply, since an existing record stays.
     pub fn restore(&mut self, now: Now, key: K, mut record: PenaltyRecord) {
         self.unfile(&key);
         if record.penalty_count == 0 {
@@ -283,7 +283,7 @@ impl<K: Ord + Clone> PenaltyBox<K> {
         self.records.len() >= self.capacity
     }
 
-    /// Keys with a record.
+    /// Number of keys with a record.
     pub fn len(&self) -> usize {
         self.records.len()
     }
@@ -298,7 +298,7 @@ impl<K: Ord + Clone> PenaltyBox<K> {
         if self.config.jitter == 0.0 { delay } else { self.config.jittered(delay, self.chance.draw()) }
     }
 
-    /// Takes a record out together with its place in the order of waits.
+    /// Removes a record and its place in the order of waits.
     fn unfile<Q>(&mut self, key: &Q) -> Option<(K, PenaltyRecord)>
     where
         K: Borrow<Q>,
@@ -330,7 +330,7 @@ impl<K: Ord + Clone> PenaltyBox<K> {
 }
 
 impl PenaltyRecord {
-    /// A record of no failure yet.
+    /// A record without failures.
     fn new(at: WallTime) -> Self {
         Self {
             penalty_count: 0,
@@ -344,15 +344,15 @@ impl PenaltyRecord {
     }
 }
 
-/// Whether a key that is not exhausted has yet to come out of [`PenaltyBox::take_eligible`].
+/// Whether [`PenaltyBox::take_eligible`] will return a key that is not exhausted.
 #[derive(Clone, Copy)]
 enum Wait {
     Due,
     Over,
 }
 
-/// SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014): 64 bits of state are
-/// plenty for spreading retries, and the sequence is the same on every machine.
+/// SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014): 64 bits of state suffice
+/// to spread retries, and the sequence is the same on every machine.
 #[derive(Debug, Clone)]
 struct Chance(u64);
 

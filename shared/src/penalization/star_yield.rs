@@ -1,11 +1,11 @@
-//! Yield: failures that belong to a Star, and not to the items that were on their way there.
+//! Yield: failures that are caused by a Star, and not by the items in flight to it.
 //!
-//! Penalties alone give up a whole queue in an outage of half a minute. So a breaker stands before each place that can
-//! fail as a whole. It opens when several different items failed there one after the other, or at once when the failure
-//! cannot be an item's; then the place yields: nothing goes there, and the failures are taken back. After a delay that
-//! grows with each vain attempt, one probe is let through, and its success closes the breaker.
+//! With penalties alone, an outage of half a minute would give up a whole queue. So there is a breaker for each place
+//! that can fail as a whole. It opens when several different items failed there in a row, or at once if an item cannot
+//! be the cause. Then the place yields: nothing is sent there, and the failures are taken back. After a delay that
+//! grows with each failed attempt, one probe is sent, and its success closes the breaker.
 //!
-//! The breaker only counts and advises. Its owner refunds the penalties, holds the items back and sends the probe.
+//! The breaker only counts and advises. Its owner refunds the penalties, holds back the items and sends the probe.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,14 +15,14 @@ use crate::time::{Monotonic, Now};
 
 use super::ERROR_BYTES_MAX;
 
-/// How a breaker opens and how long it waits.
+/// When a breaker opens, and how long it waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct YieldConfig {
-    /// So many different items that fail one after the other, without a success between, open it.
+    /// The number of different items that must fail in a row, without a success in between, to open it.
     pub items_to_open: usize,
     /// The wait before the first probe.
     pub initial_delay: Duration,
-    /// No wait is longer; each is twice the one before.
+    /// Maximum wait; each wait is twice the one before.
     pub max_delay: Duration,
 }
 
@@ -32,37 +32,37 @@ impl Default for YieldConfig {
     }
 }
 
-/// What one failure means for the item that had it.
+/// The consequence of a failure for its item.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum YieldVerdict<K> {
-    /// It counts as the item's own, for now.
+    /// It counts against the item, for now.
     Counted,
-    /// The place yields from now on. The failures of these items are to be taken back; the item that failed just now is
-    /// among them, unless the failure was surely not its own.
+    /// The place yields from now on. The failures of these items are to be taken back. They include the item that
+    /// failed just now, unless its failure certainly had another cause.
     Opened {
         /// In key order.
         refunded: Vec<K>,
     },
-    /// The place yields already: the failure does not count.
+    /// The place already yields: the failure does not count.
     Held,
 }
 
-/// Whether an item may go where a breaker stands.
+/// Whether an item may be sent to the place of a breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum YieldGate {
     /// Any number may.
     Open,
-    /// One may, as a probe, while no other is on its way.
+    /// One may, as a probe, while no other is in flight.
     Probe,
     /// None may before this time.
     Until(Monotonic),
 }
 
-/// A breaker. See the module.
+/// A breaker; see the module.
 #[derive(Debug, Clone)]
 pub struct StarYield<K> {
     config: YieldConfig,
-    /// Items that failed since the last success, while it is closed.
+    /// While closed: items that failed since the last success.
     suspects: BTreeSet<K>,
     open: Option<Open>,
 }
@@ -81,7 +81,7 @@ impl<K: Ord> StarYield<K> {
         Self { config, suspects: BTreeSet::new(), open: None }
     }
 
-    /// An item failed by what looks like the place's fault.
+    /// An item failed, probably because of the place.
     pub fn on_failure(&mut self, now: Now, key: K, error: &str) -> YieldVerdict<K> {
         if self.open.is_some() {
             self.on_failure_while_open(now, error);
@@ -94,7 +94,7 @@ impl<K: Ord> StarYield<K> {
         self.open(now, error)
     }
 
-    /// An item failed by what cannot be its own fault: the place could not even be reached.
+    /// An item failed with an error that it cannot have caused: the place could not be reached.
     pub fn on_sure_failure(&mut self, now: Now, error: &str) -> YieldVerdict<K> {
         if self.open.is_some() {
             self.on_failure_while_open(now, error);
@@ -103,7 +103,7 @@ impl<K: Ord> StarYield<K> {
         self.open(now, error)
     }
 
-    /// An item got through. Returns whether that closed an open breaker.
+    /// An item succeeded. Returns whether that closed an open breaker.
     pub fn on_success(&mut self) -> bool {
         self.suspects.clear();
         self.open.take().is_some()
@@ -120,7 +120,7 @@ impl<K: Ord> StarYield<K> {
         YieldVerdict::Opened { refunded: std::mem::take(&mut self.suspects).into_iter().collect() }
     }
 
-    /// Work that was out when it opened may still fail and says nothing new; a probe that fails makes the wait longer.
+    /// Work in flight when it opened may still fail, which is no news. A probe that fails makes the wait longer.
     fn on_failure_while_open(&mut self, now: Now, error: &str) {
         let Some(open) = &mut self.open else { return };
         if now.monotonic < open.until {
@@ -131,7 +131,7 @@ impl<K: Ord> StarYield<K> {
         open.last_error = truncate_visibly(error, ERROR_BYTES_MAX);
     }
 
-    /// What may go there now.
+    /// What may be sent to the place now.
     pub fn gate(&self, now: Monotonic) -> YieldGate {
         match &self.open {
             None => YieldGate::Open,
@@ -140,22 +140,22 @@ impl<K: Ord> StarYield<K> {
         }
     }
 
-    /// Since when it yields, if it does.
+    /// Since when it yields; `None` if it does not.
     pub fn since(&self) -> Option<Now> {
         self.open.as_ref().map(|open| open.since)
     }
 
-    /// How long the present wait is in all; zero while it is closed.
+    /// Total length of the current wait; zero while it is closed.
     pub fn delay(&self) -> Duration {
         self.open.as_ref().map_or(Duration::ZERO, |open| open.delay)
     }
 
-    /// What the last failure said; empty while it is closed.
+    /// The message of the last failure; empty while it is closed.
     pub fn last_error(&self) -> &str {
         self.open.as_ref().map_or("", |open| &open.last_error)
     }
 
-    /// Whether nothing at all is remembered.
+    /// Whether it has no state at all.
     pub fn is_clear(&self) -> bool {
         self.open.is_none() && self.suspects.is_empty()
     }
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_an_items_fault_opens_it_at_once() {
+    fn a_failure_that_no_item_can_cause_opens_it_at_once() {
         let mut breaker = breaker();
         breaker.on_failure(at(0), 1, "x");
         let verdict = breaker.on_sure_failure(at(0), "connection refused");
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_failed_probe_makes_the_wait_longer_and_never_beyond_the_longest() {
+    fn only_a_failed_probe_makes_the_wait_longer_up_to_the_maximum() {
         let mut breaker = breaker();
         breaker.on_sure_failure(at(0), "x");
         assert_eq!(breaker.on_failure(at(999), 1, "late"), YieldVerdict::Held);
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_success_closes_it_and_the_next_opening_starts_anew() {
+    fn a_success_closes_it_and_the_next_opening_starts_again() {
         let mut breaker = breaker();
         breaker.on_sure_failure(at(0), "x");
         breaker.on_sure_failure(at(1000), "x");

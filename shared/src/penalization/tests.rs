@@ -1,4 +1,4 @@
-//! The box's promises, one test each, and its bookkeeping against a model that has no indexes.
+//! Tests of the box, and of its bookkeeping against a model without indexes.
 
 use proptest::prelude::*;
 
@@ -115,7 +115,7 @@ fn a_cleared_key_starts_again_at_one() {
 }
 
 #[test]
-fn stats_tell_waiting_eligible_and_exhausted_apart() {
+fn stats_count_waiting_eligible_and_exhausted_keys() {
     let mut penalties = PenaltyBox::new(config(2));
     penalties.penalize(START, "exhausted", "e");
     penalties.penalize(START, "exhausted", "e");
@@ -251,7 +251,7 @@ fn an_over_long_error_is_cut_visibly() {
 }
 
 #[test]
-fn many_keys_are_tracked_apart() {
+fn many_keys_are_tracked_separately() {
     let mut penalties = PenaltyBox::new(config(5));
     for n in 0..200 {
         penalties.penalize(START, format!("key-{n}"), "e");
@@ -261,7 +261,7 @@ fn many_keys_are_tracked_apart() {
 }
 
 #[test]
-fn taking_a_key_does_not_forgive_it() {
+fn taking_a_key_does_not_reset_its_failures() {
     let mut penalties = PenaltyBox::new(config(5));
     let mut failures = 0;
     let mut now = START;
@@ -275,7 +275,7 @@ fn taking_a_key_does_not_forgive_it() {
 }
 
 #[test]
-fn each_wait_is_given_out_once_and_in_order() {
+fn each_wait_is_returned_once_and_in_order() {
     let mut penalties = PenaltyBox::new(config(5));
     penalties.penalize(at(10), "b", "e");
     penalties.penalize(at(0), "a", "e");
@@ -332,7 +332,7 @@ fn a_full_box_refuses_new_keys_and_still_counts_known_ones() {
 }
 
 #[test]
-fn a_restart_neither_forgives_nor_extends_a_wait() {
+fn a_restart_neither_ends_nor_extends_a_wait() {
     let mut before = PenaltyBox::new(config(5));
     before.penalize(START, "a", "e");
     before.penalize(START, "a", "e");
@@ -394,7 +394,7 @@ fn every_error_of_a_configuration_is_reported() {
 }
 
 #[test]
-fn numbers_that_are_none_are_refused() {
+fn values_that_are_not_a_number_are_refused() {
     for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0, -1.0] {
         assert!(PenaltyConfig { backoff_factor: bad, ..config(5) }.validate().is_err(), "{bad}");
     }
@@ -435,7 +435,7 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
     prop::collection::vec(call, 0..120)
 }
 
-/// A key as the model sees it: failures, the end of the wait, and whether that wait has yet to be given out.
+/// A key in the model: failures, end of the wait, and whether that wait has not been returned yet.
 #[derive(Debug, Clone, Copy)]
 struct Modelled {
     count: u32,

@@ -1,6 +1,7 @@
-//! Aging: when an item that has waited long overtakes better ones.
+//! Aging: when an item that has waited for long overtakes better ones.
 //!
-//! Applied at the moment of choosing and not in the key, because a key that changes with time cannot be stored.
+//! It is applied when an item is chosen and is not part of the key, because a key that changes with time cannot be
+//! stored.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -9,13 +10,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::time::Monotonic;
 
-/// When an item that has waited long overtakes better ones.
+/// When an item that has waited for long overtakes better ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AgingConfig {
-    /// An item that has waited longer is overdue.
+    /// An item that has waited longer than this is overdue.
     pub promote_after: Duration,
-    /// At least one pick in so many takes the oldest item, overdue or not; 1 makes the queue first in, first out.
+    /// At least one pick in this many takes the oldest item, overdue or not; 1 makes the queue first in, first out.
     pub oldest_every: NonZeroU32,
 }
 
@@ -28,26 +29,26 @@ impl Default for AgingConfig {
     }
 }
 
-/// Which end of the queue to take.
+/// Which item to take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pick {
     /// The item with the lowest key.
     Best,
-    /// The item that has waited longest, by sequence number among equals.
+    /// The item that has waited for the longest time; among equals the one with the lowest sequence number.
     Oldest,
 }
 
-/// Decides pick by pick whether the best item goes next or the oldest, so that nothing starves.
+/// Decides for each pick whether the best or the oldest item is taken, so that no item starves.
 ///
 /// The rule: a pick takes the oldest item
 ///
 /// 1. when the `oldest_every - 1` picks before it did not, or
 /// 2. when the oldest item is overdue, the best is not, and the pick before it did not.
 ///
-/// The first half needs no clock and bounds every wait: an item with `n` older ones before it goes within
+/// The first half needs no clock and limits every wait: an item with `n` older ones before it is taken within
 /// `oldest_every * (n + 1)` picks, whatever else arrives. The second half shortens the wait when young items keep
-/// overtaking an overdue one, yet never gives away more than every second pick, so an urgent item that arrives behind a
-/// long overdue backlog does not wait for the backlog.
+/// overtaking an overdue one. It never takes more than every second pick, so an urgent item that arrives after a long
+/// overdue backlog does not wait for the backlog.
 #[derive(Debug, Clone)]
 pub struct AgingPolicy {
     config: AgingConfig,
@@ -55,7 +56,7 @@ pub struct AgingPolicy {
 }
 
 impl AgingPolicy {
-    /// A policy that has not picked anything yet.
+    /// A policy without any picks.
     pub fn new(config: AgingConfig) -> Self {
         Self { config, best_in_a_row: 0 }
     }
@@ -65,8 +66,8 @@ impl AgingPolicy {
         &self.config
     }
 
-    /// Decides one pick, given since when the best and the oldest item have been waiting. Call it once for each item
-    /// that is really taken.
+    /// Decides one pick, given when the best and the oldest item were queued. Must be called once for each item that is
+    /// really taken.
     pub fn pick(&mut self, now: Monotonic, best_queued_at: Monotonic, oldest_queued_at: Monotonic) -> Pick {
         let is_overdue = |queued_at| now.since(queued_at) > self.config.promote_after;
         let is_turn = self.best_in_a_row >= self.config.oldest_every.get() - 1;

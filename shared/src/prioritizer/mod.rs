@@ -1,8 +1,8 @@
-//! Composable prioritizers: in which order waiting items go, as a chain of criteria.
+//! Composable prioritizers: the order of waiting items, as a chain of criteria.
 //!
-//! Every criterion does its comparison twice: as a comparison of two items, and as bytes whose order is the same. The
-//! bytes of a whole chain, ended by the item's sequence number, are the key of a durable queue, so that "the next item"
-//! is the first entry of an ordered index and nothing is ever sorted. Both forms are held equal by a property test.
+//! Every criterion compares in two forms: two items directly, and byte strings with the same order. The bytes of a
+//! whole chain, followed by the item's sequence number, are the key of a durable queue. So "the next item" is the first
+//! entry of an ordered index, and nothing is ever sorted. A property test checks that both forms agree.
 //!
 //! Aging is not part of the key, because a key that changes with time cannot be stored. It is applied when an item is
 //! chosen: see [`AgingPolicy`].
@@ -21,20 +21,20 @@ pub use self::aging::{AgingConfig, AgingPolicy, Pick};
 pub use crate::semantic::Priority;
 use crate::time::{Monotonic, WallTime};
 
-/// What the criteria know about a waiting item.
+/// The properties of a waiting item that the criteria use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TransferItem {
-    /// Where it lies below the job's root; bytes, since a path need not be UTF-8. No built-in criterion looks at it.
+    /// Its path below the job's root; bytes, since a path need not be UTF-8. No built-in criterion uses it.
     pub path: Vec<u8>,
-    /// What the semantic registry said.
+    /// Its priority in the semantic registry.
     pub priority: Priority,
     /// Its size in bytes.
     pub size: u64,
-    /// When the file was last modified; what "oldest" and "newest" mean.
+    /// When the file was last modified; "oldest" and "newest" refer to this.
     pub modified_at: WallTime,
-    /// When this process began to hold it as waiting. An item loaded after a restart counts from the load.
+    /// When this process queued it. An item that is loaded after a restart counts from the load.
     pub queued_at: Monotonic,
-    /// How often it has failed so far: the penalty count of its record.
+    /// How often it has failed: the penalty count of its record.
     pub retry_count: u32,
     /// Its number in the order of the scan; breaks every tie.
     pub sequence: u64,
@@ -57,16 +57,16 @@ impl TransferItem {
 
 /// One criterion of a chain.
 pub trait Prioritizer: fmt::Debug + Send + Sync {
-    /// `Less` when `a` goes before `b`.
+    /// `Less` if `a` is taken before `b`.
     fn compare(&self, a: &TransferItem, b: &TransferItem) -> Ordering;
 
     /// The criterion's name in configuration and in explanations.
     fn name(&self) -> &'static str;
 
-    /// How many bytes [`Prioritizer::write_key`] appends, for every item alike.
+    /// Number of bytes that [`Prioritizer::write_key`] appends, the same for every item.
     fn key_bytes(&self) -> usize;
 
-    /// Appends exactly [`Prioritizer::key_bytes`] bytes that order, as bytes, like [`Prioritizer::compare`].
+    /// Appends exactly [`Prioritizer::key_bytes`] bytes, whose order as bytes is that of [`Prioritizer::compare`].
     fn write_key(&self, item: &TransferItem, key: &mut Vec<u8>);
 }
 
@@ -136,7 +136,7 @@ impl Prioritizer for LargestFirstPrioritizer {
     }
 }
 
-/// The earlier modified file first.
+/// The file that was modified earlier first.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct OldestFirstPrioritizer;
 
@@ -158,7 +158,7 @@ impl Prioritizer for OldestFirstPrioritizer {
     }
 }
 
-/// The later modified file first.
+/// The file that was modified later first.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct NewestFirstPrioritizer;
 
@@ -246,7 +246,7 @@ impl PrioritizerKind {
         }
     }
 
-    /// The criterion it names.
+    /// The criterion with this name.
     pub fn criterion(self) -> Box<dyn Prioritizer> {
         match self {
             Self::Semantic => Box::new(SemanticPrioritizer),
@@ -271,7 +271,7 @@ impl fmt::Display for PrioritizerKind {
     "{text:?} is not a prioritizer: semantic, smallest_first, largest_first, oldest_first, newest_first or fewest_retries"
 )]
 pub struct PrioritizerKindError {
-    /// What was given.
+    /// The text.
     pub text: String,
 }
 
@@ -284,14 +284,14 @@ impl FromStr for PrioritizerKind {
     }
 }
 
-/// A chain of criteria; the first that sees a difference decides.
+/// A chain of criteria; the first one that finds a difference decides.
 #[derive(Debug)]
 pub struct ComposablePrioritizer {
     chain: Vec<Box<dyn Prioritizer>>,
 }
 
 impl ComposablePrioritizer {
-    /// A chain of any criteria, in the order in which they are asked.
+    /// A chain of any criteria, in order.
     pub fn new(chain: Vec<Box<dyn Prioritizer>>) -> Self {
         Self { chain }
     }
@@ -318,8 +318,8 @@ impl ComposablePrioritizer {
         self.compare(a, b).then_with(|| a.sequence.cmp(&b.sequence))
     }
 
-    /// Bytes that order like [`ComposablePrioritizer::compare_total`]. All keys of one chain are of one length, so keys
-    /// may be followed by anything.
+    /// Bytes whose order is that of [`ComposablePrioritizer::compare_total`]. All keys of a chain have the same length,
+    /// so they can be followed by other bytes.
     pub fn key(&self, item: &TransferItem) -> Vec<u8> {
         let mut key = Vec::with_capacity(self.key_bytes());
         self.write_key(item, &mut key);

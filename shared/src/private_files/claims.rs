@@ -1,4 +1,4 @@
-//! What a process claims for itself, by device and inode: the file with its settings, its token, the directories of its vault.
+//! What a process claims for itself, by device and inode: its settings file, its token, the directories of its vault.
 //!
 //! A claim is of a path, and of what lies there. A file that an editor replaced by another one is claimed again within
 //! [`LOOK_AGAIN`]; the one that was there before stays claimed, since it may have other names. Each is held open, so that its
@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, FileType, Mode, OFlags, Stat};
 
-/// Directories in each other; ours are far less deep.
+/// Maximum depth of directories that are visited; ours are far less deep.
 const DEPTH_MAX: usize = 16;
-/// After this time the claimed paths are looked at again.
+/// Interval after which the claimed paths are checked again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Maximum number of descriptors that are kept open for claims. What is found at a path beyond that is claimed while it is there.
 const HELD_MAX: usize = 64;
@@ -33,8 +33,8 @@ struct Claims {
     looked_at: Option<Instant>,
 }
 
-/// Claims a file, or a directory with all directories in it, for this process itself, if its jobs are
-/// [kept apart](super::keep_apart) from that. What is not there is claimed once it is.
+/// Claims a file, or a directory with all directories in it, for this process, if its jobs are [kept
+/// apart](super::keep_apart) from that. If it does not exist, it is claimed once it does.
 pub fn claim(path: &Path) {
     if !super::is_keeping_apart() {
         return;
@@ -44,7 +44,7 @@ pub fn claim(path: &Path) {
     claims.look_again();
 }
 
-/// Whether this device and inode are of something that this process [claims](claim).
+/// Whether this device and inode belong to something that this process [claims](claim).
 pub fn is_claimed(device: u64, inode: u64) -> bool {
     let claims = CLAIMS.read().unwrap_or_else(PoisonError::into_inner);
     if claims.paths.is_empty() {
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_takes_the_place_of_a_claimed_one_is_claimed_and_the_former_stays_so() {
+    fn a_file_that_replaces_a_claimed_one_is_claimed_and_the_old_one_stays_claimed() {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
         fs::write(at("settings"), b"old").unwrap();
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn the_inode_of_a_claimed_file_that_is_gone_is_given_to_no_other() {
+    fn the_inode_of_a_removed_claimed_file_is_not_reused() {
         let directory = tempfile::tempdir().unwrap();
         let token = directory.path().join("token");
         fs::write(&token, b"secret").unwrap();
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_is_claimed_with_those_in_it() {
+    fn a_directory_is_claimed_with_its_subdirectories() {
         let directory = tempfile::tempdir().unwrap();
         let inner = directory.path().join("vault/packed/containers");
         fs::create_dir_all(&inner).unwrap();

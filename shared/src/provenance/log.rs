@@ -1,20 +1,20 @@
-//! The provenance log: one line of JSON for each event, each carrying a checksum of itself.
+//! The provenance log: one line of JSON for each event, with a checksum.
 //!
-//! The last member of every line is `"check"`, the CRC-32 (IEEE 802.3) of the line as it would be without that member, in
-//! 8 hexadecimal digits. JSON that a disk has changed is often still JSON; with the check it is found. Two events an item
-//! are written, so the check must cost next to nothing; it is no protection against somebody who wants to deceive.
+//! The last member of every line is `"check"`, the CRC-32 (IEEE 802.3) of the line without that member, in 8
+//! hexadecimal digits. JSON that a disk has changed is often still valid JSON; the check finds it. Two events are
+//! written per item, so the check must cost next to nothing. It is no protection against intentional changes.
 //!
-//! A line that lost its end in a crash is reported, never skipped in silence, and [`recover_tail`] says where to cut
-//! before appending, since otherwise the next event would be glued to it and both be lost.
+//! A line that a crash has truncated is reported, never skipped silently. [`recover_tail`] returns where to cut before
+//! appending, since otherwise the next event would be joined to it and both would be lost.
 
 use std::io::{self, BufRead, Read, Seek, SeekFrom, Write};
 
 use super::ProvenanceEvent;
 
-/// The longest line, without its line feed. A longer one is refused on both sides.
+/// Maximum length of a line in bytes, without its line feed. A longer one is refused on writing and on reading.
 pub const PROVENANCE_LINE_BYTES_MAX: usize = 256 * 1024;
 
-/// Lines are handed to the sink in pieces of about this size.
+/// Size in bytes of the pieces that are passed to the sink, approximately.
 const BUFFER_BYTES: usize = 64 * 1024;
 
 const CHECK_DIGITS: usize = 8;
@@ -24,8 +24,8 @@ const CHECK_BYTES: usize = CHECK_PREFIX.len() + CHECK_DIGITS + CHECK_SUFFIX.len(
 
 /// Writes events to a sink, buffered.
 ///
-/// A failed write loses nothing: the rest stays in the buffer and the next attempt goes on at the byte at which the
-/// last one stopped. What is still buffered when the writer is dropped is written if it can be.
+/// A failed write loses nothing: the rest stays in the buffer, and the next attempt continues at the byte at which the
+/// last one stopped. When the writer is dropped, it tries to write the buffer.
 #[derive(Debug)]
 pub struct ProvenanceWriter<W: Write> {
     sink: W,
@@ -33,7 +33,7 @@ pub struct ProvenanceWriter<W: Write> {
 }
 
 impl<W: Write> ProvenanceWriter<W> {
-    /// A writer to a sink that stands at the start of a line: an empty file, or one cut to [`recover_tail`].
+    /// A writer to a sink that is at the start of a line: an empty file, or one cut to [`recover_tail`].
     pub fn new(sink: W) -> Self {
         Self { sink, buffer: Vec::new() }
     }
@@ -42,7 +42,7 @@ impl<W: Write> ProvenanceWriter<W> {
     ///
     /// # Errors
     ///
-    /// The event was not taken: the sink fails and the buffer is full, or its line would be longer than
+    /// The event was not accepted: the sink fails and the buffer is full, or the line would be longer than
     /// [`PROVENANCE_LINE_BYTES_MAX`] (`InvalidInput`).
     pub fn log(&mut self, event: &ProvenanceEvent) -> io::Result<()> {
         if self.buffer.len() >= BUFFER_BYTES {
@@ -56,11 +56,11 @@ impl<W: Write> ProvenanceWriter<W> {
         pushed
     }
 
-    /// Hands everything to the sink and flushes it. Making it durable is the business of the sink's owner.
+    /// Passes everything to the sink and flushes it. The owner of the sink makes it durable.
     ///
     /// # Errors
     ///
-    /// The sink's; call it again to go on.
+    /// Those of the sink; a further call continues.
     pub fn flush(&mut self) -> io::Result<()> {
         self.flush_buffer()?;
         self.sink.flush()
@@ -71,7 +71,7 @@ impl<W: Write> ProvenanceWriter<W> {
         &self.sink
     }
 
-    /// The sink, for whoever must change it in place. Writing to it would break the order of lines.
+    /// The sink, for changes in place. Writing to it would break the order of lines.
     pub fn sink_mut(&mut self) -> &mut W {
         &mut self.sink
     }
@@ -96,12 +96,12 @@ impl<W: Write> ProvenanceWriter<W> {
 
 impl<W: Write> Drop for ProvenanceWriter<W> {
     fn drop(&mut self) {
-        // Nobody is left to be told; an owner who needs to know calls `flush`.
+        // There is no receiver for an error; an owner that needs to know calls `flush`.
         let _ = self.flush();
     }
 }
 
-/// Adds the line of an event; after an error, part of it.
+/// Adds the line of an event. After an error it may have added part of it.
 fn push_line(buffer: &mut Vec<u8>, event: &ProvenanceEvent) -> io::Result<()> {
     let start = buffer.len();
     serde_json::to_writer(&mut *buffer, event)?;
@@ -132,16 +132,16 @@ fn check_digits(json: &[u8]) -> [u8; CHECK_DIGITS] {
 /// What is wrong with a line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LineFault {
-    /// The log ends in the middle of it: what a crash leaves behind. Cut it off, see [`recover_tail`].
+    /// The log ends in the middle of it, as after a crash. Cut it off, see [`recover_tail`].
     #[error("the log ends in the middle of the line")]
     TornTail,
-    /// Its checksum is missing or is not that of its bytes.
+    /// Its checksum is missing or wrong.
     #[error("the line is damaged: its checksum does not match")]
     Check,
-    /// Its bytes are as they were written, but this version does not understand them.
+    /// Its checksum is right, but this version does not understand it.
     #[error("the line is not a provenance event: {reason}")]
     NotAnEvent {
-        /// What the JSON reader says.
+        /// The error of the JSON reader.
         reason: String,
     },
     /// It is longer than [`PROVENANCE_LINE_BYTES_MAX`].
@@ -149,15 +149,15 @@ pub enum LineFault {
     TooLong,
 }
 
-/// A line that is no event, and where.
+/// A line that is not an event, and its position.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line_no} at byte {offset}: {fault}")]
 pub struct BadLine {
-    /// Its number, from 1, counting empty lines too.
+    /// Its number, from 1, including empty lines.
     pub line_no: u64,
-    /// The position of its first byte.
+    /// The offset of its first byte.
     pub offset: u64,
-    /// What is wrong.
+    /// The problem.
     pub fault: LineFault,
 }
 
@@ -168,10 +168,10 @@ impl BadLine {
     }
 }
 
-/// Why a reader has no event to give.
+/// Why a reader returns no event.
 #[derive(Debug, thiserror::Error)]
 pub enum ProvenanceReadError {
-    /// This line is bad; the reader goes on with the next one.
+    /// This line is bad; the reader continues with the next one.
     #[error(transparent)]
     BadLine(#[from] BadLine),
     /// The log cannot be read; the reader has ended.
@@ -198,7 +198,7 @@ pub fn parse(log: &[u8]) -> ProvenanceReader<&[u8]> {
 ///
 /// # Errors
 ///
-/// Why it is none.
+/// Why it is not an event.
 pub fn parse_line(line: &[u8]) -> Result<ProvenanceEvent, LineFault> {
     let members = line.len().checked_sub(CHECK_BYTES).ok_or(LineFault::Check)?;
     let (members, check) = line.split_at(members);
@@ -217,8 +217,8 @@ impl<R: BufRead> ProvenanceReader<R> {
         Self { log, line: Vec::new(), line_no: 0, offset: 0, has_failed: false }
     }
 
-    /// Reads one line into `self.line`, with its line feed, and says how long it was; 0 at the end. Of a line that is
-    /// too long only the start is kept.
+    /// Reads one line into `self.line`, with its line feed, and returns its length; 0 at the end. Of a line that is too
+    /// long only the start is kept.
     fn read_line(&mut self) -> io::Result<u64> {
         self.line.clear();
         let keep = PROVENANCE_LINE_BYTES_MAX as u64 + 1;
@@ -266,11 +266,11 @@ impl<R: BufRead> Iterator for ProvenanceReader<R> {
     }
 }
 
-/// How much of a log to keep so that the next event starts a line of its own: everything up to the last line feed.
+/// How much of a log to keep so that the next event starts a new line: everything up to the last line feed.
 ///
 /// # Errors
 ///
-/// Those of reading the log, which is read from its end and only as far as needed.
+/// Those of reading the log, from its end and only as far as needed.
 pub fn recover_tail<L: Read + Seek>(log: &mut L) -> io::Result<u64> {
     let mut end = log.seek(SeekFrom::End(0))?;
     let mut block = vec![0; BUFFER_BYTES];

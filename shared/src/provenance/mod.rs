@@ -1,7 +1,7 @@
-//! Typed provenance: what happened to which chunk, file, job or Star, as events that can be queried.
+//! Typed provenance: what happened to a chunk, file, job or Star, as events that can be queried.
 //!
-//! The event and its filter are here; the log format, one checked line of JSON for each event, is in `log`. Which file
-//! an event goes to, when that is synced and when it is rotated, is its owner's business.
+//! The event and its filter are here; the log format, one line of JSON with a checksum for each event, is in `log`. The
+//! owner of the log decides to which file an event is written, and when that is synced and rotated.
 
 mod log;
 #[cfg(test)]
@@ -21,7 +21,7 @@ use crate::chunk_hash::ChunkHash;
 use crate::time::WallTime;
 use crate::words::{ItemId, JobId, StarId};
 
-/// Which of the four groups of the taxonomy an event belongs to.
+/// The group of the taxonomy that an event belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProvenanceCategory {
@@ -43,9 +43,9 @@ pub enum ProvenanceType {
     ChunkCreated,
     /// A chunk was already there and needed no transfer.
     ChunkDeduplicated,
-    /// A chunk's bytes arrived.
+    /// A chunk's bytes were received.
     ChunkTransferred,
-    /// A chunk's bytes were found to be those of its hash.
+    /// The hash of a chunk's bytes was found to be right.
     ChunkVerified,
     /// A damaged chunk was replaced by a good copy.
     ChunkHealed,
@@ -67,7 +67,7 @@ pub enum ProvenanceType {
     JobCreated,
     /// A job went on after a pause or a restart.
     JobResumed,
-    /// A job ended with everything stored, or all but its dead letters.
+    /// A job ended with everything stored, except for its dead letters.
     JobCompleted,
     /// A job ended without having done its work.
     JobFailed,
@@ -82,7 +82,7 @@ pub enum ProvenanceType {
 }
 
 impl ProvenanceType {
-    /// The whole taxonomy.
+    /// All types.
     pub const ALL: [Self; 20] = [
         Self::ChunkCreated,
         Self::ChunkDeduplicated,
@@ -186,7 +186,7 @@ impl fmt::Display for ProvenanceType {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a provenance event type, such as chunk_transferred or file_completed")]
 pub struct ProvenanceTypeError {
-    /// What was given.
+    /// The text.
     pub text: String,
 }
 
@@ -199,15 +199,15 @@ impl FromStr for ProvenanceType {
     }
 }
 
-/// One thing that happened. Fields that do not apply are absent, also from the log.
+/// An event. Fields that do not apply are absent, in the log as well.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProvenanceEvent {
-    /// Its number in its log, rising; 0 until the log's owner has given one.
+    /// Its number in its log, ascending; 0 until the log's owner has assigned one.
     #[serde(default)]
     pub event_id: u64,
     /// What happened.
     pub event_type: ProvenanceType,
-    /// When, by the clock of the machine that saw it.
+    /// The time, by the clock of the machine that saw it.
     pub time: WallTime,
     /// In which job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -221,19 +221,19 @@ pub struct ProvenanceEvent {
     /// To which chunk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chunk_hash: Option<ChunkHash>,
-    /// From where; for display, so a path that is not UTF-8 stands here with replacement characters.
+    /// The source, for display: a path that is not UTF-8 has replacement characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
-    /// To where; for display as well.
+    /// The destination, for display as well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub destination: Option<String>,
     /// How many bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
-    /// How long it took, in milliseconds.
+    /// The duration in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration_ms: Option<u64>,
-    /// What went wrong.
+    /// The error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// Anything else, in the order of its keys.
@@ -242,7 +242,8 @@ pub struct ProvenanceEvent {
 }
 
 impl ProvenanceEvent {
-    /// An event of a job, or with `None` of the grid, at the start of 1970 until [`ProvenanceEvent::with_time`].
+    /// An event of a job, or of the grid for `None`. Its time is the start of 1970 until
+    /// [`ProvenanceEvent::with_time`].
     pub fn new(event_type: ProvenanceType, job_id: impl Into<Option<JobId>>) -> Self {
         Self {
             event_id: 0,
@@ -292,44 +293,44 @@ impl ProvenanceEvent {
         self
     }
 
-    /// Sets from where.
+    /// Sets the source.
     pub fn with_source(mut self, source: impl Into<String>) -> Self {
         self.source = Some(source.into());
         self
     }
 
-    /// Sets to where.
+    /// Sets the destination.
     pub fn with_destination(mut self, destination: impl Into<String>) -> Self {
         self.destination = Some(destination.into());
         self
     }
 
-    /// Sets how many bytes.
+    /// Sets the number of bytes.
     pub fn with_bytes(mut self, bytes: u64) -> Self {
         self.bytes = Some(bytes);
         self
     }
 
-    /// Sets how long it took.
+    /// Sets the duration.
     pub fn with_duration_ms(mut self, duration_ms: u64) -> Self {
         self.duration_ms = Some(duration_ms);
         self
     }
 
-    /// Sets what went wrong.
+    /// Sets the error.
     pub fn with_error(mut self, error: impl Into<String>) -> Self {
         self.error = Some(error.into());
         self
     }
 
-    /// Adds a detail; the last value of a key stays.
+    /// Adds a detail. The last value of a key is kept.
     pub fn with_context(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.context.insert(key.into(), value.into());
         self
     }
 }
 
-/// Which events a query wants: those for which every part that is given holds.
+/// Which events a query selects: those that match every part that is given.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct ProvenanceFilter {
     /// Of this job.
@@ -346,7 +347,7 @@ pub struct ProvenanceFilter {
     pub from: Option<WallTime>,
     /// Before this time.
     pub until: Option<WallTime>,
-    /// With a higher number: the cursor of a reader.
+    /// With a higher number: the position of a reader.
     pub after_event_id: Option<u64>,
 }
 
@@ -365,7 +366,7 @@ impl ProvenanceFilter {
     }
 }
 
-/// An item as its key, the form in which the API names it.
+/// The key of an item, the form in which the API names it.
 mod item_key {
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serializer};

@@ -73,7 +73,7 @@ fn there_are_twenty_types_in_four_categories() {
 }
 
 #[test]
-fn chunk_and_job_events_are_told_apart() {
+fn chunk_and_job_events_are_distinguished() {
     assert!(ProvenanceType::ChunkPacked.is_chunk_event() && !ProvenanceType::ChunkPacked.is_job_event());
     assert!(ProvenanceType::JobFailed.is_job_event() && !ProvenanceType::JobFailed.is_chunk_event());
 }
@@ -116,7 +116,7 @@ fn a_grid_event_needs_no_job() {
 }
 
 #[test]
-fn an_item_brings_its_job() {
+fn an_item_sets_its_job() {
     let item = ItemId { job: JobId(5), destination: 0, sequence: 1 };
     let event = ProvenanceEvent::new(ProvenanceType::FileStarted, None).with_item(item);
     assert_eq!(event.job_id, Some(JobId(5)));
@@ -188,7 +188,7 @@ fn a_bad_line_is_reported_with_its_place_and_the_rest_is_read() {
 }
 
 #[test]
-fn a_whole_line_of_another_version_is_told_from_damage() {
+fn a_complete_line_of_another_version_is_not_reported_as_damage() {
     let mut json = br#"{"event_type":"chunk_teleported","time":{"seconds":0,"nanos":0}}"#.to_vec();
     let check = crc32fast::hash(&json);
     json.pop();
@@ -210,7 +210,7 @@ fn a_torn_tail_is_reported_at_every_length() {
 }
 
 #[test]
-fn appending_after_recovery_glues_nothing() {
+fn appending_after_recovery_starts_a_new_line() {
     let whole = log_of(&[numbered(1), numbered(2)]);
     for length in 0..=whole.len() {
         let mut log = whole[..length].to_vec();
@@ -234,7 +234,7 @@ fn recovery_looks_back_over_many_blocks() {
 }
 
 #[test]
-fn a_line_too_long_is_refused_by_the_writer_and_survived_by_the_reader() {
+fn a_line_that_is_too_long_is_refused_by_the_writer_and_skipped_by_the_reader() {
     let mut sink = Vec::new();
     let mut writer = ProvenanceWriter::new(&mut sink);
     let huge = numbered(1).with_error("x".repeat(PROVENANCE_LINE_BYTES_MAX));
@@ -250,7 +250,7 @@ fn a_line_too_long_is_refused_by_the_writer_and_survived_by_the_reader() {
     assert_eq!(outline[1], Ok(2));
 }
 
-/// Takes `room` bytes and then fails until more room is given.
+/// Accepts `room` bytes and then fails until more room is given.
 struct Tight {
     written: Vec<u8>,
     room: usize,
@@ -332,7 +332,7 @@ fn a_reader_ends_after_an_input_error() {
 }
 
 #[test]
-fn an_empty_filter_wants_everything() {
+fn an_empty_filter_matches_everything() {
     assert!(ProvenanceFilter::default().matches(&full_event()));
     assert!(ProvenanceFilter::default().matches(&numbered(0)));
 }

@@ -1,4 +1,4 @@
-//! The collector: from "nobody references this chunk" to "its bytes may go", with nothing lost on the way.
+//! The collector: from "this chunk has no references" to "its bytes can be deleted", with nothing lost on the way.
 //!
 //! ```text
 //!                confirm_wal_synced        collect, after the undo window
@@ -7,8 +7,8 @@
 //!                  └── on_referenced ┴──▶ forgotten
 //! ```
 //!
-//! A mark carries a token. Confirming says "the removal that followed *this* mark is durable in the index", so a
-//! confirmation that was on its way when the chunk was referenced and marked again does not count for the new mark.
+//! A mark has a token. Confirming means "the removal that followed *this* mark is durable in the index". If the chunk
+//! was referenced and marked again meanwhile, a confirmation in flight does not count for the new mark.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -19,11 +19,11 @@ use super::References;
 use crate::chunk_hash::ChunkHash;
 use crate::time::Monotonic;
 
-/// How the collector behaves.
+/// The settings of the collector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GcConfig {
-    /// How long after its mark a chunk is kept at least, so that a deleted snapshot can be brought back.
+    /// Minimum time for which a chunk is kept after its mark, so that a deleted snapshot can be undeleted.
     pub undo_window: Duration,
 }
 
@@ -34,11 +34,11 @@ impl Default for GcConfig {
     }
 }
 
-/// Tells one mark of a chunk from an earlier one. Never reused by one collector, also not after a restore.
+/// Distinguishes a mark of a chunk from earlier ones. Never reused by one collector, even after a restore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct MarkToken(u64);
 
-/// Leave to delete one chunk, to be answered with [`GarbageCollector::acknowledge`] or
+/// Permission to delete one chunk. It must be answered with [`GarbageCollector::acknowledge`] or
 /// [`GarbageCollector::deletion_failed`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "a ticket that is not answered keeps its chunk from ever being collected"]
@@ -49,14 +49,14 @@ pub struct CollectTicket {
     pub token: MarkToken,
 }
 
-/// What became of a mark when its chunk was referenced again.
+/// The result for a mark whose chunk is referenced again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cancellation {
     /// There was no mark.
     NotMarked,
-    /// The mark is gone and the chunk stays.
+    /// The mark is removed and the chunk stays.
     Cancelled,
-    /// Too late: a ticket is out, and the chunk must be stored anew once the deletion has been answered.
+    /// Too late: a ticket is issued, and the chunk must be stored again once the deletion has been answered.
     BeingDeleted,
 }
 
@@ -74,36 +74,36 @@ struct Mark {
     phase: Phase,
 }
 
-/// One mark as it is stored.
+/// The stored form of a mark.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MarkSnapshot {
     /// The chunk.
     pub hash: ChunkHash,
     /// Its mark.
     pub token: MarkToken,
-    /// Whether the removal was durable. A chunk whose deletion had begun is stored like this, and will be deleted again.
+    /// Whether the removal was durable. A chunk whose deletion had begun is stored like this, and is deleted again.
     pub is_wal_synced: bool,
-    /// What is left of the undo window; a clock's reading would mean nothing to the next process.
+    /// The rest of the undo window. A reading of the clock would mean nothing to the next process.
     pub undo_remaining: Duration,
 }
 
-/// All that a collector must know after a restart.
+/// The state of a collector that must survive a restart.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GcSnapshot {
     /// The number of the next token.
     pub next_token: u64,
-    /// How many chunks have been collected so far.
+    /// Number of chunks collected so far.
     pub total_collected: u64,
     /// Every mark, in the order of hashes.
     pub marks: Vec<MarkSnapshot>,
 }
 
-/// Takes unreferenced chunks to their deletion.
+/// Leads unreferenced chunks to their deletion.
 #[derive(Debug, Clone, Default)]
 pub struct GarbageCollector {
     config: GcConfig,
     marks: BTreeMap<ChunkHash, Mark>,
-    /// The marks that are Ready, by when their undo window ends and then by age.
+    /// The marks that are Ready, by the end of their undo window and then by age.
     ready: BTreeSet<(Monotonic, MarkToken, ChunkHash)>,
     deleting_count: usize,
     next_token: u64,
@@ -116,13 +116,13 @@ impl GarbageCollector {
         Self { config, ..Self::default() }
     }
 
-    /// A collector as it was when the snapshot was taken, except that what was being deleted is ready again.
+    /// A collector in the state of the snapshot, except that chunks whose deletion had begun are Ready again.
     pub fn restore(config: GcConfig, now: Monotonic, snapshot: &GcSnapshot) -> Self {
         let mut collector = Self::new(config);
         collector.total_collected = snapshot.total_collected;
         collector.next_token = snapshot.next_token;
         for stored in &snapshot.marks {
-            // A damaged counter must not hand out a token twice.
+            // A damaged counter must not issue a token twice.
             collector.next_token = collector.next_token.max(stored.token.0.saturating_add(1));
             let phase = if stored.is_wal_synced { Phase::Ready } else { Phase::Pending };
             let mark = Mark { token: stored.token, collectable_at: now + stored.undo_remaining, phase };
@@ -131,7 +131,7 @@ impl GarbageCollector {
         collector
     }
 
-    /// What [`GarbageCollector::restore`] needs.
+    /// The state for [`GarbageCollector::restore`].
     pub fn snapshot(&self, now: Monotonic) -> GcSnapshot {
         let stored = |(hash, mark): (&ChunkHash, &Mark)| MarkSnapshot {
             hash: *hash,
@@ -146,8 +146,8 @@ impl GarbageCollector {
         }
     }
 
-    /// Marks a chunk whose last reference is gone and gives the mark's token. A chunk that is marked already keeps its
-    /// mark, its token and its place in the undo window.
+    /// Marks a chunk that has lost its last reference and returns the mark's token. A chunk that is already marked
+    /// keeps its mark, its token and its undo window.
     pub fn mark_reclaimable(&mut self, now: Monotonic, hash: ChunkHash) -> MarkToken {
         if let Some(mark) = self.marks.get(&hash) {
             return mark.token;
@@ -159,7 +159,7 @@ impl GarbageCollector {
         token
     }
 
-    /// The chunk is referenced again: cancels its mark if there is still time.
+    /// The chunk is referenced again: cancels its mark if it is not too late.
     pub fn on_referenced(&mut self, hash: &ChunkHash) -> Cancellation {
         match self.marks.get(hash).map(|mark| mark.phase) {
             None => Cancellation::NotMarked,
@@ -171,7 +171,7 @@ impl GarbageCollector {
         }
     }
 
-    /// The index's removal of the chunk that followed this mark is durable. `false` when that mark is gone.
+    /// The index's removal of the chunk that followed this mark is durable. `false` if that mark no longer exists.
     pub fn confirm_wal_synced(&mut self, hash: &ChunkHash, token: MarkToken) -> bool {
         let Some(mark) = self.marks.get_mut(hash).filter(|mark| mark.token == token) else {
             return false;
@@ -183,14 +183,14 @@ impl GarbageCollector {
         true
     }
 
-    /// What [`GarbageCollector::collect`] would give now, without giving it.
+    /// What [`GarbageCollector::collect`] would return now, without a change.
     pub fn plan<R: References>(&self, now: Monotonic, refs: &R, count_max: usize) -> Vec<ChunkHash> {
         let due = self.ready.iter().take_while(|(collectable_at, ..)| *collectable_at <= now);
         due.map(|(.., hash)| *hash).filter(|hash| refs.is_reclaimable(hash)).take(count_max).collect()
     }
 
-    /// Leave to delete up to `count_max` chunks: marked, confirmed, past their undo window, and at this moment neither
-    /// referenced nor pinned. A referenced one loses its mark here, a pinned one waits. Oldest first.
+    /// Permits the deletion of up to `count_max` chunks: marked, confirmed, past their undo window, and at this moment
+    /// neither referenced nor pinned. A referenced one loses its mark here, a pinned one waits. Oldest first.
     pub fn collect<R: References>(
         &mut self,
         now: Monotonic,
@@ -200,7 +200,7 @@ impl GarbageCollector {
         self.collect_due(now, refs, count_max)
     }
 
-    /// As [`GarbageCollector::collect`], but without waiting for the undo window: for a disk that is filling up.
+    /// As [`GarbageCollector::collect`], but ignores the undo window: for a disk that is filling up.
     pub fn collect_early<R: References>(&mut self, refs: &R, count_max: usize) -> Vec<CollectTicket> {
         self.collect_due(Monotonic::NEVER, refs, count_max)
     }
@@ -232,7 +232,7 @@ impl GarbageCollector {
         tickets
     }
 
-    /// The chunk is deleted, and durably so. `false` for a ticket that is not out.
+    /// The chunk is deleted, durably. `false` for a ticket that was not issued.
     pub fn acknowledge(&mut self, ticket: &CollectTicket) -> bool {
         let is_out = self.is_out(ticket);
         if is_out {
@@ -242,7 +242,7 @@ impl GarbageCollector {
         is_out
     }
 
-    /// The chunk could not be deleted and is ready again. `false` for a ticket that is not out.
+    /// The chunk could not be deleted and is Ready again. `false` for a ticket that was not issued.
     pub fn deletion_failed(&mut self, ticket: &CollectTicket) -> bool {
         let is_out = self.is_out(ticket);
         if is_out {
@@ -261,12 +261,12 @@ impl GarbageCollector {
         self.ready.len()
     }
 
-    /// Tickets that have not been answered.
+    /// Number of tickets that have not been answered.
     pub fn deleting_count(&self) -> usize {
         self.deleting_count
     }
 
-    /// Acknowledged deletions.
+    /// Number of acknowledged deletions.
     pub fn total_collected(&self) -> u64 {
         self.total_collected
     }

@@ -1,10 +1,10 @@
-//! Reference counts of chunks, and the collector of those that nobody references.
+//! Reference counts of chunks, and the collector of unreferenced ones.
 //!
-//! [`RefCountMap`] counts who needs a chunk; [`GarbageCollector`] takes a chunk that nobody needs through mark, durable
-//! removal from the index, undo window and deletion. The map decides: the collector asks it again before it lets
-//! anything go, so a mark is only ever a suspicion.
+//! [`RefCountMap`] counts the references to a chunk. [`GarbageCollector`] leads an unreferenced chunk through mark,
+//! durable removal from the index, undo window and deletion. The map decides: the collector asks it again before it
+//! permits a deletion, so a mark is only a hint.
 //!
-//! Neither deletes anything. Which containers are rewritten to get the space back is the vault's business.
+//! Neither deletes anything. The vault decides which containers are rewritten to free the space.
 
 mod collector;
 #[cfg(test)]
@@ -19,16 +19,16 @@ pub use self::collector::{
 };
 use crate::chunk_hash::{CHUNK_HASH_BYTES, ChunkHash};
 
-/// What the collector asks before it lets anything go. A [`RefCountMap`] answers from memory; the index of a vault, which
-/// may be far larger, from disk.
+/// What the collector asks before it permits a deletion. A [`RefCountMap`] answers from memory; the index of a vault,
+/// which can be far larger, from disk.
 pub trait References {
-    /// How many references the chunk has; 0 if it is not known.
+    /// Number of references to the chunk; 0 if it is not known.
     fn count(&self, hash: &ChunkHash) -> u64;
 
-    /// Whether anyone holds a pin on the chunk.
+    /// Whether the chunk is pinned.
     fn is_pinned(&self, hash: &ChunkHash) -> bool;
 
-    /// Whether nobody references or pins the chunk.
+    /// Whether the chunk is neither referenced nor pinned.
     fn is_reclaimable(&self, hash: &ChunkHash) -> bool {
         self.count(hash) == 0 && !self.is_pinned(hash)
     }
@@ -47,19 +47,19 @@ impl<O: Ord + Clone> References for RefCountMap<O> {
 /// Totals over a [`RefCountMap`].
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct RefCountStats {
-    /// Chunks known, referenced or not.
+    /// Number of known chunks, referenced or not.
     pub total_chunks: u64,
-    /// Chunks without a reference, pinned or not.
+    /// Number of chunks without a reference, pinned or not.
     pub zero_ref_chunks: u64,
-    /// References of all chunks together.
+    /// Number of references to all chunks.
     pub total_references: u64,
-    /// Pins of all chunks together.
+    /// Number of pins on all chunks.
     pub total_pins: u64,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
 struct Entry {
-    /// References that have no owner.
+    /// Number of references without an owner.
     anonymous: u64,
     owners: u64,
     pins: u64,
@@ -71,20 +71,20 @@ impl Entry {
     }
 }
 
-/// Who references which chunk.
+/// The references to chunks.
 ///
-/// References belong to owners of type `O`, such as snapshots, and adding or removing one twice is the same as once, so
-/// a replayed journal cannot count double. [`RefCountMap::increment`] and [`RefCountMap::decrement`] count without an
-/// owner, for callers that can show that each of their calls happens once.
+/// References belong to owners of type `O`, such as snapshots. Adding or removing one twice is the same as once, so a
+/// replayed journal cannot count twice. [`RefCountMap::increment`] and [`RefCountMap::decrement`] count without an
+/// owner, for callers that can guarantee that each of their calls happens once.
 ///
-/// A **pin** is a short reference that a live assignment holds; it too belongs to an `O`, and ending the assignment's
-/// lease returns all of its pins at once.
+/// A **pin** is a short-lived reference of a running assignment. It also belongs to an `O`; the end of the assignment's
+/// lease removes all of its pins at once.
 ///
 /// A chunk stays known at zero references until [`RefCountMap::remove`]. All operations are O(log n).
 #[derive(Debug, Clone)]
 pub struct RefCountMap<O = u64> {
     entries: BTreeMap<ChunkHash, Entry>,
-    /// Those of `entries` without references, so that nobody needs to look for them.
+    /// The entries without references, so that they need not be searched.
     zero: BTreeSet<ChunkHash>,
     owned: BTreeSet<(O, ChunkHash)>,
     pinned: BTreeSet<(O, ChunkHash)>,
@@ -111,13 +111,13 @@ impl RefCountMap {
 }
 
 impl<O: Ord + Clone> RefCountMap<O> {
-    /// Adds a reference without an owner and gives the new count.
+    /// Adds a reference without an owner and returns the new count.
     pub fn increment(&mut self, hash: &ChunkHash) -> u64 {
         self.change(hash, |entry| entry.anonymous = entry.anonymous.saturating_add(1))
     }
 
-    /// Takes a reference without an owner away and gives the new count. An unknown chunk stays unknown, and without such
-    /// a reference nothing changes; the references of owners are never touched.
+    /// Removes a reference without an owner and returns the new count. An unknown chunk stays unknown, and without such
+    /// a reference nothing changes; the references of owners are not affected.
     pub fn decrement(&mut self, hash: &ChunkHash) -> u64 {
         if !self.entries.contains_key(hash) {
             return 0;
@@ -134,7 +134,7 @@ impl<O: Ord + Clone> RefCountMap<O> {
         is_new
     }
 
-    /// Takes the owner's reference away; `false` if it had none.
+    /// Removes the owner's reference; `false` if it had none.
     pub fn decrement_for(&mut self, owner: O, hash: &ChunkHash) -> bool {
         let was_held = self.owned.remove(&(owner, *hash));
         if was_held {
@@ -143,7 +143,7 @@ impl<O: Ord + Clone> RefCountMap<O> {
         was_held
     }
 
-    /// Takes all references of an owner away and gives the chunks that nobody references now.
+    /// Removes all references of an owner and returns the chunks that have none now.
     pub fn remove_owner(&mut self, owner: &O) -> Vec<ChunkHash> {
         let mut orphans = Vec::new();
         for hash in held_by(&self.owned, owner) {
@@ -155,8 +155,8 @@ impl<O: Ord + Clone> RefCountMap<O> {
         orphans
     }
 
-    /// Protects a chunk from collection, whatever its count, also one that is not known yet; `false` if the holder has
-    /// pinned it already.
+    /// Protects a chunk from collection, whatever its count, even one that is not known yet; `false` if the holder has
+    /// already pinned it.
     pub fn pin(&mut self, holder: O, hash: &ChunkHash) -> bool {
         let is_new = self.pinned.insert((holder, *hash));
         if is_new {
@@ -165,7 +165,7 @@ impl<O: Ord + Clone> RefCountMap<O> {
         is_new
     }
 
-    /// Takes a pin back; `false` if the holder had none on the chunk.
+    /// Removes a pin; `false` if the holder had none on the chunk.
     pub fn unpin(&mut self, holder: O, hash: &ChunkHash) -> bool {
         let was_held = self.pinned.remove(&(holder, *hash));
         if was_held {
@@ -174,7 +174,7 @@ impl<O: Ord + Clone> RefCountMap<O> {
         was_held
     }
 
-    /// Takes all pins of a holder back: its lease has ended. Gives how many there were.
+    /// Removes all pins of a holder, whose lease has ended. Returns their number.
     pub fn unpin_all(&mut self, holder: &O) -> usize {
         let held = held_by(&self.pinned, holder);
         for hash in &held {
@@ -183,17 +183,17 @@ impl<O: Ord + Clone> RefCountMap<O> {
         held.len()
     }
 
-    /// How many references the chunk has; 0 if it is not known.
+    /// Number of references to the chunk; 0 if it is not known.
     pub fn count(&self, hash: &ChunkHash) -> u64 {
         self.entries.get(hash).map_or(0, Entry::references)
     }
 
-    /// Whether anyone holds a pin on the chunk.
+    /// Whether the chunk is pinned.
     pub fn is_pinned(&self, hash: &ChunkHash) -> bool {
         self.entries.get(hash).is_some_and(|entry| entry.pins > 0)
     }
 
-    /// Whether nobody references or pins the chunk.
+    /// Whether the chunk is neither referenced nor pinned.
     pub fn is_reclaimable(&self, hash: &ChunkHash) -> bool {
         self.entries.get(hash).is_none_or(|entry| entry.references() == 0 && entry.pins == 0)
     }
@@ -203,8 +203,8 @@ impl<O: Ord + Clone> RefCountMap<O> {
         self.zero.iter()
     }
 
-    /// Forgets a chunk that is no longer stored. Refused with `false` while it is referenced or pinned, and for an unknown
-    /// one.
+    /// Forgets a chunk that is no longer stored. Returns `false` and does nothing if it is referenced, pinned or
+    /// unknown.
     pub fn remove(&mut self, hash: &ChunkHash) -> bool {
         if !self.entries.contains_key(hash) || !self.is_reclaimable(hash) {
             return false;
@@ -214,12 +214,12 @@ impl<O: Ord + Clone> RefCountMap<O> {
         true
     }
 
-    /// Sets how many references without an owner a chunk has, as read from an index; 0 makes the chunk known.
+    /// Sets the number of references without an owner of a chunk, as read from an index; 0 makes the chunk known.
     pub fn load(&mut self, hash: ChunkHash, count: u64) {
         self.change(&hash, |entry| entry.anonymous = count);
     }
 
-    /// How many chunks are known.
+    /// Number of known chunks.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
@@ -239,7 +239,7 @@ impl<O: Ord + Clone> RefCountMap<O> {
         }
     }
 
-    /// The one place where an entry changes, so that the zero set and the total follow.
+    /// The only place where an entry changes, so that the zero set and the total are updated.
     fn change(&mut self, hash: &ChunkHash, change: impl FnOnce(&mut Entry)) -> u64 {
         let entry = self.entries.entry(*hash).or_default();
         let before = entry.references();

@@ -49,7 +49,7 @@ fn any_op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// The collector beside the simplest possible model of who holds what and who was promised what.
+/// The collector and a minimal model of who holds what and which deletions were permitted.
 struct World {
     refs: RefCountMap,
     gc: GarbageCollector,

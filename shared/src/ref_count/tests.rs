@@ -197,7 +197,7 @@ fn a_reference_after_the_mark_cancels_it() {
 }
 
 #[test]
-fn collect_looks_at_the_counts_even_if_nobody_cancelled() {
+fn collect_checks_the_counts_even_without_a_cancellation() {
     let (mut gc, mut refs) = (collector(), RefCountMap::new());
     mark_and_confirm(&mut gc, START, chunk(1));
     refs.increment(&chunk(1));
@@ -229,7 +229,7 @@ fn marking_twice_is_marking_once() {
 }
 
 #[test]
-fn a_second_collect_gives_nothing_again() {
+fn a_second_collect_returns_nothing_again() {
     let (mut gc, refs) = (collector(), RefCountMap::new());
     mark_and_confirm(&mut gc, START, chunk(1));
     assert_eq!(gc.collect(START, &refs, ALL).len(), 1);
@@ -258,7 +258,7 @@ fn a_failed_deletion_is_ready_again_and_an_acknowledged_one_is_not() {
 }
 
 #[test]
-fn a_reference_to_a_chunk_being_deleted_is_told_that_it_is_too_late() {
+fn a_reference_to_a_chunk_being_deleted_is_too_late() {
     let (mut gc, mut refs) = (collector(), RefCountMap::new());
     mark_and_confirm(&mut gc, START, chunk(1));
     let ticket = gc.collect(START, &refs, ALL)[0];
@@ -269,7 +269,7 @@ fn a_reference_to_a_chunk_being_deleted_is_told_that_it_is_too_late() {
 }
 
 #[test]
-fn the_undo_window_holds_to_the_end_and_early_collection_ignores_it() {
+fn the_undo_window_applies_to_its_end_and_early_collection_ignores_it() {
     let refs = RefCountMap::new();
     let mut gc = GarbageCollector::new(GcConfig { undo_window: Duration::from_secs(10) });
     mark_and_confirm(&mut gc, START, chunk(9));
@@ -295,7 +295,7 @@ fn collection_is_bounded_and_a_plan_changes_nothing() {
 }
 
 #[test]
-fn nothing_is_forgotten_across_a_crash() {
+fn no_state_is_lost_in_a_crash() {
     let refs = RefCountMap::new();
     let config = GcConfig { undo_window: Duration::from_secs(10) };
     let mut gc = GarbageCollector::new(config);

@@ -14,7 +14,7 @@ pub enum Period {
     Hour,
     /// A day.
     Day,
-    /// A week from Monday on, as ISO 8601 counts.
+    /// A week that starts on Monday, as in ISO 8601.
     Week,
     /// A month.
     Month,
@@ -34,7 +34,7 @@ impl Period {
         }
     }
 
-    /// The name of the period that a time lies in.
+    /// The name of the period that contains a time.
     pub fn name(self, time: WallTime) -> String {
         let days = time.seconds.div_euclid(DAY_SECONDS);
         let (year, month, day) = civil(days);
@@ -75,7 +75,7 @@ fn first_day(year: i64) -> i64 {
     365 * year + before.div_euclid(4) - before.div_euclid(100) + before.div_euclid(400) - 719_162 - 365
 }
 
-/// The ISO year and week of a day: a week belongs to the year that its Thursday lies in.
+/// The ISO year and week of a day: a week belongs to the year that contains its Thursday.
 fn iso_week(days: i64) -> (i64, i64) {
     // 1970-01-01 was a Thursday.
     let weekday = (days + 3).rem_euclid(7);
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_day_of_a_year_is_the_one_that_the_calendar_has() {
+    fn the_first_day_of_a_year_is_that_of_the_calendar() {
         for year in 1900..2200 {
             assert_eq!(civil(first_day(year)), (year, 1, 1));
             assert_eq!(civil(first_day(year) - 1), (year - 1, 12, 31));

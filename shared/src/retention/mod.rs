@@ -1,12 +1,12 @@
-//! Which snapshots to keep: a policy, and a plan that says of each snapshot why it stays or goes.
+//! Which snapshots to keep: a policy, and a plan with the reason for each snapshot.
 //!
-//! Rules add up: a snapshot that any rule wants is kept. A rule like `daily: 7` keeps the newest snapshot of each of the last
-//! seven days that have one; days without a snapshot do not count. Periods are those of UTC, weeks are those of ISO 8601.
-//! Snapshots of different groups, such as sources, do not stand in for each other; neither do partial ones and whole ones, to
-//! which the rules apply apart. A policy without rules keeps everything,
-//! since nobody means to delete all backups by saying nothing.
+//! Rules add up: a snapshot that any rule selects is kept. A rule like `daily: 7` keeps the newest snapshot of each of
+//! the last seven days that have one; days without a snapshot do not count. Periods are those of UTC, weeks are those
+//! of ISO 8601. Snapshots of different groups, such as sources, do not replace each other. Neither do partial and
+//! complete ones; the rules apply to them separately. A policy without rules keeps everything, since an empty policy is
+//! not meant to delete all backups.
 //!
-//! Nothing is deleted here: the plan is for people first.
+//! Nothing is deleted here: the plan is for people to check first.
 
 mod calendar;
 #[cfg(test)]
@@ -24,19 +24,19 @@ use crate::time::WallTime;
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RetentionPolicy {
-    /// So many of the newest snapshots.
+    /// Number of newest snapshots to keep.
     pub keep_last: u32,
-    /// The newest of each of so many hours.
+    /// Number of hours of which the newest snapshot is kept.
     pub hourly: u32,
-    /// The newest of each of so many days.
+    /// Number of days of which the newest snapshot is kept.
     pub daily: u32,
-    /// The newest of each of so many weeks.
+    /// Number of weeks of which the newest snapshot is kept.
     pub weekly: u32,
-    /// The newest of each of so many months.
+    /// Number of months of which the newest snapshot is kept.
     pub monthly: u32,
-    /// The newest of each of so many years.
+    /// Number of years of which the newest snapshot is kept.
     pub yearly: u32,
-    /// All snapshots that carry one of these tags.
+    /// Snapshots with one of these tags are kept.
     pub tags: BTreeSet<String>,
 }
 
@@ -57,18 +57,18 @@ impl RetentionPolicy {
     }
 }
 
-/// A snapshot, as a policy sees it.
+/// The properties of a snapshot that a policy uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retained<K, G> {
-    /// Names it; of two of the same time the greater is the newer.
+    /// Its id; of two with the same time the greater one is newer.
     pub key: K,
-    /// Snapshots of one group stand in for each other.
+    /// Its group. Snapshots of the same group can replace each other.
     pub group: G,
     /// When it was taken.
     pub time: WallTime,
-    /// What an operator calls it.
+    /// Its tags.
     pub tags: Vec<String>,
-    /// Whether some entries of its source are missing in it. It never stands in for a whole one.
+    /// Whether some entries of its source are missing. It never replaces a complete one.
     pub is_partial: bool,
 }
 
@@ -81,11 +81,11 @@ pub enum KeepReason {
     Last(u32),
     /// It is the newest of a period.
     Newest {
-        /// What kind of period.
+        /// The kind of period.
         period: Period,
-        /// Which, as people write it: `2026-11-25`, `2026-W48`.
+        /// The name of the period: `2026-11-25`, `2026-W48`.
         name: String,
-        /// The how manieth of those that are kept; the newest is 1.
+        /// Its position among the snapshots that the rule keeps; the newest is 1.
         rank: u32,
     },
     /// It carries a tag.
@@ -103,25 +103,26 @@ impl fmt::Display for KeepReason {
     }
 }
 
-/// What becomes of one snapshot.
+/// The decision on one snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision<K> {
     /// The snapshot.
     pub key: K,
-    /// Why it is kept. It goes if there is no reason.
+    /// Why it is kept. It is deleted if there is no reason.
     pub reasons: Vec<KeepReason>,
-    /// For one that goes, why no rule wants it.
+    /// For a snapshot that is deleted: why no rule selects it.
     pub why_not: Option<String>,
 }
 
 impl<K> Decision<K> {
-    /// Whether it stays.
+    /// Whether it is kept.
     pub fn is_kept(&self) -> bool {
         !self.reasons.is_empty()
     }
 }
 
-/// Decides on every snapshot. The decisions come by group, the newest snapshot first, and whole ones before partial ones.
+/// Decides on every snapshot. The decisions are in order of groups, the newest snapshot first, and complete ones before
+/// partial ones.
 pub fn plan<K: Ord + Clone, G: Ord + Clone>(
     policy: &RetentionPolicy,
     snapshots: &[Retained<K, G>],
@@ -133,8 +134,8 @@ pub fn plan<K: Ord + Clone, G: Ord + Clone>(
     groups.into_values().flat_map(|group| plan_group(policy, group)).collect()
 }
 
-/// The groups of which a plan keeps nothing, or no whole snapshot although there are some. Only a rule about tags alone can
-/// come to that, and is then mistyped more often than meant.
+/// The groups of which a plan keeps nothing, or no complete snapshot although there are some. Only a policy with
+/// nothing but tags can do that, and it is then more often mistyped than intended.
 pub fn emptied<K: Ord + Clone, G: Ord + Clone>(
     snapshots: &[Retained<K, G>],
     decisions: &[Decision<K>],
@@ -178,12 +179,12 @@ fn plan_group<K: Ord + Clone, G>(
     decisions
 }
 
-/// One rule on its way from the newest snapshot to the oldest.
+/// The state of one rule while it goes from the newest snapshot to the oldest.
 struct PeriodRule {
     period: Period,
     count: u32,
     kept: u32,
-    /// The period of the snapshot before.
+    /// The period of the previous snapshot.
     current: Option<String>,
 }
 
@@ -217,7 +218,7 @@ fn why_not(policy: &RetentionPolicy, rules: &[PeriodRule], rank: u32, is_partial
     }
     for rule in rules.iter().filter(|rule| rule.count > 0) {
         let (period, name) = (rule.period.as_str(), rule.current.as_deref().unwrap_or_default());
-        // A rule that has kept all it may has passed its last period, unless that one is still going on.
+        // A rule that has reached its number has passed its last period, unless that period is not over yet.
         parts.push(format!("{period} {name} has a newer one, or {} newer {period}s are kept", rule.count));
     }
     if !policy.tags.is_empty() {

@@ -26,7 +26,7 @@ fn the_newest_of_each_day_that_has_one_is_kept() {
 }
 
 #[test]
-fn rules_add_up_and_say_why() {
+fn rules_add_up_and_have_reasons() {
     let all = [snapshot(1, 0, &["release"]), snapshot(2, DAY, &[]), snapshot(3, 2 * DAY, &["x"])];
     let policy = RetentionPolicy {
         keep_last: 1,
@@ -48,7 +48,7 @@ fn rules_add_up_and_say_why() {
 }
 
 #[test]
-fn a_partial_snapshot_never_takes_the_place_of_a_whole_one() {
+fn a_partial_snapshot_never_replaces_a_complete_one() {
     let partial = |key, seconds| Retained { is_partial: true, ..snapshot(key, seconds, &[]) };
     let all = [snapshot(1, 0, &[]), snapshot(2, 10, &[]), partial(3, 20), partial(4, 30)];
     let last = RetentionPolicy { keep_last: 1, ..RetentionPolicy::default() };

@@ -1,7 +1,7 @@
-//! The rules that hold when no operator has said otherwise. Names are in lower case, as the registry compares them.
+//! The built-in rules. Names are in lower case, as the registry compares them.
 //!
-//! A name that is used for bulk data as well is deliberately absent: not every `.json` is configuration (dumps are
-//! `.json` too), and not every `.log` is a write-ahead log.
+//! A name that is also used for bulk data is deliberately absent: not every `.json` is configuration (dumps are `.json`
+//! too), and not every `.log` is a write-ahead log.
 
 use super::{ContentKind, Priority, SemanticRule};
 
@@ -154,7 +154,7 @@ pub(super) fn rules() -> Vec<SemanticRule> {
     rules.push(named(EXECUTABLE_NAMES, Priority::High));
     rules.push(named(MEDIA_NAMES, Priority::Low));
     rules.push(named(ARCHIVE_NAMES, Priority::Low));
-    // Only after all names, since every known name says more about a file than its first bytes do.
+    // After all names, since every known name says more about a file than its first bytes.
     rules.push(SemanticRule::for_kind(ContentKind::Executable, Priority::High));
     rules.push(SemanticRule::for_magic(b"#!", 0, Priority::High));
     for kind in [ContentKind::Image, ContentKind::Audio, ContentKind::Video, ContentKind::Archive] {

@@ -1,11 +1,10 @@
-//! The semantic registry: how urgent a file is, judged by its name and its first bytes.
+//! The semantic registry: the priority of a file, by its name and its first bytes.
 //!
-//! Rules are tried in order and the first that holds decides. An operator's rules come before the built-in ones, in
-//! the order in which they were given, so whatever a built-in rule thinks can be overruled. A file that no rule knows
-//! is [`Priority::Normal`].
+//! Rules are tried in order, and the first that matches decides. An operator's rules come before the built-in ones, in
+//! the given order, so they overrule these. A file that no rule matches is [`Priority::Normal`].
 //!
 //! The registry neither opens files nor knows their sizes: the caller passes the path relative to the job's root and,
-//! if it has read them, the first [`SEMANTIC_HEADER_BYTES`] bytes. Without a header only the name is judged.
+//! if it has read them, the first [`SEMANTIC_HEADER_BYTES`] bytes. Without a header only the name is used.
 
 mod built_in;
 #[cfg(test)]
@@ -17,25 +16,25 @@ use std::str::FromStr;
 use globset::{Candidate, GlobBuilder, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Serialize};
 
-/// How many first bytes of a file [`SemanticRegistry::classify`] can make use of; more do no harm.
+/// Number of the first bytes of a file that [`SemanticRegistry::classify`] uses. Further bytes are ignored.
 pub const SEMANTIC_HEADER_BYTES: usize = 512;
 
-/// The most rules that one operator configuration may hold; every rule costs time for every file scanned.
+/// Maximum number of rules in an operator's configuration, since every rule costs time for every scanned file.
 pub const SEMANTIC_RULE_COUNT_MAX: usize = 256;
 
-/// How urgent an item is. The number is its rank: lower goes first.
+/// The priority of an item. The number is its rank: lower ranks are moved first.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum Priority {
-    /// Configuration, keys and certificates: small, and useless to arrive late.
+    /// Configuration, keys and certificates: small, and useless if they arrive late.
     Critical = 0,
     /// Write-ahead logs and executables.
     High = 10,
-    /// Everything that no rule knows.
+    /// Files that no rule matches.
     #[default]
     Normal = 50,
-    /// Media and archives: large, and nobody waits for the first one.
+    /// Media and archives: large, and seldom urgent.
     Low = 100,
 }
 
@@ -43,7 +42,7 @@ impl Priority {
     /// Every priority, most urgent first.
     pub const ALL: [Self; 4] = [Self::Critical, Self::High, Self::Normal, Self::Low];
 
-    /// The rank, which orders like the urgency: lower goes first.
+    /// The rank; lower ranks are moved first.
     pub const fn rank(self) -> u8 {
         self as u8
     }
@@ -74,7 +73,7 @@ impl fmt::Display for Priority {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a priority: critical, high, normal or low")]
 pub struct PriorityError {
-    /// What was given.
+    /// The text.
     pub text: String,
 }
 
@@ -87,7 +86,7 @@ impl FromStr for Priority {
     }
 }
 
-/// What a file's first bytes say it is.
+/// The kind of content that a file's first bytes show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ContentKind {
@@ -106,7 +105,7 @@ pub enum ContentKind {
 }
 
 impl ContentKind {
-    /// Recognises a header, or says `None`. A header shorter than the format's signature is not recognised.
+    /// Recognises a header; `None` for an unknown one. A header shorter than the format's signature is not recognised.
     pub fn of(header: &[u8]) -> Option<Self> {
         if header.starts_with(b"\x7fELF") {
             return Some(Self::Executable);
@@ -115,12 +114,12 @@ impl ContentKind {
         match found.matcher_type() {
             infer::MatcherType::App => match found.extension() {
                 "elf" | "exe" | "dll" | "mach" | "wasm" => Some(Self::Executable),
-                // Among the rest are signatures of two bytes, which plain text hits by accident.
+                // The others include signatures of two bytes, which plain text can match by chance.
                 _ => None,
             },
             infer::MatcherType::Archive => match found.extension() {
                 "pdf" | "rtf" | "ps" => Some(Self::Document),
-                // The library files these under archives; they are databases, fonts and firmware.
+                // The library counts these as archives; they are databases, fonts and firmware.
                 "sqlite" | "eot" | "nes" | "dcm" | "msi" | "swf" => None,
                 _ => Some(Self::Archive),
             },
@@ -133,13 +132,13 @@ impl ContentKind {
     }
 }
 
-/// Bytes expected at a fixed place of a file.
+/// Bytes expected at a fixed offset of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Magic {
     /// The expected bytes as hexadecimal digits, for example `7f454c46`.
     pub hex: String,
-    /// How many bytes precede them.
+    /// The offset.
     #[serde(default)]
     pub offset: usize,
 }
@@ -148,17 +147,18 @@ pub struct Magic {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SemanticRule {
-    /// Any of these matches the path. A glob without `/` is matched against the last component, at any depth; one with
-    /// `/` against the whole path below the job's root, where `*` stays within one component and `**` does not.
+    /// Any of these matches the path. A glob without `/` is matched against the last component, at any depth. One with
+    /// `/` is matched against the whole path below the job's root, where `*` matches within one component, and `**`
+    /// across components.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub globs: Vec<String>,
-    /// These bytes stand in the header.
+    /// The header has these bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub magic: Option<Magic>,
     /// The header is of this kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<ContentKind>,
-    /// What a file is then.
+    /// The priority of matching files.
     pub priority: Priority,
 }
 
@@ -168,7 +168,7 @@ impl SemanticRule {
         Self { globs: globs.into_iter().map(Into::into).collect(), magic: None, kind: None, priority }
     }
 
-    /// A rule about bytes at a fixed place.
+    /// A rule about bytes at a fixed offset.
     pub fn for_magic(bytes: &[u8], offset: usize, priority: Priority) -> Self {
         let hex = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         Self { globs: Vec::new(), magic: Some(Magic { hex, offset }), kind: None, priority }
@@ -183,13 +183,13 @@ impl SemanticRule {
 /// Why an operator's rules were refused. `rule` counts from 0.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SemanticRuleError {
-    /// More than [`SEMANTIC_RULE_COUNT_MAX`].
+    /// There are more than [`SEMANTIC_RULE_COUNT_MAX`] rules.
     #[error("{count} semantic rules were given, at most {SEMANTIC_RULE_COUNT_MAX} are allowed")]
     TooMany {
-        /// How many were given.
+        /// Their number.
         count: usize,
     },
-    /// A rule without any condition would hold for every file.
+    /// A rule without conditions would match every file.
     #[error("semantic rule {rule} has no condition; give globs, magic or kind")]
     Empty {
         /// Which rule.
@@ -202,10 +202,10 @@ pub enum SemanticRuleError {
         rule: usize,
         /// Its glob.
         glob: String,
-        /// What is wrong with it.
+        /// The problem.
         reason: String,
     },
-    /// Magic bytes that are no hexadecimal digits, none, or beyond the header.
+    /// Magic bytes that are not hexadecimal digits, are empty, or are beyond the header.
     #[error(
         "semantic rule {rule}: magic {hex:?} at {offset} is not one or more bytes in hexadecimal within the first {SEMANTIC_HEADER_BYTES}"
     )]
@@ -232,11 +232,11 @@ impl SemanticRegistry {
         Self::new(&[]).expect("no operator rules are always valid")
     }
 
-    /// An operator's rules, which win over the built-in ones; among them the first that holds wins.
+    /// An operator's rules, which have precedence over the built-in ones; among them the first that matches decides.
     ///
     /// # Errors
     ///
-    /// The first rule that cannot be compiled, or too many of them.
+    /// The first rule that cannot be compiled, or too many rules.
     pub fn new(operator_rules: &[SemanticRule]) -> Result<Self, SemanticRuleError> {
         if operator_rules.len() > SEMANTIC_RULE_COUNT_MAX {
             return Err(SemanticRuleError::TooMany { count: operator_rules.len() });
@@ -248,7 +248,7 @@ impl SemanticRegistry {
     /// The priority of the file at `path`, whose content starts with `header` if that is known.
     ///
     /// Paths are bytes: a name need not be UTF-8. Built-in rules ignore the case of ASCII letters, since cameras and
-    /// Windows write `.JPG`; an operator's globs are taken as written.
+    /// Windows write `.JPG`. An operator's globs are case-sensitive.
     pub fn classify(&self, path: &[u8], header: Option<&[u8]>) -> Priority {
         let mut content = Content { header: header.unwrap_or_default(), kind: None };
         let by_operator = self.operator.first_match(path, &mut content);
@@ -264,7 +264,7 @@ impl Default for SemanticRegistry {
     }
 }
 
-/// A header, and what it was recognised as once somebody has asked.
+/// A header, and its kind once that was determined.
 struct Content<'a> {
     header: &'a [u8],
     kind: Option<Option<ContentKind>>,

@@ -132,7 +132,7 @@ fn an_operator_overrules_a_built_in_rule() {
 }
 
 #[test]
-fn the_first_operator_rule_that_holds_wins() {
+fn the_first_matching_operator_rule_decides() {
     let registry = with_rules(&[
         SemanticRule::for_globs(["scratch/**"], Priority::Low),
         SemanticRule::for_globs(["*.db"], Priority::Critical),

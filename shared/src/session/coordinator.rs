@@ -1,4 +1,4 @@
-//! What the coordinator says on the session of a Star.
+//! The messages of the coordinator on the session of a Star.
 
 use crate::comparison::Comparison;
 use crate::entry::Entry;
@@ -15,14 +15,14 @@ use uuid::Uuid;
 pub struct AssignedItem {
     /// Its sequence number within the job and destination.
     pub sequence: u64,
-    /// What the scan found.
+    /// The entry that the scan found.
     pub entry: Entry,
 }
 
 /// One attempt at a batch of items, held by one Star under a lease.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Assignment {
-    /// Its name; never used twice.
+    /// Its id; never reused.
     pub id: AssignmentId,
     /// The job.
     pub job: JobId,
@@ -35,29 +35,30 @@ pub struct Assignment {
     /// The source path of the job.
     #[serde(with = "serde_bytes")]
     pub source_path: Vec<u8>,
-    /// The path at this Star that corresponds to it.
+    /// The destination path at this Star.
     #[serde(with = "serde_bytes")]
     pub destination_path: Vec<u8>,
-    /// Signed by the coordinator; the source Star serves nothing without it.
+    /// The token, signed by the coordinator. The source Star serves nothing without it.
     pub token: String,
-    /// What to move.
+    /// The items to move.
     pub items: Vec<AssignedItem>,
-    /// Whether nothing is to be written: items that are there already are skipped, all others fail for want of room.
+    /// Whether nothing is to be written: items that are already there are skipped, all others fail for lack of space.
     #[serde(default)]
     pub is_check_only: bool,
     /// Whether the items become files at the destination path, or chunks in this Star's vault.
     #[serde(default)]
     pub layout: Layout,
-    /// The source is not a directory but this snapshot in the source Star's vault; the source path lies in its tree.
+    /// The snapshot in the source Star's vault that is the source, instead of a directory. The source path is in its
+    /// tree.
     #[serde(default)]
     pub source_snapshot: Option<SnapshotId>,
-    /// The directories of the tree are done already and keep their modification times.
+    /// Whether the directories of the tree are already done, so that their modification times must be preserved.
     #[serde(default)]
     pub keeps_directory_times: bool,
-    /// The span that the work on it is part of.
+    /// The parent span of the work.
     #[serde(default)]
     pub trace: Option<TraceContext>,
-    /// Whether a file that is there counts as unchanged by its content only.
+    /// Whether an existing file counts as unchanged only if its content is equal.
     #[serde(default)]
     pub compares_content: bool,
 }
@@ -65,42 +66,43 @@ pub struct Assignment {
 /// A tree to list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScanRequest {
-    /// Its number; never used twice by one coordinator.
+    /// Its number; never reused by one coordinator.
     pub scan: u64,
     /// The job it is for.
     pub job: JobId,
     /// Absolute path to list.
     pub path: Vec<u8>,
-    /// When not empty, only entries that match one of these gitignore-style globs, and the directories above them.
+    /// If not empty, only entries that match one of these gitignore-style globs, and the directories above them, are
+    /// listed.
     pub include: Vec<String>,
     /// Entries that match one of these are left out, with everything below them.
     pub exclude: Vec<String>,
-    /// Paths below the path that are listed too, each with everything below it.
+    /// Paths below `path` that are listed too, each with everything below it.
     pub paths: Vec<Vec<u8>>,
-    /// Start after this path: it was the last one of an earlier scan of the same tree.
+    /// Start after this path, which was the last one of an earlier scan of the same tree.
     pub resume_after: Option<Vec<u8>>,
-    /// List the tree of this snapshot in the Star's vault instead of a directory; the path lies in that tree.
+    /// List the tree of this snapshot in the Star's vault instead of a directory. The path is in that tree.
     pub snapshot: Option<SnapshotId>,
     /// Which regular files are listed.
     pub limits: FileLimits,
-    /// The span that the scan is part of.
+    /// The parent span of the scan.
     pub trace: Option<TraceContext>,
     /// Whether directories on another file system than the path itself are not entered.
     pub is_one_file_system: bool,
 }
 
-/// By which grants count, with what a change of the keys ends and what goes on.
+/// The valid keys, and the consequences of a change of keys for grants and pulls.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Keys {
     /// Public keys that sign grants, newest first. A grant under any other key is refused.
     pub public: Vec<Vec<u8>>,
     /// New grants for assignments that the Star holds, for the pulls that it opens from now on.
     pub grants: Vec<RenewedGrant>,
-    /// The pulls from the Star that may go on although their grant has ended.
+    /// The pulls from the Star that may go on although their grant has become invalid.
     pub live: Vec<LivePull>,
 }
 
-/// A new grant in place of the one that an assignment came with.
+/// A new grant that replaces the one in an assignment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RenewedGrant {
     /// The assignment.
@@ -118,7 +120,7 @@ pub struct LivePull {
     pub destination: StarId,
 }
 
-/// What the coordinator says.
+/// A message of the coordinator.
 #[derive(Debug, Clone, PartialEq)]
 pub enum CoordinatorMessage {
     /// The answer to `Hello`.
@@ -127,14 +129,14 @@ pub enum CoordinatorMessage {
         epoch: Epoch,
         /// How often to send a heartbeat.
         heartbeat_interval: Duration,
-        /// How long the coordinator waits for one before it gives the Star's work away.
+        /// How long the coordinator waits for a heartbeat before it gives the Star's work to others.
         lease: Duration,
-        /// Those of the held assignments that the Star keeps. It drops the others.
+        /// The held assignments that the Star keeps. It drops the others.
         kept: Vec<AssignmentId>,
-        /// The grid that the Star belongs to from now on; `None` from a coordinator that does not say.
+        /// The grid that the Star belongs to from now on; `None` from a coordinator that does not send it.
         grid: Option<Uuid>,
     },
-    /// By which grants count from now on.
+    /// The keys that are valid from now on.
     VerificationKeys(Keys),
     /// Move the lifecycle to this state.
     SetLifecycle {
@@ -149,17 +151,17 @@ pub enum CoordinatorMessage {
     Withdraw {
         /// Which.
         assignment: AssignmentId,
-        /// Whether its job has ended, so that nothing of it is of use to a later attempt.
+        /// Whether its job has ended, so that nothing is kept for a later attempt.
         is_job_over: bool,
     },
-    /// A job has ended before all of it was done: what is kept of it for a later attempt is of no use.
+    /// A job has ended early: nothing is kept of it for a later attempt.
     JobEnded {
         /// Which.
         job: JobId,
     },
     /// List a tree.
     StartScan(ScanRequest),
-    /// Batches of a scan up to this number are safe; as many more may be sent.
+    /// Batches of a scan up to this number are safe. The Star may send as many more.
     ScanAcknowledged {
         /// The scan.
         scan: u64,
@@ -176,19 +178,19 @@ pub enum CoordinatorMessage {
         /// The last safe report.
         number: u64,
     },
-    /// Say which of these entries are at the destination already, unchanged.
+    /// Report which of these entries are at the destination already, unchanged.
     Compare {
-        /// Names the question on this session.
+        /// Identifies the question on this session.
         request: u64,
         /// The question.
         comparison: Comparison,
     },
-    /// Ask the Star's vault for something. It may have as many calls unanswered as
-    /// [`CALLS_PER_STAR_MAX`](crate::vault_call::limits::CALLS_PER_STAR_MAX).
+    /// Call the Star's vault. At most [`CALLS_PER_STAR_MAX`](crate::vault_call::limits::CALLS_PER_STAR_MAX) calls are
+    /// unanswered at a time.
     CallVault {
-        /// Names the call on this session.
+        /// Identifies the call on this session.
         request: u64,
-        /// What is asked.
+        /// The call.
         call: VaultCall,
     },
 }

@@ -1,4 +1,4 @@
-//! What a Star says on its session.
+//! The messages of a Star on its session.
 
 use crate::bulletin::Severity;
 use crate::comparison::Unchanged;
@@ -26,55 +26,56 @@ pub struct Root {
 pub struct Hello {
     /// The Star's name.
     pub star_id: StarId,
-    /// Made at the first start and kept in the vault: who this Star is.
+    /// An id that is made at the first start and kept in the vault: the identity of this Star.
     pub identity: Uuid,
-    /// Made at every start of the process.
+    /// An id that is made at every start of the process.
     pub instance: Uuid,
     /// Where other Stars reach its data plane, `host:port`.
     pub data_address: String,
-    /// What it exports.
+    /// The exported directories.
     pub roots: Vec<Root>,
     /// Labels it was started with.
     pub labels: BTreeMap<String, String>,
     /// Version of the program.
     pub version: String,
-    /// Assignments it still works on or has unacknowledged reports of.
+    /// Assignments that it works on, or that have unacknowledged reports.
     pub held: Vec<AssignmentId>,
-    /// Where its lifecycle stands: `Registered` for a process that has just started.
+    /// Its lifecycle state: `Registered` for a process that has just started.
     pub lifecycle: LifecycleState,
-    /// Assignments that the process before this one had begun and not finished when it ended, as the Star's journal has
-    /// them; `None` from a Star that does not say.
+    /// Assignments that the previous process had begun and not finished when it ended, according to the Star's journal;
+    /// `None` from a Star that does not send them.
     pub begun: Option<Vec<AssignmentId>>,
-    /// The grid that the Star belongs to; `None` for one that belongs to none yet, and from a Star that does not say.
+    /// The grid that the Star belongs to; `None` for one that belongs to none yet, and from a Star that does not send
+    /// it.
     pub grid: Option<Uuid>,
 }
 
-/// A health monitor's finding, as it travels.
+/// A finding of a health monitor, in the form of a message.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct AdvisoryNotice {
-    /// What it is about.
+    /// Its kind.
     pub kind: AdvisoryKind,
-    /// The finding in words.
+    /// The finding as text.
     pub message: String,
-    /// Seconds until the disk is full, where that was predicted.
+    /// Predicted seconds until the disk is full, if there is a prediction.
     pub predicted_seconds: Option<u64>,
 }
 
-/// Something at a Star that its operator should hear of; it becomes a bulletin.
+/// A message for the operator, which becomes a bulletin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice {
-    /// How bad it is.
+    /// Its severity.
     pub severity: Severity,
-    /// What it is about, in one word.
+    /// Its category, in one word.
     pub category: String,
-    /// What it is.
+    /// Its text.
     pub text: String,
 }
 
-/// Sent at every heartbeat interval, whatever else happens.
+/// Sent at every heartbeat interval, regardless of other messages.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Heartbeat {
-    /// Where the Star's lifecycle stands.
+    /// The Star's lifecycle state.
     pub lifecycle: LifecycleState,
     /// Assignments it works on.
     pub active_tasks: u32,
@@ -82,46 +83,47 @@ pub struct Heartbeat {
     pub served_pulls: u32,
     /// The sample taken for this heartbeat.
     pub sample: Option<HealthSample>,
-    /// What the health monitor says of it, worst first.
+    /// The advisories of the health monitor, worst first.
     pub advisories: Vec<AdvisoryNotice>,
     /// Bytes moved so far for each assignment it works on.
     pub progress: Vec<(AssignmentId, u64)>,
-    /// The room below each root that can be written to; a root that cannot be asked is missing.
+    /// The space below each writable root. A root whose file system gives no answer is missing.
     pub root_space: Vec<RootSpace>,
     /// Bytes of the containers in its vault.
     pub vault_bytes: Option<u64>,
 }
 
-/// The room that one root has.
+/// The available space of one root.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RootSpace {
     /// The root, as the Star exports it.
     pub path: Vec<u8>,
-    /// Bytes that may still be written below it. Roots on one file system share them.
+    /// Bytes that can be written below it. Roots on one file system share them.
     pub available_bytes: u64,
 }
 
 /// Whose fault a failure is, as far as the Star can tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Fault {
-    /// The item's own: another item may well succeed.
+    /// The item's: another item may succeed.
     Item,
-    /// The source Star's: it breaks off, refuses, its disk fails.
+    /// The source Star's: it breaks off, refuses, or its disk fails.
     Source,
-    /// That of the way between the two Stars: the source could not even be reached, so no item had a part in it.
+    /// That of the connection between the two Stars: the source could not be reached, so it does not depend on the
+    /// item.
     Link,
     /// The destination Star's: its disk is full or fails.
     Destination,
 }
 
-/// What a failure was.
+/// The cause of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum FailureCause {
     /// A timeout, a lost connection, a file that changed while it was read.
     Transient,
-    /// Trying again cannot help.
+    /// A retry cannot help.
     Permanent,
-    /// What arrived was not what was sent.
+    /// The received content differs from what was sent.
     ChecksumMismatch,
     /// The source entry is gone.
     SourceMissing,
@@ -129,12 +131,12 @@ pub enum FailureCause {
     DestinationError,
     /// Stored data is damaged.
     DataCorruption,
-    /// Something of another kind stands at the item's place, or above it, and is not replaced.
+    /// An entry of another kind is in the item's place, or above it, and is not replaced.
     InTheWay,
 }
 
 impl FailureCause {
-    /// The cause in words.
+    /// The cause as text.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Transient => "transient",
@@ -147,7 +149,7 @@ impl FailureCause {
         }
     }
 
-    /// Whether an item that failed so is worth another attempt.
+    /// Whether an item with this failure is worth a retry.
     pub fn is_retryable(self) -> bool {
         match self {
             Self::Transient | Self::ChecksumMismatch | Self::DestinationError => true,
@@ -159,31 +161,31 @@ impl FailureCause {
 /// Why one attempt at an item failed.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Failure {
-    /// What it was.
+    /// The cause.
     pub cause: FailureCause,
     /// Whose fault it is.
     pub fault: Fault,
-    /// What was tried, on which path, and what the system said.
+    /// The operation that failed, the path, and the error.
     pub message: String,
 }
 
-/// How one attempt at an item ended.
+/// The result of one attempt at an item.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ItemResult {
     /// Verified, written, synced and published.
     Stored {
-        /// Size of what is now at the destination, in bytes.
+        /// Size of the entry that is now at the destination, in bytes.
         size: u64,
-        /// Bytes of content that crossed from the source.
+        /// Bytes of content that were received from the source.
         bytes_transferred: u64,
-        /// Bytes of content that the destination had already.
+        /// Bytes of content that the destination already had.
         bytes_deduplicated: u64,
         /// From the start of the attempt to its publication.
         duration: Duration,
-        /// Whether the file changed while it was read, at each attempt: what is stored is what was read.
+        /// Whether the file changed while it was read, at each attempt: the content is what was read.
         is_changed: bool,
     },
-    /// Was there already, unchanged.
+    /// It was already there, unchanged.
     Skipped,
     /// Not done.
     Failed(Failure),
@@ -218,32 +220,32 @@ pub struct ScanBatch {
     pub number: u64,
     /// What was found.
     pub entries: Vec<Entry>,
-    /// Whether the walk is complete.
+    /// Whether the scan is complete.
     pub is_last: bool,
-    /// Why the scan cannot go on at all, for example because its path does not exist. Implies `is_last`.
+    /// Why the scan cannot continue, for example because its path does not exist. Implies `is_last`.
     pub failure: Option<Failure>,
-    /// Which globs and listed paths have matched something since the batch before, as
+    /// Which globs and listed paths have matched since the previous batch, as
     /// [`Filter::matched`](crate::filter::Filter::matched) numbers them.
     pub matched: Vec<u32>,
-    /// Mount points that were not entered since the batch before, because the scan stays in one file system. Each is noted
-    /// before its entry.
+    /// Mount points that were not entered since the previous batch, because the scan stays in one file system. Each is
+    /// reported before its entry.
     pub skipped_mounts: Vec<Vec<u8>>,
 }
 
-/// What a Star says.
+/// A message of a Star.
 #[derive(Debug, Clone, PartialEq)]
 pub enum StarMessage {
-    /// Who it is; first and only once.
+    /// The first message, sent once.
     Hello(Hello),
-    /// That it lives, and how it fares.
+    /// A sign of life, with samples.
     Heartbeat(Heartbeat),
-    /// How items ended.
+    /// The outcomes of items.
     Report(Report),
-    /// What a scan found.
+    /// The entries that a scan found.
     ScanBatch(ScanBatch),
-    /// Its lifecycle moved.
+    /// Its lifecycle state has changed.
     LifecycleChanged {
-        /// The state after.
+        /// The new state.
         state: LifecycleState,
         /// Why.
         reason: String,
@@ -253,27 +255,27 @@ pub enum StarMessage {
         /// Why.
         reason: String,
     },
-    /// Which of the entries that it was asked about it has already.
+    /// The answer to a comparison.
     Compared {
         /// The question.
         request: u64,
-        /// Those.
+        /// The entries that are already there.
         unchanged: Unchanged,
     },
     /// The answer of its vault to a call.
     VaultAnswered {
         /// The call.
         request: u64,
-        /// What the vault says.
+        /// The answer.
         answer: Result<VaultReply, VaultProblem>,
     },
-    /// Its vault has found damage by itself. Said again by the next check if it is lost.
+    /// Its vault has found damage by itself. If this message is lost, the next check reports it again.
     DamageFound {
-        /// Damaged chunks; the vault names them when it is asked.
+        /// Number of damaged chunks. The vault names them when it is asked.
         chunks: u64,
-        /// What else is damaged, in words; empty if nothing is.
+        /// Other damage, as text; empty if there is none.
         problem: String,
     },
-    /// Something its operator should hear of.
+    /// A message for the operator.
     Noticed(Notice),
 }

@@ -1,12 +1,13 @@
 //! Settings of a program, in layers: command line over environment over TOML file over default.
 //!
-//! A program describes its flags once, with clap. [`parse_layered`] adds `--config FILE` and `--print-config`, gives
-//! every flag an environment variable (`--data-dir` is `ORBIT_DATA_DIR`, unless the flag names another) and a key in the
-//! file (`data-dir` or `data_dir`). Values of the lower layers become defaults of the flags, so that one parser judges
-//! them all; for the same reason clap's `conflicts_with` and `requires` see only the command line.
+//! A program defines its flags once, with clap. [`parse_layered`] adds `--config FILE` and `--print-config`, gives
+//! every flag an environment variable (`--data-dir` is `ORBIT_DATA_DIR`, unless the flag names another) and a key in
+//! the file (`data-dir` or `data_dir`). Values of the lower layers become defaults of the flags, so that one parser
+//! checks them all. For the same reason clap's `conflicts_with` and `requires` apply to the command line only.
 //!
-//! A flag that may be repeated takes an array in the file and a comma-separated list in the environment. An empty
-//! variable counts as not set. Flags of subcommands have variables too, and no keys in the file. What is secret is never printed.
+//! A flag that can be repeated takes an array in the file and a comma-separated list in the environment. An empty
+//! variable counts as not set. Flags of subcommands have variables too, but no keys in the file. Secrets are never
+//! printed.
 
 mod file;
 #[cfg(test)]
@@ -38,7 +39,7 @@ pub enum Source {
     File(PathBuf),
     /// The program itself.
     Default,
-    /// Nowhere: it has no value.
+    /// It has no value.
     Unset,
 }
 
@@ -54,22 +55,22 @@ impl fmt::Display for Source {
     }
 }
 
-/// Why the settings cannot be used. Its text is one sentence for the person who wrote them.
+/// Why the settings cannot be used. Its text is one sentence for the user who wrote them.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     /// The command line itself is wrong, or asks for help.
     #[error("{0}")]
     Usage(clap::Error),
-    /// A value of the environment or of the file is not acceptable to its flag.
+    /// The parser of the flag refuses a value from the environment or the file.
     #[error("{source_name}: the value {value:?} of {key} is not acceptable: {problem}")]
     Value {
-        /// The layer, as a person knows it.
+        /// The layer, as users know it.
         source_name: String,
         /// The key of the setting.
         key: String,
-        /// The value given.
+        /// The value.
         value: String,
-        /// What its parser says.
+        /// The error of the parser.
         problem: String,
     },
     /// The file cannot be read.
@@ -77,7 +78,7 @@ pub enum SettingsError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error.
         error: io::Error,
     },
     /// The file is not TOML.
@@ -85,7 +86,7 @@ pub enum SettingsError {
     Syntax {
         /// The file.
         path: PathBuf,
-        /// What the TOML parser says, with line and column.
+        /// The error of the TOML parser, with line and column.
         problem: String,
     },
     /// The file has a key that the program does not know.
@@ -95,7 +96,7 @@ pub enum SettingsError {
         path: PathBuf,
         /// The key.
         key: String,
-        /// The known key that is most like it.
+        /// The most similar known key.
         nearest: String,
     },
     /// A value of the file has a type that its flag cannot have.
@@ -105,12 +106,12 @@ pub enum SettingsError {
         path: PathBuf,
         /// The key.
         key: String,
-        /// What it must be.
+        /// The expected type.
         expected: &'static str,
-        /// What it is.
+        /// The actual type.
         found: &'static str,
     },
-    /// The file says the same thing twice, once with `-` and once with `_`.
+    /// The file sets the same key twice, once with `-` and once with `_`.
     #[error("{}: {key} is set twice, once with - and once with _", path.display())]
     Twice {
         /// The file.
@@ -121,7 +122,7 @@ pub enum SettingsError {
 }
 
 impl SettingsError {
-    /// What the program must exit with: 0 after `--help` and `--version`, else 2.
+    /// The exit code of the program: 0 after `--help` and `--version`, else 2.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(error) if !error.use_stderr() => 0,
@@ -135,9 +136,9 @@ impl SettingsError {
         }
     }
 
-    /// Tells the person at the terminal: help on standard output, everything else on standard error.
+    /// Prints the text: help on standard output, everything else on standard error.
     pub fn print(&self) {
-        // Nothing can be done about a closed terminal.
+        // If the terminal is closed, nothing can be done.
         let _ = match self {
             Self::Usage(error) => error.print(),
             other => writeln!(io::stderr(), "error: {other}"),
@@ -148,7 +149,7 @@ impl SettingsError {
 /// The settings in force.
 #[derive(Debug)]
 pub struct Layered {
-    /// What clap made of all layers; a derived struct takes it by `FromArgMatches`.
+    /// The matches of clap for all layers; a derived struct reads them by `FromArgMatches`.
     pub matches: ArgMatches,
     /// Where each setting came from, by its key (the long flag).
     pub sources: BTreeMap<String, Source>,
@@ -157,7 +158,7 @@ pub struct Layered {
     settings: Vec<Setting>,
 }
 
-/// What a layer below the command line says about one setting.
+/// The value of one setting in a layer below the command line.
 #[derive(Debug)]
 struct LayerValue {
     values: Vec<OsString>,
@@ -264,8 +265,8 @@ fn with_subcommands(
     command
 }
 
-/// A program's description as its manual page needs it: with the flags that [`parse_layered`] adds, and at each flag its
-/// environment variable and how it is written in the file.
+/// The command for its manual page: with the flags that [`parse_layered`] adds, and at each flag its environment
+/// variable and its key in the file.
 pub fn described_for_manual(command: Command) -> Command {
     let described = command.mut_args(|arg| match Setting::of(&arg) {
         Some(setting) => {
@@ -295,14 +296,14 @@ fn own_flags() -> [Arg; 2] {
     [config, print]
 }
 
-/// The flags that every program has, and a word in the help about each flag's variable.
+/// Adds the flags that every program has, and the name of each flag's variable to its help.
 fn with_own_flags(command: Command) -> Command {
     let own = own_flags();
     command
         .mut_args(|arg| match Setting::of(&arg) {
             Some(setting) => {
                 let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
-                // The variable is read here, not by clap, so that it is judged like every other layer.
+                // The variable is read here, not by clap, so that it is checked like every other layer.
                 arg.help(format!("{help} [env: {}]", setting.variable)).env(Resettable::Reset)
             }
             None => arg,
@@ -310,7 +311,7 @@ fn with_own_flags(command: Command) -> Command {
         .args(own)
 }
 
-/// The file to read: a first parse that minds nothing but `--config`, since the rest may depend on the file.
+/// The file to read: a first parse that uses only `--config`, since the rest can depend on the file.
 fn config_path(
     command: &Command,
     args: &[OsString],
@@ -324,7 +325,7 @@ fn config_path(
     from_flag.or_else(|| environment(CONFIG_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from))
 }
 
-/// A value that a lower layer gave is not the command line's mistake, and the message must say so.
+/// A value from a lower layer is no mistake on the command line, and the message must say so.
 fn name_the_layer(error: clap::Error, below_flags: &BTreeMap<String, LayerValue>) -> SettingsError {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),
@@ -338,7 +339,7 @@ fn name_the_layer(error: clap::Error, below_flags: &BTreeMap<String, LayerValue>
     };
     let key = argument.trim_start_matches("--").split([' ', '=']).next().unwrap_or_default().to_owned();
     match below_flags.get(&key) {
-        // The command line may have overridden the layer with another value; then the mistake is its own.
+        // The command line may have overridden the layer with another value; then the mistake is on the command line.
         Some(layer) if layer.values.iter().any(|given| given.to_string_lossy() == value) => {
             let problem = std::error::Error::source(&error)
                 .map_or_else(|| error.kind().to_string(), ToString::to_string);
@@ -356,7 +357,7 @@ impl Setting {
             ArgAction::Append => true,
             ArgAction::Set => arg.get_num_args().is_some_and(|range| range.max_values() > 1),
             ArgAction::SetTrue | ArgAction::SetFalse | ArgAction::Count => false,
-            // Help, version, and whatever later versions of clap bring.
+            // Help, version, and kinds that later versions of clap may add.
             _ => return None,
         };
         if key == CONFIG || key == PRINT_CONFIG {
@@ -369,7 +370,7 @@ impl Setting {
         Some(Self { id: arg.get_id().to_string(), key, variable, action, is_repeatable })
     }
 
-    /// How the file says it, as a sentence.
+    /// The type in the file, as part of a sentence.
     fn in_the_file(&self) -> String {
         let key = &self.key;
         match (self.is_switch(), self.is_repeatable) {
@@ -403,7 +404,7 @@ impl Setting {
 }
 
 impl Layered {
-    /// The settings in force as a TOML file, each line with a comment that says where it came from.
+    /// The settings in force as a TOML file, with a comment on each line that names its source.
     pub fn print_config(&self) -> String {
         let mut text = String::new();
         for setting in &self.settings {
@@ -412,7 +413,7 @@ impl Layered {
                 Some(raw) if *source != Source::Unset => {
                     let values: Vec<String> = raw.map(|value| value.to_string_lossy().into_owned()).collect();
                     if setting.is_secret() || values.iter().any(|value| has_password(value)) {
-                        // As a comment, so that what is printed can be read again.
+                        // As a comment, so that the output can be read as a file.
                         text.push_str(&format!("# {} = \"(hidden)\"  # {source}\n", setting.key));
                         continue;
                     }
@@ -426,10 +427,10 @@ impl Layered {
     }
 }
 
-/// Words that flags with secrets end with.
+/// Suffixes of the names of flags with secrets.
 const SECRETS: [&str; 5] = ["join", "token", "passphrase", "password", "secret"];
 
-/// Whether a URL carries the password of its user.
+/// Whether a URL contains a password.
 fn has_password(value: &str) -> bool {
     let Some((_, rest)) = value.split_once("://") else { return false };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The layers, each over the one below, and what a person is told about a mistake.
+//! Tests of the layers and their precedence, and of the messages about mistakes.
 
 use clap::{FromArgMatches as _, Parser};
 
@@ -66,7 +66,7 @@ fn a_flag_of_a_subcommand_has_a_variable_too() {
 }
 
 #[test]
-fn what_is_secret_is_not_printed_but_where_it_comes_from() {
+fn a_secret_is_not_printed_but_its_source_is() {
     let variables = [("ORBIT_JOIN", "orbit-join-x"), ("ORBIT_ENDPOINT", "http://me:hush@host:1/a")];
     let printed = parse(&["--star-id", "s"], &variables, "").unwrap().print_config();
     assert!(printed.contains("# join = \"(hidden)\"  # env ORBIT_JOIN\n"), "{printed}");
@@ -111,7 +111,7 @@ fn each_layer_wins_over_the_one_below() {
 }
 
 #[test]
-fn a_required_flag_may_come_from_any_layer_but_must_come() {
+fn a_required_flag_can_come_from_any_layer_but_must_be_set() {
     assert!(message(&[], &[], "").contains("--star-id"));
     assert_eq!(sample(&[], &[("ORBIT_STAR_ID", "s")], "").star_id, "s");
 }
@@ -161,7 +161,7 @@ fn a_repeatable_flag_is_an_array_in_the_file_and_a_list_in_the_environment() {
 }
 
 #[test]
-fn a_switch_may_be_set_by_every_layer() {
+fn a_switch_can_be_set_by_every_layer() {
     assert!(sample(&["--star-id", "s", "--verbose"], &[], "").verbose);
     assert!(sample(&["--star-id", "s"], &[("ORBIT_VERBOSE", "true")], "").verbose);
     assert!(sample(&FILE, &[], "star-id = 's'\nverbose = true").verbose);
@@ -174,7 +174,7 @@ fn an_empty_variable_counts_as_not_set() {
 }
 
 #[test]
-fn the_file_may_be_named_by_a_variable_and_must_exist() {
+fn the_file_can_be_named_by_a_variable_and_must_exist() {
     assert_eq!(sample(&[], &[("ORBIT_CONFIG", "orbit.toml")], "star-id = 's'").star_id, "s");
     let text = message(&["--config", "none.toml"], &[("ORBIT_CONFIG", "orbit.toml")], "star-id = 's'");
     assert!(text.starts_with("--config none.toml: "), "{text}");
@@ -182,7 +182,7 @@ fn the_file_may_be_named_by_a_variable_and_must_exist() {
 }
 
 #[test]
-fn the_printed_settings_say_where_each_came_from_and_can_be_read_again() {
+fn the_printed_settings_name_their_sources_and_can_be_read_again() {
     let file = "root = ['/a', '/b']\nverbose = true";
     let args = ["--star-id", "007", "--config", "orbit.toml", "--print-config"];
     let layered = parse(&args, &[("SAMPLE_THREADS", "4")], file).unwrap();
