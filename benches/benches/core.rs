@@ -1,4 +1,4 @@
-//! What the coordinator's core costs without any I/O, part by part.
+//! The cost of the coordinator's core without any I/O, part by part.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ fn dispatch(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// The lane belongs to the core alone, so its operations are seen through the events that consist of little else.
+/// The lane is private to the core, so its operations are measured through events that consist mainly of them.
 fn lane(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("lane");
     group.throughput(Throughput::Elements(LANE_WINDOW_MAX as u64));
@@ -39,7 +39,7 @@ fn lane(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A core with as many waiting items as a lane keeps in memory, and how long it took to take them in.
+/// A core with as many waiting items as a lane keeps in memory, and how long adding them took.
 fn fill() -> (CoreAlone, Duration) {
     let mut core = CoreAlone::new();
     core.pause();
@@ -58,7 +58,7 @@ fn overfill() -> Duration {
     say(&mut core, rest)
 }
 
-/// How long the core takes to dispatch all that waits.
+/// How long the core takes to dispatch all waiting items.
 fn empty() -> Duration {
     let (mut core, _) = fill();
     let spent = time(|| core.resume());

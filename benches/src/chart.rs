@@ -1,4 +1,4 @@
-//! The medians of wall time as bars, in one picture.
+//! The medians of wall time as bars, in one chart.
 
 use std::path::Path;
 

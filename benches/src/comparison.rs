@@ -1,8 +1,8 @@
-//! The order of a comparison: which program sends which tree when. Programs take turns, each copy is checked before its
-//! cost counts, and sources are read once before anybody has to. Every copy goes to a disk of its own if there is one.
-//! Otherwise copies are removed only when a round is over, and the file system is then left alone for a while: ext4 avoids
-//! inodes that were deleted lately, and looking past tens of thousands of them makes every new file several times as dear,
-//! for whoever comes next.
+//! The order of a comparison: which program sends which tree when. Programs take turns, each copy is verified before
+//! its cost counts, and sources are read once before the first copy. If there is a fresh disk, every copy gets a new
+//! file system. Otherwise copies are removed only at the end of a round, and the file system is then left alone for a
+//! while: ext4 avoids inodes that were deleted recently, and skipping tens of thousands of them makes every new file
+//! several times as expensive for the next program.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -26,9 +26,9 @@ pub(crate) struct Plan {
     pub(crate) runs: u32,
     pub(crate) recipe: Recipe,
     pub(crate) has_limits: bool,
-    /// How long the file system is left alone after much was removed.
+    /// How long the file system is left alone after many files were removed.
     pub(crate) rest: Duration,
-    /// Size of the disk that is made anew for every copy, in GiB; without one, copies lie beside each other.
+    /// Size of the disk that is made for every copy, in GiB; `None` if copies are kept side by side.
     pub(crate) disk_gibibytes: Option<u64>,
 }
 
@@ -70,7 +70,7 @@ pub(crate) fn run(plan: &Plan, programs: &Programs, directory: &Path) -> Result<
     Ok(report)
 }
 
-/// Where copies go.
+/// The places of copies.
 struct Copies {
     top: PathBuf,
     count: u32,
@@ -82,7 +82,7 @@ impl Copies {
         Self { top: directory.join("copies"), count: 0, disk }
     }
 
-    /// A new directory; on a disk of its own, the only one.
+    /// A new directory; on a fresh disk, the only one.
     fn next(&mut self) -> Result<PathBuf, String> {
         self.count += 1;
         let top = match &mut self.disk {
@@ -94,9 +94,9 @@ impl Copies {
         Ok(path)
     }
 
-    /// Removes what lies beside each other, at the end of a round. Whether there was anything.
+    /// Removes copies that are kept side by side, at the end of a round. Returns whether there were any.
     fn clear(&mut self) -> bool {
-        // What cannot be removed now goes with the directory of the whole comparison.
+        // What cannot be removed now is removed with the directory of the whole comparison.
         self.disk.is_none() && std::fs::remove_dir_all(&self.top).is_ok()
     }
 }
@@ -115,7 +115,7 @@ fn rest(time: Duration) {
     }
 }
 
-/// Whoever goes later finds a warmer machine, so everybody has every place once.
+/// A program that runs later finds a warmer machine, so every program has every position once.
 fn in_turn(peers: &[Peer], round: u32) -> Vec<Peer> {
     let mut order = peers.to_vec();
     if !order.is_empty() {
@@ -143,11 +143,11 @@ fn run_peer(
     let restored = session.restore()?;
     check(peer.name(), session.as_ref(), first)?;
     if first != last {
-        // What counts is how versions follow each other; the first one only lays the ground.
+        // Only the later versions are measured; the first one is the basis.
         cost = Cost::default();
         for version in &trees.versions[1..] {
             cost.add(&session.send(version)?);
-            // A repository would have to be taken out as a whole each time.
+            // A whole version would have to be restored from a repository each time.
             if !session.is_repository() || version == last {
                 session.restore()?;
                 check(peer.name(), session.as_ref(), version)?;
@@ -168,7 +168,7 @@ fn run_peer(
     Ok(())
 }
 
-/// What goes on is told on standard error, so that standard output is the result alone.
+/// Progress is printed to standard error, so that standard output has the result only.
 pub(crate) fn progress(text: &str) {
     static START: OnceLock<Instant> = OnceLock::new();
     let seconds = START.get_or_init(now).elapsed().as_secs();
@@ -180,14 +180,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everybody_is_first_once() {
+    fn every_program_is_first_once() {
         let peers = [Peer::Orbit, Peer::Rsync, Peer::Cp];
         let firsts: Vec<Peer> = (0..3).map(|round| in_turn(&peers, round)[0]).collect();
         assert_eq!(firsts, peers);
     }
 
     #[test]
-    fn a_tiny_comparison_knows_everything_about_everybody() {
+    fn a_tiny_comparison_measures_everything_for_every_program() {
         let directory = tempfile::tempdir().unwrap();
         let peers = vec![Peer::Orbit, Peer::Grid, Peer::Rsync, Peer::Cp, Peer::Tar];
         let tree = directory.path().join("real");

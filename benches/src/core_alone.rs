@@ -19,7 +19,7 @@ use crate::tree::{Scan, all_stored};
 
 const SESSION: SessionId = SessionId(1);
 
-/// How long the core takes to plan, dispatch and settle so many items.
+/// How long the core takes to plan, dispatch and settle `items` items.
 #[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 pub fn measure(items: u64) -> Duration {
     let mut spent = Duration::ZERO;
@@ -31,13 +31,13 @@ pub fn measure(items: u64) -> Duration {
     spent
 }
 
-/// Moves so many items. `hand_over` gets each message of the Star's and lets the core hear it.
+/// Moves `items` items. `hand_over` gets each message of the Star and passes it to the core.
 pub fn move_items(items: u64, mut hand_over: impl FnMut(&mut CoreAlone, StarMessage)) {
     let mut core = CoreAlone::new();
     let mut scan = core.scan(items);
     while let Some(batch) = scan.batch() {
         hand_over(&mut core, StarMessage::ScanBatch(batch));
-        // Everything is settled before the next batch, so that nothing has to be read back from a store.
+        // Everything is settled before the next batch, so that nothing has to be read from a store.
         while let Some(report) = core.next_report() {
             hand_over(&mut core, StarMessage::Report(report));
         }
@@ -45,7 +45,7 @@ pub fn move_items(items: u64, mut hand_over: impl FnMut(&mut CoreAlone, StarMess
     assert_eq!(core.settled, items, "every item is settled");
 }
 
-/// A core that has one Star, which is source and destination of one job.
+/// A core with one Star, which is source and destination of one job.
 #[derive(Debug)]
 pub struct CoreAlone {
     core: Core,
@@ -54,12 +54,12 @@ pub struct CoreAlone {
     assigned: BTreeMap<AssignmentId, Vec<u64>>,
     reports: u64,
     settled: u64,
-    /// Of turns that nobody has asked about yet.
+    /// The results of turns that were not taken yet.
     pending: Turn,
 }
 
 impl CoreAlone {
-    /// The Star is there, and the job waits for what its scan finds.
+    /// The Star is connected, and the job waits for the results of its scan.
     pub fn new() -> Self {
         let mut pending = Turn::new(Now::from_ms(0));
         let core = Core::recover(&mut pending, CoreConfig::default(), Recovered::default());
@@ -78,13 +78,13 @@ impl CoreAlone {
         alone
     }
 
-    /// The job's scan, of a tree of so many files.
+    /// The job's scan, of a tree with this many files.
     pub fn scan(&self, entries: u64) -> Scan {
         Scan::new(self.scan, entries)
     }
 
-    /// One turn of one message. What was assigned in it is kept for [`CoreAlone::next_report`]; all else that came of
-    /// it, and of what went before the first message, is given back.
+    /// One turn with one message. Its assignments are kept for [`CoreAlone::next_report`]; all other results, and those
+    /// from before the first message, are returned.
     pub fn say(&mut self, message: StarMessage) -> Turn {
         if let StarMessage::Report(report) = &message {
             self.settled += report.outcomes.len() as u64;
@@ -93,14 +93,14 @@ impl CoreAlone {
         self.pending.take()
     }
 
-    /// The report of the oldest assignment that has none yet: all of it is stored.
+    /// The report of the oldest assignment without one: all of its items are stored.
     pub fn next_report(&mut self) -> Option<Report> {
         let (assignment, sequences) = self.assigned.pop_first()?;
         self.reports += 1;
         Some(all_stored(self.reports, assignment, sequences.into_iter()))
     }
 
-    /// Items that are assigned and not reported.
+    /// Number of items that are assigned and not reported.
     pub fn assigned_count(&self) -> usize {
         self.assigned.values().map(Vec::len).sum()
     }
@@ -110,7 +110,7 @@ impl CoreAlone {
         self.command(Command::PauseGuard { star: star(), reason: String::new() });
     }
 
-    /// What waits in the lane is dispatched.
+    /// Dispatches the items that wait in the lane.
     pub fn resume(&mut self) {
         self.command(Command::ResumeGuard { star: star() });
     }
@@ -145,7 +145,7 @@ impl CoreAlone {
                 | Action::ForgetEvents { .. } => {}
             }
         }
-        // The destination has nothing, and is asked ever more seldom.
+        // The destination has nothing, and is asked less and less often.
         for request in questions {
             let message = StarMessage::Compared { request, unchanged: Unchanged::default() };
             self.turn(Event::MessageReceived { session: SESSION, message });

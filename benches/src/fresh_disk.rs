@@ -1,19 +1,18 @@
-//! A disk that is made anew before every copy: an ext4 file system in a file, through a loop device.
+//! A new disk for every copy: an ext4 file system in a file, through a loop device.
 //!
-//! What a file system has been through decides how fast it is. After tens of thousands of files were removed, or while
-//! the blocks of removed files are still being discarded, the same copy takes several times as long, and the next program
-//! pays for the one before. On a disk of its own every program finds the same empty file system. The blocks of the file
-//! are written once at the start, and the loop device goes around the page cache, so that a sync is a sync of the disk
-//! below.
+//! The speed of a file system depends on its history. After tens of thousands of files were removed, or while the
+//! blocks of removed files are still being discarded, the same copy takes several times as long, and the next program
+//! pays for the one before. On a fresh disk every program has the same empty file system. The blocks of the file are
+//! written once at the start, and the loop device bypasses the page cache, so that a sync is a sync of the disk below.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Written at a time while the file is laid out.
+/// Number of bytes that are written at a time while the file is allocated.
 const BLOCK_BYTES: usize = 4 * 1024 * 1024;
 
-/// The disk. Dropping it takes it down; its file goes with the directory that it is in.
+/// The disk. Dropping it unmounts it; its file is removed with its directory.
 #[derive(Debug)]
 pub(crate) struct FreshDisk {
     device: String,
@@ -22,7 +21,7 @@ pub(crate) struct FreshDisk {
 }
 
 impl FreshDisk {
-    /// Makes a disk of so many GiB in a file in `directory`. Root only.
+    /// Makes a disk of this many GiB in a file in `directory`. Root only.
     pub(crate) fn create(directory: &Path, gibibytes: u64) -> Result<Self, String> {
         let file = directory.join("disk.img");
         lay_out(&file, gibibytes << 30).map_err(|error| format!("{}: {error}", file.display()))?;
@@ -34,11 +33,11 @@ impl FreshDisk {
         Ok(Self { device, mounted_at, is_mounted: false })
     }
 
-    /// Throws away what is on it and gives the directory of a new, empty file system.
+    /// Replaces it by a new, empty file system, and returns its directory.
     pub(crate) fn renew(&mut self) -> Result<&Path, String> {
         self.unmount()?;
         let mut make = Command::new("mkfs.ext4");
-        // Everything is laid out now: what is left for later would be done while somebody is measured.
+        // Everything is initialized now: deferred work would be done during a measurement.
         make.args(["-q", "-F", "-i", "8192", "-E", "nodiscard,lazy_itable_init=0,lazy_journal_init=0"]);
         run({
             make.arg(&self.device);
@@ -63,7 +62,7 @@ impl FreshDisk {
 
 impl Drop for FreshDisk {
     fn drop(&mut self) {
-        // What cannot be taken down now goes when the mount namespace of the comparison does.
+        // What cannot be unmounted now is unmounted with the mount namespace of the comparison.
         let _ = self.unmount();
         let mut detach = Command::new("losetup");
         detach.arg("--detach").arg(&self.device);
@@ -71,7 +70,7 @@ impl Drop for FreshDisk {
     }
 }
 
-/// Writes every block once, so that no copy pays for finding room for them.
+/// Writes every block once, so that no copy pays for their allocation.
 fn lay_out(file: &Path, bytes: u64) -> std::io::Result<()> {
     let mut out = std::fs::File::create(file)?;
     let block = vec![0; BLOCK_BYTES];

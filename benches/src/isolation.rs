@@ -1,6 +1,6 @@
-//! A network and mounts of its own, so that the bytes on the loopback interface are those of the programs that are compared
-//! and of nobody else on this machine, and so that what was mounted ends with the comparison. The program starts itself
-//! again in them; its own process cannot be moved once it has threads, and the calls that could are not safe ones.
+//! A separate network and mount namespace, so that the bytes on the loopback interface are only those of the compared
+//! programs, and mounts end with the comparison. The program restarts itself in them: a process with threads cannot be
+//! moved, and the system calls for it are unsafe.
 
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -8,12 +8,12 @@ use std::process::Command;
 
 use crate::programs::is_there;
 
-/// Set for the program in its own network.
+/// Environment variable that is set for the program in its own network.
 const MARK: &str = "ORBIT_COMPARE_OWN_NETWORK";
-/// Brings the interface up, which a new network has down, and goes on as the program.
+/// Enables the interface, which is down in a new network, and continues as the program.
 const BRING_UP: &str = "ip link set lo up && exec \"$0\" \"$@\"";
 
-/// Whether this process has a network of its own.
+/// Whether this process has its own network.
 pub(crate) fn is_isolated() -> bool {
     std::env::var_os(MARK).is_some()
 }
@@ -23,7 +23,7 @@ pub(crate) fn can_isolate() -> bool {
     rustix::process::geteuid().is_root() && is_there("unshare") && is_there("ip")
 }
 
-/// Becomes the same program in a network of its own. Returns only when that fails, with the reason.
+/// Replaces this process by the same program in its own network. Returns only if that fails, with the reason.
 pub(crate) fn isolate(programs: &Path) -> String {
     let own = match std::env::current_exe() {
         Ok(own) => own,
@@ -31,7 +31,7 @@ pub(crate) fn isolate(programs: &Path) -> String {
     };
     let mut command = Command::new("unshare");
     command.args(["--net", "--mount", "sh", "-c", BRING_UP]).arg(own).args(std::env::args_os().skip(1));
-    // What was built is not built again: a build may need the network that is left behind.
+    // Existing programs are not built again: a build may need the outer network.
     if !std::env::args().any(|argument| argument.starts_with("--programs")) {
         command.arg("--programs").arg(programs);
     }

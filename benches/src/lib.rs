@@ -1,4 +1,4 @@
-//! What the measuring programs share: a tree that exists nowhere, and the coordinator's core without anything around it.
+//! Shared parts of the benchmarks: a tree that does not exist, and the coordinator's core without anything around it.
 
 pub mod core_alone;
 pub mod tree;

@@ -1,5 +1,5 @@
-//! What the machine can do at best, measured between the runs of the programs: the smallest part of the work that no way to
-//! copy a tree can leave out. Each limit is said as the time that it sets for the whole of a data set.
+//! The limits of the machine, measured between the runs of the programs: the smallest part of the work that no way of
+//! copying a tree can avoid. Each limit is given as the time for a whole data set.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -24,14 +24,14 @@ pub(crate) const CREATE: &str = "(limit) create, 1 thr.";
 pub(crate) const CREATE_TWICE: &str = "(limit) create, 2 thr.";
 
 const BLOCK_BYTES: usize = 1 << 20;
-/// What is chunked and hashed over and over, so that it comes from memory.
+/// Size of the data that is chunked and hashed repeatedly, in bytes, so that it comes from memory.
 const BUFFER_BYTES: usize = 64 << 20;
-/// As much work as tells how fast it goes on.
+/// Amount of work in bytes from which the speed is computed.
 const SAMPLE_BYTES: u64 = 512 << 20;
 const CREATED_FILE_BYTES: usize = 4096;
 const FILES_PER_DIRECTORY: u64 = 250;
 
-/// The limits that a data set meets, which lies in `tree`. What is written stays in `directory`.
+/// The limits for the data set in `tree`. Files are written to `directory`.
 pub(crate) fn measure(
     set: DataSet,
     size: Size,
@@ -60,7 +60,7 @@ pub(crate) fn measure(
     Ok(found)
 }
 
-/// Bytes that nothing can compress.
+/// Incompressible bytes.
 fn noise(count: usize) -> Vec<u8> {
     let mut bytes = vec![0; count];
     blake3::Hasher::new().finalize_xof().fill(&mut bytes);
@@ -85,7 +85,7 @@ fn copy_memory(bytes: u64) -> Duration {
     scaled(start.elapsed(), rounds * BUFFER_BYTES as u64, bytes)
 }
 
-/// Cuts and names chunks as a Star does, on one core.
+/// Cuts and hashes chunks as a Star does, on one core.
 fn chunk_and_hash(bytes: u64) -> Duration {
     let content = noise(BUFFER_BYTES);
     let rounds = (bytes.min(SAMPLE_BYTES) / BUFFER_BYTES as u64).max(1);
@@ -98,7 +98,7 @@ fn chunk_and_hash(bytes: u64) -> Duration {
     scaled(start.elapsed(), rounds * BUFFER_BYTES as u64, bytes)
 }
 
-/// Sends bytes through a connection of this machine, with one thread at either end.
+/// Sends bytes through a loopback connection, with one thread at each end.
 fn loopback(bytes: u64) -> io::Result<Duration> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
@@ -115,7 +115,7 @@ fn loopback(bytes: u64) -> io::Result<Duration> {
     })
 }
 
-/// Writes so many bytes, which are those of a block again and again.
+/// Writes `bytes` bytes by repeating a block.
 fn send(to: &mut impl io::Write, block: &[u8], bytes: u64) -> io::Result<()> {
     let mut left = bytes;
     while left > 0 {
@@ -133,7 +133,7 @@ fn drain(from: &mut impl io::Read) -> io::Result<()> {
     Ok(())
 }
 
-/// The same through TLS, with what the data plane encrypts by.
+/// As [`loopback`], through TLS with the settings of the data plane.
 fn secured_loopback(bytes: u64) -> io::Result<Duration> {
     let secured = Secured::new("source", "sink").map_err(io::Error::other)?;
     let (mut receiving, mut sending) = secured.raw().map_err(io::Error::other)?;
@@ -169,7 +169,7 @@ fn write(directory: &Path, bytes: u64) -> io::Result<Duration> {
     Ok(start.elapsed())
 }
 
-/// Creates small files from some threads, each in directories of its own, and syncs the file system at the end.
+/// Creates small files from several threads, each in its own directories, and syncs the file system at the end.
 fn create(directory: &Path, files: u64, threads: u64) -> io::Result<Duration> {
     let (top, content) = (directory.join(format!("created-{threads}")), noise(CREATED_FILE_BYTES));
     let content = &content;

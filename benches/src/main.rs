@@ -1,10 +1,10 @@
-//! Sends the same trees with Orbit Grid and with the programs that people use today, in turns, on this machine, and prints
-//! the medians side by side, with what the machine can do at best and with the targets. Every copy is compared with its
-//! source before its cost counts.
+//! Sends the same trees with Orbit Grid and with the programs that people use today, in turns, on this machine, and
+//! prints the medians side by side, with the limits of the machine and with the targets. Every copy is compared with
+//! its source before its cost counts.
 //!
-//! What the numbers are not: everything runs on one machine and shares its cores and its disk, so they say how much work
-//! a copy is, not how a network is filled. Most programs do not sync what they write and Orbit Grid does, so the time
-//! until everything is on the disk is measured for all as well.
+//! The meaning of the numbers is limited: everything runs on one machine and shares its cores and its disk, so they
+//! show how much work a copy is, not how well a network is used. Most programs do not sync what they write and Orbit
+//! Grid does, so the time until everything is on the disk is measured for all as well.
 
 mod chart;
 mod comparison;
@@ -53,7 +53,7 @@ struct Arguments {
     /// The real tree of set M; the Rust toolchain if not given
     #[arg(long, value_name = "DIR")]
     tree: Option<PathBuf>,
-    /// Let files of D that do not change keep their modification times; otherwise every version was written anew
+    /// Let files of D that do not change keep their modification times; otherwise every version is rewritten
     #[arg(long)]
     keep_times: bool,
     /// Directory for the data, on the disk to measure; a temporary one if not given
@@ -65,8 +65,8 @@ struct Arguments {
     /// Seconds for which the file system is left alone after the copies of a round were removed
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     rest: u64,
-    /// Make a disk of so many GiB anew for every copy, in a file in the directory, so that nobody pays for what was copied
-    /// before; as root
+    /// Make a new disk of this many GiB for every copy, in a file in the directory, so that no copy is slowed down by
+    /// earlier ones; as root
     #[arg(long, value_name = "GIB", value_parser = clap::value_parser!(u64).range(1..=1024))]
     fresh_disk: Option<u64>,
     /// Install the Debian packages of programs that are missing, as root
@@ -92,7 +92,7 @@ struct Arguments {
 fn main() -> ExitCode {
     match run(Arguments::parse()) {
         Ok(text) => {
-            // A reader that has gone away wants no more.
+            // If the reader has gone away, it needs no more output.
             let _ = std::io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }

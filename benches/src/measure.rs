@@ -1,5 +1,5 @@
-//! What sending a tree costs: time, processor time of all processes that took part, the peak memory of each, and the bytes
-//! that crossed the loopback interface. What the costs are compared with is left to the report.
+//! The cost of sending a tree: time, processor time of all processes that took part, the peak memory of each, and the
+//! bytes that crossed the loopback interface. The report compares the costs.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
@@ -8,7 +8,7 @@ use std::process::Child;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// How often the memory of the processes is read. The kernel keeps the peak, so little is missed between.
+/// How often the memory of the processes is read. The kernel keeps the peak, so little is missed in between.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The cost of sending one tree, or several one after the other.
@@ -20,20 +20,20 @@ pub(crate) struct Cost {
     pub(crate) synced: Duration,
     /// Processor time in user and kernel mode.
     pub(crate) cpu: Duration,
-    /// Processor time by role, where processes go on after the tree was sent.
+    /// Processor time by role, of processes that outlive the sending of a tree.
     pub(crate) cpu_by_role: BTreeMap<&'static str, Duration>,
-    /// Peak of the resident memory, by role; of processes in one role, that of the largest.
+    /// Peak of the resident memory, by role; the largest if several processes have one role.
     pub(crate) peaks: BTreeMap<&'static str, u64>,
-    /// Bytes that went over the loopback interface, headers included.
+    /// Bytes on the loopback interface, including headers.
     pub(crate) wire: u64,
-    /// Bytes that the program itself says it moved.
+    /// The program's own count of moved bytes.
     pub(crate) counted: Option<u64>,
-    /// What the result takes on the disk.
+    /// Size of the result on the disk, in bytes.
     pub(crate) stored: u64,
 }
 
 impl Cost {
-    /// Adds what came after: times and traffic add up, of memory the most counts, and of what is stored the last.
+    /// Adds a later cost: times and traffic are added, the larger memory counts, and the last stored size.
     pub(crate) fn add(&mut self, next: &Self) {
         self.wall += next.wall;
         self.synced += next.synced;
@@ -57,7 +57,7 @@ impl Cost {
     }
 }
 
-/// Measures from its creation.
+/// Measures from its creation on.
 #[derive(Debug)]
 pub(crate) struct Meter {
     started: Instant,
@@ -76,7 +76,7 @@ impl Meter {
         }
     }
 
-    /// Waits for programs, and meanwhile follows the memory of them, of `others`, and of all their children.
+    /// Waits for programs, and meanwhile records the memory of them, of `others`, and of all their children.
     pub(crate) fn follow(
         &mut self,
         children: &mut [(&'static str, Child)],
@@ -106,7 +106,7 @@ impl Meter {
         self.started.elapsed()
     }
 
-    /// What it cost, and what `result` takes on the disk now.
+    /// The cost, with the current size of `result` on the disk.
     pub(crate) fn finish(self, wall: Duration, synced: Duration, result: &Path) -> Cost {
         let mut cost = Cost {
             wall,
@@ -141,12 +141,12 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-/// Writes everything to the disk that `path` lies on.
+/// Writes everything to the disk of `path`.
 pub(crate) fn sync(path: &Path) -> std::io::Result<()> {
     Ok(rustix::fs::syncfs(std::fs::File::open(path)?)?)
 }
 
-/// What a tree takes on the disk. What cannot be read counts nothing: a program may be clearing up.
+/// The size of a tree on the disk. What cannot be read is ignored: a program may be cleaning up.
 pub(crate) fn disk_bytes(path: &Path) -> u64 {
     let Ok(metadata) = path.symlink_metadata() else { return 0 };
     let below = match std::fs::read_dir(path) {
@@ -156,12 +156,12 @@ pub(crate) fn disk_bytes(path: &Path) -> u64 {
     below + metadata.blocks() * 512
 }
 
-/// Processor time of all children of this process that have ended and were waited for, and of theirs.
+/// Processor time of all children of this process that were waited for, and of their children.
 fn children_cpu() -> Duration {
     ticks("/proc/self/stat", 13, 2)
 }
 
-/// Processor time of a process that goes on.
+/// Processor time of a running process.
 pub(crate) fn process_cpu(process: u32) -> Duration {
     ticks(&format!("/proc/{process}/stat"), 11, 2)
 }
@@ -185,7 +185,7 @@ pub(crate) fn resident_bytes(process: u32) -> Option<u64> {
     status_bytes(process, "VmRSS:")
 }
 
-/// Lets the peak of a process begin anew, so that it is that of what comes next.
+/// Resets the peak of a process, so that it is that of what comes next.
 pub(crate) fn forget_peak(process: u32) -> std::io::Result<()> {
     std::fs::write(format!("/proc/{process}/clear_refs"), "5")
 }
@@ -197,7 +197,7 @@ fn status_bytes(process: u32, key: &str) -> Option<u64> {
     Some(kibibytes * 1024)
 }
 
-/// What the loopback interface has carried. Only its own traffic, when this program has a network of its own.
+/// The bytes of the loopback interface: only our own traffic if this program has its own network.
 fn loopback_bytes() -> u64 {
     let interfaces = std::fs::read_to_string("/proc/self/net/dev").unwrap_or_default();
     let counters = interfaces.lines().find_map(|line| line.trim().strip_prefix("lo:"));
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_tells_what_is_asked_of_it() {
+    fn the_kernel_returns_the_measured_values() {
         let own = std::process::id();
         assert!(peak_bytes(own) >= resident_bytes(own) && resident_bytes(own) > Some(0));
         let mut meter = Meter::start();

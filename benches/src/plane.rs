@@ -1,6 +1,6 @@
-//! The data plane alone: the large files of a served tree are pulled through the service that Stars use between each other,
-//! and what arrives is decoded and dropped. Reading, cutting, hashing, HTTP/2 and the loopback interface are in the figure;
-//! verifying and writing are not, nor is anything that a coordinator does.
+//! The data plane alone: pulls the large files of a served tree through the service that Stars use among each other;
+//! what arrives is decoded and dropped. Reading, cutting, hashing, HTTP/2 and the loopback interface are included;
+//! verifying, writing and the coordinator are not.
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -37,7 +37,7 @@ const SINK: &str = "sink";
 
 type Problem = Box<dyn std::error::Error + Send + Sync>;
 
-/// A tree that is served, and the right to pull from it.
+/// A served tree, and the capability to pull from it.
 struct Served {
     address: String,
     token: String,
@@ -45,8 +45,7 @@ struct Served {
     shutdown: CancellationToken,
 }
 
-/// Pulls every file in `tree`, which has no directories, side by side, and says how long that takes; over TLS, if it is to
-/// be.
+/// Pulls every file in `tree`, which has no directories, concurrently, and returns the time; over TLS if `is_secured`.
 pub(crate) fn measure(tree: &Path, is_secured: bool) -> Result<Duration, String> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
@@ -121,7 +120,7 @@ async fn serve(tree: &Path, secured: Option<&Secured>) -> Result<Served, Problem
     Ok(Served { address, token: signer.sign(&capability)?, path, shutdown })
 }
 
-/// A connection as a destination makes it.
+/// A connection like that of a destination.
 async fn connect(address: &str, secured: Option<&Secured>) -> Result<Channel, Problem> {
     let scheme = if secured.is_some() { "https" } else { "http" };
     let endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))?
@@ -152,7 +151,7 @@ async fn pull(channel: Channel, open: Open, path: Vec<u8>, size: u64) -> Result<
             is_one_file_system: false,
         })
         .collect();
-    // Both requests fit.
+    // There is room for both requests.
     let (requests, waiting) = mpsc::channel(2);
     requests.send(encode_open(open)).await?;
     requests.send(encode_fetches(fetches)).await?;

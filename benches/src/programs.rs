@@ -1,5 +1,4 @@
-//! Where the programs come from: Orbit Grid's are built beside this one when they are missing, those of others are
-//! packages of Debian.
+//! Finds the programs: those of Orbit Grid are built if they are missing, those of others are Debian packages.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -13,7 +12,7 @@ const OWN: [(&str, &str); 3] =
 pub(crate) struct Programs(PathBuf);
 
 impl Programs {
-    /// Those of a directory, or else those of this build.
+    /// Those in a directory, or those of this build.
     pub(crate) fn find(given: Option<PathBuf>) -> Result<Self, String> {
         let programs = Self(given.map_or_else(build, Ok)?);
         match OWN.iter().map(|(name, _)| programs.path(name)).find(|path| !path.is_file()) {
@@ -32,7 +31,7 @@ impl Programs {
 
     pub(crate) fn command(&self, name: &str) -> Command {
         let mut command = Command::new(self.path(name));
-        // A setting of the operator's grid must not reach the one that is measured.
+        // A setting for the operator's own grid must not affect the measured one.
         for (variable, _) in std::env::vars_os() {
             if variable.to_str().is_some_and(|variable| variable.starts_with("ORBIT_")) {
                 command.env_remove(variable);
@@ -42,7 +41,7 @@ impl Programs {
     }
 }
 
-/// Builds as this program was built, and into the same place.
+/// Builds with the settings of this program, and into the same directory.
 fn build() -> Result<PathBuf, String> {
     let own = std::env::current_exe().map_err(|error| error.to_string())?;
     let homeless = "this program lies in no target directory; name the programs' with --programs";
@@ -61,7 +60,7 @@ fn build() -> Result<PathBuf, String> {
     if built.success() { Ok(directory.to_owned()) } else { Err("Orbit Grid cannot be built".to_owned()) }
 }
 
-/// Looks for programs of others, given with their packages, and installs the packages if that is asked for.
+/// Looks for programs of others, given with their packages, and installs the packages if that is requested.
 pub(crate) fn require(programs: &[(&str, &'static str)], may_install: bool) -> Result<(), String> {
     let mut missing: Vec<&str> =
         programs.iter().filter(|(program, _)| !is_there(program)).map(|(_, package)| *package).collect();
@@ -82,7 +81,7 @@ pub(crate) fn require(programs: &[(&str, &'static str)], may_install: bool) -> R
     run("apt-get", &arguments)
 }
 
-/// Whether a program lies on the path.
+/// Whether a program is in the path.
 pub(crate) fn is_there(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
@@ -90,7 +89,7 @@ pub(crate) fn is_there(program: &str) -> bool {
 
 fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
     let mut command = Command::new(program);
-    // Standard output is the result alone.
+    // Standard output has the result only.
     command
         .args(arguments)
         .env("DEBIAN_FRONTEND", "noninteractive")

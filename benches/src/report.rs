@@ -1,5 +1,5 @@
-//! All costs of a comparison, their medians, and the table and the JSON made of them. Whether a figure is good enough is
-//! for the targets to say.
+//! All costs of a comparison, their medians, and the table and the JSON made of them. The targets decide whether a
+//! number is good enough.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -21,7 +21,7 @@ const MEBIBYTE: f64 = 1_048_576.0;
 pub(crate) struct Report {
     pub(crate) cases: Vec<Case>,
     pub(crate) service: Option<Service>,
-    /// Whether the loopback interface carried nothing but what is measured.
+    /// Whether the loopback interface carried only measured traffic.
     pub(crate) is_network_own: bool,
 }
 
@@ -204,7 +204,7 @@ impl Runs<'_> {
         values
     }
 
-    /// The median of each figure is taken by itself.
+    /// The median of each value separately.
     pub(crate) fn median(&self, value: impl Fn(&Cost) -> f64) -> f64 {
         median(&self.sorted(value))
     }
@@ -259,7 +259,7 @@ fn seconds(duration: Duration) -> f64 {
     duration.as_secs_f64()
 }
 
-/// The middle of sorted values; the mean of the two in the middle when there is an even number of them.
+/// The median of sorted values: the middle one, or the mean of the two in the middle.
 pub(crate) fn median(sorted: &[f64]) -> f64 {
     match sorted.len() {
         0 => f64::NAN,

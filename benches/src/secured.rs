@@ -1,5 +1,4 @@
-//! What TLS takes to be measured: a grid's authority, and two Stars that have joined. All of it lies in a temporary
-//! directory and is gone with it.
+//! What a measurement of TLS needs: a grid's authority, and two Stars that have joined, in a temporary directory.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
@@ -33,7 +32,7 @@ impl Secured {
         Ok(Self { registry, source, sink, _directory: directory })
     }
 
-    /// The two ends of a connection without gRPC, by the same settings.
+    /// The two ends of a connection without gRPC, with the same settings.
     pub(crate) fn raw(&self) -> Result<(ServerConnection, ClientConnection), Problem> {
         let authority = self.registry.authority().certificate();
         let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);

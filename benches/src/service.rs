@@ -1,4 +1,4 @@
-//! What a grid costs that has nothing to do, and how soon it begins with a small job.
+//! The cost of an idle grid, and how soon it begins a small job.
 
 use std::fs;
 use std::path::Path;
@@ -11,15 +11,15 @@ use crate::measure::{now, resident_bytes};
 use crate::peers::{DESTINATION, GridSession, SOURCE, Session as _};
 use crate::programs::Programs;
 
-/// After so long a Star has done all that it does when it starts.
+/// Time after which a Star has finished all work of its start.
 const SETTLE_TIME: Duration = Duration::from_secs(3);
-/// Small jobs, one after the other; the middle one counts.
+/// Number of small jobs, one after the other; the median counts.
 const JOBS: usize = 5;
 const FILE_BYTES: usize = 4096;
 const LOOK_INTERVAL: Duration = Duration::from_micros(200);
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What was found.
+/// The results.
 #[derive(Debug, Clone)]
 pub(crate) struct Service {
     /// Resident memory of the larger of two Stars without work.
@@ -28,20 +28,20 @@ pub(crate) struct Service {
     pub(crate) first_bytes: Vec<Duration>,
 }
 
-/// Starts a grid in `directory` and looks at it.
+/// Starts a grid in `directory` and measures it.
 pub(crate) fn measure(programs: &Programs, directory: &Path) -> Result<Service, String> {
     let failed = |error: std::io::Error| format!("{}: {error}", directory.display());
     let source = directory.join("small");
     fs::create_dir_all(&source).map_err(failed)?;
     fs::write(source.join("file"), [b'.'; FILE_BYTES]).map_err(failed)?;
     let mut grid = GridSession::begin(programs, &source, directory)?;
-    // It has no event to wait for: nothing is to happen.
+    // There is no event to wait for: nothing is to happen.
     #[expect(clippy::disallowed_methods, reason = "what is measured is a time without work")]
     std::thread::sleep(SETTLE_TIME);
     let resident = [SOURCE, DESTINATION].map(|role| resident_bytes(grid.process(role)).unwrap_or_default());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     let client = {
-        // A client is bound to the runtime that it is made in.
+        // A client is bound to the runtime in which it is made.
         let _inside = runtime.enter();
         Client::new(grid.address())
     };
@@ -72,7 +72,7 @@ async fn first_byte(client: &Client, source: &Path, place: &Path) -> Result<Dura
         if start.elapsed() > PATIENCE {
             return Err(format!("a small job wrote nothing within {} s", PATIENCE.as_secs()));
         }
-        // The destination's disk tells nobody; asking a directory costs little.
+        // There is no notification of the destination's disk; reading a directory costs little.
         tokio::time::sleep(LOOK_INTERVAL).await;
     }
     let taken = start.elapsed();
@@ -80,7 +80,7 @@ async fn first_byte(client: &Client, source: &Path, place: &Path) -> Result<Dura
     Ok(taken)
 }
 
-/// Whether a directory has a file with something in it, under whatever name.
+/// Whether a directory has a file that is not empty, under any name.
 fn has_bytes(directory: &Path) -> bool {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     entries.flat_map(|entry| entry.metadata()).any(|metadata| metadata.is_file() && metadata.len() > 0)

@@ -1,5 +1,5 @@
-//! What Orbit Grid is to reach, and whether a comparison shows that it does. `orbit copy` and a grid of processes are judged
-//! each by itself. A target whose figures were not measured is left out, not met.
+//! The targets of Orbit Grid, and whether a comparison meets them. `orbit copy` and a grid of processes are judged
+//! separately. A target whose values were not measured is left out, not met.
 
 use std::fmt::Write as _;
 
@@ -11,7 +11,7 @@ use crate::report::{Report, Runs};
 
 const MEBIBYTE: f64 = 1_048_576.0;
 
-/// One target beside what was measured.
+/// One target and the measured value.
 #[derive(Debug)]
 pub(crate) struct Verdict {
     name: &'static str,
@@ -20,7 +20,7 @@ pub(crate) struct Verdict {
     at_most: f64,
 }
 
-/// A figure of ours as a multiple of a figure of somebody else's in the same case.
+/// A value of ours as a multiple of another program's value in the same case.
 struct Multiple {
     name: &'static str,
     case: &'static str,
@@ -64,7 +64,7 @@ const COORDINATOR_MEBIBYTES: f64 = 64.0;
 const IDLE_STAR_MEBIBYTES: f64 = 20.0;
 const FIRST_BYTE_MILLISECONDS: f64 = 50.0;
 
-/// Every target of which the report knows enough.
+/// Every target for which the report has the values.
 pub(crate) fn judge(report: &Report) -> Vec<Verdict> {
     let mut verdicts = Vec::new();
     for one in multiples() {
@@ -94,7 +94,7 @@ pub(crate) fn judge(report: &Report) -> Vec<Verdict> {
     verdicts
 }
 
-/// What only a grid of processes shows.
+/// The targets that only a grid of processes can show.
 fn judge_grid(report: &Report, verdicts: &mut Vec<Verdict>) {
     let mut add = |name, measured, at_most| {
         verdicts.push(Verdict { name, program: Peer::Grid.name(), measured, at_most });
@@ -139,7 +139,7 @@ impl Verdict {
     }
 }
 
-/// The targets for people.
+/// The targets as a table.
 pub(crate) fn to_table(verdicts: &[Verdict]) -> String {
     let mut table =
         String::from("\ntarget                                     program       at most  measured\n");
@@ -167,7 +167,7 @@ mod tests {
     use crate::measure::Cost;
 
     #[test]
-    fn a_target_is_met_or_missed_and_what_was_not_measured_is_left_out() {
+    fn a_target_is_met_or_missed_or_left_out_if_not_measured() {
         let mut report = Report::default();
         let size = Size { files: 1, bytes: 1_000_000_000 };
         let cost =

@@ -1,4 +1,4 @@
-//! The tree that exists nowhere: small files in directories of a thousand.
+//! A tree that does not exist: small files in directories of a thousand.
 
 use orbit_shared::entry::{Entry, EntryKind};
 use orbit_shared::session::{ItemOutcome, ItemResult, Report, ScanBatch, limits};
@@ -8,7 +8,7 @@ use orbit_shared::words::AssignmentId;
 /// Size of each file, in bytes.
 pub const FILE_BYTES: u64 = 4096;
 
-/// Hands out batches of a scan.
+/// Returns the batches of a scan.
 #[derive(Debug)]
 pub struct Scan {
     scan: u64,
@@ -18,7 +18,7 @@ pub struct Scan {
 }
 
 impl Scan {
-    /// A scan under a number of the coordinator's, of so many entries.
+    /// A scan with a number of the coordinator and this many entries.
     pub fn new(scan: u64, entries: u64) -> Self {
         Self { scan, next: 0, end: entries, number: 0 }
     }
@@ -61,7 +61,7 @@ pub fn entry(number: u64) -> Entry {
     }
 }
 
-/// The report of an assignment of which every item was stored.
+/// The report of an assignment whose items were all stored.
 pub fn all_stored(number: u64, assignment: AssignmentId, sequences: impl Iterator<Item = u64>) -> Report {
     let stored = |sequence| ItemOutcome {
         sequence,

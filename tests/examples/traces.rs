@@ -1,13 +1,13 @@
-//! The hash of what happens in each of many simulated runs, one line a seed.
+//! Prints the hash of the events of many simulated runs, one line for each seed.
 //!
-//! `cargo run -p orbit-tests --example traces -- 10000 > before`, change what may not change the coordinator's decisions,
-//! run it again and compare: equal lines mean that the same things happened in the same order.
+//! `cargo run -p orbit-tests --example traces -- 10000 > before`, make a change that must not affect the coordinator's
+//! decisions, run it again and compare: equal lines mean that the same events happened in the same order.
 
 use std::io::Write;
 
 use orbit_tests::simulation::runner;
 
-/// Seeds that are run unless the command says how many.
+/// Number of seeds that are run unless the command line sets it.
 const SEEDS: u64 = 1000;
 
 fn main() -> std::io::Result<()> {

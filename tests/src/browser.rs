@@ -1,6 +1,6 @@
-//! A headless Chromium, driven over the DevTools protocol: pages, clicks, what went wrong in them, and pictures.
+//! A headless Chromium, controlled by the DevTools protocol: pages, clicks, errors in pages, and screenshots.
 //!
-//! Only the handful of commands that the tests need, by one WebSocket.
+//! Only the few commands that the tests need, over one WebSocket.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,29 +20,29 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use crate::deadline::{eventually, within};
 
-/// Where a Chromium is that must be used.
+/// Environment variable with the path of the Chromium to use.
 const CHROMIUM_VARIABLE: &str = "ORBIT_TEST_CHROMIUM";
-/// A picture of a long page has some megabytes.
+/// Maximum size of a message, in bytes. A screenshot of a long page has some megabytes.
 const MESSAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
 const COMMANDS_MAX: usize = 64;
 
-/// How a page is looked at.
+/// The window in which a page is shown.
 #[derive(Debug, Clone, Copy)]
 pub struct Look {
     /// Width of the window, in CSS pixels.
     pub width: u32,
     /// Height of the window.
     pub height: u32,
-    /// Whether its reader likes it dark.
+    /// Whether the reader prefers a dark colour scheme.
     pub is_dark: bool,
     /// Whether it is a phone.
     pub is_phone: bool,
 }
 
 impl Look {
-    /// A window on a desk, by day.
+    /// A desktop window in the light colour scheme.
     pub const DESK: Self = Self { width: 1360, height: 900, is_dark: false, is_phone: false };
-    /// The same by night.
+    /// A desktop window in the dark colour scheme.
     pub const NIGHT: Self = Self { is_dark: true, ..Self::DESK };
     /// A phone.
     pub const PHONE: Self = Self { width: 390, height: 844, is_dark: false, is_phone: true };
@@ -51,14 +51,14 @@ impl Look {
 /// A running browser. Dropping it ends it.
 #[derive(Debug)]
 pub struct Browser {
-    // The process ends before its directory goes.
+    // The process ends before its directory is removed.
     _process: Child,
     wire: Wire,
     _directory: TempDir,
 }
 
 impl Browser {
-    /// Starts one; `None` where there is none and there need not be one.
+    /// Starts a browser; `None` if there is none and none is required.
     pub async fn start() -> Option<Self> {
         let program = find()?;
         let directory = tempfile::Builder::new().prefix("orbit-browser-").tempdir().expect("a directory");
@@ -90,7 +90,7 @@ impl Browser {
             }
         })
         .await;
-        // What it goes on to say must not fill the pipe.
+        // Its further output must not fill the pipe.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         Some(Self { _process: process, wire: Wire::connect(&address).await, _directory: directory })
     }
@@ -119,7 +119,7 @@ pub struct Page {
 }
 
 impl Page {
-    /// Looks at it in another way.
+    /// Changes the window.
     pub async fn look(&self, look: Look) {
         let metrics = json!({
             "width": look.width, "height": look.height, "deviceScaleFactor": 1, "mobile": look.is_phone,
@@ -143,7 +143,7 @@ impl Page {
         answer["result"]["value"].clone()
     }
 
-    /// All text that a reader sees.
+    /// All visible text.
     pub async fn text(&self) -> String {
         self.value("document.body.innerText").await.as_str().unwrap_or_default().to_owned()
     }
@@ -165,7 +165,7 @@ impl Page {
         }
     }
 
-    /// Waits until a text can be seen.
+    /// Waits until a text is visible.
     pub async fn wait_text(&self, text: &str) {
         self.wait(&format!("document.body.innerText.includes({})", json!(text))).await;
     }
@@ -206,7 +206,7 @@ impl Page {
         }
     }
 
-    /// Takes a picture of the whole page.
+    /// Takes a screenshot of the whole page.
     pub async fn picture(&self, path: &Path) {
         let asked = json!({ "format": "png", "captureBeyondViewport": true });
         let answer = self.call("Page.captureScreenshot", asked).await;
@@ -216,7 +216,7 @@ impl Page {
         std::fs::write(path, bytes).expect("the target directory is writable");
     }
 
-    /// What went wrong in the page so far: errors and warnings of scripts, of the network and of its policy.
+    /// The errors and warnings so far: of scripts, of the network and of the content security policy.
     pub fn errors(&self) -> Vec<String> {
         self.wire
             .troubles
@@ -274,7 +274,7 @@ impl Wire {
                         Some(error) => Err(error.to_string()),
                         None => Ok(said["result"].clone()),
                     };
-                    // Whoever asked may have given up.
+                    // The caller may have given up.
                     answer.map(|answer| answer.send(outcome));
                 } else if let Some(trouble) = trouble(&said) {
                     let session = said["sessionId"].as_str().unwrap_or_default().to_owned();
@@ -298,7 +298,7 @@ impl Wire {
     }
 }
 
-/// What an event of the browser complains about, if it does.
+/// The text of an event of the browser that reports an error.
 fn trouble(said: &Value) -> Option<String> {
     let parameters = &said["params"];
     match said["method"].as_str()? {
@@ -315,7 +315,7 @@ fn trouble(said: &Value) -> Option<String> {
     }
 }
 
-/// Finds Chromium. Where everything must be there, its absence is a failure.
+/// Finds Chromium. If everything is required, its absence is a failure.
 fn find() -> Option<PathBuf> {
     if let Some(given) = std::env::var_os(CHROMIUM_VARIABLE) {
         return Some(PathBuf::from(given));

@@ -1,4 +1,4 @@
-//! Typed clients of a coordinator, and waits for what it shows.
+//! Typed clients of a coordinator, and functions that wait for its state.
 
 use std::fs::File;
 use std::io;
@@ -24,7 +24,7 @@ use tonic_types::StatusExt as _;
 
 use crate::deadline::{eventually, within};
 
-/// A page of the longest length.
+/// Maximum size of a page.
 const PAGE_MAX: i32 = 1000;
 
 /// One connection to a coordinator.
@@ -40,12 +40,12 @@ impl Client {
         Self { channel: endpoint.connect_lazy() }
     }
 
-    /// The same over a channel of the caller's.
+    /// As [`Self::new`], over the caller's channel.
     pub fn over(channel: Channel) -> Self {
         Self { channel }
     }
 
-    /// The same from within a network namespace, whatever connects it to others.
+    /// As [`Self::new`], from within a network namespace.
     pub fn within_namespace(address: &str, namespace: &Path) -> Self {
         let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address makes a URL");
         let address: SocketAddr = address.parse().expect("a grid's address is a number and a port");
@@ -104,7 +104,7 @@ impl Client {
         listed.unwrap_or_else(|status| panic!("ListSnapshots: {status}")).into_inner().snapshots
     }
 
-    /// Restores a snapshot and waits for the end of the job that does it.
+    /// Restores a snapshot and waits for the end of its job.
     pub async fn restore(&self, request: v1::RestoreSnapshotRequest) -> v1::Job {
         let made = within("RestoreSnapshot", self.vaults().restore_snapshot(request)).await;
         let made = made.unwrap_or_else(|status| panic!("RestoreSnapshot: {status}")).into_inner();
@@ -119,8 +119,8 @@ impl Client {
         response.into_inner().job.expect("a created job is shown").job_id
     }
 
-    /// Creates a job although the coordinator may die before, while or after it does. `request_id` makes sure that it
-    /// is one job.
+    /// Creates a job although the coordinator may die before, while or after it does. `request_id` ensures that only
+    /// one job is made.
     pub async fn create_surely(&self, spec: v1::JobSpec, request_id: &str) -> u64 {
         let request = v1::CreateJobRequest { spec: Some(spec), request_id: request_id.to_owned() };
         eventually("a job to be created", async || match self.jobs().create_job(request.clone()).await {
@@ -144,7 +144,7 @@ impl Client {
         got.unwrap_or_else(|status| panic!("GetJob: {status}")).into_inner().job.expect("a job is shown")
     }
 
-    /// Whether a job has ended, asked again while the coordinator cannot answer.
+    /// Whether a job has ended; retries while the coordinator cannot answer.
     pub async fn has_ended(&self, job_id: u64) -> bool {
         let got = eventually("GetJob", async || {
             self.jobs().get_job(v1::GetJobRequest { job_id }).await.ok().map(tonic::Response::into_inner)
@@ -153,7 +153,7 @@ impl Client {
         got.job.is_some_and(|job| job.end_time.is_some())
     }
 
-    /// Watches a job until it is as it should be. A watch that is cut off is begun again.
+    /// Watches a job until a condition is met. A watch that is cut off is begun again.
     pub async fn wait_job(&self, job_id: u64, what: &str, is_so: impl Fn(&v1::Job) -> bool) -> v1::Job {
         let last = std::cell::RefCell::new(None);
         let watch = async {
@@ -192,7 +192,7 @@ impl Client {
         got.unwrap_or_else(|status| panic!("GetStar: {status}")).into_inner().star.expect("a Star is shown")
     }
 
-    /// Watches a Star until it is as it should be.
+    /// Watches a Star until a condition is met.
     pub async fn wait_star(&self, star_id: &str, what: &str, is_so: impl Fn(&v1::Star) -> bool) -> v1::Star {
         within(&format!("{star_id}: {what}"), async {
             loop {
@@ -221,7 +221,7 @@ impl Client {
         guard.unwrap_or_else(|| panic!("{star_id} has no guard"))
     }
 
-    /// Lets a Star hold so many items at once.
+    /// Limits the number of items that a Star can hold at once.
     pub async fn limit_guard(&self, star_id: &str, max_object_count: i64) {
         let request = v1::SetGuardLimitsRequest {
             star_id: star_id.to_owned(),
@@ -309,7 +309,8 @@ impl Client {
     }
 }
 
-/// A connection that belongs to a network namespace: a thread of its own enters it, since a thread cannot go back.
+/// A connection that belongs to a network namespace. A separate thread enters the namespace, since a thread cannot
+/// leave it.
 async fn connect_within(namespace: PathBuf, address: SocketAddr) -> io::Result<tokio::net::TcpStream> {
     let (sender, connected) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {
@@ -335,7 +336,7 @@ pub fn bad_fields(status: &Status) -> Vec<String> {
     details.field_violations.into_iter().map(|violation| violation.field).collect()
 }
 
-/// The machine-readable reason of a refusal, which every refusal carries.
+/// The machine-readable reason of an error, which every error has.
 pub fn reason(status: &Status) -> String {
     let info = status.get_details_error_info().unwrap_or_else(|| panic!("no ErrorInfo in {status}"));
     assert_eq!(info.domain, "orbit.v1", "{status}");

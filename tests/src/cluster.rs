@@ -1,8 +1,9 @@
-//! The compose cluster as an operator starts it: the image, `docker-compose.yml`, and what an engine can do to a container.
+//! The compose cluster as an operator starts it: the image, `docker-compose.yml`, and the operations of an engine on a
+//! container.
 //!
-//! Everything has names of its own, so that it stands beside an operator's cluster on the same machine, and everything is
-//! removed at the end, also when a test fails or when an earlier one was killed. Needs a Docker engine that runs, root, and
-//! the base image (`scripts/base-image`); without them a test fails and says so.
+//! All names are unique, so that it can run beside an operator's cluster on the same machine. Everything is removed at
+//! the end, even when a test fails or an earlier one was killed. Needs a running Docker engine, root, and the base
+//! image (`scripts/base-image`); without them a test fails with that reason.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -14,11 +15,11 @@ use crate::deadline::{eventually, within};
 use crate::grid::is_ready;
 use crate::programs::program;
 
-/// Begins the names of projects and images of tests; the number of the test's process follows.
+/// Prefix of the names of projects and images of tests; the number of the test's process follows.
 const NAME_PREFIX: &str = "orbit-test-";
 /// The services of `docker-compose.yml` that are Stars.
 pub const STARS: [&str; 3] = ["star-1", "star-2", "star-3"];
-/// What the settings of a container have so that tests need not wait long for the lease of a Star that is cut off.
+/// The lease in the settings of a container, short so that tests need not wait long for that of a Star that is cut off.
 const LEASE: &str = "4s";
 
 /// A running compose project. Dropping it removes it with its volumes, network and image.
@@ -31,7 +32,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Builds the image from the programs of this build, and brings the cluster up. star-1 offers `source`.
+    /// Builds the image from the programs of this build, and starts the cluster. star-1 exports `source`.
     pub async fn start(source: &Path) -> Self {
         let programs = program("orbit");
         let programs = programs.parent().expect("a program lies in a directory").to_owned();
@@ -57,17 +58,17 @@ impl Cluster {
         cluster
     }
 
-    /// A client of the coordinator, through the port that is published on this machine.
+    /// A client of the coordinator, through its published port.
     pub fn client(&self) -> Client {
         Client::new(&self.address())
     }
 
-    /// Where this machine reaches the coordinator, `host:port`.
+    /// The coordinator's address on this machine, `host:port`.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Where this machine reaches the coordinator's web server, `host:port`.
+    /// The address of the coordinator's web server on this machine, `host:port`.
     pub fn http_address(&self) -> String {
         format!("127.0.0.1:{}", self.http_port)
     }
@@ -99,14 +100,14 @@ impl Cluster {
         names.lines().next().unwrap_or_else(|| panic!("{service} has no container")).to_owned()
     }
 
-    /// What the engine knows of a container, by a template of `docker inspect`.
+    /// A value from `docker inspect` of a container, by a template.
     pub fn inspect(&self, service: &str, template: &str) -> String {
         let container = self.container(service);
         run(Command::new("docker").args(["inspect", "--format", template, &container])).trim().to_owned()
     }
 
-    /// Kills the program of a service as a crash would: from outside, so that the engine starts it again by itself. Waits
-    /// until it does.
+    /// Kills the program of a service from outside, so that the engine restarts it as after a crash. Waits until it
+    /// has.
     pub async fn crash(&self, service: &str) {
         let starts = self.inspect(service, "{{.State.StartedAt}}");
         let id: i32 =
@@ -120,7 +121,7 @@ impl Cluster {
         .await;
     }
 
-    /// Freezes a service, or lets it go on.
+    /// Freezes or unfreezes a service.
     pub fn set_paused(&self, service: &str, is_paused: bool) {
         let verb = if is_paused { "pause" } else { "unpause" };
         run(Command::new("docker").args([verb, &self.container(service)]));
@@ -138,7 +139,7 @@ impl Cluster {
         run(&mut command);
     }
 
-    /// Where a volume of the compose file lies on this machine.
+    /// The directory on this machine of a volume of the compose file.
     pub fn volume(&self, name: &str) -> PathBuf {
         let name = format!("{}_{name}", self.project);
         let mut inspect = Command::new("docker");
@@ -151,14 +152,14 @@ impl Drop for Cluster {
         if std::thread::panicking() {
             let logs = self.compose_command(&["logs", "--no-color", "--tail", "40"]).output();
             let logs = logs.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-            // A failed test has nobody else to tell.
+            // A failed test can only report this here.
             #[expect(clippy::print_stderr, reason = "shown with the output of the failed test")]
             {
                 eprintln!("--- the cluster said:\n{}", logs.unwrap_or_default());
             }
         }
         for star in STARS.iter().chain(&["coordinator"]) {
-            // A frozen container cannot be stopped. One that is not frozen refuses, and that is well.
+            // A frozen container cannot be stopped. For one that is not frozen this fails, which is harmless.
             let _ = self.compose_command(&["unpause", star]).output();
         }
         let _ = self.compose_command(&["down", "--volumes", "--remove-orphans", "--timeout", "2"]).output();
@@ -178,7 +179,7 @@ pub fn base_image() -> String {
     base.expect("the Dockerfile names its base").to_owned()
 }
 
-/// Without an engine nothing here can be tested.
+/// Fails if there is no engine, since nothing can be tested then.
 pub fn assert_engine() {
     let info = Command::new("docker").arg("info").output();
     let problem = match &info {
@@ -197,7 +198,7 @@ pub fn assert_engine() {
     run(&mut base);
 }
 
-/// Removes what tests left that were killed themselves.
+/// Removes what killed tests have left.
 fn remove_abandoned() {
     let lists = [
         ["ps", "--all", "--format", r#"{{.Label "com.docker.compose.project"}}"#],
@@ -219,7 +220,7 @@ fn remove_abandoned() {
     }
 }
 
-/// Removes all that has the name of a project. Nobody could be told of a failure.
+/// Removes everything with the name of a project. A failure has no reader.
 fn remove(project: &str) {
     let label = format!("label=com.docker.compose.project={project}");
     for (list, removal) in [
@@ -236,14 +237,14 @@ fn remove(project: &str) {
     let _ = Command::new("docker").args(["rmi", "--force", project]).output();
 }
 
-/// Two ports that were free a moment ago. The engine has to be told them, so that they are the same after a restart.
+/// Two ports that were free a moment ago. The engine must get fixed ones, so that they are the same after a restart.
 fn free_ports() -> [u16; 2] {
     let sockets =
         [0; 2].map(|_| std::net::TcpListener::bind("127.0.0.1:0").expect("this machine has free ports"));
     sockets.map(|socket| socket.local_addr().expect("a bound socket has an address").port())
 }
 
-/// Runs a command that must succeed, and gives what it wrote to standard output.
+/// Runs a command that must succeed, and returns its standard output.
 pub fn run(command: &mut Command) -> String {
     let output = command.output();
     let output: Output = output.unwrap_or_else(|error| panic!("{command:?}: {error}"));

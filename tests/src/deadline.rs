@@ -1,14 +1,14 @@
-//! Waits that end: each says what it waits for, so that a test that hangs tells why.
+//! Waits with a deadline: each names what it waits for, so that a test that hangs shows why.
 
 use std::time::Duration;
 
-/// How long a test waits for anything at most. Far more than anything takes, since the machine may be busy.
+/// Maximum time that a test waits for anything. It is far longer than anything takes, since the machine may be busy.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
-/// How often something without an event is looked at.
+/// Polling interval for conditions without an event.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
-/// The outcome of a future that must end within [`PATIENCE`].
+/// The result of a future that must complete within [`PATIENCE`].
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(PATIENCE, future).await {
         Ok(outcome) => outcome,
@@ -16,7 +16,7 @@ pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     }
 }
 
-/// Looks again and again until `look` finds something. Only for what has no event to wait for.
+/// Polls until `look` returns something. Only for conditions without an event.
 pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     within(what, async {
         loop {

@@ -1,4 +1,4 @@
-//! Well-formed messages of any type with values that nobody would send: what a validator must stand.
+//! Well-formed messages of any type with values that no client would send, which a validator must withstand.
 
 use prost_reflect::{
     DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, Value,
@@ -6,9 +6,9 @@ use prost_reflect::{
 
 use crate::random::Random;
 
-/// Messages within messages, at most.
+/// Maximum depth of nested messages.
 const DEPTH_MAX: u32 = 4;
-/// Texts that mean something to some field: names, paths, keys, globs, and near misses of each.
+/// Texts that are valid for some field: names, paths, keys, globs, and near misses of each.
 const TEXTS: [&str; 30] = [
     "",
     "star-1",
@@ -70,7 +70,7 @@ impl Fuzz {
         Self { pool: pool.expect("the build compiled the descriptors"), random }
     }
 
-    /// Everything that can be called.
+    /// The descriptors of everything that can be called.
     pub fn pool(&self) -> &DescriptorPool {
         &self.pool
     }

@@ -1,4 +1,4 @@
-//! A grid of real processes: a coordinator and Stars, each with directories of its own, on ports that were free.
+//! A grid of real processes: a coordinator and Stars, each with its own directories, on free ports.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::programs::program;
 /// A coordinator and its Stars. Dropping it kills them and removes their directories.
 #[derive(Debug)]
 pub struct Grid {
-    // Fields drop in this order: the processes end before their directories go.
+    // Fields are dropped in this order: the processes end before their directories are removed.
     coordinator: Process,
     stars: BTreeMap<String, Process>,
     address: String,
@@ -25,21 +25,21 @@ pub struct Grid {
     directory: TempDir,
 }
 
-/// The name under which the coordinator is a member of a network.
+/// The coordinator's name as a member of a network.
 pub const COORDINATOR: &str = "coordinator";
 
 impl Grid {
-    /// A grid whose Stars receive work already.
+    /// A grid whose Stars are ready for work.
     pub async fn start(stars: &[&str]) -> Self {
         Self::start_with(stars, &[]).await
     }
 
-    /// The same, with further arguments for the coordinator.
+    /// As [`Self::start`], with further arguments for the coordinator.
     pub async fn start_with(stars: &[&str], coordinator_arguments: &[&str]) -> Self {
         Self::start_on(None, stars, coordinator_arguments).await
     }
 
-    /// A grid with a network of its own: the coordinator and each Star are members of it.
+    /// As [`Self::start`], with a separate network: the coordinator and each Star are members of it.
     pub async fn start_in_network(stars: &[&str], coordinator_arguments: &[&str]) -> Self {
         let network = Network::new(&[&[COORDINATOR], stars].concat());
         Self::start_on(Some(network), stars, coordinator_arguments).await
@@ -70,20 +70,20 @@ impl Grid {
         grid
     }
 
-    /// Starts a Star and waits until it may receive work.
+    /// Starts a Star and waits until it is ready for work.
     pub async fn add_star(&mut self, name: &str) {
         self.launch_star(name, self.star_command(name)).await;
         let client = self.client();
         client.wait_star(name, "receives work", is_ready).await;
     }
 
-    /// Starts a Star by a command of the caller's, and waits for the line that says where it listens.
+    /// Starts a Star with the caller's command, and waits for the line with its address.
     pub async fn launch_star(&mut self, name: &str, command: Command) {
         let is_up = self.try_launch_star(name, command).await;
         assert!(is_up, "{name} ended before it listened:\n{}", self.star(name).errors());
     }
 
-    /// The same for a Star that may be killed before it listens; says whether it does.
+    /// As [`Self::launch_star`], for a Star that may be killed before it listens. Returns whether it listens.
     pub async fn try_launch_star(&mut self, name: &str, command: Command) -> bool {
         std::fs::create_dir_all(self.root(name)).expect("a grid's directory is writable");
         let mut star = Process::spawn(name, command, self.directory.path());
@@ -99,7 +99,7 @@ impl Grid {
         command
     }
 
-    /// The command that starts a Star which has no right to read what its permissions forbid.
+    /// The command that starts a Star without the capability to read files regardless of their permissions.
     pub fn powerless_star_command(&self, name: &str) -> Command {
         if !rustix::process::geteuid().is_root() {
             return self.star_command(name);
@@ -122,7 +122,7 @@ impl Grid {
         arguments
     }
 
-    /// The directory of everything that belongs to this grid.
+    /// The directory of all files of this grid.
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
@@ -137,7 +137,7 @@ impl Grid {
         self.directory.path().join(star).join("vault")
     }
 
-    /// A place below what a Star exports.
+    /// A place below the root of a Star.
     pub fn place(&self, star: &str, path: &str) -> v1::Location {
         let path = self.root(star).join(path);
         let path = path.to_str().expect("places of tests have names of text").to_owned();
@@ -164,12 +164,12 @@ impl Grid {
         }
     }
 
-    /// Where the coordinator serves gRPC, `host:port`.
+    /// The coordinator's gRPC address, `host:port`.
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// Where the coordinator serves HTTP, `host:port`.
+    /// The coordinator's HTTP address, `host:port`.
     pub fn http_address(&self) -> &str {
         &self.http_address
     }
@@ -182,7 +182,7 @@ impl Grid {
         }
     }
 
-    /// The network that this grid has to itself.
+    /// The separate network of this grid.
     pub fn network(&self) -> &Network {
         self.network.as_ref().expect("the grid was started in a network")
     }
@@ -197,18 +197,19 @@ impl Grid {
         self.stars.get_mut(name).unwrap_or_else(|| panic!("this grid has no {name}"))
     }
 
-    /// Where the coordinator keeps its data.
+    /// The coordinator's data directory.
     pub fn data_directory(&self) -> PathBuf {
         self.directory.path().join("coordinator")
     }
 
-    /// Starts the coordinator again, with the same directory and the same ports.
+    /// Restarts the coordinator, with the same directory and ports.
     pub async fn restart_coordinator(&mut self) {
         let is_up = self.try_restart_coordinator(|command| command).await;
         assert!(is_up, "the coordinator ended before it listened:\n{}", self.coordinator.errors());
     }
 
-    /// The same by a changed command, which may kill it before it listens; says whether it does.
+    /// As [`Self::restart_coordinator`], with a changed command, which may kill it before it listens. Returns whether
+    /// it listens.
     pub async fn try_restart_coordinator(&mut self, change: impl FnOnce(Command) -> Command) -> bool {
         assert!(!self.coordinator.is_running(), "the coordinator still runs");
         let listen = [&self.address[..], &self.http_address];
@@ -219,16 +220,16 @@ impl Grid {
     }
 }
 
-/// Whether a Star is heard and receives work.
+/// Whether a Star is connected and ready for work.
 pub fn is_ready(star: &v1::Star) -> bool {
     star.state() == v1::StarState::Scheduled && star.liveness() == v1::Liveness::Alive
 }
 
 /// What programs print before the address of their service.
 const LISTENING: &str = "listening on ";
-/// What the coordinator prints before the address of its web server, after the other one.
+/// What the coordinator prints before the address of its web server, after the other line.
 const HTTP: &str = "http on ";
-/// Allows to listen where other machines could connect.
+/// Allows listening on an address that other machines can reach.
 const PLAINTEXT: &str = "--insecure-plaintext";
 
 fn coordinator_command(
@@ -257,7 +258,7 @@ fn command_on(network: Option<&Network>, member: &str, name: &str) -> Command {
     }
 }
 
-/// A free port at the address of a member.
+/// An address of a member with a free port.
 fn any_port(network: Option<&Network>, member: &str) -> String {
     network.map_or_else(|| "127.0.0.1:0".to_owned(), |network| format!("{}:0", network.address(member)))
 }

@@ -1,4 +1,4 @@
-//! grpcurl, the client that operators have at hand: what it can do without our programs, everybody can.
+//! grpcurl, a common client of operators: what it can do without our programs, any client can.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -11,9 +11,9 @@ use tokio::process::Command;
 use crate::deadline::within;
 use crate::programs::{cargo, target_directory};
 
-/// Where a grpcurl is that must be used.
+/// Environment variable with the path of the grpcurl to use.
 const GRPCURL_VARIABLE: &str = "ORBIT_TEST_GRPCURL";
-/// The release of the package `grpcurl-rs` that is built when there is none; `scripts/test` builds the same.
+/// The release of the package `grpcurl-rs` that is built if there is none; `scripts/test` builds the same.
 pub const GRPCURL_VERSION: &str = "0.2.1";
 
 /// Calls one server with grpcurl.
@@ -43,13 +43,13 @@ impl Grpcurl {
         messages.collect::<Result<_, _>>().map_err(|error| format!("{method} answered {output}: {error}"))
     }
 
-    /// The services that reflection shows.
+    /// The services that reflection lists.
     pub async fn services(&self) -> Result<Vec<String>, String> {
         let output = self.run(&[&self.address, "list"]).await?;
         Ok(output.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect())
     }
 
-    /// What reflection says of a service, method or message.
+    /// The description of a service, method or message by reflection.
     pub async fn describe(&self, symbol: &str) -> Result<String, String> {
         self.run(&[&self.address, "describe", symbol]).await
     }
@@ -89,7 +89,7 @@ fn find() -> PathBuf {
         "there is no {}; `scripts/test` builds grpcurl before the tests",
         path.display()
     );
-    // Several test programs may want it at once.
+    // Several test programs may need it at the same time.
     std::fs::create_dir_all(&tools).expect("the target directory is writable");
     let lock = File::create(tools.join("grpcurl.lock")).expect("the target directory is writable");
     flock(&lock, FlockOperation::LockExclusive).expect("files can be locked");

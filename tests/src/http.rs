@@ -1,4 +1,4 @@
-//! A client of the coordinator's HTTP face: requests, answers as JSON, and the stream of events.
+//! A client of the coordinator's HTTP interface: requests, answers as JSON, and the stream of events.
 
 use std::collections::VecDeque;
 
@@ -12,14 +12,14 @@ use tonic::codegen::http::{HeaderMap, Request};
 
 use crate::deadline::within;
 
-/// Asks one server.
+/// A client of one server.
 #[derive(Debug, Clone)]
 pub struct Http {
     address: String,
     client: Client<HttpConnector, Full<Bytes>>,
 }
 
-/// What a server answered.
+/// The answer of a server.
 #[derive(Debug)]
 pub struct Answered {
     /// The status.
@@ -36,7 +36,7 @@ impl Answered {
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
     }
 
-    /// A header, empty if it is not there.
+    /// A header, empty if it is absent.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().expect("headers are text"))
     }
@@ -48,19 +48,19 @@ impl Http {
         Self { address: address.to_owned(), client: Client::builder(TokioExecutor::new()).build_http() }
     }
 
-    /// Reads.
+    /// Sends a GET request.
     pub async fn get(&self, path: &str) -> Answered {
         self.send("GET", path, &[], "").await
     }
 
-    /// Reads what must be there.
+    /// The JSON of a GET request that must succeed.
     pub async fn json(&self, path: &str) -> Value {
         let answered = self.get(path).await;
         assert_eq!(answered.status, 200, "{path}: {}", answered.text);
         answered.json()
     }
 
-    /// Changes something.
+    /// Sends a POST request.
     pub async fn post(&self, path: &str, body: &Value) -> Answered {
         self.send("POST", path, &[("content-type", "application/json")], &body.to_string()).await
     }
@@ -75,7 +75,7 @@ impl Http {
         Answered { status: parts.status.as_u16(), headers: parts.headers, text }
     }
 
-    /// Watches what changes, from the present or after an id.
+    /// Reads events, from now on or after an id.
     pub async fn events(&self, query: &str, last_event_id: Option<&str>) -> Events {
         let path = format!("/api/events{query}");
         let headers: Vec<(&str, &str)> = last_event_id.map(|id| ("last-event-id", id)).into_iter().collect();
@@ -103,15 +103,15 @@ impl Http {
 /// One server-sent event.
 #[derive(Debug, Clone)]
 pub struct SentEvent {
-    /// With which a reader goes on after it.
+    /// The id with which a reader continues after it.
     pub id: String,
-    /// What kind it is.
+    /// Its kind.
     pub name: String,
-    /// What it says.
+    /// Its content.
     pub data: Value,
 }
 
-/// A stream of events that is being read.
+/// A stream of events.
 #[derive(Debug)]
 pub struct Events {
     body: hyper::body::Incoming,
@@ -136,7 +136,7 @@ impl Events {
         }
     }
 
-    /// The next event of a kind for which `is_so` holds.
+    /// The next event of a kind that meets a condition.
     pub async fn wait(&mut self, name: &str, is_so: impl Fn(&Value) -> bool) -> SentEvent {
         within(&format!("a {name} event"), async {
             loop {
@@ -151,7 +151,7 @@ impl Events {
 }
 
 impl Events {
-    /// Waits for a line that says nothing, and for no event before it.
+    /// Waits for a comment line, before which no event may come.
     pub async fn wait_comment(&mut self) {
         within("a sign of life", async {
             loop {

@@ -1,8 +1,7 @@
-//! What the tests of whole programs are made of: a grid of real processes, its clients, trees of every odd kind, and a
-//! comparison that forgives nothing.
+//! The parts of tests of whole programs: a grid of real processes, its clients, trees with every unusual kind of entry,
+//! and an exact comparison of trees.
 //!
-//! Nothing here waits for time to pass where there is an event to wait for; every wait has a deadline and says what it
-//! waited for.
+//! Nothing here sleeps if there is an event to wait for. Every wait has a deadline and names what it waits for.
 
 pub mod browser;
 pub mod client;

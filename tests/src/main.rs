@@ -1,4 +1,4 @@
-//! `orbit-tests soak`: the tests that find more the longer they run, for as long as one likes.
+//! `orbit-tests soak`: the tests that find more the longer they run, for any length of time.
 
 use std::io::Write as _;
 use std::process::{Command, ExitCode};
@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use clap::{Parser, Subcommand};
 use orbit_tests::simulation::runner;
 
-/// Seeds between two looks at the clock.
+/// Number of seeds between two checks of the clock.
 const SEEDS_PER_ROUND: u64 = 5000;
-/// Kills of real processes in each round.
+/// Number of kills of real processes in each round.
 const KILLS_PER_ROUND: &str = "200";
 
 /// Runs the tests of Orbit Grid for longer than a test run has time for.
@@ -22,7 +22,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// Simulate seeds that nobody has had, and kill real processes, in turns; ends at the first failure
+    /// Simulate seeds that no run has had, and kill real processes, in turns; ends at the first failure
     Soak {
         /// For so long
         #[arg(long, default_value_t = 1.0)]
@@ -62,7 +62,7 @@ fn soak(time: Duration, is_killing: bool) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// One round of the kill loop, as the tests have it. It says itself what failed.
+/// One round of the kill loop, as in the tests. It prints its own failures.
 fn kill() -> bool {
     let mut command = Command::new("cargo");
     command.args(["test", "-p", "orbit-tests", "--test", "faults", "kills", "--", "--nocapture"]);
@@ -76,6 +76,6 @@ fn kill() -> bool {
 }
 
 fn say(text: &str) {
-    // Without a reader it goes on all the same; the exit code says how it ended.
+    // Without a reader it continues; the exit code is the result.
     let _ = writeln!(std::io::stdout(), "{text}");
 }

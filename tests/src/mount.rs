@@ -1,9 +1,10 @@
-//! Mounts of tests: a small file system to be filled up, one that folds case, and a file that cannot be replaced. Need root.
+//! Mounts for tests: a small file system that can be filled up, one that folds case, and a file that cannot be
+//! replaced. They need root.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A tmpfs. Dropping it unmounts it, also when a test fails.
+/// A tmpfs. Dropping it unmounts it, even when a test fails.
 #[derive(Debug)]
 pub struct SmallDisk {
     path: PathBuf,
@@ -24,20 +25,20 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily: a process that is being killed may still have a file open on it. Nobody could be told of a failure.
+        // Lazily, since a process that is being killed may still have a file open on it. A failure has no reader.
         let _ = Command::new("umount").arg("--lazy").arg(&self.path).output();
     }
 }
 
-/// An exFAT, which takes README and readme for one name. Dropping it unmounts it.
+/// An exFAT, which treats README and readme as one name. Dropping it unmounts it.
 #[derive(Debug)]
 pub struct FoldingDisk {
     path: PathBuf,
 }
 
 impl FoldingDisk {
-    /// Makes one in the file `image` and mounts it on a directory, which is made; `None` where that cannot be done (Debian packages
-    /// exfat-fuse and exfatprogs).
+    /// Makes one in the file `image` and mounts it on a directory, which is made; `None` if that is not possible
+    /// (Debian packages exfat-fuse and exfatprogs).
     pub fn mount(path: &Path, image: &Path) -> Option<Self> {
         std::fs::create_dir_all(path).expect("the directory to mount on can be made");
         let file = std::fs::File::create(image).expect("an image can be made");
@@ -51,19 +52,19 @@ impl FoldingDisk {
 
 impl Drop for FoldingDisk {
     fn drop(&mut self) {
-        // Lazily: a process that is being killed may still have a file open on it. Nobody could be told of a failure.
+        // Lazily, since a process that is being killed may still have a file open on it. A failure has no reader.
         let _ = Command::new("umount").arg("--lazy").arg(&self.path).output();
     }
 }
 
-/// A file that is a mount point, so that nothing can be renamed over it. Dropping this takes the mount away.
+/// A file that is a mount point, so that no file can be renamed over it. Dropping this unmounts it.
 #[derive(Debug)]
 pub struct PinnedFile {
     path: PathBuf,
 }
 
 impl PinnedFile {
-    /// Mounts a file that is there on itself.
+    /// Mounts an existing file on itself.
     pub fn mount(path: &Path) -> Self {
         let output = Command::new("mount").arg("--bind").args([path, path]).output();
         let output = output.expect("the program mount is there (Debian package mount)");
@@ -79,19 +80,19 @@ impl PinnedFile {
 
 impl Drop for PinnedFile {
     fn drop(&mut self) {
-        // A failure would have no reader here; the directory that cannot be removed afterwards shows it.
+        // A failure has no reader here; the directory that cannot be removed afterwards shows it.
         let _ = Command::new("umount").arg("--lazy").arg(&self.path).output();
     }
 }
 
-/// A bind mount. Dropping it takes it away.
+/// A bind mount. Dropping it unmounts it.
 #[derive(Debug)]
 pub struct BoundMount {
     path: PathBuf,
 }
 
 impl BoundMount {
-    /// Shows a directory or file at another path too, which is made.
+    /// Shows a directory or file at another path as well, which is made.
     pub fn mount(from: &Path, path: &Path) -> Self {
         let made =
             if from.is_dir() { std::fs::create_dir(path) } else { std::fs::File::create(path).map(drop) };
@@ -106,7 +107,7 @@ impl BoundMount {
 
 impl Drop for BoundMount {
     fn drop(&mut self) {
-        // A failure would have no reader here; the directory that cannot be removed afterwards shows it.
+        // A failure has no reader here; the directory that cannot be removed afterwards shows it.
         let _ = Command::new("umount").arg("--lazy").arg(&self.path).output();
     }
 }

@@ -1,5 +1,5 @@
-//! A network of its own for one grid: a namespace for each program, joined by a bridge in one more, and rules that drop
-//! what one says to another. Nothing of it touches the machine's own network. Needs root.
+//! A separate network for one grid: a namespace for each program, joined by a bridge in one more, and rules that drop
+//! traffic between members. It does not affect the machine's own network. Needs root.
 
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr};
@@ -7,18 +7,18 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// The namespace of the bridge; the test itself speaks from there.
+/// The namespace of the bridge, from which the test itself connects.
 const HUB: &str = "hub";
-/// Every network has the same addresses, since no two of them meet: members from this one upwards.
+/// Host number of the first member. Every network has the same addresses, since they are not connected.
 const FIRST_MEMBER: u8 = 1;
-/// The last part of the bridge's address.
+/// Host number of the bridge.
 const HUB_HOST: u8 = 254;
-/// Where the kernel shows named namespaces.
+/// The directory of named namespaces.
 const NAMESPACES: &str = "/run/netns";
-/// Begins the names of all namespaces of tests; the number of the test's process follows.
+/// Prefix of the names of all namespaces of tests; the number of the test's process follows.
 const NAME_PREFIX: &str = "orbit-test-";
 
-/// Namespaces and what joins them. Dropping it removes them, also when a test fails.
+/// Namespaces and their bridge. Dropping it removes them, even when a test fails.
 #[derive(Debug)]
 pub struct Network {
     prefix: String,
@@ -26,7 +26,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// A network whose members all hear each other.
+    /// A network whose members can all reach each other.
     pub fn new(members: &[&str]) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         remove_abandoned();
@@ -68,29 +68,29 @@ impl Network {
         address(FIRST_MEMBER + u8::try_from(index).expect("a network of a test is small"))
     }
 
-    /// What comes before a command that shall run as a member.
+    /// The prefix of a command that is to run as a member.
     pub fn prefix(&self, name: &str) -> Vec<OsString> {
         ["ip", "netns", "exec", &self.namespace(name)].map(OsString::from).to_vec()
     }
 
-    /// The namespace from which a test reaches every member, whatever is cut between them.
+    /// The namespace from which a test reaches every member, regardless of cuts between them.
     pub fn hub(&self) -> PathBuf {
         PathBuf::from(NAMESPACES).join(self.namespace(HUB))
     }
 
-    /// From now on nothing that one member sends reaches the other; what that one answers still arrives.
+    /// Drops what one member sends to the other from now on; the other direction still works.
     pub fn cut_one_way(&self, from: &str, to: &str) {
         let source = self.address(from).to_string();
         self.iptables(to, &["--append", "INPUT", "--source", &source, "--jump", "DROP"]);
     }
 
-    /// From now on two members do not hear each other.
+    /// Drops all traffic between two members from now on.
     pub fn cut(&self, one: &str, other: &str) {
         self.cut_one_way(one, other);
         self.cut_one_way(other, one);
     }
 
-    /// Undoes all cuts.
+    /// Removes all cuts.
     pub fn heal(&self) {
         for member in &self.members {
             self.iptables(member, &["--flush", "INPUT"]);
@@ -121,7 +121,7 @@ fn address(host: u8) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(10, 77, 0, host))
 }
 
-/// Removes what tests left that were killed themselves.
+/// Removes what killed tests have left.
 fn remove_abandoned() {
     let Ok(entries) = std::fs::read_dir(NAMESPACES) else { return };
     for name in entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
@@ -132,7 +132,7 @@ fn remove_abandoned() {
     }
 }
 
-/// The bridge and the links go with their namespaces. Nobody could be told of a failure.
+/// The bridge and the links are removed with their namespaces. A failure has no reader.
 fn remove(namespace: &str) {
     let _ = Command::new("ip").args(["netns", "delete", namespace]).output();
 }
@@ -141,7 +141,7 @@ fn ip(arguments: &[&str]) {
     run("ip", arguments, "iproute2");
 }
 
-/// Runs a command that must succeed. Without the program or the right to use it the test fails and says so.
+/// Runs a command that must succeed. Without the program or the permission the test fails with that reason.
 fn run(program: &str, arguments: &[&str], package: &str) {
     let output = Command::new(program).args(arguments).output();
     let output = output.unwrap_or_else(|error| panic!("{program} (Debian package {package}): {error}"));

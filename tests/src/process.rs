@@ -1,5 +1,5 @@
 //! One program under test as a real process: its standard output by lines, its standard error in a file that is shown
-//! when the test fails, signals, and its end. Dropping it kills it.
+//! when the test fails, signals, and its exit. Dropping it kills it.
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -10,7 +10,7 @@ use tokio::process::{Child, ChildStdout, Command};
 
 use crate::deadline::{eventually, within};
 
-/// Lines of standard error that a failed test shows.
+/// Maximum number of lines of standard error that a failed test shows.
 const LINES_SHOWN_MAX: usize = 60;
 
 /// A running program.
@@ -23,7 +23,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a command. Its standard error goes to `NAME.stderr` in `log_directory`, after what stands there.
+    /// Starts a command. Its standard error is appended to `NAME.stderr` in `log_directory`.
     pub fn spawn(name: &str, mut command: Command, log_directory: &Path) -> Self {
         let error_path = log_directory.join(format!("{name}.stderr"));
         let log = std::fs::OpenOptions::new().create(true).append(true).open(&error_path);
@@ -35,7 +35,7 @@ impl Process {
         Self { name: name.to_owned(), child, output: BufReader::new(output).lines(), error_path }
     }
 
-    /// What follows `prefix` on the next line of standard output that begins with it.
+    /// The rest of the next line of standard output that begins with `prefix`.
     pub async fn line_after(&mut self, prefix: &str) -> String {
         match self.line_or_end(prefix).await {
             Some(rest) => rest,
@@ -43,7 +43,7 @@ impl Process {
         }
     }
 
-    /// The same for a program that may be killed before it prints such a line; `None` then.
+    /// As [`Self::line_after`], for a program that may be killed before it prints such a line; `None` then.
     pub async fn line_or_end(&mut self, prefix: &str) -> Option<String> {
         let what = format!("{} to print {prefix:?}", self.name);
         within(&what, async {
@@ -69,12 +69,12 @@ impl Process {
         kill_process(pid, signal).unwrap_or_else(|error| panic!("cannot signal {}: {error}", self.name));
     }
 
-    /// Kills it as a power failure would, and waits until it is gone.
+    /// Kills it with SIGKILL, and waits until it has ended.
     pub async fn kill(&mut self) {
         within("a killed process to end", self.child.kill()).await.expect("a process can be killed");
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until it exits by itself.
     pub async fn ended(&mut self) -> ExitStatus {
         let what = format!("{} to end", self.name);
         within(&what, self.child.wait()).await.expect("a child can be waited for")
@@ -85,7 +85,7 @@ impl Process {
         self.child.try_wait().expect("a child can be waited for").is_none()
     }
 
-    /// The most memory that it has had resident, in KiB.
+    /// Peak of its resident memory, in KiB.
     pub fn memory_peak_kib(&self) -> u64 {
         let id = self.id();
         let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("a process has a status");
@@ -93,17 +93,17 @@ impl Process {
         line.trim().trim_end_matches(" kB").trim().parse().expect("a number of KiB")
     }
 
-    /// The processor time that it has used, in all its threads.
+    /// The processor time of all its threads.
     pub fn processor_time(&self) -> std::time::Duration {
         let id = self.id();
         let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).expect("a process has a status");
-        // Behind the program's name, which stands in brackets: user and system time are the 12th and 13th fields.
+        // The program's name is in brackets. After it, user and system time are the 12th and 13th fields.
         let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
         let ticks: u64 = fields.skip(11).take(2).map(|field| field.parse::<u64>().expect("ticks")).sum();
         std::time::Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
     }
 
-    /// Everything it wrote to standard error.
+    /// Its whole standard error.
     pub fn errors(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.error_path).unwrap_or_default()).into_owned()
     }
@@ -121,7 +121,7 @@ impl Drop for Process {
             let errors = self.errors();
             let lines: Vec<&str> = errors.lines().collect();
             let from = lines.len().saturating_sub(LINES_SHOWN_MAX);
-            // A failed test has nobody else to tell.
+            // A failed test can only report this here.
             #[expect(clippy::print_stderr, reason = "shown with the output of the failed test")]
             {
                 eprintln!("--- {} said:\n{}", self.name, lines[from..].join("\n"));

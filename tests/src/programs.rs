@@ -1,10 +1,10 @@
-//! Finds the programs under test, and builds them when they are missing or old.
+//! Finds the programs under test, and builds them if they are missing or outdated.
 
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// Directory of programs to test instead of those of this build.
+/// Environment variable with a directory of programs to test instead of those of this build.
 const PROGRAMS_VARIABLE: &str = "ORBIT_TEST_PROGRAMS";
 
 /// Path of `orbit`, `orbit-coordinator` or `orbit-star`, as built from this source.
@@ -17,7 +17,7 @@ pub fn program(name: &str) -> PathBuf {
     path
 }
 
-/// Path of a program of any package, built from this source as for a release, however this test was built.
+/// Path of a program of any package, built from this source in release mode, regardless of how this test was built.
 pub fn optimised_program(package: &str, name: &str) -> PathBuf {
     let mut cargo = cargo();
     cargo.args(["build", "--release", "--quiet", "--package", package, "--bin", name]);
@@ -26,7 +26,7 @@ pub fn optimised_program(package: &str, name: &str) -> PathBuf {
     target_directory().join("release").join(name)
 }
 
-/// The directory of this build's target, such as `target/debug`: a benchmark is in it, a test in its `deps`.
+/// The directory of this build's profile, such as `target/debug`: a benchmark is in it, a test in its `deps`.
 fn profile_directory() -> PathBuf {
     let own = std::env::current_exe().expect("a process knows its program");
     let directory = own.parent().expect("a program lies in a directory");
@@ -41,7 +41,7 @@ pub fn target_directory() -> PathBuf {
     profile_directory().parent().expect("a profile's directory lies in the target directory").to_owned()
 }
 
-/// Cargo builds the programs of other packages neither for `cargo test` nor before it, so the first test does.
+/// Cargo does not build the programs of other packages for `cargo test`, so the first test does.
 fn build() -> PathBuf {
     let directory = profile_directory();
     let mut cargo = cargo();

@@ -1,17 +1,17 @@
-//! Commands in documents, with what they are said to print: blocks of `console`, in which a line behind `$ ` is a command
-//! (one that ends with a backslash goes on in the next line) and the lines below are what it prints.
+//! Commands in documents with their expected output: blocks of `console`, in which a line after `$ ` is a command (one
+//! that ends with a backslash continues in the next line) and the lines below are its output.
 
-/// What stands for anything.
+/// The pattern that matches anything.
 const ANYTHING: &str = "...";
 
-/// A command and what it is said to print.
+/// A command and its expected output.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Recipe {
-    /// The line of the document on which the command stands.
+    /// The number of its line in the document.
     pub line: usize,
-    /// What is typed.
+    /// The command.
     pub command: String,
-    /// What is printed.
+    /// The expected output.
     pub expected: String,
 }
 
@@ -41,16 +41,15 @@ pub fn recipes(text: &str) -> Vec<Recipe> {
     recipes
 }
 
-/// Text with every run of white space as one space, since clients indent as they like.
+/// Text with every run of white space as one space, since clients indent differently.
 fn flat(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Whether a text has the parts of a pattern in their order; what stands between them, where the pattern has `...`, is
-/// anything.
+/// Whether a text has the parts of a pattern in order; `...` in the pattern matches anything.
 ///
 /// # Errors
-/// What does not fit.
+/// The part that does not match.
 pub fn fits(pattern: &str, text: &str) -> Result<(), String> {
     let text = flat(text);
     let mut rest = text.as_str();
@@ -71,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pattern_fits_what_it_describes_and_nothing_else() {
+    fn a_pattern_matches_what_it_describes_and_nothing_else() {
         assert_eq!(fits("{\n  \"a\": \"...\",\n...\n}", "{ \"a\": \"7\", \"b\": 1 }"), Ok(()));
         assert!(fits("{ \"a\": 1 }", "{ \"a\": 1, \"b\": 2 }").is_err());
         assert!(fits("b ...", "a b c").is_err());
@@ -80,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_may_take_several_lines_and_everything_else_is_no_command() {
+    fn a_command_can_take_several_lines_and_everything_else_is_no_command() {
         let text = "$ no\n```sh\n$ nor this\n```\n```console\n$ a \\\n    b\nc\nd\n$ e\n```\nf\n";
         let recipe = |line, command: &str, expected: &str| Recipe {
             line,

@@ -1,5 +1,5 @@
-//! A grid of real processes that speaks TLS: a coordinator with an authority of its own, Stars that join it, and
-//! operators and viewers that this process is.
+//! A grid of real processes with TLS: a coordinator with its own authority, Stars that join it, and operators and
+//! viewers that this process acts as.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use crate::programs::program;
 /// A coordinator and its Stars. Dropping it kills them and removes their directories.
 #[derive(Debug)]
 pub struct SecuredGrid {
-    // Fields drop in this order: the processes end before their directories go.
+    // Fields are dropped in this order: the processes end before their directories are removed.
     coordinator: Process,
     stars: BTreeMap<String, Process>,
     address: String,
@@ -44,7 +44,7 @@ impl SecuredGrid {
         Self { coordinator, stars: BTreeMap::new(), address, http_address, arguments, directory }
     }
 
-    /// A token that the coordinator's own machine makes.
+    /// A token that is made on the coordinator's machine.
     pub async fn token(&self, arguments: &[&str]) -> String {
         let mut command = Command::new(program("orbit-coordinator"));
         command.args(["token", "create", "--data-dir"]).arg(self.data_directory()).args(arguments);
@@ -62,14 +62,14 @@ impl SecuredGrid {
         command
     }
 
-    /// Starts a Star that joins, and returns where it listens.
+    /// Starts a Star that joins, and returns its address.
     pub async fn add_star(&mut self, name: &str) -> String {
         let token = self.token(&[]).await;
         let command = self.star_command(name, &["--join", &token]);
         self.launch_star(name, command).await
     }
 
-    /// The same by a command of the caller's.
+    /// As [`Self::add_star`], with the caller's command.
     pub async fn launch_star(&mut self, name: &str, command: Command) -> String {
         let mut star = Process::spawn(name, command, self.directory.path());
         let address = star.line_after(LISTENING).await;
@@ -77,20 +77,20 @@ impl SecuredGrid {
         address
     }
 
-    /// Starts a program of this grid that is expected to end by itself, and returns its exit code and what it said.
+    /// Starts a program of this grid that must exit by itself, and returns its exit code and its output.
     pub async fn failing(&self, name: &str, command: Command) -> (Option<i32>, String) {
         let mut process = Process::spawn(name, command, self.directory.path());
         let status = process.ended().await;
         (status.code(), process.errors())
     }
 
-    /// An identity of a role, which joins with a token of its own.
+    /// An identity with a role, which joins with a new token.
     pub async fn join(&self, role: &str, name: &str) -> Credentials {
         let token = self.token(&["--role", role]).await;
         self.join_with(&token, name).await.unwrap_or_else(|error| panic!("{role} {name}: {error}"))
     }
 
-    /// An identity for a token.
+    /// The identity for a token.
     pub async fn join_with(
         &self,
         token: &str,
@@ -103,47 +103,47 @@ impl SecuredGrid {
         within("joining", orbit_identity::join(&self.endpoint(), token, key, Some(&name))).await
     }
 
-    /// A channel to the coordinator as somebody.
+    /// A channel to the coordinator with an identity.
     pub fn channel(&self, credentials: &Credentials) -> Channel {
         credentials.dialing().connect_lazily(&self.endpoint(), Expected::Coordinator)
     }
 
-    /// A client of the coordinator as somebody.
+    /// A client of the coordinator with an identity.
     pub fn client(&self, credentials: &Credentials) -> Client {
         Client::over(self.channel(credentials))
     }
 
-    /// Waits until a Star receives work.
+    /// Waits until a Star is ready for work.
     pub async fn wait_ready(&self, client: &Client, star: &str) {
         client.wait_star(star, "receives work", is_ready).await;
     }
 
-    /// The coordinator, for whoever connects to it.
+    /// The endpoint of the coordinator.
     pub fn endpoint(&self) -> Endpoint {
         Endpoint::from_shared(self.url()).expect("an address makes a URL")
     }
 
-    /// The same as text.
+    /// The endpoint as text.
     pub fn url(&self) -> String {
         format!("https://{}", self.address)
     }
 
-    /// Where the coordinator serves gRPC, `host:port`.
+    /// The coordinator's gRPC address, `host:port`.
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// Where the coordinator serves HTTP, `host:port`.
+    /// The coordinator's HTTP address, `host:port`.
     pub fn http_address(&self) -> &str {
         &self.http_address
     }
 
-    /// The directory of everything that belongs to this grid.
+    /// The directory of all files of this grid.
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
 
-    /// Where the coordinator keeps its data.
+    /// The coordinator's data directory.
     pub fn data_directory(&self) -> PathBuf {
         self.directory.path().join("data")
     }
@@ -179,7 +179,7 @@ impl SecuredGrid {
         self.stars.get_mut(name).unwrap_or_else(|| panic!("this grid has no {name}"))
     }
 
-    /// Kills the coordinator and starts it again, with the same directory and the same ports.
+    /// Kills the coordinator and restarts it, with the same directory and ports.
     pub async fn kill_and_restart_coordinator(&mut self) {
         self.coordinator.kill().await;
         let listen = [&self.address[..], &self.http_address];

@@ -1,4 +1,4 @@
-//! What must be true once a job has ended, whatever was done to the programs, the disks and the network meanwhile.
+//! What must hold once a job has ended, whatever was done to the programs, the disks and the network meanwhile.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,8 +10,8 @@ use crate::deadline::eventually;
 use crate::grid::Grid;
 use crate::tree::differences;
 
-/// Waits for the end of a job and asserts that it is whole: completed, every item counted once and told once, and the
-/// trees alike in names, bytes, modes and times, with nothing left over.
+/// Waits for the end of a job and asserts that it is complete: every item is counted once and reported once, the trees
+/// are equal in names, bytes, modes and times, and nothing is left over.
 pub async fn assert_settled(client: &Client, job_id: u64) -> v1::Job {
     let job = client.wait_end(job_id).await;
     if job.state() != v1::JobState::Completed {
@@ -46,14 +46,14 @@ pub async fn assert_settled(client: &Client, job_id: u64) -> v1::Job {
     job
 }
 
-/// Asserts that with no job left nothing is held: guards are empty and journals are.
+/// Asserts that without jobs nothing is held: guards and journals are empty.
 pub async fn assert_nothing_held(grid: &Grid, client: &Client, stars: &[&str]) {
     for star in stars {
         assert_holds_nothing(client, star, &grid.vault(star)).await;
     }
 }
 
-/// The same for one Star with its vault.
+/// As [`assert_nothing_held`], for one Star with its vault.
 pub async fn assert_holds_nothing(client: &Client, star: &str, vault: &Path) {
     eventually(&format!("the guard of {star} to be empty"), async || {
         let guard = client.guard(star).await;
@@ -68,7 +68,7 @@ pub async fn assert_holds_nothing(client: &Client, star: &str, vault: &Path) {
     .await;
 }
 
-/// Tries again without end, so that an outage of any length makes no dead letter: only what a test looks for does.
+/// Retries without limit, so that an outage of any length makes no dead letter, except if a test wants one.
 pub fn patient() -> v1::PenaltyPolicy {
     let milliseconds = |count| Some(prost_types::Duration { seconds: 0, nanos: count * 1_000_000 });
     v1::PenaltyPolicy {

@@ -1,4 +1,4 @@
-//! Another user of the machine. Needs root, to become it.
+//! Another user of the machine. Needs root, to switch to it.
 
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -9,10 +9,10 @@ use tokio::process::Command;
 use crate::deadline::within;
 use crate::programs::program;
 
-/// `nobody`, whose group is `nogroup`, on every Debian system.
+/// The user `nobody`, whose group is `nogroup`, on every Debian system.
 pub const STRANGER: &str = "65534";
 
-/// Another user, with programs where that user may run them, whatever the directory of the build is.
+/// Another user, with copies of the programs where that user can run them, regardless of the build directory.
 #[derive(Debug)]
 pub struct Stranger(TempDir);
 
@@ -23,7 +23,7 @@ impl Default for Stranger {
 }
 
 impl Stranger {
-    /// With the programs of this build.
+    /// Copies the programs of this build.
     pub fn new() -> Self {
         let directory = tempfile::tempdir().expect("the temporary directory is writable");
         open(directory.path());
@@ -47,13 +47,13 @@ impl Stranger {
         command
     }
 
-    /// Runs one to its end.
+    /// Runs one and waits for its end.
     pub async fn run(&self, name: &str, arguments: &[&str]) -> Output {
         let mut command = self.command(name);
         within("another user's command to end", command.args(arguments).output()).await.expect("it starts")
     }
 
-    /// A request over HTTP as another user, without a program of ours: what comes back.
+    /// Sends a request over HTTP as another user, without our programs. Returns the answer.
     pub async fn http(&self, address: &str, path: &str) -> String {
         let (host, port) = address.rsplit_once(':').expect("an address has a port");
         let script = format!(
@@ -63,19 +63,19 @@ impl Stranger {
     }
 }
 
-/// Lets everybody look into a directory.
+/// Lets all users read a directory.
 pub fn open(directory: &Path) {
     use std::os::unix::fs::PermissionsExt as _;
     let permissions = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(directory, permissions).expect("a directory of the test can be changed");
 }
 
-/// What a command wrote.
+/// The output of a command.
 pub fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-/// Gives files to the other user.
+/// Changes the owner of files to the other user.
 pub fn give(paths: &[&Path]) {
     let given = std::process::Command::new("chown").arg(STRANGER).args(paths).status();
     assert!(given.expect("chown starts").success());

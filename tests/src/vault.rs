@@ -1,5 +1,5 @@
-//! A vault's packed store as a program would use it: what is stored follows from numbers, and what is acknowledged is said
-//! line by line, so that another process can tell after a kill what must be there.
+//! Uses a vault's packed store like a program: the stored content is derived from numbers, and each acknowledgement is
+//! printed as a line, so that another process can tell after a kill what must be there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
@@ -15,13 +15,13 @@ use orbit_star::packed::{
     SourceName, StageId, TreeEntry,
 };
 
-/// Jobs that are sealed.
+/// Number of jobs that are sealed.
 const JOBS: u64 = 4;
 /// A job that is not sealed.
 const OPEN_JOB: u64 = 9;
 const FILES_PER_JOB: u64 = 6;
 
-/// Small containers and a small memory, so that everything happens often.
+/// Small containers and little memory, so that everything happens often.
 pub fn config() -> PackedConfig {
     PackedConfig {
         container_bytes_max: 16 * 1024,
@@ -36,7 +36,7 @@ pub fn stage(job: u64) -> StageId {
     StageId { job: JobId(job), destination: 0 }
 }
 
-/// What is said of the snapshot of a job.
+/// The properties of the snapshot of a job.
 pub fn meta(job: u64) -> SnapshotMeta {
     SnapshotMeta {
         source: SourceName { star: StarId::new("star-1").expect("a name"), path: b"/data".to_vec() },
@@ -48,7 +48,7 @@ pub fn meta(job: u64) -> SnapshotMeta {
     }
 }
 
-/// The chunks of a file: one that does not shrink and one that does.
+/// The chunks of a file: one incompressible and one compressible.
 pub fn chunks(number: u64) -> [Vec<u8>; 2] {
     let mut noise = Vec::new();
     while noise.len() < 3000 {
@@ -58,10 +58,10 @@ pub fn chunks(number: u64) -> [Vec<u8>; 2] {
     [noise, format!("text of file {number}. ").repeat(100).into_bytes()]
 }
 
-/// Stores a file's chunks and gives its entry.
+/// Stores a file's chunks and returns its entry.
 ///
 /// # Errors
-/// The store refuses.
+/// The store reports an error.
 pub fn put(store: &PackedStore, stage: StageId, number: u64) -> Result<TreeEntry, PackedError> {
     let mut refs = Vec::new();
     let mut size = 0;
@@ -77,20 +77,20 @@ pub fn put(store: &PackedStore, stage: StageId, number: u64) -> Result<TreeEntry
     Ok(TreeEntry { entry, chunks: refs })
 }
 
-/// The files of a job; each shares some with the one before.
+/// The files of a job. Each job shares some with the one before.
 pub fn files_of(job: u64) -> std::ops::Range<u64> {
     job * 3..job * 3 + FILES_PER_JOB
 }
 
-/// Everything goes that may.
+/// Collects everything that may be collected.
 pub fn collect_all() -> CollectOptions {
     CollectOptions { ignore_undo_window: true, garbage_percent_min: 1, ..CollectOptions::default() }
 }
 
-/// Stores, seals, deletes and collects, and says what is acknowledged.
+/// Stores, seals, deletes and collects, and prints what is acknowledged.
 ///
 /// # Errors
-/// The store refuses, or nobody listens.
+/// The store reports an error, or the output has no reader.
 pub fn drive(dir: &Path, output: &mut dyn Write) -> io::Result<()> {
     let store = PackedStore::open(dir, config()).map_err(io::Error::other)?;
     let mut say = |line: String| writeln!(output, "{line}").and_then(|()| output.flush());
@@ -135,12 +135,12 @@ pub struct Acknowledged {
     sealed: BTreeMap<u64, SnapshotId>,
     deleting: BTreeSet<SnapshotId>,
     deleted: BTreeSet<SnapshotId>,
-    /// Whether all was.
+    /// Whether everything was acknowledged.
     pub is_done: bool,
 }
 
 impl Acknowledged {
-    /// Reads the lines of [`drive`]. The last may be cut.
+    /// Reads the lines of [`drive`]. The last one may be truncated.
     pub fn read(text: &str) -> Self {
         let mut found = Self::default();
         for line in text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')) {
@@ -167,7 +167,7 @@ impl Acknowledged {
         found
     }
 
-    /// Asserts that the store has all that was acknowledged, with the right bytes, and goes on to work.
+    /// Asserts that the store has everything that was acknowledged, with the right bytes, and can be used further.
     pub fn assert_kept(&self, dir: &Path, what: &str) {
         let store = PackedStore::open(dir, config()).unwrap_or_else(|error| panic!("{what}: {error}"));
         assert_eq!(store.opened().rebuilt, None, "{what}: the universe does not survive a kill");

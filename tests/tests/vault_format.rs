@@ -1,5 +1,5 @@
-//! What docs/format.md says of a vault's files: a reader that was written after it, in another language, finds in a real
-//! vault exactly what was stored.
+//! docs/format.md is correct about a vault's files: a reader that was written from it, in another language, finds
+//! exactly the stored content in a real vault.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -9,7 +9,7 @@ use orbit_shared::chunk_hash::ChunkHash;
 use orbit_star::packed::PackedStore;
 use orbit_tests::vault::{chunks, config, files_of, meta, put, stage};
 
-/// The lines that the reader prints, as words.
+/// The lines that the reader prints, divided into words.
 fn read(store: &Path) -> Vec<Vec<String>> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/read_containers.py");
     let output = Command::new("python3").arg(script).arg(store).output().expect("python3 runs");
@@ -19,7 +19,7 @@ fn read(store: &Path) -> Vec<Vec<String>> {
 }
 
 #[test]
-fn a_stranger_reads_every_chunk_and_every_file_of_a_vault() {
+fn an_independent_reader_reads_every_chunk_and_file_of_a_vault() {
     let dir = tempfile::tempdir().expect("a directory");
     let store = PackedStore::open(dir.path(), config()).expect("a store");
     for job in 1..=2 {

@@ -1,6 +1,5 @@
-//! Does the work of one hot path for so many items and nothing else that could be left out. A test runs it under
-//! callgrind and compares the instructions with those of before, which tells more than a time on a machine that others
-//! use as well.
+//! Does the work of one hot path for a number of items, and as little else as possible. A test runs it under callgrind
+//! and compares the number of instructions with the earlier one, which is more exact than a time on a shared machine.
 
 use std::hint::black_box;
 use std::process::ExitCode;
@@ -22,7 +21,7 @@ use prost::Message;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Bytes of content that are one item of `content`.
+/// Size of one item of `content`, in bytes.
 const CONTENT_BYTES: usize = 64 * 1024;
 
 /// Walks one hot path.
@@ -53,8 +52,8 @@ enum Path {
     Keys,
 }
 
-/// Only what happens in here is counted: callgrind is told the name. It must not be inlined, and no other function may
-/// have its name in its own.
+/// Only this function is counted: callgrind gets its name. It must not be inlined, and no other function's name may
+/// contain its name.
 #[inline(never)]
 fn hot_path_counted<T>(work: impl FnOnce() -> T) -> T {
     black_box(work())

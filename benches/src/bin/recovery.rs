@@ -1,5 +1,5 @@
-//! How long a coordinator takes to go on with a store that holds many open items, and how much memory. The store is
-//! filled here; a second process opens it, so that its memory is its own.
+//! How long a coordinator takes to start with a store that holds many open items, and how much memory. The store is
+//! filled here; a second process opens it, so that its memory is measured separately.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -18,14 +18,14 @@ use orbit_shared::time::{Now, WallTime};
 use orbit_shared::words::{ItemId, JobId, StarId};
 
 const JOB: JobId = JobId(1);
-/// Items of one commit, as of one turn of a coordinator that is very busy.
+/// Number of items in one commit, as in a turn of a very busy coordinator.
 const BATCH: u64 = 20_000;
-/// Items that a lane loads first.
+/// Number of items that a lane loads first.
 const FIRST_ITEMS: usize = 4096;
 
 type Problem = Box<dyn std::error::Error>;
 
-/// Measures how a coordinator goes on with many open items.
+/// Measures how a coordinator starts with many open items.
 #[derive(Debug, Parser)]
 #[command(name = "recovery")]
 struct Arguments {
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(text) => {
-            // A reader that has gone away wants no more.
+            // If the reader has gone away, it needs no more output.
             let _ = std::io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }

@@ -1,5 +1,6 @@
-//! What a large packed vault costs: look-ups among many millions of chunks, and a collection of half of them beside
-//! writers. The vault is filled here; a second process opens it, so that its memory is its own.
+//! The cost of a large packed vault: look-ups among many millions of chunks, and a collection of half of them
+//! concurrently with writers. The vault is filled here; a second process opens it, so that its memory is measured
+//! separately.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -17,23 +18,23 @@ use orbit_star::packed::{
     ChunkRef, CollectOptions, PackedConfig, PackedStore, SnapshotMeta, SourceName, StageId, TreeEntry,
 };
 
-/// As in a Star, so that memory is counted as it is there.
+/// As in a Star, so that the memory is comparable.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Chunks of one file.
+/// Number of chunks of one file.
 const CHUNKS_PER_FILE: u64 = 4;
-/// Files that a job makes durable at once.
+/// Number of files that a job commits at once.
 const FILES_PER_COMMIT: u64 = 256;
-/// Chunks that are stored between two syncs when nothing but the index is measured.
+/// Number of chunks that are stored between two syncs when only the index is measured.
 const CHUNKS_PER_COMMIT: u64 = 100_000;
-/// Hashes of one question, as of one request between Stars.
+/// Number of hashes in one lookup, as in one request between Stars.
 const HASHES_PER_QUESTION: u64 = 1024;
-/// Chunks for look-ups are as small as this, since only their rows matter.
+/// Size of chunks for look-ups, in bytes; they are this small since only their rows matter.
 const TINY_BYTES: usize = 16;
-/// Chunks of one container of tiny ones: as many as are in one of 4 GiB with chunks of 64 KiB.
+/// Number of tiny chunks in one container: as many as a container of 4 GiB has chunks of 64 KiB.
 const TINY_PER_CONTAINER: u64 = 64 * 1024;
-/// Chunks that a writer stores are numbered from here on, apart from those of the vault.
+/// First number of the chunks of a writer, which must differ from those of the vault.
 const WRITER_FIRST: u64 = 1 << 40;
 
 type Problem = Box<dyn std::error::Error>;
@@ -107,7 +108,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// A reader that has gone away wants no more.
+/// If the reader has gone away, it needs no more output.
 fn say(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
@@ -151,7 +152,7 @@ fn measure(arguments: &Arguments, path: &Path) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Bytes of a line of the kernel's status of this process.
+/// A value in bytes from the kernel's status of this process.
 fn memory(name: &str) -> Result<u64, Problem> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
@@ -163,7 +164,7 @@ fn stage(job: u64) -> StageId {
     StageId { job: JobId(job), destination: 0 }
 }
 
-/// Bytes that do not shrink and are the same in every run.
+/// Incompressible bytes that are the same in every run.
 fn noise(number: u64, length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
     blake3::Hasher::new().update(&number.to_le_bytes()).finalize_xof().fill(&mut bytes);
@@ -208,7 +209,7 @@ fn measure_lookups(store: &PackedStore, arguments: &Arguments) -> Result<(), Pro
     Ok(())
 }
 
-/// Asks for chunks in an order that has nothing to do with where their rows are.
+/// Looks up chunks in an order that does not depend on their rows.
 fn ask(
     store: &PackedStore,
     arguments: &Arguments,
@@ -238,7 +239,8 @@ fn ask(
 
 // ---- garbage
 
-/// Two jobs that take turns, so that every container holds as much of one as of the other; then the second is deleted.
+/// Two jobs that alternate, so that every container holds as much of one as of the other; then the second one's
+/// snapshot is deleted.
 fn fill_files(store: &PackedStore, arguments: &Arguments) -> Result<(), Problem> {
     let files = arguments.chunks() / CHUNKS_PER_FILE;
     for first in (0..files).step_by(2 * FILES_PER_COMMIT as usize) {
@@ -268,7 +270,7 @@ fn meta() -> SnapshotMeta {
     }
 }
 
-/// As a job does it: only what is not known is put; then all is made durable.
+/// As a job does: only chunks that are not stored are put; then all are committed.
 fn write_files(
     store: &PackedStore,
     stage: StageId,
@@ -293,7 +295,7 @@ fn write_files(
     Ok(entries.len() as u64 * CHUNKS_PER_FILE)
 }
 
-/// What is on the file system of the vault, as its users see it.
+/// Available bytes on the file system of the vault.
 fn available(store: &PackedStore) -> Result<u64, Problem> {
     let found = rustix::fs::statvfs(store.path())?;
     Ok(found.f_bavail * found.f_frsize)
@@ -345,7 +347,7 @@ fn rest(seconds: u64) {
     std::thread::sleep(Duration::from_secs(seconds));
 }
 
-/// How many chunks a second were written meanwhile.
+/// Number of chunks written per second during a function.
 fn rate_while(written: &AtomicU64, run: impl FnOnce()) -> f64 {
     let (start, before) = (now(), written.load(Ordering::Relaxed));
     run();

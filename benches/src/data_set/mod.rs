@@ -1,5 +1,5 @@
-//! Data sets that are the same on every machine: made from a seed, with nothing in them that depends on time. How much a
-//! set is worth measuring for, and by whom it is copied, is decided elsewhere.
+//! Data sets that are the same on every machine: made from a seed, without anything that depends on time. How often a
+//! set is measured, and which programs copy it, is decided elsewhere.
 
 mod random;
 mod versions;
@@ -23,7 +23,7 @@ const FILES_PER_DIRECTORY: u64 = 250;
 const DIRECTORIES_PER_DIRECTORY: u64 = 20;
 const L_FILES: u64 = 4;
 const L_MEBIBYTES: f64 = 512.0;
-/// When everything was modified: 14 November 2023.
+/// Modification time of all files: 14 November 2023.
 const MODIFIED_SECONDS: i64 = 1_700_000_000;
 const MODIFIED_NANOSECONDS: i64 = 123_456_789;
 const MEBIBYTE: usize = 1 << 20;
@@ -45,27 +45,27 @@ pub(crate) enum DataSet {
     S1M,
 }
 
-/// How large a set is. Of a set with versions: all that are sent over an older one.
+/// The size of a set. For a set with versions: of all that are sent over an older one.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Size {
     pub(crate) files: u64,
     pub(crate) bytes: u64,
 }
 
-/// A set that is there: the trees to copy one after the other, and how much that is.
+/// An existing set: the trees to copy one after the other, and their size.
 #[derive(Debug)]
 pub(crate) struct Trees {
     pub(crate) versions: Vec<PathBuf>,
     pub(crate) size: Size,
 }
 
-/// What a set is made with.
+/// The parameters of a set.
 #[derive(Debug, Clone)]
 pub(crate) struct Recipe {
-    /// Part of the full size.
+    /// The share of the full size.
     pub(crate) scale: f64,
-    /// Whether a file of D that does not differ from its older version keeps its modification time. Otherwise each
-    /// version was written anew, and only a look into the files tells what differs.
+    /// Whether a file of D that is equal in the next version keeps its modification time. Otherwise all files of a
+    /// version have new times, and only their content shows what differs.
     pub(crate) keeps_times: bool,
     /// The real tree.
     pub(crate) tree: Option<PathBuf>,
@@ -103,7 +103,7 @@ fn generate_small(root: &Path, files: u64) -> io::Result<Size> {
         let size = random.log_normal(S_SIZE_MEDIAN, S_SIZE_SIGMA).clamp(S_SIZE_MIN, S_SIZE_MAX) as usize;
         let content = if index % 2 == 0 {
             let start = random.below(TEXT_BYTES - size);
-            // The first line makes every file one of its own.
+            // The first line makes every file unique.
             let mut content = format!("// file {index:08} {:016x}\n", random.number()).into_bytes();
             content.extend_from_slice(&text[start..start + size]);
             content.truncate(size);
@@ -141,7 +141,7 @@ fn real_tree(given: Option<&Path>) -> Result<Trees, String> {
     Ok(Trees { versions: vec![tree], size })
 }
 
-/// Where the Rust toolchain lies: a real tree that everybody who builds this has.
+/// The directory of the Rust toolchain: a real tree that exists wherever this is built.
 fn toolchain() -> Result<PathBuf, String> {
     let output = std::process::Command::new("rustc").args(["--print", "sysroot"]).output();
     let output =
@@ -149,7 +149,7 @@ fn toolchain() -> Result<PathBuf, String> {
     Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
 }
 
-/// Reads a tree once, so that it is in memory for whoever copies it first as for the others.
+/// Reads a tree once, so that it is cached for the first program as for the others.
 pub(crate) fn read_through(path: &Path) -> io::Result<Size> {
     let metadata = path.symlink_metadata()?;
     let mut size = Size::default();
@@ -167,8 +167,8 @@ pub(crate) fn read_through(path: &Path) -> io::Result<Size> {
     Ok(size)
 }
 
-/// Dates everything back, to `later` seconds after a moment long ago. Trees of this very second are no fair input: rsync
-/// looks at seconds only, takes a directory that it has just made for unchanged, and leaves its time wrong.
+/// Sets all times to `later` seconds after a moment long ago. Trees with current times are no fair input: rsync
+/// compares whole seconds, takes a directory that it has just made for unchanged, and leaves its time wrong.
 fn age(path: &Path, later: i64) -> io::Result<()> {
     if path.is_dir() {
         for entry in std::fs::read_dir(path)? {

@@ -1,10 +1,10 @@
-//! What data sets are made of: sizes, incompressible bytes, and text that looks like source code.
+//! The material of data sets: sizes, incompressible bytes, and text that looks like source code.
 
 use rand_distr::{Distribution as _, LogNormal};
 use rand_pcg::Pcg64Mcg;
 use rand_pcg::rand_core::{Rng as _, SeedableRng as _};
 
-/// Words of the vocabulary that text is made of.
+/// Number of words in the vocabulary of texts.
 const WORDS: usize = 4000;
 
 /// PCG, the same sequence on every machine.
@@ -40,7 +40,7 @@ impl Random {
         bytes
     }
 
-    /// Lines that look like source code: words of a small vocabulary, common ones often.
+    /// Lines that look like source code: words of a small vocabulary, some of them frequent.
     pub(super) fn text(&mut self, count: usize) -> Vec<u8> {
         let words: Vec<String> = (0..WORDS)
             .map(|_| (0..2 + self.below(10)).map(|_| char::from(b'a' + self.below(26) as u8)).collect())
@@ -49,7 +49,7 @@ impl Random {
         while text.len() < count {
             text.resize(text.len() + 4 * self.below(5), b' ');
             for _ in 0..=self.below(9) {
-                // Squared, so that the first words are the common ones.
+                // Squared, so that the first words are the frequent ones.
                 let place = self.unit() * self.unit();
                 text.extend_from_slice(words[(place * WORDS as f64) as usize].as_bytes());
                 text.push(b' ');

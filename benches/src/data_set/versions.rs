@@ -1,5 +1,4 @@
-//! Set D: one tree as it is edited from day to day. What is measured with it is how much of an old version a program
-//! finds again.
+//! Set D: one tree that is edited from day to day. It measures how much of an old version a program finds again.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,13 +10,13 @@ const VERSIONS: i64 = 20;
 const BYTES: f64 = 100.0 * 1_048_576.0;
 const SIZE_MIN: f64 = 512.0;
 const SIZE_MAX: f64 = 1_048_576.0;
-/// With this sigma the mean is near 64 KiB, and 1,600 files make 100 MiB.
+/// Median of the sizes, in bytes. With this sigma the mean is near 64 KiB, and 1,600 files make 100 MiB.
 const SIZE_MEDIAN: f64 = 40_000.0;
 const SIZE_SIGMA: f64 = 1.0;
 const DIRECTORIES: usize = 20;
 const TEXTS: usize = 8;
 const TEXT_BYTES: usize = 1 << 20;
-/// Part of a tree's bytes that is new in the next version.
+/// Share of a tree's bytes that is new in the next version.
 const EDITED: f64 = 0.02;
 const RUN_BYTES_MIN: usize = 64;
 const RUN_BYTES_MAX: usize = 4096;
@@ -26,7 +25,7 @@ const OVERWRITTEN: f64 = 0.6;
 const OVERWRITTEN_OR_INSERTED: f64 = 0.85;
 const DAY_SECONDS: i64 = 86_400;
 
-/// A file of the tree, and when it was edited last.
+/// A file of the tree, and when it was last edited.
 struct Edited {
     path: String,
     content: Vec<u8>,
@@ -75,7 +74,7 @@ fn first_version(random: &mut Random, bytes: usize) -> Vec<Edited> {
     files
 }
 
-/// Edits files here and there until `todo` bytes are new.
+/// Edits random places until `todo` bytes are new.
 fn edit(random: &mut Random, files: &mut [Edited], version: i64, todo: usize) {
     let mut done = 0;
     while done < todo {
@@ -91,7 +90,7 @@ fn edit(random: &mut Random, files: &mut [Edited], version: i64, todo: usize) {
     }
 }
 
-/// One edit, and how much it counts: a deletion makes little that is new.
+/// One edit. Returns how much it counts: a deletion makes few new bytes.
 fn edit_once(random: &mut Random, content: &mut Vec<u8>) -> usize {
     let length = RUN_BYTES_MIN + random.below(RUN_BYTES_MAX - RUN_BYTES_MIN + 1);
     let start = random.below(content.len());
@@ -121,7 +120,7 @@ fn write(tree: &Path, files: &[Edited], version: i64, keeps_times: bool) -> io::
         std::fs::write(&path, &file.content)?;
         date(&path, DAY_SECONDS * if keeps_times { file.version } else { version })?;
     }
-    // No file comes or goes, so the directories are those of the first day.
+    // No file is added or removed, so the directories are those of the first day.
     directories.iter().map(PathBuf::as_path).chain([tree]).try_for_each(|directory| date(directory, 0))
 }
 
@@ -149,12 +148,12 @@ mod tests {
         assert_eq!(trees.size.files, 19 * old.len() as u64);
         let changed = old.iter().zip(&new).filter(|(old, new)| old.0 != new.0).count();
         assert!(changed > 0 && changed * 2 < old.len(), "{changed} of {} files changed", old.len());
-        // An edit may put back what stood there, so a file may have a new time and its old bytes, never the reverse.
+        // An edit can restore earlier content, so a file may have a new time and its old bytes, never the reverse.
         assert!(old.iter().zip(&new).all(|(old, new)| old.0 == new.0 || old.1 != new.1));
     }
 
     #[test]
-    fn a_tree_that_is_written_anew_has_new_times_everywhere() {
+    fn a_rewritten_tree_has_new_times_everywhere() {
         let directory = tempfile::tempdir().unwrap();
         let recipe = Recipe { scale: 0.01, keeps_times: false, tree: None };
         let trees = generate(directory.path(), &recipe).unwrap();

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::measure::{Meter, sync};
 
-/// When a program, and its result, were done, as the meter counts; and what the last of them said.
+/// When a program, and its result, were complete, by the meter's clock; and the last one's output.
 #[derive(Debug)]
 pub(super) struct Done {
     pub(super) wall: Duration,
@@ -16,7 +16,7 @@ pub(super) struct Done {
     pub(super) output: String,
 }
 
-/// Runs commands side by side until all have ended. Those whose standard output leads elsewhere are given with `false`.
+/// Runs commands concurrently until all have ended. `false` marks those whose standard output is already redirected.
 pub(super) fn run(
     meter: &mut Meter,
     commands: Vec<(&'static str, Command, bool)>,
@@ -37,7 +37,7 @@ pub(super) fn run(
         let child = command.spawn().map_err(|error| format!("{command:?}: {error}"))?;
         shown.push(format!("{command:?}"));
         children.push((role, child));
-        // The command holds its ends of pipes and sockets open; the other side waits for them to be closed.
+        // The command holds its ends of pipes and sockets open; the other side waits until they are closed.
         drop(command);
     }
     meter.follow(&mut children, others).map_err(failed)?;
@@ -56,7 +56,7 @@ pub(super) fn run(
     Ok(Done { wall, synced, output })
 }
 
-/// The same for one command that takes no input.
+/// As [`run`], for one command without input.
 pub(super) fn run_one(
     meter: &mut Meter,
     role: &'static str,

@@ -1,5 +1,5 @@
-//! A grid of real processes on this machine: a coordinator, a Star that may only read, and a Star that writes. It stands
-//! before the measuring begins, as a service does; a tree is sent by a job of the command line.
+//! A grid of real processes on this machine: a coordinator, a Star that may only read, and a Star that writes. It is
+//! started before the measurement, like a service; a job of the command line sends a tree.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ pub(crate) const DESTINATION: &str = "destination";
 /// What a program prints before the address of its service.
 const LISTENING: &str = "listening on ";
 
-/// A standing grid, and the place that its jobs write to.
+/// A running grid, and the destination of its jobs.
 #[derive(Debug)]
 pub(crate) struct GridSession {
     programs: Programs,
@@ -37,7 +37,7 @@ pub(crate) struct GridSession {
 struct Service {
     role: &'static str,
     child: Child,
-    /// Kept open, since a program may end when nobody can read what it prints.
+    /// Kept open, since a program may end if its output has no reader.
     output: BufReader<ChildStdout>,
 }
 
@@ -71,12 +71,12 @@ impl GridSession {
         Ok(grid)
     }
 
-    /// Where the coordinator serves, `host:port`.
+    /// The coordinator's address, `host:port`.
     pub(crate) fn address(&self) -> &str {
         &self.address
     }
 
-    /// The process in a role.
+    /// The process with a role.
     pub(crate) fn process(&self, role: &str) -> u32 {
         let found = self.processes.iter().find(|service| service.role == role);
         found.map_or(0, |service| service.child.id())
@@ -104,14 +104,14 @@ impl GridSession {
 }
 
 impl GridSession {
-    /// A call of the command line to this grid.
+    /// A call of the command line for this grid.
     pub(super) fn command(&self) -> Command {
         let mut command = self.programs.command("orbit");
         command.args(["--json", "--coordinator", &format!("http://{}", self.address)]);
         command
     }
 
-    /// Runs a command that ends with its job, and gives its cost and what it said. `result` is where the job stores.
+    /// Runs a command that ends with its job, and returns its cost and its output. `result` is where the job stores.
     pub(super) fn measure(&self, command: Command, result: &Path) -> Result<(Cost, String), String> {
         let failed = |error: std::io::Error| format!("orbit grid: {error}");
         for (_, process) in self.roles() {
@@ -131,12 +131,12 @@ impl GridSession {
         Ok((cost, done.output))
     }
 
-    /// Where a process keeps its state.
+    /// The directory of a process's state.
     pub(super) fn state_of(&self, role: &str) -> PathBuf {
         self.directory.join("state").join(role)
     }
 
-    /// A directory below what the destination exports.
+    /// A directory below the destination's root.
     pub(super) fn exported(&self, name: &str) -> PathBuf {
         self.directory.join("exported").join(name)
     }
@@ -161,7 +161,7 @@ impl Session for GridSession {
 }
 
 impl Service {
-    /// Starts a program and waits until it says where it listens.
+    /// Starts a program and waits for the line with its address.
     fn start(role: &'static str, mut command: Command, logs: &Path) -> Result<(Self, String), String> {
         let failed = |error: std::io::Error| format!("{role}: {error}");
         let log = logs.join(format!("{role}.stderr"));
@@ -182,7 +182,7 @@ impl Service {
     }
 
     fn stop(&mut self) {
-        // What it was to do is done and checked, or has failed; it has nothing left to save.
+        // Its work is done and checked, or has failed; there is nothing to save.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -194,7 +194,7 @@ impl Drop for Service {
     }
 }
 
-/// What a job that has ended says it moved from Star to Star, out of the answer in JSON.
+/// The number of bytes that an ended job has moved between Stars, from the answer in JSON.
 pub(super) fn bytes_transferred(answer: &str) -> Option<u64> {
     let answer: Value = serde_json::from_str(answer.lines().last()?).ok()?;
     answer["job"]["progress"]["bytesTransferred"].as_str()?.parse().ok()

@@ -13,7 +13,7 @@ use super::grid::bytes_transferred;
 use crate::measure::{Cost, Meter, sync};
 use crate::programs::Programs;
 
-/// What an earlier copy left to be written must not slow this one.
+/// Syncs the disk, so that unwritten data of an earlier copy does not slow this one.
 fn calm(directory: &Path) -> Result<Meter, String> {
     sync(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
     Ok(Meter::start())
@@ -64,7 +64,7 @@ impl Session for Cp {
     }
 }
 
-/// `rclone copy`, with what it does by default: 4 transfers side by side, and a checksum of each copy.
+/// `rclone copy`, with its defaults: 4 concurrent transfers, and a checksum of each copy.
 #[derive(Debug)]
 pub(super) struct Rclone {
     pub(super) place: PathBuf,
@@ -85,7 +85,7 @@ impl Session for Rclone {
         &self.place
     }
 
-    /// It carries neither permission bits nor the times of directories and links.
+    /// It copies neither permission bits nor the times of directories and links.
     fn settle(&self, tree: &Path) -> Result<(), String> {
         settle(tree, &self.place).map_err(|error| format!("{}: {error}", self.place.display()))
     }

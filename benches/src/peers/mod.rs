@@ -1,5 +1,5 @@
-//! The programs that are compared. Each is brought to send one tree after the other to one place, and says what each
-//! time has cost. In which order that is done and what is made of the costs is left to others.
+//! The compared programs. Each sends one tree after the other to one place, and returns the cost of each. The order,
+//! and the use of the costs, are decided elsewhere.
 
 mod command;
 mod grid;
@@ -41,15 +41,15 @@ pub(crate) enum Peer {
     Borg,
 }
 
-/// Something that sends trees to one place of its own.
+/// A program that sends trees to one place.
 pub(crate) trait Session {
-    /// Sends a tree over what was sent before.
+    /// Sends a tree over the earlier ones.
     fn send(&mut self, tree: &Path) -> Result<Cost, String>;
 
     /// Where the trees arrive.
     fn place(&self) -> &Path;
 
-    /// Takes back out what was sent last, where the place holds it in another form. What that costs.
+    /// Restores the last tree, if the place stores it in another form. Returns the cost.
     fn restore(&mut self) -> Result<Option<Cost>, String> {
         Ok(None)
     }
@@ -59,17 +59,17 @@ pub(crate) trait Session {
         false
     }
 
-    /// Puts right what the program is known not to carry, so that the rest can be compared.
+    /// Corrects what the program is known not to copy, so that the rest can be compared.
     fn settle(&self, _tree: &Path) -> Result<(), String> {
         Ok(())
     }
 
-    /// Ends what still runs. What lies on the disk is left to whoever gave the directory.
+    /// Ends running processes. Files on the disk are left to the owner of the directory.
     fn end(&mut self) {}
 }
 
 impl Peer {
-    /// What it is called in the report: as it is run.
+    /// Its name in the report: the way it is run.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Orbit => "orbit copy",
@@ -84,7 +84,7 @@ impl Peer {
         }
     }
 
-    /// What taking a tree back out is called.
+    /// The name of restoring a tree.
     pub(crate) fn restore_name(self) -> &'static str {
         match self {
             Self::Vault => "vault restore",
@@ -93,7 +93,7 @@ impl Peer {
         }
     }
 
-    /// The program that must be there, and its Debian package; none for our own.
+    /// The program that must be installed, and its Debian package; `None` for our own.
     pub(crate) fn requirement(self) -> Option<(&'static str, &'static str)> {
         match self {
             Self::Orbit | Self::Grid | Self::Vault => None,
@@ -106,7 +106,7 @@ impl Peer {
         }
     }
 
-    /// Begins to send trees that lie below `root` to a place in `directory`, which is empty.
+    /// Begins to send trees below `root` to a place in `directory`, which is empty.
     pub(crate) fn begin(
         self,
         programs: &Programs,

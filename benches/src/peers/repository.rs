@@ -1,5 +1,5 @@
-//! Programs that keep every version of a tree in a repository of their own form: restic and borg. To check them, the last
-//! version is taken out again; that is measured too.
+//! Programs that store every version of a tree in a repository of their own format: restic and borg. To verify them,
+//! the last version is restored; that is measured too.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -22,9 +22,9 @@ pub(super) struct Repository {
     kind: Kind,
     directory: PathBuf,
     repository: PathBuf,
-    /// Where the program keeps what it knows about the repository.
+    /// The directory of the program's state about the repository.
     state: PathBuf,
-    /// Where a version is taken out to.
+    /// The directory into which a version is restored.
     place: PathBuf,
     sent: u32,
 }
@@ -42,7 +42,7 @@ impl Repository {
         let mut command = new.command();
         match kind {
             Kind::Restic => command.arg("init"),
-            // restic cannot be told not to encrypt.
+            // restic has no option to disable encryption.
             Kind::Borg => command.args(["init", "--encryption", "none"]).arg(&new.repository),
         };
         run_one(&mut Meter::start(), "init", command, &[], directory)?;
@@ -113,7 +113,7 @@ impl Session for Repository {
         true
     }
 
-    /// The top of the tree is the directory that the program was started in, which it leaves as it is.
+    /// The top of the tree is the program's working directory, whose times it does not restore.
     fn settle(&self, tree: &Path) -> Result<(), String> {
         let failed = |error: std::io::Error| format!("{}: {error}", self.place.display());
         let permissions = tree.metadata().map_err(failed)?.permissions();

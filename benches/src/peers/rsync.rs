@@ -1,5 +1,5 @@
-//! rsync that pulls from a daemon over the loopback interface: the way to move a tree between two machines that Orbit Grid is
-//! measured by. Without ssh, whose encryption would cost it much.
+//! rsync that pulls from a daemon over the loopback interface: the common way to move a tree between two machines, and
+//! the reference for Orbit Grid. Without ssh, whose encryption would be expensive.
 
 use std::io::{ErrorKind, Read as _};
 use std::net::{TcpListener, TcpStream};
@@ -22,7 +22,7 @@ pub(super) struct Rsync {
 impl Session for Rsync {
     fn send(&mut self, tree: &Path) -> Result<Cost, String> {
         sync(&self.directory).map_err(|error| format!("rsync: {error}"))?;
-        // The daemon is started anew for each tree, since its processor time is known once it has ended.
+        // A new daemon is started for each tree, since its processor time is known once it has ended.
         let daemon = Daemon::start(tree, &self.directory)?;
         let mut meter = Meter::start();
         let mut command = Command::new("rsync");
@@ -41,7 +41,7 @@ impl Session for Rsync {
     }
 }
 
-/// What the statistics say was sent and received.
+/// The sent and received bytes in the statistics.
 fn bytes_moved(statistics: &str) -> Option<u64> {
     let number = |prefix: &str| -> Option<u64> {
         let line = statistics.lines().find_map(|line| line.strip_prefix(prefix))?;
@@ -56,12 +56,12 @@ struct Daemon {
     port: u16,
 }
 
-/// Ports to try, below those that the system hands out: a connection to such a port that nobody listens on could meet
-/// itself, and a daemon could not have it then.
+/// Ports to try, below those that the system assigns: a connection to an assigned port on which no process listens
+/// could connect to itself, and a daemon could not use the port then.
 const PORTS: std::ops::Range<u16> = 20_000..30_000;
-/// Ports that are tried before giving up.
+/// Maximum number of ports that are tried.
 const PORTS_TRIED_MAX: u16 = 50;
-/// What an rsync daemon says first.
+/// The first bytes of an rsync daemon.
 const GREETING: &[u8] = b"@RSYNCD:";
 
 impl Daemon {
@@ -89,7 +89,7 @@ impl Daemon {
         Err("rsync --daemon finds no free port".to_owned())
     }
 
-    /// Nothing when somebody else took the port first.
+    /// `None` if another process took the port first.
     fn start_on(port: u16, config: &Path) -> std::io::Result<Option<Self>> {
         let mut command = Command::new("rsync");
         command.args(["--daemon", "--no-detach", "--address", "127.0.0.1", "--port", &port.to_string()]);
@@ -124,7 +124,7 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // It has ended already unless something failed on the way; there is nobody left to tell.
+        // It has ended already unless there was an error, and then there is no one to report to.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,4 +1,4 @@
-//! A grid whose jobs store into the vault of the destination, and take trees out of it again.
+//! A grid whose jobs store into the vault of the destination, and restore trees from it.
 
 use std::path::{Path, PathBuf};
 
@@ -9,11 +9,11 @@ use super::grid::{DESTINATION, GridSession, SOURCE};
 use crate::measure::Cost;
 use crate::programs::Programs;
 
-/// A standing grid with an empty vault.
+/// A running grid with an empty vault.
 #[derive(Debug)]
 pub(super) struct Vault {
     grid: GridSession,
-    /// Where a version was taken out to.
+    /// The directory into which a version was restored.
     place: PathBuf,
     restored: u32,
 }
@@ -24,7 +24,7 @@ impl Vault {
         Ok(Self { place: grid.exported("copy"), grid, restored: 0 })
     }
 
-    /// The snapshot that was stored last.
+    /// The newest snapshot.
     fn newest(&self) -> Result<String, String> {
         let mut command = self.grid.command();
         command.args(["snapshot", "ls"]);

@@ -1,4 +1,4 @@
-//! Uses a packed store and says what it acknowledges: `orbit-vault-driver DIR`. Tests kill it at any point.
+//! Uses a packed store and prints what it acknowledges: `orbit-vault-driver DIR`. Tests kill it at any point.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

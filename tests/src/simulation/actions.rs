@@ -1,5 +1,4 @@
-//! What the coordinator's driver does once a turn is durable: sends, assigns, closes, answers, and waits for the next
-//! deadline.
+//! The coordinator's driver after a turn is durable: sends, assigns, closes, answers, and waits for the next deadline.
 
 use orbit_coordinator::core::limits::SESSION_OUTBOX_MAX;
 use orbit_coordinator::core::{Action, QueueKey, SessionId};
@@ -11,7 +10,7 @@ use super::agenda::Happening;
 use super::network::Down;
 
 impl World {
-    /// Executes actions; answers the stretches of queues that are asked for.
+    /// Executes actions. Returns the parts of queues that were requested.
     pub(super) fn act(&mut self, actions: Vec<Action>) -> Vec<(JobId, u32, QueueKey, usize)> {
         let mut loads = Vec::new();
         for action in actions {
@@ -38,7 +37,7 @@ impl World {
                     self.note(format_args!("session {} is closed: {reason}", session.0));
                     self.tell(session, Down::Close(reason));
                     let generation = self.coordinator.generation;
-                    // What was read from it already still arrives, and then its end.
+                    // Data that was read from it still arrives, and then its end.
                     if let Some(link) = self.network.link_of_session(generation, session) {
                         self.end_up_later(link);
                     }
@@ -46,7 +45,7 @@ impl World {
                 Action::LoadWindow { job, destination, after, limit } => {
                     loads.push((job, destination, after, limit));
                 }
-                // The log of this world keeps all.
+                // The log of this world keeps all events.
                 Action::ForgetEvents { .. } => {}
                 Action::Reply { reply, answer } => {
                     self.note(format_args!("answer {}: {answer:?}", reply.0));

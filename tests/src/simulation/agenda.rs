@@ -1,5 +1,5 @@
-//! What will happen, and when. Whatever is due at the same moment happens in the order in which it was written down, so
-//! a run depends on nothing but its seed.
+//! The future events, by time. Events with the same time happen in the order in which they were added, so a run depends
+//! on its seed only.
 
 use std::collections::BTreeMap;
 
@@ -8,42 +8,42 @@ use orbit_star::core::Event as StarEvent;
 
 use super::network::LinkId;
 
-/// One thing that will happen.
+/// A future event.
 #[derive(Debug)]
 pub enum Happening {
-    /// What is due on a link, upwards or downwards, arrives.
+    /// The due messages on a link arrive, in one direction.
     Delivery {
         /// The link.
         link: LinkId,
         /// From the Star to the coordinator.
         is_up: bool,
     },
-    /// A link that has been silent for too long is given up by both ends.
+    /// Both ends give up a link that has been silent for too long.
     KeepaliveEnded {
         /// The link.
         link: LinkId,
     },
     /// The coordinator's driver takes what is in its inbox.
     CoordinatorTurn {
-        /// Of which process.
+        /// The process.
         generation: u32,
     },
-    /// The coordinator's core wanted to be woken.
+    /// A deadline of the coordinator's core.
     CoordinatorDeadline {
-        /// Of which process.
+        /// The process.
         generation: u32,
-        /// Which wish; a later one replaces it.
+        /// The number of the deadline; a later one replaces it.
         wish: u64,
     },
     /// The coordinator starts.
     CoordinatorStart,
-    /// A Star's core wanted to be woken.
+    /// A deadline of a Star's core.
     StarDeadline {
         /// The Star.
         star: usize,
-        /// Of which process.
+        /// The process.
         process: u32,
-        /// Which wish; a later one replaces it.
+        /// The number of the deadline; a later one replaces it.
         wish: u64,
     },
     /// A Star's process starts.
@@ -51,49 +51,49 @@ pub enum Happening {
         /// The Star.
         star: usize,
     },
-    /// Something arrives in a Star's inbox.
+    /// An event arrives in a Star's inbox.
     StarInbox {
         /// The Star.
         star: usize,
-        /// Of which process.
+        /// The process.
         process: u32,
-        /// What.
+        /// The event.
         event: Box<StarEvent>,
     },
-    /// A stopped Star goes on.
+    /// A stopped Star continues.
     Thaw {
         /// The Star.
         star: usize,
     },
-    /// Work on an assignment goes one step on.
+    /// An assignment advances by one step.
     WorkStep {
         /// The Star.
         star: usize,
-        /// Of which process.
+        /// The process.
         process: u32,
         /// The assignment.
         assignment: AssignmentId,
     },
-    /// A scan goes one step on.
+    /// A scan advances by one step.
     ScanStep {
         /// The Star.
         star: usize,
-        /// Of which process.
+        /// The process.
         process: u32,
         /// The run.
         run: u64,
     },
-    /// An operator does something.
+    /// An operator acts.
     Operator,
     /// Something breaks.
     Trouble,
-    /// A broken thing is mended.
+    /// Something is repaired.
     Mending(Mending),
-    /// Everything is mended.
+    /// Everything is repaired.
     Healing,
 }
 
-/// What is mended.
+/// What is repaired.
 #[derive(Debug, Clone, Copy)]
 pub enum Mending {
     /// A Star's disk.
@@ -101,14 +101,14 @@ pub enum Mending {
         /// The Star.
         star: usize,
     },
-    /// What a Star says arrives again, or what it is told.
+    /// One direction of a Star's session works again.
     Session {
         /// The Star.
         star: usize,
-        /// What it says.
+        /// Whether it is the direction from the Star.
         is_up: bool,
     },
-    /// Two Stars reach each other.
+    /// Two Stars can reach each other again.
     Data {
         /// One.
         star: usize,
@@ -117,7 +117,7 @@ pub enum Mending {
     },
 }
 
-/// All that will happen.
+/// All future events.
 #[derive(Debug, Default)]
 pub struct Agenda {
     entries: BTreeMap<(u64, u64), Happening>,
@@ -125,13 +125,13 @@ pub struct Agenda {
 }
 
 impl Agenda {
-    /// Writes something down.
+    /// Adds an event.
     pub fn add(&mut self, at_ms: u64, happening: Happening) {
         self.next += 1;
         self.entries.insert((at_ms, self.next), happening);
     }
 
-    /// What happens next, and when.
+    /// Removes and returns the next event, with its time.
     pub fn take_first(&mut self) -> Option<(u64, Happening)> {
         self.entries.pop_first().map(|((at_ms, _), happening)| (at_ms, happening))
     }

@@ -1,5 +1,5 @@
-//! Chance from a seed: one number decides a whole run. PCG, whose sequence is the same on every machine, so a seed that
-//! failed once fails for ever.
+//! Random choices from a seed, which decides a whole run. PCG has the same sequence on every machine, so a seed that
+//! failed once always fails.
 
 use rand_pcg::Pcg64Mcg;
 use rand_pcg::rand_core::{Rng as _, SeedableRng as _};
@@ -19,7 +19,7 @@ impl Chance {
         self.0.next_u64()
     }
 
-    /// A number from 0 to below `end`, which is not 0. The bias of the remainder is far below what a run could show.
+    /// A number from 0 to below `end`, which must not be 0. The bias of the remainder is far too small to matter.
     pub fn below(&mut self, end: u64) -> u64 {
         self.draw() % end
     }
@@ -29,12 +29,12 @@ impl Chance {
         first + self.below(last - first + 1)
     }
 
-    /// True in so many of 100 cases.
+    /// True in `share` of 100 cases.
     pub fn percent(&mut self, share: u64) -> bool {
         self.below(100) < share
     }
 
-    /// An index into something with `length` elements, which is not 0.
+    /// An index into something with `length` elements, which must not be 0.
     pub fn index(&mut self, length: usize) -> usize {
         self.below(length as u64) as usize
     }

@@ -1,8 +1,8 @@
-//! What must hold after every step of a run. Each check is a function with a name and a message of its own; a run that
-//! breaks one panics there.
+//! Invariants after every step of a run. Each check is a function with its own name and message; it panics in a run
+//! that violates it.
 //!
-//! They look from outside: at what the store, the disks and the wires hold, not at what a core believes of itself. That
-//! [`orbit_coordinator::core::Core::check`] holds is asserted as well, by the driver.
+//! They look from outside: at the content of the store, the disks and the links, not at the state of a core. The driver
+//! also asserts [`orbit_coordinator::core::Core::check`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,31 +17,31 @@ use super::World;
 use super::tree::version_of;
 use super::vault::promise_of;
 
-/// What a job stands at: its tally and how many of its items are penalized.
+/// The state of a job: its tally and the number of its penalized items.
 type Count = (JobId, Tally, u64);
 
-/// What the jobs stood at, and why an event must not change it.
+/// The state of the jobs, and the reason why an event must not change it.
 #[derive(Debug, Default)]
 pub struct Before {
-    /// The counts, if the event is too late to count.
+    /// The state, if the event is too late to count.
     late: Option<(String, Vec<Count>)>,
-    /// Items that failed by no fault of theirs.
+    /// Items that failed through no fault of their own.
     innocent: Vec<ItemId>,
-    /// Changes of the turn before the event.
+    /// Number of changes in the turn before the event.
     changes: usize,
 }
 
-/// What happened in a turn that explains what the turn does not say.
+/// Events of a turn that its changes do not show.
 #[derive(Debug, Default)]
 pub struct TurnNotes {
-    /// Assignments that were reported on.
+    /// Assignments with a report.
     reported: BTreeSet<AssignmentId>,
     /// Stars that said hello.
     greeted: BTreeSet<StarId>,
 }
 
 impl Before {
-    /// Looks at a world before an event.
+    /// Records the state of a world before an event.
     pub fn of(world: &mut World, event: &Event) -> Self {
         let changes = world.pending_changes().len();
         let (session, message) = match event {
@@ -101,7 +101,7 @@ impl World {
         self.coordinator.speaker(session).map(|star| self.stars[star].name.clone())
     }
 
-    /// Whether an assignment is live, and held by a Star, as far as the store and this turn's changes say.
+    /// Whether an assignment is live, and held by a Star, according to the store and this turn's changes.
     fn is_assigned_to(&self, id: AssignmentId, star: Option<&StarId>) -> bool {
         let mut holder = self.coordinator.store.assignments.get(&id).map(|record| &record.star);
         for change in self.pending_changes() {
@@ -120,7 +120,7 @@ impl World {
         jobs.map(|job| (job.record.id, job.tally, job.penalized)).collect()
     }
 
-    /// Items whose source failed while it is not connected.
+    /// Items whose source failed while it was not connected.
     fn innocent_items(&self, report: &orbit_shared::session::Report) -> Vec<ItemId> {
         let record = self.coordinator.store.assignments.get(&report.assignment);
         let (Some(record), Some(core)) = (record, &self.coordinator.core) else { return Vec::new() };
@@ -143,7 +143,7 @@ impl World {
             .collect()
     }
 
-    /// After an event: what came too late changed nothing, and nobody was punished for another's fault.
+    /// After an event: a late message changed nothing, and no item was penalized for another one's fault.
     pub(super) fn check_step(&mut self, before: &Before) {
         if let Some((why, counts)) = &before.late {
             assert_eq!(*counts, self.counts(), "late is refused: {why} had an effect");
@@ -155,7 +155,7 @@ impl World {
         }
     }
 
-    /// Before anything of a turn is done: work goes only to Stars that may have it.
+    /// Before the actions of a turn: work is sent only to Stars that may have it.
     pub(super) fn check_actions(&self, actions: &[Action]) {
         let Some(core) = &self.coordinator.core else { return };
         for action in actions {
@@ -182,7 +182,7 @@ impl World {
         }
     }
 
-    /// No bound of the coordinator is passed, and a lost Star holds nothing.
+    /// No limit of the coordinator is exceeded, and a lost Star holds nothing.
     pub(super) fn check_bounds_of_coordinator(&self) {
         let Some(core) = &self.coordinator.core else { return };
         for star in core.stars() {
@@ -199,7 +199,7 @@ impl World {
         }
     }
 
-    /// A job that ends takes its work back from every Star that could still be doing it.
+    /// A job that ends withdraws its work from every Star that could still be doing it.
     pub(super) fn check_withdrawals(&mut self, changes: &[Change], actions: &[Action]) {
         let notes = std::mem::take(&mut self.turn_notes);
         let Some(core) = &self.coordinator.core else { return };
@@ -235,7 +235,7 @@ impl World {
         }
     }
 
-    /// Before a commit: an end goes with exactly one event, and stored means durable.
+    /// Before a commit: every end has exactly one event, and stored items are durable.
     pub(super) fn check_ends(&self, changes: &[Change], events: &[ProvenanceEvent]) {
         let mut completions: BTreeMap<ItemId, i32> = BTreeMap::new();
         for event in events.iter().filter(|event| event.event_type == ProvenanceType::FileCompleted) {
@@ -323,19 +323,19 @@ impl World {
         store.check_nothing_left_over();
     }
 
-    /// An assignment is told to one Star, once.
+    /// An assignment is sent to one Star, once.
     pub(super) fn check_told_once(&mut self, assignment: &Assignment) {
         assert!(self.told.insert(assignment.id), "numbers are given once: assignment {}", assignment.id);
     }
 
-    /// After a welcome a Star holds only what the coordinator keeps with it.
+    /// After a welcome a Star holds only what the coordinator keeps.
     pub(super) fn check_only_kept_is_held(&self, star: usize, kept: &[AssignmentId]) {
         let Some(core) = &self.stars[star].core else { return };
         let held: Vec<AssignmentId> = core.held().filter(|id| !kept.contains(id)).collect();
         assert!(held.is_empty(), "what was not kept is dropped: star-{} holds {held:?}", star + 1);
     }
 
-    /// A hello is bounded.
+    /// The size of a hello is limited.
     pub(super) fn check_hello(&self, hello: &Hello) {
         assert!(
             hello.held.len() <= limits::HELD_MAX,
@@ -344,7 +344,7 @@ impl World {
         );
     }
 
-    /// No bound of a Star is passed, and without a lease it holds nothing.
+    /// No limit of a Star is exceeded, and without a lease it holds nothing.
     pub(super) fn check_star(&self, index: usize) {
         let star = &self.stars[index];
         let Some(core) = &star.core else { return };

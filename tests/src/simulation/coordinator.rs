@@ -1,5 +1,5 @@
-//! The coordinator's driver, as `coordinator/src/driver.rs` does it: step the events of a turn, finish it, append the
-//! events, commit the changes, and only then act. A crash may come between any two of these.
+//! The coordinator's driver, as in `coordinator/src/driver.rs`: steps the events of a turn, finishes it, appends the
+//! events, commits the changes, and only then acts. A crash can come between any two of these.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -16,7 +16,7 @@ use super::log::LogModel;
 use super::network::{LinkId, Up};
 use super::store::StoreModel;
 
-/// Where a turn is cut off.
+/// Where a turn is interrupted by a crash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CrashPoint {
     /// Nothing of the turn is durable.
@@ -25,7 +25,7 @@ pub enum CrashPoint {
     WithinLog,
     /// All of its events are in the log.
     BeforeCommit,
-    /// It is durable, and some of what follows from it was done.
+    /// The turn is durable, and some of its actions were executed.
     WithinActions,
 }
 
@@ -34,7 +34,7 @@ impl CrashPoint {
     pub const ALL: [Self; 4] = [Self::BeforeLog, Self::WithinLog, Self::BeforeCommit, Self::WithinActions];
 }
 
-/// What waits for the driver.
+/// A message in the driver's inbox.
 #[derive(Debug)]
 pub enum Request {
     /// An event.
@@ -43,50 +43,50 @@ pub enum Request {
     Hello {
         /// The link.
         link: LinkId,
-        /// What it said.
+        /// The hello.
         hello: Hello,
     },
-    /// An operator asks for something.
+    /// A command of an operator.
     Command {
-        /// Who waits for the answer.
+        /// The receiver of the answer.
         reply: ReplyId,
-        /// What.
+        /// The command.
         command: Command,
     },
 }
 
-/// The coordinator, its store and its log. Those outlive its process.
+/// The coordinator, its store and its log. The latter two outlive its process.
 #[derive(Debug)]
 pub struct Coordinator {
     /// The process; `None` while it is down.
     pub core: Option<Core>,
-    /// Counts its processes.
+    /// Number of the process.
     pub generation: u32,
     /// Its durable store.
     pub store: StoreModel,
     /// Its provenance log.
     pub log: LogModel,
-    /// Where the next turn is cut off.
+    /// Where the next turn is interrupted.
     pub crash: Option<CrashPoint>,
-    /// How far its wall clock is off.
+    /// Error of its wall clock.
     pub wall_skew_ms: i64,
     inbox: VecDeque<Request>,
     is_turn_due: bool,
     started_ms: u64,
     next_session: u64,
-    /// Whose the sessions of this process are, also those that are over.
+    /// The Star of each session of this process, including ended ones.
     speakers: BTreeMap<SessionId, usize>,
     turn: Turn,
-    /// What the core wants to be woken at.
+    /// The deadline of the core.
     pub deadline: Option<Monotonic>,
-    /// Numbers these wishes; only the last one counts.
+    /// Number of the deadline. Only the last one counts.
     pub wish: u64,
-    /// Turns at one moment, to notice a core that spins.
+    /// Number of turns at one moment, to notice a core in a loop.
     turns_now: (u64, u32),
 }
 
 impl Coordinator {
-    /// One that has never run.
+    /// A coordinator that has never run.
     pub fn new() -> Self {
         Self {
             core: None,
@@ -109,12 +109,12 @@ impl Coordinator {
 }
 
 impl Coordinator {
-    /// Whose a session is, or was.
+    /// The Star of a session.
     pub fn speaker(&self, session: SessionId) -> Option<usize> {
         self.speakers.get(&session).copied()
     }
 
-    /// What the turn under way has changed so far.
+    /// The changes of the current turn so far.
     pub fn pending_changes(&self) -> &[Change] {
         &self.turn.changes
     }
@@ -126,10 +126,10 @@ impl Default for Coordinator {
     }
 }
 
-/// Midday of some day, so that a clock may jump either way.
+/// Midday, so that a clock can jump in both directions.
 const WALL_START_MS: i64 = 1_700_000_000_000;
 
-/// A wall clock that is off by so much.
+/// A wall clock with this error.
 pub fn wall(at_ms: u64, skew_ms: i64) -> WallTime {
     WallTime::from_unix_ms((WALL_START_MS + at_ms as i64 + skew_ms).max(0) as u64)
 }
@@ -144,7 +144,7 @@ impl World {
         }
     }
 
-    /// Starts the coordinator on what its store and its log hold.
+    /// Starts the coordinator with the content of its store and log.
     pub(super) fn start_coordinator(&mut self) {
         if self.coordinator.core.is_some() {
             return;
@@ -166,7 +166,7 @@ impl World {
         self.plan_turn();
     }
 
-    /// Kills the coordinator: what was not committed is gone, and so is everything under way from it.
+    /// Kills the coordinator: uncommitted changes are lost, and so are its messages in flight.
     pub(super) fn crash_coordinator(&mut self) {
         if self.coordinator.core.take().is_none() {
             return;
@@ -185,7 +185,7 @@ impl World {
         self.agenda.add(self.now_ms + down_ms, Happening::CoordinatorStart);
     }
 
-    /// Puts something into the driver's inbox.
+    /// Puts a message into the driver's inbox.
     pub(super) fn request(&mut self, request: Request) {
         if self.coordinator.core.is_none() {
             return;
@@ -205,7 +205,7 @@ impl World {
         self.agenda.add(self.now_ms + delay_ms, Happening::CoordinatorTurn { generation });
     }
 
-    /// What a link carries upwards has arrived.
+    /// Messages from a Star have arrived on a link.
     pub(super) fn hear_star(&mut self, id: LinkId, up: Up) {
         let generation = self.coordinator.generation;
         let Some(link) = self.network.link(id) else { return };
@@ -235,7 +235,7 @@ impl World {
         self.network.forget_closed(id);
     }
 
-    /// A deadline that the core has named has come.
+    /// A deadline of the core has come.
     pub(super) fn coordinator_deadline(&mut self, generation: u32, wish: u64) {
         if generation == self.coordinator.generation
             && wish == self.coordinator.wish
@@ -310,7 +310,7 @@ impl World {
         self.check_step(&before);
     }
 
-    /// Finishes the turn; false if the process did not survive it.
+    /// Finishes the turn; false if the process crashed in it.
     fn end_turn(&mut self) -> bool {
         loop {
             let now = self.coordinator_now();
@@ -334,7 +334,7 @@ impl World {
                 self.make_durable(changes, provenance);
                 self.act(actions)
             };
-            // Looking at all of a large world after each turn would take longer than the run.
+            // Checking a large world after each turn would take longer than the run.
             let is_looked_at = !is_quiet && (self.scenario.entries_min == 0 || self.chance.percent(5));
             if let Some(core) = &self.coordinator.core
                 && is_looked_at
@@ -347,7 +347,7 @@ impl World {
                 return true;
             }
             for (job, destination, after, limit) in loads {
-                // A page may be shorter than what was asked for.
+                // A page can be shorter than requested.
                 let page_max = if self.scenario.entries_min > 0 { 1_000 } else { 20 };
                 let limit = limit.min(self.chance.between(1, page_max) as usize);
                 let event = self.coordinator.store.page(job, destination, &after, limit);
@@ -364,7 +364,7 @@ impl World {
         self.coordinator.store.commit(changes);
     }
 
-    /// The process ends within a turn.
+    /// The process crashes within a turn.
     fn crash_at(
         &mut self,
         point: CrashPoint,

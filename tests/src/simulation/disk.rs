@@ -1,38 +1,39 @@
-//! A destination's disk: what a reader sees now, and what a loss of power would leave of it.
+//! A destination's disk: what a reader sees now, and what a power loss would leave.
 //!
-//! A name and a content become durable by themselves: a name when its directory is synced, a content when the file is.
-//! Until then a loss of power keeps the new, brings the old back or, for a content, tears it; each name and each content
-//! for itself, which is more than any one file system does. Removing a temporary is taken to be durable at once.
+//! A name and a content become durable separately: a name when its directory is synced, a content when the file is.
+//! Until then a power loss keeps the new one, restores the old one or, for a content, leaves a part of it. Each name
+//! and each content is decided separately, which no real file system does to this extent. The removal of a temporary
+//! counts as durable at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::chance::Chance;
 
-/// The version of a directory whose time was changed by something put into it.
+/// The version of a directory whose time was changed by an entry that was put into it.
 const TOUCHED: u64 = 0;
 
-/// What a name stands for.
+/// The entry of a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Node {
     inode: u64,
     /// Whether it is a directory.
     pub is_directory: bool,
-    /// Which version of its source it is; of a directory, which version its time is of.
+    /// The version of its source; for a directory, the version that its time is from.
     pub version: u64,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// Whether the content is what was written.
+    /// Whether the content is complete.
     pub is_whole: bool,
 }
 
 impl Node {
-    /// Whether something was put into the directory after its time was set.
+    /// Whether an entry was put into the directory after its time was set.
     pub fn is_touched(&self) -> bool {
         self.version == TOUCHED
     }
 }
 
-/// What the disk does wrong at the moment.
+/// The current fault of the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DiskTrouble {
     /// Nothing can be written: ENOSPC.
@@ -48,16 +49,16 @@ pub enum DiskTrouble {
 pub struct Disk {
     visible: BTreeMap<Vec<u8>, Node>,
     durable: BTreeMap<Vec<u8>, Node>,
-    /// Contents as they were synced last.
+    /// The last synced contents.
     synced: BTreeMap<u64, Node>,
     /// Directories with names that are not durable.
     unsynced: BTreeSet<Vec<u8>>,
     next_inode: u64,
-    /// What it does wrong.
+    /// The current fault.
     pub trouble: Option<DiskTrouble>,
 }
 
-/// The directory that a path lies in.
+/// The parent directory of a path.
 pub fn parent_of(path: &[u8]) -> &[u8] {
     path.iter().rposition(|&byte| byte == b'/').map_or(b"", |at| &path[..at])
 }
@@ -68,7 +69,7 @@ impl Disk {
         self.visible.get(path)
     }
 
-    /// What a loss of power would leave at a path in the worst case; `None` if that may be nothing, or something torn.
+    /// What a power loss would leave at a path in the worst case; `None` if that may be nothing, or a partial file.
     pub fn durable_node(&self, path: &[u8]) -> Option<&Node> {
         let mut above = parent_of(path);
         while above != b"/data" && !above.is_empty() {
@@ -76,7 +77,7 @@ impl Disk {
             above = parent_of(above);
         }
         let old = self.synced.get(&self.durable.get(path)?.inode)?;
-        // What was given the name since may be there as well.
+        // Later entries of the name may be there as well.
         let new = self.synced.get(&self.visible.get(path)?.inode)?;
         Some(if new.version < old.version { new } else { old }).filter(|node| node.is_whole)
     }
@@ -111,7 +112,7 @@ impl Disk {
         }
     }
 
-    /// Gives a file its final name. Nobody but its writer may have removed it meanwhile.
+    /// Gives a file its final name. Only its writer may have removed it meanwhile.
     pub fn rename(&mut self, from: &[u8], to: &[u8]) {
         let node = self.visible.remove(from);
         let node = node.unwrap_or_else(|| panic!("a temporary is there: {}", String::from_utf8_lossy(from)));
@@ -125,7 +126,7 @@ impl Disk {
         self.durable.remove(path);
     }
 
-    /// Makes a directory and those above it, without changing the times of others. Gives the directories with new names.
+    /// Makes a directory and its parents, without changing the times of others. Returns the directories with new names.
     pub fn make_directories(&mut self, path: &[u8]) -> Vec<Vec<u8>> {
         let mut changed = Vec::new();
         let mut at = path;
@@ -159,7 +160,7 @@ impl Disk {
         self.durable.extend(names.map(|(path, node)| (path.clone(), *node)));
     }
 
-    /// The power goes: what was not synced is kept, lost or torn.
+    /// A power loss: each unsynced part is kept, lost or torn.
     pub fn lose_power(&mut self, chance: &mut Chance) {
         let mut left = BTreeMap::new();
         let names: BTreeSet<Vec<u8>> = self.visible.keys().chain(self.durable.keys()).cloned().collect();

@@ -1,5 +1,5 @@
-//! Sessions in motion: sending, arriving, breaking, being held up. What is under way when a link breaks may still arrive
-//! in part, in order; what comes after the break never does.
+//! Sessions in progress: sending, delivery, breaks, delays. What is in flight when a link breaks can still arrive in
+//! part, in order; what is sent after the break never does.
 
 use orbit_coordinator::core::CloseReason;
 use orbit_shared::session::StarMessage;
@@ -9,18 +9,18 @@ use super::World;
 use super::agenda::Happening;
 use super::network::{Down, LinkId, Up};
 
-/// After so long both ends give a silent link up: the keepalive of the transport.
+/// Time after which both ends give up a silent link: the keepalive of the transport.
 const KEEPALIVE_MS: u64 = 20_000;
 
 impl World {
-    /// How long a message travels now.
+    /// The delay of a message that is sent now.
     pub(super) fn delay_ms(&mut self) -> u64 {
         let is_slow = !self.is_healing && self.chance.percent(3);
         let usual = self.chance.between(0, self.scenario.delay_max_ms);
         if is_slow { usual + self.chance.between(0, 3_000) } else { usual }
     }
 
-    /// A Star says something on its link.
+    /// A Star sends a message on its link.
     pub(super) fn send_up(&mut self, id: LinkId, message: &StarMessage) {
         let delay_ms = self.delay_ms();
         let is_repeated = self.scenario.troubles.repeats
@@ -34,7 +34,7 @@ impl World {
         }
     }
 
-    /// What is due on a link arrives.
+    /// Delivers the due messages of a link.
     pub(super) fn deliver(&mut self, id: LinkId, is_up: bool) {
         let Some(star) = self.network.link(id).map(|link| link.star) else { return };
         let is_held = if is_up { self.network.is_up_held[star] } else { self.network.is_down_held[star] };
@@ -52,7 +52,7 @@ impl World {
         }
     }
 
-    /// What a link carries downwards has arrived.
+    /// Messages from the coordinator have arrived on a link.
     fn hear_coordinator(&mut self, id: LinkId, down: Down) {
         let Some(link) = self.network.link(id) else { return };
         if !link.is_star_end_open {
@@ -73,7 +73,7 @@ impl World {
         self.post_to_star(star, process, event);
     }
 
-    /// Breaks a link. `by_star` and `by_coordinator` say which ends are gone by themselves and are told nothing.
+    /// Breaks a link. `by_star` and `by_coordinator` name the ends that are gone themselves and get no notice.
     pub(super) fn cut_link(&mut self, id: LinkId, by_star: bool, by_coordinator: bool) {
         let now_ms = self.now_ms;
         let is_half_open = !self.is_healing && self.chance.percent(20);
@@ -102,7 +102,7 @@ impl World {
         self.network.forget_closed(id);
     }
 
-    /// The lane upwards ends in good order, after all that was said.
+    /// The upward lane ends in order, after all messages.
     pub(super) fn end_up_later(&mut self, id: LinkId) {
         let delay_ms = self.chance.between(0, 50);
         let now_ms = self.now_ms;
@@ -114,7 +114,7 @@ impl World {
         self.agenda.add(due_ms, Happening::Delivery { link: id, is_up: true });
     }
 
-    /// Holds up one direction of a Star's sessions; if that lasts, both ends give them up.
+    /// Holds back one direction of a Star's sessions. If that lasts, both ends give them up.
     pub(super) fn hold_session(&mut self, star: usize, is_up: bool) {
         let held = if is_up { &mut self.network.is_up_held } else { &mut self.network.is_down_held };
         held[star] = true;
@@ -123,12 +123,12 @@ impl World {
         }
     }
 
-    /// Lets it through again.
+    /// Stops holding it back.
     pub(super) fn release_session(&mut self, star: usize, is_up: bool) {
         let held = if is_up { &mut self.network.is_up_held } else { &mut self.network.is_down_held };
         held[star] = false;
         for link in self.network.links_of(star) {
-            // Each connection finds out by itself that it gets through again.
+            // Each connection notices separately that it works again.
             let at_ms = self.now_ms + self.chance.between(0, 100);
             self.agenda.add(at_ms, Happening::Delivery { link, is_up });
         }
@@ -155,7 +155,7 @@ impl World {
     }
 }
 
-/// What a Star makes of the status that stands for a reason (`closed` and `judge` in the gRPC modules).
+/// A Star's interpretation of the status for a reason (`closed` and `judge` in the gRPC modules).
 fn end_of(reason: &CloseReason) -> SessionEnd {
     let text = reason.to_string();
     match reason {

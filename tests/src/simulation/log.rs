@@ -1,5 +1,5 @@
-//! The provenance log as a model: events are appended with the turn they belong to, shown once it is committed, and cut
-//! back to the last committed one by the next start.
+//! A model of the provenance log: events are appended with their turn, visible once it is committed, and truncated to
+//! the last committed one by the next start.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ pub struct LogModel {
 }
 
 impl LogModel {
-    /// Appends; answers the number of the last event.
+    /// Appends events. Returns the number of the last one.
     pub fn append(&mut self, events: Vec<ProvenanceEvent>) -> u64 {
         for event in events {
             let number = self.events.len() as u64 + 1;
@@ -23,7 +23,7 @@ impl LogModel {
         self.events.len() as u64
     }
 
-    /// A start: what was not committed never happened.
+    /// A start: events that were not committed are removed.
     pub fn recover(&mut self, committed: Option<u64>) {
         if is_planted(Bug::LogNotCutBack) {
             return;

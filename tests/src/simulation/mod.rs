@@ -1,10 +1,10 @@
-//! The whole grid in one thread, without a clock, a disk or a network: both real cores, and everything around them as a
-//! model that can fail in every way that the design speaks of.
+//! The whole grid in one thread, without a clock, a disk or a network: both real cores, and models of everything around
+//! them that can fail in every way that the design considers.
 //!
-//! One seed decides one run: its size, its limits, its troubles and their moments. A run has a time of trouble, after
-//! which everything heals, and must then come to rest. [`checks`] says what must hold after every step, `rest` what
-//! must hold at the end. What is not simulated: the content of files, the container format, gRPC and real clocks; those
-//! have tests with real processes.
+//! One seed decides one run: its size, its limits, its faults and their times. A run has a period of faults, after
+//! which everything is repaired, and must then come to rest. [`checks`] has the invariants after every step, `rest`
+//! those at the end. Not simulated: the content of files, the container format, gRPC and real clocks; those have tests
+//! with real processes.
 
 mod actions;
 pub mod agenda;
@@ -44,29 +44,29 @@ use self::star::Star;
 use self::trace::Trace;
 use self::tree::SourceTree;
 
-/// Steps after which a run is taken to be stuck in a loop.
+/// Number of steps after which a run counts as stuck in a loop.
 const STEPS_MAX: u64 = 2_000_000;
 
-/// What a run came to, if it broke nothing.
+/// The result of a run without violations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
-    /// Tells two runs apart.
+    /// A hash that distinguishes runs.
     pub trace_hash: u64,
-    /// Simulated milliseconds.
+    /// Simulated time in milliseconds.
     pub lasted_ms: u64,
-    /// Things that happened.
+    /// Number of events.
     pub steps: u64,
-    /// Processes of the coordinator.
+    /// Number of processes of the coordinator.
     pub coordinators: u32,
-    /// Processes of Stars.
+    /// Number of processes of Stars.
     pub stars: u32,
-    /// Items that are at their destinations.
+    /// Number of items at their destinations.
     pub stored: u64,
-    /// Items that were given up.
+    /// Number of items that were given up.
     pub dead: u64,
 }
 
-/// Everything there is.
+/// The state of everything.
 #[derive(Debug)]
 pub struct World {
     chance: Chance,
@@ -81,16 +81,16 @@ pub struct World {
     is_healing: bool,
     /// Whether a source was changed after its start.
     is_source_changed: bool,
-    /// Whether dead letters were tried again, so that directories were written into after their end.
+    /// Whether dead letters were retried, so that directories were written into after their end.
     is_anything_redriven: bool,
     /// The version that each Star has reported for a path.
     promised: BTreeMap<(usize, Vec<u8>), u64>,
-    /// Assignments that a Star was told of.
+    /// Assignments that were sent to a Star.
     told: BTreeSet<AssignmentId>,
     turn_notes: TurnNotes,
 }
 
-/// Runs one seed to its end. Panics where something does not hold.
+/// Runs one seed to its end. Panics if an invariant is violated.
 pub fn run(seed: u64, is_traced: bool) -> Outcome {
     let mut world = World::new(seed, is_traced);
     world.start();
@@ -119,7 +119,7 @@ pub fn run(seed: u64, is_traced: bool) -> Outcome {
 }
 
 impl World {
-    /// The world of a seed, before its first moment.
+    /// The world of a seed at its beginning.
     fn new(seed: u64, is_traced: bool) -> Self {
         let mut chance = Chance::new(seed);
         let scenario = Scenario::draw(&mut chance);

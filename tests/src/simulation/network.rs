@@ -1,17 +1,17 @@
-//! The network between Stars and the coordinator: each session is a link of two lanes that keep their order, may be slow,
-//! held up, or cut, and lose what was under way when they are.
+//! The network between Stars and the coordinator: each session is a link of two lanes that preserve order. A lane can
+//! be slow, held back, or cut; what is in flight is lost then.
 //!
-//! Links know nothing of each other, so what a stale one still carries can arrive after a newer one has opened.
+//! Links are independent, so messages of a stale one can arrive after a newer one has opened.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use orbit_coordinator::core::{CloseReason, SessionId};
 use orbit_shared::session::{CoordinatorMessage, StarMessage};
 
-/// Names a link.
+/// The id of a link.
 pub type LinkId = u64;
 
-/// What travels upwards.
+/// A message or end from the Star.
 #[derive(Debug, Clone)]
 pub enum Up {
     /// A message.
@@ -20,7 +20,7 @@ pub enum Up {
     End,
 }
 
-/// What travels downwards.
+/// A message or end from the coordinator.
 #[derive(Debug, Clone)]
 pub enum Down {
     /// A message.
@@ -31,7 +31,7 @@ pub enum Down {
     End,
 }
 
-/// One direction of a link: what is under way, with the moment at which it arrives.
+/// One direction of a link: messages in flight, with their times of arrival.
 #[derive(Debug)]
 pub struct Lane<T> {
     queue: VecDeque<(u64, T)>,
@@ -45,7 +45,7 @@ impl<T> Default for Lane<T> {
 }
 
 impl<T> Lane<T> {
-    /// Sends; answers when it arrives: never before what was sent earlier.
+    /// Sends a message. Returns when it arrives: never before an earlier one.
     pub fn send(&mut self, at_ms: u64, delay_ms: u64, what: T) -> u64 {
         let due_ms = (at_ms + delay_ms).max(self.last_due_ms);
         self.last_due_ms = due_ms;
@@ -53,18 +53,18 @@ impl<T> Lane<T> {
         due_ms
     }
 
-    /// Takes what arrives by now, one at a time.
+    /// Takes the messages that have arrived by now, one at a time.
     pub fn take_due(&mut self, now_ms: u64) -> Option<T> {
         let is_due = self.queue.front().is_some_and(|(due_ms, _)| *due_ms <= now_ms);
         if is_due { self.queue.pop_front().map(|(_, what)| what) } else { None }
     }
 
-    /// Loses all but the first few.
+    /// Loses all but the first few messages.
     pub fn lose_after(&mut self, kept: usize) {
         self.queue.truncate(kept);
     }
 
-    /// What is under way.
+    /// Number of messages in flight.
     pub fn len(&self) -> usize {
         self.queue.len()
     }
@@ -74,7 +74,7 @@ impl<T> Lane<T> {
         self.queue.is_empty()
     }
 
-    /// The one sent last, which must not have arrived.
+    /// The message sent last, which must not have arrived.
     pub fn last(&self) -> Option<&T> {
         self.queue.back().map(|(_, what)| what)
     }
@@ -83,7 +83,7 @@ impl<T> Lane<T> {
 /// One session, from both ends.
 #[derive(Debug)]
 pub struct Link {
-    /// Whose.
+    /// The Star.
     pub star: usize,
     /// The Star's process.
     pub process: u32,
@@ -93,9 +93,9 @@ pub struct Link {
     pub generation: u32,
     /// The coordinator's number for it, once the hello has arrived.
     pub session: Option<SessionId>,
-    /// What the Star says.
+    /// Messages from the Star.
     pub up: Lane<Up>,
-    /// What the coordinator says.
+    /// Messages from the coordinator.
     pub down: Lane<Down>,
     /// Whether the Star still listens.
     pub is_star_end_open: bool,
@@ -103,21 +103,21 @@ pub struct Link {
     pub is_coordinator_end_open: bool,
 }
 
-/// All links that are not closed at both ends, and which directions are held up.
+/// All links that are not closed at both ends, and the directions that are held back.
 #[derive(Debug, Default)]
 pub struct Network {
     links: BTreeMap<LinkId, Link>,
     next: LinkId,
-    /// Stars whose lane upwards is held up.
+    /// Stars whose upward lane is held back.
     pub is_up_held: Vec<bool>,
-    /// Stars whose lane downwards is held up.
+    /// Stars whose downward lane is held back.
     pub is_down_held: Vec<bool>,
-    /// Whether a pair of Stars cannot reach each other, lower index first.
+    /// Pairs of Stars that cannot reach each other, lower index first.
     pub is_data_cut: BTreeMap<(usize, usize), bool>,
 }
 
 impl Network {
-    /// A network of so many Stars.
+    /// A network of this many Stars.
     pub fn new(star_count: usize) -> Self {
         Self { is_up_held: vec![false; star_count], is_down_held: vec![false; star_count], ..Self::default() }
     }
@@ -161,14 +161,14 @@ impl Network {
         self.links.iter().find(|(_, link)| is_it(link)).map(|(&id, _)| id)
     }
 
-    /// Forgets a link if nobody listens any more.
+    /// Forgets a link if both ends are closed.
     pub fn forget_closed(&mut self, id: LinkId) {
         if self.links.get(&id).is_some_and(|link| !link.is_star_end_open && !link.is_coordinator_end_open) {
             self.links.remove(&id);
         }
     }
 
-    /// Whether two Stars reach each other.
+    /// Whether two Stars can reach each other.
     pub fn is_connected(&self, one: usize, other: usize) -> bool {
         let pair = (one.min(other), one.max(other));
         !self.is_data_cut.get(&pair).copied().unwrap_or(false)

@@ -1,5 +1,5 @@
-//! Operators: they create the jobs, and in between do whatever operators do. In the healing phase they take everything
-//! back that holds work up, again and again until it is so.
+//! Operators: they create the jobs, and do random operations in between. In the healing phase they undo everything that
+//! holds up work, repeatedly until it is undone.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,12 +15,12 @@ use super::World;
 use super::agenda::Happening;
 use super::coordinator::Request;
 
-/// A job that somebody wants.
+/// A job that an operator wants.
 #[derive(Debug)]
 pub struct Wish {
-    /// The name of the request.
+    /// The request id.
     pub request: String,
-    /// What is to be moved.
+    /// The specification.
     pub spec: JobSpec,
     /// The job, once that is known.
     pub job: Option<JobId>,
@@ -31,10 +31,10 @@ pub struct Wish {
 pub struct Operator {
     /// The jobs.
     pub wishes: Vec<Wish>,
-    /// Whether dead letters are still to be tried again at the end.
+    /// How often dead letters are still to be retried at the end.
     pub redrives_left: u32,
     next_reply: u64,
-    /// Answers that are waited for, with the wish that they are about.
+    /// Commands without an answer yet, with the wish that they are about.
     pending: BTreeMap<ReplyId, Option<usize>>,
 }
 
@@ -47,19 +47,19 @@ impl Operator {
         assert!(known.is_none_or(|known| known == job), "one job a request: {known:?} and {job}");
     }
 
-    /// The coordinator is gone; nobody answers.
+    /// The coordinator has crashed; there will be no answers.
     pub fn forget_pending(&mut self) {
         self.pending.clear();
     }
 
-    /// The jobs that were created, as far as operators know.
+    /// The jobs that operators know to be created.
     pub fn jobs(&self) -> Vec<JobId> {
         self.wishes.iter().filter_map(|wish| wish.job).collect()
     }
 }
 
 impl World {
-    /// Thinks of the jobs of this run.
+    /// Chooses the jobs of this run.
     pub(super) fn think_of_jobs(&mut self) {
         for index in 0..self.scenario.job_count {
             let source = self.chance.index(self.stars.len());
@@ -107,12 +107,12 @@ impl World {
         self.operator.redrives_left = u32::from(self.chance.percent(50));
     }
 
-    /// Asks the coordinator for something.
+    /// Sends a command to the coordinator.
     pub(super) fn ask(&mut self, command: Command, wish: Option<usize>) {
         if self.coordinator.core.is_none() {
             return;
         }
-        // Whatever is written into a directory after its own end changes its time.
+        // Writing into a directory after its own end changes its time.
         self.is_anything_redriven |= matches!(command, Command::RetryDeadLetters(_));
         self.operator.next_reply += 1;
         let reply = ReplyId(self.operator.next_reply);
@@ -120,7 +120,7 @@ impl World {
         self.request(Request::Command { reply, command });
     }
 
-    /// An operator does something.
+    /// An operator does a random operation.
     pub(super) fn operate(&mut self) {
         let next_ms = if self.is_healing { 1_000 } else { self.chance.between(50, 2_000) };
         self.agenda.add(self.now_ms + next_ms, Happening::Operator);
@@ -137,7 +137,7 @@ impl World {
             let wish = &self.operator.wishes[index];
             let is_asked = match wish.job {
                 None => self.is_healing || self.chance.percent(60),
-                // A client that has missed the answer asks again.
+                // A client that has missed the answer repeats the request.
                 Some(_) => self.chance.percent(2),
             };
             if is_asked {
@@ -176,7 +176,7 @@ impl World {
             }),
             16 => Command::RemoveStar { star },
             17 => Command::ClearPenalties { job: None, item: self.some_item() },
-            // Whoever sees that only the snapshot is missing, and something in it, may well ask for that now.
+            // An operator who sees that only the snapshot is missing, and that it lacks an entry, may retry that now.
             18 => match self.job_without_snapshot() {
                 Some(job) => Command::RetryDeadLetters(DeadLetterFilter::for_job(job)),
                 None => return,
@@ -199,7 +199,7 @@ impl World {
         self.ask(command, None);
     }
 
-    /// A packed job of which everything has ended but its snapshots.
+    /// A packed job of which everything has ended except its snapshots.
     fn job_without_snapshot(&self) -> Option<JobId> {
         let core = self.coordinator.core.as_ref()?;
         let is_it = |job: &&JobId| {
@@ -213,7 +213,7 @@ impl World {
         self.operator.jobs().iter().find(is_it).copied()
     }
 
-    /// An item that there may be.
+    /// A random item that may exist.
     fn some_item(&mut self) -> Option<ItemId> {
         let jobs = self.operator.jobs();
         let job = if jobs.is_empty() { JobId(1) } else { self.chance.pick(&jobs) };

@@ -1,5 +1,5 @@
-//! Rest: after everything has healed, every job ends within a bounded time, and then each destination is what its source
-//! was, except for what is listed as a dead letter; nothing is left behind.
+//! Rest: after everything was repaired, every job ends within a limited time. Then each destination equals its source,
+//! except for dead letters, and nothing is left over.
 
 use orbit_coordinator::core::{Command, ItemEnd, JobState, Liveness};
 use orbit_shared::dead_letter::DeadLetterFilter;
@@ -11,11 +11,11 @@ use super::World;
 use super::tree::version_of;
 use super::work::is_temporary;
 
-/// So long after the healing everything must be at rest.
+/// Time after the repair within which everything must be at rest.
 const REST_WITHIN_MS: u64 = 600_000;
 
 impl World {
-    /// Whether nothing more is to happen. Panics if that takes too long.
+    /// Whether the run is over. Panics if that takes too long.
     pub(super) fn is_over(&mut self) -> bool {
         let unrest = self.unrest();
         let Some(unrest) = unrest else {
@@ -27,7 +27,7 @@ impl World {
         false
     }
 
-    /// What still moves.
+    /// What is not at rest yet.
     fn unrest(&self) -> Option<String> {
         let Some(core) = &self.coordinator.core else { return Some("the coordinator is down".to_owned()) };
         for wish in &self.operator.wishes {
@@ -107,7 +107,7 @@ impl World {
         }
     }
 
-    /// A job ends as what became of its items says.
+    /// The state of an ended job fits the results of its items.
     fn check_jobs_are_done(&self) {
         for job in self.coordinator.store.jobs.values() {
             let tally = job.tally();
@@ -124,7 +124,7 @@ impl World {
         }
     }
 
-    /// Each destination is what its source was when it was read.
+    /// Each destination equals its source when it was read.
     fn check_destinations(&self) {
         for job in self.coordinator.store.jobs.values() {
             if !matches!(job.state(), JobState::Completed | JobState::PartiallyCompleted) {
@@ -154,7 +154,7 @@ impl World {
                         let is_right =
                             version.is_some_and(|version| (version_of(entry)..=now).contains(&version));
                         let is_dead = end == Some(ItemEnd::Dead);
-                        // What could not be told may be there all the same.
+                        // An item whose result could not be reported may be there nevertheless.
                         assert!(
                             is_right || is_dead,
                             "a snapshot is its source: {item} is {version:?} {end:?}"
@@ -202,7 +202,7 @@ impl World {
         }
     }
 
-    /// Each stored item was completed once, and no other was.
+    /// Each stored item was completed once, and no other item was.
     fn check_completions(&self) {
         let completions = self.coordinator.log.completions();
         for (item, count) in &completions {
@@ -217,7 +217,7 @@ impl World {
         assert_eq!(stored, completions.len(), "what is stored was completed");
     }
 
-    /// Tries dead letters once more; false if there are none, or that was done.
+    /// Retries dead letters once; false if there are none, or that was done.
     fn redrive(&mut self) -> bool {
         if self.operator.redrives_left == 0 {
             return false;

@@ -1,4 +1,4 @@
-//! Runs seeds on all cores of the machine, and keeps the panics of those that fail.
+//! Runs seeds on all processor cores, and collects the panics of failed ones.
 
 use std::cell::RefCell;
 use std::panic::{self, AssertUnwindSafe};
@@ -11,22 +11,22 @@ thread_local! {
     static LAST_PANIC: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// A seed and why it failed.
+/// A seed and its failure.
 pub type Failure = (u64, String);
 
-/// Seeds that no run before has had.
+/// Seeds that no earlier run has had.
 pub fn random_seeds(count: u64) -> impl Iterator<Item = u64> {
-    // A new version-4 UUID is the only source of chance that the crates here share.
+    // A new version-4 UUID is the only source of randomness that the crates here share.
     let start = (uuid::Uuid::new_v4().as_u128() as u64) >> 1;
     (0..count).map(move |offset| start + offset)
 }
 
-/// Runs one seed; a failure is answered, not thrown.
+/// Runs one seed. A failure is returned, not thrown.
 pub fn run_one(seed: u64) -> Result<simulation::Outcome, Failure> {
     caught(seed, || simulation::run(seed, false))
 }
 
-/// The same for whatever a seed may stand for.
+/// As [`run_one`], for any function of a seed.
 pub fn caught<T>(seed: u64, run: impl FnOnce() -> T) -> Result<T, Failure> {
     static QUIET: Once = Once::new();
     QUIET.call_once(|| {
@@ -41,21 +41,21 @@ pub fn caught<T>(seed: u64, run: impl FnOnce() -> T) -> Result<T, Failure> {
     });
     LAST_PANIC.with_borrow_mut(String::clear);
     let outcome = panic::catch_unwind(AssertUnwindSafe(run));
-    // Also one that a task of the product kept to itself.
+    // Includes a panic that was caught in a task of the product.
     let panic = LAST_PANIC.with_borrow(Clone::clone);
     outcome.ok().filter(|_| panic.is_empty()).ok_or((seed, panic))
 }
 
-/// Failures that are shown whole.
+/// Maximum number of failures that are shown in full.
 const FAILURES_SHOWN: usize = 40;
 const SEED_THREAD: &str = "seeds";
 
-/// Runs seeds; answers those that failed, the lowest first.
+/// Runs seeds. Returns the failures, the lowest seed first.
 pub fn run_all(seeds: &[u64]) -> Vec<Failure> {
     on_all_cores(seeds, |&seed| run_one(seed).err()).into_iter().flatten().collect()
 }
 
-/// Does something with each of many, on all cores of the machine; answers in their order.
+/// Calls a function for each element, on all processor cores. Returns the results in order.
 pub fn on_all_cores<T: Sync, R: Send>(all: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let next = AtomicUsize::new(0);
     let results = Mutex::new(Vec::new());
@@ -81,12 +81,12 @@ pub fn on_all_cores<T: Sync, R: Send>(all: &[T], work: impl Fn(&T) -> R + Sync) 
     results.into_iter().map(|(_, result)| result).collect()
 }
 
-/// Failures for a person, each with the command that replays it.
+/// A text about the failures, each with the command that replays it.
 pub fn report(failures: &[Failure]) -> String {
     report_of("simulation", failures)
 }
 
-/// The same for the seeds of another suite.
+/// As [`report`], for the seeds of another suite.
 pub fn report_of(suite: &str, failures: &[Failure]) -> String {
     let lines = failures.iter().take(FAILURES_SHOWN).map(|(seed, why)| {
         format!("SEED={seed} cargo test -p orbit-tests --test {suite} -- --nocapture\n    {why}\n")

@@ -1,4 +1,4 @@
-//! A Star's scan as a model: walks the tree in its order, a batch at a time, as far as its credit goes.
+//! A model of a Star's scan: walks the tree in order, one batch at a time, as far as its credit allows.
 
 use orbit_shared::session::{Failure, FailureCause, Fault, ScanBatch, ScanRequest, limits};
 use orbit_star::core::Event;
@@ -6,7 +6,7 @@ use orbit_star::core::Event;
 use super::World;
 use super::agenda::Happening;
 
-/// A scan that runs.
+/// A running scan.
 #[derive(Debug)]
 pub struct ActiveScan {
     request: ScanRequest,
@@ -27,7 +27,7 @@ impl World {
         self.plan_scan(star, run);
     }
 
-    /// Lets a scan produce more.
+    /// Gives a scan more credit.
     pub(super) fn grant_credit(&mut self, star: usize, run: u64, count: u64) {
         if let Some(scan) = self.stars[star].scans.get_mut(&run) {
             scan.credit += count;
@@ -47,7 +47,7 @@ impl World {
         self.agenda.add(at_ms, Happening::ScanStep { star, process, run });
     }
 
-    /// A scan goes one batch on.
+    /// A scan sends one batch.
     pub(super) fn scan_step(&mut self, star: usize, process: u32, run: u64) {
         if self.stars[star].process != process {
             return;

@@ -1,4 +1,4 @@
-//! What one seed stands for: how large the world is, how tight its limits are, and which kinds of trouble it knows.
+//! The parameters of one seed: the size of the world, its limits, and the kinds of faults.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use super::chance::Chance;
 
-/// Which kinds of trouble a run knows. Each is there in about half of all runs, so that some runs are calm enough to get
-/// far and others have everything at once.
+/// The kinds of faults in a run. Each is enabled in about half of all runs, so that some runs are calm enough to get
+/// far and others have every fault at once.
 #[derive(Debug, Clone)]
 pub struct Troubles {
     /// The coordinator is killed.
@@ -22,13 +22,13 @@ pub struct Troubles {
     pub power_losses: bool,
     /// Stars are stopped for a while.
     pub freezes: bool,
-    /// Stars are told to end.
+    /// Stars get signals to end.
     pub signals: bool,
     /// Sessions break.
     pub breaks: bool,
-    /// One direction of a session is held up.
+    /// One direction of a session is held back.
     pub partitions: bool,
-    /// Stars do not reach each other.
+    /// Stars cannot reach each other.
     pub data_partitions: bool,
     /// Disks are full or fail.
     pub disks: bool,
@@ -42,7 +42,7 @@ pub struct Troubles {
     pub scans: bool,
     /// Operators pause, drain, limit and cancel.
     pub operators: bool,
-    /// Health monitors complain.
+    /// Health monitors report advisories.
     pub health: bool,
     /// Reports arrive twice.
     pub repeats: bool,
@@ -51,33 +51,33 @@ pub struct Troubles {
 /// See the module.
 #[derive(Debug, Clone)]
 pub struct Scenario {
-    /// Stars.
+    /// Number of Stars.
     pub star_count: usize,
     /// Entries below the root of a tree, at least.
     pub entries_min: u64,
     /// Entries below the root of a tree, at most.
     pub entries_max: u64,
-    /// Jobs.
+    /// Number of jobs.
     pub job_count: usize,
-    /// When everything is mended.
+    /// When everything is repaired.
     pub healing_ms: u64,
-    /// From one trouble to the next, at most.
+    /// Maximum time between two faults.
     pub trouble_every_ms: u64,
-    /// How long a message travels, at most, in quiet times.
+    /// Maximum delay of a message without faults.
     pub delay_max_ms: u64,
-    /// How long a step of work takes, at most.
+    /// Maximum duration of a step of work.
     pub work_max_ms: u64,
     /// Entries in one batch of a scan, at most.
     pub batch_max: u64,
     /// The coordinator's configuration.
     pub core: CoreConfig,
-    /// Waits and retries of jobs.
+    /// The penalties of jobs.
     pub penalty: PenaltyConfig,
-    /// Dead letters at which a job pauses.
+    /// Number of dead letters at which a job pauses.
     pub dead_letter_max: u64,
     /// The bandwidth limit of jobs.
     pub max_bytes_per_second: u64,
-    /// What goes wrong.
+    /// The kinds of faults.
     pub troubles: Troubles,
 }
 
@@ -109,7 +109,7 @@ impl Scenario {
             health: often(),
             repeats: often(),
         };
-        // Now and then a tree that does not fit the window of a lane.
+        // Sometimes a tree that does not fit into the window of a lane.
         let is_large = chance.percent(1);
         Self {
             star_count: if is_large { 2 } else { chance.between(2, 4) as usize },
@@ -124,7 +124,7 @@ impl Scenario {
             core: CoreConfig {
                 lease: Duration::from_millis(lease_ms),
                 heartbeat_interval: Duration::from_millis((lease_ms / 6).max(300)),
-                // Mostly longer than any run, so that stalls mend nothing that should not have been broken.
+                // Mostly longer than any run, so that the handling of stalls does not hide other faults.
                 stall_after: Duration::from_millis(lease_ms * chance.pick(&[1, 20, 100_000, 100_000])),
                 is_manual_schedule: chance.percent(10),
                 guard,

@@ -1,5 +1,5 @@
-//! A Star's driver: feeds the core, executes its effects, and keeps what outlives its process: the disk, the identity and
-//! the journal of what it works on.
+//! A Star's driver: passes events to the core, executes its effects, and holds what outlives its process: the disk, the
+//! identity and the journal.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -27,39 +27,39 @@ pub struct Star {
     pub name: StarId,
     /// Its process; `None` while it is down.
     pub core: Option<StarCore>,
-    /// Counts its processes.
+    /// Number of the process.
     pub process: u32,
-    /// What it may be asked to copy.
+    /// The tree that it can be asked to copy.
     pub tree: SourceTree,
-    /// Where it stores files.
+    /// The destination for files.
     pub disk: Disk,
-    /// Where it stores what is packed.
+    /// The destination for packed items.
     pub vault: Vault,
     /// The vault's journal.
     pub journal: BTreeMap<AssignmentId, Assignment>,
-    /// The grid that it belongs to, as its vault has it.
+    /// The grid that it belongs to, according to its vault.
     pub grid: Option<Uuid>,
     /// Its session: the core's number and the link.
     pub link: Option<(u64, LinkId)>,
-    /// What it works on.
+    /// Running assignments.
     pub running: BTreeMap<AssignmentId, Running>,
-    /// Items that work is under way on: one attempt at a time.
+    /// Items that are being worked on: one attempt at a time.
     pub claims: BTreeSet<ItemId>,
-    /// What it lists.
+    /// Running scans.
     pub scans: BTreeMap<u64, ActiveScan>,
     /// Whether the process is stopped.
     pub is_frozen: bool,
-    /// What its health monitor says.
+    /// The advisory of its health monitor.
     pub advisory: AdvisoryKind,
-    /// What arrived while it was stopped.
+    /// Events that arrived while it was stopped.
     waiting: VecDeque<Event>,
     started_ms: u64,
     deadline: Option<Monotonic>,
     wish: u64,
     inbox_due_ms: u64,
-    /// Whether this process was ever welcomed.
+    /// Whether this process has ever got a welcome.
     was_welcomed: bool,
-    /// When it first tried to connect again after its last session was lost.
+    /// When it first tried to reconnect after it lost its last session.
     lost_ms: Option<u64>,
 }
 
@@ -91,12 +91,12 @@ impl Star {
         }
     }
 
-    /// Whether it answers to other Stars.
+    /// Whether it answers other Stars.
     pub fn is_up(&self) -> bool {
         self.core.is_some() && !self.is_frozen
     }
 
-    /// For how long it has been without a session that it once had.
+    /// For how long it has been without a session after it had one.
     pub fn lost_for_ms(&self, now_ms: u64) -> Option<u64> {
         self.lost_ms.map(|lost_ms| now_ms - lost_ms)
     }
@@ -107,7 +107,7 @@ impl Star {
 }
 
 impl World {
-    /// Starts a Star's process: what an earlier one left half-written is removed first.
+    /// Starts a Star's process. Removes partly written files of an earlier one first.
     pub(super) fn start_star(&mut self, index: usize) {
         if self.stars[index].core.is_some() {
             return;
@@ -144,7 +144,7 @@ impl World {
         self.step_star(index, Event::Started);
     }
 
-    /// A Star's process is gone, from one moment to the next.
+    /// A Star's process is killed.
     pub(super) fn kill_star(&mut self, index: usize, is_power_lost: bool) {
         if self.stars[index].core.is_none() {
             return;
@@ -177,7 +177,7 @@ impl World {
         self.agenda.add(self.now_ms + down_ms, Happening::StarStart { star: index });
     }
 
-    /// A stopped process goes on.
+    /// A stopped process continues.
     pub(super) fn thaw(&mut self, index: usize) {
         if !std::mem::take(&mut self.stars[index].is_frozen) {
             return;
@@ -190,7 +190,7 @@ impl World {
         }
     }
 
-    /// Something for a Star's inbox, which takes a moment.
+    /// An event for a Star's inbox, which takes a moment.
     pub(super) fn post_to_star(&mut self, index: usize, process: u32, event: Event) {
         let delay_ms = self.chance.below(2);
         let star = &mut self.stars[index];
@@ -206,7 +206,7 @@ impl World {
         }
     }
 
-    /// A deadline that a Star's core has named has come.
+    /// A deadline of a Star's core has come.
     pub(super) fn star_deadline(&mut self, index: usize, process: u32, wish: u64) {
         let star = &mut self.stars[index];
         if star.process != process || star.wish != wish {
@@ -239,7 +239,7 @@ impl World {
         Vitals { served_pulls: served as u32, progress: progress.collect() }
     }
 
-    /// A Star's core takes an event, or will when its process goes on.
+    /// A Star's core takes an event, now or when its process continues.
     pub(super) fn step_star(&mut self, index: usize, event: Event) {
         let now_ms = self.now_ms;
         let star = &mut self.stars[index];
@@ -337,7 +337,7 @@ impl World {
         }
     }
 
-    /// Opens a session; the hello is under way. Without a coordinator the attempt fails after a moment.
+    /// Opens a session; the hello is in flight. Without a coordinator the attempt fails after a moment.
     fn connect(&mut self, index: usize, session: u64, hello: &StarMessage) {
         let process = self.stars[index].process;
         if self.coordinator.core.is_none() {
@@ -371,10 +371,10 @@ impl World {
         self.post_to_star(index, star.process, Event::HealthSampled(sampled));
     }
 
-    /// A Star leaves by itself: its last words are under way, and its work cleans up after itself.
+    /// A Star exits by itself: its last messages are in flight, and its work cleans up.
     fn leave(&mut self, index: usize, code: u8, reason: &str) {
         self.note(format_args!("star-{} leaves with {code}: {reason}", index + 1));
-        // Nobody else has its identity or its name, and it keeps to the protocol.
+        // No other Star has its identity or its name, and it follows the protocol.
         assert!(code != 1, "a Star is never refused: star-{} leaves with {code}: {reason}", index + 1);
         let star = &mut self.stars[index];
         star.claims.clear();
@@ -393,7 +393,7 @@ impl World {
     }
 }
 
-/// An event in a few words.
+/// A short text for an event.
 fn summary(event: &Event) -> String {
     match event {
         Event::FromCoordinator { session, message } => match message {

@@ -1,7 +1,7 @@
-//! The durable store as a model: what every commit adds up to, with what must hold after each of them.
+//! A model of the durable store: the sum of all commits, with the invariants after each of them.
 //!
-//! It stands beside the core and knows only its changes, so it catches a core that tells itself one thing and the store
-//! another. Its findings are panics with the item's name.
+//! It is independent of the core and only gets its changes, so it finds a core whose state differs from its store.
+//! Violations are panics with the item's name.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,9 +20,9 @@ use uuid::Uuid;
 pub struct StoreModel {
     /// Jobs.
     pub jobs: BTreeMap<JobId, JobRecord>,
-    /// What scans found.
+    /// The entries that scans found.
     pub entries: BTreeMap<(JobId, u64), Entry>,
-    /// Paths of the entries: none is found twice.
+    /// Paths of the entries: no path is found twice.
     paths: BTreeMap<(JobId, Vec<u8>), u64>,
     queue: BTreeMap<(JobId, u32, QueueKey), u64>,
     queued: BTreeSet<ItemId>,
@@ -45,12 +45,12 @@ pub struct StoreModel {
     counters: Counters,
     last_event: Option<u64>,
     grid: Option<Uuid>,
-    /// Jobs with changes that were not looked at.
+    /// Jobs with changes that were not checked.
     touched: BTreeSet<JobId>,
 }
 
 impl StoreModel {
-    /// Takes all changes of a turn.
+    /// Applies all changes of a turn.
     pub fn commit(&mut self, changes: Vec<Change>) {
         for change in changes {
             let touched = self.apply(change);
@@ -65,7 +65,7 @@ impl StoreModel {
         }
     }
 
-    /// Applies one change; answers the job whose items it is about.
+    /// Applies one change. Returns the job whose items it is about.
     fn apply(&mut self, change: Change) -> Option<JobId> {
         match change {
             Change::PutJob(record) => {
@@ -185,7 +185,7 @@ impl StoreModel {
         assert!(count >= 1 && count < max, "penalties are bounded: {item} has {count} of {max} and waits");
     }
 
-    /// Everything of a job is in exactly one place, and its tallies say so.
+    /// Every item of a job is in exactly one place, and its tallies fit.
     pub fn check_every_item_in_one_place(&self, id: JobId) {
         let Some(job) = self.jobs.get(&id) else { return };
         if job.removed_before.is_some() {
@@ -236,7 +236,7 @@ impl StoreModel {
         }
     }
 
-    /// Every dead item of a job that is remembered has its letter, and no letter is about an item that is stored.
+    /// Every dead item of a remembered job has a dead letter, and no dead letter is about a stored item.
     pub fn check_dead_letters(&self) {
         let letters: BTreeMap<String, bool> =
             self.dead_letters.values().map(|dead| (dead.letter.item_key.clone(), dead.is_retrying)).collect();
@@ -254,7 +254,7 @@ impl StoreModel {
         }
     }
 
-    /// Nothing of a job that has ended is left over, and each request made one job.
+    /// Nothing is left over of an ended job, and each request made one job.
     pub fn check_nothing_left_over(&self) {
         for (id, job) in &self.jobs {
             if job.end.is_none() {
@@ -290,17 +290,17 @@ impl StoreModel {
         open.filter(|item| !self.ends.contains_key(item)).count() as u64
     }
 
-    /// How often an item has failed, as far as the store knows.
+    /// How often an item has failed, according to the store.
     pub fn penalty_count(&self, item: ItemId) -> u32 {
         self.penalties.get(&item).map_or(0, |record| record.record.penalty_count)
     }
 
-    /// The number of the last event that is committed.
+    /// The number of the last committed event.
     pub fn last_event(&self) -> Option<u64> {
         self.last_event
     }
 
-    /// Reads on in a queue, at most so many items: fewer than were asked for is no end.
+    /// Reads further items of a queue, up to a limit. Fewer than requested do not mean its end.
     pub fn page(&self, job: JobId, destination: u32, after: &QueueKey, limit: usize) -> Event {
         let start = (job, destination, after.clone());
         let rows = self.queue.range(start..(job, destination + 1, QueueKey::new()));
@@ -313,7 +313,7 @@ impl StoreModel {
         Event::WindowLoaded { job, destination, items, is_end: rows.peek().is_none() }
     }
 
-    /// What a new core goes on with.
+    /// The state that a new core continues with.
     pub fn recovered(&self) -> Recovered {
         let open = |record: &AssignmentRecord| {
             let mut record = record.clone();

@@ -1,10 +1,10 @@
-//! What happened in a run, as lines: hashed always, so that two runs can be compared, and written out when one seed is
+//! The events of a run as lines: always hashed, so that two runs can be compared, and printed when one seed is
 //! replayed.
 
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
 
-/// FNV-1a (Fowler, Noll and Vo): the hash of a trace only has to tell two runs apart.
+/// FNV-1a (Fowler, Noll and Vo): the hash of a trace only needs to distinguish runs.
 const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
 
@@ -28,17 +28,17 @@ impl Trace {
         // Writing into a number cannot fail.
         let _ = writeln!(self, "{at_ms} {line}");
         if self.is_written_out {
-            // A reader that has gone away wants no trace.
+            // If the reader has gone away, the trace is not needed.
             let _ = writeln!(std::io::stderr(), "{:>9.3}s {line}", at_ms as f64 / 1000.0);
         }
     }
 
-    /// Tells two runs apart.
+    /// A hash that distinguishes runs.
     pub fn hash(&self) -> u64 {
         self.hash
     }
 
-    /// How many lines there are.
+    /// Number of lines.
     pub fn lines(&self) -> u64 {
         self.lines
     }

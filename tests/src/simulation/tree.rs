@@ -1,5 +1,5 @@
-//! A source tree, and how it changes while it is read. A file's version is its modification time in seconds, so that
-//! what stands at a destination says which version it is.
+//! A source tree, and its changes while it is read. A file's version is its modification time in seconds, so that an
+//! entry at a destination shows its version.
 
 use std::collections::BTreeMap;
 
@@ -8,12 +8,12 @@ use orbit_shared::time::WallTime;
 
 use super::chance::Chance;
 
-/// What a name stands for.
+/// An entry of the tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceNode {
-    /// What it is.
+    /// Its kind.
     pub kind: EntryKind,
-    /// Counts its changes, from 1.
+    /// Number of its version, from 1.
     pub version: u64,
     /// Its rank in the semantic registry.
     pub rank: u8,
@@ -35,7 +35,7 @@ impl SourceNode {
     }
 }
 
-/// Which version an entry was when it was scanned.
+/// The version of an entry when it was scanned.
 pub fn version_of(entry: &Entry) -> u64 {
     u64::try_from(entry.modified.seconds).unwrap_or(0)
 }
@@ -47,7 +47,7 @@ pub struct SourceTree {
 }
 
 impl SourceTree {
-    /// A tree of so many entries below its root.
+    /// A tree with this many entries below its root.
     pub fn grow(chance: &mut Chance, entries: u64) -> Self {
         let mut tree = Self::default();
         let mut directories = vec![Vec::new()];
@@ -80,7 +80,7 @@ impl SourceTree {
         self.nodes.insert(path, SourceNode { kind, version: 1, rank });
     }
 
-    /// What stands at a path now.
+    /// The current entry at a path.
     pub fn node(&self, path: &[u8]) -> Option<&SourceNode> {
         self.nodes.get(path)
     }
@@ -105,7 +105,7 @@ impl SourceTree {
         (entries, rest.next().is_none())
     }
 
-    /// Somebody writes to a file, or removes it.
+    /// A random file is written or removed.
     pub fn change(&mut self, chance: &mut Chance) -> Option<Vec<u8>> {
         let is_file = |node: &SourceNode| matches!(node.kind, EntryKind::File { .. });
         let files: Vec<Vec<u8>> =

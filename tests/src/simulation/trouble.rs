@@ -1,4 +1,4 @@
-//! Trouble: what breaks, for how long, and how it is mended. All of it ends with the healing.
+//! Faults: what breaks, for how long, and how it is repaired. The healing phase ends all of them.
 
 use orbit_shared::health_monitor::AdvisoryKind;
 use orbit_star::core::Event as StarEvent;
@@ -9,7 +9,7 @@ use super::coordinator::CrashPoint;
 use super::disk::DiskTrouble;
 
 impl World {
-    /// Something breaks.
+    /// Begins a random fault.
     pub(super) fn break_something(&mut self) {
         if self.is_healing {
             return;
@@ -84,7 +84,7 @@ impl World {
         self.agenda.add(self.now_ms + after_ms, Happening::Mending(mending));
     }
 
-    /// Somebody stops a Star's process; often because its machine is losing its network as well.
+    /// Stops a Star's process; often its machine loses its network as well.
     fn signal(&mut self, star: usize) {
         if self.chance.percent(50) {
             for link in self.network.links_of(star) {
@@ -109,7 +109,7 @@ impl World {
         self.agenda.add(self.now_ms + for_ms, Happening::Thaw { star });
     }
 
-    /// A broken thing is mended.
+    /// Repairs something.
     pub(super) fn mend(&mut self, mending: Mending) {
         match mending {
             Mending::Disk { star } => self.stars[star].disk.trouble = None,
@@ -120,7 +120,7 @@ impl World {
         }
     }
 
-    /// Everything is mended, and stays so.
+    /// Repairs everything, for the rest of the run.
     pub(super) fn heal(&mut self) {
         self.note(format_args!("everything heals"));
         self.is_healing = true;

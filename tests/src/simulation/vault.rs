@@ -1,5 +1,5 @@
-//! A Star's vault as a model: what each job has stored, and the snapshots. A commit and a seal happen wholly or not at
-//! all, and are durable; that the packed store keeps that promise is shown by its own tests.
+//! A model of a Star's vault: what each job has stored, and the snapshots. A commit or a seal happens completely or not
+//! at all, and is durable. The tests of the packed store show that it does the same.
 
 use std::collections::BTreeMap;
 
@@ -19,9 +19,9 @@ pub type Entries = BTreeMap<Vec<u8>, u64>;
 /// A snapshot.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// As the vault tells it.
+    /// The vault's description of it.
     pub info: SnapshotInfo,
-    /// What is in it.
+    /// Its entries.
     pub entries: Entries,
 }
 
@@ -33,12 +33,12 @@ pub struct Vault {
 }
 
 impl Vault {
-    /// The version that a job has stored of a path, and that is no part of a snapshot yet.
+    /// The version of a path that a job has stored and that is not in a snapshot yet.
     pub fn staged(&self, job: JobId, destination: u32, path: &[u8]) -> Option<u64> {
         self.stages.get(&(job, destination))?.get(path).copied()
     }
 
-    /// The version that a job has stored of a path, in a snapshot or not.
+    /// The version of a path that a job has stored, in a snapshot or not.
     pub fn version(&self, job: JobId, destination: u32, path: &[u8]) -> Option<u64> {
         let sealed =
             self.snapshots_of(job, destination).find_map(|snapshot| snapshot.entries.get(path).copied());
@@ -52,12 +52,12 @@ impl Vault {
         }
     }
 
-    /// Gives up what a job has stored.
+    /// Removes what a job has stored.
     pub fn abandon_job(&mut self, job: JobId) {
         self.stages.retain(|(of, _), _| *of != job);
     }
 
-    /// Jobs of which something is stored that is no snapshot.
+    /// Jobs with stages that are no snapshots.
     pub fn stages(&self) -> impl Iterator<Item = (JobId, u32)> {
         self.stages.keys().copied()
     }
@@ -74,7 +74,7 @@ impl Vault {
         self.snapshots.iter().filter(is_of)
     }
 
-    /// Makes a snapshot; the same request gives the same one.
+    /// Makes a snapshot. The same request returns the same one.
     fn seal(&mut self, star: usize, request: &SealRequest) -> Result<SnapshotInfo, VaultProblem> {
         let known = self
             .snapshots_of(request.job, request.destination)
@@ -109,7 +109,7 @@ impl Vault {
     }
 }
 
-/// The name under which the versions are remembered that were promised for paths of a job in a vault.
+/// The key under which the versions are remembered that were promised for paths of a job in a vault.
 pub fn promise_of(job: JobId, destination: u32, path: &[u8]) -> Vec<u8> {
     [format!("vault/{job}-{destination}/").as_bytes(), path].concat()
 }
@@ -123,7 +123,7 @@ pub fn is_packed(assignment: &Assignment) -> bool {
 }
 
 impl World {
-    /// Asks the vault of a Star for something. Its answer takes a moment, and may be lost with the session or the process.
+    /// Calls the vault of a Star. Its answer takes a moment, and can be lost with the session or the process.
     pub(super) fn call_vault(&mut self, star: usize, session: u64, request: u64, call: &VaultCall) {
         let fails = !self.is_healing && self.scenario.troubles.disks && self.chance.percent(20);
         let failure = self.chance.pick(&[VaultFailure::Busy, VaultFailure::Full, VaultFailure::Failed]);
@@ -142,7 +142,7 @@ impl World {
                     vault.snapshots.iter().map(|snapshot| snapshot.info.clone()).collect();
                 found.retain(|info| after.is_none_or(|after| info.id > after));
                 found.sort_by_key(|info| info.id);
-                // Short pages, so that lists are overtaken by what happens meanwhile.
+                // Pages are short, so that changes happen between them.
                 let is_end = found.len() <= 1;
                 found.truncate(1);
                 let stages = vault.stages().filter(|_| is_end).collect();
@@ -155,7 +155,7 @@ impl World {
         self.post_to_star(star, process, Event::VaultAnswered { session, request, answer });
     }
 
-    /// What is stored of a group is told: the versions are promised.
+    /// The stored entries of a group are reported: their versions are promised.
     pub(super) fn packed_outcome(
         &mut self,
         star: usize,
@@ -181,8 +181,8 @@ impl World {
         ItemOutcome { sequence: item.sequence, result }
     }
 
-    /// Each packed job that has ended well has one snapshot in each vault, which has what the job says it has; of the
-    /// others nothing is left.
+    /// Each packed job that has succeeded has one snapshot in each vault, with the entries that the job reports; of
+    /// other jobs nothing is left.
     pub(super) fn check_snapshots(&self) {
         for job in self.coordinator.store.jobs.values() {
             if job.spec.layout != Layout::Packed {
@@ -203,7 +203,7 @@ impl World {
         }
     }
 
-    /// What of the vaults still moves: stages that nobody needs, and what the catalogue does not know.
+    /// What is not at rest in the vaults: stages that are not needed, and snapshots that the catalogue does not have.
     pub(super) fn unrest_of_vaults(&self) -> Option<String> {
         let core = self.coordinator.core.as_ref()?;
         let known: Vec<_> =

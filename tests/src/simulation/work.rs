@@ -1,8 +1,8 @@
-//! The data plane of a Star as a model: claims items, writes down in the journal that it works on them, looks at targets,
-//! pulls from the source Star, writes temporaries, syncs, renames, syncs directories, and reports.
+//! A model of a Star's data plane: claims items, adds them to the journal, checks targets, pulls from the source Star,
+//! writes temporaries, syncs, renames, syncs directories, and reports.
 //!
-//! Each step takes time, and between two of them anything may happen. Withdrawn work stops before its next group and
-//! publishes what it is about to publish, as the real one does.
+//! Each step takes time, and anything can happen between two of them. Withdrawn work stops before its next group but
+//! finishes a publication in progress, as the real one does.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -20,7 +20,7 @@ use super::star::Star;
 use super::tree::version_of;
 use super::vault::is_packed;
 
-/// Where work on an assignment stands.
+/// The phase of work on an assignment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Claim,
@@ -28,11 +28,11 @@ enum Phase {
     Sync,
     Rename,
     SyncDirectories,
-    /// Withdrawn, with no claim any more; its temporaries are still to be removed.
+    /// Withdrawn, without claims; its temporaries must still be removed.
     Clean,
 }
 
-/// An item that was written and is not published.
+/// An item that was written and not published.
 #[derive(Debug)]
 struct Written {
     index: usize,
@@ -52,7 +52,7 @@ pub struct Running {
     /// Directories whose names must become durable with the group.
     directories: BTreeSet<Vec<u8>>,
     is_cancelled: bool,
-    /// Its job has ended: what is stored of it goes.
+    /// Its job has ended: what is stored of it is removed.
     is_over: bool,
     bytes_moved: u64,
 }
@@ -63,7 +63,7 @@ impl Running {
         self.assignment.source_star == *star && !self.todo.is_empty() && self.phase != Phase::Claim
     }
 
-    /// What it has moved so far.
+    /// Number of bytes moved so far.
     pub fn bytes_moved(&self) -> u64 {
         self.bytes_moved
     }
@@ -93,13 +93,13 @@ fn temporary_of(assignment: &Assignment, index: usize) -> Vec<u8> {
     path
 }
 
-/// Whether a path is a temporary's.
+/// Whether a path is that of a temporary.
 pub fn is_temporary(path: &[u8]) -> bool {
     path.rsplit(|&byte| byte == b'/').next().is_some_and(|name| name.starts_with(b".orbit-"))
 }
 
 impl Star {
-    /// Removes what work on an assignment has left half-written. What another attempt writes by now is left alone.
+    /// Removes the partly written files of an assignment. Files of another attempt are kept.
     pub fn remove_temporaries(&mut self, assignment: &Assignment) {
         if is_planted(Bug::TemporariesLeft) {
             return;
@@ -135,7 +135,7 @@ impl World {
         self.plan_work(star, id);
     }
 
-    /// Withdraws work: it ends before its next group. If its job is over, what was stored of it goes.
+    /// Withdraws work: it ends before its next group. If its job has ended, what was stored of it is removed.
     pub(super) fn stop_work(&mut self, star: usize, id: AssignmentId, is_over: bool) {
         let owner = &mut self.stars[star];
         if let Some(running) = owner.running.get_mut(&id) {
@@ -157,14 +157,14 @@ impl World {
     fn plan_work(&mut self, star: usize, assignment: AssignmentId) {
         let slow = if self.chance.percent(3) { self.chance.between(0, 4_000) } else { 0 };
         let running = self.stars[star].running.get(&assignment);
-        // Cleaning waits its turn behind whatever else blocks.
+        // Cleaning waits for other blocking work.
         let share = if running.is_some_and(|running| running.phase == Phase::Clean) { 4 } else { 1 };
         let at_ms = self.now_ms + self.chance.between(0, share * self.scenario.work_max_ms) + slow;
         let process = self.stars[star].process;
         self.agenda.add(at_ms, Happening::WorkStep { star, process, assignment });
     }
 
-    /// Work goes one step on.
+    /// Work advances by one step.
     pub(super) fn work_step(&mut self, star: usize, process: u32, id: AssignmentId) {
         if self.stars[star].process != process {
             return;
@@ -202,7 +202,7 @@ impl World {
         false
     }
 
-    /// Gives up the claims, and then cleans up, if it was withdrawn. Answers whether that is all.
+    /// Releases the claims of withdrawn work, and then cleans up. Returns whether that is complete.
     fn end_work(&mut self, star: usize, running: &mut Running) -> bool {
         let star = &mut self.stars[star];
         match running.phase {
@@ -227,7 +227,7 @@ impl World {
         true
     }
 
-    /// Takes the next few items as far as their temporaries.
+    /// Processes the next few items up to their temporaries.
     fn take_group(&mut self, star: usize, running: &mut Running) -> bool {
         if running.is_cancelled || running.todo.is_empty() {
             return true;
@@ -245,7 +245,7 @@ impl World {
         false
     }
 
-    /// Takes one item as far as its temporary; or says how it ended already.
+    /// Processes one item up to its temporary, or returns its result.
     fn take_item(&mut self, star: usize, running: &mut Running, index: usize) -> Option<ItemResult> {
         let entry = running.assignment.items[index].entry.clone();
         if is_packed(&running.assignment) {
@@ -310,7 +310,7 @@ impl World {
         None
     }
 
-    /// The same for one that goes into the vault: it is held until its group is committed.
+    /// As [`Self::take_item`], for an item that goes into the vault: it is held until its group is committed.
     fn take_packed(
         &mut self,
         star: usize,
@@ -345,7 +345,7 @@ impl World {
         None
     }
 
-    /// What was taken is durable in the vault, all of it at once.
+    /// The group is durable in the vault, all of it at once.
     fn commit_group(&mut self, star: usize, running: &mut Running) {
         let group = std::mem::take(&mut running.group);
         let assignment = &running.assignment;
@@ -360,7 +360,7 @@ impl World {
         self.produce(star, running, outcomes);
     }
 
-    /// Says what of a listing a destination has, whole and durable, as far as its disk is asked in time.
+    /// Returns which entries of a listing a destination has, complete and durable, if its disk answers in time.
     pub(super) fn compare(&mut self, star: usize, session: u64, request: u64, comparison: &Comparison) {
         let mut unchanged = Unchanged::default();
         for (index, entry) in comparison.entries.iter().enumerate() {
@@ -377,7 +377,7 @@ impl World {
             }
         }
         let process = self.stars[star].process;
-        // Now and then a file system hangs for longer than anybody waits.
+        // Sometimes a file system hangs for longer than the timeout.
         if self.chance.percent(95) {
             self.post_to_star(star, process, Event::Compared { session, request, unchanged });
         }
@@ -395,7 +395,7 @@ impl World {
         })
     }
 
-    /// What the source has at a path now: its version and size.
+    /// The current version and size of a path at the source.
     fn pull(&self, star: usize, assignment: &Assignment, path: &[u8]) -> Result<(u64, u64), ItemResult> {
         let away = || failed(FailureCause::Transient, Fault::Source, "the source cannot be reached");
         let source =

@@ -1,4 +1,4 @@
-//! Reads what strace wrote: one system call for each, with the lines at which it began and ended.
+//! Reads the output of strace: one system call for each, with the lines at which it began and ended.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -10,11 +10,11 @@ use std::path::PathBuf;
 pub struct Call {
     /// Its name.
     pub name: String,
-    /// Its arguments as strace writes them, with strings in hexadecimal digits.
+    /// Its arguments in strace's notation, with strings in hexadecimal digits.
     pub arguments: String,
-    /// What it gave back; `None` for an error.
+    /// Its result; `None` for an error.
     pub result: Option<u64>,
-    /// The line at which it began: the system did nothing of it before the calls that ended above.
+    /// The line at which it began: it had no effect before the calls that ended above.
     pub begun: usize,
     /// The line at which it had ended.
     pub ended: usize,
@@ -26,14 +26,14 @@ impl Call {
         self.arguments.split('"').skip(1).step_by(2).map(unescape).collect()
     }
 
-    /// What the descriptors among the arguments are: paths, or connections.
+    /// The targets of the descriptors among the arguments: paths, or connections.
     pub fn descriptors(&self) -> Vec<Vec<u8>> {
-        // Those of files are in hexadecimal digits, and those of sockets contain `->`.
+        // Paths of files are in hexadecimal digits, and sockets contain `->`.
         let inner = self.arguments.split('<').skip(1);
         inner.filter_map(|rest| rest.split_once(['>', ',']).map(|(inner, _)| unescape(inner))).collect()
     }
 
-    /// The path that the first descriptor is of.
+    /// The path of the first descriptor.
     pub fn path(&self) -> PathBuf {
         let descriptor = self.descriptors().into_iter().next().unwrap_or_default();
         PathBuf::from(OsString::from_vec(descriptor))
@@ -50,7 +50,7 @@ impl Call {
     }
 }
 
-/// All calls in what strace wrote, in the order in which they began.
+/// All calls in the output of strace, in the order in which they began.
 pub fn calls(text: &str) -> Vec<Call> {
     let mut found: Vec<Call> = Vec::new();
     let mut pending: BTreeMap<&str, usize> = BTreeMap::new();
@@ -69,7 +69,7 @@ pub fn calls(text: &str) -> Vec<Call> {
                 arguments: String::new(),
                 result: None,
                 begun: number,
-                // One that never ends, because the program was killed in it.
+                // A call that never ends, because the program was killed in it.
                 ended: usize::MAX,
             };
             match tail.strip_suffix("<unfinished ...>") {
@@ -88,7 +88,7 @@ pub fn calls(text: &str) -> Vec<Call> {
     found
 }
 
-/// Takes the rest of a call's line: more arguments, and what it gave back.
+/// Adds the rest of a call's line: more arguments, and the result.
 fn end(call: &mut Call, tail: &str) {
     let Some((arguments, result)) = tail.rsplit_once(" = ") else { return };
     call.arguments.push_str(arguments.trim_end().trim_end_matches(')'));
@@ -96,7 +96,7 @@ fn end(call: &mut Call, tail: &str) {
     call.result = number.parse().ok();
 }
 
-/// `\x2f\x61` becomes `/a`; what is not escaped stays.
+/// `\x2f\x61` becomes `/a`; other text is unchanged.
 fn unescape(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len() / 4);
     let mut rest = text;
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn calls_of_several_threads_are_told_apart() {
+    fn calls_of_several_threads_are_separated() {
         let text = "\
 11  fsync(14<\\x2f\\x61> <unfinished ...>
 12  renameat(7<\\x2f\\x64>, \"\\x74\", 7<\\x2f\\x64>, \"\\x6e\") = 0

@@ -1,5 +1,5 @@
-//! Finds in a trace of a Star when it told the coordinator what: takes the bytes that it wrote to the session apart,
-//! HTTP/2 frames first, then gRPC messages.
+//! Finds in the trace of a Star what it sent to the coordinator, and when: parses the bytes that it wrote to the
+//! session, first as HTTP/2 frames, then as gRPC messages.
 
 use std::collections::BTreeMap;
 
@@ -9,11 +9,11 @@ use prost::Message as _;
 
 use super::Call;
 
-/// What a client of HTTP/2 says first.
+/// The first bytes of an HTTP/2 client.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const FRAME_HEADER_BYTES: usize = 9;
 const DATA: u8 = 0;
-/// A flag, and the length, before each message of gRPC.
+/// Length of gRPC's header of a message: a flag and the length.
 const MESSAGE_HEADER_BYTES: usize = 5;
 
 /// Every report that was sent to the coordinator at `address`, with the line at which its last byte began to be written.
@@ -39,7 +39,7 @@ pub fn reports_sent(calls: &[Call], address: &str) -> Vec<(usize, v1::SessionRep
     found
 }
 
-/// What was written to one connection and is not yet understood.
+/// Bytes of one connection that were not parsed yet.
 #[derive(Default)]
 struct Connection {
     has_begun: bool,

@@ -9,15 +9,15 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-/// Differences that are listed; with thousands the first ones say enough.
+/// Maximum number of differences that are listed; the first ones are enough.
 const DIFFERENCES_MAX: usize = 50;
-/// What a destination calls files that it has not published; none may be left.
+/// Prefix of unpublished files at a destination; none may be left.
 const TEMPORARY_PREFIX: &[u8] = b".orbit-tmp-";
 
-/// What an entry is.
+/// The kind of an entry.
 #[derive(Clone, PartialEq, Eq)]
 pub enum NodeKind {
-    /// A regular file of so many bytes.
+    /// A regular file, with its size in bytes.
     File(u64),
     /// A directory.
     Directory,
@@ -41,9 +41,9 @@ impl fmt::Debug for NodeKind {
 /// One entry of a tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
-    /// What it is.
+    /// Its kind.
     pub kind: NodeKind,
-    /// Permission bits; 0 for a link, which has none of its own.
+    /// Permission bits; 0 for a link, which has none.
     pub mode: u32,
     /// Modification time in seconds and nanoseconds.
     pub modified: (i64, i64),
@@ -80,7 +80,7 @@ fn visit(root: &Path, path: &Path, nodes: &mut BTreeMap<Vec<u8>, Node>) {
     }
 }
 
-/// How two trees differ, one line each; empty when they are the same.
+/// The differences between two trees, one line each; empty if they are equal.
 pub fn differences(left: &Path, right: &Path) -> Vec<String> {
     let (lefts, rights) = (inventory(left), inventory(right));
     let mut found = Vec::new();
@@ -158,7 +158,7 @@ mod tests {
         assert!(inventory(&left).len() > 50);
     }
 
-    /// What a comparison must say, and what was done to the tree.
+    /// The text that a comparison must return, and the change to the tree.
     type Touch = (&'static str, fn(&Path));
 
     #[test]

@@ -1,4 +1,4 @@
-//! Trees to move: every odd thing that a file system may hold, from a seed, and a comparison of two trees.
+//! Trees to move: every unusual kind of entry of a file system, from a seed, and a comparison of two trees.
 
 mod compare;
 mod plant;

@@ -11,11 +11,13 @@ use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 
 use crate::random::Random;
 
-/// Bytes of the path of the deepest file below the tree: near `PATH_MAX`, with room for the place it is copied to.
+/// Length of the path of the deepest file below the tree, in bytes: near `PATH_MAX`, with room for the directory of the
+/// copy.
 const DEEP_PATH_BYTES: usize = 3500;
 
-/// Plants one entry of every odd kind that is carried: names that are no text, paths near the limit, empty files and
-/// directories, links to nothing, to a directory and upwards, times before 1970, modes without a write bit.
+/// Makes one entry of every unusual kind that is copied: names that are not UTF-8, paths near the maximum length, empty
+/// files and directories, dangling links, links to a directory and upwards, times before 1970, modes without a write
+/// bit.
 pub fn plant_odd_tree(root: &Path, seed: u64) {
     let mut random = Random::new(seed);
     std::fs::create_dir_all(root).expect("a tree can be planted");
@@ -84,7 +86,7 @@ fn deep_path() -> PathBuf {
     path.into()
 }
 
-/// Plants `count` files of `size` bytes, 250 to a directory, each with content of its own.
+/// Makes `count` files of `size` bytes, 250 in a directory, each with different content.
 pub fn plant_files(root: &Path, count: usize, size: usize, seed: u64) {
     let mut random = Random::new(seed);
     for index in 0..count {
@@ -103,7 +105,7 @@ fn plant_file(path: &Path, bytes: &[u8], mode: u32, seconds: i64) {
     set_time(path, seconds);
 }
 
-/// Modes and times of directories, from the bottom up, since what is made within changes their times.
+/// Sets modes and times of directories, from the bottom up, since making an entry in one changes its time.
 fn finish_directories(directory: &Path, random: &mut Random) {
     let entries = std::fs::read_dir(directory).expect("a planted directory can be read");
     let mut paths: Vec<PathBuf> =
@@ -118,7 +120,7 @@ fn finish_directories(directory: &Path, random: &mut Random) {
 }
 
 fn set_time(path: &Path, seconds: i64) {
-    // A time whose nanoseconds are all used: what keeps only microseconds loses it.
+    // A time with a full nanosecond part: a file system that stores only microseconds loses it.
     let time = Timespec { tv_sec: seconds, tv_nsec: 123_456_789 };
     let times = Timestamps { last_access: time, last_modification: time };
     utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).expect("a time can be set");

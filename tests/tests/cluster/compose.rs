@@ -1,4 +1,4 @@
-//! One cluster, used as `docs/cluster.md` says, and then broken in every way that an engine offers.
+//! One cluster, used as described in `docs/cluster.md`, and then broken in every way that an engine offers.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ use crate::planted::assert_image_is_fit_to_ship;
 
 const FILES: usize = 320;
 const FILE_BYTES: usize = 64 << 10;
-/// So that the job to two Stars, 40 MiB, is still in its middle when the last thing is done to it.
+/// Slow enough that the job to two Stars, 40 MiB, is still running when the last operation is done.
 const BYTES_PER_SECOND: i64 = 1 << 20;
 
 fn is_lost(star: &v1::Star) -> bool {
@@ -26,13 +26,13 @@ fn place(star: &str, path: &str) -> v1::Location {
     v1::Location { star_id: star.to_owned(), path: path.to_owned(), ..v1::Location::default() }
 }
 
-/// The job has not ended, so what is done next is done to its middle.
+/// The job has not ended, so the next operation comes in its middle.
 async fn assert_goes_on(client: &Client, job_id: u64, then: &str) {
     let job = client.job(job_id).await;
     assert!(job.end_time.is_none(), "job {job_id} ended before {then}: {job:?}");
 }
 
-/// Waits until another item is stored than those that were when this is called.
+/// Waits until more items are stored than at the time of the call.
 async fn comes_on(client: &Client, job_id: u64) {
     let stored = |job: &v1::Job| job.progress.as_ref().expect("a job shows its progress").items_stored;
     let before = stored(&client.job(job_id).await);
@@ -40,7 +40,7 @@ async fn comes_on(client: &Client, job_id: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_ends_whole_whatever_is_done_to_the_containers() {
+async fn a_job_completes_whatever_is_done_to_the_containers() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let source = directory.path().join("source");
     plant_files(&source.join("few"), 20, 5000, 1);
@@ -78,8 +78,8 @@ async fn a_job_ends_whole_whatever_is_done_to_the_containers() {
     stopping_drains(&cluster).await;
 }
 
-/// A Star is killed, another is frozen, a third is cut off, and the coordinator is killed and restarted, one after the
-/// other; each time the grid is seen to notice, and to come on afterwards.
+/// A Star is killed, another one is frozen, a third one is cut off, and the coordinator is killed and restarted, one
+/// after the other. Each time the grid must notice it, and make progress afterwards.
 async fn break_everything(cluster: &Cluster, client: &Client, job_id: u64) {
     assert_goes_on(client, job_id, "star-2 was killed").await;
     let before = client.star("star-2").await;
@@ -145,7 +145,7 @@ async fn containers_have_no_rights_and_are_healthy(cluster: &Cluster) {
     }
 }
 
-/// What the head of `docker-compose.yml` and `docs/cluster.md` tell an operator to type.
+/// The commands that the head of `docker-compose.yml` and `docs/cluster.md` give to an operator.
 async fn the_documented_command_runs_a_job(cluster: &Cluster, source: &Path) {
     let arguments = ["exec", "-T", "coordinator", "orbit", "job", "create"];
     let places = ["star-1:/source/few", "star-2:/data/few", "star-3:/data/few", "--wait"];
@@ -177,7 +177,7 @@ async fn the_published_ports_answer(cluster: &Cluster) {
     http.expect("the web server's port is published");
 }
 
-/// The grace of the compose file lets a Star drain: it ends by itself, with 0, and says so.
+/// The stop timeout of the compose file lets a Star drain: it exits by itself, with 0, and logs that.
 async fn stopping_drains(cluster: &Cluster) {
     cluster.compose(&["stop", "star-3"]).await;
     assert_eq!(cluster.inspect("star-3", "{{.State.ExitCode}}"), "0");

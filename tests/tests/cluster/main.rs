@@ -1,5 +1,5 @@
-//! The compose cluster: the image, the compose file and the one documented command work, and a job ends whole whatever
-//! is done to the containers. And what is packaged for machines without containers: units and the Debian package.
+//! The compose cluster: the image, the compose file and the one documented command work, and a job completes whatever
+//! is done to the containers. Also the packages for machines without containers: units and the Debian package.
 //!
 //! Needs root and a Docker engine; without them it fails.
 

@@ -1,5 +1,5 @@
-//! What is shipped to machines without containers: the units are what systemd understands, and the Debian package installs
-//! and runs on a machine that has nothing but Debian's minimum.
+//! The packages for machines without containers: systemd accepts the units, and the Debian package installs and runs on
+//! a machine with nothing but Debian's minimum.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::planted::assert_none_is_planted;
 
-/// What the package must have: where, with which permissions.
+/// The files of the package, with their permissions.
 const CONTENTS: [(&str, &str); 21] = [
     ("-rwxr-xr-x", "./usr/bin/orbit"),
     ("-rwxr-xr-x", "./usr/bin/orbit-coordinator"),
@@ -34,11 +34,12 @@ const CONTENTS: [(&str, &str); 21] = [
     ("-rw-r--r--", "./usr/share/zsh/vendor-completions/_orbit"),
     ("-rw-r--r--", "./usr/share/fish/vendor_completions.d/orbit.fish"),
 ];
-/// Bounds what a unit's program could do if it were taken over; `systemd-analyze security` counts in tenths.
+/// Limit for the damage that a unit's program could do if it were taken over, in tenths of the score of
+/// `systemd-analyze security`.
 const EXPOSURE_MAX: &str = "20";
 
-/// Installed as an operator does, on a machine without a network; then each program is run as the package says. What the
-/// package must not do is written between the commands.
+/// Installs the package like an operator, on a machine without a network, and runs each program as the package does.
+/// Checks for what the package must not do are between the commands.
 const INSTALL_AND_RUN: &str = r#"
 set -eu
 dpkg --install /package.deb >/dev/null
@@ -72,7 +73,7 @@ fn built_package(directory: &TempDir) -> PathBuf {
 }
 
 #[test]
-fn the_package_has_everything_and_installs_and_runs_on_the_least_of_debian() {
+fn the_package_is_complete_and_installs_and_runs_on_a_minimal_debian() {
     assert_engine();
     let directory = tempfile::tempdir().expect("a temporary directory");
     let package = built_package(&directory);
@@ -118,7 +119,7 @@ fn assert_package_is_not_planted(package: &Path) {
 }
 
 #[test]
-fn the_units_are_what_systemd_understands_and_give_little_away() {
+fn the_units_are_valid_for_systemd_and_restrict_their_programs() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let programs = program("orbit");
     let programs = programs.parent().expect("a program lies in a directory");
@@ -127,12 +128,12 @@ fn the_units_are_what_systemd_understands_and_give_little_away() {
         let source = workspace().join("packaging/systemd").join(unit);
         let text = std::fs::read_to_string(&source).expect("a unit is text");
         let path = directory.path().join(unit);
-        // systemd looks whether the program is there, and on this machine it is not installed.
+        // systemd checks that the program exists, and on this machine it is not installed.
         std::fs::write(&path, text.replace("ExecStart=/usr/bin/", &format!("ExecStart={programs}")))
             .expect("a unit can be written");
         let verified = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&path).output();
         let verified = verified.expect("systemd-analyze (Debian package systemd) starts");
-        // It tells of unknown keys and values, and exits with 0 all the same.
+        // It reports unknown keys and values, and exits with 0 nevertheless.
         let said = String::from_utf8_lossy(&verified.stderr);
         assert!(verified.status.success() && said.trim().is_empty(), "{unit}: {said}");
         let mut security = Command::new("systemd-analyze");
@@ -142,9 +143,9 @@ fn the_units_are_what_systemd_understands_and_give_little_away() {
     }
 }
 
-/// A Star that is stopped drains first, and whoever stops it must wait longer than that.
+/// A Star that is stopped drains first, so the stop timeout must be longer than the drain.
 #[test]
-fn whoever_stops_a_star_waits_longer_than_it_drains() {
+fn the_stop_timeout_of_a_star_is_longer_than_its_drain() {
     let read = |path: &str| std::fs::read_to_string(workspace().join(path)).expect("it is text");
     let seconds = |path: &str, key: &str| -> u64 {
         let text = read(path);

@@ -1,5 +1,5 @@
-//! No shipped program contains the planted mistakes of `shared/src/plant.rs`: neither those of the package nor those of
-//! the image, and no command that builds programs asks for them.
+//! No shipped program contains the injected faults of `shared/src/plant.rs`: neither those of the package nor those of
+//! the image, and no command that builds programs enables them.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,8 +9,8 @@ use orbit_tests::cluster::{Cluster, run, workspace};
 /// The programs that are shipped.
 const PROGRAMS: [&str; 3] = ["orbit-coordinator", "orbit-star", "orbit"];
 
-/// What a program contains that was built with planted mistakes. Put together here, so that this test contains it only if
-/// it was built with them.
+/// The marker of a program that was built with injected faults. It is assembled here, so that this test contains it
+/// only if it was built with them itself.
 fn marker() -> String {
     ["orbit grid:", "built", "with", "planted", "mistakes"].join(" ")
 }
@@ -23,7 +23,7 @@ fn is_planted(program: &Path) -> bool {
     status.success()
 }
 
-/// Fails if any of the three programs in a directory was built with planted mistakes.
+/// Fails if any of the three programs in a directory was built with injected faults.
 pub(crate) fn assert_none_is_planted(directory: &Path) {
     let own = std::env::current_exe().expect("a process knows its program");
     assert!(
@@ -35,7 +35,8 @@ pub(crate) fn assert_none_is_planted(directory: &Path) {
     }
 }
 
-/// The same for the programs of a cluster's image, which has the notices of third-party crates too.
+/// As [`assert_none_is_planted`], for the programs of a cluster's image, which also has the notices of third-party
+/// crates.
 pub(crate) fn assert_image_is_fit_to_ship(cluster: &Cluster) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let container = cluster.container("coordinator");
@@ -49,7 +50,7 @@ pub(crate) fn assert_image_is_fit_to_ship(cluster: &Cluster) {
     run(copy.arg("cp").arg(notices).arg(directory.path()));
 }
 
-/// Whichever members and programs are built, the feature is off; only a build of tests turns it on.
+/// Whichever members and programs are built, the feature is off; only a build of tests enables it.
 #[test]
 fn no_build_of_programs_asks_for_planted_mistakes() {
     let features = |edges: &str| {

@@ -1,6 +1,6 @@
-//! The console as its readers meet it: a real Chromium on a real grid.
+//! The console in a real browser: Chromium on a real grid.
 //!
-//! Pictures are written below `target/console`, to be looked at.
+//! Screenshots are written below `target/console`.
 
 mod pages;
 mod story;
@@ -11,10 +11,10 @@ use orbit_tests::browser::{Browser, Page};
 use orbit_tests::grid::Grid;
 use orbit_tests::programs::target_directory;
 
-/// A browser, or the end of a test where there is none and there need not be one.
+/// A browser; `None`, with which a test ends, if there is none and none is required.
 async fn browser() -> Option<Browser> {
     let browser = Browser::start().await;
-    #[expect(clippy::print_stderr, reason = "whoever runs the test should know what it did not do")]
+    #[expect(clippy::print_stderr, reason = "the user of the test should know what it did not do")]
     if browser.is_none() {
         eprintln!("skipped: there is no chromium; `scripts/test` installs it");
     }
@@ -29,7 +29,7 @@ fn url(grid: &Grid, place: &str) -> String {
     format!("http://{}/#{place}", grid.http_address())
 }
 
-/// Nothing has gone wrong in the page: no script failed, nothing was missing, no policy was broken.
+/// Asserts that there was no error in the page: of a script, of a missing file, or of the content security policy.
 fn assert_clean(page: &Page) {
     assert_eq!(page.errors(), Vec::<String>::new());
 }

@@ -1,4 +1,4 @@
-//! Every page, by day, by night and on a phone: it loads cleanly, fits, and can be walked through by keyboard.
+//! Every page, in light and dark mode and on a phone: it loads without errors, fits, and can be used by keyboard.
 
 use orbit_proto::v1;
 use orbit_tests::browser::{Look, Page};
@@ -8,7 +8,7 @@ use orbit_tests::tree::plant_files;
 
 use super::{assert_clean, browser, picture, url};
 
-/// A grid with something of everything: jobs that ended, one that runs, one that is paused, dead letters, bulletins.
+/// A grid with everything: jobs that have ended, one that runs, one that is paused, dead letters, bulletins.
 async fn lively_grid() -> (Grid, Client, u64) {
     let mut grid = Grid::start(&["star-2", "star-3"]).await;
     grid.launch_star("star-1", grid.powerless_star_command("star-1")).await;
@@ -84,7 +84,7 @@ async fn every_page_loads_cleanly_by_day_by_night_and_on_a_phone() {
     }
 }
 
-/// Nothing hangs out of the window at the side.
+/// Nothing is wider than the window.
 async fn assert_fits(page: &Page, name: &str) {
     let widths = page.value("[document.documentElement.scrollWidth, window.innerWidth]").await;
     assert!(widths[0].as_f64() <= widths[1].as_f64(), "{name} is wider than its window: {widths}");
@@ -109,7 +109,7 @@ async fn every_page_can_be_walked_through_by_keyboard_and_says_what_it_is() {
     assert_eq!(outline, "solid", "what has the focus cannot be seen");
     page.press("Enter").await;
     page.wait("document.title.includes('Dead letters') && document.activeElement.id === 'main'").await;
-    // The focus stays where it is although the page is drawn again several times a second.
+    // The focus is kept although the page is drawn again several times a second.
     page.go(&url(&grid, &format!("/jobs/{running}"))).await;
     page.wait_text("Asked for").await;
     page.value("document.querySelector('[data-act=pause]').focus()").await;

@@ -1,4 +1,4 @@
-//! What changes in the grid changes on the page, without a reload; and what is done on the page is done in the grid.
+//! Changes in the grid appear on the page without a reload, and operations on the page take effect in the grid.
 
 use std::fs::Permissions;
 use std::os::unix::ffi::OsStrExt as _;
@@ -13,7 +13,7 @@ use orbit_tests::tree::plant_files;
 
 use super::{assert_clean, browser, picture, url};
 
-/// A grid whose star-1 may not read everything, as root may.
+/// A grid whose star-1 cannot read all files, unlike root.
 async fn grid_of_two() -> (Grid, Client) {
     let mut grid = Grid::start(&["star-2"]).await;
     grid.launch_star("star-1", grid.powerless_star_command("star-1")).await;
@@ -22,7 +22,7 @@ async fn grid_of_two() -> (Grid, Client) {
     (grid, client)
 }
 
-/// Chooses in a filter as a reader would.
+/// Sets a filter like a reader.
 async fn choose(page: &orbit_tests::browser::Page, filter: &str, value: &str) {
     let chosen = format!(
         "(() => {{ const field = document.querySelector('[data-filter={filter}]'); field.value = '{value}'; \
@@ -31,7 +31,7 @@ async fn choose(page: &orbit_tests::browser::Page, filter: &str, value: &str) {
     page.value(&chosen).await;
 }
 
-/// A number that the page shows for a job: its bytes, as its progress bar says.
+/// The bytes that the page shows for a job in its progress bar.
 async fn shown_share(page: &orbit_tests::browser::Page, job_id: u64) -> i64 {
     let bar = format!("document.querySelector('[aria-label=\"progress of job {job_id}\"]').ariaValueNow");
     page.value(&format!("Number({bar})")).await.as_f64().map_or(-1, |share| share as i64)
@@ -44,7 +44,7 @@ async fn a_running_job_moves_on_the_page_and_ends_there() {
     plant_files(&grid.root("star-1").join("tree"), 60, 400_000, 5);
     let page = browser.open(&url(&grid, "/jobs"), Look::DESK).await;
     page.wait_text("Nothing runs.").await;
-    // Slow enough to be seen moving: about four seconds.
+    // Slow enough to see progress: about four seconds.
     let spec =
         v1::JobSpec { max_bytes_per_second: 3_000_000, ..grid.copy_spec("tree", "star-1", &["star-2"]) };
     let job_id = client.create(spec).await;
@@ -90,7 +90,7 @@ async fn a_posted_bulletin_appears_without_a_reload_and_is_acknowledged_there() 
     choose(&page, "star_id", "star-1").await;
     page.wait("![...document.querySelectorAll('.notice')].some(e => e.innerText.includes('star-2'))").await;
     choose(&page, "star_id", "").await;
-    // What is acknowledged is what is shown, so it must be shown again; and more may be posted at any time.
+    // Only shown bulletins are acknowledged, so the bulletin must be shown again; and more may be posted at any time.
     page.wait("[...document.querySelectorAll('.notice.open')].some(e => e.innerText.includes('star-2'))")
         .await;
     page.click("[data-act=acknowledge-all]").await;
@@ -103,7 +103,7 @@ async fn a_posted_bulletin_appears_without_a_reload_and_is_acknowledged_there() 
     })
     .await;
     page.wait("document.querySelectorAll('.notice.open').length === 0").await;
-    // Another reader's page hears of it as well.
+    // Another reader's page is updated as well.
     let other = browser.open(&url(&grid, "/bulletins"), Look::DESK).await;
     other.wait("document.querySelectorAll('.notice.seen').length > 0").await;
     assert_clean(&page);
@@ -116,7 +116,7 @@ async fn a_dead_letter_is_understood_and_retried_by_keyboard() {
     let (grid, client) = grid_of_two().await;
     let tree = grid.root("star-1").join("tree");
     plant_files(&tree, 12, 3000, 7);
-    // A name of any bytes: markup, a line break, a change of direction, and what is no text at all.
+    // A name with arbitrary bytes: markup, a line break, a change of direction, and invalid UTF-8.
     let hostile = std::ffi::OsStr::from_bytes(b"<img src=x onerror=alert(1)>\n\xe2\x80\xaegnp.exe\xff");
     for name in [std::ffi::OsStr::new("secret"), hostile] {
         std::fs::write(tree.join(name), "not to be read yet").expect("a file can be written");
@@ -136,14 +136,14 @@ async fn a_dead_letter_is_understood_and_retried_by_keyboard() {
     assert_eq!(page.value("document.querySelectorAll('main img').length").await, 0);
     page.picture(&picture("dead-letters")).await;
 
-    // A filter is kept in the address, and taken back.
+    // A filter is kept in the address, and can be cleared.
     choose(&page, "failure_reason", "source_missing").await;
     page.wait_text("No dead letter matches.").await;
     page.wait("location.hash.includes('failure_reason=source_missing')").await;
     choose(&page, "failure_reason", "").await;
     page.wait("document.querySelectorAll('[data-key^=letter-]').length === 2").await;
 
-    // What happened to it: from the list to the item.
+    // Its history: from the list to the item.
     page.click("[data-key^=letter-] td.wide a").await;
     page.wait_text("Lineage").await;
     page.wait_text("chunk dead lettered").await;
@@ -210,7 +210,7 @@ async fn a_star_is_drained_from_its_page_after_a_question() {
     assert_clean(&page);
 }
 
-/// More jobs than the page is told of by itself.
+/// More jobs than are sent to the page automatically.
 const MANY_JOBS: u64 = 104;
 
 #[tokio::test]
@@ -227,7 +227,7 @@ async fn an_old_job_stays_on_its_page_and_the_list_of_jobs_goes_on() {
     }
     let page = browser.open(&url(&grid, "/jobs/1"), Look::DESK).await;
     page.wait_text("Asked for").await;
-    // The lists that the page reads when it is live hold only the newest, and must not take the job away.
+    // The lists that the page reads while it is live hold only the newest jobs, and must not remove this one.
     page.wait("document.querySelector('#link-state').dataset.link === 'live'").await;
     page.wait_text("every item is at its destination").await;
     page.go(&url(&grid, "/jobs")).await;

@@ -1,5 +1,5 @@
-//! A destination's disk refuses: what was asked for fails with ENOSPC or EIO at one point, nothing is published wrong,
-//! and the next attempt stores it.
+//! Disk errors at a destination: one call fails with ENOSPC or EIO, nothing wrong is published, and the next attempt
+//! stores the item.
 
 use orbit_proto::v1;
 use orbit_tests::grid::{Grid, is_ready};
@@ -9,7 +9,7 @@ use orbit_tests::tree::plant_files;
 
 use super::SHORT_LEASE;
 
-/// What fails, how, and each time that it is asked for the so-and-so-many-th time by one thread.
+/// The calls that fail, the error that they return, and which call of a thread fails: the n-th one.
 const FAULTS: [(&str, &str, usize); 12] = [
     ("fsync", "EIO", 1),
     ("fsync", "EIO", 2),
@@ -26,7 +26,7 @@ const FAULTS: [(&str, &str, usize); 12] = [
 ];
 
 #[tokio::test]
-async fn a_disk_that_refuses_once_costs_an_attempt_and_nothing_else() {
+async fn a_single_disk_error_costs_an_attempt_and_nothing_else() {
     let stars = ["star-1", "star-2"];
     let mut grid = Grid::start_with(&stars, &SHORT_LEASE).await;
     let client = grid.client();
@@ -38,7 +38,7 @@ async fn a_disk_that_refuses_once_costs_an_attempt_and_nothing_else() {
         grid.star("star-2").kill().await;
         grid.launch_star("star-2", grid.star_command("star-2")).await;
         client.wait_star("star-2", "receives work", is_ready).await;
-        // A Star whose vault cannot be opened does not start; what it does with work is what is tried here.
+        // A Star whose vault cannot be opened does not start. This tests its work.
         let strace = Strace::injecting(calls, &format!("error={error}:when={number}"));
         strace.attach(grid.star("star-2").id()).await;
         let mut spec = grid.copy_spec("tree", "star-1", &[]);
@@ -52,7 +52,7 @@ async fn a_disk_that_refuses_once_costs_an_attempt_and_nothing_else() {
     assert_nothing_held(&grid, &client, &stars).await;
 }
 
-/// A directory of the source that cannot be read for a moment is listed a little later, and nothing of it is given up.
+/// A directory of the source that temporarily cannot be read is listed a little later, and nothing of it is given up.
 #[tokio::test]
 async fn a_directory_that_cannot_be_listed_for_a_moment_is_listed_again() {
     let stars = ["star-1", "star-2"];

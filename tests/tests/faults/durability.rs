@@ -1,5 +1,5 @@
-//! Stored means durable, as the system saw it: for every file the content was synced before the rename, the directory
-//! after it, and only then did the Star tell the coordinator.
+//! Stored means durable, according to the system calls: for every file the content was synced before the rename, the
+//! directory after it, and only then did the Star report it to the coordinator.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -12,11 +12,11 @@ use orbit_tests::settled::{assert_settled, patient};
 use orbit_tests::strace::{Call, Strace, calls, reports_sent};
 use orbit_tests::tree::{plant_files, plant_odd_tree};
 
-/// What makes things durable or visible, and what tells.
+/// The calls that make files durable or visible, and those that report.
 const CALLS: &str =
     "fsync,fdatasync,syncfs,fchmod,rename,renameat,renameat2,symlinkat,write,writev,sendto,sendmsg";
 
-/// Heartbeats would only make the trace longer; the lease is so long that none is missed.
+/// Heartbeats would only make the trace longer; with this lease none is missed.
 const QUIET: [&str; 4] = ["--lease", "300s", "--heartbeat-interval", "100s"];
 
 struct Traced {
@@ -26,7 +26,7 @@ struct Traced {
 
 /// A grid whose star-2 is traced.
 async fn traced(change: impl FnOnce(Strace) -> Strace) -> Traced {
-    // Once before, so that the identity is made by then.
+    // A first start, so that the identity exists already.
     let mut grid = Grid::start_with(&["star-1", "star-2"], &QUIET).await;
     grid.star("star-2").kill().await;
     let path = grid.directory().join("star-2.trace");
@@ -48,7 +48,7 @@ impl Traced {
         let items = client.all_items(job_id).await;
         let address = grid.address().to_owned();
         let base = grid.root("star-2").join("tree");
-        // The trace is whole when the program has ended.
+        // The trace is complete when the program has ended.
         grid.star("star-2").kill().await;
         let text = std::fs::read_to_string(&path).expect("strace has written");
         let calls = calls(&text);
@@ -66,7 +66,7 @@ impl Traced {
     }
 }
 
-/// Where an item was reported as stored, or as having been there: after a failed attempt that may be this Star's doing.
+/// Where an item was reported as stored, or as already present: after a failed attempt this Star may have written it.
 fn reported_present(reports: &[(usize, v1::SessionReport)], sequence: u64) -> Option<usize> {
     let is_present = |outcome: &v1::ItemOutcome| {
         let result = outcome.result.as_ref();
@@ -92,7 +92,7 @@ fn assert_durable(calls: &[Call], target: &Path, kind: v1::EntryKind, reported: 
         })
     };
     if kind == v1::EntryKind::File {
-        // The mode comes after all content; a sync before that may be one on the way.
+        // The mode comes after all content. A sync before that may be one of the progress.
         let mut modes = calls.iter().filter(|call| call.name == "fchmod" && call.ended < rename.begun);
         let finished = modes.rfind(|call| call.path() == temporary).map(|call| call.ended);
         let finished = finished.unwrap_or_else(|| panic!("{shown} got no mode"));
@@ -118,7 +118,7 @@ async fn many_files_are_synced_at_once_then_renamed_then_their_directories_synce
     assert!(count_of(&calls, "syncfs") > 0, "many files take one sync of their file system");
 }
 
-/// Where a job's directories are there already and few files come, each is synced by itself.
+/// If a job's directories exist already and there are few files, each is synced separately.
 async fn few_files(change: impl FnOnce(Strace) -> Strace) -> Traced {
     let traced = traced(change).await;
     plant_files(&traced.grid.root("star-1").join("tree"), 3, 9000, 6);
@@ -132,7 +132,7 @@ async fn few_files_are_synced_each_then_renamed_then_their_directories_synced_th
     assert_eq!(count_of(&calls, "syncfs"), 0, "few files are synced by themselves");
 }
 
-/// A sync that failed must be made up for before the item counts, also when the next attempt finds the file in place.
+/// A failed sync must be repeated before the item counts, even if the next attempt finds the file in place.
 #[tokio::test]
 async fn a_sync_that_failed_is_made_up_for_before_anything_is_reported() {
     for number in 1..=6 {
@@ -143,7 +143,7 @@ async fn a_sync_that_failed_is_made_up_for_before_anything_is_reported() {
     }
 }
 
-/// What is written down about a large file must be true after a power cut: its content is synced before.
+/// The record of a large file's progress must be true after a power cut: its content is synced before.
 #[tokio::test]
 async fn a_large_file_is_synced_before_it_is_written_down_how_far_it_has_come() {
     let traced = traced(|strace| strace).await;
@@ -159,7 +159,7 @@ async fn a_large_file_is_synced_before_it_is_written_down_how_far_it_has_come() 
         call.name == "rename" && Path::new(OsStr::from_bytes(&target)).starts_with(&checkpoints)
     };
     let recorded: Vec<&Call> = calls.iter().filter(into_checkpoints).collect();
-    // The vault's chunks have syncs of their own.
+    // The vault's chunks have their own syncs.
     let is_of_content = |call: &&Call| {
         call.name == "fdatasync" && call.result == Some(0) && !call.path().starts_with(&packed)
     };

@@ -1,5 +1,5 @@
-//! A Star that may not write large files (`ulimit -f`): what is too large for it fails alone, with the error that the system
-//! gave, and the agent lives.
+//! A Star that may not write large files (`ulimit -f`): only a file that is too large fails, with the system's error,
+//! and the agent lives.
 
 use orbit_proto::v1;
 use orbit_tests::grid::{Grid, is_ready};
@@ -8,7 +8,7 @@ use tokio::process::Command;
 
 use super::SHORT_LEASE;
 
-/// What the Star may write to one file.
+/// Maximum size of a file that the Star may write, in bytes.
 const LIMIT_BYTES: usize = 8 << 20;
 
 fn limited(command: &Command) -> Command {
@@ -42,7 +42,7 @@ async fn a_file_that_is_too_large_for_a_star_fails_alone_and_in_a_vault_it_is_st
     assert!(letter.source_path.contains("large"), "{letter:#?}");
     assert!(letter.last_error.contains("File too large"), "{letter:#?}");
 
-    // The containers of a vault are smaller than the process may write, so all of it has room there.
+    // The containers of a vault are smaller than the limit, so everything fits.
     let spec = v1::JobSpec { penalty: impatient(), ..grid.packed_spec("tree", "star-1", &["star-2"]) };
     let packed = client.create(spec).await;
     let job = client.wait_end(packed).await;

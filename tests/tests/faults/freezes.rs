@@ -1,5 +1,5 @@
-//! Processes that stop without ending, as a machine does that swaps, hangs in a driver or is suspended: their
-//! connections stay open and say nothing. Somebody must notice, nobody may wait for ever.
+//! Processes that stop without ending, as on a machine that swaps, hangs in a driver or is suspended: their connections
+//! stay open and are silent. The others must notice, and none may wait for ever.
 
 use orbit_proto::v1;
 use orbit_tests::client::Client;
@@ -12,10 +12,10 @@ use super::{SHORT_LEASE, job_in_its_middle, slow_down_destination};
 
 const STARS: [&str; 2] = ["star-1", "star-2"];
 
-/// One file that takes a while. It has holes, which cost nothing to plant.
+/// Size of a file that takes a while, in bytes. It has holes, which are made quickly.
 const LARGE_BYTES: u64 = 192 << 20;
 
-/// A job that moves one large file, some of which has arrived.
+/// A job that moves one large file, part of which has arrived.
 async fn large_file_in_its_middle(grid: &mut Grid, client: &Client) -> u64 {
     slow_down_destination(grid).await;
     let tree = grid.root("star-1").join("tree");
@@ -40,13 +40,13 @@ async fn assert_in_flight(client: &Client, job_id: u64) {
 }
 
 #[tokio::test]
-async fn a_frozen_source_is_noticed_by_who_pulls_and_nothing_stays_in_flight() {
+async fn a_frozen_source_is_noticed_by_its_destination_and_nothing_stays_in_flight() {
     let mut grid = Grid::start_with(&STARS, &SHORT_LEASE).await;
     let client = grid.client();
     let job_id = large_file_in_its_middle(&mut grid, &client).await;
     grid.star("star-1").signal(Signal::STOP);
     assert_in_flight(&client, job_id).await;
-    // By itself, while the source still hangs.
+    // The end comes by itself, while the source still hangs.
     client
         .wait_job(job_id, "given back", |job| {
             job.progress.as_ref().is_some_and(|progress| progress.items_in_flight == 0)
@@ -59,7 +59,7 @@ async fn a_frozen_source_is_noticed_by_who_pulls_and_nothing_stays_in_flight() {
 }
 
 #[tokio::test]
-async fn a_destination_frozen_in_a_pull_loses_its_work_and_takes_it_up_again() {
+async fn a_destination_frozen_in_a_pull_loses_its_work_and_resumes_it() {
     let mut grid = Grid::start_with(&STARS, &SHORT_LEASE).await;
     let client = grid.client();
     let job_id = large_file_in_its_middle(&mut grid, &client).await;

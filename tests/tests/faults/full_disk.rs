@@ -1,5 +1,5 @@
-//! A destination's disk is full in the middle of a job: nothing half is left, the job waits, and it goes on by itself
-//! once there is space.
+//! A destination's disk gets full during a job: no partial file is left, the job waits, and it continues by itself once
+//! there is space.
 
 use orbit_proto::v1;
 use orbit_tests::grid::{Grid, is_ready};
@@ -11,11 +11,11 @@ use super::SHORT_LEASE;
 
 const MIB: u64 = 1 << 20;
 const DISK_BYTES: u64 = 64 * MIB;
-/// Leaves room for about half of what is to come.
+/// Leaves space for about half of the tree.
 const BALLAST_BYTES: u64 = 44 * MIB;
 
 #[tokio::test]
-async fn a_full_disk_leaves_nothing_half_and_the_job_goes_on_when_there_is_space() {
+async fn a_full_disk_leaves_no_partial_file_and_the_job_continues_when_there_is_space() {
     let stars = ["star-1", "star-2"];
     let mut grid = Grid::start_with(&["star-1"], &SHORT_LEASE).await;
     let root = grid.root("star-2");
@@ -33,7 +33,7 @@ async fn a_full_disk_leaves_nothing_half_and_the_job_goes_on_when_there_is_space
     let job = client.wait_job(job_id, "out of space, and to say so", is_told).await;
     assert_eq!(job.progress.map_or(0, |progress| progress.items_dead), 0, "a full disk is no item's fault");
 
-    // Whatever has its final name is whole.
+    // Every file with its final name is complete.
     let sources = inventory(&tree);
     for (path, node) in inventory(&root.join("tree")) {
         if let Some(source) = sources.get(&path) {

@@ -1,4 +1,5 @@
-//! An authority on a full disk: it lets nobody in by halves, forgets nothing, and goes on when there is room.
+//! An authority on a full disk: it admits no machine without a record, forgets nothing, and continues when there is
+//! space.
 
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,7 +11,7 @@ use orbit_tests::mount::SmallDisk;
 
 const DISK_BYTES: u64 = 1024 * 1024;
 const HOUR: Duration = Duration::from_secs(60 * 60);
-/// More lines than a ledger has room for in what is left of its last block.
+/// More lines than fit into the rest of the ledger's last block.
 const ATTEMPTS_MAX: usize = 60;
 
 fn open(place: &Path) -> Registry {
@@ -34,11 +35,11 @@ fn fill(path: &Path) {
 }
 
 #[test]
-fn whoever_cannot_be_written_down_is_not_let_in_and_may_come_again() {
+fn a_machine_that_cannot_be_recorded_is_refused_and_can_try_again() {
     let directory = tempfile::tempdir().expect("a directory is made");
     let (place, filler) = (directory.path().join("identity"), directory.path().join("identity/filler"));
     let _disk = SmallDisk::mount(&place, DISK_BYTES);
-    // A new file system is open to all, and no key is kept where others may replace it.
+    // A new file system is writable for all, and keys are refused where others can replace them.
     std::fs::set_permissions(&place, std::fs::Permissions::from_mode(0o700)).expect("a mode can be set");
     let registry = open(&place);
     let names = (0..ATTEMPTS_MAX).map(|number| format!("viewer-{number}"));

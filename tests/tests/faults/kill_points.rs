@@ -1,5 +1,5 @@
-//! Kills at successive system calls: the program dies when it is about to write, sync, rename or remove something for
-//! the n-th time, so that in the end it has died between any two steps of making something durable.
+//! Kills at successive system calls: the program dies when it is about to make its n-th write, sync, rename or removal,
+//! so that after all runs it has died between any two steps of making data durable.
 
 use orbit_proto::v1;
 use orbit_tests::client::Client;
@@ -10,11 +10,11 @@ use orbit_tests::tree::plant_files;
 
 use super::SHORT_LEASE;
 
-/// How many points each program is killed at.
+/// Environment variable with the number of points at which each program is killed.
 const POINTS_VARIABLE: &str = "ORBIT_TEST_KILL_POINTS";
 const POINTS: usize = 25;
 
-/// The calls of a Star that leave something behind, and how often one of its threads makes them at most in a job, since
+/// The calls of a Star that change its files, and how often at most one of its threads makes them in a job, since
 /// strace counts for each thread.
 const STAR_CALLS: [(&str, usize); 7] = [
     ("fsync", 3),
@@ -25,7 +25,7 @@ const STAR_CALLS: [(&str, usize); 7] = [
     ("unlink,unlinkat", 1),
     ("mkdirat", 2),
 ];
-/// Those of the coordinator: its store and its log.
+/// The calls of the coordinator: its store and its log.
 const COORDINATOR_CALLS: [(&str, usize); 2] = [("fdatasync,fsync", 12), ("pwrite64", 80)];
 
 const STARS: [&str; 2] = ["star-1", "star-2"];
@@ -47,20 +47,20 @@ fn plant(grid: &Grid) {
     std::os::unix::fs::symlink("small", tree.join("link")).expect("a link can be made");
 }
 
-/// The same tree to a place where nothing is yet.
+/// The same tree to a new place.
 fn spec_to(grid: &Grid, place: &str) -> v1::JobSpec {
     let destinations = vec![grid.place("star-2", place)];
     v1::JobSpec { destinations, penalty: Some(patient()), ..grid.copy_spec("tree", "star-1", &[]) }
 }
 
-/// Creates a job and waits for its end, whoever dies meanwhile.
+/// Creates a job and waits for its end, whichever process dies meanwhile.
 async fn copy(client: &Client, spec: v1::JobSpec, place: &str) -> u64 {
     let job_id = client.create_surely(spec, place).await;
     client.wait_end(job_id).await;
     job_id
 }
 
-/// Says at which points nothing died, and asserts that they are not nearly all.
+/// Prints the points that were not reached, and asserts that most were.
 fn assert_died(unreached: &[String], points: usize) {
     #[expect(clippy::print_stdout, reason = "shown with --nocapture, to who widens the range")]
     {
@@ -73,7 +73,7 @@ fn assert_died(unreached: &[String], points: usize) {
 }
 
 #[tokio::test]
-async fn a_star_killed_before_any_step_takes_up_where_it_was() {
+async fn a_star_killed_before_any_step_continues_where_it_was() {
     let mut grid = Grid::start_with(&STARS, &SHORT_LEASE).await;
     let client = grid.client();
     plant(&grid);
@@ -109,7 +109,7 @@ async fn a_star_killed_before_any_step_takes_up_where_it_was() {
 }
 
 #[tokio::test]
-async fn a_coordinator_killed_before_any_step_takes_up_where_it_was() {
+async fn a_coordinator_killed_before_any_step_continues_where_it_was() {
     let mut grid = Grid::start_with(&STARS, &SHORT_LEASE).await;
     let client = grid.client();
     plant(&grid);

@@ -1,5 +1,5 @@
-//! Kills at random moments: every few hundred milliseconds one process of the grid dies as in a power failure and comes
-//! back, while job follows job.
+//! Kills at random times: every few hundred milliseconds one process of the grid is killed and restarted, while job
+//! follows job.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use orbit_tests::tree::plant_files;
 
 use super::SHORT_LEASE;
 
-/// How many processes are killed.
+/// Environment variable with the number of kills.
 const KILLS_VARIABLE: &str = "ORBIT_TEST_KILLS";
 const KILLS: u64 = 100;
-/// The longest time between a start and the next kill; the job must get somewhere in between.
+/// Maximum time between a start and the next kill; the job must make progress in between.
 const MOMENT_MAX_MS: u64 = 800;
 
 const STARS: [&str; 3] = ["star-1", "star-2", "star-3"];
@@ -23,7 +23,8 @@ fn kill_count() -> u64 {
     std::env::var(KILLS_VARIABLE).map_or(KILLS, |text| text.parse().expect("a number of kills"))
 }
 
-/// Many small files and two that take several messages, from one Star to one or both others, slow enough to be hit.
+/// Many small files and two that need several messages, from one Star to one or both others, slow enough to be
+/// interrupted.
 async fn start_job(grid: &Grid, client: &Client, random: &mut Random, number: usize) -> u64 {
     let first = random.below(3) as usize;
     let source = STARS[first];
@@ -39,7 +40,7 @@ async fn start_job(grid: &Grid, client: &Client, random: &mut Random, number: us
     client.create_surely(spec, &tree).await
 }
 
-/// How many files a storm of kills meets, and how many kills it has.
+/// Environment variable with the number of files in a storm of kills, and of the kills.
 const STORM_VARIABLE: &str = "ORBIT_TEST_STORM";
 /// Maximum size of a file, in bytes; half of it on average.
 const FILE_BYTES: usize = 3000;
@@ -67,7 +68,7 @@ impl Storm {
     }
 }
 
-/// What happened to be in the hands of processes when they were killed is innocent, and is stored like everything else.
+/// Items that processes held when they were killed are not given up, and are stored like all others.
 async fn assert_no_innocent_given_up(client: &Client, job_id: u64) {
     let job = client.wait_end(job_id).await;
     let letters = client.dead_letters_of(job_id).await;

@@ -1,5 +1,5 @@
-//! A coordinator whose data directory is deleted under it, and one that starts on an empty directory, say so and take
-//! nothing over.
+//! A coordinator whose data directory is deleted while it runs, and one that starts on an empty directory, report that
+//! and take over no Stars.
 
 use orbit_proto::v1;
 use orbit_tests::deadline::eventually;
@@ -21,7 +21,7 @@ async fn errors(grid: &Grid, category: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_deleted_data_directory_is_noticed_and_an_empty_one_takes_no_star_over_unless_it_is_told_to() {
+async fn a_deleted_data_directory_is_noticed_and_an_empty_one_takes_over_no_star_unless_asked_to() {
     let mut grid = Grid::start_with(&STARS, &SHORT_LEASE).await;
     let client = grid.client();
     plant_files(&grid.root("star-1").join("tree"), 10, 1000, 3);
@@ -45,7 +45,7 @@ async fn a_deleted_data_directory_is_noticed_and_an_empty_one_takes_no_star_over
     assert!(said.len() == 1 && said[0].contains("--data-dir"), "{said:?}");
     assert_eq!(client.job(first).await.state(), v1::JobState::Completed, "what it knew can be looked at");
 
-    // Started again on a directory that is empty, as a mount point is that is not mounted.
+    // Restarted on an empty directory, as with a file system that is not mounted.
     grid.coordinator().kill().await;
     grid.restart_coordinator().await;
     eventually("both Stars to be refused", async || {
@@ -71,7 +71,7 @@ async fn a_deleted_data_directory_is_noticed_and_an_empty_one_takes_no_star_over
     }
     let second = client.create(spec).await;
     assert_settled(&client, second).await;
-    // The Stars belong to that grid now, also after it is started as usual.
+    // The Stars belong to that grid now, also after a normal restart.
     grid.coordinator().kill().await;
     grid.restart_coordinator().await;
     for star in STARS {

@@ -1,4 +1,5 @@
-//! The proof: whatever is killed, frozen, cut off or filled up, every job ends whole, and nothing is left behind.
+//! The proof of reliability: whatever is killed, frozen, cut off or filled up, every job completes, and nothing is left
+//! over.
 //!
 //! Real programs, and faults from outside only. Needs root, strace, iproute2 and iptables; without them it fails.
 
@@ -23,22 +24,22 @@ use orbit_tests::grid::{Grid, is_ready};
 use orbit_tests::strace::Strace;
 use orbit_tests::tree::plant_files;
 
-/// A lease that a test can wait out.
+/// A lease that is short enough for a test.
 const SHORT_LEASE: [&str; 4] = ["--lease", "3s", "--heartbeat-interval", "500ms"];
 
-/// A job from star-1 to star-2 that is in its middle: some items are stored, most are not, some are on their way.
+/// A job from star-1 to star-2 in its middle: some items are stored, most are not, some are in flight.
 async fn job_in_its_middle(grid: &Grid, client: &Client) -> u64 {
     plant_files(&grid.root("star-1").join("tree"), 200, 50_000, 9);
     client.limit_guard("star-2", 8).await;
     let mut spec = grid.copy_spec("tree", "star-1", &["star-2"]);
-    // Eight seconds, so that it is still in its middle when something is done to it.
+    // Eight seconds, so that it is still running when a fault is injected.
     spec.max_bytes_per_second = 5 << 18;
     let job_id = client.create(spec).await;
     client.wait_job(job_id, "in its middle", |job| stored(job) > 4).await;
     job_id
 }
 
-/// Starts star-2 again so that each write takes a while: then a large file has a middle on any machine.
+/// Restarts star-2 with slow writes, so that copying a large file takes time on any machine.
 async fn slow_down_destination(grid: &mut Grid) {
     grid.star("star-2").kill().await;
     let strace = Strace::injecting("pwrite64", "delay_enter=40000");

@@ -1,5 +1,5 @@
-//! The network fails between two who both live: both ways, one way, again and again; between a Star and the
-//! coordinator, and between two Stars. After it heals, everything goes on by itself.
+//! The network fails between two live processes: both ways, one way, repeatedly; between a Star and the coordinator,
+//! and between two Stars. After it is repaired, everything continues by itself.
 
 use orbit_proto::v1;
 use orbit_tests::client::Client;
@@ -22,7 +22,7 @@ async fn assert_whole(grid: &Grid, client: &Client, job_id: u64) {
     assert_nothing_held(grid, client, &STARS).await;
 }
 
-/// Both Stars have their coordinator, so it is the way between them that yields, and no item is blamed.
+/// Both Stars are connected to their coordinator, so the connection between them yields, and no item is penalized.
 async fn wait_yield(client: &Client, job_id: u64) {
     let is_told = |job: &v1::Job| job.state_reason.contains("the way from star-1 to star-2 yields");
     let job = client.wait_job(job_id, "held by a way that yields", is_told).await;
@@ -39,7 +39,7 @@ async fn a_destination_that_cannot_reach_the_coordinator_is_lost_and_comes_back(
     grid.network().cut("star-2", COORDINATOR);
     wait_liveness(&client, "star-2", v1::Liveness::Lost).await;
     assert_eq!(client.guard("star-2").await.object_count, 0, "what a lost Star held is given back");
-    // Long enough for the Star to notice as well, and to drop what is somebody else's by now.
+    // Long enough for the Star to notice as well, and to drop work that was given to another Star.
     grid.star("star-2").says("no session within the lease").await;
     grid.network().heal();
     wait_liveness(&client, "star-2", v1::Liveness::Alive).await;
@@ -47,7 +47,7 @@ async fn a_destination_that_cannot_reach_the_coordinator_is_lost_and_comes_back(
 }
 
 #[tokio::test]
-async fn what_a_star_says_is_lost_and_what_it_is_told_arrives() {
+async fn messages_of_a_star_are_lost_and_those_of_the_coordinator_arrive() {
     let (grid, client, job_id) = grid_with_job().await;
     grid.network().cut_one_way("star-2", COORDINATOR);
     wait_liveness(&client, "star-2", v1::Liveness::Lost).await;
@@ -57,10 +57,10 @@ async fn what_a_star_says_is_lost_and_what_it_is_told_arrives() {
 }
 
 #[tokio::test]
-async fn what_a_star_is_told_is_lost_and_what_it_says_arrives() {
+async fn messages_of_the_coordinator_are_lost_and_those_of_a_star_arrive() {
     let (grid, client, job_id) = grid_with_job().await;
     grid.network().cut_one_way(COORDINATOR, "star-2");
-    // Its packets arrive until so many are unacknowledged that its system sends no new ones.
+    // Its packets arrive until so many are unacknowledged that its system sends no more.
     wait_liveness(&client, "star-2", v1::Liveness::Lost).await;
     grid.network().heal();
     wait_liveness(&client, "star-2", v1::Liveness::Alive).await;
@@ -92,7 +92,7 @@ async fn stars_that_cannot_reach_each_other_give_items_back_and_finish_when_they
 }
 
 #[tokio::test]
-async fn requests_that_reach_a_source_whose_answers_are_lost_hold_nothing_up_for_ever() {
+async fn requests_to_a_source_whose_answers_are_lost_block_nothing_for_ever() {
     let (grid, client, job_id) = grid_with_job().await;
     grid.network().cut_one_way("star-1", "star-2");
     wait_yield(&client, job_id).await;

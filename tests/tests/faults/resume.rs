@@ -1,4 +1,4 @@
-//! A destination that dies in the middle of a large file goes on from what was durable: little is sent again.
+//! A destination that dies in the middle of a large file continues from what was durable: little is sent again.
 
 use orbit_tests::deadline::eventually;
 use orbit_tests::grid::{Grid, is_ready};
@@ -10,14 +10,14 @@ use super::{SHORT_LEASE, slow_down_destination};
 
 const STARS: [&str; 2] = ["star-1", "star-2"];
 const MIB: u64 = 1 << 20;
-/// It has holes, which cost nothing to plant and are moved like everything else.
+/// Size of the file in bytes. It has holes, which are made quickly and moved like other content.
 const LARGE_BYTES: u64 = 320 * MIB;
-/// What may be sent again of one file.
+/// Maximum number of bytes of one file that may be sent again.
 const AGAIN_BYTES_MAX: u64 = 64 * MIB;
-/// What may have been on its way: received and not written, in the window of the stream and with the writers.
+/// Maximum number of bytes in flight: received and not written, in the window of the stream and with the writers.
 const IN_FLIGHT_BYTES_MAX: u64 = 24 * MIB;
 
-/// Bytes that are in the one temporary below a directory; its holes do not count.
+/// Bytes in the only temporary below a directory, without holes.
 fn written(directory: &std::path::Path) -> Option<u64> {
     use std::os::unix::fs::MetadataExt as _;
     let entries = std::fs::read_dir(directory).ok()?.flatten();
@@ -58,7 +58,7 @@ async fn a_destination_killed_in_a_large_file_fetches_only_what_was_not_durable(
     assert_nothing_held(&grid, &client, &STARS).await;
 }
 
-/// Killed at checkpoints themselves: in the sync of the content, and in what writes down how far it has come.
+/// Killed at checkpoints: in the sync of the content, and in the write of the record.
 #[tokio::test]
 async fn a_destination_killed_in_a_checkpoint_ends_with_the_same_file() {
     let mut grid = Grid::start_with(&STARS, &SHORT_LEASE).await;
@@ -91,7 +91,7 @@ async fn a_cancelled_job_leaves_nothing_of_a_large_file() {
     let checkpoints = grid.vault("star-2").join("checkpoints");
     let count = || std::fs::read_dir(&checkpoints).map_or(0, Iterator::count);
     eventually("a checkpoint", async || (count() > 0).then_some(())).await;
-    // Stopped, so that the file is not finished meanwhile.
+    // Stopped, so that the file is not completed meanwhile.
     grid.star("star-1").signal(Signal::STOP);
     let request = orbit_proto::v1::CancelJobRequest { job_id, ..Default::default() };
     client.jobs().cancel_job(request).await.expect("a job can be cancelled");

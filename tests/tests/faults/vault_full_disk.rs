@@ -1,4 +1,5 @@
-//! A vault on a full disk: what fits is stored, what is stored stays readable, and garbage can be collected to make room again.
+//! A vault on a full disk: what fits is stored, what is stored stays readable, and garbage can be collected to free
+//! space.
 
 use std::io::Write as _;
 
@@ -20,7 +21,7 @@ fn a_vault_on_a_full_disk_stays_readable_and_collectable() {
     store.commit(stage(1), &entries).expect("a commit");
     let kept = store.seal(stage(1), &meta(1)).expect("a snapshot");
 
-    // Garbage, until nothing fits any more.
+    // Writes garbage until nothing fits any more.
     let mut number = 100;
     let refused = loop {
         let stored = put(&store, stage(2), number).and_then(|entry| store.commit(stage(2), &[entry]));
@@ -49,7 +50,7 @@ fn a_vault_on_a_full_disk_stays_readable_and_collectable() {
 }
 
 #[test]
-fn what_fits_is_committed_after_the_disk_is_full_and_parts_of_the_rest_give_their_room_back() {
+fn what_fits_is_committed_after_the_disk_is_full_and_incomplete_files_free_their_space() {
     let dir = tempfile::tempdir().expect("a directory");
     let disk = dir.path().join("disk");
     let _mounted = SmallDisk::mount(&disk, DISK_BYTES);
@@ -58,7 +59,7 @@ fn what_fits_is_committed_after_the_disk_is_full_and_parts_of_the_rest_give_thei
     let store = PackedStore::open(&place, settings.clone()).expect("a store");
     store.begin_stage(stage(1)).expect("there is room for a stage");
 
-    // Half of what is put are parts of files that never become whole.
+    // Half of the chunks belong to files that never become complete.
     let (mut whole, mut number) = (Vec::new(), 0);
     let refused = loop {
         let stored = put(&store, stage(1), number).and_then(|entry| {
@@ -76,7 +77,7 @@ fn what_fits_is_committed_after_the_disk_is_full_and_parts_of_the_rest_give_thei
     store.give_up_unneeded(&wanted.iter().collect::<Vec<_>>());
     store.commit(stage(1), wanted).expect("what was written whole is committed");
 
-    // What the others had taken is free.
+    // The space of the others is free.
     let more: Vec<_> = (0..number / 4)
         .map(|number| put(&store, stage(1), 20_000 + number).expect("there is room for other files"))
         .collect();
@@ -91,9 +92,9 @@ fn what_fits_is_committed_after_the_disk_is_full_and_parts_of_the_rest_give_thei
     }
 }
 
-/// Other processes take the room while chunks are held back, and parts of unfinished files lie between them.
+/// Other processes take the space while chunks are buffered, and parts of incomplete files are between them.
 #[test]
-fn what_is_given_up_on_a_full_disk_never_counts_as_stored() {
+fn chunks_given_up_on_a_full_disk_never_count_as_stored() {
     let dir = tempfile::tempdir().expect("a directory");
     let disk = dir.path().join("disk");
     let _mounted = SmallDisk::mount(&disk, DISK_BYTES);
@@ -111,7 +112,7 @@ fn what_is_given_up_on_a_full_disk_never_counts_as_stored() {
     store.give_up_unneeded(&[&whole]);
     let refused = store.commit(stage(1), std::slice::from_ref(&whole)).expect_err("nothing fits");
     assert!(refused.is_full(), "{refused}");
-    // Some may have been written after all, into a block that the file had.
+    // Some may have been written nevertheless, into a block that the file had.
     for chunk in [&part, &whole].into_iter().chain(&parts).flat_map(|entry| &entry.chunks) {
         if store.contains(stage(1), &[chunk.hash]).expect("the vault answers")[0] {
             store.read(&chunk.hash).expect("it counts as stored");

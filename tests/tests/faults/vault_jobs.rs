@@ -1,4 +1,4 @@
-//! Packed jobs under the same faults as the others: programs that die before any step, and a vault whose disk is full.
+//! Packed jobs under the same faults as others: programs that die before any step, and a vault whose disk is full.
 
 use orbit_proto::v1;
 use orbit_tests::client::Client;
@@ -12,10 +12,10 @@ use orbit_tests::tree::{differences, plant_files};
 use super::SHORT_LEASE;
 
 const MIB: u64 = 1 << 20;
-/// Size of the files of which not all fit on a disk.
+/// Size of files that do not all fit on a disk, in bytes.
 const HUGE_BYTES: u64 = 6 * MIB;
 
-/// The calls of a Star that leave something behind in its vault, and which of them by their numbers.
+/// The calls of a Star that change its vault, and the numbers of those at which it is killed.
 const STAR_POINTS: [(&str, &[usize]); 5] = [
     ("fdatasync", &[1, 2, 3, 4, 5, 6]),
     ("fsync", &[1, 2, 3, 4, 5, 6]),
@@ -23,7 +23,7 @@ const STAR_POINTS: [(&str, &[usize]); 5] = [
     ("rename,renameat,renameat2", &[1, 2, 3]),
     ("unlink,unlinkat", &[1, 2]),
 ];
-/// Those of the coordinator.
+/// The numbers of the calls of the coordinator.
 const COORDINATOR_POINTS: [usize; 6] = [4, 8, 12, 16, 20, 24];
 
 fn spec(grid: &Grid, tag: &str) -> v1::JobSpec {
@@ -31,21 +31,22 @@ fn spec(grid: &Grid, tag: &str) -> v1::JobSpec {
     v1::JobSpec { penalty: Some(patient()), tags, ..grid.packed_spec("tree", "star-1", &["star-2"]) }
 }
 
-/// Another version of the tree. Its files have other sizes, since planted files of all versions have the same times.
+/// Another version of the tree. Its files have different sizes, since generated files of all versions have the same
+/// times.
 fn plant(grid: &Grid, round: usize) {
     let tree = grid.root("star-1").join("tree");
     plant_files(&tree.join("small"), 12, 3000 + round, round as u64);
     plant_files(&tree.join("large"), 1, (3 << 20) + round, 1000 + round as u64);
 }
 
-/// Creates a job and waits for its end, whoever dies meanwhile.
+/// Creates a job and waits for its end, whichever process dies meanwhile.
 async fn pack(client: &Client, spec: v1::JobSpec, name: &str) -> u64 {
     let job_id = client.create_surely(spec, name).await;
     client.wait_end(job_id).await;
     job_id
 }
 
-/// Each job has made one snapshot; the last of them is the tree as it is now.
+/// Each job has made one snapshot; the last one equals the current tree.
 async fn assert_all_there(grid: &Grid, client: &Client, jobs: &[u64]) {
     let snapshots = client.all_snapshots().await;
     for &job_id in jobs {
@@ -76,7 +77,7 @@ async fn assert_all_there(grid: &Grid, client: &Client, jobs: &[u64]) {
 }
 
 #[tokio::test]
-async fn a_vault_killed_before_any_step_takes_up_where_it_was() {
+async fn a_vault_killed_before_any_step_continues_where_it_was() {
     let mut grid = Grid::start_with(&["star-1", "star-2"], &SHORT_LEASE).await;
     let client = grid.client();
     let points =
@@ -103,7 +104,7 @@ async fn a_vault_killed_before_any_step_takes_up_where_it_was() {
             }
         });
     }
-    // The last one may have its death before it still.
+    // The last process may not have reached its kill.
     grid.star("star-2").kill().await;
     grid.add_star("star-2").await;
     assert!(deaths * 2 > jobs.len(), "only {deaths} of {} points were reached", jobs.len());
@@ -111,7 +112,7 @@ async fn a_vault_killed_before_any_step_takes_up_where_it_was() {
 }
 
 #[tokio::test]
-async fn a_coordinator_killed_before_any_step_of_a_packed_job_ends_it_all_the_same() {
+async fn a_coordinator_killed_before_any_step_of_a_packed_job_still_completes_it() {
     let mut grid = Grid::start_with(&["star-1", "star-2"], &SHORT_LEASE).await;
     let client = grid.client();
     let mut jobs = Vec::new();
@@ -142,7 +143,7 @@ async fn a_coordinator_killed_before_any_step_of_a_packed_job_ends_it_all_the_sa
 }
 
 #[tokio::test]
-async fn a_vault_on_a_full_disk_waits_stays_readable_and_goes_on_when_there_is_space() {
+async fn a_vault_on_a_full_disk_waits_stays_readable_and_continues_when_there_is_space() {
     let mut grid = Grid::start_with(&["star-1"], &SHORT_LEASE).await;
     let vault = grid.vault("star-2");
     let _disk = SmallDisk::mount(&vault, 64 * MIB);
@@ -164,7 +165,7 @@ async fn a_vault_on_a_full_disk_waits_stays_readable_and_goes_on_when_there_is_s
         (items.iter().filter(is_kept).count() > 0).then_some(())
     })
     .await;
-    // What is there can be read.
+    // Stored snapshots can be read.
     let snapshots = client.all_snapshots().await;
     let old = snapshots.iter().find(|snapshot| snapshot.job_id == first).expect("the first one is there");
     let list = v1::ListSnapshotEntriesRequest {

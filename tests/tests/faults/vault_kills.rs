@@ -1,5 +1,5 @@
-//! Kills of a process that uses a vault, at successive system calls: while it writes, seals, begins containers, deletes,
-//! collects and compacts. Whatever it had acknowledged is there afterwards, and nothing is damaged.
+//! Kills of a process that uses a vault, at successive system calls: while it writes, seals, begins containers,
+//! deletes, collects and compacts. Everything that it had acknowledged is there afterwards, and nothing is damaged.
 
 use std::process::Stdio;
 
@@ -8,19 +8,19 @@ use orbit_tests::vault::Acknowledged;
 use tokio::process::Command;
 use tokio::task::JoinSet;
 
-/// How many points of each call it is killed at.
+/// Environment variable with the number of points of each call at which it is killed.
 const POINTS_VARIABLE: &str = "ORBIT_TEST_VAULT_KILL_POINTS";
 const POINTS: usize = 60;
-/// The calls that leave something behind.
+/// The calls that change the vault.
 const CALLS: [&str; 7] = ["fdatasync", "fsync", "pwrite64", "rename", "unlink", "ftruncate", "fallocate"];
 const AT_ONCE: usize = 4;
 
-/// A directory in memory, where there is one: a kill is no power cut.
+/// A directory in memory, if there is one: a kill is no power cut.
 fn quick_dir() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a directory")
 }
 
-/// Runs the driver until it ends, and checks what it leaves. Gives whether it was killed.
+/// Runs the driver until it ends, and checks what it leaves. Returns whether it was killed.
 async fn killed_at(calls: String, fault: String) -> bool {
     let dir = quick_dir();
     let mut command = Command::new(env!("CARGO_BIN_EXE_orbit-vault-driver"));
@@ -38,7 +38,7 @@ async fn killed_at(calls: String, fault: String) -> bool {
     is_killed
 }
 
-/// Every fault in turn, some at once; how many were met.
+/// Runs every fault, some at the same time. Returns how many occurred.
 async fn run(faults: Vec<(String, String)>) -> usize {
     let (mut running, mut met) = (JoinSet::new(), 0);
     let mut faults = faults.into_iter();
@@ -70,7 +70,7 @@ async fn a_vault_keeps_what_it_acknowledged_wherever_it_is_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_vault_keeps_what_it_acknowledged_whatever_the_disk_refuses() {
+async fn a_vault_keeps_what_it_acknowledged_whatever_disk_error_occurs() {
     let mut faults = Vec::new();
     for (calls, error) in [
         ("fdatasync", "EIO"),

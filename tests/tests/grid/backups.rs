@@ -1,4 +1,4 @@
-//! A backup is made while jobs run, and a coordinator that is started on it goes on from that moment.
+//! A backup is made while jobs run, and a coordinator that is started on it continues from that moment.
 
 use orbit_proto::v1;
 use orbit_tests::deadline::within;
@@ -17,7 +17,7 @@ async fn back_up(grid: &Grid, name: &str) -> (bool, String) {
 }
 
 #[tokio::test]
-async fn a_job_goes_on_from_a_backup_that_was_made_in_its_middle() {
+async fn a_job_continues_from_a_backup_that_was_made_in_its_middle() {
     let mut grid = Grid::start(&["star-1", "star-2"]).await;
     let client = grid.client();
     plant_files(&grid.root("star-1").join("tree"), 600, 2500, 21);
@@ -37,7 +37,7 @@ async fn a_job_goes_on_from_a_backup_that_was_made_in_its_middle() {
     let (is_done, text) = back_up(&grid, "../out").await;
     assert!(!is_done && text.contains("no name for a backup"), "{text}");
 
-    // The machine burns down, and comes back with the backup.
+    // The machine is lost, and restored from the backup.
     let later = client.wait_job(job_id, "further on", |job| stored(job) > 200).await;
     assert!(later.end_time.is_none(), "the job ended before its coordinator was lost");
     grid.coordinator().kill().await;

@@ -1,10 +1,10 @@
-//! Requests that are small to send and would be dear to look at.
+//! Requests that are small to send and would be expensive to process.
 
 use orbit_proto::v1;
 use orbit_tests::grid::Grid;
 use tonic::Code;
 
-/// Peak of the coordinator's memory; a grid that does nothing has far less.
+/// Maximum peak of the coordinator's memory, in KiB; an idle grid needs far less.
 const MEMORY_KIB_MAX: u64 = 128 * 1024;
 
 #[tokio::test]
@@ -32,7 +32,7 @@ async fn long_lists_and_large_globs_are_refused_by_their_size() {
         assert_eq!(status.code(), code, "{status}");
         let said = format!("{status:?}");
         assert!(said.contains(part), "{part}: {said}");
-        // Whoever else asks is answered.
+        // Other clients are answered.
         client.star("star-1").await;
     }
     let peak = grid.coordinator().memory_peak_kib();

@@ -1,4 +1,4 @@
-//! Completion as bash asks for it: the script that `orbit completions bash` prints, against a real grid.
+//! Completion in bash: the script of `orbit completions bash`, with a real grid.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use orbit_tests::programs::program;
 use orbit_tests::tree::plant_files;
 use tokio::process::Command;
 
-/// Loads the script, and does with the line what readline does at a Tab: words are divided at blanks, colons and equals
-/// signs, and the function is called. Prints what it answers, one a line.
+/// Loads the script, and does what readline does at a Tab: divides the line at blanks, colons and equals signs, and
+/// calls the function. Prints the answers, one per line.
 const AT_TAB: &str = r#"
 source <(orbit completions bash)
 COMP_LINE=$1 COMP_POINT=${#1} COMP_TYPE=$2 COMP_WORDS=()
@@ -26,7 +26,7 @@ _orbit orbit "${COMP_WORDS[COMP_CWORD]}" ""
 ((${#COMPREPLY[@]} == 0)) || printf '%s\n' "${COMPREPLY[@]}"
 "#;
 
-/// The `COMP_TYPE` of a Tab, and of the list that a second one shows.
+/// The `COMP_TYPE` of a Tab; the one below is that of the list at a second Tab.
 const TAB: &str = "9";
 const LISTING: &str = "63";
 
@@ -64,7 +64,8 @@ async fn bash_completes_what_the_grid_has() {
     assert_eq!(tab(&format!("orbit snapshot cat {} a", &snapshot[..8])).await, [r"a\ dir/"]);
     assert_eq!(tab(&format!(r"orbit snapshot cat {snapshot} a\ dir/")).await, [r"a\ dir/file"]);
 
-    // A place: the Star, its roots, and what is there, since these Stars are on this machine. Bash keeps `star-1:` as it is.
+    // A place: the Star, its roots, and their content, since these Stars are on this machine. Bash keeps `star-1:`
+    // unchanged.
     assert_eq!(tab("orbit job create star-").await, ["star-1:", "star-2:"]);
     let root = grid.root("star-1").display().to_string();
     assert_eq!(tab("orbit job create star-1:").await, [format!("{root}/")]);
@@ -75,7 +76,7 @@ async fn bash_completes_what_the_grid_has() {
     );
     assert!(tab("orbit job create star-1:/elsewhere/").await.is_empty());
 
-    // The list that a second Tab shows says what each value is.
+    // The list at a second Tab describes each value.
     let job = client.wait_end(client.create(grid.copy_spec("tree", "star-1", &["star-2"])).await).await;
     let shown = at_tab(grid.address(), "orbit job show ", LISTING).await;
     assert!(shown[0].starts_with(&format!("{}  (completed, star-1:", job.job_id)), "{shown:?}");
@@ -91,11 +92,11 @@ async fn a_local_copy_completes_local_paths() {
 }
 
 #[tokio::test]
-async fn a_coordinator_that_does_not_answer_is_not_waited_for_and_nothing_is_said() {
+async fn completion_does_not_wait_for_a_silent_coordinator_and_prints_nothing() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = format!("http://{}", silent.local_addr().expect("an address"));
     let _ = program("orbit");
-    // Flags fit where no Star is known.
+    // Flags are offered if no Star is known.
     let is_flag = |value: &String| value.starts_with('-');
     let asked = at_tab(&address, "orbit star show ", TAB);
     let answer = tokio::time::timeout(Duration::from_secs(20), asked).await.expect("it does not wait");

@@ -1,5 +1,5 @@
-//! The cookbook and the README are true: every command of theirs that stands with what it prints runs, in its order, against
-//! a grid like the one they speak of, and prints that.
+//! The cookbook and the README are correct: every command with an expected output runs, in order, with a grid like the
+//! described one, and prints that output.
 
 use std::path::Path;
 
@@ -20,14 +20,14 @@ async fn the_first_grid_of_the_readme_works() {
     work_through("README.md", 7).await;
 }
 
-/// Types every command of a document, of which there are at least so many.
+/// Runs every command of a document, which must have at least `count_min`.
 async fn work_through(document: &str, count_min: usize) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(document);
     let text = std::fs::read_to_string(path).expect("the document is there");
     let recipes = recipes(&text);
     assert!(recipes.len() >= count_min, "only {} commands were found in {document}", recipes.len());
     let grid = Grid::start(&["star-1", "star-2", "star-3"]).await;
-    // Enough that the slow job of the page is still at work when it is paused.
+    // Enough files that the slow job of the page is still running when it is paused.
     plant_files(&grid.root("star-1"), 400, 40_000, 3);
     for star in ["star-1", "star-2", "star-3"] {
         grid.client().wait_star(star, "says how it fares", |star| star.health.is_some()).await;

@@ -25,7 +25,7 @@ fn temporary() -> TempDir {
     tempfile::tempdir().expect("the temporary directory is writable")
 }
 
-/// The progress in the last JSON value that the program printed, wherever it stands in it.
+/// The progress in the last JSON value of the output.
 fn progress(output: &Output) -> Value {
     fn find(value: &Value) -> Option<&Value> {
         match value {
@@ -96,7 +96,7 @@ async fn a_single_file_can_be_copied() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_copied_is_listed_and_the_exit_code_is_3() {
+async fn entries_that_cannot_be_copied_are_listed_and_the_exit_code_is_3() {
     let directory = temporary();
     let (from, to) = (directory.path().join("from"), directory.path().join("to"));
     plant_files(&from, 3, 1000, 3);
@@ -144,7 +144,7 @@ fn leveled(line: &str) -> String {
 }
 
 #[tokio::test]
-async fn what_the_documents_say_of_a_copy_is_what_it_prints() {
+async fn the_output_of_a_copy_is_that_in_the_documents() {
     let document = |name: &str| {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name);
         std::fs::read_to_string(path).expect("the document is there")

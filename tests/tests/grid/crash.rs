@@ -1,4 +1,4 @@
-//! Programs die in the middle of a job, as in a power failure, and the job still ends as if nothing had been.
+//! Programs are killed in the middle of a job, and the job still completes normally.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use orbit_tests::deadline::eventually;
 use orbit_tests::grid::Grid;
 use orbit_tests::tree::{differences, plant_files};
 
-/// How many files the jobs have; more makes the test slower and no better.
+/// Environment variable with the number of files of the jobs; more make the test slower and no better.
 const FILES_VARIABLE: &str = "ORBIT_TEST_CRASH_FILES";
 
 fn file_count() -> usize {
@@ -19,7 +19,7 @@ async fn start_slow_job(grid: &Grid, client: &Client) -> u64 {
     let count = file_count();
     plant_files(&grid.root("star-1").join("tree"), count, 2500, 11);
     let mut spec = grid.copy_spec("tree", "star-1", &["star-2"]);
-    // Three seconds, so that there is a middle to die in.
+    // Three seconds, so that the kill comes in the middle.
     spec.max_bytes_per_second = i64::try_from(count * 2500 / 3).expect("a number of bytes");
     let job_id = client.create(spec).await;
     eventually("a tenth of the job to be stored", async || {
@@ -30,7 +30,7 @@ async fn start_slow_job(grid: &Grid, client: &Client) -> u64 {
     job_id
 }
 
-/// Ended, complete, byte for byte, each item stored once.
+/// The job has completed, the trees are equal, and each item was stored once.
 async fn assert_stored_once(grid: &Grid, client: &Client, job_id: u64) {
     let job = client.wait_end(job_id).await;
     assert_eq!(job.state(), v1::JobState::Completed, "{job:#?}");
@@ -49,7 +49,7 @@ async fn assert_stored_once(grid: &Grid, client: &Client, job_id: u64) {
 }
 
 #[tokio::test]
-async fn a_killed_coordinator_takes_its_job_up_again() {
+async fn a_killed_coordinator_resumes_its_job() {
     let mut grid = Grid::start(&["star-1", "star-2"]).await;
     let client = grid.client();
     let job_id = start_slow_job(&grid, &client).await;

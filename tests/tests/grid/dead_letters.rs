@@ -1,4 +1,5 @@
-//! What cannot be moved becomes a dead letter with a reason, the rest is moved, and mending makes it whole.
+//! An item that cannot be moved becomes a dead letter with a reason, the others are moved, and a repair completes the
+//! job.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
@@ -9,14 +10,14 @@ use orbit_tests::client::Client;
 use orbit_tests::grid::{Grid, is_ready};
 use orbit_tests::tree::{differences, plant_files};
 
-/// Three faults in the tree of star-1: the job that meets them, at its end.
+/// Three faults in the tree of star-1: the job that meets them, after its end.
 struct Faulty {
     grid: Grid,
     client: Client,
     job: v1::Job,
 }
 
-/// The faults that mending can undo without changing what an entry is.
+/// Number of faults that can be repaired without changing the kind of an entry.
 const MENDABLE: u64 = 2;
 
 impl Faulty {
@@ -26,7 +27,7 @@ impl Faulty {
 
     async fn start_with(has_fifo: bool) -> Self {
         let mut grid = Grid::start(&["star-2"]).await;
-        // A Star that may read everything would not meet an unreadable file.
+        // A Star that can read all files would not meet an unreadable one.
         grid.launch_star("star-1", grid.powerless_star_command("star-1")).await;
         let client = grid.client();
         client.wait_star("star-1", "receives work", is_ready).await;
@@ -95,7 +96,7 @@ async fn three_faults_make_three_typed_dead_letters_and_the_rest_arrives() {
 }
 
 #[tokio::test]
-async fn a_retry_after_mending_completes_the_job() {
+async fn a_retry_after_the_repair_completes_the_job() {
     let faulty = Faulty::start_with(false).await;
     mend_files(&faulty);
     assert_retry_completes(&faulty, MENDABLE).await;
@@ -135,7 +136,7 @@ async fn assert_retry_completes(faulty: &Faulty, count: u64) {
     );
     assert!(left.is_empty(), "{left:#?}");
     let (from, to) = (grid.root("star-1").join("tree"), grid.root("star-2").join("tree"));
-    // The directory's own time moved when it was mended, after it was listed.
+    // The directory's own time changed with the repair, after it was listed.
     let found: Vec<String> =
         differences(&from, &to).into_iter().filter(|line| !line.starts_with(':')).collect();
     assert!(found.is_empty(), "{}", found.join("\n"));

@@ -1,4 +1,4 @@
-//! A Star leaves: it is drained, then it ends, and what it was to receive waits and says so.
+//! A Star leaves: it is drained, then it exits, and work for it waits and is reported.
 
 use orbit_proto::v1;
 use orbit_tests::deadline::eventually;
@@ -61,7 +61,7 @@ async fn a_drained_star_ends_its_work_receives_nothing_and_can_leave() {
     assert!(reasons.iter().any(|reason| reason.contains("new disks")), "{reasons:?}");
     assert_eq!(stored(&client.job(job_id).await), before, "the rest waits");
 
-    // The same identity comes back and registers anew.
+    // The same identity comes back and registers again.
     grid.add_star("star-2").await;
     let job = client.wait_end(job_id).await;
     assert_eq!(job.state(), v1::JobState::Completed, "{job:#?}");
@@ -70,7 +70,7 @@ async fn a_drained_star_ends_its_work_receives_nothing_and_can_leave() {
 }
 
 #[tokio::test]
-async fn a_star_that_is_told_to_terminate_drains_and_ends_well() {
+async fn a_star_that_gets_sigterm_drains_and_exits_with_success() {
     let mut grid = Grid::start(&["star-1"]).await;
     grid.star("star-1").signal(Signal::TERM);
     assert_eq!(grid.star("star-1").ended().await.code(), Some(0));
@@ -81,7 +81,7 @@ async fn a_star_that_is_told_to_terminate_drains_and_ends_well() {
 }
 
 #[tokio::test]
-async fn a_coordinator_that_is_told_to_terminate_ends_streams_and_ends_well() {
+async fn a_coordinator_that_gets_sigterm_ends_streams_and_exits_with_success() {
     let mut grid = Grid::start(&["star-1"]).await;
     let watch = grid.client().stars().watch_stars(v1::WatchStarsRequest {}).await;
     let mut watch = watch.expect("Stars can be watched").into_inner();
@@ -100,7 +100,7 @@ async fn a_coordinator_that_is_told_to_terminate_ends_streams_and_ends_well() {
 }
 
 #[tokio::test]
-async fn a_frozen_star_is_suspected_then_lost_and_what_it_held_is_moved_when_it_wakes() {
+async fn a_frozen_star_is_suspected_then_lost_and_its_work_is_done_when_it_wakes() {
     let mut grid =
         Grid::start_with(&["star-1", "star-2"], &["--lease", "3s", "--heartbeat-interval", "500ms"]).await;
     let client = grid.client();

@@ -1,7 +1,7 @@
-//! A coordinator's data directory and a Star's vault that an earlier build has written are taken up by this one.
+//! This build can use a coordinator's data directory and a Star's vault of an earlier build.
 //!
-//! `tests/formats` has an archive for each format. The one of 29 November 2026 was made by the build of that day: a Star
-//! that exports /srv/photos, two backups, of which the second has one file more, a copy with a dead letter, a paused
+//! `tests/formats` has an archive for each format. That of 29 November 2026 was made by the build of that day: a Star
+//! that exports /srv/photos, two backups, the second of which has one file more, a copy with a dead letter, a paused
 //! schedule, and a guard for 77 items.
 
 use std::fs;
@@ -12,7 +12,7 @@ use orbit_proto::v1;
 use orbit_tests::grid::Grid;
 use orbit_tests::tree::differences;
 
-/// Replaces what a fresh grid has on its disk by what an archive has.
+/// Replaces the files of a new grid by those of an archive.
 fn unpack(archive: &str, grid: &Grid) {
     let archive = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/formats").join(archive);
     let place = grid.directory().join("unpacked");
@@ -27,7 +27,7 @@ fn unpack(archive: &str, grid: &Grid) {
     fs::rename(place.join("vault"), grid.vault("star-1")).expect("the vault takes its place");
 }
 
-/// The tree that the first backup has, and with `extra` the second.
+/// The tree of the first backup, and with `has_extra` that of the second.
 fn plant(root: &Path, has_extra: bool) {
     let numbers = |last: u32| (1..=last).map(|number| format!("{number}\n")).collect::<String>();
     fs::create_dir_all(root.join("d")).expect("a directory");
@@ -60,7 +60,7 @@ async fn restore(grid: &Grid, snapshot: &v1::Snapshot, name: &str) -> v1::Job {
 }
 
 #[tokio::test]
-async fn the_grid_of_29_november_goes_on_and_its_backups_restore_equal() {
+async fn the_grid_of_29_november_continues_and_its_backups_are_restored_exactly() {
     let mut grid = Grid::start(&[]).await;
     grid.coordinator().kill().await;
     unpack("2026-11-29.tar.zst", &grid);
@@ -93,7 +93,7 @@ async fn the_grid_of_29_november_goes_on_and_its_backups_restore_equal() {
         assert!(found.is_empty(), "{}", found.join("\n"));
     }
 
-    // The next backup finds its chunks in the old container, and restores equal too.
+    // The next backup finds its chunks in the old container, and is restored exactly too.
     let next = client.create(grid.packed_spec("tree-true", "star-1", &["star-1"])).await;
     let job = client.wait_end(next).await;
     assert_eq!(job.state(), v1::JobState::Completed, "{job:#?}");

@@ -1,4 +1,4 @@
-//! Every call takes whatever can be put into its message: it is served or refused in words, and the coordinator goes on.
+//! Every call handles any message: it succeeds or is refused with a text, and the coordinator continues.
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
-/// Messages for each call; more makes the test slower and finds more.
+/// Environment variable with the number of messages for each call; more make the test slower and find more.
 const ROUNDS_VARIABLE: &str = "ORBIT_TEST_FUZZ_ROUNDS";
-/// A stream is left after so long without a message.
+/// A stream without a message for this long is left.
 const STREAM_PATIENCE: Duration = Duration::from_millis(300);
-/// What a coordinator may take to stand this, in KiB.
+/// Maximum memory of the coordinator during the test, in KiB.
 const MEMORY_KIB_MAX: u64 = 256 * 1024;
 
-/// Bytes as they are.
+/// A codec for raw bytes.
 #[derive(Debug, Clone, Copy, Default)]
 struct Raw;
 
@@ -65,7 +65,7 @@ async fn channel(grid: &Grid) -> Channel {
     endpoint.connect().await.expect("the coordinator is there")
 }
 
-/// Calls a method with some messages, all of them on one stream, and reads the answers for a moment.
+/// Calls a method with some messages, all of them on one stream, and reads the answers for a short time.
 async fn call(channel: Channel, path: &str, messages: Vec<Vec<u8>>) -> Result<(), Status> {
     let mut grpc = Grpc::new(channel);
     grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
@@ -80,7 +80,7 @@ async fn call(channel: Channel, path: &str, messages: Vec<Vec<u8>>) -> Result<()
     Ok(())
 }
 
-/// A refusal must say whose fault it is, and must never be the coordinator's own.
+/// A refusal must name the cause, and must never be an internal error of the coordinator.
 fn assert_civil(path: &str, status: &Status) {
     let is_own_fault =
         matches!(status.code(), Code::Internal | Code::Unknown | Code::DataLoss | Code::Unavailable);
@@ -93,7 +93,7 @@ fn rounds() -> usize {
 }
 
 #[tokio::test]
-async fn no_message_of_any_call_brings_the_coordinator_down() {
+async fn no_message_of_any_call_crashes_the_coordinator() {
     let mut grid = Grid::start(&["star-1", "star-2"]).await;
     let mut fuzz = Fuzz::new(Random::announced("messages"));
     let methods: Vec<_> =
@@ -101,13 +101,13 @@ async fn no_message_of_any_call_brings_the_coordinator_down() {
     let mut calls = 0;
     for method in methods {
         let service = method.parent_service().full_name().to_owned();
-        // The data plane is served by Stars.
+        // Stars serve the data plane.
         if service.ends_with("TransferService") {
             continue;
         }
         let path = format!("/{service}/{}", method.name());
         for _ in 0..rounds() {
-            // Each on a connection of its own, since a session may be answered by its end.
+            // Each on its own connection, since the answer of a session can be its end.
             let count = if method.is_client_streaming() { 5 } else { 1 };
             let messages = (0..count).map(|_| fuzz.message(&method.input())).collect();
             let answered = within(&path, call(channel(&grid).await, &path, messages)).await;

@@ -1,4 +1,4 @@
-//! Backpressure: a Star is never given more than its guard admits, and nothing while it is paused.
+//! Backpressure: a Star never gets more than its guard admits, and nothing while it is paused.
 
 use orbit_proto::v1;
 use orbit_tests::grid::Grid;
@@ -66,16 +66,16 @@ async fn a_paused_guard_stops_dispatch_until_it_is_resumed() {
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
-/// Beside a file that is larger than the guard, beside several such jobs, and from another source.
+/// Concurrently with a file that is larger than the guard, with several such jobs, and from another source.
 #[tokio::test]
-async fn small_files_arrive_while_large_ones_are_on_their_way() {
+async fn small_files_arrive_while_large_ones_are_in_flight() {
     const LARGE_BYTES: u64 = 2 << 30;
     let grid = Grid::start(&["star-1", "star-2", "star-3"]).await;
     let client = grid.client();
     let plant = |star: &str, name: &str| {
         let directory = grid.root(star).join(name);
         std::fs::create_dir_all(&directory).expect("a root is writable");
-        // Its holes are moved like everything else.
+        // Its holes are moved like other content.
         let file = std::fs::File::create(directory.join("image")).expect("a root is writable");
         file.set_len(LARGE_BYTES).expect("a file can be made longer");
     };
@@ -107,9 +107,9 @@ async fn small_files_arrive_while_large_ones_are_on_their_way() {
     }
 }
 
-/// A single file cannot take what its job may not have: what has left by any moment is what may have left by then.
+/// A single file cannot exceed its job's rate: at any time no more was sent than the rate allows.
 #[tokio::test]
-async fn one_large_file_keeps_to_the_bandwidth_of_its_job() {
+async fn one_large_file_keeps_to_the_bandwidth_limit_of_its_job() {
     const RATE: u64 = 4 << 20;
     const FILE_BYTES: u64 = 16 << 20;
     let grid = Grid::start(&["star-1", "star-2"]).await;
@@ -120,7 +120,7 @@ async fn one_large_file_keeps_to_the_bandwidth_of_its_job() {
     let began = tokio::time::Instant::now();
     let job_id = client.create(spec).await;
     let job = client.wait_end(job_id).await;
-    // No faster on any machine; how much slower says nothing.
+    // It must not be faster on any machine; how much slower it is does not matter.
     let least = std::time::Duration::from_millis(FILE_BYTES * 1000 / RATE * 9 / 10);
     assert!(began.elapsed() >= least, "{:?} for {FILE_BYTES} bytes at {RATE} a second", began.elapsed());
     assert_eq!(job.state(), v1::JobState::Completed, "{job:#?}");

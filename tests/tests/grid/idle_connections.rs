@@ -1,4 +1,4 @@
-//! Connections that send nothing, or read nothing, keep nobody else out of any port without TLS.
+//! Connections that send nothing, or read nothing, do not keep others out of any port without TLS.
 
 use orbit_tests::client::Client;
 use orbit_tests::deadline::within;
@@ -8,10 +8,10 @@ use orbit_tests::idle;
 use orbit_tests::tree::{differences, plant_files};
 use tokio::process::Command;
 
-/// More than any port has places for.
+/// More connections than any port has places for.
 const COUNT: usize = 600;
 
-/// Asks a port of HTTP as others do: on a connection of its own each time.
+/// Sends a request to an HTTP port, on a new connection each time.
 async fn assert_http_answers(address: &str, beside: &str) {
     for path in ["/healthz", "/readyz", "/metrics", "/api/stars"] {
         let answered = within(&format!("{path} beside {beside}"), Http::new(address).get(path)).await;
@@ -20,7 +20,7 @@ async fn assert_http_answers(address: &str, beside: &str) {
 }
 
 #[tokio::test]
-async fn silent_connections_keep_nobody_out_of_a_port() {
+async fn silent_connections_keep_no_other_out_of_a_port() {
     let grid = Grid::start(&["star-1", "star-2"]).await;
     let client = grid.client();
     plant_files(&grid.root("star-1").join("tree"), 3, 1000, 1);
@@ -40,7 +40,7 @@ async fn silent_connections_keep_nobody_out_of_a_port() {
 }
 
 #[tokio::test]
-async fn half_requests_and_unread_answers_keep_nobody_out_of_http() {
+async fn partial_requests_and_unread_answers_keep_no_other_out_of_http() {
     let mut grid = Grid::start(&["star-1"]).await;
     let address = grid.http_address().to_owned();
     let half = idle::open(&address, COUNT, b"GET /healthz HTTP/1.1\r\nHost: local").await;
@@ -73,7 +73,7 @@ async fn a_star_that_restarts_gets_in_when_no_descriptors_are_left() {
         silent.push(idle::open(&address, COUNT / 2, b"").await);
     }
     grid.star("star-1").kill().await;
-    // Waits until it receives work.
+    // Waits until it is ready for work.
     grid.add_star("star-1").await;
     assert_eq!(Http::new(grid.http_address()).get("/healthz").await.status, 200);
     drop(silent);
@@ -87,5 +87,5 @@ fn with_few_descriptors(command: &Command) -> Command {
     limited
 }
 
-/// Peak of the coordinator's memory, with the answers that nobody reads.
+/// Maximum peak of the coordinator's memory, with unread answers, in KiB.
 const MEMORY_KIB_MAX: u64 = 384 * 1024;

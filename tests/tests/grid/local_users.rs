@@ -1,5 +1,5 @@
-//! Other users of the machine: without TLS a port on the loopback address serves its own user and root, and a grid in one
-//! process has no port at all. Needs root, to become another user.
+//! Other users of the machine: without TLS a port on the loopback address serves its own user and root only, and a grid
+//! in one process has no port at all. Needs root, to switch to another user.
 
 use orbit_proto::v1;
 use orbit_tests::deadline::eventually;
@@ -29,7 +29,7 @@ async fn a_standing_grid_without_tls_serves_no_other_user() {
         assert_ne!(output.status.code(), Some(0), "{arguments:?}: {}", said(&output));
         assert!(said(&output).contains("--local-users"), "{arguments:?}: {}", said(&output));
     }
-    // A Star of another user is not let in: it goes on trying, and its log says why.
+    // A Star of another user is refused: it keeps trying, and its log says why.
     let own = tempfile::tempdir().expect("the temporary directory is writable");
     let (root, vault) = (own.path().join("root"), own.path().join("vault"));
     for path in [&root, &vault] {
@@ -64,7 +64,7 @@ async fn a_standing_grid_without_tls_serves_no_other_user() {
 }
 
 #[tokio::test]
-async fn local_users_names_others_who_are_served() {
+async fn other_users_in_local_users_are_served() {
     let stranger = Stranger::new();
     for named in [STRANGER, "nobody", "@nogroup"] {
         let grid = Grid::start_with(&[], &["--local-users", named]).await;
@@ -76,25 +76,25 @@ async fn local_users_names_others_who_are_served() {
     }
 }
 
-/// The sockets of this machine that wait for connections, as `socket:[NUMBER]`.
+/// The listening sockets of this machine, as `socket:[NUMBER]`.
 fn listening() -> Vec<String> {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let tcp = ["/proc/net/tcp", "/proc/net/tcp6"].map(read).concat();
-    // The state is the fourth field, the number the tenth.
+    // The state is the fourth field, the inode the tenth.
     let tcp = tcp.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     let tcp = tcp
         .filter(|fields| fields.get(3) == Some(&"0A"))
         .filter_map(|fields| fields.get(9).copied().map(str::to_owned));
     let unix = read("/proc/net/unix");
     let unix = unix.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    // Flags with this bit are those of a socket that listens.
+    // The flag of a listening socket.
     let unix = unix
         .filter(|fields| fields.get(3) == Some(&"00010000"))
         .filter_map(|fields| fields.get(6).copied().map(str::to_owned));
     tcp.chain(unix).map(|number| format!("socket:[{number}]")).collect()
 }
 
-/// The sockets that a process has open.
+/// The open sockets of a process.
 fn sockets(process: u32) -> Vec<String> {
     let open = std::fs::read_dir(format!("/proc/{process}/fd")).expect("a process of ours can be looked at");
     let targets = open.flatten().filter_map(|file| std::fs::read_link(file.path()).ok());
@@ -112,7 +112,7 @@ async fn a_copy_in_one_process_opens_no_address() {
     let mut command = Command::new(program("orbit"));
     command.args(["copy", "--bwlimit", "1M"]).args([&from, &to]).env_remove("ORBIT_COORDINATOR");
     let mut copy = Process::spawn("copy", command, directory.path());
-    // It copies now, so everything that it serves is open.
+    // It is copying now, so all of its servers are running.
     eventually("the copy to begin", async || to.join("d0000").is_dir().then_some(())).await;
     let (listening, held) = (listening(), sockets(copy.id()));
     assert!(!listening.is_empty() || held.is_empty(), "the kernel's tables were read");

@@ -1,4 +1,4 @@
-//! The grid as its operators meet it: real programs, real ports, real files, from outside only.
+//! The grid as its operators use it: real programs, real ports, real files, from outside only.
 
 mod backups;
 mod bounded_requests;

@@ -1,4 +1,4 @@
-//! Mirrors: what only a destination has goes, and nothing else, and never more than was allowed.
+//! Mirrors: what only a destination has is deleted, and nothing else, and never more than was allowed.
 
 use std::path::Path;
 
@@ -54,7 +54,7 @@ async fn a_mirror_is_what_the_source_is() {
     assert_eq!(told.len(), 2, "{told:#?}");
     assert!(told[0].message.contains("4 entries") && told[0].message.contains("were deleted"), "{told:#?}");
 
-    // What goes at the source goes at the destinations, and only that moves.
+    // What was deleted at the source is deleted at the destinations, and nothing else changes.
     let gone: Vec<_> = std::fs::read_dir(&source)
         .expect("the source")
         .map(|entry| entry.expect("an entry").path())
@@ -71,7 +71,7 @@ async fn a_mirror_is_what_the_source_is() {
 }
 
 #[tokio::test]
-async fn too_much_is_never_deleted_and_a_plan_says_so_before() {
+async fn too_much_is_never_deleted_and_a_plan_reports_it_before() {
     let grid = Grid::start(&["star-1", "star-2"]).await;
     let (source, copy) = (grid.root("star-1").join("tree"), grid.root("star-2").join("tree"));
     plant_files(&source, 30, 2_000, 7);
@@ -81,7 +81,7 @@ async fn too_much_is_never_deleted_and_a_plan_says_so_before() {
     let copied = Command::new("cp").arg("-a").arg(&copy).arg(&before).status().await.expect("cp starts");
     assert!(copied.success());
 
-    // As when a disk of the source is not mounted.
+    // As if a disk of the source is not mounted.
     std::fs::remove_dir_all(&source).expect("the source goes");
     std::fs::create_dir(&source).expect("an empty directory");
     let from = format!("star-1:{}", source.display());
@@ -97,10 +97,10 @@ async fn too_much_is_never_deleted_and_a_plan_says_so_before() {
     assert!(job.state_reason.contains("max_delete_percent"), "{}", job.state_reason);
     assert_eq!(job.progress.expect("progress").entries_deleted, 0);
     let found: Vec<_> = differences(&before, &copy);
-    // The base directory has taken the mode and time of the empty source.
+    // The base directory has got the mode and time of the empty source.
     assert!(found.iter().all(|line| !line.contains('/')), "{}", found.join("\n"));
 
-    // Somebody who means it says so, and may want it back.
+    // An operator can allow it explicitly, and keep the deleted files in a trash.
     let job = run(&grid, mirror(&grid, &["star-2"], 100, ".trash")).await;
     assert_eq!(job.state(), v1::JobState::Completed, "{job:#?}");
     let left: Vec<_> =
@@ -114,7 +114,7 @@ async fn too_much_is_never_deleted_and_a_plan_says_so_before() {
 }
 
 #[tokio::test]
-async fn what_the_job_is_not_about_stays_and_what_cannot_be_moved_keeps_nothing_else() {
+async fn entries_outside_the_job_are_kept_and_a_failed_item_keeps_nothing_else() {
     let grid = Grid::start(&["star-1", "star-2"]).await;
     let (source, copy) = (grid.root("star-1").join("tree"), grid.root("star-2").join("tree"));
     plant_files(&source, 20, 2_000, 7);
@@ -174,7 +174,7 @@ async fn a_mirror_converges_when_names_change_their_kind() {
     assert_same(&source, &copy);
 }
 
-/// The names of a directory, and what is in its files.
+/// The names in a directory, and the content of its files.
 fn contents(directory: &Path) -> Vec<(String, String)> {
     let entries = std::fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry"));
     let mut found: Vec<_> = entries
@@ -188,7 +188,7 @@ fn contents(directory: &Path) -> Vec<(String, String)> {
 }
 
 #[tokio::test]
-async fn of_two_names_that_are_one_at_the_destination_a_mirror_keeps_the_one_that_is_there() {
+async fn of_two_names_that_collide_at_the_destination_a_mirror_keeps_the_existing_one() {
     let mut grid = Grid::start(&["star-1"]).await;
     let Some(_disk) = FoldingDisk::mount(&grid.root("star-2"), &grid.directory().join("image")) else {
         eprintln!("no file system that folds case can be mounted here: nothing was tried");
@@ -214,7 +214,7 @@ async fn of_two_names_that_are_one_at_the_destination_a_mirror_keeps_the_one_tha
     }
     let loser = if kept.iter().any(|(name, _)| name == "README") { "readme" } else { "README" };
     std::fs::remove_file(source.join(loser)).expect("a file");
-    // Once nothing collides any more, what only the destination has goes.
+    // Once no names collide any more, what only the destination has is deleted.
     std::fs::write(copy.join("extra"), "x").expect("a file");
     let job = run(&grid, mirror(&grid, &["star-2"], 100, "")).await;
     assert_eq!(job.state(), v1::JobState::Completed, "{job:#?}");

@@ -1,5 +1,5 @@
-//! Jobs that stay in one file system: mount points are made and not entered, a mirror deletes nothing in them at either end,
-//! and each is named.
+//! Jobs that stay in one file system: mount points are made and not entered, a mirror deletes nothing in them on either
+//! side, and each is named.
 
 use std::fs;
 
@@ -51,7 +51,7 @@ async fn mount_points_are_made_and_not_entered_and_a_mirror_leaves_them_alone_at
     let said = grid.client().bulletins_like(request).await;
     assert!(said.len() == 1 && said[0].message.ends_with("not entered: own/disk"), "{said:#?}");
 
-    // What only the destination has goes, but not below the mount point of the source, nor in mount points of its own.
+    // What only the destination has is deleted, but not below a mount point of the source, nor in its own mount points.
     fs::write(copy.join("own/old"), b"goes").expect("a file");
     fs::create_dir_all(copy.join("own/disk/old/deep")).expect("a directory");
     fs::write(copy.join("own/disk/old/deep/file"), b"kept").expect("a file");
@@ -82,7 +82,7 @@ async fn mount_points_are_made_and_not_entered_and_a_mirror_leaves_them_alone_at
     let shown = orbit(&grid, &["job", "show", &job.job_id.to_string()]).await;
     assert!(shown.contains("1 mount point (own/disk)") && shown.contains("gone/mounted"), "{shown}");
 
-    // Without it, all of that is entered.
+    // Without it, all of them are entered.
     let all = v1::JobSpec { one_file_system: false, ..spec(&grid, v1::Mode::Copy) };
     let job = run(&grid, all).await;
     assert_eq!((job.state(), job.skipped_mounts), (v1::JobState::Completed, 0), "{job:#?}");
@@ -120,7 +120,7 @@ async fn orbit(grid: &Grid, arguments: &[&str]) -> String {
 }
 
 #[tokio::test]
-async fn a_copy_stays_in_one_file_system_where_it_is_told_to() {
+async fn a_copy_stays_in_one_file_system_on_request() {
     let directory = tempfile::tempdir().expect("a directory");
     let (from, to) = (directory.path().join("from"), directory.path().join("to"));
     fs::create_dir(&from).expect("a directory");

@@ -1,4 +1,4 @@
-//! What a job would do, asked before it is done; and what a second copy finds without work.
+//! What a job would do, before it does it; and what a second copy finds unchanged.
 
 use std::time::{Duration, SystemTime};
 
@@ -16,7 +16,7 @@ async fn plan(grid: &Grid, spec: v1::JobSpec) -> Result<v1::PlanJobResponse, ton
 }
 
 #[tokio::test]
-async fn a_plan_says_what_a_job_then_does_and_changes_nothing() {
+async fn a_plan_predicts_what_a_job_does_and_changes_nothing() {
     let grid = Grid::start(&["star-1", "star-2", "star-3"]).await;
     let source = grid.root("star-1").join("tree");
     plant_files(&source, 300, 20_000, 5);
@@ -54,7 +54,7 @@ async fn a_plan_says_what_a_job_then_does_and_changes_nothing() {
         assert_eq!((place.bytes_to_move, place.examples.as_slice()), (13, &["new".to_owned()][..]));
     }
 
-    // The job that follows does what was said, and most of it never becomes work.
+    // The job does what the plan predicted, and most entries never become items.
     let again = client.wait_end(client.create(spec()).await).await;
     assert_eq!(again.state(), v1::JobState::Completed, "{again:#?}");
     let progress = again.progress.expect("a job shows its progress");
@@ -72,7 +72,7 @@ async fn a_plan_says_what_a_job_then_does_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_plan_is_refused_like_a_job_and_says_what_would_hold_it() {
+async fn a_plan_is_refused_like_a_job_and_reports_what_would_block_it() {
     let mut grid = Grid::start(&["star-1", "star-2"]).await;
     plant_files(&grid.root("star-1").join("tree"), 20, 1_000, 5);
     let spec = grid.copy_spec("tree", "star-1", &["star-2"]);

@@ -1,4 +1,4 @@
-//! What belongs to the grid itself: private whatever the umask, and out of reach of every job.
+//! The files of the grid itself: private regardless of the umask, and out of reach of every job.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,7 +11,7 @@ use orbit_tests::tree::{differences, plant_files};
 use rustix::process::Signal;
 use tokio::process::Command;
 
-/// The same command in a process whose umask forbids nothing.
+/// The same command in a process with umask 0.
 fn carefree(command: &Command) -> Command {
     let command = command.as_std();
     let mut shell = Command::new("sh");
@@ -27,7 +27,7 @@ fn chmod(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("the test owns it");
 }
 
-/// Everything below a directory, itself included, with which others may do something.
+/// All files below a directory, including itself, that others can access.
 fn open_to_others(directory: &Path) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> =
         (mode(directory) & 0o077 != 0).then(|| directory.to_owned()).into_iter().collect();
@@ -50,7 +50,7 @@ async fn restart(grid: &mut Grid, star: &str) {
 }
 
 #[tokio::test]
-async fn all_that_the_programs_make_is_their_users_alone_whatever_the_umask() {
+async fn files_of_the_programs_are_private_whatever_the_umask() {
     let mut grid = Grid::start(&[]).await;
     restart(&mut grid, "star-1").await;
     let tree = grid.root("star-1").join("tree");
@@ -66,12 +66,12 @@ async fn all_that_the_programs_make_is_their_users_alone_whatever_the_umask() {
     let (data, vault) = (grid.data_directory(), grid.vault("star-1"));
     assert_eq!(open_to_others(&data), Vec::<PathBuf>::new());
     assert_eq!(open_to_others(&vault), Vec::<PathBuf>::new());
-    // A job's tree is as its source is, and what is above it as the caller's umask says.
+    // A job's tree has the modes of its source, and the directories above it those of the caller's umask.
     let copy = grid.root("star-1").join("above/copy");
     assert_eq!(differences(&tree, &copy), Vec::<String>::new());
     assert_eq!([mode(copy.parent().expect("it has one")), mode(&copy)], [0o777, 0o751]);
 
-    // What an earlier version or a hand left open is closed at the next start, and the log says so.
+    // What an earlier version or an operator left accessible is made private at the next start, which logs it.
     for directory in [&data, &vault] {
         chmod(directory, 0o755);
         for entry in fs::read_dir(directory).expect("it can be listed") {
@@ -89,9 +89,9 @@ async fn all_that_the_programs_make_is_their_users_alone_whatever_the_umask() {
 }
 
 #[tokio::test]
-async fn no_job_reads_or_writes_what_is_the_grids_own() {
+async fn no_job_reads_or_writes_files_of_the_grid_itself() {
     let mut grid = Grid::start(&["star-2"]).await;
-    // Everything of this grid lies below the root of this Star: its vault, another's, and the coordinator's data.
+    // All files of this grid are below the root of this Star: its vault, another one, and the coordinator's data.
     let above = grid.directory().to_owned();
     let mut command = grid.star_command("star-1");
     command.arg("--root").arg(&above);
@@ -109,7 +109,7 @@ async fn no_job_reads_or_writes_what_is_the_grids_own() {
     let spec = |source: v1::Location, destination: v1::Location| v1::JobSpec {
         source: Some(source),
         destinations: vec![destination],
-        // The destination lies in the source too.
+        // The destination is in the source too.
         exclude: vec!["/star-2/data".to_owned()],
         ..v1::JobSpec::default()
     };
@@ -153,7 +153,7 @@ async fn no_job_reads_or_writes_what_is_the_grids_own() {
 }
 
 #[tokio::test]
-async fn what_is_the_grids_own_is_known_through_bind_mounts_and_links_and_above_a_root() {
+async fn files_of_the_grid_are_recognized_through_bind_mounts_and_links_and_above_a_root() {
     let mut grid = Grid::start(&["star-1", "star-2"]).await;
     let (root, packed) = (grid.root("star-1"), grid.vault("star-1").join("packed"));
     grid.star("star-1").kill().await;

@@ -1,4 +1,4 @@
-//! Requests that make no sense are refused whole: every bad field is named, nothing is changed.
+//! Invalid requests are refused completely: every bad field is named, and nothing is changed.
 
 use orbit_proto::v1;
 use orbit_tests::client::{bad_fields, reason};
@@ -18,7 +18,7 @@ async fn refuse(grid: &Grid, spec: v1::JobSpec) -> Status {
     status
 }
 
-/// Each wrong specification, and the one field that must be named.
+/// Invalid specifications, each with the one field that must be named.
 #[tokio::test]
 async fn each_bad_field_of_a_job_is_named() {
     let grid = Grid::start(&["star-1", "star-2"]).await;
@@ -123,7 +123,7 @@ async fn grpcurl_shows_which_fields_are_bad() {
 }
 
 #[tokio::test]
-async fn what_does_not_exist_is_not_found() {
+async fn a_missing_resource_is_not_found() {
     let grid = Grid::start(&[]).await;
     let client = grid.client();
     let star = client.stars().get_star(v1::GetStarRequest { star_id: "nobody".to_owned() }).await;

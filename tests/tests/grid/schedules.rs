@@ -1,4 +1,4 @@
-//! Schedules, as an operator makes them and finds them again after a restart.
+//! Schedules, as operators create them and find them again after a restart.
 
 use orbit_proto::v1;
 use orbit_tests::client::bad_fields;
@@ -85,7 +85,7 @@ async fn a_schedule_is_changed_from_its_next_job_on_and_no_edit_is_lost() {
     assert!(text.lines().any(|line| line.starts_with("next ") && line.ends_with("03:30:00Z")), "{text}");
     assert_eq!(text.lines().count(), 6, "nothing else was changed:\n{text}");
 
-    // Somebody else read the schedule before that edit.
+    // Another operator read the schedule before that edit.
     let stale: v1::JobSpec = grid.copy_spec("tree", "star-1", &["star-2"]);
     let request = v1::UpdateScheduleRequest {
         schedule_id: 1,

@@ -1,4 +1,4 @@
-//! Programs that cannot start as they were told say which flag or key is wrong, and change nothing.
+//! Programs that cannot start with their settings name the flag or key at fault, and change nothing.
 
 use std::path::Path;
 use std::process::Output;
@@ -17,7 +17,7 @@ async fn run(mut command: Command) -> Output {
         .expect("it starts")
 }
 
-/// Runs a program that must fail with a code and one line of explanation that contains these parts.
+/// Runs a program that must exit with a code and one line of text that contains these parts.
 async fn assert_refused(command: Command, code: i32, parts: &[&str]) {
     let shown = format!("{command:?}");
     let output = run(command).await;
@@ -71,14 +71,14 @@ async fn a_vault_in_use_is_refused() {
     let command = star(grid.address(), &grid.root("star-1"), &vault, &[]);
     let told = ["--vault", vault.to_str().expect("text"), "another process uses this vault; stop it"];
     assert_refused(command, 1, &told).await;
-    // Nor does whoever looks after stopped vaults get at it.
+    // The tool for stopped vaults is refused as well.
     let mut tool = Command::new(program("orbit-star"));
     tool.args(["vault", "rebuild", "--vault"]).arg(&vault);
     assert_refused(tool, 2, &told).await;
 }
 
 #[tokio::test]
-async fn a_vault_whose_index_can_neither_be_read_nor_built_again_is_refused_and_the_star_says_what_helps() {
+async fn a_vault_whose_index_can_neither_be_read_nor_rebuilt_is_refused_with_advice() {
     let mut grid = Grid::start(&["star-1", "star-2"]).await;
     plant_files(&grid.root("star-1").join("tree"), 10, 9000, 31);
     let client = grid.client();
@@ -89,7 +89,7 @@ async fn a_vault_whose_index_can_neither_be_read_nor_built_again_is_refused_and_
     let universe = vault.join("packed/universe.redb");
     let told = ["--vault", vault.to_str().expect("text"), "universe.redb", "vault check"];
 
-    // In the place of the index there is what cannot be one and cannot be replaced by one.
+    // In the place of the index there is something that cannot be an index and cannot be replaced.
     let whole = std::fs::read(&universe).expect("there is an index");
     std::fs::remove_file(&universe).expect("it can be removed");
     std::fs::create_dir(&universe).expect("a directory can be made");
@@ -98,13 +98,13 @@ async fn a_vault_whose_index_can_neither_be_read_nor_built_again_is_refused_and_
     assert_refused(refused, 1, &told).await;
     std::fs::remove_dir_all(&universe).expect("it can be removed");
 
-    // A disk whose every write fails from the middle of the rebuild on.
+    // A disk whose writes all fail from the middle of the rebuild on.
     std::fs::write(&universe, &whole[..whole.len() / 2]).expect("it can be written");
     let strace = Strace::injecting("pwrite64", "error=EIO:when=3+");
     let refused = strace.wrap(&star(grid.address(), &grid.root("star-2"), &vault, &[]));
     assert_refused(refused, 1, &["--vault", "index of chunks", "errors of the disk", "vault rebuild"]).await;
 
-    // Nothing was lost: with a disk that is well the index is built again.
+    // Nothing was lost: with a good disk the index is rebuilt.
     grid.add_star("star-2").await;
     let snapshot_id = client.all_snapshots().await.remove(0).snapshot_id;
     let request = v1::RestoreSnapshotRequest {

@@ -1,4 +1,4 @@
-//! What the programs tell of themselves: one trace for each job at an OTLP collector, and log lines that machines read.
+//! Telemetry of the programs: one trace for each job at an OTLP collector, and log lines for machines.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
 
-/// More than one assignment has items for, and few enough to be copied at once.
+/// More files than fit into one assignment, and few enough to be copied at once.
 const FILES: usize = 600;
 
 /// An OTLP collector in this process.
@@ -82,8 +82,8 @@ async fn create_within(client: &Client, spec: v1::JobSpec, caller: &str) -> u64 
     created.unwrap_or_else(|status| panic!("{status}")).into_inner().job.expect("a job is shown").job_id
 }
 
-/// Takes spans until all of a job have come. Each program sends its own in the order of their ends: with the job's span
-/// those of all its assignments are here, and with that of some work those of all its pulls.
+/// Takes spans until all of a job have arrived. Each program sends its spans in the order of their ends: the job's span
+/// comes after those of all its assignments, and that of an assignment after those of its pulls.
 async fn spans_of(arrived: &mut mpsc::Receiver<(String, Span)>, trace_id: &[u8]) -> Vec<(String, Span)> {
     let mut spans: Vec<(String, Span)> = Vec::new();
     within("the spans of a job", async {
@@ -142,12 +142,12 @@ async fn a_job_is_one_trace_through_the_coordinator_and_both_stars() {
         }
     }
     assert!(of("assignment").len() > 1 && !of("pull").is_empty());
-    // Bounded by assignments, never by items.
+    // The number depends on assignments, not on items.
     assert!(spans.len() < FILES / 10, "{} spans for {FILES} files", spans.len());
 }
 
 #[tokio::test]
-async fn a_job_of_nobody_in_particular_has_a_trace_of_its_own() {
+async fn a_job_without_a_callers_trace_has_its_own_trace() {
     let (endpoint, mut arrived) = collector().await;
     let grid = traced_grid(&endpoint).await;
     let client = grid.client();
@@ -199,8 +199,8 @@ async fn the_command_line_passes_the_trace_of_its_caller_on() {
 }
 
 #[tokio::test]
-async fn a_collector_that_is_not_there_holds_nothing_up_and_is_told_once() {
-    // Bound and dropped: nobody listens there now.
+async fn a_missing_collector_delays_nothing_and_is_logged_once() {
+    // Bound and dropped: no process listens there now.
     let nobody =
         std::net::TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("an address");
     let mut grid = traced_grid(&format!("http://{nobody}")).await;
@@ -213,7 +213,7 @@ async fn a_collector_that_is_not_there_holds_nothing_up_and_is_told_once() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_cannot_be_one_is_refused_with_its_flag() {
+async fn an_invalid_endpoint_is_refused_with_its_flag() {
     for program in ["orbit-coordinator", "orbit-star"] {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let mut command = tokio::process::Command::new(orbit_tests::programs::program(program));
@@ -252,7 +252,7 @@ async fn log_lines_are_json_objects_with_star_job_and_path_when_asked() {
     let client = grid.client();
     let tree = grid.root("star-1").join("tree");
     plant_files(&tree, 3, 2000, 5);
-    // A pipe cannot be moved: a dead letter, a bulletin, and a job that ends without it.
+    // A FIFO cannot be moved: it causes a dead letter, a bulletin, and a job that ends without it.
     rustix::fs::mknodat(rustix::fs::CWD, tree.join("pi\npe"), rustix::fs::FileType::Fifo, 0o644.into(), 0)
         .expect("a pipe can be made");
     let job_id = client.create(grid.copy_spec("tree", "star-1", &["star-2"])).await;

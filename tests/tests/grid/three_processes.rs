@@ -1,4 +1,4 @@
-//! A coordinator and three Stars as separate processes, driven by grpcurl alone.
+//! A coordinator and three Stars as separate processes, controlled by grpcurl alone.
 
 use orbit_tests::grid::Grid;
 use orbit_tests::grpcurl::{GRPCURL_VERSION, Grpcurl};
@@ -65,7 +65,8 @@ async fn every_service_is_listed_and_described() {
     assert!(health.contains("Check"), "{health}");
 }
 
-/// What grpcurl prints above each element comes from the descriptors that reflection serves, in both of its versions.
+/// The comments that grpcurl prints above each element come from the descriptors of reflection, in both of its
+/// versions.
 #[tokio::test]
 async fn reflection_carries_the_comments() {
     let grid = Grid::start(&["star-1"]).await;
@@ -130,7 +131,7 @@ async fn a_star_shows_its_services_on_its_own_port() {
 }
 
 #[tokio::test]
-async fn a_refusal_reads_as_a_sentence_in_grpcurl() {
+async fn a_refusal_is_a_sentence_in_grpcurl() {
     let grid = Grid::start(&[]).await;
     let refused = Grpcurl::new(grid.address()).call("JobService/GetJob", &json!({ "job_id": "99" })).await;
     let message = refused.map(|answer| Value::from(answer).to_string()).expect_err("there is no job 99");

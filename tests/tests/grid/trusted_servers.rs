@@ -1,5 +1,5 @@
-//! Servers without TLS that belong to another user: on a loopback port, every user may listen, so clients look whose socket
-//! it is before they send anything. Needs root, to become another user.
+//! Servers without TLS that belong to another user: every user can listen on a loopback port, so clients check the
+//! owner of the socket before they send anything. Needs root, to switch to another user.
 
 use orbit_tests::deadline::eventually;
 use orbit_tests::grid::{Grid, is_ready};
@@ -9,7 +9,7 @@ use orbit_tests::stranger::{STRANGER, Stranger, give, open, said};
 use tempfile::TempDir;
 use tokio::process::Command;
 
-/// A coordinator of another user, on a port that was free.
+/// A coordinator of another user, on a free port.
 async fn impostor(stranger: &Stranger, listen: &str) -> (Process, String, TempDir) {
     let directory = tempfile::tempdir().expect("the temporary directory is writable");
     open(directory.path());
@@ -71,7 +71,7 @@ async fn a_star_waits_for_its_own_coordinator_while_another_user_holds_the_port(
 async fn a_star_fetches_nothing_from_a_star_of_another_user() {
     let grid = Grid::start_with(&["star-1", "star-2"], &["--local-users", STRANGER]).await;
     let stranger = Stranger::new();
-    // A coordinator that is trusted names a Star that is not: the data port is looked at by itself.
+    // A trusted coordinator names a Star that is not trusted: the data port is checked separately.
     let own = tempfile::tempdir().expect("the temporary directory is writable");
     open(own.path());
     let (root, vault) = (own.path().join("root"), own.path().join("vault"));

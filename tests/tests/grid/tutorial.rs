@@ -1,16 +1,16 @@
-//! The tutorial is true: every command of `docs/tutorial.md` is typed in its order into a shell, servers included, and prints
-//! what stands there.
+//! The tutorial is correct: every command of `docs/tutorial.md` is run in order in a shell, including servers, and
+//! prints the output in the text.
 //!
-//! What differs from run to run is compared by this rule, and by no other:
+//! Differences between runs are compared by these rules only:
 //!
-//! - `...` stands for anything; white space counts as one space.
-//! - A time of day, a duration in seconds or minutes, and a rate each stand for any other.
-//! - A number in front of a time of day (that of a bulletin) stands for any other.
-//! - A snapshot's name stands for the one that is printed in its place for the first time, and from then on for that one
-//!   alone, also where only its first eight digits are written.
-//! - A port that a server says it listens on stands for the port that it really got; `/tmp/tutorial` is a directory of the test.
-//! - Lines of progress (of a job, a collection, a drain), which a slow machine prints, do not count.
-//! - A command that only looks is given again until it prints what it should.
+//! - `...` matches anything; white space counts as one space.
+//! - A time of day, a duration in seconds or minutes, and a rate each match any other.
+//! - A number in front of a time of day (that of a bulletin) matches any other.
+//! - A snapshot's name matches the name that is first printed in its place, and from then on only that name, also if
+//!   only its first eight digits are written.
+//! - A port in the output of a server matches its actual port; `/tmp/tutorial` is a directory of the test.
+//! - Progress lines (of a job, a collection, a drain), which a slow machine prints, are ignored.
+//! - A command that changes nothing is repeated until it prints the expected output.
 
 use std::path::Path;
 
@@ -26,18 +26,18 @@ use tokio::time::{Duration, Instant};
 
 /// The directory in the text.
 const DIRECTORY: &str = "/tmp/tutorial";
-/// Digits of a snapshot's name that commands give.
+/// Number of digits of a snapshot's name in commands.
 const PREFIX_DIGITS: usize = 8;
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Somebody who follows the text.
+/// A reader who follows the text.
 struct Reader {
     directory: TempDir,
-    /// What stands in the text, and what it is here; the first that fits is taken first.
+    /// Names in the text and their actual values. The first match is used.
     meanings: Vec<(String, String)>,
     servers: Vec<Process>,
     path: String,
-    /// Where the coordinator is.
+    /// The coordinator's address.
     coordinator: String,
     varying: Varying,
 }
@@ -59,7 +59,7 @@ impl Reader {
         }
     }
 
-    /// The text as it is meant here.
+    /// The text with the actual values.
     fn here(&self, text: &str) -> String {
         self.meanings.iter().fold(text.to_owned(), |text, (written, meant)| text.replace(written, meant))
     }
@@ -83,7 +83,7 @@ impl Reader {
         }
         let deadline = Instant::now() + PATIENCE;
         loop {
-            // Each command has a shell of its own, and `$?` is that of the one before.
+            // Each command has its own shell, and `$?` is that of the previous one.
             let command = format!("(exit {last_code}); {}", self.here(&recipe.command));
             let output = within(&recipe.command, self.shell(&command).output()).await.expect("bash starts");
             let code = output.status.code().unwrap_or_default();
@@ -114,7 +114,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Starts a server on free ports, and learns them from what it prints.
+    /// Starts a server on free ports, and reads them from its output.
     async fn start_server(&mut self, recipe: &Recipe) {
         let name = format!("server-{}", self.servers.len());
         let command = self.varying.with_any_port(&self.here(&recipe.command));
@@ -137,14 +137,14 @@ impl Reader {
     }
 }
 
-/// Whether a command changes nothing, so that it may be given again.
+/// Whether a command changes nothing, so that it can be repeated.
 fn only_looks(command: &str) -> bool {
     let words = ["ls", "show", "explain", "bulletins", "plan"];
     let is_look = command.split_whitespace().any(|word| words.contains(&word));
     (command.starts_with("orbit ") && is_look) || command.contains("JobService/GetJob")
 }
 
-/// What is told apart from run to run.
+/// The patterns of what differs from run to run.
 struct Varying {
     time: Regex,
     number_and_time: Regex,
@@ -171,7 +171,7 @@ impl Varying {
         }
     }
 
-    /// Text in which what differs is the same.
+    /// The text with those parts made equal.
     fn leveled(&self, text: &str) -> String {
         let text = self.time.replace_all(text, "A-TIME");
         let text = self.number_and_time.replace_all(&text, "N A-TIME");
@@ -179,7 +179,7 @@ impl Varying {
         self.duration.replace_all(&text, "A-DURATION").into_owned()
     }
 
-    /// Names in what was expected that are not in what was printed, each with the one in its place.
+    /// Names in the expected output that are not in the actual one, each with the one in its place.
     fn names(&self, expected: &str, printed: &str) -> Vec<(String, String)> {
         let names = |text: &str| -> Vec<String> {
             self.name.find_iter(text).map(|name| name.as_str().to_owned()).collect()
@@ -192,14 +192,14 @@ impl Varying {
         self.progress.replace_all(&String::from_utf8_lossy(printed), "").into_owned()
     }
 
-    /// A server's command with a free port instead of one that no server has told of yet.
+    /// A server's command with a free port in the place of one that no server has used yet.
     fn with_any_port(&self, command: &str) -> String {
         self.listen.replace_all(command, "--listen 127.0.0.1:0").into_owned()
     }
 }
 
 #[tokio::test]
-async fn every_command_of_the_tutorial_does_what_it_says() {
+async fn every_command_of_the_tutorial_prints_what_it_says() {
     let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/tutorial.md");
     let text = std::fs::read_to_string(document).expect("the tutorial is there");
     let recipes = recipes(&text);
@@ -210,13 +210,13 @@ async fn every_command_of_the_tutorial_does_what_it_says() {
     for recipe in &recipes {
         reader.follow(recipe, &mut last_code).await;
     }
-    // The one that the text ends by a command.
+    // The server that the text ends with a command.
     let star = reader.servers.last_mut().expect("the text starts servers");
     assert!(star.ended().await.success(), "a Star that is shut down exits with 0");
 }
 
 #[test]
-fn what_differs_is_leveled_and_nothing_else() {
+fn only_varying_parts_are_made_equal() {
     let varying = Varying::new();
     let same = [
         ("in 0.13 s", "in 2 min 05 s"),

@@ -1,5 +1,5 @@
-//! Unix sockets: every server offers one, every client connects to one, and the kernel says who is at the other end. Needs
-//! root, to become another user.
+//! Unix sockets: every server has one, every client can connect to one, and the kernel identifies the peer. Needs root,
+//! to switch to another user.
 
 use std::path::{Path, PathBuf};
 
@@ -114,7 +114,7 @@ async fn a_grid_works_by_unix_sockets_alone() {
 }
 
 #[tokio::test]
-async fn another_user_may_connect_and_is_refused_unless_he_is_named() {
+async fn another_user_can_connect_and_is_refused_unless_named() {
     let stranger = Stranger::new();
     let grid = Portless::start(&[]).await;
     let star = grid.star("star-1").await;

@@ -1,4 +1,4 @@
-//! Trees go into vaults and come back.
+//! Trees are stored in vaults and restored.
 
 use std::path::Path;
 
@@ -29,13 +29,13 @@ fn progress(job: &v1::Job) -> v1::JobProgress {
     job.progress.expect("a job has progress")
 }
 
-/// Gives a file another content and keeps nothing of its old time.
+/// Replaces a file's content and changes its time.
 fn change(path: &Path, content: &[u8]) {
     std::fs::write(path, content).expect("a file can be written");
 }
 
 #[tokio::test]
-async fn an_odd_tree_comes_back_from_a_vault_as_it_was() {
+async fn an_unusual_tree_is_restored_from_a_vault_exactly() {
     let grid = Grid::start(&["star-1", "star-2", "star-3"]).await;
     let (tree, back) = (grid.root("star-1").join("tree"), grid.root("star-3").join("back"));
     plant_odd_tree(&tree, 1);
@@ -51,14 +51,14 @@ async fn an_odd_tree_comes_back_from_a_vault_as_it_was() {
     assert_eq!(restored.state(), v1::JobState::Completed, "{restored:#?}");
     let found = differences(&tree, &back);
     assert!(found.is_empty(), "{}", found.join("\n"));
-    // The vault of the restoring Star itself is as good a source as any.
+    // The restoring Star's own vault can be the source.
     let here = client.restore(restore(&grid, snapshot, "star-2", "here")).await;
     assert_eq!(here.state(), v1::JobState::Completed, "{here:#?}");
     assert_eq!(differences(&tree, &grid.root("star-2").join("here")), Vec::<String>::new());
 }
 
 #[tokio::test]
-async fn of_a_second_version_only_new_chunks_move_and_both_come_back() {
+async fn a_second_version_moves_only_new_chunks_and_both_are_restored() {
     let grid = Grid::start(&["star-1", "star-2"]).await;
     let tree = grid.root("star-1").join("tree");
     plant_files(&tree, 200, 20_000, 2);
@@ -71,7 +71,7 @@ async fn of_a_second_version_only_new_chunks_move_and_both_come_back() {
     let old = grid.root("star-1").join("old");
     copy_tree(&tree, &old);
 
-    // 4,000 bytes more in the middle of a large file, one file that is new, and one that is gone.
+    // 4,000 bytes inserted in the middle of a large file, one file added, and one removed.
     let changed = [&big[..5_000_000], &[7; 4_000], &big[5_000_000..]].concat();
     change(&tree.join("big"), &changed);
     change(&tree.join("d0000/new"), &[9; 10_000]);
@@ -104,7 +104,7 @@ async fn orbit(grid: &Grid, arguments: &[&str]) -> std::process::Output {
     within("orbit to end", command.kill_on_drop(true).output()).await.expect("orbit starts")
 }
 
-/// Standard output of a command that must succeed.
+/// The standard output of a command that must succeed.
 async fn say(grid: &Grid, arguments: &[&str]) -> String {
     let output = orbit(grid, arguments).await;
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));

@@ -1,4 +1,4 @@
-//! Programs die, sources go away and bits rot while trees go into vaults and come back.
+//! Programs die, sources become unavailable and bits rot while trees are stored in vaults and restored.
 
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use orbit_tests::tree::{differences, plant_files};
 const FILES: usize = 400;
 const FILE_BYTES: usize = 20_000;
 
-/// A packed job that takes some seconds, in its middle.
+/// A packed job in its middle, which takes some seconds.
 async fn slow_job(grid: &Grid, client: &Client, to: &[&str]) -> u64 {
     plant_files(&grid.root("star-1").join("tree"), FILES, FILE_BYTES, 21);
     let mut spec = grid.packed_spec("tree", "star-1", to);
@@ -23,7 +23,7 @@ async fn slow_job(grid: &Grid, client: &Client, to: &[&str]) -> u64 {
     job_id
 }
 
-/// The job has ended well, with one snapshot in each vault, from which the tree comes back.
+/// The job has succeeded, with one snapshot in each vault, from which the tree is restored.
 async fn assert_restorable(grid: &Grid, client: &Client, job_id: u64, stars: &[&str]) {
     let job = client.wait_end(job_id).await;
     assert_eq!(job.state(), v1::JobState::Completed, "{job:#?}");
@@ -45,7 +45,7 @@ async fn assert_restorable(grid: &Grid, client: &Client, job_id: u64, stars: &[&
 }
 
 #[tokio::test]
-async fn a_vault_that_is_killed_and_a_source_that_goes_away_cost_nothing() {
+async fn a_killed_vault_and_a_lost_source_lose_nothing() {
     let mut grid = Grid::start(&["star-1", "star-2", "star-3"]).await;
     let client = grid.client();
     let job_id = slow_job(&grid, &client, &["star-2", "star-3"]).await;
@@ -57,11 +57,11 @@ async fn a_vault_that_is_killed_and_a_source_that_goes_away_cost_nothing() {
 }
 
 #[tokio::test]
-async fn whoever_dies_while_a_snapshot_is_made_it_is_made_once() {
+async fn a_snapshot_is_made_once_whichever_process_dies_meanwhile() {
     let mut grid = Grid::start(&["star-1", "star-2"]).await;
     let client = grid.client();
     let job_id = slow_job(&grid, &client, &["star-2"]).await;
-    // From the moment at which every item is stored to the end of the job there is only the seal.
+    // Once every item is stored, only the seal is left until the end of the job.
     let is_stored = |job: &v1::Job| {
         job.progress.is_some_and(|progress| progress.items_stored + 2 >= progress.items_total)
             && job.state() != v1::JobState::Scanning
@@ -85,7 +85,7 @@ fn stages(grid: &Grid, star: &str) -> usize {
 }
 
 #[tokio::test]
-async fn a_cancelled_job_leaves_no_stage_also_where_nobody_could_be_told() {
+async fn a_cancelled_job_leaves_no_stage_even_at_a_star_that_was_away() {
     let mut grid = Grid::start(&["star-1", "star-2", "star-3"]).await;
     let client = grid.client();
     let job_id = slow_job(&grid, &client, &["star-2", "star-3"]).await;
@@ -108,7 +108,7 @@ fn container(grid: &Grid, star: &str) -> PathBuf {
     paths.remove(0)
 }
 
-/// Where each chunk of the first container begins, by its journal: see `docs/format.md`.
+/// The offset of each chunk of the first container, from its journal: see `docs/format.md`.
 fn chunk_starts(grid: &Grid, star: &str) -> Vec<u64> {
     let mut journal = container(grid, star).into_os_string();
     journal.push(".journal");
@@ -132,13 +132,13 @@ fn damage_at(grid: &Grid, star: &str, offset: u64) {
 }
 
 #[tokio::test]
-async fn a_damaged_chunk_costs_the_files_that_need_it_and_nothing_else() {
+async fn a_damaged_chunk_affects_only_the_files_that_need_it() {
     let grid = Grid::start(&["star-1", "star-2"]).await;
     let client = grid.client();
     plant_files(&grid.root("star-1").join("tree"), 30, FILE_BYTES, 22);
     let packed = client.create(grid.packed_spec("tree", "star-1", &["star-2"])).await;
     client.wait_end(packed).await;
-    // Or the files that they were would heal the chunks.
+    // Otherwise the chunks would be healed from these files.
     std::fs::remove_dir_all(grid.root("star-1").join("tree")).expect("it can be removed");
     damage(&grid, "star-2");
     let snapshot = client.all_snapshots().await.remove(0);
@@ -155,7 +155,7 @@ async fn a_damaged_chunk_costs_the_files_that_need_it_and_nothing_else() {
     assert_eq!(letters[0].attempts, 1, "trying again cannot help");
     let progress = job.progress.expect("a job has progress");
     assert_eq!(progress.items_stored, progress.items_total - 1, "{progress:?}");
-    // What is lost is a dead letter of the snapshot's job as well, which names where it is missing.
+    // The loss is also a dead letter of the snapshot's job, which names the affected places.
     let lost =
         eventually("the damage to be told", async || client.dead_letters_of(packed).await.into_iter().next())
             .await;
@@ -192,7 +192,7 @@ async fn a_scrub_finds_damage_and_another_vault_heals_it() {
     assert_restorable(&grid, &client, job_id, &["star-2", "star-3"]).await;
 }
 
-/// The first chunk that was healed for a job, and from where.
+/// The first chunk that was healed for a job, and its source.
 async fn wait_healed(client: &Client, job_id: u64) -> v1::ProvenanceEvent {
     eventually("the chunk to be healed", async || {
         client.events_of(job_id, v1::ProvenanceType::ChunkHealed).await.into_iter().next()
@@ -201,7 +201,7 @@ async fn wait_healed(client: &Client, job_id: u64) -> v1::ProvenanceEvent {
 }
 
 #[tokio::test]
-async fn damage_that_nobody_looks_for_is_found_and_healed_also_after_a_restart() {
+async fn damage_is_found_without_a_request_and_healed_also_after_a_restart() {
     let mut grid = Grid::start(&["star-1", "star-3"]).await;
     let command = |grid: &Grid| {
         let mut command = grid.star_command("star-2");
@@ -218,7 +218,7 @@ async fn damage_that_nobody_looks_for_is_found_and_healed_also_after_a_restart()
     let healed = wait_healed(&client, job_id).await;
     assert_eq!((healed.source.as_str(), healed.destination.as_str()), ("star-3", "star-2"), "{healed:#?}");
 
-    // What rots while the Star is stopped is found by the next process.
+    // Damage that occurs while the Star is stopped is found by the next process.
     grid.star("star-2").kill().await;
     damage_at(&grid, "star-2", chunk_starts(&grid, "star-2")[1] + 50);
     grid.launch_star("star-2", command(&grid)).await;
@@ -232,12 +232,12 @@ async fn damage_that_nobody_looks_for_is_found_and_healed_also_after_a_restart()
 }
 
 #[tokio::test]
-async fn what_no_other_vault_has_is_healed_from_the_file_that_it_was_unless_that_has_changed() {
+async fn a_chunk_that_no_other_vault_has_is_healed_from_its_source_file_if_unchanged() {
     let grid = Grid::start(&["star-1", "star-2"]).await;
     let client = grid.client();
     let tree = grid.root("star-1").join("tree");
     plant_files(&tree, 30, FILE_BYTES, 25);
-    // Of several chunks, the first of which is damaged first.
+    // A file of several chunks, the first of which is damaged first.
     let big: Vec<u8> =
         (0..500_000_u32).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     std::fs::write(tree.join("big"), &big).expect("a file can be written");
@@ -254,7 +254,7 @@ async fn what_no_other_vault_has_is_healed_from_the_file_that_it_was_unless_that
     };
     let places = chunk_starts(&grid, "star-2");
     assert!(places.len() > 35, "the large file has several chunks: {places:?}");
-    // Every chunk of content is damaged; those of the tree cannot come from a file.
+    // Every chunk of content is damaged; those of the tree cannot be healed from a file.
     for place in &places[..places.len() - 1] {
         damage_at(&grid, "star-2", place + 50);
     }
@@ -272,7 +272,7 @@ async fn what_no_other_vault_has_is_healed_from_the_file_that_it_was_unless_that
     assert!(client.dead_letters_of(job_id).await.is_empty());
     assert_restorable(&grid, &client, job_id, &["star-2"]).await;
 
-    // Another content under the same name is no copy.
+    // Other content under the same name cannot heal it.
     for entry in std::fs::read_dir(tree.join("d0000")).expect("it is there") {
         std::fs::write(entry.expect("an entry").path(), [7; FILE_BYTES]).expect("a file can be written");
     }

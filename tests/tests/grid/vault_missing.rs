@@ -1,4 +1,5 @@
-//! Files of a vault vanish: the grid says so, and the next backup restores equal although no file of the source has changed.
+//! Files of a vault are lost: the grid reports it, and the next backup is restored exactly although no file of the
+//! source has changed.
 
 use orbit_proto::v1;
 use orbit_tests::client::Client;
@@ -23,7 +24,7 @@ async fn backup(grid: &Grid, client: &Client) -> v1::Job {
     job
 }
 
-/// All snapshots give the tree back.
+/// The tree can be restored from all snapshots.
 async fn assert_all_restore(grid: &Grid, client: &Client, count: usize) {
     let snapshots = client.all_snapshots().await;
     assert_eq!(snapshots.len(), count, "{snapshots:#?}");
@@ -56,7 +57,7 @@ async fn vault_errors(client: &Client) -> Vec<v1::Bulletin> {
 }
 
 #[tokio::test]
-async fn a_container_that_is_removed_is_told_and_the_next_backup_heals() {
+async fn a_removed_container_is_reported_and_the_next_backup_heals() {
     let mut grid = Grid::start(&["star-1", "star-2"]).await;
     let client = grid.client();
     plant_files(&grid.root("star-1").join("tree"), FILES, FILE_BYTES, 33);
@@ -75,7 +76,8 @@ async fn a_container_that_is_removed_is_told_and_the_next_backup_heals() {
         assert!(star.advisories[0].message.contains("is missing"), "{star:#?}");
         let told = vault_errors(&client).await;
         assert!(told.len() > known && told.iter().any(|one| !one.is_acknowledged), "{told:#?}");
-        // What the rolling check has found may be healed from the source by now; the rest moves with the backup.
+        // Chunks that the rolling check has found may have been healed from the source; the others come with the
+        // backup.
         backup(&grid, &client).await;
         assert_all_restore(&grid, &client, before + 1).await;
         client.wait_star("star-2", "lacks nothing", |star| !lacks_something(star)).await;
@@ -87,7 +89,7 @@ async fn a_container_that_is_removed_is_told_and_the_next_backup_heals() {
 }
 
 #[tokio::test]
-async fn what_vanishes_before_the_seal_fails_the_job_and_not_the_next_one() {
+async fn a_loss_before_the_seal_fails_the_job_and_not_the_next_one() {
     let grid = Grid::start(&["star-1", "star-2", "star-3"]).await;
     let client = grid.client();
     let (count, length) = (400, 20_000);

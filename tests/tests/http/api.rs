@@ -1,4 +1,4 @@
-//! `/api`: filters and pages of gRPC, canonical JSON, refusals with code, reason and advice, and the fence around it.
+//! `/api`: filters and pages as in gRPC, canonical JSON, errors with code, reason and advice, and access control.
 
 use orbit_proto::{json, v1};
 use orbit_tests::deadline::eventually;
@@ -75,7 +75,7 @@ async fn a_list_is_read_page_by_page() {
     assert_eq!(keys, all);
 }
 
-/// What a refusal must say; gives the error.
+/// Checks the parts of an error, and returns it.
 fn refusal(answered: &orbit_tests::http::Answered, status: u16, code: &str) -> Value {
     assert_eq!(answered.status, status, "{}", answered.text);
     let error = answered.json()["error"].clone();
@@ -87,7 +87,7 @@ fn refusal(answered: &orbit_tests::http::Answered, status: u16, code: &str) -> V
 }
 
 #[tokio::test]
-async fn a_refusal_names_code_reason_what_is_wrong_and_what_to_do() {
+async fn a_refusal_has_code_reason_problem_and_advice() {
     let grid = Grid::start(&["star-1"]).await;
     let http = Http::new(grid.http_address());
     let error = refusal(&http.get("/api/jobs/7").await, 404, "NOT_FOUND");

@@ -1,4 +1,4 @@
-//! `docs/http.md` was run: every command in it is executed, in order, in one grid, and prints what the page says.
+//! `docs/http.md` is correct: every command in it is run, in order, in one grid, and prints the output on the page.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -9,7 +9,7 @@ use orbit_tests::http::Http;
 use orbit_tests::tree::plant_files;
 use tokio::process::Command;
 
-/// A command and what it prints.
+/// A command and its output.
 struct Example {
     command: String,
     expected: String,
@@ -32,7 +32,7 @@ fn examples(document: &str) -> Vec<Example> {
     found
 }
 
-/// Whether a text is what was expected, where `…` stands for anything.
+/// Whether a text is equal to the expected one, in which `…` matches anything.
 fn is_like(expected: &str, text: &str) -> bool {
     let mut pieces = expected.split('…');
     let Some(mut rest) = pieces.next().and_then(|first| text.strip_prefix(first)) else { return false };
@@ -51,7 +51,7 @@ fn is_like(expected: &str, text: &str) -> bool {
 }
 
 #[test]
-fn an_ellipsis_stands_for_anything_and_nothing_else_does() {
+fn only_an_ellipsis_matches_anything() {
     for (expected, text, is_so) in [
         ("a…c", "abc", true),
         ("a…c", "ac", true),
@@ -99,13 +99,13 @@ async fn every_command_of_the_page_prints_what_it_says() {
         );
         let made = if command.contains("/api/jobs -d") { text.split("\"jobId\":\"").nth(1) } else { None };
         let made = made.and_then(|rest| rest.split('"').next()?.parse().ok());
-        // The one that is slow on purpose is cancelled later on.
+        // The job that is slow on purpose is cancelled later.
         if let Some(job_id) = made.filter(|_| !command.contains("max_bytes_per_second")) {
             client.wait_end(job_id).await;
         }
         used.insert((command.contains(" -d "), command));
     }
-    // No route is without an example.
+    // Every route has an example.
     let described = http.json("/api/openapi.json").await;
     for (path, item) in described["paths"].as_object().expect("paths") {
         let pieces: Vec<&str> = path.split(['{', '}']).collect();

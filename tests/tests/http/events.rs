@@ -1,4 +1,4 @@
-//! `/api/events`: the present, then every change, resumed by id; and an end for those who do not read.
+//! `/api/events`: the current state, then every change, resumed by id; readers that do not read are disconnected.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ async fn a_reader_gets_the_present_and_then_every_change() {
 
     let mut only = http.events("?topics=bulletins", None).await;
     only.wait("live", |_| true).await;
-    // Nobody posts anything, and much else happens: both ends hear of each other all the same.
+    // No bulletin is posted, and much else happens: both ends get signs of life nevertheless.
     only.wait_comment().await;
     let refused = http.get("/api/events?topics=weather&every=1s").await;
     assert_eq!(refused.status, 400);
@@ -84,7 +84,7 @@ async fn a_reader_that_comes_back_misses_no_bulletin_and_no_event() {
             break;
         }
     }
-    // After a restart, events that are not at hand any more are named, and are in the list.
+    // After a restart, events that are no longer available are named, and are in the list.
     grid.coordinator().kill().await;
     grid.restart_coordinator().await;
     let mut fourth = http.events("", Some(&live.id)).await;
@@ -98,7 +98,7 @@ async fn a_reader_that_does_not_read_is_cut_off() {
     let grid = Grid::start(&["star-1", "star-2"]).await;
     let (client, http) = (grid.client(), Http::new(grid.http_address()));
     let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
-    // Little room on the way, so that what is not read is noticed soon.
+    // A small buffer, so that unread data is noticed soon.
     socket.set_recv_buffer_size(4096).expect("a small buffer");
     let mut lazy: TcpStream =
         socket.connect(grid.http_address().parse().expect("an address")).await.expect("connects");
@@ -109,7 +109,7 @@ async fn a_reader_that_does_not_read_is_cut_off() {
         page.lines().any(|line| line == format!("orbit_watchers {expected}")).then_some(())
     };
     eventually("the reader to be counted", async || watchers("1").await).await;
-    // Far more than all buffers hold: jobs that come and go, each with events of its own.
+    // Far more than all buffers hold: short jobs, each with its own events.
     plant_files(&grid.root("star-1").join("tree"), 400, 10, 1);
     Box::pin(eventually("the reader to be cut off", async || {
         let job_id = client.create(grid.copy_spec("tree", "star-1", &["star-2"])).await;
@@ -117,7 +117,7 @@ async fn a_reader_that_does_not_read_is_cut_off() {
         watchers("0").await
     }))
     .await;
-    // The connection is gone and not only silent: what was on its way can be read, and then it ends.
+    // The connection is closed and not only silent: data in flight can be read, and then it ends.
     let ended = tokio::time::timeout(Duration::from_secs(30), async {
         let mut buffer = vec![0; 65536];
         while lazy.read(&mut buffer).await.is_ok_and(|count| count > 0) {}

@@ -1,5 +1,5 @@
-//! Every route takes whatever can be put into a path, a query or a body: it answers, or refuses as JSON in words, and the
-//! coordinator goes on.
+//! Every route handles any path, query and body: it succeeds, or is refused with JSON that has a text, and the
+//! coordinator continues.
 
 use orbit_tests::grid::Grid;
 use orbit_tests::http::{Answered, Http};
@@ -7,7 +7,7 @@ use orbit_tests::random::Random;
 use serde_json::{Value, json};
 
 const ROUNDS: usize = 12;
-/// What somebody may write where a value belongs, as it stands in a URL.
+/// Texts in the place of a value, in their form in a URL.
 const TEXTS: [&str; 22] = [
     "",
     "1",
@@ -64,7 +64,7 @@ fn assert_sound(asked: &str, answered: &Answered) {
 }
 
 #[tokio::test]
-async fn whatever_is_asked_is_answered_or_refused_in_words() {
+async fn every_request_is_answered_or_refused_with_a_text() {
     let mut grid = Grid::start(&["star-1"]).await;
     let http = Http::new(grid.http_address());
     let document = http.json("/api/openapi.json").await;

@@ -1,5 +1,5 @@
-//! The HTTP face, from outside: the same facts as over gRPC, refusals that say what to do, a stream that resumes, metrics
-//! that are documented, and a document of the API that tells the truth.
+//! The HTTP interface, from outside: the same facts as over gRPC, errors with advice, a stream that can be resumed,
+//! documented metrics, and a correct description of the API.
 
 mod api;
 mod document;

@@ -1,4 +1,4 @@
-//! `/metrics`: what is served is what `docs/metrics.md` says, its labels are closed, and its numbers are true.
+//! `/metrics`: the metrics are those of `docs/metrics.md`, their labels have fixed values, and their numbers are right.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -58,7 +58,7 @@ impl Metrics {
         *self.samples.get(&key).unwrap_or_else(|| panic!("no {key:?} in {:#?}", self.samples.keys()))
     }
 
-    /// The family that a sample belongs to: a histogram has several names.
+    /// The family of a sample: a histogram has several names.
     fn family_of<'a>(&'a self, name: &'a str) -> &'a str {
         let base = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix));
         base.filter(|base| self.families.get(*base).is_some_and(|(kind, _)| kind == "histogram"))
@@ -97,7 +97,7 @@ async fn eventful_grid() -> (Grid, Http) {
 }
 
 #[tokio::test]
-async fn what_is_served_is_what_is_documented() {
+async fn the_served_metrics_are_the_documented_ones() {
     let (grid, http) = eventful_grid().await;
     let page = a_schedule_succeeds(&grid, &http).await;
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/metrics.md");
@@ -113,7 +113,7 @@ async fn what_is_served_is_what_is_documented() {
         let name = cells[0].trim_matches('`').to_owned();
         documented.insert(name, (cells[1].to_owned(), labels, cells[3].to_owned()));
     }
-    // Without TLS no identity has a certificate; the tests of TLS look at this one.
+    // Without TLS there are no certificates; the tests of TLS check this metric.
     assert!(documented.remove("orbit_certificate_end_time_seconds").is_some());
     let mut served = BTreeMap::new();
     for (name, (kind, help)) in &page.families {
@@ -127,7 +127,7 @@ async fn what_is_served_is_what_is_documented() {
     }
 }
 
-/// A schedule stores a tree in a vault. Gives the metrics once they say so.
+/// A schedule stores a tree in a vault. Returns the metrics once they show it.
 async fn a_schedule_succeeds(grid: &Grid, http: &Http) -> Metrics {
     plant_files(&grid.root("star-1").join("kept"), 3, 500, 4);
     let interval = Some(prost_types::Duration { seconds: 3600, nanos: 0 });
@@ -141,7 +141,7 @@ async fn a_schedule_succeeds(grid: &Grid, http: &Http) -> Metrics {
     let page = eventually("the schedule's first success and the size of the vault", async || {
         let page = Metrics::read(http).await;
         let has_succeeded = page.value("orbit_schedule_last_success_time_seconds", &schedule) > 0.0;
-        // A heartbeat after the last item brings the size of the vault.
+        // A heartbeat after the last item has the size of the vault.
         let has_vault = || page.value("orbit_vault_bytes", &[("star_id", "star-2")]) > 0.0;
         (has_succeeded && has_vault()).then_some(page)
     })
@@ -162,13 +162,13 @@ async fn a_schedule_succeeds(grid: &Grid, http: &Http) -> Metrics {
 }
 
 #[tokio::test]
-async fn the_numbers_are_true_and_nothing_grows_with_jobs() {
+async fn the_numbers_are_right_and_nothing_grows_with_jobs() {
     let (grid, http) = eventful_grid().await;
     let page = Metrics::read(&http).await;
     assert_eq!(page.value("orbit_jobs", &[("state", "partially_completed")]), 2.0);
     assert_eq!(page.value("orbit_jobs", &[("state", "running")]), 0.0);
     let items = |outcome| page.value("orbit_items_total", &[("outcome", outcome)]);
-    // 20 files and the directories; the second job finds them all.
+    // 20 files and the directories; the second job finds all of them.
     let directories = items("stored") - 20.0;
     assert!(directories >= 1.0, "{directories}");
     assert!(items("skipped") >= 20.0, "{}", items("skipped"));
@@ -203,7 +203,7 @@ async fn the_numbers_are_true_and_nothing_grows_with_jobs() {
         later.value("orbit_http_requests_total", &[("method", "GET"), ("route", "other"), ("status", "404")]),
         1.0
     );
-    // Another job adds numbers, and no line.
+    // Another job increases numbers, and adds no line.
     let lines =
         |page: &Metrics| page.samples.keys().filter(|(name, _)| !name.starts_with("orbit_grpc")).count();
     let before = Metrics::read(&http).await;

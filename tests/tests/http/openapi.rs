@@ -1,4 +1,4 @@
-//! `/api/openapi.json`: well formed, complete, and each route in it answers as it says.
+//! `/api/openapi.json`: well-formed, complete, and each route answers as described.
 
 use std::collections::BTreeSet;
 
@@ -24,7 +24,7 @@ fn references(value: &Value, found: &mut BTreeSet<String>) {
     }
 }
 
-/// Whether a value has only what its schema allows.
+/// Checks that a value has only what its schema allows.
 fn check(document: &Value, schema: &Value, value: &Value, place: &str) {
     if let Some(target) = schema["$ref"].as_str() {
         let named = document.pointer(target.trim_start_matches('#')).expect("a reference leads somewhere");
@@ -124,7 +124,7 @@ async fn the_document_is_well_formed_and_its_texts_are_there() {
 }
 
 #[tokio::test]
-async fn every_route_answers_as_the_document_says() {
+async fn every_route_answers_as_described() {
     let grid = Grid::start(&["star-1", "star-2"]).await;
     let (client, http) = (grid.client(), Http::new(grid.http_address()));
     plant_files(&grid.root("star-1").join("tree"), 5, 3000, 1);
@@ -142,7 +142,7 @@ async fn every_route_answers_as_the_document_says() {
     let document = http.json("/api/openapi.json").await;
     for (path, item) in document["paths"].as_object().expect("paths") {
         if path == "/api/events" {
-            // It never ends; it has tests of its own.
+            // It never ends; it has its own tests.
             continue;
         }
         let asked = path
@@ -151,7 +151,7 @@ async fn every_route_answers_as_the_document_says() {
             .replace("{star_id}", "star-2")
             .replace("{item_key}", "1/0/1")
             .replace("{dead_letter_id}", "1")
-            // What later routes read must still be there.
+            // Resources that later routes read must still exist.
             .replace("{snapshot_id}", if path.ends_with("/delete") { &missing } else { &snapshot })
             .replace("{chunk_hash}", &"ab".repeat(32));
         for (verb, operation) in item.as_object().expect("operations") {
@@ -173,8 +173,8 @@ async fn every_route_answers_as_the_document_says() {
             if named == "application/json" {
                 check(&document, &content["schema"], &answered.json(), &format!("{verb} {asked}"));
             }
-            // A route that only refuses would prove little: those that read find something.
-            // This grid speaks no TLS, so it has no identities and no tokens.
+            // A test in which routes only fail would prove little, so those that read must succeed. This grid has no
+            // TLS, so it has no identities and no tokens.
             let may_refuse = verb == "post"
                 || path.contains("{dead_letter_id}")
                 || matches!(path.as_str(), "/api/identities" | "/api/tokens");

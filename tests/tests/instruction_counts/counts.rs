@@ -1,16 +1,16 @@
-//! The committed counts, and what is said of others.
+//! The committed counts, and the messages about differences.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Instructions of one item by path.
+/// Number of instructions per item, by path.
 pub(crate) type Counts = BTreeMap<String, u64>;
 
-/// Makes the test write down what it counts instead of comparing it.
+/// Environment variable with which the test stores its counts instead of comparing them.
 pub(crate) const ACCEPT_VARIABLE: &str = "ORBIT_ACCEPT_COUNTS";
 const ACCEPT: &str = "ORBIT_ACCEPT_COUNTS=true cargo test -p orbit-tests --test instruction_counts";
 
-/// How far a count may be from the expected one, in percent of that.
+/// Maximum difference of a count from the expected one, in percent of that.
 const TOLERANCE_PERCENT: u64 = 10;
 
 fn file() -> PathBuf {
@@ -29,7 +29,7 @@ pub(crate) fn expected(machine: &str) -> Counts {
     counts.unwrap_or_else(|| panic!("nobody has counted on {machine} yet; to keep what it counts: {ACCEPT}"))
 }
 
-/// Keeps counts as the expected ones of a kind of machine.
+/// Stores counts as the expected ones of a kind of machine.
 pub(crate) fn accept(machine: &str, counts: Counts) {
     let mut all = read();
     all.insert(machine.to_owned(), counts);
@@ -38,7 +38,7 @@ pub(crate) fn accept(machine: &str, counts: Counts) {
     std::fs::write(file(), text).expect("the committed counts can be written");
 }
 
-/// One sentence for each path whose count is not the expected one.
+/// One sentence for each path whose count differs from the expected one.
 pub(crate) fn compare(counted: &Counts, expected: &Counts) -> Vec<String> {
     let paths = counted.keys().chain(expected.keys()).collect::<std::collections::BTreeSet<_>>();
     paths.into_iter().filter_map(|path| judge(path, counted.get(path), expected.get(path))).collect()
@@ -77,14 +77,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_within_the_tolerance_is_not_mentioned() {
+    fn a_count_within_the_tolerance_is_not_reported() {
         let expected = counts(&[("dearer", 1000), ("cheaper", 1000), ("same", 1000)]);
         let counted = counts(&[("dearer", 1100), ("cheaper", 900), ("same", 1000)]);
         assert_eq!(compare(&counted, &expected), Vec::<String>::new());
     }
 
     #[test]
-    fn what_is_beyond_it_is_named_with_its_numbers_and_with_what_to_do() {
+    fn a_count_beyond_the_tolerance_is_reported_with_numbers_and_advice() {
         let said = compare(&counts(&[("core", 1101)]), &counts(&[("core", 1000)])).concat();
         for part in ["core: 1101 ", "+10.1 %", "expected 1000 within 10 %", "dearer", ACCEPT] {
             assert!(said.contains(part), "{part} is not in {said}");

@@ -1,9 +1,9 @@
-//! The hot paths cost no more instructions than they did: a guard against what makes them slower that no busy machine can
-//! set off. callgrind counts what `hot_paths` of orbit-benches does for some items and for twice as many, so that what
-//! happens once is left out.
+//! The hot paths need no more instructions than before: a check for slowdowns that a busy machine does not trigger.
+//! callgrind counts the instructions of `hot_paths` of orbit-benches for some items and for twice as many, so that the
+//! fixed part cancels out.
 //!
-//! The counts depend on the compiler and on the processor's features, which decide how content is hashed: valgrind shows
-//! every program the same processor on all machines that have AVX2. Another kind of machine has counts of its own.
+//! The counts depend on the compiler and on the processor's features, which decide how content is hashed: valgrind
+//! shows every program the same processor on all machines with AVX2. Other kinds of machines have their own counts.
 
 mod counts;
 
@@ -14,15 +14,15 @@ use orbit_tests::programs::optimised_program;
 
 use counts::Counts;
 
-/// The paths, and the smaller number of items of each: enough that what is left of the start does not show.
+/// The paths, and the smaller number of items of each: enough that the rest of the startup does not matter.
 const PATHS: [(&str, u64); 6] =
     [("core", 4096), ("store", 4096), ("log", 4096), ("content", 64), ("messages", 4096), ("keys", 4096)];
 
-/// The one function of `hot_paths` whose instructions count, with all that it calls.
+/// The function of `hot_paths` whose instructions are counted, including those of its callees.
 const COUNTED: &str = "*hot_path_counted*";
 
 #[test]
-fn hot_paths_cost_as_many_instructions_as_they_did() {
+fn hot_paths_need_as_many_instructions_as_before() {
     let program = optimised_program("orbit-benches", "hot_paths");
     let counted: Counts =
         PATHS.iter().map(|&(path, items)| (path.to_owned(), each(&program, path, items))).collect();
@@ -43,7 +43,7 @@ fn machine() -> String {
     format!("{}{features}", std::env::consts::ARCH)
 }
 
-/// Instructions of one item.
+/// Number of instructions per item.
 fn each(program: &Path, path: &str, items: u64) -> u64 {
     let (few, many) = std::thread::scope(|scope| {
         let many = scope.spawn(|| count(program, path, 2 * items));
@@ -53,7 +53,7 @@ fn each(program: &Path, path: &str, items: u64) -> u64 {
     (many - few) / items
 }
 
-/// Instructions of so many items together.
+/// Number of instructions for all items.
 fn count(program: &Path, path: &str, items: u64) -> u64 {
     let mut callgrind = Command::new("valgrind");
     callgrind.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]);

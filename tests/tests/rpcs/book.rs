@@ -1,5 +1,5 @@
-//! What was called on one server, and in which ways: the book is complete when every RPC has every case, or says why it
-//! has none.
+//! Records the calls on one server and their cases: the record is complete if every RPC has every case, or a reason why
+//! it has none.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,27 +12,27 @@ use tonic_types::StatusExt as _;
 use crate::call::Caller;
 use crate::reflection;
 
-/// The ways in which an RPC is called.
+/// The cases in which an RPC is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Case {
     /// With good input.
     Good,
-    /// With input that is refused whatever the state is.
+    /// With input that is always refused.
     Bad,
-    /// When the state does not allow it.
+    /// In a state that does not allow it.
     WrongState,
     /// Again with the same `request_id`.
     Again,
 }
 
-/// RPCs that change something begin with other words than these.
+/// Prefixes of RPCs that change nothing.
 const READING: [&str; 8] = ["Get", "List", "Watch", "Explain", "Locate", "Plan", "Check", "ServerReflection"];
-/// Streams of messages that bear numbers of their own, by which what is sent again is known.
+/// Streams whose messages have their own numbers, by which a repeated one is recognized.
 const NUMBERED: [&str; 2] = ["Connect", "Pull"];
-/// Requests that send a key, by which the same one is known again.
+/// Requests with a key, by which a repeated one is recognized.
 const KEYED: [&str; 2] = ["Join", "Renew"];
 
-/// See the module.
+/// The record; see the module.
 pub(crate) struct Book {
     caller: Caller,
     services: Vec<String>,
@@ -40,13 +40,13 @@ pub(crate) struct Book {
     reasons: BTreeMap<(String, Case), &'static str>,
 }
 
-/// A method of `orbit.v1` may be named without the package.
+/// A method of `orbit.v1` can be named without the package.
 fn full(method: &str) -> String {
     if method.contains('.') { method.to_owned() } else { format!("orbit.v1.{method}") }
 }
 
 impl Book {
-    /// A book of the server at an address, which reflection describes.
+    /// A record for the server at an address, which reflection describes.
     pub(crate) async fn open(address: &str) -> Self {
         let channel = Caller::connect(address).await;
         let (services, pool) = reflection::describe(channel.clone()).await;
@@ -77,7 +77,7 @@ impl Book {
         answers.remove(0)
     }
 
-    /// Good input with answers up to the end, or until there are enough.
+    /// Good input, with answers until the end or until there are enough.
     pub(crate) async fn stream(
         &mut self,
         method: &str,
@@ -97,14 +97,14 @@ impl Book {
         *status
     }
 
-    /// Input of which these fields are bad, and no others; all of them are named.
+    /// Input with exactly these bad fields, all of which must be named.
     pub(crate) async fn bad(&mut self, method: &str, request: Value, fields: &[&str]) {
         self.note(method, Case::Bad);
         let status = self.refused(method, &request).await;
         assert_bad(&status, fields);
     }
 
-    /// Something that does not exist is asked for.
+    /// A request for something that does not exist.
     pub(crate) async fn unknown(&mut self, method: &str, request: Value) {
         self.note(method, Case::Bad);
         let status = self.refused(method, &request).await;
@@ -115,7 +115,7 @@ impl Book {
         );
     }
 
-    /// The state does not allow it, and the refusal says so in words that contain `text`.
+    /// The state does not allow it, and the error has a text that contains `text`.
     pub(crate) async fn wrong_state(&mut self, method: &str, request: Value, text: &str) {
         self.note(method, Case::WrongState);
         let status = self.refused(method, &request).await;
@@ -124,7 +124,7 @@ impl Book {
         assert!(status.message().contains(text), "{method} {request}: {text:?} is not in {status:?}");
     }
 
-    /// A watch cannot go on where its reader is.
+    /// A watch cannot continue at its reader's position.
     pub(crate) async fn lost_position(&mut self, method: &str, request: Value, lost: &str) {
         self.note(method, Case::WrongState);
         let status = self.refused(method, &request).await;
@@ -137,8 +137,8 @@ impl Book {
         }
     }
 
-    /// The same request again, which has a `request_id`: the same answer at `pointer` (all of it where that is empty).
-    /// Another request under that name is refused.
+    /// Repeats a request with a `request_id`: the answer must be the same at `pointer` (completely if that is empty).
+    /// Another request with that id must be refused.
     pub(crate) async fn again(&mut self, method: &str, request: Value, before: &Value, pointer: &str) {
         assert!(request["request_id"].is_string(), "{method} {request} has no name");
         self.note(method, Case::Again);
@@ -148,7 +148,7 @@ impl Book {
         assert!(parts.0.is_some() && parts.0 == parts.1, "{method} {request}: {before:#}, then {after:#}");
     }
 
-    /// The name of a request that was answered is given to another one.
+    /// Another request gets the id of one that was answered.
     pub(crate) async fn stolen_name(&mut self, method: &str, request: Value) {
         assert!(request["request_id"].is_string(), "{method} {request} has no name");
         let refused = self.refused(method, &request).await;
@@ -159,27 +159,27 @@ impl Book {
         );
     }
 
-    /// A case that is made by other means than one call with JSON.
+    /// Records a case that is made by other means than one call with JSON.
     pub(crate) fn good_by_hand(&mut self, method: &str) {
         self.note(method, Case::Good);
     }
 
-    /// The same for a request that is sent again.
+    /// As [`Self::good_by_hand`], for a repeated request.
     pub(crate) fn again_by_hand(&mut self, method: &str) {
         self.note(method, Case::Again);
     }
 
-    /// The same for what is refused.
+    /// As [`Self::good_by_hand`], for a refused request.
     pub(crate) fn bad_by_hand(&mut self, method: &str) {
         self.note(method, Case::Bad);
     }
 
-    /// The same for a wrong state.
+    /// As [`Self::good_by_hand`], for a wrong state.
     pub(crate) fn wrong_state_by_hand(&mut self, method: &str) {
         self.note(method, Case::WrongState);
     }
 
-    /// An RPC that no state of the grid can make refuse good input.
+    /// An RPC that is not refused in any state of the grid.
     pub(crate) fn has_no_wrong_state(&mut self, method: &str, why: &'static str) {
         self.reasons.insert((full(method), Case::WrongState), why);
     }
@@ -189,8 +189,8 @@ impl Book {
         self.reasons.insert((full(method), Case::Bad), why);
     }
 
-    /// Every RPC that is served has every case, or a reason why not, and every RPC that changes something takes a
-    /// `request_id` and was called again with it.
+    /// Every served RPC has every case, or a reason why not, and every RPC that changes something takes a `request_id`
+    /// and was repeated with it.
     pub(crate) fn assert_complete(&self) {
         let mut missing = Vec::new();
         let mut known = BTreeSet::new();
@@ -233,7 +233,7 @@ impl Book {
     }
 }
 
-/// A refusal names these fields, and no others.
+/// An error names exactly these fields.
 pub(crate) fn assert_bad(status: &Status, fields: &[&str]) {
     assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
     assert_eq!(reason(status), "INVALID_FIELD", "{status:?}");

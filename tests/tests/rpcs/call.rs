@@ -1,4 +1,4 @@
-//! Calls of any RPC by its descriptor, with messages as JSON.
+//! Calls any RPC by its descriptor, with messages as JSON.
 
 use orbit_proto::json::of_dynamic;
 use orbit_tests::deadline::within;
@@ -11,14 +11,14 @@ use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
-/// What a call answered, and how it ended if it was followed to its end.
+/// The answers of a call, and its status if it was read to its end.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) messages: Vec<Value>,
     pub(crate) end: Result<(), Box<Status>>,
 }
 
-/// A connection to a server, and what it serves.
+/// A connection to a server, and the descriptors of its services.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
     channel: Channel,
@@ -52,8 +52,8 @@ impl Caller {
         method.unwrap_or_else(|| panic!("{path}: there is no such method"))
     }
 
-    /// Calls a method with some messages and reads until the end, or until `is_enough`. The messages that are sent stay
-    /// the last ones until then: the client's side of the stream is not closed before.
+    /// Calls a method with some messages and reads until the end, or until `is_enough`. The client's side of the stream
+    /// stays open until then.
     pub(crate) async fn call(
         &self,
         path: &str,
@@ -66,7 +66,7 @@ impl Caller {
         for message in encoded {
             sender.send(message).await.expect("there is room");
         }
-        // A call with one message ends with it.
+        // A call with a single message ends with it.
         let open = method.is_client_streaming().then_some(sender);
         let waiting = tokio_stream::wrappers::ReceiverStream::new(waiting);
         let mut grpc = Grpc::new(self.channel.clone());
@@ -99,7 +99,7 @@ fn encode(method: &MethodDescriptor, request: &Value) -> Vec<u8> {
     message.unwrap_or_else(|error| panic!("{}: {request}: {error}", method.full_name())).encode_to_vec()
 }
 
-/// Encoded messages out, messages of a type in.
+/// A codec: encoded messages out, messages of a type in.
 #[derive(Debug, Clone)]
 struct Dynamic {
     output: MessageDescriptor,

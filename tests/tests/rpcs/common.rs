@@ -1,5 +1,4 @@
-//! What every server serves beside its own services: health and reflection. Both are defined elsewhere, and so are their
-//! refusals.
+//! Services of every server besides its own: health and reflection. Both are standards, and so are their errors.
 
 use serde_json::json;
 use tonic::Code;
@@ -11,7 +10,7 @@ const CHECK: &str = "grpc.health.v1.Health/Check";
 const WATCH: &str = "grpc.health.v1.Health/Watch";
 const REFLECTION: &str = "grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 
-/// Calls them on a server that serves `service` as well.
+/// Calls them on a server that also serves `service`.
 pub(crate) async fn call_all(book: &mut Book, service: &str) {
     health(book).await;
     reflection(book, service).await;

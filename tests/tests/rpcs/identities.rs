@@ -1,5 +1,5 @@
-//! IdentityService: on the coordinator of the grid, which speaks no TLS, it is in the wrong state; good input is for one
-//! that does.
+//! IdentityService: the coordinator of the main grid has no TLS, so there it is in the wrong state; good input is for a
+//! grid with TLS.
 
 use orbit_proto::v1;
 use orbit_proto::v1::identity_service_client::IdentityServiceClient;
@@ -57,7 +57,7 @@ pub(crate) async fn call_all(world: &mut World) {
         .for_each(|name| book.again_by_hand(&method(name)));
 }
 
-/// `Join` is how the grid below gets its operator.
+/// The grid below gets its operator with `Join`.
 async fn call_with_tls() {
     let grid = SecuredGrid::start(&[]).await;
     let operator = grid.join("operator", "ann").await;

@@ -1,4 +1,4 @@
-//! JobService: a whole job, one that is slow enough to be steered, and everything that can be wrong with them.
+//! JobService: a whole job, one that is slow enough to be controlled, and all errors.
 
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ pub(crate) fn spec(world: &World, path: &str) -> Value {
     json!({ "source": place("star-1"), "destinations": [place("star-2")] })
 }
 
-/// A job of which next to nothing moves in a test.
+/// A job that moves next to nothing during a test.
 pub(crate) fn slow_spec(world: &World, path: &str) -> Value {
     let mut spec = spec(world, path);
     spec["max_bytes_per_second"] = json!(1000);
@@ -32,7 +32,7 @@ fn id(answer: &Value) -> u64 {
         .unwrap_or_else(|| panic!("no job in {answer:#}"))
 }
 
-/// Creates a job and waits for its end; gives its number and how it ended.
+/// Creates a job and waits for its end. Returns its number and its result.
 pub(crate) async fn run(world: &mut World, spec: Value) -> (u64, Value) {
     let made = world.coordinator.good("JobService/CreateJob", json!({ "spec": spec })).await;
     let job = id(&made);
@@ -80,7 +80,7 @@ async fn create(world: &mut World) {
     )
     .await;
     book.bad("JobService/CreateJob", json!({ "request_id": "x".repeat(129) }), &["spec", "request_id"]).await;
-    // What cannot be read keeps nothing else from being named.
+    // An unreadable field does not prevent the others from being named.
     let unreadable = json!({
         "destinations": [{ "star_id": "a b", "path": "/x/../y" }, { "star_id": "star-2", "path": "relative" }],
         "exclude": [""],
@@ -167,7 +167,7 @@ async fn steer(world: &mut World) {
     let resumed = book.good("JobService/ResumeJob", resume.clone()).await;
     assert_ne!(state(&resumed), "JOB_STATE_PAUSED", "{resumed:#}");
     book.again("JobService/ResumeJob", resume, &resumed, "/job/jobId").await;
-    // A pause that arrives late and for the second time must not undo what was asked for since.
+    // A pause that arrives late and for the second time must not undo a later request.
     book.again("JobService/PauseJob", pause, &paused, "/job/jobId").await;
     let got = book.good("JobService/GetJob", json!({ "job_id": job })).await;
     assert_ne!(state(&got), "JOB_STATE_PAUSED", "{got:#}");
@@ -188,7 +188,7 @@ async fn steer(world: &mut World) {
     }
 }
 
-/// What needs a Star that has left.
+/// Calls that need a Star that has left.
 pub(crate) async fn call_absent(world: &mut World, star: &str) {
     let mut spec = spec(world, "tree");
     let root = world.grid.root(star);

@@ -1,4 +1,4 @@
-//! What went wrong and what is known of it: penalties, dead letters, bulletins, events, health, guards and backups.
+//! Failures and what is known of them: penalties, dead letters, bulletins, events, health, guards and backups.
 
 use orbit_tests::mount::PinnedFile;
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ fn list<'a>(answer: &'a Value, field: &str) -> &'a [Value] {
     answer[field].as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
-/// A job of one file, whose destination is a file that cannot be replaced: it fails, and may succeed later.
+/// A job of one file, whose destination is a file that cannot be replaced: it fails, and can succeed later.
 async fn penalties(world: &mut World) {
     let source = world.grid.root("star-1").join("blocked");
     let blocking = world.grid.root("star-2").join("blocked");
@@ -103,7 +103,7 @@ async fn dead_letters(world: &mut World) {
     let retry = json!({ "job_id": DONE, "request_id": "retry-1" });
     let retried = book.good("DeadLetterService/RetryDeadLetters", retry.clone()).await;
     assert_eq!(retried, json!({ "retriedCount": "1" }));
-    // The FIFO is still one, so the letter comes back.
+    // The FIFO still is one, so the dead letter comes back.
     book.stream("JobService/WatchJob", json!({ "job_id": DONE }), |_| false).await;
     book.again("DeadLetterService/RetryDeadLetters", retry, &retried, "").await;
     let got = book.good("JobService/GetJob", json!({ "job_id": DONE })).await;
@@ -171,7 +171,7 @@ async fn events(world: &mut World) {
     book.bad("ProvenanceService/ListEvents", bad, &fields).await;
     book.has_no_wrong_state("ProvenanceService/ListEvents", "it reads");
 
-    // Behind the event that made the job comes the rest of its story.
+    // The event that created the job is followed by the rest of its history.
     let request = json!({ "job_id": DONE, "after_event_id": events[0]["eventId"] });
     let is_end = |seen: &[Value]| {
         seen.last().is_some_and(|message| message["event"]["type"] == "PROVENANCE_TYPE_JOB_COMPLETED")

@@ -1,9 +1,8 @@
-//! Every RPC that the programs serve is called: with good input whose answer is looked at, with bad input, and in a wrong
-//! state. What there is to call is read by reflection from the running programs, so an RPC that is added without its cases
-//! fails here.
+//! Every RPC of the programs is called: with good input, checking the answer, with bad input, and in a wrong state. The
+//! list of RPCs is read by reflection from the running programs, so an RPC without its cases fails here.
 //!
-//! One grid serves all cases in one order, since most of them need what others made: jobs before letters, letters before
-//! retries, Stars last, because they leave. What RPCs mean beyond one call is tested by the other targets.
+//! One grid is used for all cases in order, since most of them need the results of others: jobs before dead letters,
+//! dead letters before retries, Stars last, because they leave. Other targets test RPCs beyond a single call.
 
 mod book;
 mod call;
@@ -24,7 +23,7 @@ use orbit_tests::grid::Grid;
 use orbit_tests::tree::plant_files;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
-/// The grid and what was called.
+/// The grid and the record of calls.
 struct World {
     grid: Grid,
     coordinator: Book,

@@ -1,4 +1,4 @@
-//! What a server says of itself by reflection, in both versions of the protocol.
+//! A server's description of itself by reflection, in both versions of the protocol.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use prost_types::{FileDescriptorProto, FileDescriptorSet};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-/// The client, questions and answers of one version, which differ in nothing but their types.
+/// The client, questions and answers of one version. The versions differ in their types only.
 macro_rules! version {
     ($name:ident) => {
         pub(crate) mod $name {
@@ -79,7 +79,7 @@ macro_rules! version {
 version!(v1);
 version!(v1alpha);
 
-/// The services that a server lists, and all that they need to be called.
+/// The services of a server, and everything that is needed to call them.
 pub(crate) async fn describe(channel: Channel) -> (Vec<String>, DescriptorPool) {
     let services = v1::services(channel.clone()).await;
     let mut files: Vec<FileDescriptorProto> = Vec::new();

@@ -1,4 +1,4 @@
-//! ScheduleService: one that begins at once, from its first job to its end.
+//! ScheduleService: a schedule that starts at once, from its first job to its end.
 
 use serde_json::{Value, json};
 
@@ -75,7 +75,7 @@ pub(crate) async fn call_all(world: &mut World) {
     }
 }
 
-/// A schedule is changed; a change that was made from an earlier state is refused.
+/// A schedule is changed; a change based on an earlier revision is refused.
 async fn update(book: &mut Book, spec: &Value) {
     const METHOD: &str = "ScheduleService/UpdateSchedule";
     let request = |times: Value, revision: u64, name: &str| {

@@ -1,4 +1,4 @@
-//! SessionService: what a Star speaks, spoken by hand.
+//! SessionService: the protocol of a Star, without a Star.
 
 use orbit_tests::client::reason;
 use serde_json::{Value, json};

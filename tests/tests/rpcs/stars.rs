@@ -1,4 +1,4 @@
-//! StarService: from the first word of a Star to its removal.
+//! StarService: from the first message of a Star to its removal.
 
 use serde_json::{Value, json};
 
@@ -41,7 +41,7 @@ async fn look(world: &mut World) {
     );
     book.has_no_wrong_state("StarService/GetStar", "it reads");
 
-    // A watch begins with every Star, each time it is begun.
+    // A watch begins with every Star, each time it is started.
     for _ in 0..2 {
         let count = listed.len();
         let watched = book.stream("StarService/WatchStars", json!({}), |seen| seen.len() == count).await;
@@ -76,7 +76,7 @@ async fn cordon(world: &mut World) {
     }
 }
 
-/// star-3 is drained, taken back, drained again and shut down.
+/// star-3 is drained, scheduled again, drained again and shut down.
 async fn leave(world: &mut World) {
     let client = world.grid.client();
     let book = &mut world.coordinator;
@@ -89,7 +89,7 @@ async fn leave(world: &mut World) {
     let scheduled = book.good("StarService/ScheduleStar", schedule.clone()).await;
     assert_eq!(scheduled["star"]["state"], "STAR_STATE_SCHEDULED", "{scheduled:#}");
     book.again("StarService/ScheduleStar", schedule, &scheduled, "/star/state").await;
-    // A drain that arrives late and for the second time must not take the Star out of service again.
+    // A drain that arrives late and for the second time must not drain the Star again.
     book.again("StarService/DrainStar", drain("drain-1"), &scheduled, "/star/state").await;
     book.wrong_state("StarService/DrainStar", json!({ "star_id": "spare" }), "only a scheduled Star").await;
 
@@ -118,7 +118,7 @@ fn removal() -> Value {
     json!({ "star_id": "spare", "request_id": "remove-1" })
 }
 
-/// What was answered before a kill is answered again; without its name the request is a new one.
+/// An answer from before a kill is returned again; without its id the request is a new one.
 pub(crate) async fn call_after_restart(world: &mut World) {
     let book = &mut world.coordinator;
     book.again("StarService/RemoveStar", removal(), &json!({}), "").await;

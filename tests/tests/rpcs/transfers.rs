@@ -1,4 +1,4 @@
-//! What a Star serves: TransferService, and what every server does.
+//! The services of a Star: TransferService, and those of every server.
 
 use orbit_tests::client::reason;
 use serde_json::{Value, json};

@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 use crate::World;
 use crate::jobs::{self, spec};
 
-/// A file whose content is a chunk of its own.
+/// The content of a file that is a single chunk.
 const ONE_CHUNK: &[u8] = b"small enough that it is never cut";
 
 pub(crate) async fn call_all(world: &mut World) {
     std::fs::write(world.grid.root("star-1").join("whole/one-chunk"), ONE_CHUNK).expect("writes a file");
-    // star-3 will go, and what it has with it.
+    // star-3 will be removed with its content.
     let packed = json!({
         "source": spec(world, "whole")["source"],
         "destinations": [{ "star_id": "star-2" }, { "star_id": "star-3" }],
@@ -102,7 +102,7 @@ async fn work(world: &mut World) {
     for (method, part) in [("CollectGarbage", "collection"), ("ScrubVault", "scrub")] {
         let method = format!("VaultService/{method}");
         let request = json!({ "star_id": "star-2", "request_id": "work-1" });
-        // What takes long is asked for again until it has ended.
+        // A long operation is requested again until it has ended.
         let ended = loop {
             let answer = book.good(&method, request.clone()).await;
             if answer[part]["progress"] != "PROGRESS_RUNNING" {
@@ -159,7 +159,7 @@ async fn forget(world: &mut World, job: u64, snapshot: &Value) {
     let decisions = planned["decisions"].as_array().expect("decisions");
     let is_it = |decision: &&Value| decision["snapshot"]["snapshotId"] == *snapshot;
     assert_eq!(decisions.iter().find(is_it).map(|decision| &decision["isKept"]), Some(&json!(true)));
-    // Nothing would stay of the tree with a FIFO, whose only snapshot has no tag.
+    // No snapshot would be left of the tree with a FIFO, whose only one has no tag.
     let nothing_left = json!({ "policy": { "keep_tags": ["kept"] }, "star_id": "star-2" });
     book.bad("VaultService/PruneSnapshots", nothing_left, &["policy"]).await;
     let policy = json!({ "keep_last": 1, "keep_tags": ["kept"] });
@@ -175,10 +175,7 @@ async fn forget(world: &mut World, job: u64, snapshot: &Value) {
     let bad = json!({ "star_id": "not a name", "source_star_id": "a b", "request_id": "x".repeat(129) });
     let fields = ["policy", "star_id", "source_star_id", "request_id"];
     book.bad("VaultService/PruneSnapshots", bad, &fields).await;
-    book.has_no_wrong_state(
-        "VaultService/PruneSnapshots",
-        "what cannot be deleted now is told in its decision",
-    );
+    book.has_no_wrong_state("VaultService/PruneSnapshots", "the decision says why it cannot be deleted now");
 
     let delete = json!({ "snapshot_id": snapshot, "request_id": "delete-1" });
     let deleted = book.good("VaultService/DeleteSnapshot", delete.clone()).await;
@@ -192,7 +189,7 @@ async fn forget(world: &mut World, job: u64, snapshot: &Value) {
     .await;
 }
 
-/// What is asked of a vault whose Star has left, with a snapshot that the catalogue still has.
+/// Calls for a vault whose Star has left, with a snapshot that is still in the catalogue.
 pub(crate) async fn call_absent(world: &mut World, star: &str) {
     let book = &mut world.coordinator;
     let listed = book.good("VaultService/ListSnapshots", json!({ "star_id": star })).await;

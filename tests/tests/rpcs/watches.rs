@@ -1,5 +1,5 @@
-//! Watches of what has numbers: none is left out in silence. A reader that does not read, and one whose place is gone, are
-//! told how far they came, and go on.
+//! Watches of numbered messages: none is silently skipped. A reader that does not read, and one whose position is no
+//! longer available, are told how far they came, and continue.
 
 use std::process::Stdio;
 
@@ -15,9 +15,9 @@ use tonic::transport::Endpoint;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-/// What a reader of this test takes before it must read: little, so that a few hundred events fill it.
+/// Receive window of a reader in this test, in bytes: small, so that a few hundred events fill it.
 const WINDOW_BYTES: u32 = 4096;
-/// More drains, each of which is a bulletin, than there is room for bulletins.
+/// Number of drains, each of which is a bulletin: more than the board's capacity.
 const DRAINS: usize = 2300;
 
 fn number(status: &Status, name: &str) -> u64 {
@@ -41,7 +41,7 @@ async fn read_events(
 }
 
 #[tokio::test]
-async fn a_reader_that_takes_nothing_is_cut_off_and_misses_nothing_when_it_goes_on() {
+async fn a_reader_that_does_not_read_is_disconnected_and_misses_nothing_when_it_continues() {
     let mut grid = Grid::start(&["star-1", "star-2"]).await;
     plant_files(&grid.root("star-1").join("tree"), 1500, 100, 6);
     let client = grid.client();
@@ -92,7 +92,7 @@ async fn first_bulletin(client: &Client, after_id: u64) -> Result<u64, Status> {
     Ok(message.bulletin.expect("a bulletin").bulletin_id)
 }
 
-/// `orbit` that follows something.
+/// An `orbit` command that follows something.
 struct Follower {
     out: Lines<BufReader<tokio::process::ChildStdout>>,
     err: Lines<BufReader<tokio::process::ChildStderr>>,
@@ -139,7 +139,7 @@ async fn drain_and_take_back(client: &Client, reason: &str) {
 }
 
 #[tokio::test]
-async fn a_reader_whose_place_is_gone_is_told_what_it_missed_and_goes_on() {
+async fn a_reader_whose_position_is_gone_is_told_what_it_missed_and_continues() {
     let mut grid = Grid::start(&["star-1", "star-2"]).await;
     let client = grid.client();
     std::fs::create_dir_all(grid.root("star-1").join("tree")).expect("makes a directory");
@@ -157,15 +157,15 @@ async fn a_reader_whose_place_is_gone_is_told_what_it_missed_and_goes_on() {
     let first = first_bulletin(&client, number(&status, "resume_at")).await.expect("what is kept");
     assert!(first <= oldest, "{first} is sent first, and {oldest} is the oldest after 1");
 
-    // The same as an operator sees it.
+    // The same for an operator.
     let mut bulletins = Follower::start(&grid, &["bulletins", "--follow", "--after", "1"]);
     let note = line(&mut bulletins.err, "were removed").await;
-    // Others may have made room since.
+    // Further bulletins may have been evicted since.
     let from = note.rsplit_once("from ").and_then(|(_, from)| from.trim_end_matches('.').parse::<u64>().ok());
     assert!(note.contains("bulletins after 1 ") && from.is_some_and(|from| from >= oldest), "{note}");
     line(&mut bulletins.out, "has ended").await;
 
-    // It goes on through a restart; events are lost with their log, and that is told too.
+    // It continues after a restart. Events are lost with their log, which is reported too.
     let mut events = Follower::start(&grid, &["provenance", "--follow", "--after", "1"]);
     line(&mut events.out, "job-completed").await;
     grid.coordinator().kill().await;

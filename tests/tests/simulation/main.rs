@@ -1,15 +1,15 @@
-//! The whole grid, simulated: many seeds, each a run of its own.
+//! Simulates the whole grid: many seeds, each a separate run.
 //!
-//! `SEED=n cargo test -p orbit-tests --test simulation` replays one seed and writes its trace; `ORBIT_SIM_SEEDS=count`
-//! says how many random seeds follow the fixed ones.
+//! `SEED=n cargo test -p orbit-tests --test simulation` replays one seed and prints its trace; `ORBIT_SIM_SEEDS=count`
+//! is the number of random seeds after the fixed ones.
 
 mod planted;
 
 use orbit_tests::simulation::{self, runner};
 
-/// Seeds that every run of the tests takes.
+/// Number of fixed seeds in every run of the tests.
 const FIXED_SEEDS: u64 = 300;
-/// How many random seeds follow, unless the environment says otherwise.
+/// Number of random seeds after them, unless the environment sets it.
 const RANDOM_SEEDS: u64 = 100;
 
 fn number(name: &str) -> Option<u64> {

@@ -1,17 +1,18 @@
-//! Planted bugs: each mistake makes some seed of a bounded number fail, and without a mistake the same seeds pass.
+//! Injected bugs: each fault makes some seed of a limited number fail, and without a fault the same seeds pass.
 //!
-//! This is what the simulation is worth: a suite that finds nothing because there is nothing to find looks the same as
-//! one that finds nothing because it does not look.
+//! This shows the value of the simulation: a suite that finds nothing because there is nothing to find looks the same
+//! as one that does not look.
 
 use orbit_shared::plant::{Bug, Planted};
 use orbit_tests::simulation::runner;
 
-/// Seeds that must pass without a mistake.
+/// Number of seeds that must pass without a fault.
 const SEEDS_MAX: u64 = 2000;
-/// A mistake must show within so many. Most show in the first few; one that needs two rare things at once takes longer.
+/// Number of seeds within which a fault must show. Most show in the first few; a fault that needs two rare events at
+/// once takes longer.
 const SEEDS_TO_FIND: u64 = 4000;
 
-/// The seed that finds a mistake, and what it says.
+/// The seed that finds a fault, and its failure.
 fn find(bug: Bug) -> Option<runner::Failure> {
     let planted = Planted::new(bug);
     let (seed, why) = (0..SEEDS_TO_FIND).find_map(|seed| runner::run_one(seed).err())?;
@@ -48,7 +49,7 @@ fn the_same_seeds_pass_without_a_planted_bug() {
     assert!(failures.is_empty(), "{}", runner::report(&failures));
 }
 
-/// What a panic says, without where.
+/// The text of a panic, without its place.
 fn first_line(why: &str) -> String {
     why.lines().skip(1).take(1).collect()
 }

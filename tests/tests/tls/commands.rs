@@ -1,4 +1,4 @@
-//! The commands that operators give, and grpcurl.
+//! The commands of operators, and grpcurl.
 
 use std::path::PathBuf;
 
@@ -18,7 +18,7 @@ impl<'a> Orbit<'a> {
         Self { grid, identity: grid.directory().join("people").join(name) }
     }
 
-    /// The exit code, and what is on standard output and standard error.
+    /// Returns the exit code, standard output and standard error.
     async fn run(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
         let mut command = Command::new(program("orbit"));
         command.args(arguments).args(["--coordinator", &self.grid.url(), "--identity"]).arg(&self.identity);
@@ -35,7 +35,7 @@ impl<'a> Orbit<'a> {
 }
 
 #[tokio::test]
-async fn an_operator_joins_lets_others_in_and_puts_them_out() {
+async fn an_operator_joins_admits_others_and_revokes_them() {
     let grid = SecuredGrid::start(&[]).await;
     let (ann, vera) = (Orbit::new(&grid, "ann"), Orbit::new(&grid, "vera"));
     let (code, _, errors) = ann.run(&["job", "ls"]).await;
@@ -82,13 +82,13 @@ async fn ping_asks_over_tls_with_the_authority_alone() {
     assert!(code == Some(1) && errors.contains("--identity"), "{code:?} {errors}");
     orbit.identity = grid.data_directory().join("identity");
     assert!(orbit.good(&["ping"]).await.contains("serves"));
-    // A Star asks for a certificate; its own will do.
+    // A Star requires a certificate; its own can be used.
     orbit.identity = grid.vault("star-1").join("credentials");
     assert!(orbit.good(&["ping", &format!("https://{star}")]).await.contains("serves"));
 }
 
 #[tokio::test]
-async fn what_a_star_serves_is_read_by_way_of_a_socket_with_an_identity() {
+async fn files_of_a_star_are_read_over_a_socket_with_an_identity() {
     let place = tempfile::tempdir().expect("a directory");
     let socket = format!("unix:{}", place.path().join("coordinator.sock").display());
     let mut grid = SecuredGrid::start(&["--listen", &socket]).await;
@@ -118,12 +118,12 @@ async fn what_a_star_serves_is_read_by_way_of_a_socket_with_an_identity() {
 }
 
 #[tokio::test]
-async fn grpcurl_is_let_in_with_the_files_of_an_identity() {
+async fn grpcurl_is_admitted_with_the_files_of_an_identity() {
     let grid = SecuredGrid::start(&[]).await;
     let operator = grid.join("operator", "ann").await;
     let program = tokio::task::spawn_blocking(grpcurl::program).await.expect("grpcurl is found");
     let port = grid.address().rsplit(':').next().unwrap();
-    // By a name in the certificate: grpcurl compares it.
+    // By a name in the certificate, with which grpcurl compares it.
     let address = format!("localhost:{port}");
     let list = async |with_key: bool| {
         let mut command = Command::new(&program);
@@ -167,7 +167,7 @@ async fn a_second_grid_keeps_the_identity_of_the_first() {
     assert!(listed.contains(&one.url()) && listed.contains(&other.url()), "{listed}");
     assert!(listed.contains("operator ann") && listed.contains("viewer vera"), "{listed}");
 
-    // Without a word the grid that was joined last; an address chooses its own context.
+    // By default the grid that was joined last is used; an address selects its own context.
     assert!(good(&["identity", "ls"]).await.contains("vera"));
     assert!(good(&["identity", "ls", "--coordinator", &one.url()]).await.contains("ann"));
     assert!(good(&["identity", "ls", "--context", "default"]).await.contains("ann"));
@@ -180,7 +180,7 @@ async fn a_second_grid_keeps_the_identity_of_the_first() {
     let (code, _, errors) = run(&again).await;
     assert!(code == Some(2) && errors.contains("another grid"), "{code:?} {errors}");
 
-    // What cannot be reached is said with who asked, and as JSON for programs.
+    // The error for an unreachable grid names the identity in use, also as JSON for programs.
     let url = other.url();
     drop(other);
     let (code, _, errors) = run(&["job", "ls", "--context", "away"]).await;

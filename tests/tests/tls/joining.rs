@@ -1,4 +1,4 @@
-//! Who gets in by which token, and who is put out.
+//! Which tokens admit a machine, and revocation.
 
 use orbit_identity::EnrollError;
 use orbit_proto::v1;
@@ -39,7 +39,7 @@ async fn tokens_that_are_old_foreign_or_for_others_are_refused() {
         }
     });
     assert!(expired.await.to_string().contains("token create"));
-    // A token of another grid pins another authority, so it is this coordinator that is not trusted.
+    // A token of another grid pins another authority, so this coordinator is not trusted.
     let foreign = other.token(&["--role", "operator"]).await;
     let error = grid.join_with(&foreign, "ann").await.expect_err("it is of another grid");
     assert!(
@@ -59,10 +59,10 @@ async fn tokens_that_are_old_foreign_or_for_others_are_refused() {
 async fn a_certificate_of_another_grid_is_refused() {
     let (grid, other) = (SecuredGrid::start(&[]).await, SecuredGrid::start(&[]).await);
     let stranger = other.join("operator", "ann").await;
-    // He trusts his own grid alone.
+    // It trusts its own grid only.
     let error = stranger.dialing().connect(&grid.endpoint(), orbit_identity::Expected::Coordinator).await;
     assert!(format!("{:?}", error.expect_err("another authority")).contains("another grid"));
-    // And if he trusts this one, it does not trust him.
+    // Even if it trusts this grid, this grid does not trust it.
     let ours = grid.data_directory().join("identity/ca.pem");
     std::fs::copy(ours, stranger.directory().join("ca.pem")).unwrap();
     let stranger = orbit_identity::Credentials::load(stranger.directory()).unwrap().expect("it is there");
@@ -95,14 +95,14 @@ async fn a_revoked_star_is_cut_off_and_stays_out() {
     grid.kill_and_restart_coordinator().await;
     let (code, said) = grid.failing("star-1", grid.star_command("star-1", &[])).await;
     assert!(code.is_some_and(|code| code != 0) && said.contains("was revoked"), "{code:?} {said}");
-    // A new token is a new beginning, with the vault that it had.
+    // With a new token it can join again, with its old vault.
     std::fs::remove_dir_all(grid.vault("star-1").join("credentials")).unwrap();
     grid.add_star("star-1").await;
     grid.wait_ready(&client, "star-1").await;
 }
 
 #[tokio::test]
-async fn a_revoked_operator_loses_what_he_watches() {
+async fn a_revoked_operator_loses_its_watches() {
     let grid = SecuredGrid::start(&[]).await;
     let (ann, bob) = (grid.join("operator", "ann").await, grid.join("operator", "bob").await);
     let client = grid.client(&bob);

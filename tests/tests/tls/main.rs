@@ -1,5 +1,5 @@
-//! Grids that speak TLS, as real processes: who gets in, what each may do, who is put out, and that what was promised
-//! without TLS holds with it.
+//! Grids with TLS, as real processes: who is admitted, what each role may do, revocation, and that guarantees without
+//! TLS hold with it too.
 
 mod commands;
 mod joining;

@@ -1,4 +1,4 @@
-//! Data moves from Star to Star over TLS, and nobody else gets any.
+//! Data is moved from Star to Star over TLS, and no other process gets any.
 
 use orbit_identity::{Dialing, Expected};
 use orbit_proto::v1;
@@ -28,7 +28,7 @@ async fn a_tree_arrives_as_it_was_over_tls_alone() {
     let found = differences(&grid.root("Star_1.source").join("tree"), &grid.root("star-2").join("tree"));
     assert!(found.is_empty(), "{}", found.join("\n"));
 
-    // Where the data came from, nobody is served without TLS, or with it and without a certificate.
+    // The source serves no client without TLS, or with TLS and without a certificate.
     let endpoint = Endpoint::from_shared(format!("http://{source}")).unwrap();
     let plain =
         Tcp::default().connect(endpoint, Expected::Star(None)).await.expect("the port takes connections");
@@ -41,15 +41,15 @@ async fn a_tree_arrives_as_it_was_over_tls_alone() {
     let channel = dialing.expect("there is an authority").connect_lazily(&endpoint, Expected::Star(None));
     let mut health = HealthClient::new(channel);
     let asked = within("a call without a certificate", health.check(HealthCheckRequest::default())).await;
-    asked.expect_err("a Star asks everybody for a certificate");
-    // Under another Star's name nobody is answered.
+    asked.expect_err("a Star requires a certificate of every client");
+    // A client that expects another Star gets no connection.
     let another = Expected::Star(Some("star-2".parse().unwrap()));
     let error = operator.dialing().connect(&endpoint, another).await.expect_err("it is Star_1.source");
     assert!(format!("{error:?}").contains("Star_1.source"), "{error:?}");
 }
 
 #[tokio::test]
-async fn whoever_speaks_plainly_is_told_so() {
+async fn a_client_without_tls_is_told_that_it_needs_it() {
     let grid = SecuredGrid::start(&[]).await;
     let client = Client::new(grid.address());
     let status = within("a plain call", client.jobs().list_jobs(v1::ListJobsRequest::default())).await;

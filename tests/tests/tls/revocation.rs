@@ -1,4 +1,4 @@
-//! What an attacker with one token, one key or one grant tries after being put out.
+//! What an attacker with one token, one key or one grant can do after a revocation.
 
 use orbit_identity::Credentials;
 use orbit_proto::v1;
@@ -43,7 +43,7 @@ async fn one_token_makes_one_identity_and_ends_with_the_operator_who_made_it() {
 }
 
 #[tokio::test]
-async fn a_grant_ends_between_stars_when_somebody_is_revoked_and_others_go_on() {
+async fn a_grant_between_stars_ends_with_a_revocation_and_others_continue() {
     let mut grid = SecuredGrid::start(&[]).await;
     grid.add_star("star-1").await;
     plant_files(&grid.root("star-1").join("tree"), 3, 50_000, 1);
@@ -61,7 +61,7 @@ async fn a_grant_ends_between_stars_when_somebody_is_revoked_and_others_go_on() 
     let stolen = grant(&grid, &mallory, &snapshot).await;
     read(stolen.clone(), &mallory).await.expect("an operator reads what was granted");
     revoke(&grid, &boss, v1::Role::Operator, "mallory").await;
-    // The Star knows nothing of the revocation: it was told that the grant's key counts no more.
+    // The Star does not know of the revocation: it was only told that the grant's key is no longer valid.
     let problem = eventually("the grant to end", async || read(stolen.clone(), &mallory).await.err()).await;
     assert!(problem.contains("not signed by any"), "{problem}");
     let asked = grid.client(&mallory).vaults().get_read_grant(v1::GetReadGrantRequest::default()).await;
@@ -92,7 +92,7 @@ async fn read(grant: ReadGrant, who: &Arc<Credentials>) -> Result<(), String> {
     within("a read", read_file(grant, b"d0000/f000001", network, |_| Ok(()))).await
 }
 
-/// Items of a job that are stored.
+/// Number of stored items of a job.
 async fn stored(client: &orbit_tests::client::Client, job: u64) -> u64 {
     client.job(job).await.progress.unwrap_or_default().items_stored
 }
@@ -110,7 +110,7 @@ async fn the_jobs_of_others_go_on_when_a_star_is_revoked_and_its_own_pulls_end()
     for destination in ["star-2", "star-3"] {
         grid.wait_ready(&client, destination).await;
         let mut spec = grid.copy_spec("tree", "star-1", destination);
-        // The other one would be done before it is put out.
+        // The other one would be complete before the revocation.
         spec.max_bytes_per_second = if destination == "star-2" { 500_000 } else { 50_000 };
         jobs.push(client.create(spec).await);
     }

@@ -1,4 +1,4 @@
-//! What each role may call, and what it may not.
+//! The calls that each role may make, and those that it may not.
 
 use orbit_identity::{Credentials, Dialing, Expected};
 use orbit_proto::v1;
@@ -87,7 +87,7 @@ async fn a_star_opens_sessions_under_its_own_name_only() {
 }
 
 #[tokio::test]
-async fn whoever_asks_over_http_looks_unless_it_is_said_otherwise() {
+async fn callers_over_http_are_viewers_unless_configured_otherwise() {
     let (grid, open) =
         (SecuredGrid::start(&[]).await, SecuredGrid::start(&["--http-role", "operator"]).await);
     let post = async |grid: &SecuredGrid| -> Answered {

@@ -1,6 +1,6 @@
-//! What goes wrong in one run, and when: a schedule drawn from the seed, and its execution on the simulation.
+//! The faults of one run: a schedule from the seed, and its execution on the simulation.
 //!
-//! Everything it breaks it mends again, and [`Schedule::heal`] mends whatever is left. Nothing is judged here.
+//! Every fault is repaired again, and [`Schedule::heal`] repairs all that are left. Nothing is checked here.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,9 +8,9 @@ use std::time::Duration;
 use orbit_tests::random::Random;
 use turmoil::Sim;
 
-/// Crashes of Stars in one run. Under an item that is in hand at three of them the product rightly gives it up.
+/// Maximum number of crashes of Stars in one run. An item that was held during three of them is rightly given up.
 const STAR_CRASHES_MAX: u32 = 2;
-/// When the first fault may come: from the start of the programs on.
+/// Earliest time of the first fault, in milliseconds: the programs may be starting.
 const FIRST_MS: u64 = 500;
 
 /// A fault begins or ends.
@@ -19,7 +19,7 @@ enum Act {
     Partition(String, String),
     PartitionOneWay(String, String),
     Hold(String, String),
-    /// Mends a link, whatever was done to it; what was held arrives.
+    /// Repairs a link, whatever its fault; held messages arrive.
     Mend(String, String),
     Lose(f64),
     Delay(Duration),
@@ -30,20 +30,20 @@ enum Act {
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Schedule {
-    /// By milliseconds and a running number.
+    /// By time in milliseconds and a running number.
     acts: BTreeMap<(u64, usize), Act>,
     hosts: Vec<String>,
     delay: Duration,
 }
 
-/// What the schedules of all seeds have in common: how long faults come, and how quiet it is otherwise.
+/// The parameters of all schedules: when faults occur, and the delay of messages without them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Extent {
-    /// After this everything is mended.
+    /// When everything is repaired.
     pub(crate) until: Duration,
-    /// How many faults begin.
+    /// Number of faults.
     pub(crate) count: u64,
-    /// How long a message travels at most in quiet times.
+    /// Maximum delay of a message without faults.
     pub(crate) delay: Duration,
 }
 
@@ -73,7 +73,7 @@ impl Schedule {
         schedule
     }
 
-    /// Where a fault is, how it begins and ends, and how many milliseconds it lasts at most.
+    /// A fault: its place, how it begins and ends, and its maximum duration in milliseconds.
     fn fault(&self, random: &mut Random, quiet: Duration) -> (String, Act, Act, u64) {
         let mut hosts = self.hosts.clone();
         let first = hosts.remove(random.below(hosts.len() as u64) as usize);
@@ -82,7 +82,7 @@ impl Schedule {
         pair.sort();
         let link = pair.join("-");
         let mend = Act::Mend(first.clone(), second.clone());
-        // Now and then beyond the lease, beyond keepalive, and beyond the stall of a pull.
+        // Sometimes longer than the lease, than keepalive, and than the stall timeout of a pull.
         let longest = [800, 4_000, 12_000, 40_000][random.below(4) as usize];
         match random.below(10) {
             0 | 1 => (link, Act::Partition(first, second), mend, longest),
@@ -109,7 +109,7 @@ impl Schedule {
         self.acts.insert((at, number), act);
     }
 
-    /// Does what is due; answers which hosts crashed.
+    /// Executes what is due. Returns the hosts that crashed.
     pub(crate) fn advance(&mut self, sim: &mut Sim<'_>, log: impl Fn(&str)) -> Vec<String> {
         let mut crashed = Vec::new();
         let now = sim.elapsed().as_millis() as u64;
@@ -124,7 +124,7 @@ impl Schedule {
         crashed
     }
 
-    /// Mends everything and starts what is down.
+    /// Repairs everything and starts the hosts that are down.
     pub(crate) fn heal(&mut self, sim: &mut Sim<'_>) {
         self.acts.clear();
         sim.set_fail_rate(0.0);
@@ -146,7 +146,7 @@ impl Act {
             Self::Partition(one, other) => sim.partition(one.as_str(), other.as_str()),
             Self::PartitionOneWay(from, to) => sim.partition_oneway(from.as_str(), to.as_str()),
             Self::Hold(one, other) => sim.hold(one.as_str(), other.as_str()),
-            // Also repairs a partition: the link becomes healthy, and what was held is delivered.
+            // Also repairs a partition: the link works, and held messages are delivered.
             Self::Mend(one, other) => sim.release(one.as_str(), other.as_str()),
             Self::Lose(rate) => sim.set_fail_rate(*rate),
             Self::Delay(longest) => sim.set_max_message_latency(*longest),

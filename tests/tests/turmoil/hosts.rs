@@ -1,4 +1,4 @@
-//! What runs on the hosts: the coordinator, the Stars, and an operator who wants a tree moved and looks at the outcome.
+//! The programs on the hosts: the coordinator, the Stars, and an operator who moves a tree and checks the result.
 
 use std::fmt::Write as _;
 use std::future::Future;
@@ -26,14 +26,14 @@ use crate::world::Shared;
 pub(crate) const COORDINATOR: &str = "coordinator";
 const COORDINATOR_PORT: u16 = 7100;
 const STAR_PORT: u16 = 7200;
-/// Jobs of one run.
+/// Maximum number of jobs of one run.
 const JOBS_MAX: usize = 6;
-/// How often the operator looks at the job.
+/// How often the operator reads the state of the job.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
-/// An operator's call that is not answered in time is made again, on a new connection.
+/// Timeout of an operator's call, after which it is repeated on a new connection.
 const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A coordinator, until it fails, which it must not.
+/// A coordinator. It must not fail.
 pub(crate) async fn coordinate(core: orbit_coordinator::core::CoreConfig, data: PathBuf) -> turmoil::Result {
     let options = CoordinatorOptions {
         listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, COORDINATOR_PORT)).into(),
@@ -46,7 +46,7 @@ pub(crate) async fn coordinate(core: orbit_coordinator::core::CoreConfig, data: 
     Err(format!("the coordinator ended: {:?}", coordinator.failed().await).into())
 }
 
-/// A Star, until it leaves, which it must not.
+/// A Star. It must not exit.
 pub(crate) async fn shine(name: String, root: PathBuf, vault: PathBuf) -> turmoil::Result {
     let root = Root { path: root.as_os_str().as_bytes().to_vec(), is_read_only: false };
     let options = StarOptions {
@@ -64,14 +64,14 @@ fn url() -> String {
     format!("http://{COORDINATOR}:{COORDINATOR_PORT}")
 }
 
-/// A client with a connection of its own.
+/// A client with a new connection.
 fn client() -> Client {
     let endpoint = Endpoint::from_shared(url()).expect("an address makes a URL");
     let endpoint = endpoint.connect_timeout(CALL_TIMEOUT).timeout(CALL_TIMEOUT);
     Client::over(Simulated::lazy_channel(&endpoint))
 }
 
-/// Asks until there is an answer, whatever happens to connections.
+/// Repeats a call until there is an answer, whatever happens to connections.
 async fn surely<T, F: Future<Output = Result<tonic::Response<T>, tonic::Status>>>(
     ask: impl Fn(Client) -> F,
 ) -> T {
@@ -84,14 +84,14 @@ async fn surely<T, F: Future<Output = Result<tonic::Response<T>, tonic::Status>>
     }
 }
 
-/// Creates job after job until no fault is left, waits for their ends, and asserts that everything is as it must be.
+/// Creates jobs until there are no more faults, waits for their ends, and asserts that everything is right.
 pub(crate) async fn operate(
     spec: v1::JobSpec,
     vaults: Vec<(String, PathBuf)>,
     shared: Rc<Shared>,
 ) -> turmoil::Result {
     for (star, _) in &vaults {
-        // Until its address is known a job cannot name it.
+        // A job cannot name it before its address is known.
         let request = v1::GetStarRequest { star_id: star.clone() };
         surely(|client| {
             let request = request.clone();
@@ -144,7 +144,7 @@ async fn wait_end(job_id: u64, shared: &Shared) {
     }
 }
 
-/// What the job counts is what its items say one by one.
+/// The counts of the job are those of its items.
 async fn assert_every_item_ended(client: &Client, job: &v1::Job) {
     let items = client.all_items(job.job_id).await;
     let progress = job.progress.as_ref().expect("a job shows its progress");

@@ -1,14 +1,14 @@
-//! The real coordinator and the real Stars, services, drivers, data plane and disks included, over a simulated network
-//! that fails: many seeds, each a run of its own.
+//! The real coordinator and the real Stars, including services, drivers, data plane and disks, over a simulated network
+//! that fails: many seeds, each a separate run.
 //!
-//! A seed decides the tree, the settings and the faults, and its run must end with the job completed and the trees alike.
-//! It is not a replay to the byte: disk jobs run on threads, identities and keys are random. `SEED=n cargo test -p
-//! orbit-tests --test turmoil -- --nocapture` runs the schedule of one seed again, with a trace; `ORBIT_TURMOIL_SEEDS=n`
-//! says how many seeds to take.
+//! A seed decides the tree, the settings and the faults, and its run must end with the job completed and equal trees.
+//! It is no exact replay: disk jobs run on threads, identities and keys are random. `SEED=n cargo test -p orbit-tests
+//! --test turmoil -- --nocapture` runs the schedule of one seed again, with a trace; `ORBIT_TURMOIL_SEEDS=n` is the
+//! number of seeds.
 //!
-//! The simulation of the cores (`simulation`) replays exactly, looks inside after every step and takes far more seeds; real
-//! processes (`faults`) die for good and keep real time. Here the code between the two is tried: services, keepalive,
-//! reconnects, pulls that break off, drivers.
+//! The simulation of the cores (`simulation`) replays exactly, checks invariants after every step and takes far more
+//! seeds; real processes (`faults`) are really killed and use real time. This suite tests the code between the two:
+//! services, keepalive, reconnects, pulls that break off, drivers.
 
 mod faults;
 mod hosts;
@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use orbit_tests::simulation::runner;
 
-/// Seeds of one run, unless the environment says otherwise. The first half is the same in every run.
+/// Number of seeds in one run, unless the environment sets it. The first half is the same in every run.
 const SEEDS: u64 = 50;
 
 fn number(name: &str) -> Option<u64> {
@@ -30,7 +30,7 @@ fn number(name: &str) -> Option<u64> {
 #[test]
 fn every_job_is_completed_once_its_network_and_its_programs_work_again() {
     if let Some(seed) = number("SEED") {
-        // The time of a line is the simulation's, which the faults between them tell.
+        // The time of a line is that of the simulation, which the faults between them show.
         let filter = tracing_subscriber::EnvFilter::new("info,turmoil=off");
         tracing_subscriber::fmt().with_env_filter(filter).without_time().with_ansi(false).init();
         let outcome = world::run(seed, true);

@@ -1,6 +1,6 @@
-//! turmoil's network as the product knows networks: what listens and connects in a simulated host.
+//! turmoil's network behind the product's network interface: listeners and connections in a simulated host.
 //!
-//! The settings of connections stay those of the product; here is only where the bytes go.
+//! The settings of connections are those of the product; only the transport of bytes is different.
 
 use std::io;
 use std::net::SocketAddr;

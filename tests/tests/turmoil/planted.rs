@@ -1,14 +1,14 @@
-//! Planted bugs: each of these mistakes makes some seed of a bounded number fail.
+//! Injected bugs: each of these faults makes some seed of a limited number fail.
 //!
-//! Only those are taken that show from outside, in a tree, a guard or the end of a job; the simulation of the cores, which
-//! looks inside after every step, takes all of them.
+//! Only faults are used whose effect shows from outside, in a tree, a guard or the end of a job. The simulation of the
+//! cores, which checks invariants after every step, uses all of them.
 
 use orbit_shared::plant::{Bug, Planted};
 use orbit_tests::simulation::runner;
 
-/// A mistake must show within so many seeds.
+/// Number of seeds within which a fault must show.
 const SEEDS_MAX: u64 = 40;
-/// Mistakes in the coordinator's part of the session, in its recovery, and in the Star's part.
+/// Faults in the coordinator's part of the session, in its recovery, and in the Star's part.
 const BUGS: [Bug; 8] = [
     Bug::PermitLeaked,
     Bug::PermitReleasedTwice,
@@ -20,7 +20,7 @@ const BUGS: [Bug; 8] = [
     Bug::ReportsNotSentAgain,
 ];
 
-/// The seed that finds a mistake, and what it says.
+/// The seed that finds a fault, and its failure.
 fn find(bug: Bug) -> Option<runner::Failure> {
     let _planted = Planted::new(bug);
     (0..SEEDS_MAX).find_map(|seed| runner::caught(seed, || crate::world::run(seed, false)).err())

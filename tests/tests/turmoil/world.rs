@@ -1,19 +1,19 @@
-//! One seed: a coordinator and Stars as they are shipped, a job, and a network and programs that fail.
+//! One seed: the coordinator and Stars as they are shipped, a job, and a network and programs that fail.
 //!
 //! # Time
-//! Every host has a runtime whose clock stands still but for what the simulation moves it, a tick at a time. The disk is
-//! the real one, and slow beside that: were both to run at once, leases would end for no other reason than a slow `fsync`.
-//! They do not, because tokio holds the clock of a paused runtime while a job of `spawn_blocking` runs on it. A disk so
-//! takes no simulated time at all, however slow it is, and no time-out needs to be stretched.
+//! Every host has a runtime whose clock advances only when the simulation moves it, one tick at a time. The disk is the
+//! real one, and slow compared with that: if both ran concurrently, leases would end only because of a slow `fsync`.
+//! They do not, because tokio stops the clock of a paused runtime while a job of `spawn_blocking` runs on it. So the
+//! disk takes no simulated time, however slow it is, and no timeout needs to be longer.
 //!
-//! The price: a blocking job must never wait for another host, whose clock moves only when this one's tick has ended. The
-//! one that could is a source's reading job, which waits until its receiver takes more. So trees are smaller than a
-//! stream's window, and the buffers of the simulated sockets hold all of one.
+//! The price: a blocking job must never wait for another host, whose clock advances only when this one's tick has
+//! ended. The only one that could is a source's reading job, which waits until its receiver accepts more. So trees are
+//! smaller than a stream's window, and the buffers of the simulated sockets can hold a whole tree.
 //!
 //! # What a crash is
 //! The host's runtime is dropped with everything in it: tasks end where they wait, sockets close, and running disk jobs
-//! come to their end first, so that every lock is free when the host starts again. Jobs cut short by a kill or by a loss
-//! of power are the business of `faults` and of the simulation of the cores.
+//! finish first, so that every lock is free when the host starts again. Jobs that are interrupted by a kill or by a
+//! power loss are tested in `faults` and in the simulation of the cores.
 
 #![expect(
     clippy::print_stdout,
@@ -42,31 +42,31 @@ use turmoil::Sim;
 use crate::faults::{Extent, Schedule};
 use crate::hosts::{self, COORDINATOR};
 
-/// How much time passes at once. Messages travel for whole ticks.
+/// The step of the simulated time. Delays of messages are multiples of it.
 const TICK: Duration = Duration::from_millis(10);
-/// A job that has not ended so long after everything was mended hangs.
+/// A job that has not ended within this time after everything was repaired hangs.
 const MENDED_MAX: Duration = Duration::from_secs(300);
-/// A seed that takes longer on a real clock hangs. Seconds are usual for one that fails, and less for one that passes.
+/// A seed that takes longer on a real clock hangs. A failing one usually takes seconds, a passing one less.
 const REAL_TIME_MAX: Duration = Duration::from_secs(300);
-/// Segments that a simulated socket holds: more than all trees have.
+/// Maximum number of segments in a simulated socket: more than all trees have.
 const SOCKET_SEGMENTS: usize = 1 << 16;
-/// Of the faults that come by chance, how many messages later a lost link works again: one in so many.
+/// Probability per message that a link with a random fault works again.
 const REPAIR_RATE: f64 = 0.02;
-/// The name of the source's tree; those at destinations have a number behind it.
+/// Name of the source's tree; those at destinations have a number after it.
 const TREE: &str = "tree";
-/// The memory disk is used if it has so much room.
+/// Minimum free space for which the memory disk is used, in bytes.
 const MEMORY_DISK_BYTES_MIN: u64 = 1 << 30;
 
-/// How one seed went.
+/// The result of one seed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Outcome {
     /// Simulated time until everything had been checked.
     pub(crate) elapsed: Duration,
-    /// Simulated time from when all was mended until the job had ended.
+    /// Simulated time from the repair of everything to the end of the job.
     pub(crate) mended: Duration,
 }
 
-/// What the seed decides.
+/// The parameters that the seed decides.
 struct Plan {
     stars: Vec<String>,
     core: orbit_coordinator::core::CoreConfig,
@@ -74,18 +74,18 @@ struct Plan {
     extent: Extent,
 }
 
-/// What the operator's host and the run tell each other.
+/// The state that the operator's host and the run share.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
-    /// Nothing is broken any more.
+    /// All faults are repaired.
     pub(crate) is_mended: Cell<bool>,
     /// When the last job was first seen to have ended.
     pub(crate) ended_at: Cell<Option<Duration>>,
-    /// The last that was seen of the job, for when it hangs.
+    /// The last known state of the job, for when it hangs.
     pub(crate) last_seen: RefCell<String>,
 }
 
-/// Runs a seed; panics with what is wrong.
+/// Runs a seed. Panics if something is wrong.
 pub(crate) fn run(seed: u64, is_verbose: bool) -> Outcome {
     let _watched = watch(seed);
     let mut random = Random::new(seed);
@@ -110,7 +110,7 @@ pub(crate) fn run(seed: u64, is_verbose: bool) -> Outcome {
         let now = sim.elapsed();
         if now < plan.extent.until {
             for host in schedule.advance(&mut sim, |text| log(now, text)) {
-                // Nothing runs there now, so what it shows stands still.
+                // Nothing runs there now, so its files do not change.
                 assert_only_whole_files(&source, &root(directory.path(), &host));
             }
         } else if !shared.is_mended.replace(true) {
@@ -162,7 +162,7 @@ impl Plan {
         if is_odd {
             plant_odd_tree(&source, random.number());
         } else {
-            // More than one batch of a scan, or not.
+            // More than one batch of a scan, or only one.
             let (count, size) = [(20, 9_000), (40, 9_000), (250, 1_000)][random.below(3) as usize];
             plant_files(&source.join("small"), count, size, random.number());
             plant_files(
@@ -179,8 +179,8 @@ impl Plan {
                 BackpressureConfig { max_object_count: 1 + random.below(8), ..BackpressureConfig::default() }
             }
         };
-        // So that a job lasts about as long as the faults do: simulated time costs little. Not by a limit of its bandwidth:
-        // a source that is paced waits with a thread, and that stops the simulated time.
+        // So that a job lasts about as long as the faults: simulated time costs little. A bandwidth limit cannot be
+        // used for that: a limited source waits on a thread, which stops the simulated time.
         let guard = match random.below(3) {
             0 => guard,
             count => BackpressureConfig { max_object_count: count, ..guard },
@@ -213,7 +213,7 @@ impl Plan {
     }
 }
 
-/// Ends the process unless what is answered is dropped in time. A blocking job that waits for another host stops the
+/// Ends the process unless the returned value is dropped in time. A blocking job that waits for another host stops the
 /// simulated time, and with it everything that could notice.
 fn watch(seed: u64) -> SyncSender<()> {
     let (watched, over) = sync_channel(0);
@@ -226,7 +226,7 @@ fn watch(seed: u64) -> SyncSender<()> {
     watched
 }
 
-/// A reader at a destination sees a file whole or not at all, whatever happened to the Star that wrote it.
+/// A reader at a destination sees a file either complete or not at all, whatever happened to the Star that wrote it.
 fn assert_only_whole_files(source: &Path, root: &Path) {
     if source.starts_with(root) || !root.exists() {
         return;
@@ -264,7 +264,7 @@ fn vault(directory: &Path, star: &str) -> PathBuf {
     directory.join(star).join("vault")
 }
 
-/// In memory if possible: the disk is not what is tried here, and `syncfs` waits for what others write too.
+/// In memory if possible: the disk is not under test, and `syncfs` also waits for the writes of others.
 fn directory() -> TempDir {
     let memory = Path::new("/dev/shm");
     let has_room = rustix::fs::statvfs(memory)

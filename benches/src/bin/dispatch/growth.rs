@@ -1,4 +1,4 @@
-//! What one item costs when there are more of them: it should be the same.
+//! The cost of one item when there are more of them, which should stay the same.
 
 use std::time::Duration;
 
@@ -6,12 +6,12 @@ use orbit_benches::core_alone;
 
 use crate::{Cost, whole};
 
-/// Work of up to so many items is too short to be measured once.
+/// Work with up to this many items is too short for a single measurement.
 const SHORT_ITEMS: u64 = 100_000;
-/// How often short work is measured; the median counts. An odd number.
+/// Number of measurements of short work, of which the median counts. Must be odd.
 const RUNS: usize = 5;
 
-/// The measures at one number of items.
+/// The measurements for one number of items.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Point {
     pub(crate) items: u64,
@@ -19,12 +19,12 @@ pub(crate) struct Point {
     pub(crate) core: Duration,
     /// Wall time through gRPC, durable.
     pub(crate) whole: Duration,
-    /// What the coordinator used of processors and memory meanwhile.
+    /// Processor time and memory of the coordinator during that.
     pub(crate) cost: Cost,
 }
 
 impl Point {
-    /// Of a time for all items, the part of one, in microseconds.
+    /// The share of one item in a time for all, in microseconds.
     pub(crate) fn microseconds(&self, time: Duration) -> f64 {
         time.as_secs_f64() * 1e6 / self.items as f64
     }
@@ -67,13 +67,13 @@ pub(crate) fn table(points: &[Point]) -> String {
     table
 }
 
-/// What an item costs at a point, in times of what it costs at the first.
+/// The cost of an item at a point, relative to the first point.
 pub(crate) fn ratio(points: &[Point], point: &Point, time: fn(&Point) -> Duration) -> f64 {
     let first = points.first().unwrap_or(point);
     point.microseconds(time(point)) / first.microseconds(time(first))
 }
 
-/// Two points at which an item does not cost the same.
+/// Two points with different costs of an item.
 #[cfg(test)]
 pub(crate) fn points() -> Vec<Point> {
     let point = |items, milliseconds, peak_mebibytes| Point {
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_cost_stands_beside_that_of_the_first_number() {
+    fn each_cost_is_shown_relative_to_the_first_point() {
         let table = table(&points());
         let rows: Vec<&str> = table.lines().skip(2).collect();
         assert_eq!(

@@ -1,4 +1,4 @@
-//! The growth as two pictures in one: what an item costs, and what the coordinator has in memory.
+//! The growth as two charts in one: the cost of an item, and the memory of the coordinator.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use plotters::prelude::*;
 use crate::growth::{Point, ratio};
 
 const SIZE: (u32, u32) = (960, 360);
-/// The target: an item at ten million costs at most so many times what it costs at ten thousand.
+/// The target: maximum cost of an item at ten million, relative to its cost at ten thousand.
 const RATIO_MAX: f64 = 1.5;
 /// The target for the coordinator's memory, in MiB.
 const MEBIBYTES_MAX: f64 = 256.0;
@@ -20,7 +20,7 @@ const TARGET: RGBColor = RGBColor(158, 158, 158);
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Problem<'a> = DrawingAreaErrorKind<<SVGBackend<'a> as DrawingBackend>::ErrorType>;
 
-/// One line of a picture: its name, its colour and its height at each number of items.
+/// One line of a chart: its name, its colour and its value at each number of items.
 type Line = (&'static str, RGBColor, Vec<(f64, f64)>);
 
 /// Draws the points into an SVG file.

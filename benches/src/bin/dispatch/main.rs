@@ -1,5 +1,6 @@
-//! How many items a coordinator dispatches and settles: its core alone, and the whole program through gRPC with Stars that
-//! answer at once. How the cost of an item grows with their number. And what Stars cost that only say that they live.
+//! How many items a coordinator dispatches and settles: its core alone, and the whole program through gRPC with Stars
+//! that answer at once. How the cost of an item grows with their number. And the cost of Stars that only send
+//! heartbeats.
 //!
 //! The Stars are simulated in this process and share the machine with the coordinator, so the figures are a lower bound.
 
@@ -110,7 +111,7 @@ async fn dispatch(arguments: &Arguments) {
     }
 }
 
-/// What the coordinator's process has used.
+/// The resources that the coordinator's process has used.
 #[derive(Debug, Clone, Copy)]
 struct Cost {
     processor: Duration,
@@ -132,6 +133,6 @@ fn row(what: &str, stars: u64, items: u64, wall: Duration, cost: Option<Cost>) -
 }
 
 fn print(out: &mut impl std::io::Write, line: &str) {
-    // A reader that has gone away wants no more.
+    // If the reader has gone away, it needs no more output.
     let _ = writeln!(out, "{line}");
 }

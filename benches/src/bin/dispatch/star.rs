@@ -1,4 +1,4 @@
-//! A Star without disks: lists a tree that exists nowhere, and has stored what it is given at once.
+//! A Star without disks: lists a tree that does not exist, and reports every item as stored at once.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,17 +17,17 @@ use uuid::Uuid;
 
 use orbit_benches::tree::{Scan, all_stored};
 
-/// What the simulated Stars export.
+/// The root of the simulated Stars.
 pub(crate) const ROOT: &str = "/";
-/// Messages of the coordinator that wait.
+/// Maximum number of waiting messages of the coordinator.
 const INBOX_MAX: usize = 1024;
 
-/// Speaks with the coordinator until the session ends.
+/// A session with the coordinator.
 pub(crate) struct SimulatedStar {
     session: Session,
     inbox: mpsc::Receiver<Event>,
     lifecycle: LifecycleState,
-    /// Files of the tree that it lists.
+    /// Number of files in the tree that it lists.
     entries: u64,
     scan: Option<Scan>,
     reports: u64,
@@ -55,7 +55,7 @@ impl SimulatedStar {
         Self { session, inbox, lifecycle: LifecycleState::Registered, entries, scan: None, reports: 0 }
     }
 
-    /// Takes part until the session ends.
+    /// Runs until the session ends.
     pub(crate) async fn run(mut self) {
         let mut heartbeats = tokio::time::interval(Duration::from_secs(3600));
         loop {

@@ -10,12 +10,13 @@ use orbit_tests::grid::{Grid, is_ready};
 use crate::Cost;
 use crate::star::{ROOT, SimulatedStar, name};
 
-/// Time between two looks at whether Stars have registered or jobs have ended.
+/// Time between two checks of whether Stars have registered or jobs have ended.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
-/// Stars that connect at a time. A Star that is not answered soon gives up and comes back; those that are simulated do not.
+/// Maximum number of Stars that connect at a time. A real Star without an answer gives up and retries; simulated ones
+/// do not.
 const CONNECTING_MAX: u64 = 100;
 
-/// How long it takes from the first job's creation until the last one's end: one job for each Star, `items` together.
+/// Time from the creation of the first job to the end of the last one: one job for each Star, with `items` in total.
 #[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 pub(crate) async fn measure(stars: u64, items: u64) -> (Duration, Cost) {
     let mut grid = Grid::start_with(&[], &[]).await;
@@ -47,7 +48,7 @@ pub(crate) async fn measure(stars: u64, items: u64) -> (Duration, Cost) {
     (wall, Cost { processor: after.processor - before.processor, ..after })
 }
 
-/// What Stars cost that only say that they live.
+/// The cost of Stars that only send heartbeats.
 pub(crate) async fn watch_idle(stars: u64, time: Duration) -> Cost {
     let mut grid = Grid::start_with(&[], &["--heartbeat-interval", "5s"]).await;
     connect(&grid, stars, 0).await;
@@ -57,7 +58,7 @@ pub(crate) async fn watch_idle(stars: u64, time: Duration) -> Cost {
     Cost { processor: after.processor - before.processor, ..after }
 }
 
-/// Connects Stars and waits until all of them may receive work.
+/// Connects Stars and waits until all of them are ready for work.
 async fn connect(grid: &Grid, stars: u64, entries: u64) {
     let client = grid.client();
     let mut connected = 0;
@@ -73,7 +74,7 @@ async fn connect(grid: &Grid, stars: u64, entries: u64) {
     }
 }
 
-/// Asks for one Star alone: a watch shows all of them to whoever begins it, which for thousands takes minutes.
+/// Reads one Star at a time: a watch sends all of them to each new reader, which takes minutes for thousands.
 async fn wait_ready(client: &Client, star_id: String) {
     let what = format!("{star_id} to receive work");
     eventually(&what, async || {
