@@ -37,7 +37,7 @@ pub use crate::errors::CliError;
 pub use crate::outcome::Outcome;
 use crate::output::{Color, Output};
 
-/// The program's command line, for whoever compares with it what is written about it.
+/// The program's command line, for tests that compare the documents with it.
 pub fn command_line() -> clap::Command {
     Args::command()
 }

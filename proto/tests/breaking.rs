@@ -2,7 +2,7 @@
 //! with its number and type. Programs of two versions meet in every upgrade, and scripts hold on to names.
 //!
 //! New elements are welcome, and are written down by running this test with `ORBIT_UPDATE_BASELINE=1`. Lines are never
-//! taken away by that: whoever means to break the wire deletes them by hand and says so in the change log.
+//! removed by that: to break the wire on purpose, delete them by hand and say so in the change log.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

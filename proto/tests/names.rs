@@ -239,7 +239,7 @@ fn every_list_pages_alike() {
 #[test]
 fn every_changing_call_takes_a_request_id() {
     let files = files();
-    // Whoever joins or renews sends a key, by which the same request is known again.
+    // A request to join or renew has a key, by which a repeated one is recognized.
     let reads = [
         "Get",
         "List",

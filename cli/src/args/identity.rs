@@ -45,10 +45,10 @@ pub(crate) enum KeysCommand {
 /// Arguments of `orbit token create`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CreateTokenArgs {
-    /// What whoever joins will be.
+    /// The role that the holder of the token gets.
     #[arg(long, value_name = "ROLE", value_parser = vocabulary::parser("Role"), default_value = "star")]
     pub(crate) role: i32,
-    /// The one name that it is good for; without it, a name that nobody has.
+    /// The one name that it is good for; without it, the holder chooses a free one.
     #[arg(long, value_name = "NAME", value_parser = name)]
     pub(crate) name: Option<Name>,
     /// How long it may be used.

@@ -13,7 +13,7 @@ use crate::errors::CliError;
 use crate::outcome::Outcome;
 use crate::output::Output;
 
-/// Asks whoever is at `url`.
+/// Asks the server at `url`.
 pub(crate) async fn ping(target: &Target, output: Output) -> Result<Outcome, CliError> {
     let url = target.url.as_str();
     match serving_status(target).await {
@@ -44,7 +44,7 @@ async fn serving_status(target: &Target) -> Result<ServingStatus, CliError> {
     Ok(answer.into_inner().status())
 }
 
-/// As whoever has an identity; without one as nobody, for which the certificate of the authority is enough.
+/// Connects with the identity, or without one if there is none; then the certificate of the authority is enough.
 fn dialing(target: &Target) -> Result<Dialing, CliError> {
     let (url, directory) = (target.url.as_str(), target.directory()?);
     let failed = |error: &dyn std::fmt::Display| CliError::Failed(error.to_string());

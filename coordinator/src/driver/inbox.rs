@@ -156,7 +156,8 @@ impl Inbox {
         self.turns.clone()
     }
 
-    /// Waits for the end of a job that ends from now on. Whoever misses too many ends is told that it may have been his.
+    /// Waits for the end of a job that ends from now on. A waiter that misses too many ends is told that this job may
+    /// be among them.
     pub(crate) fn end_of(&self, job: JobId) -> EndOfJob {
         EndOfJob { job, ends: self.ends.upgrade().map(|ends| ends.subscribe()) }
     }

@@ -125,7 +125,7 @@ impl Told {
     pub(super) fn tell(&self, telling: Telling) -> impl Iterator<Item = JobId> + use<> {
         let Telling { begun, ended, bulletins, spans } = telling;
         begun.iter().for_each(log_begin);
-        // Before that of their job: whoever has the job's span has been sent all that is within it.
+        // Before the span of their job: a collector that has the job's span has got all that are within it.
         spans.into_iter().for_each(|span| self.spans.record(span));
         for record in &ended {
             log_end(record);

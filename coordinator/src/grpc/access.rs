@@ -15,7 +15,7 @@ use tonic::service::Routes;
 
 use super::status;
 
-/// What a method asks of whoever calls it.
+/// What a method requires of its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Need {
     /// Nothing, not even a certificate.
@@ -40,7 +40,7 @@ impl Need {
         }
     }
 
-    /// Whoever meets it, in words.
+    /// The callers that meet it, as text.
     fn words(self) -> &'static str {
         match self {
             Self::Nothing | Self::Certificate => "anybody",
@@ -199,7 +199,7 @@ fn judge(registry: &Registry, path: &str, facts: Option<&Facts>) -> Result<(), S
 
 fn need(path: &str) -> Result<Need, Status> {
     let found = METHODS.binary_search_by_key(&path, |(method, _)| method);
-    found.map(|index| METHODS[index].1).map_err(|_| status::not_allowed(path, "whoever calls", "nobody"))
+    found.map(|index| METHODS[index].1).map_err(|_| status::not_allowed(path, "the caller", "no role"))
 }
 
 fn allow(path: &str, need: Need, role: Role, caller: &str) -> Result<(), Status> {

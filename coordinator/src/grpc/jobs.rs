@@ -71,7 +71,7 @@ impl Faces {
     }
 }
 
-/// The span of whoever calls. One that cannot be read is none, as the recommendation says.
+/// The caller's span. A header that cannot be read is ignored, as the recommendation says.
 pub(super) fn caller(metadata: &MetadataMap) -> Option<TraceContext> {
     TraceContext::parse(metadata.get(TRACEPARENT)?.to_str().ok()?).ok()
 }

@@ -19,11 +19,11 @@ use crate::core::limits::{WATCH_PATIENCE, WATCH_WAITING_MAX};
 
 /// A message of a watch.
 pub(super) trait Watched: Send + 'static {
-    /// The field of the request that takes a position. `None` where a watch begins with the present state, so that
-    /// nothing is missed by beginning anew.
+    /// The field of the request that takes a position. `None` if a watch begins with the current state, so that a new
+    /// one misses nothing.
     const RESUMED_BY: Option<&'static str>;
 
-    /// Where a watch that begins anew goes on behind this message.
+    /// The position at which a new watch continues after this message.
     fn position(&self) -> u64;
 }
 

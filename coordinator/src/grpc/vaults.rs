@@ -190,7 +190,7 @@ impl VaultService for Faces {
         let found = self.inbox.view(move |core, _| {
             let records = core.snapshots();
             let is_last = |record: &&SnapshotRecord| Some(record.info.id) == after;
-            // One that was deleted since the page before: the page begins anew rather than nowhere.
+            // If it was deleted since the previous page, the list begins again.
             let start = records.iter().position(is_last).map_or(0, |index| index + 1);
             let wanted = records[start..].iter().filter(|record| filter.is_match(record));
             page::fill(wanted.map(|&record| snapshot(record.clone())), size)

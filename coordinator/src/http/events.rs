@@ -111,7 +111,8 @@ impl Asked {
                 Some(Cursor { bulletin: bulletin.parse().ok()?, event: event.parse().ok()? })
             });
             if cursor.is_none() {
-                let problem = format!("is {id:?}, which is no id of this stream; leave it out to begin anew");
+                let problem =
+                    format!("is {id:?}, which is no id of this stream; leave it out to begin again");
                 violations.push(Violation::new("last_event_id", problem));
             }
             cursor

@@ -133,7 +133,7 @@ fn router(http: Http, fence: Fence) -> Router {
         .with_state(http)
 }
 
-/// What a request changes is done on behalf of whoever sent it.
+/// Makes the changes of a request on behalf of its sender.
 async fn on_behalf(State(role): State<Role>, request: Request, next: Next) -> Response {
     if request.method().is_safe() {
         return next.run(request).await;
@@ -199,8 +199,8 @@ async fn content(body: Body) -> Result<Vec<u8>, Box<Response>> {
     })
 }
 
-/// Reads a body. Of one that is too large a good part is read and dropped, so that whoever sends it hears why it is
-/// refused before the connection closes.
+/// Reads a body. If it is too large, a large part of it is read and dropped, so that the client gets the reason of the
+/// refusal before the connection closes.
 async fn read_body(body: Body) -> Result<Vec<u8>, (StatusCode, String)> {
     let (mut stream, mut bytes, mut read) = (body.into_data_stream(), Vec::new(), 0);
     while let Some(piece) = stream.next().await {

@@ -1,5 +1,5 @@
-//! Every call with grpcurl or curl that a document names is one that the coordinator answers: the method exists and its request
-//! has those fields, the path is a route.
+//! Every call with grpcurl or curl in the documents is valid: the method exists and its request has those fields, or
+//! the path is a route.
 
 use std::sync::LazyLock;
 
@@ -10,18 +10,18 @@ use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
 use super::documents;
 use super::snippets::{self, Code};
 
-/// What servers answer beside `orbit.v1`, by the standards of gRPC.
+/// Methods that servers have besides `orbit.v1`, by the standards of gRPC.
 const STANDARD_METHODS: [&str; 2] = ["grpc.health.v1.Health/Check", "grpc.health.v1.Health/Watch"];
-/// Flags of grpcurl that a value follows.
+/// Flags of grpcurl that take a value.
 const FLAGS_WITH_VALUE: [&str; 7] = ["-d", "-H", "-max-time", "-import-path", "-cacert", "-cert", "-key"];
-/// Fewer are in the documents only if they are not found any more.
+/// Minimum number of calls in the documents. Fewer mean that they are not found any more.
 const CALLS_MIN: usize = 40;
 
 static DESCRIPTORS: LazyLock<DescriptorPool> = LazyLock::new(|| {
     DescriptorPool::decode(orbit_proto::FILE_DESCRIPTOR_SET).expect("the build compiled the descriptors")
 });
 
-/// What is wrong with a call by grpcurl.
+/// The problem of a call by grpcurl.
 fn grpcurl_problem(words: &[String]) -> Option<String> {
     let (mut data, mut places) = (None, Vec::new());
     let mut rest = words.iter().skip(1).map(String::as_str);
@@ -58,7 +58,7 @@ fn input_of(method: &str) -> Option<MessageDescriptor> {
     service.methods().find(|known| known.name() == method).map(|method| method.input())
 }
 
-/// Unknown fields are errors to the parser, as they are to grpcurl.
+/// Unknown fields are errors for the parser, as they are for grpcurl.
 fn request_problem(input: MessageDescriptor, json: &str) -> Option<String> {
     let mut parser = serde_json::Deserializer::from_str(json);
     let parsed = DynamicMessage::deserialize(input, &mut parser).map(drop);
@@ -111,7 +111,7 @@ fn a_method_or_a_field_that_does_not_exist_is_found() {
     }
 }
 
-/// The path that a curl command, or a piece of code such as `GET /api/jobs`, speaks of, without its query.
+/// The path in a curl command, or in code such as `GET /api/jobs`, without its query.
 fn path_of(code: &Code) -> Vec<String> {
     let path = |text: &str| text.split(['?', ' ']).next().unwrap_or_default().to_owned();
     let of_url = |word: &str| {
@@ -131,8 +131,8 @@ fn path_of(code: &Code) -> Vec<String> {
     }
 }
 
-/// Whether a path is of the form of a route: what stands in braces, in either of them, is one segment; the last one of a route
-/// may be several, as an item's key is.
+/// Whether a path matches a route: a part in braces, in either of them, is one segment. The last one of a route can be
+/// several, as in an item's key.
 fn is_of_form(path: &str, route: &str) -> bool {
     let (path, route): (Vec<&str>, Vec<&str>) = (path.split('/').collect(), route.split('/').collect());
     let is_like =
@@ -154,7 +154,7 @@ async fn every_path_in_the_documents_is_a_route() {
             for path in path_of(&code) {
                 count += 1;
                 let is_route = routes.iter().any(|route| is_of_form(&path, route));
-                // What is not part of the API is simply asked for.
+                // A path outside of the API is simply requested.
                 if !is_route && (path.starts_with("/api/") || http.get(&path).await.status != 200) {
                     unknown.push(format!("{}:{line}: {path}", document.display()));
                 }

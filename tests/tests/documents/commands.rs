@@ -1,8 +1,8 @@
-//! Every command of our programs that a document names is one that they understand: it is parsed by their own command lines.
+//! Every command of our programs in the documents is valid: it is parsed by their own command lines.
 //!
-//! Placeholders: a word of `PLACEHOLDERS` stands for the value beside it, any other word in capitals for itself, brackets around
-//! a word say that it may be left out, and `...` stands for whatever else may be there. A sentence may speak of a command
-//! without the arguments that it needs; what it does name must exist.
+//! Placeholders: a word of `PLACEHOLDERS` stands for the value beside it, any other word in capitals for itself,
+//! brackets mark an optional word, and `...` stands for anything. A sentence can mention a command without the
+//! arguments that it needs; what it does name must exist.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -18,7 +18,7 @@ use orbit_star::vault_tool::VaultFlags;
 use super::documents;
 use super::snippets::{self, Snippet};
 
-/// What documents write where a value of some form must stand.
+/// Placeholders in documents for values of a certain form.
 const PLACEHOLDERS: [(&str, &str); 9] = [
     ("ID", "1"),
     ("ITEM", "1/0/42"),
@@ -30,7 +30,7 @@ const PLACEHOLDERS: [(&str, &str); 9] = [
     ("URL", "http://127.0.0.1:7100"),
     ("WHEN", "auto"),
 ];
-/// Fewer are in the documents only if they are not found any more.
+/// Minimum number of commands in the documents. Fewer mean that they are not found any more.
 const COMMANDS_MIN: usize = 100;
 
 /// A command with values instead of placeholders.
@@ -43,7 +43,7 @@ fn filled_in(words: &[String]) -> Vec<String> {
     words.collect()
 }
 
-/// What is wrong with a command; `None` where it is no command of ours, or all is well.
+/// The problem of a command; `None` if it is valid or not one of ours.
 fn problem(snippet: &Snippet) -> Option<String> {
     let (program, arguments) = snippet.words.split_first()?;
     // A name alone is a name.
@@ -76,7 +76,7 @@ fn problem(snippet: &Snippet) -> Option<String> {
     }
 }
 
-/// Files that commands name are those of the package, or have nothing in them.
+/// Files that commands name are those of the package, or empty.
 fn file(path: &Path) -> std::io::Result<String> {
     let name = path.strip_prefix("/etc/orbit").ok();
     name.map_or(Ok(String::new()), |name| {

@@ -1,10 +1,11 @@
-//! What the documents say about the source is true: paths exist, links lead somewhere, commands are there.
+//! Checks the documents against the source: paths exist, links have targets, commands are valid.
 
 mod calls;
 mod commands;
 mod shell;
 mod snippets;
 mod sources;
+mod words;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -34,7 +35,7 @@ fn between<'a>(text: &'a str, open: &'a str, close: char) -> impl Iterator<Item 
 }
 
 #[test]
-fn links_in_documents_lead_somewhere() {
+fn links_in_documents_have_targets() {
     let mut broken = Vec::new();
     for (document, text) in documents() {
         let directory = document.parent().expect("a document lies in a directory");
@@ -65,7 +66,7 @@ fn paths_in_documents_exist() {
     assert!(missing.is_empty(), "{missing:#?}");
 }
 
-/// The one command that a newcomer runs is the one that continuous integration runs.
+/// The one command for a newcomer is the one that continuous integration runs.
 #[test]
 fn the_readme_names_the_test_command_that_ci_runs() {
     let ci = std::fs::read_to_string(root().join(".ci/run")).expect(".ci/run can be read");
@@ -93,7 +94,7 @@ fn scripts_are_bash_that_parses() {
     }
 }
 
-/// The guide has every setting, with its default, and none that is not there.
+/// The guide lists every setting, with its default, and no others.
 #[test]
 fn the_operators_guide_has_every_setting() {
     let text = std::fs::read_to_string(root().join("docs/operating.md")).expect("the guide is there");
@@ -125,7 +126,7 @@ fn the_operators_guide_has_every_setting() {
     }
 }
 
-/// Every metric of the dashboard and of the alert rules stands in `docs/metrics.md`, which a test compares with `/metrics`.
+/// Every metric of the dashboard and of the alert rules is in `docs/metrics.md`, which a test compares with `/metrics`.
 #[test]
 fn every_metric_of_the_dashboard_and_the_alerts_is_documented() {
     let dashboard = text_of("packaging/grafana/orbit-grid.json");
@@ -146,7 +147,7 @@ fn assert_metrics_are_documented(what: &str, text: &str) {
     for start in text.match_indices("orbit_").map(|(start, _)| start) {
         let name = text[start..].split(|c: char| !c.is_ascii_lowercase() && c != '_').next();
         let name = name.unwrap_or_default();
-        // What a histogram is served as.
+        // The suffixes of a histogram.
         let base = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
         asked.insert(base.unwrap_or(name).to_owned());
     }
@@ -155,7 +156,7 @@ fn assert_metrics_are_documented(what: &str, text: &str) {
     assert!(unknown.is_empty(), "{what}: no coordinator serves {unknown:?}");
 }
 
-/// The alert rules are what Prometheus understands, and the page lists each with its severity.
+/// Prometheus accepts the alert rules, and the page lists each with its severity.
 #[test]
 fn the_alert_rules_are_valid_and_listed() {
     let path = root().join("packaging/prometheus/orbit-grid.rules.yml");
@@ -178,7 +179,7 @@ fn the_alert_rules_are_valid_and_listed() {
     assert_eq!(alerts, page.matches("\n| Orbit").count(), "docs/metrics.md lists an alert that is not there");
 }
 
-/// The notices and the bill of materials are those of the crates that are linked now.
+/// The notices and the bill of materials list the crates that are linked now.
 #[test]
 fn the_notices_of_third_party_crates_are_up_to_date() {
     let directory = tempfile::tempdir().expect("a temporary directory");

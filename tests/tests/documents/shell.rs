@@ -1,15 +1,15 @@
-//! As much of a shell's grammar as commands in documents use: words, quotes, comments, redirections, and what stands between
-//! commands. Nothing is expanded.
+//! The part of a shell's grammar that commands in documents use: words, quotes, comments, redirections, and separators.
+//! Nothing is expanded.
 
-/// A command without what its output goes to.
+/// The words of a command, without redirections.
 pub(crate) type Words = Vec<String>;
 
-/// Every command of a script.
+/// All commands of a script.
 pub(crate) fn commands(script: &str) -> Vec<Words> {
     Reader::new(script).read(false)
 }
 
-/// The commands on the first line, which goes on in the next while a quote is open or where a backslash ends it.
+/// The commands on the first line, which continues in the next one while a quote is open or after a backslash.
 pub(crate) fn first_line(script: &str) -> Vec<Words> {
     Reader::new(script).read(true)
 }
@@ -19,7 +19,7 @@ struct Reader<'a> {
     commands: Vec<Words>,
     words: Words,
     word: Option<String>,
-    /// The next word is a file that something goes to or comes from.
+    /// The next word is the file of a redirection.
     is_redirected: bool,
 }
 
@@ -70,7 +70,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// `$(...)` is a word, whatever it stands for.
+    /// `$(...)` is one word.
     fn substitution(&mut self) {
         self.push('$');
         for character in self.rest.by_ref() {
@@ -82,7 +82,7 @@ impl<'a> Reader<'a> {
     }
 
     fn redirect(&mut self) {
-        // The number of what is redirected.
+        // The number of a redirected descriptor.
         if self.word.as_ref().is_some_and(|word| word.bytes().all(|byte| byte.is_ascii_digit())) {
             self.word = None;
         }

@@ -1,4 +1,4 @@
-//! Where a document speaks to a computer: its blocks of code, and the code inside its sentences.
+//! The code in a document: blocks, and code within sentences.
 
 use std::ops::Range;
 
@@ -11,20 +11,20 @@ use super::shell::{self, Words};
 pub(crate) enum Code {
     /// A block with its language.
     Block(String, String),
-    /// A piece of a sentence.
+    /// Code in a sentence.
     Span(String),
 }
 
-/// A command, and where it stands.
+/// A command, and its place.
 #[derive(Debug)]
 pub(crate) struct Snippet {
     pub(crate) line: usize,
     pub(crate) words: Words,
-    /// Whether it stands in a sentence, which may speak of a command without all that the command needs.
+    /// Whether it is in a sentence, which can mention a command without all of its arguments.
     pub(crate) is_mention: bool,
 }
 
-/// All code of a document with the lines on which it begins.
+/// All code of a document with the numbers of the first lines.
 pub(crate) fn code(document: &str) -> Vec<(usize, Code)> {
     let line_of = |range: &Range<usize>| document[..range.start].matches('\n').count() + 1;
     let mut found = Vec::new();
@@ -54,8 +54,8 @@ pub(crate) fn code(document: &str) -> Vec<(usize, Code)> {
     found
 }
 
-/// All commands of a document: in blocks of `sh` every line is one, in others those behind `$ `; in a sentence a piece of
-/// code is one if it begins with a program's name and goes on.
+/// All commands of a document: in blocks of `sh` every line, in others those after `$ `, and in a sentence code that
+/// begins with a program's name and continues.
 pub(crate) fn commands(document: &str) -> Vec<Snippet> {
     let mut snippets = Vec::new();
     for (line, code) in code(document) {
@@ -75,14 +75,14 @@ pub(crate) fn commands(document: &str) -> Vec<Snippet> {
     snippets
 }
 
-/// The commands behind `$ `.
+/// The commands after `$ `.
 fn prompted(text: &str) -> Vec<Words> {
     let starts = text.match_indices("$ ").map(|(start, _)| start);
     let lines = starts.filter(|&start| start == 0 || text[..start].ends_with('\n'));
     lines.flat_map(|start| shell::first_line(&text[start + 2..])).collect()
 }
 
-/// `orbit snapshot ls|show` speaks of two commands.
+/// `orbit snapshot ls|show` stands for two commands.
 fn alternatives(text: &str) -> Vec<String> {
     let of_which = text.split(' ').find(|word| word.trim_matches('|').contains('|'));
     match of_which {
@@ -91,7 +91,7 @@ fn alternatives(text: &str) -> Vec<String> {
     }
 }
 
-/// A command without what runs it: `sudo`, a container, the loop that it stands in.
+/// A command without its wrapper: `sudo`, a container, a loop.
 fn unwrapped(words: Words) -> Words {
     let texts: Vec<&str> = words.iter().map(String::as_str).collect();
     let rest: &[&str] = match texts.as_slice() {

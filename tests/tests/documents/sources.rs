@@ -1,4 +1,4 @@
-//! What the programs say is written for people: no text has a piece of code in it that a replacement across files left there.
+//! Checks the texts of the programs: none contains code that a replacement across files left there.
 
 use std::path::{Path, PathBuf};
 
@@ -22,7 +22,7 @@ fn sources() -> Vec<PathBuf> {
     sources
 }
 
-/// The texts in a source: what is between double quotes and in no comment.
+/// The string literals of a source, without those in comments.
 fn texts(source: &str) -> Vec<&str> {
     let (mut texts, mut rest) = (Vec::new(), source);
     while let Some(at) = rest.find(['"', '/', '\'']) {
@@ -44,7 +44,7 @@ fn texts(source: &str) -> Vec<&str> {
     texts
 }
 
-/// Where a text ends whose quotes are escaped.
+/// The end of a string literal with escapes.
 fn end(text: &str) -> usize {
     let mut is_escaped = false;
     let quote = text.bytes().position(|byte| {
@@ -55,12 +55,12 @@ fn end(text: &str) -> usize {
     quote.unwrap_or(text.len())
 }
 
-/// Where a raw text ends.
+/// The end of a raw string literal.
 fn raw_end(text: &str, hashes: usize) -> usize {
     text.find(&format!("\"{}", "#".repeat(hashes))).unwrap_or(text.len())
 }
 
-/// Whether a text has `turn.` and a name behind it, which is code. A sentence may end with "turn.".
+/// Whether a text contains `turn.` followed by a name, which is code. A sentence may end with "turn.".
 fn has_code(text: &str) -> bool {
     text.match_indices("turn.").any(|(at, word)| {
         let is_word = !text[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_');

@@ -72,7 +72,7 @@ fn an_answer_to_a_scan_that_is_over_changes_nothing() {
     assert_eq!(world.job(job).record.tally().total, 0, "nothing of it was acknowledged");
     world.present = paths(&["f000001"]);
     world.connect("star-1", 2, &[]);
-    // The answer about the first scan comes now, and the second scan is compared anew.
+    // The answer about the first scan comes now, and the second scan is compared again.
     world.settle();
     let tally = world.job(job).record.tally();
     assert_eq!((tally.total, tally.skipped, tally.stored), (11, 1, 10));

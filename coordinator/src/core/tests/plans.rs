@@ -70,7 +70,7 @@ fn a_plan_whose_destination_is_silent_says_that_it_was_not_compared() {
 }
 
 #[test]
-fn whoever_waits_for_a_plan_hears_when_it_cannot_be_made() {
+fn a_caller_that_waits_for_a_plan_is_told_when_it_cannot_be_made() {
     let mut world = World::of_three();
     let reply = world.plan(spec("star-1", &["nobody"]));
     assert!(matches!(world.answered(reply), Some(Err(Refusal::Invalid(_)))));

@@ -128,7 +128,7 @@ fn a_draining_star_ends_its_work_gets_nothing_new_and_can_then_be_shut_down() {
     world.disconnect("star-2");
     world.connect("star-2", 2, &[]);
     world.settle();
-    assert_eq!(world.job(id).record.state(), JobState::Completed, "a star that starts again registers anew");
+    assert_eq!(world.job(id).record.state(), JobState::Completed, "a star that starts again registers again");
 }
 
 #[test]

@@ -104,7 +104,7 @@ export function jobPage({ id, query }) {
       const job = grid.jobs.get(id) ?? own;
       if (!job) return [h("h1", `Job ${id}`), empty(missing ? `${missing.message} ${missing.advice ?? ""}` : "Loading…")];
       const share = Math.floor(jobShare(job) * 20);
-      // The list is read anew now and then while the job moves, and once at its end.
+      // The list is read again from time to time while the job moves, and once at its end.
       if (share !== lastShare) {
         if (lastShare !== -1 && items.state.rows.length <= 100) items.reload();
         lastShare = share;
