@@ -164,5 +164,6 @@ fn job(items: u64) -> Result<JobRecord, Problem> {
         is_forgotten: false,
         sweeps_voided: 0,
         run_of: None,
+        deleted_before: 0,
     })
 }

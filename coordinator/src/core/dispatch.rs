@@ -413,6 +413,8 @@ impl Core {
                 || !job.record.is_sealed()
                 || !job.record.seal_failures.is_empty()
                 || !job.record.is_swept()
+                // A sweep that was made void may still run.
+                || job.record.sweeps_voided > 0
         };
         let Some(job) = self.jobs.get(&job).filter(is_of_use) else { return };
         let stars: BTreeSet<&StarId> =

@@ -69,6 +69,9 @@ pub struct Live {
     pub absences: super::absences::Absences,
     /// How far the sweeps are, by destination.
     pub sweeps: BTreeMap<u32, Sweep>,
+    /// Entries that sweeps have deleted which were made void while they ran, as far as they are counted: by destination and
+    /// operation.
+    pub voided_sweeps: BTreeMap<(u32, u64), u64>,
     /// Which destinations are asked what they have already.
     pub attention: Vec<Attention>,
     /// Whether its bandwidth limit is the same all day.
@@ -112,13 +115,23 @@ impl Job {
         self.live.get_or_insert_with(|| Live::new(record, now, seed))
     }
 
-    /// Every destination is to be swept again, also one whose sweep goes on: it does not know what comes now.
+    /// Every destination is to be swept again, also one whose sweep is running: it does not know what comes now. What was
+    /// deleted so far stays counted.
     fn void_sweeps(&mut self) {
+        let operation = self.record.sweep_operation();
+        let running = self.live.as_mut().map(|live| std::mem::take(&mut live.sweeps)).unwrap_or_default();
+        for (destination, sweep) in running {
+            if self.record.swept(destination as usize).is_none()
+                && let Some(live) = &mut self.live
+            {
+                let deleted = sweep.deleted_so_far();
+                self.record.deleted_before = self.record.deleted_before.saturating_add(deleted);
+                live.voided_sweeps.insert((destination, operation), deleted);
+            }
+        }
+        self.record.deleted_before = self.record.deleted();
         self.record.sweeps.clear();
         self.record.sweeps_voided = self.record.sweeps_voided.saturating_add(1);
-        if let Some(live) = &mut self.live {
-            live.sweeps.clear();
-        }
     }
 }
 
@@ -153,6 +166,7 @@ impl Live {
             seals: BTreeMap::new(),
             absences: BTreeMap::new(),
             sweeps: BTreeMap::new(),
+            voided_sweeps: BTreeMap::new(),
             attention: vec![Attention::default(); record.spec.destinations.len()],
             has_one_rate: record.spec.bandwidth_windows.is_empty(),
             budget: Budget::new(record.spec.max_bytes_per_second, now),

@@ -275,6 +275,9 @@ pub struct JobRecord {
     /// The schedule of which it was made by hand, if it was.
     #[serde(default)]
     pub run_of: Option<u64>,
+    /// Entries that sweeps of a mirror deleted before they were made void.
+    #[serde(default)]
+    pub deleted_before: u64,
 }
 
 /// Globs that are named as having matched nothing.

@@ -71,6 +71,7 @@ impl Core {
             is_forgotten: false,
             sweeps_voided: 0,
             run_of: None,
+            deleted_before: 0,
         };
         let mut job = Job::new(record, turn.now.monotonic, self.config.seed);
         job.is_dirty = true;

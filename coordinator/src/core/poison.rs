@@ -163,11 +163,13 @@ impl Core {
         let known: Vec<ItemId> = items.iter().filter(is_grouped).copied().collect();
         // Where some are suspected already, it was probably one of them.
         let count = if known.is_empty() { items.len() } else { known.len() };
-        for item in items {
+        for &item in &items {
             let before = self.suspicion_of(item);
-            let after = match known.is_empty() || before >= Suspicion::Group {
-                true => before.after(count),
-                false => before.max(Suspicion::Noted),
+            let after = match before {
+                _ if known.is_empty() || before >= Suspicion::Group => before.after(count),
+                // Spared once. It may be one of these all the same, beside a suspect that is always there.
+                Suspicion::None => Suspicion::Noted,
+                _ => before.after(items.len()),
             };
             self.suspect(now, item, after, name);
             self.note_in_company(now, item, name);

@@ -40,7 +40,7 @@ impl JobRecord {
     pub(super) fn sweep_end(&self) -> Option<(JobState, String)> {
         self.spec.mirror.as_ref()?;
         let swept: Vec<&SweepRecord> = self.sweeps.iter().flatten().collect();
-        let deleted: u64 = swept.iter().map(|sweep| sweep.deleted).fold(0, u64::saturating_add);
+        let deleted = self.deleted();
         let failed: u64 = swept.iter().map(|sweep| sweep.failed).fold(0, u64::saturating_add);
         let problems = || {
             let problems = swept.iter().map(|sweep| sweep.problem.as_str()).filter(|text| !text.is_empty());
@@ -75,6 +75,7 @@ impl JobRecord {
 
     /// Entries that were deleted at all destinations.
     pub fn deleted(&self) -> u64 {
-        self.sweeps.iter().flatten().map(|sweep| sweep.deleted).fold(0, u64::saturating_add)
+        let swept = self.sweeps.iter().flatten().map(|sweep| sweep.deleted);
+        swept.fold(self.deleted_before, u64::saturating_add)
     }
 }

@@ -57,6 +57,13 @@ pub struct Sweep {
     info: Option<SweepInfo>,
 }
 
+impl Sweep {
+    /// Entries that it has deleted, as far as the destination has said.
+    pub(super) fn deleted_so_far(&self) -> u64 {
+        self.info.as_ref().map_or(0, |info| info.deleted)
+    }
+}
+
 /// Whether a mirror has come so far that a destination can be swept: all that goes there has ended, well or badly, but for
 /// items in whose way something is. What could not be moved does not matter: the source is asked about each entry.
 fn is_to_be_swept(job: &Job, destination: usize) -> bool {
@@ -211,6 +218,7 @@ impl Core {
     ) {
         // Whatever the answer is worth, the destination may be asked again.
         self.sweep_lost(id, destination, operation);
+        self.count_voided(turn, (id, destination, operation), answer.as_ref().ok());
         let index = destination as usize;
         let Some(job) = self.jobs.get_mut(&id).filter(|job| {
             job.record.sweep_operation() == operation
@@ -237,6 +245,32 @@ impl Core {
         let message =
             format!("{} cannot delete what the source of job {id} has not: {problem}", shown(&place));
         self.post(turn, (Severity::Warning, place.star_id.as_str(), "mirror"), Some(id), &message);
+    }
+
+    /// Counts what a sweep deleted that was made void while it ran, and says so.
+    fn count_voided(
+        &mut self,
+        turn: &mut Turn,
+        (id, destination, operation): (JobId, u32, u64),
+        answer: Option<&VaultReply>,
+    ) {
+        let (Some(VaultReply::Swept(info)), Some(job)) = (answer, self.jobs.get_mut(&id)) else { return };
+        let voided = job.live.as_mut().map(|live| &mut live.voided_sweeps);
+        let Some(counted) = voided.and_then(|voided| voided.get_mut(&(destination, operation))) else {
+            return;
+        };
+        let more = info.deleted.saturating_sub(*counted);
+        *counted = info.deleted.max(*counted);
+        let (total, at) = (*counted, job.record.spec.destinations[destination as usize].clone());
+        job.record.deleted_before = job.record.deleted_before.saturating_add(more);
+        job.is_dirty = true;
+        if total > 0 {
+            let message = format!(
+                "job {id}: {total} entries at {} that are not at the source were removed before a dead letter was retried; it is compared once more",
+                shown(&at)
+            );
+            self.post(turn, (Severity::Info, at.star_id.as_str(), "mirror"), Some(id), &message);
+        }
     }
 
     fn swept(&mut self, turn: &mut Turn, id: JobId, destination: u32, info: &SweepInfo) {

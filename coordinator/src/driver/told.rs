@@ -303,6 +303,7 @@ pub(crate) mod tests {
             is_forgotten: false,
             sweeps_voided: 0,
             run_of: None,
+            deleted_before: 0,
         }
     }
 

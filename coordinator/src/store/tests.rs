@@ -71,6 +71,7 @@ fn job() -> JobRecord {
         is_forgotten: false,
         sweeps_voided: 0,
         run_of: None,
+        deleted_before: 0,
     }
 }
 

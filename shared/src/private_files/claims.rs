@@ -2,9 +2,11 @@
 //!
 //! A claim is of a path, and of what lies there. A file that an editor replaced by another one is claimed again within
 //! [`LOOK_AGAIN`]; the one that was there before stays claimed, since it may have other names. Each is held open, so that its
-//! inode is given to no other file as long as the process lives. Directories in a claimed one are looked up each time.
+//! inode is given to no other file as long as the process lives. The directories in a claimed one are listed each
+//! [`LIST_AGAIN`]; what could not be listed stays claimed as it was.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -16,6 +18,8 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, Stat};
 const DEPTH_MAX: usize = 16;
 /// Interval after which the claimed paths are checked again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Interval after which the directories in a claimed one are listed again. A vault can have very many files.
+const LIST_AGAIN: Duration = Duration::from_secs(60);
 /// Maximum number of descriptors that are kept open for claims. What is found at a path beyond that is claimed while it is there.
 const HELD_MAX: usize = 64;
 
@@ -28,9 +32,19 @@ struct Claims {
     paths: BTreeSet<PathBuf>,
     /// What was found at the paths, now and before.
     held: BTreeMap<Identity, OwnedFd>,
+    /// The directories in those at the paths.
+    below: BTreeMap<PathBuf, Below>,
     /// All that is claimed, as of `looked_at`.
     identities: BTreeSet<Identity>,
     looked_at: Option<Instant>,
+}
+
+/// The directories in a claimed one.
+struct Below {
+    /// The claimed one.
+    top: Identity,
+    directories: BTreeSet<Identity>,
+    listed_at: Instant,
 }
 
 /// Claims a file, or a directory with all directories in it, for this process, if its jobs are [kept
@@ -41,7 +55,8 @@ pub fn claim(path: &Path) {
     }
     let mut claims = CLAIMS.write().unwrap_or_else(PoisonError::into_inner);
     claims.paths.insert(path.to_owned());
-    claims.look_again();
+    claims.below.remove(path);
+    claims.look_again(now());
 }
 
 /// Whether this device and inode belong to something that this process [claims](claim).
@@ -56,49 +71,81 @@ pub fn is_claimed(device: u64, inode: u64) -> bool {
     }
     drop(claims);
     let mut claims = CLAIMS.write().unwrap_or_else(PoisonError::into_inner);
-    claims.look_again();
+    claims.look_again(now());
     claims.identities.contains(&(device, inode))
+}
+
+#[expect(clippy::disallowed_methods, reason = "it looks at files, as an I/O shell does")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 impl Claims {
     const fn new() -> Self {
-        Self { paths: BTreeSet::new(), held: BTreeMap::new(), identities: BTreeSet::new(), looked_at: None }
+        Self {
+            paths: BTreeSet::new(),
+            held: BTreeMap::new(),
+            below: BTreeMap::new(),
+            identities: BTreeSet::new(),
+            looked_at: None,
+        }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "it looks at files, as an I/O shell does")]
-    fn look_again(&mut self) {
+    fn look_again(&mut self, now: Instant) {
         let mut found = BTreeSet::new();
         for path in &self.paths {
             let flags = OFlags::PATH | OFlags::CLOEXEC;
             let Ok(handle) = rustix::fs::openat(CWD, path, flags, Mode::empty()) else { continue };
             let Ok(stat) = rustix::fs::fstat(&handle) else { continue };
+            let top = identity(&stat);
+            found.insert(top);
             if FileType::from_raw_mode(stat.st_mode).is_dir() {
-                look_below(path, 0, &mut found);
+                list_below(&mut self.below, path, top, now);
             }
-            found.insert(identity(&stat));
             if self.held.len() < HELD_MAX {
-                self.held.entry(identity(&stat)).or_insert(handle);
+                self.held.entry(top).or_insert(handle);
             }
         }
         found.extend(self.held.keys());
+        found.extend(self.below.values().flat_map(|below| &below.directories));
         self.identities = found;
-        self.looked_at = Some(Instant::now());
+        self.looked_at = Some(now);
     }
 }
 
-/// Adds the directories in a directory.
-fn look_below(directory: &Path, depth: usize, found: &mut BTreeSet<Identity>) {
-    if depth >= DEPTH_MAX {
+/// Lists the directories in a claimed one, unless that was done a short time ago.
+fn list_below(all: &mut BTreeMap<PathBuf, Below>, path: &Path, top: Identity, now: Instant) {
+    let known = all.get(path).filter(|below| below.top == top);
+    if known.is_some_and(|below| now.duration_since(below.listed_at) < LIST_AGAIN) {
         return;
     }
-    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir())
-            && let Ok(stat) = rustix::fs::lstat(entry.path())
-        {
+    let mut directories = BTreeSet::new();
+    if look_below(path, 0, &mut directories).is_err()
+        && let Some(known) = known
+    {
+        directories.extend(&known.directories);
+    }
+    all.insert(path.to_owned(), Below { top, directories, listed_at: now });
+}
+
+/// Adds the directories in a directory. Fails if not all of them could be listed.
+fn look_below(directory: &Path, depth: usize, found: &mut BTreeSet<Identity>) -> io::Result<()> {
+    if depth >= DEPTH_MAX {
+        return Ok(());
+    }
+    let mut result = Ok(());
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        if !entry.file_type()?.is_dir() {
+            continue;
+        }
+        // One that is gone by now claims nothing.
+        if let Ok(stat) = rustix::fs::lstat(entry.path()) {
             found.insert(identity(&stat));
-            look_below(&entry.path(), depth + 1, found);
+            result = result.and(look_below(&entry.path(), depth + 1, found));
         }
     }
+    result
 }
 
 fn identity(stat: &Stat) -> Identity {
@@ -120,7 +167,7 @@ mod tests {
     fn claims_of(path: &Path) -> Claims {
         let mut claims = Claims::new();
         claims.paths.insert(path.to_owned());
-        claims.look_again();
+        claims.look_again(now());
         claims
     }
 
@@ -135,7 +182,7 @@ mod tests {
         fs::write(at("new"), b"new").unwrap();
         fs::rename(at("new"), at("settings")).unwrap();
         assert!(!has(&claims, &at("settings")));
-        claims.look_again();
+        claims.look_again(now());
         assert!(has(&claims, &at("settings")) && has(&claims, &at("link")));
     }
 
@@ -149,7 +196,7 @@ mod tests {
         for number in 0..200 {
             let path = directory.path().join(number.to_string());
             fs::write(&path, b"").unwrap();
-            claims.look_again();
+            claims.look_again(now());
             assert!(!has(&claims, &path), "{number}");
         }
     }
@@ -164,7 +211,7 @@ mod tests {
         // A directory that is there no more claims nothing: its inode may be of another one by now.
         let found = fs::metadata(&inner).unwrap();
         fs::remove_dir(&inner).unwrap();
-        claims.look_again();
+        claims.look_again(now() + LIST_AGAIN);
         assert!(!claims.identities.contains(&(found.dev(), found.ino())));
     }
 }

@@ -125,7 +125,7 @@ impl References for Held<'_> {
     }
 
     fn is_pinned(&self, hash: &ChunkHash) -> bool {
-        self.memory.is_pinned(hash) && !self.is_blind_to[1]
+        self.memory.is_needed(hash) && !self.is_blind_to[1]
     }
 }
 
@@ -296,11 +296,12 @@ impl PackedStore {
         let mut memory = self.memory();
         for ticket in &tickets {
             memory.end_delete(&ticket.hash);
-            memory.damaged.remove(&ticket.hash);
         }
-        drop(memory);
         let mut removed = 0;
         for (ticket, is_gone) in tickets.iter().zip(result?) {
+            if is_gone {
+                memory.damaged.remove(&ticket.hash);
+            }
             let is_answered =
                 if is_gone { collector.acknowledge(ticket) } else { collector.deletion_failed(ticket) };
             assert!(is_answered, "the ticket of chunk {} is out", ticket.hash);

@@ -97,7 +97,13 @@ impl Memory {
         self.pins.entry(stage).or_default().chunks.insert(short(hash));
     }
 
-    pub(super) fn is_pinned(&self, hash: &ChunkHash) -> bool {
+    /// Whether a chunk must not be collected now, whatever the universe says. One that has just been stored, or is on its way into
+    /// the universe, counts too: the row that a collection has read may be the one that is being written.
+    pub(super) fn is_needed(&self, hash: &ChunkHash) -> bool {
+        matches!(self.recall(hash), Recall::At(_)) || self.is_pinned(hash)
+    }
+
+    fn is_pinned(&self, hash: &ChunkHash) -> bool {
         let short = short(hash);
         self.pins.values().any(|pins| pins.chunks.contains(&short))
     }
@@ -195,5 +201,44 @@ impl Memory {
                 self.recent.entry(*hash).or_insert(*appended);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STAGE: StageId = StageId { job: orbit_shared::words::JobId(1), destination: 0 };
+
+    #[test]
+    fn a_chunk_is_needed_from_its_storing_until_it_is_in_the_universe_and_while_a_stage_pins_it() {
+        let hash = ChunkHash::of(b"content");
+        let appended = Appended { location: Location::NOWHERE, ordinal: 0, sequence: 1 };
+        let mut memory = Memory::default();
+        assert!(!memory.is_needed(&hash));
+        memory.recent.insert(*hash.as_bytes(), appended);
+        assert!(memory.is_needed(&hash));
+        let frozen = memory.freeze(1);
+        assert!(frozen.len() == 1 && memory.is_needed(&hash), "its row may be the one that is written now");
+        memory.thaw(true);
+        assert!(!memory.is_needed(&hash));
+        memory.pin(STAGE, &hash);
+        assert!(memory.is_needed(&hash));
+        memory.unpin_all(STAGE);
+        assert!(!memory.is_needed(&hash));
+    }
+
+    #[test]
+    fn a_chunk_that_is_stored_again_while_it_goes_is_asked_for_in_the_universe_once_it_is_there() {
+        let hash = ChunkHash::of(b"content");
+        let appended = Appended { location: Location::NOWHERE, ordinal: 0, sequence: 1 };
+        let mut memory = Memory::default();
+        memory.begin_delete(&hash);
+        assert_eq!(memory.recall(&hash), Recall::Going);
+        memory.recent.insert(*hash.as_bytes(), appended);
+        memory.freeze(1);
+        assert_eq!(memory.recall(&hash), Recall::At(Location::NOWHERE));
+        memory.thaw(true);
+        assert_eq!(memory.recall(&hash), Recall::Unknown);
     }
 }

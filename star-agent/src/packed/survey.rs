@@ -59,7 +59,7 @@ impl PackedStore {
             {
                 let memory = self.memory();
                 for (hash, row) in &rows {
-                    let is_free = row.references == 0 && !memory.is_pinned(hash);
+                    let is_free = row.references == 0 && !memory.is_needed(hash);
                     if is_free && row.marked == 0 {
                         to_mark.push(*hash);
                     }

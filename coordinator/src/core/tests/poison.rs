@@ -268,6 +268,34 @@ fn a_star_that_dies_as_often_without_an_item_proves_nothing() {
 }
 
 #[test]
+fn a_killer_is_found_beside_a_suspect_that_is_always_there() {
+    let mut world = World::of_three();
+    world.tree = vec![file("slow", 1000)];
+    world.create(spec("star-1", &["star-2"]));
+    world.scan("star-1");
+    die(&mut world, "star-2", 2);
+    assert_eq!(batches(&world, "star-2"), [1], "it goes alone");
+    world.tree = tree(200);
+    let id = world.create(spec("star-3", &["star-2"]));
+    world.scan("star-3");
+    for process in 3..100 {
+        // The one that goes alone is never done; after its trial the others go too.
+        world.wait(2_000);
+        if world.job(id).tally.dead > 0 {
+            break;
+        }
+        if holds(&world, "star-2", "f000050") {
+            die(&mut world, "star-2", process);
+        } else if !world.work("star-2") && !world.wait(20_000) {
+            break;
+        }
+    }
+    world.settle();
+    let job = world.job(id);
+    assert_eq!((job.tally.stored, job.tally.dead), (200, 1), "{}", job.reason);
+}
+
+#[test]
 fn two_items_that_take_agents_down_are_both_given_up() {
     let mut world = World::of_three();
     world.tree = tree(100);

@@ -125,7 +125,9 @@ fn what_could_not_be_moved_keeps_nothing_else_from_being_deleted() {
     world.command(Command::RetryDeadLetters(DeadLetterFilter::for_job(id))).expect("they can be tried again");
     world.work_all(&ALL);
     world.say_swept("star-2", Ok(swept(10, 1)));
-    assert_eq!(world.state(id).0, JobState::Completed);
+    let (state, reason) = world.state(id);
+    assert!(state == JobState::Completed && reason.contains("3 entries"), "both sweeps count: {reason}");
+    assert_eq!(world.store.jobs[&id].deleted(), 3);
 }
 
 /// A mirror with a dead letter, whose sweep was asked for when the letter is retried.
@@ -157,6 +159,33 @@ fn a_mirror_whose_dead_letter_is_retried_while_it_is_swept_ends() {
 }
 
 #[test]
+fn what_a_sweep_deleted_before_a_retry_is_counted_and_said() {
+    let mut world = World::of_three();
+    world.behaviour = Box::new(|entry| match entry.path.ends_with(b"3") {
+        true => failed(FailureCause::Permanent, Fault::Item),
+        false => stored(entry),
+    });
+    let id = world.create(mirror(&["star-2"]));
+    world.work_all(&ALL);
+    assert!(world.sweep_of("star-2").is_some());
+    world.say_swept("star-2", Ok(SweepInfo { progress: Progress::Running, deleted: 2, ..swept(7, 2) }));
+    assert!(world.sweep_of("star-2").is_some(), "it is asked how far it is");
+    world.behaviour = Box::new(stored);
+    world.command(Command::RetryDeadLetters(DeadLetterFilter::for_job(id))).expect("it can be tried again");
+    // The answer that was on its way: three more were deleted before the Star heard of the retry.
+    world.say_swept("star-2", Ok(SweepInfo { progress: Progress::Running, deleted: 5, ..swept(9, 5) }));
+    let said = world.core.board().by_job(id).into_iter().any(|bulletin| {
+        bulletin.source == "star-2" && bulletin.message.contains("5 entries at star-2:/data/out")
+    });
+    assert!(said, "deletions are said");
+    world.work_all(&ALL);
+    world.say_swept("star-2", Ok(swept(10, 1)));
+    let (state, reason) = world.state(id);
+    assert!(state == JobState::Completed && reason.contains("6 entries"), "{state:?} {reason}");
+    world.assert_clean();
+}
+
+#[test]
 fn the_result_of_a_sweep_from_before_a_retry_does_not_count() {
     let (mut world, id, earlier) = retried_while_it_is_swept();
     while world.scan("star-1") | world.work("star-1") | world.work("star-2") {}
@@ -173,7 +202,7 @@ fn the_result_of_a_sweep_from_before_a_retry_does_not_count() {
     assert_eq!(again.operation, sweep.operation, "the Star joins the one that it has begun");
     world.say_swept("star-2", Ok(swept(10, 2)));
     let (state, reason) = world.state(id);
-    assert!(state == JobState::Completed && reason.contains("2 entries"), "{state:?} {reason}");
+    assert!(state == JobState::Completed && reason.contains("3 entries"), "{state:?} {reason}");
 }
 
 #[test]

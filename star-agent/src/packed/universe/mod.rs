@@ -199,8 +199,9 @@ impl Universe {
                 change(&mut tables)?
             };
             transaction.commit().map_err(PackedError::universe)?;
-            let view = Arc::new(View::of(&open.database)?);
-            *open.view.write().unwrap_or_else(PoisonError::into_inner) = view;
+            // The view is made while nobody else can set one: a later transaction is never hidden by an earlier one.
+            let mut slot = open.view.write().unwrap_or_else(PoisonError::into_inner);
+            *slot = Arc::new(View::of(&open.database)?);
             Ok(result)
         });
         if let Err(
