@@ -1,7 +1,7 @@
 //! Tells a copy that goes on from one that cannot without a person: as when the destination is full, or read-only.
 //!
-//! Here is nobody who could change anything meanwhile, so a copy of which nothing moves, and of which no item waits for another
-//! attempt, for so long is given up.
+//! No operator can intervene in a foreground copy. So it is given up if nothing has moved, and no item has waited for another
+//! attempt, for a certain time.
 
 use std::time::Duration;
 

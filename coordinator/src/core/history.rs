@@ -1,9 +1,9 @@
 //! Forgets what is older, or more, than an operator wants kept: ended jobs with their items and dead letters, bulletins,
 //! and provenance events. A job that has not ended and an unacknowledged error are never forgotten.
 //!
-//! A job with many items goes in steps, so that no commit is long. First it goes with its dead letters: from then on nobody
-//! sees it. Then its items go part by part, and its record with the last of them (`removals.rs`). The record says that the job
-//! is forgotten and how far the removal is, so a restart goes on with it.
+//! A job with many items is removed in steps, so that no commit is long. The first step hides the job and removes its dead
+//! letters. The next steps remove its items, and the last one its record (`removals.rs`). The record stores that the job is
+//! forgotten and how far the removal is, so a restart continues it.
 //!
 //! Ages are counted by the wall clock, which may be wrong. So records are looked at once an hour, first an hour after
 //! the start, and a look after which the wall clock and the monotonic clock disagree forgets nothing.

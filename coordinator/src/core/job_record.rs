@@ -40,7 +40,7 @@ pub struct JobSpec {
     pub penalty: PenaltyConfig,
     /// Bytes a second for all destinations together; 0 for no limit.
     pub max_bytes_per_second: u64,
-    /// The job pauses when it has so many dead letters.
+    /// Number of dead letters at which the job pauses.
     pub dead_letter_max: u64,
     /// In which form the destinations keep it.
     #[serde(default)]
@@ -266,7 +266,7 @@ pub struct JobRecord {
     /// Its items with lower sequence numbers are not in the store any more; `None` where none is to be removed.
     #[serde(default)]
     pub removed_before: Option<u64>,
-    /// Whether it is forgotten: nobody sees it, and the record goes with the last of its items.
+    /// Whether it is forgotten: it is hidden, and its record is removed with the last of its items.
     #[serde(default)]
     pub is_forgotten: bool,
     /// How often the sweeps of a mirror were made void, because dead letters were retried.

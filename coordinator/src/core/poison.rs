@@ -62,12 +62,12 @@ pub struct HeldAtEnd {
     items: BTreeMap<ItemId, Option<AssignmentId>>,
     /// Whether it was doing anything else.
     is_busy_otherwise: bool,
-    /// Whether it has left of its own will, so that nothing is to blame.
+    /// Whether it has left on request, so that nothing is to blame.
     has_left: bool,
 }
 
 impl HeldAtEnd {
-    /// The Star has left of its own will.
+    /// The Star has left on request.
     pub(super) fn left() -> Self {
         Self { has_left: true, ..Self::default() }
     }

@@ -186,7 +186,7 @@ impl Core {
         let Some(star) = self.stars.get_mut(name) else { return };
         star.liveness = Liveness::Lost;
         star.is_dirty = true;
-        // It left of its own will; nothing that it held is to blame.
+        // It left on request; nothing that it held is to blame.
         star.held_at_end = super::poison::HeldAtEnd::left();
         star.go(turn.now, LifecycleState::Shutdown, reason);
         let message = format!("{name} has left the grid: {reason}");
