@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use orbit_identity::network::Network;
 use orbit_identity::{Credentials, Dialing, Expected, LocalUsers, PlainDialing, UNIX_SCHEME};
 use orbit_proto::v1::backpressure_service_client::BackpressureServiceClient;
 use orbit_proto::v1::backup_service_client::BackupServiceClient;
@@ -17,7 +18,6 @@ use orbit_proto::v1::provenance_service_client::ProvenanceServiceClient;
 use orbit_proto::v1::schedule_service_client::ScheduleServiceClient;
 use orbit_proto::v1::star_service_client::StarServiceClient;
 use orbit_proto::v1::vault_service_client::VaultServiceClient;
-use orbit_star::net::Network;
 use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::health_client::HealthClient;
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use orbit_identity::{Credentials, Invitation, LocalUsers, UNIX_SCHEME};
-use orbit_shared::settings::Source;
+use orbit_program::settings::Source;
 
 use crate::args::GlobalArgs;
 use crate::client::normalize_url;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use orbit_coordinator::{CoordinatorHandle, CoordinatorOptions};
-use orbit_shared::open_files::TooFewOpenFiles;
+use orbit_program::open_files::TooFewOpenFiles;
 use orbit_shared::session::Root;
 use orbit_shared::words::StarId;
 use orbit_star::{StarHandle, StarOptions};
@@ -66,9 +66,9 @@ impl Grid {
     /// # Errors
     /// When the directory cannot be made or used, for example because another process holds it.
     pub async fn start(state_dir: &Path) -> Result<Self, GridError> {
-        orbit_shared::open_files::raise_limit()?;
-        orbit_shared::huge_pages::do_without();
-        orbit_star::survive_file_size_limit();
+        orbit_program::open_files::raise_limit()?;
+        orbit_program::memory::disable_huge_pages();
+        orbit_program::signals::survive_file_size_limit();
         let data_dir = state_dir.join("coordinator");
         make_dir(&data_dir)?;
         let mut options = CoordinatorOptions::new(data_dir);

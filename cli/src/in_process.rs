@@ -10,6 +10,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use orbit_identity::Expected;
+use orbit_identity::network::{self, Bind, Connect};
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt as _;
@@ -104,37 +105,19 @@ impl Drop for Port {
     }
 }
 
-impl orbit_coordinator::net::Network for InProcess {
-    fn listen(&self, _: SocketAddr) -> Serving<'_, io::Result<Box<dyn orbit_coordinator::net::Listener>>> {
-        Box::pin(async move { Ok(Box::new(self.take()?) as Box<dyn orbit_coordinator::net::Listener>) })
+impl Bind for InProcess {
+    fn bind(&self, _: SocketAddr) -> Serving<'_, io::Result<Box<dyn network::Port>>> {
+        Box::pin(async move { Ok(Box::new(self.take()?) as Box<dyn network::Port>) })
     }
 }
 
-impl orbit_coordinator::net::Listener for Port {
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.address())
-    }
-
-    fn serve(
-        self: Box<Self>,
-        router: Router,
-        stop: CancellationToken,
-    ) -> Serving<'static, Result<(), transport::Error>> {
-        Box::pin(Self::serve(*self, router, stop))
-    }
-}
-
-impl orbit_star::net::Network for InProcess {
-    fn listen(&self, _: SocketAddr) -> Serving<'_, io::Result<Box<dyn orbit_star::net::Listener>>> {
-        Box::pin(async move { Ok(Box::new(self.take()?) as Box<dyn orbit_star::net::Listener>) })
-    }
-
+impl Connect for InProcess {
     fn connect(&self, endpoint: Endpoint, _: Expected) -> Serving<'_, Result<Channel, transport::Error>> {
         Box::pin(self.channel(endpoint))
     }
 }
 
-impl orbit_star::net::Listener for Port {
+impl network::Port for Port {
     fn local_addr(&self) -> io::Result<SocketAddr> {
         Ok(self.address())
     }

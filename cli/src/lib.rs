@@ -28,7 +28,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
-use orbit_shared::settings::{Layered, SettingsError, Source, parse_layered};
+use orbit_program::settings::{Layered, SettingsError, Source, parse_layered};
 use tracing_subscriber::EnvFilter;
 
 use crate::args::{Args, Command, GlobalArgs};

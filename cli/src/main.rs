@@ -7,6 +7,6 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    orbit_shared::freed_memory::return_soon();
+    orbit_program::memory::return_freed_soon();
     orbit_cli::main()
 }

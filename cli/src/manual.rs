@@ -8,7 +8,7 @@ use clap::{Command, CommandFactory as _};
 use clap_mangen::Man;
 use orbit_coordinator::config::CoordinatorFlags;
 use orbit_coordinator::token_tool::TokenFlags;
-use orbit_shared::settings::described_for_manual;
+use orbit_program::settings::described_for_manual;
 use orbit_star::StarFlags;
 use orbit_star::vault_tool::VaultFlags;
 use roff::{Roff, bold, roman};

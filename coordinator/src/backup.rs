@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use orbit_shared::private_files::mark;
+use orbit_program::private_files::mark;
 
 use crate::keep::Backups;
 use crate::provenance_log::ProvenanceLogError;

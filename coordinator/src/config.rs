@@ -12,9 +12,9 @@ use orbit_telemetry::{LogFormat, Spans};
 use crate::core::CoreConfig;
 use crate::core::limits::ITEMS_PER_JOB_MAX;
 use crate::keep::KeepFlags;
-use crate::net::Tcp;
 use crate::server::CoordinatorOptions;
 use crate::tls::TlsOptions;
+use orbit_identity::network::Tcp;
 
 /// The coordinator of Orbit Grid: plans and records what the Stars move.
 #[derive(Debug, Clone, Parser)]

@@ -5,7 +5,6 @@
 
 mod actor;
 mod backup;
-mod clock;
 pub mod config;
 pub mod core;
 mod driver;
@@ -13,7 +12,6 @@ mod grpc;
 mod http;
 mod keep;
 mod meters;
-pub mod net;
 pub mod provenance_log;
 mod server;
 pub mod store;

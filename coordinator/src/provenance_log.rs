@@ -13,7 +13,7 @@ use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use orbit_shared::private_files::mark;
+use orbit_program::private_files::mark;
 use orbit_shared::provenance::{ProvenanceEvent, ProvenanceFilter, ProvenanceReader, ProvenanceWriter};
 use orbit_shared::time::WallTime;
 

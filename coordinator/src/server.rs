@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use orbit_identity::{BindError, Listen, Listener, LocalUsers, RegistryError, Role, UnixSocket};
+use orbit_identity::network::{Bind, Tcp};
+use orbit_identity::{Listen, Listener, LocalUsers, Ports, PortsError, RegistryError, Role, bind_socket};
+use orbit_program::private_files::{mark, tighten};
 use orbit_shared::capability::CapabilityError;
-use orbit_shared::private_files::{mark, tighten};
 use orbit_telemetry::Spans;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -22,7 +23,6 @@ use crate::grpc::{self, Faces, ServeError};
 use crate::http;
 use crate::keep::Backups;
 use crate::meters::Meters;
-use crate::net::{self, Network, Tcp};
 use crate::provenance_log::{BYTES_MAX_DEFAULT, ProvenanceLog, ProvenanceLogError};
 use crate::store::{EmbeddedStore, Guarded, StoreError};
 use crate::tls::{self, TlsOptions};
@@ -58,7 +58,7 @@ pub struct CoordinatorOptions {
     /// The users of this machine that are served over HTTP and at Unix sockets.
     pub local_users: Arc<LocalUsers>,
     /// What gRPC is served on.
-    pub network: Arc<dyn Network>,
+    pub network: Arc<dyn Bind>,
     /// Where spans of jobs and assignments go, if anywhere.
     pub spans: Spans,
 }
@@ -118,26 +118,9 @@ pub enum StartError {
     /// What the store holds cannot be taken up.
     #[error(transparent)]
     Driver(#[from] DriverError),
-    /// A port cannot be had.
-    #[error("{flag} {address}: {error}; choose another port, or port 0 for any free one")]
-    Listen {
-        /// The flag.
-        flag: &'static str,
-        /// The address.
-        address: SocketAddr,
-        /// What the system says.
-        error: std::io::Error,
-    },
-    /// A Unix socket cannot be had.
-    #[error("{flag} unix:{}: {error}", path.display())]
-    Socket {
-        /// The flag.
-        flag: &'static str,
-        /// Its path.
-        path: PathBuf,
-        /// Why not.
-        error: BindError,
-    },
+    /// It cannot listen.
+    #[error(transparent)]
+    Ports(#[from] PortsError),
     /// What is served cannot be put together.
     #[error(transparent)]
     Serve(#[from] ServeError),
@@ -235,7 +218,7 @@ pub async fn start(options: CoordinatorOptions) -> Result<CoordinatorHandle, Sta
                 tls::open(&options.data_dir, options.listen.address().map(|address| address.ip()), tls)?;
             tokio::spawn(own.keep_renewed(stop.clone()));
             let registry = Arc::clone(&tls.registry);
-            (Arc::new(tls) as Arc<dyn Network>, Some(registry))
+            (Arc::new(tls) as Arc<dyn Bind>, Some(registry))
         }
     };
     if let Some(address) = options.listen.address().filter(|address| !address.ip().is_loopback())
@@ -245,7 +228,8 @@ pub async fn start(options: CoordinatorOptions) -> Result<CoordinatorHandle, Sta
             "connections to {address} are not encrypted, and every machine that can connect has all rights; use --tls to change that"
         );
     }
-    let ports = Ports::take(&*network, &options.listen, options.http_listen.as_ref()).await?;
+    let ports = Ports::bind(&*network, &options.listen, &options.local_users).await?;
+    let http_listeners = bind_http(options.http_listen.as_ref()).await?;
     let store = Arc::new(Guarded(EmbeddedStore::open(&options.data_dir.join(STORE_FILE))?));
     let provenance =
         Arc::new(ProvenanceLog::open(&options.data_dir.join(PROVENANCE_DIRECTORY), options.event_bytes_max)?);
@@ -259,20 +243,19 @@ pub async fn start(options: CoordinatorOptions) -> Result<CoordinatorHandle, Sta
     let directory = options.backup_dir.unwrap_or_else(|| options.data_dir.join("backups"));
     let backups = Arc::new(Backups { directory, count_max: options.backup_count_max });
     let faces = Faces { inbox, store, provenance, backups, meters, identities, stop: stop.clone() };
-    let (local_addr, http_addr) = (ports.address(), ports.http_address());
+    let (local_addr, http_addr) = (ports.address(), address_of(&http_listeners));
     let socket = options.listen.socket().map(Path::to_owned);
     let http_socket = options.http_listen.as_ref().and_then(Listen::socket).map(Path::to_owned);
     let driver = tokio::spawn(driver.run(driver_stop.clone()));
     let mut http = Vec::new();
-    if !ports.http.is_empty() {
+    if !http_listeners.is_empty() {
         let users = Arc::clone(&options.local_users);
         let asked = http::Asked { hosts: &options.http_hosts, role: http_role, users };
         let face = http::Face::new(faces.clone(), asked).await?;
-        http.extend(ports.http.into_iter().map(|listener| tokio::spawn(face.clone().serve(listener))));
+        http.extend(http_listeners.into_iter().map(|listener| tokio::spawn(face.clone().serve(listener))));
     }
-    let sockets = (ports.tcp, ports.socket.map(|socket| (socket, options.local_users)));
     let serving = tokio::spawn(async move {
-        if let Err(error) = grpc::serve(sockets, faces).await {
+        if let Err(error) = grpc::serve(ports, faces).await {
             tracing::error!(%error, "serving has ended");
         }
     });
@@ -289,47 +272,25 @@ pub async fn start(options: CoordinatorOptions) -> Result<CoordinatorHandle, Sta
     })
 }
 
-/// What a coordinator listens on.
-struct Ports {
-    tcp: Option<Box<dyn net::Listener>>,
-    socket: Option<UnixSocket>,
-    http: Vec<Listener>,
+/// Binds what HTTP is served on.
+async fn bind_http(listen: Option<&Listen>) -> Result<Vec<Listener>, StartError> {
+    const FLAG: &str = "--http-listen";
+    let mut listeners = Vec::new();
+    if let Some(address) = listen.and_then(Listen::address) {
+        let failed = |error| PortsError::Address { flag: FLAG, address, error };
+        listeners.push(TcpListener::bind(address).await.map_err(failed)?.into());
+    }
+    if let Some(path) = listen.and_then(Listen::socket) {
+        listeners.push(bind_socket(FLAG, path)?.into());
+    }
+    Ok(listeners)
 }
 
-impl Ports {
-    async fn take(network: &dyn Network, grpc: &Listen, http: Option<&Listen>) -> Result<Self, StartError> {
-        let mut ports = Self { tcp: None, socket: None, http: Vec::new() };
-        if let Some(address) = grpc.address() {
-            let taken = network.listen(address).await;
-            ports.tcp = Some(taken.map_err(refused("--listen", address))?);
-        }
-        if let Some(path) = grpc.socket() {
-            ports.socket = Some(bind("--listen", path)?);
-        }
-        if let Some(address) = http.and_then(Listen::address) {
-            let taken = TcpListener::bind(address).await;
-            ports.http.push(taken.map_err(refused("--http-listen", address))?.into());
-        }
-        if let Some(path) = http.and_then(Listen::socket) {
-            ports.http.push(bind("--http-listen", path)?.into());
-        }
-        Ok(ports)
-    }
-
-    fn address(&self) -> Option<SocketAddr> {
-        self.tcp.as_ref()?.local_addr().ok()
-    }
-
-    fn http_address(&self) -> Option<SocketAddr> {
-        self.http.iter().find_map(|listener| match listener {
-            Listener::Tcp(listener) => listener.local_addr().ok(),
-            Listener::Unix(_) => None,
-        })
-    }
-}
-
-fn bind(flag: &'static str, path: &Path) -> Result<UnixSocket, StartError> {
-    UnixSocket::bind(path).map_err(|error| StartError::Socket { flag, path: path.to_owned(), error })
+fn address_of(listeners: &[Listener]) -> Option<SocketAddr> {
+    listeners.iter().find_map(|listener| match listener {
+        Listener::Tcp(listener) => listener.local_addr().ok(),
+        Listener::Unix(_) => None,
+    })
 }
 
 /// Takes the rights of others from what an earlier version or a hand made. Keys are judged when they are read.
@@ -376,8 +337,4 @@ fn check(options: &CoordinatorOptions) -> Result<(), StartError> {
         )));
     }
     Ok(())
-}
-
-fn refused(flag: &'static str, address: SocketAddr) -> impl FnOnce(std::io::Error) -> StartError {
-    move |error| StartError::Listen { flag, address, error }
 }

@@ -6,11 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use orbit_identity::network::AuthorityTls;
 use orbit_identity::tls::{self, Clients, Presented};
 use orbit_identity::{Facts, Registry, now};
 use tokio_util::sync::CancellationToken;
 
-use crate::net::Tls;
 use crate::server::StartError;
 
 /// The directory of the authority within the data directory.
@@ -49,7 +49,7 @@ pub(crate) fn open(
     data_dir: &Path,
     listen: Option<IpAddr>,
     options: TlsOptions,
-) -> Result<(Tls, Own), StartError> {
+) -> Result<(AuthorityTls, Own), StartError> {
     let directory = data_dir.join(IDENTITY_DIRECTORY);
     let registry = Arc::new(Registry::open(&directory, options.certificate_validity, now())?);
     let hosts = options.hosts;
@@ -60,7 +60,7 @@ pub(crate) fn open(
     let config = tls::server(Arc::clone(&presented), authority, Clients::May);
     let config = config.map_err(|error| StartError::Options(format!("--tls: {error}")))?;
     let own = Own { registry: Arc::clone(&registry), presented, facts, listen, hosts };
-    Ok((Tls { config, registry }, own))
+    Ok((AuthorityTls { config, registry }, own))
 }
 
 fn make(registry: &Registry, listen: Option<IpAddr>, hosts: &[String]) -> Result<(Presented, Facts), String> {

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd as _};
 use std::time::Duration;
 
-use orbit_shared::open_files;
+use orbit_program::open_files;
 use rustix::io::Errno;
 use tokio::net::TcpListener;
 use tokio::time::Instant;

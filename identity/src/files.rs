@@ -5,7 +5,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-use orbit_shared::private_files::mark;
+use orbit_program::private_files::mark;
 
 /// Mode of a secret: only the owner can read and write.
 const PRIVATE_FILE: u32 = 0o600;

@@ -16,8 +16,8 @@ use orbit_shared::session::{Root, limits};
 use orbit_shared::words::StarId;
 use orbit_telemetry::{LogFormat, Spans};
 
-use crate::net::{Network, Tcp};
 use crate::packed::COMPRESSION_LEVEL_DEFAULT;
+use orbit_identity::network::{Network, Tcp};
 
 /// The Star of Orbit Grid: moves data between the directories of this machine and those of others.
 #[derive(Debug, Clone, Parser)]

@@ -6,7 +6,6 @@
 mod assembly;
 pub mod checkpoints;
 pub mod chunker;
-pub mod clock;
 pub mod config;
 pub mod content;
 pub mod core;
@@ -18,7 +17,6 @@ pub mod in_force;
 pub mod leftovers;
 pub mod limits;
 pub mod meters;
-pub mod net;
 pub mod packed;
 pub mod plane;
 pub mod reader;
@@ -36,5 +34,4 @@ pub mod vault_tool;
 
 pub use config::{StarFlags, StarOptions};
 pub use driver::ExitReport;
-pub use orbit_telemetry::survive_file_size_limit;
 pub use server::{Drainer, StarError, StarHandle, start};

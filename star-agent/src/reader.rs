@@ -7,8 +7,8 @@ use orbit_telemetry::Spans;
 
 use crate::grpc::transfer_client::{Connections, PullError};
 use crate::limits::{SEGMENT_BYTES, STALL_TIMEOUT};
-use crate::net::Network;
 use crate::transfer::{Fetch, FrameEnd, Open, Range};
+use orbit_identity::network::Network;
 
 /// The right to read a snapshot's tree, as the coordinator grants it.
 #[derive(Debug, Clone)]

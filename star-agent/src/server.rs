@@ -7,35 +7,32 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::OptionFuture;
-use orbit_identity::{BindError, Listening, LocalUsers, UnixSocket, keep_renewed};
+use orbit_identity::{Ports, PortsError, keep_renewed};
+use orbit_program::private_files::{claim, is_apart, is_within_apart};
 use orbit_shared::entry::display_path;
 use orbit_shared::health_monitor::HealthConfig;
-use orbit_shared::private_files::{claim, is_apart, is_within_apart};
 use orbit_shared::session::limits;
 use orbit_shared::words::AssignmentId;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tonic::transport;
 use tonic::transport::server::Router;
 use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::assembly::assemble;
-use crate::clock::Clock;
 use crate::config::{JoinFrom, OptionsError, StarOptions};
 use crate::core::{CoreConfig, Event, StarCore};
 use crate::driver::{Driver, ExitReport, Surroundings};
 use crate::grpc::session::{AddressError, endpoint};
 use crate::health::HealthProbe;
 use crate::in_force::InForce;
-use crate::net::Listener;
 use crate::packed::PackedError;
 use crate::plane::DataPlane;
 use crate::roots::RootsError;
 use crate::tls::{self, IdentityError};
 use crate::vault::{Vault, VaultError};
+use orbit_program::clock::Clock;
 
 /// How long open streams can go on after the Star has left, before they are cut.
 const SERVE_GRACE: Duration = Duration::from_secs(2);
@@ -71,22 +68,9 @@ pub enum StarError {
     /// A root cannot be opened.
     #[error("--root: {0}")]
     Roots(#[from] RootsError),
-    /// The port cannot be bound.
-    #[error("--listen {listen}: {error}; choose another port, or port 0 for any free one")]
-    Listen {
-        /// The address.
-        listen: SocketAddr,
-        /// The error.
-        error: std::io::Error,
-    },
-    /// The Unix socket cannot be made.
-    #[error("--listen unix:{}: {error}", path.display())]
-    Socket {
-        /// Its path.
-        path: PathBuf,
-        /// The error.
-        error: BindError,
-    },
+    /// It cannot listen.
+    #[error(transparent)]
+    Ports(#[from] PortsError),
     /// The descriptors of the API are damaged, which is a defect of the build.
     #[error("the reflection service cannot be made: {0}")]
     Reflection(String),
@@ -186,8 +170,8 @@ pub async fn start(mut options: StarOptions, shutdown: CancellationToken) -> Res
     if credentials.is_some() {
         options.network = tls::network(credentials.clone(), Arc::clone(&options.local_users));
     }
-    let ports = Ports::take(&options).await?;
-    let (local_addr, socket) = (ports.address, options.listen.socket().map(Path::to_owned));
+    let ports = Ports::bind(&*options.network, &options.listen, &options.local_users).await?;
+    let (local_addr, socket) = (ports.address(), options.listen.socket().map(Path::to_owned));
 
     let (keys, keys_seen) = watch::channel(InForce::default());
     let serving = CancellationToken::new();
@@ -202,7 +186,7 @@ pub async fn start(mut options: StarOptions, shutdown: CancellationToken) -> Res
     tokio::spawn(serving.clone().run_until_cancelled_owned(clean_ended_again(Arc::clone(&parts.plane))));
 
     let clock = Clock::start();
-    let core = StarCore::new(core_config(&options, &vault, ports.data_address(), begun), clock.now());
+    let core = StarCore::new(core_config(&options, &vault, ports.reachable_at(), begun), clock.now());
     let probe = HealthProbe::new(&options.roots, health_config())
         .with_store(parts.store)
         .with_meters(parts.meters)
@@ -244,49 +228,6 @@ async fn run(
         warn!("the rolling check of the vault did not stop in time");
     }
     report
-}
-
-/// The sockets on which a Star listens.
-struct Ports {
-    tcp: Option<Box<dyn Listener>>,
-    address: Option<SocketAddr>,
-    socket: Option<(UnixSocket, Arc<LocalUsers>)>,
-}
-
-impl Ports {
-    async fn take(options: &StarOptions) -> Result<Self, StarError> {
-        let mut ports = Self { tcp: None, address: None, socket: None };
-        if let Some(listen) = options.listen.address() {
-            let failed = |error| StarError::Listen { listen, error };
-            let listener = options.network.listen(listen).await.map_err(failed)?;
-            ports.address = Some(listener.local_addr().map_err(failed)?);
-            ports.tcp = Some(listener);
-        }
-        if let Some(path) = options.listen.socket() {
-            let failed = |error| StarError::Socket { path: path.to_owned(), error };
-            let socket = UnixSocket::bind(path).map_err(failed)?;
-            ports.socket = Some((socket, Arc::clone(&options.local_users)));
-        }
-        Ok(ports)
-    }
-
-    /// The address for other Stars, unless the settings give one: the port, or the Unix socket if there is no port.
-    fn data_address(&self) -> String {
-        match (self.address, &self.socket) {
-            (Some(address), _) => address.to_string(),
-            (None, Some((socket, _))) => socket.to_string(),
-            (None, None) => String::new(),
-        }
-    }
-
-    async fn serve(self, router: Router, stop: CancellationToken) -> Result<(), transport::Error> {
-        let locally = self
-            .socket
-            .map(|(socket, users)| Listening::plain(socket, users).serve(router.clone(), stop.clone()));
-        let everywhere = self.tcp.map(|port| port.serve(router, stop));
-        let (locally, everywhere) = tokio::join!(OptionFuture::from(locally), OptionFuture::from(everywhere));
-        locally.unwrap_or(Ok(())).and(everywhere.unwrap_or(Ok(())))
-    }
 }
 
 /// Logs at the start if a root contains the vault. Other directories of the grid are recognized by their marker.

@@ -4,26 +4,19 @@
 //! without an identity does not use TLS at all. The two cannot be mixed.
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::BoxFuture;
+use orbit_identity::network::{MemberTls, Network, Tcp};
 use orbit_identity::{
-    Credentials, CredentialsError, EnrollError, Expected, Invitation, Listening, LocalUsers, NewKey, Role,
-    TokenError, now,
+    Credentials, CredentialsError, EnrollError, Invitation, LocalUsers, NewKey, Role, TokenError, now,
 };
 use orbit_shared::words::StarId;
-use rustls::ServerConfig;
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
-use tonic::transport::server::Router;
-use tonic::transport::{self, Channel, Endpoint};
+use tonic::transport::Endpoint;
 use tracing::{info, warn};
 
 use crate::config::{JoinFrom, StarOptions};
-use crate::net::{Listener, Network, Tcp};
 
 /// The directory of the identity within the vault.
 pub(crate) const CREDENTIALS_DIRECTORY: &str = "credentials";
@@ -191,58 +184,10 @@ async fn join(
     }
 }
 
-/// The system's network, with TLS on all connections.
-#[derive(Debug, Clone)]
-struct Tls {
-    credentials: Arc<Credentials>,
-}
-
 /// The network of a Star with an identity, or of one without, which trusts these users of this machine.
 pub fn network(credentials: Option<Arc<Credentials>>, users: Arc<LocalUsers>) -> Arc<dyn Network> {
     match credentials {
-        Some(credentials) => Arc::new(Tls { credentials }),
+        Some(credentials) => Arc::new(MemberTls { credentials }),
         None => Arc::new(Tcp { users }),
-    }
-}
-
-struct TlsListener {
-    tcp: TcpListener,
-    config: Arc<ServerConfig>,
-}
-
-impl Network for Tls {
-    fn listen(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>> {
-        Box::pin(async move {
-            let config = self.credentials.server().map_err(io::Error::other)?;
-            let tcp = TcpListener::bind(address).await?;
-            Ok(Box::new(TlsListener { tcp, config }) as Box<dyn Listener>)
-        })
-    }
-
-    fn connect(
-        &self,
-        endpoint: Endpoint,
-        expected: Expected,
-    ) -> BoxFuture<'_, Result<Channel, transport::Error>> {
-        let dialing = self.credentials.dialing();
-        Box::pin(async move { dialing.connect(&endpoint, expected).await })
-    }
-
-    fn scheme(&self) -> &'static str {
-        "https"
-    }
-}
-
-impl Listener for TlsListener {
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.tcp.local_addr()
-    }
-
-    fn serve(
-        self: Box<Self>,
-        router: Router,
-        stop: CancellationToken,
-    ) -> BoxFuture<'static, Result<(), transport::Error>> {
-        Box::pin(Listening::new(self.tcp, self.config, None).serve(router, stop))
     }
 }

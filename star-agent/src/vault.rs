@@ -9,7 +9,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use orbit_shared::private_files::{mark, tighten};
+use orbit_program::private_files::{mark, tighten};
 use orbit_shared::session::Assignment;
 use orbit_shared::words::AssignmentId;
 use uuid::Uuid;

@@ -12,11 +12,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
+use orbit_identity::network::Tcp;
 use orbit_shared::session::{Assignment, ItemOutcome, ItemResult};
 use orbit_shared::time::WallTime;
 use orbit_shared::words::Layout;
 use orbit_star::meters::Meters;
-use orbit_star::net::Tcp;
 use orbit_star::packed::{PackedConfig, PackedStore, SnapshotMeta, SourceName, StageId, TreeEntry};
 use orbit_star::sink::packed::PackedSink;
 use orbit_telemetry::Spans;

@@ -5,10 +5,8 @@
 
 mod export;
 mod log;
-mod signals;
 mod spans;
 
 pub use crate::export::{ExportError, Exporting, Identity};
 pub use crate::log::{LogFormat, start_log};
-pub use crate::signals::survive_file_size_limit;
 pub use crate::spans::{EndedSpan, Field, Kind, Span, Spans};

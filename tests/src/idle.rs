@@ -11,7 +11,7 @@ const BUFFER_BYTES: u32 = 4096;
 /// Opens this many connections, sends `first` on each, and reads nothing. They stay open until they are dropped or the
 /// server ends them.
 pub async fn open(address: &str, count: usize, first: &[u8]) -> Vec<TcpStream> {
-    orbit_shared::open_files::raise_limit().expect("a test may have many files open");
+    orbit_program::open_files::raise_limit().expect("a test may have many files open");
     let address = address.parse().expect("a server's address");
     let mut opened = Vec::new();
     for _ in 0..count {

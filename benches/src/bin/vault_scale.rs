@@ -93,7 +93,7 @@ impl Arguments {
 }
 
 fn main() -> ExitCode {
-    orbit_shared::freed_memory::return_soon();
+    orbit_program::memory::return_freed_soon();
     let arguments = Arguments::parse();
     let result = match &arguments.open {
         Some(path) => measure(&arguments, path),

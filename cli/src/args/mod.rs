@@ -360,7 +360,8 @@ mod tests {
         line.push("--help".to_owned());
         let args = line.into_iter().map(std::ffi::OsString::from);
         let nothing = |_: &std::path::Path| Err(std::io::Error::from(std::io::ErrorKind::NotFound));
-        let parsed = orbit_shared::settings::parse_with_environment(Args::command(), args, |_| None, nothing);
+        let parsed =
+            orbit_program::settings::parse_with_environment(Args::command(), args, |_| None, nothing);
         let help = parsed.unwrap_err().to_string().split_whitespace().collect::<Vec<_>>().join(" ");
         for long in command.get_arguments().filter_map(clap::Arg::get_long) {
             let variable = format!("[env: ORBIT_{}]", long.replace('-', "_").to_uppercase());

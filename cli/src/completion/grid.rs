@@ -6,11 +6,11 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::Path;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
+use orbit_program::settings::{Source, parse_layered};
 use orbit_proto::v1::{
     EntryKind, ListJobsRequest, ListSchedulesRequest, ListSnapshotEntriesRequest, ListSnapshotsRequest,
     ListStarsRequest, SnapshotEntry,
 };
-use orbit_shared::settings::{Source, parse_layered};
 
 use super::values::{Value, shown};
 use crate::args::Args;

@@ -10,13 +10,12 @@ mod state_dir;
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::Duration;
 
+use orbit_program::signals::StopSignals;
 use orbit_proto::v1::{
     CancelJobRequest, CreateJobRequest, GetJobResponse, Job, JobState, ListJobsRequest, ListStarsRequest,
     Liveness, Star, StarState,
 };
-use orbit_shared::signals::is_hangup_ignored;
 use orbit_shared::words::StarId;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 
@@ -57,7 +56,7 @@ pub(crate) async fn run(args: CopyArgs, output: Output) -> Result<Outcome, CliEr
     let mut selection = args.selection;
     selection.exclude.extend(state.exclude().map(str::to_owned));
     paths.make_destination()?;
-    orbit_shared::private_files::keep_private();
+    orbit_program::private_files::keep_private();
     // From here on a signal cancels the job instead of tearing the grid down in the middle of a write.
     let interrupts = interrupts()?;
 
@@ -211,26 +210,15 @@ async fn follow(
     Ok((ended?, is_stuck))
 }
 
-/// One message for the first SIGINT or SIGTERM. The second ends the process, whatever it is waiting for.
+/// One message for the first signal that asks to stop. The second ends the process, whatever it is waiting for.
 fn interrupts() -> Result<mpsc::Receiver<()>, CliError> {
     let failed = |error| CliError::Failed(format!("cannot listen for signals: {error}"));
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    // The terminal is closed. One that was started to outlive its terminal is left alone.
-    let mut hangup = match is_hangup_ignored() {
-        true => None,
-        false => Some(signal(SignalKind::hangup()).map_err(failed)?),
-    };
+    let mut signals = StopSignals::listen().map_err(failed)?;
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
         let mut is_first = true;
         loop {
-            tokio::select! {
-                Some(()) = interrupt.recv() => {}
-                Some(()) = terminate.recv() => {}
-                Some(()) = async { hangup.as_mut()?.recv().await } => {}
-                else => return,
-            }
+            signals.next().await;
             if !is_first {
                 std::process::exit(i32::from(Outcome::Cancelled.code()));
             }

@@ -42,7 +42,7 @@ What you saw, with the commands for a grid of your own (add --coordinator URL; g
   orbit provenance --job 1 --type file-completed --limit 3";
 
 pub(crate) async fn run(args: DemoArgs, output: Output) -> Result<Outcome, CliError> {
-    orbit_shared::private_files::keep_private();
+    orbit_program::private_files::keep_private();
     let dir = tempfile::Builder::new()
         .prefix("orbit-demo-")
         .tempdir()

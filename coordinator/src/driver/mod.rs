@@ -22,12 +22,12 @@ use orbit_telemetry::Spans;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Clock;
 use crate::core::limits::TURN_EVENTS_MAX;
 use crate::core::{Action, Answer, Core, CoreConfig, Event, QueueKey, Refusal, ReplyId, SessionId, Turn};
 use crate::meters::Meters;
 use crate::provenance_log::{ProvenanceLog, ProvenanceLogError};
 use crate::store::{Store, StoreError};
+use orbit_program::clock::Clock;
 
 use commit::{make_durable, off_thread, timed};
 pub(crate) use grant_keys::GrantKeys;

@@ -12,8 +12,8 @@ use super::fields::all;
 use super::status::{internal, refused};
 use super::{Faces, once};
 use crate::backup::{self, Backup, BackupError};
-use crate::clock::Clock;
 use crate::core::{Refusal, Violation};
+use orbit_program::clock::Clock;
 
 /// A response for the place, and one for the end: there is always room for both.
 const RESPONSES_MAX: usize = 2;

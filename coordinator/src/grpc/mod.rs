@@ -34,7 +34,7 @@ mod watch;
 use std::sync::Arc;
 use std::time::Duration;
 
-use orbit_identity::{Listening, LocalUsers, Registry, UnixSocket};
+use orbit_identity::{Ports, Registry};
 use orbit_proto::v1::backpressure_service_server::BackpressureServiceServer;
 use orbit_proto::v1::backup_service_server::BackupServiceServer;
 use orbit_proto::v1::bulletin_service_server::BulletinServiceServer;
@@ -57,7 +57,6 @@ use tonic::transport::Server;
 use crate::driver::Inbox;
 use crate::keep::Backups;
 use crate::meters::Meters;
-use crate::net::Listener;
 use crate::provenance_log::ProvenanceLog;
 use crate::store::Store;
 
@@ -90,11 +89,8 @@ pub(crate) struct Faces {
     pub(crate) stop: CancellationToken,
 }
 
-/// What gRPC is served on: a port, a Unix socket for these users, or both.
-type Sockets = (Option<Box<dyn Listener>>, Option<(UnixSocket, Arc<LocalUsers>)>);
-
 /// Serves until `stop`, then lets calls in progress end.
-pub(crate) async fn serve((port, socket): Sockets, faces: Faces) -> Result<(), ServeError> {
+pub(crate) async fn serve(ports: Ports, faces: Faces) -> Result<(), ServeError> {
     let stop = faces.stop.clone();
     let counted = axum::middleware::from_fn_with_state(faces.meters.clone(), counted::count);
     let mut routes = routes(&faces).await?;
@@ -107,14 +103,7 @@ pub(crate) async fn serve((port, socket): Sockets, faces: Faces) -> Result<(), S
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
         .add_routes(routes);
-    let locally =
-        socket.map(|(socket, users)| Listening::plain(socket, users).serve(router.clone(), stop.clone()));
-    let everywhere = port.map(|port| port.serve(router, stop));
-    let ended = futures::future::try_join(
-        async { futures::future::OptionFuture::from(locally).await.unwrap_or(Ok(())) },
-        async { futures::future::OptionFuture::from(everywhere).await.unwrap_or(Ok(())) },
-    );
-    ended.await.map(|_| ()).map_err(ServeError::Transport)
+    ports.serve(router, stop).await.map_err(ServeError::Transport)
 }
 
 /// Why serving ended.

@@ -14,7 +14,7 @@ use axum::body::{Body, Bytes};
 use axum::http::Request;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use orbit_identity::{Origin, Place, PlainStream, Silent};
-use orbit_shared::open_files;
+use orbit_program::open_files;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;

@@ -24,14 +24,14 @@ use tokio_util::task::TaskTracker;
 use tonic::transport::Endpoint;
 use tracing::{info, warn};
 
-use crate::clock::Clock;
 use crate::core::{Effect, Event, SessionEnd, StarCore, Vitals};
 use crate::grpc::session::Session;
 use crate::health::HealthProbe;
 use crate::in_force::InForce;
-use crate::net::Network;
 use crate::plane::DataPlane;
 use crate::vault::Vault;
+use orbit_identity::network::Network;
+use orbit_program::clock::Clock;
 use slots::Slots;
 use work::Work;
 

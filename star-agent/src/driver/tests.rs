@@ -218,7 +218,7 @@ impl Stage {
             clock,
             plane: Arc::clone(&plane) as Arc<dyn DataPlane>,
             vault,
-            network: Arc::new(crate::net::Tcp::default()),
+            network: Arc::new(orbit_identity::network::Tcp::default()),
             // No process listens on the first of the three: the driver must go on to the next by itself.
             coordinators: ["http://127.0.0.1:1", &address, &address].map(|it| endpoint(it).unwrap()).to_vec(),
             keys: keys_sender,

@@ -45,7 +45,7 @@ impl<S> PullBody<S> {
             if !bytes.is_empty() {
                 self.ready.push_front(bytes);
             }
-            let at = pace.take_turn(crate::clock::now(), piece.len());
+            let at = pace.take_turn(orbit_program::clock::now(), piece.len());
             self.turn = Some((Box::pin(tokio::time::sleep_until(at)), piece));
         }
         if let Some((sleep, _)) = &mut self.turn {

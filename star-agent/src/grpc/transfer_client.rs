@@ -20,8 +20,8 @@ use crate::limits::{
     KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, SOURCES_CONNECTED_MAX, STREAM_WINDOW_BYTES,
     STREAMS_PER_CONNECTION_MAX,
 };
-use crate::net::Network;
 use crate::transfer::{Fetch, Open, Parcel};
+use orbit_identity::network::Network;
 
 /// Maximum number of requests of one pull that wait to be sent.
 const REQUESTS_WAITING_MAX: usize = 16;

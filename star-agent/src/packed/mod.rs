@@ -118,7 +118,7 @@ impl Default for PackedConfig {
             sort_bytes: 32 * 1024 * 1024,
             reserve_bytes: 4 * 1024 * 1024,
             is_read_only: false,
-            now: crate::clock::wall,
+            now: orbit_program::clock::wall,
         }
     }
 }

@@ -17,8 +17,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use cap_std::fs::{Dir, MetadataExt, Permissions, PermissionsExt as _};
+use orbit_program::private_files::{is_apart, is_claimed, is_within_apart, usual_directory_mode};
 use orbit_shared::entry::display_path;
-use orbit_shared::private_files::{is_apart, is_claimed, is_within_apart, usual_directory_mode};
 use orbit_shared::session::Root;
 use orbit_shared::words::JobId;
 

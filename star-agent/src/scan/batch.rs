@@ -11,8 +11,8 @@ use orbit_shared::session::{Failure, ScanBatch};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
-use crate::clock;
 use crate::limits::{FIRST_SCAN_BATCH_ENTRIES, SCAN_BATCH_AGE_MAX, SCAN_SILENCE_MAX};
+use orbit_program::clock;
 
 /// The receiver of the batches is gone.
 #[derive(Debug)]

@@ -6,8 +6,8 @@
 
 use std::collections::BinaryHeap;
 
+use orbit_program::private_files::is_claimed;
 use orbit_shared::entry::{EntryKind, display_path, is_passing_errno, is_temporary_name};
-use orbit_shared::private_files::is_claimed;
 use orbit_shared::time::WallTime;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};

@@ -310,9 +310,9 @@ impl<'batches> Walk<'batches> {
             if !is_passing_errno(errno.raw_os_error()) {
                 break;
             }
-            let until = crate::clock::now() + wait;
+            let until = orbit_program::clock::now() + wait;
             tracing::warn!(path = %display_path(&listing.path), %errno, ?wait, "a directory is listed again");
-            while crate::clock::now() < until {
+            while orbit_program::clock::now() < until {
                 tokio::time::sleep(wait.min(LISTING_RETRY_MIN)).await;
                 self.batches.keep_alive().await?;
             }

@@ -43,7 +43,6 @@ use crate::failures::{at_destination, destination_failed, permanent};
 use crate::grpc::transfer_client::Connections;
 use crate::limits::{BASES_MAX, COMPARISONS_MAX};
 use crate::meters::Meters;
-use crate::net::Network;
 use crate::roots::{PathError, Roots};
 use crate::sink::claims::Claims;
 use crate::sink::grain::Grains;
@@ -52,6 +51,7 @@ use crate::sink::spelling::Spellings;
 use crate::sink::syncers::{Syncers, WorkSyncers};
 pub(crate) use crate::sink::work::modified_at;
 use crate::sink::work::{Work, temporary_prefix};
+use orbit_identity::network::Network;
 
 /// Executes the assignments of one Star.
 pub struct Sink {
@@ -217,7 +217,7 @@ impl Sink {
             meters: Arc::clone(&self.meters),
             bases: Arc::clone(&self.bases),
             checkpoints: self.checkpoints.clone(),
-            started: crate::clock::now(),
+            started: orbit_program::clock::now(),
             progress,
             cancel,
             keeps_times: KeepsTimes::new(&self.kept_times, assignment.keeps_directory_times),

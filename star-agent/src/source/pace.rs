@@ -96,7 +96,7 @@ mod tests {
     fn busiest_quarter(rate: u64, pulls: usize) -> u64 {
         let paces = Paces::default();
         let pulls: Vec<_> = (0..pulls).map(|_| paces.of(JobId(1), &star(), rate).unwrap()).collect();
-        let start = crate::clock::now();
+        let start = orbit_program::clock::now();
         let mut sent: Vec<(Duration, u64)> = Vec::new();
         let mut next: Vec<Instant> = vec![start; pulls.len()];
         while next.iter().any(|at| *at < start + Duration::from_secs(10)) {
@@ -133,7 +133,7 @@ mod tests {
     fn idle_time_is_not_made_up_for_and_a_new_rate_applies_to_all() {
         let paces = Paces::default();
         let pace = paces.of(JobId(1), &star(), 1000).unwrap();
-        let start = crate::clock::now();
+        let start = orbit_program::clock::now();
         assert_eq!(pace.take_turn(start, 1000), start);
         let later = start + Duration::from_secs(60);
         assert_eq!(pace.take_turn(later, 1000), later);

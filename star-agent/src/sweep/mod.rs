@@ -32,8 +32,8 @@ use self::find::find;
 use self::remove::Remover;
 use self::source::Source;
 use crate::grpc::transfer_client::Connections;
-use crate::net::Network;
 use crate::roots::Roots;
+use orbit_identity::network::Network;
 
 /// Maximum number of sweeps that run at a time.
 const RUNNING_MAX: usize = 4;

@@ -16,11 +16,11 @@ use rustix::fs::{AtFlags, Dir, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
 
 use super::extras::{Extra, Kind};
-use crate::clock::wall;
 use crate::failures::errno_words;
 use crate::roots::{Place, Roots, Tree, grant_owner_access, split_parent};
 use crate::sink::modified_at;
 use crate::transfer::modified_time;
+use orbit_program::clock::wall;
 
 /// Number of names that are tried if the name of an entry is taken in the trash.
 const TRASH_NAMES_MAX: u32 = 1000;

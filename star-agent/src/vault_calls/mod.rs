@@ -22,12 +22,12 @@ use orbit_shared::vault_call::{
 use orbit_shared::words::{JobId, SnapshotId, StarId};
 
 pub(crate) use self::sentinel::Sentinel;
-use crate::clock;
-use crate::net::Network;
 use crate::packed::{
     Affected, PackedError, PackedStore, SnapshotMeta, SnapshotRecord, SourceName, StageId, TreeEntry,
 };
 use crate::vault_calls::upkeep::Upkeep;
+use orbit_identity::network::Network;
+use orbit_program::clock;
 
 /// How long trees are read to find out what damaged chunks affect. The chunks themselves are named in any case.
 const AFFECTED_PATIENCE: Duration = Duration::from_secs(10);

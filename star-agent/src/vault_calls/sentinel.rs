@@ -16,9 +16,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::upkeep::damaged_files;
-use crate::clock;
 use crate::core::Event;
 use crate::packed::{PackedError, PackedStore, ScrubOptions, ScrubProgress};
+use orbit_program::clock;
 
 /// Maximum pause between two searches for containers that are due.
 const LOOK_INTERVAL_MAX: Duration = Duration::from_secs(60 * 60);

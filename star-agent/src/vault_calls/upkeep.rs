@@ -11,8 +11,8 @@ use orbit_shared::vault_call::limits::STATUS_AFTER;
 use orbit_shared::vault_call::{CollectionInfo, Progress, ScrubInfo, VaultFailure, VaultProblem};
 use tokio::time::Instant;
 
-use crate::clock;
 use crate::packed::{CollectOptions, CollectReport, PackedError, PackedStore, ScrubOptions, ScrubReport};
+use orbit_program::clock;
 
 /// How long a result is returned to callers. A later call begins again.
 const END_REMEMBERED: Duration = Duration::from_secs(20);

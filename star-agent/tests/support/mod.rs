@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use orbit_identity::network::Tcp;
 use orbit_shared::capability::{Capability, CapabilitySigner, ReadFilter};
 use orbit_shared::entry::Entry;
 use orbit_shared::session::{
@@ -18,7 +19,6 @@ use orbit_shared::words::{AssignmentId, JobId, Layout, StarId};
 use orbit_star::checkpoints::Checkpoints;
 use orbit_star::in_force::InForce;
 use orbit_star::meters::Meters;
-use orbit_star::net::Tcp;
 use orbit_star::roots::Roots;
 use orbit_star::sink::Sink;
 use orbit_star::source::{TransferServer, tune};

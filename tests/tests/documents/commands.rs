@@ -11,7 +11,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
 use orbit_coordinator::config::CoordinatorFlags;
 use orbit_coordinator::token_tool::TokenFlags;
-use orbit_shared::settings::{SettingsError, parse_with_environment};
+use orbit_program::settings::{SettingsError, parse_with_environment};
 use orbit_star::StarFlags;
 use orbit_star::vault_tool::VaultFlags;
 

@@ -1,8 +1,8 @@
 //! Data is moved from Star to Star over TLS, and no other process gets any.
 
+use orbit_identity::network::{Connect as _, Tcp};
 use orbit_identity::{Dialing, Expected};
 use orbit_proto::v1;
-use orbit_star::net::{Network as _, Tcp};
 use orbit_tests::client::Client;
 use orbit_tests::deadline::within;
 use orbit_tests::grid::Grid;

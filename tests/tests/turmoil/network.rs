@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use futures::future::BoxFuture;
 use futures::stream;
 use hyper_util::rt::TokioIo;
+use orbit_identity::network::{Bind, Connect, Port};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::CancellationToken;
 use tonic::codegen::http::Uri;
@@ -28,36 +29,16 @@ struct Listener(turmoil::net::TcpListener);
 
 type Serving = BoxFuture<'static, Result<(), transport::Error>>;
 
-impl orbit_coordinator::net::Network for Simulated {
-    fn listen(
-        &self,
-        address: SocketAddr,
-    ) -> BoxFuture<'_, io::Result<Box<dyn orbit_coordinator::net::Listener>>> {
+impl Bind for Simulated {
+    fn bind(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Port>>> {
         Box::pin(async move {
             let listener = turmoil::net::TcpListener::bind(address).await?;
-            Ok(Box::new(Listener(listener)) as Box<dyn orbit_coordinator::net::Listener>)
+            Ok(Box::new(Listener(listener)) as Box<dyn Port>)
         })
     }
 }
 
-impl orbit_coordinator::net::Listener for Listener {
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
-    }
-
-    fn serve(self: Box<Self>, router: Router, stop: CancellationToken) -> Serving {
-        serve(self.0, router, stop)
-    }
-}
-
-impl orbit_star::net::Network for Simulated {
-    fn listen(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn orbit_star::net::Listener>>> {
-        Box::pin(async move {
-            let listener = turmoil::net::TcpListener::bind(address).await?;
-            Ok(Box::new(Listener(listener)) as Box<dyn orbit_star::net::Listener>)
-        })
-    }
-
+impl Connect for Simulated {
     fn connect(
         &self,
         endpoint: Endpoint,
@@ -67,7 +48,7 @@ impl orbit_star::net::Network for Simulated {
     }
 }
 
-impl orbit_star::net::Listener for Listener {
+impl Port for Listener {
     fn local_addr(&self) -> io::Result<SocketAddr> {
         self.0.local_addr()
     }

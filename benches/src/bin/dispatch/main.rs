@@ -56,7 +56,7 @@ impl Arguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // Every simulated Star is a connection here and one at the coordinator, which inherits the limit.
-    if let Err(error) = orbit_shared::open_files::raise_limit() {
+    if let Err(error) = orbit_program::open_files::raise_limit() {
         return fail(&error.to_string());
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use orbit_identity::network::Tcp;
 use orbit_shared::comparison::Unchanged;
 use orbit_shared::lifecycle::LifecycleState;
 use orbit_shared::session::{CoordinatorMessage, Heartbeat, Hello, Root, StarMessage, limits};
@@ -11,7 +12,6 @@ use orbit_shared::vault_call::{VaultCall, VaultReply};
 use orbit_shared::words::StarId;
 use orbit_star::core::Event;
 use orbit_star::grpc::session::{Session, endpoint};
-use orbit_star::net::Tcp;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 

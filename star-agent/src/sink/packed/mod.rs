@@ -26,10 +26,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::grpc::transfer_client::Connections;
 use crate::meters::Meters;
-use crate::net::Network;
 use crate::packed::{PackedError, PackedStore, SourceName, StageId, TreeEntry};
 use crate::sink::claims::Claims;
 use crate::sink::{Cancelled, Reporter};
+use orbit_identity::network::Network;
 
 /// Executes packed assignments of one Star.
 pub struct PackedSink {
@@ -111,7 +111,7 @@ impl PackedSink {
             source: SourceName { star: assignment.source_star.clone(), path: assignment.source_path.clone() },
             assignment,
             meters: Arc::clone(&self.meters),
-            started: crate::clock::now(),
+            started: orbit_program::clock::now(),
             progress,
             cancel,
             met_full_disk: AtomicBool::new(false),

@@ -1,4 +1,4 @@
-//! The one place where the Star reads clocks. All other code gets the time as an argument.
+//! The one place where programs read clocks. Cores and patterns get the time as an argument.
 //!
 //! The monotonic clock is that of the runtime, which is the system's unless a simulation controls it.
 
@@ -10,32 +10,33 @@ use tokio::time::Instant;
 /// Both clocks. The monotonic time is counted from the creation of this value, so no global state is needed.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
-    started: Instant,
+    started_at: Instant,
 }
 
 impl Clock {
     /// A clock whose monotonic time is zero now.
     pub fn start() -> Self {
-        Self { started: Instant::now() }
+        Self { started_at: Instant::now() }
     }
 
     /// The current time on both clocks.
-    #[expect(clippy::disallowed_methods, reason = "the shell reads the clock; the core gets time passed in")]
     pub fn now(&self) -> Now {
-        Now {
-            monotonic: Monotonic::from_elapsed(self.started.elapsed()),
-            wall: WallTime::from(SystemTime::now()),
-        }
+        Now { monotonic: Monotonic::from_elapsed(self.started_at.elapsed()), wall: wall() }
+    }
+
+    /// The instant of a monotonic time, for a timer. `None` if it is too far away to be represented.
+    pub fn instant(&self, at: Monotonic) -> Option<Instant> {
+        self.started_at.checked_add(at.elapsed())
     }
 }
 
-/// The current time on the monotonic clock, for durations and timeouts of the data plane.
+/// The current time on the monotonic clock, for durations and timeouts.
 pub fn now() -> Instant {
     Instant::now()
 }
 
 /// The wall clock time, for records.
-#[expect(clippy::disallowed_methods, reason = "the shell reads the clock; the core gets time passed in")]
+#[expect(clippy::disallowed_methods, reason = "shells read the clock here; cores get time passed in")]
 pub fn wall() -> WallTime {
     WallTime::from(SystemTime::now())
 }
