@@ -1,6 +1,7 @@
 //! The coordinator of Orbit Grid: plans, dispatches and records. Data never passes through it.
 //!
-//! [`core`] decides and does nothing else; [`store`] makes durable; `driver` is the one task in which the two meet;
+//! [`core`] decides and does nothing else; [`store`] makes durable; [`turns`] says when what may follow from a decision;
+//! `driver` is the one task in which they meet;
 //! `grpc` is how Stars and operators reach it, and `http` shows operators the same. [`start`] puts them together in this process.
 
 mod actor;
@@ -17,6 +18,7 @@ mod server;
 pub mod store;
 mod tls;
 pub mod token_tool;
+pub mod turns;
 
 pub use config::HttpRole;
 pub use driver::DriverError;

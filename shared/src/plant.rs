@@ -62,6 +62,8 @@ pub enum Bug {
     LeaseIgnored,
     /// Driver: changes are reported before the commit.
     ToldBeforeCommit,
+    /// Driver: a view sees changes that are not committed.
+    ViewOfUncommitted,
     /// Driver: the provenance log is not truncated at a start.
     LogNotCutBack,
     /// Sink: an item is reported before its content is synced.
@@ -78,7 +80,7 @@ pub enum Bug {
 
 impl Bug {
     /// All faults.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::StaleReportAccepted,
         Self::StaleSessionHeard,
         Self::PermitLeaked,
@@ -106,6 +108,7 @@ impl Bug {
         Self::WorkAcceptedWhileDraining,
         Self::LeaseIgnored,
         Self::ToldBeforeCommit,
+        Self::ViewOfUncommitted,
         Self::LogNotCutBack,
         Self::ContentNotSynced,
         Self::DirectoryNotSynced,

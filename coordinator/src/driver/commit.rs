@@ -8,6 +8,7 @@ use crate::core::{Change, Noted};
 use crate::meters::Meters;
 use crate::provenance_log::ProvenanceLog;
 use crate::store::{Store, StoreError};
+use crate::turns::Commit;
 
 /// The log first, then the store with the number of the last event: whatever the store has committed is in the log, and
 /// what the log has beyond that never happened. Only the order of the two syncs matters, so the changes are written down
@@ -15,14 +16,11 @@ use crate::store::{Store, StoreError};
 pub(super) async fn make_durable(
     store: Arc<dyn Store>,
     provenance: Arc<ProvenanceLog>,
-    changes: Vec<Change>,
-    events: Vec<Noted>,
+    commit: Commit,
 ) -> Result<(), DriverError> {
+    let Commit { changes, notes: events } = commit;
     if events.is_empty() {
-        return match changes.is_empty() {
-            true => Ok(()),
-            false => off_thread(move || store.commit(&changes)).await,
-        };
+        return off_thread(move || store.commit(&changes)).await;
     }
     let log = provenance.clone();
     let logging = off_thread(move || log.append(events.into_iter().map(Noted::into_event)));
@@ -36,13 +34,11 @@ pub(super) async fn make_durable(
     .await
 }
 
-/// Measures a commit, unless there is nothing to be committed.
-pub(super) async fn timed<T>(meters: Arc<Meters>, is_measured: bool, commit: impl Future<Output = T>) -> T {
+/// Measures a commit.
+pub(super) async fn timed<T>(meters: Arc<Meters>, commit: impl Future<Output = T>) -> T {
     let began = tokio::time::Instant::now();
     let outcome = commit.await;
-    if is_measured {
-        meters.commit.observe(began.elapsed().as_secs_f64());
-    }
+    meters.commit.observe(began.elapsed().as_secs_f64());
     outcome
 }
 

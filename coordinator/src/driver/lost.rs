@@ -4,7 +4,7 @@
 use orbit_shared::time::Now;
 use tokio_util::sync::CancellationToken;
 
-use super::inbox::{Outgoing, Request, View};
+use super::inbox::{Outgoing, Request};
 use super::{Driver, DriverError};
 use crate::core::{CloseReason, Refusal};
 use crate::store::StoreError;
@@ -14,7 +14,6 @@ impl Driver {
     pub(super) async fn serve_without_store(
         mut self,
         error: DriverError,
-        views: Vec<View>,
         stop: CancellationToken,
     ) -> Result<(), DriverError> {
         let problem = match &error {
@@ -22,8 +21,8 @@ impl Driver {
             DriverError::Store(_) | DriverError::Provenance(_) => return Err(error),
         };
         tracing::error!("{problem}");
-        self.core.note_store_lost(self.clock.now(), &problem);
-        self.turns.send_modify(|turn| *turn += 1);
+        let views = self.turns.lose_store(self.clock.now(), &problem);
+        self.ended_turns.send_modify(|turn| *turn += 1);
         for outbox in std::mem::take(&mut self.outboxes).into_values() {
             // One that is full ends with its sender.
             let _ = outbox.try_send(Outgoing::Close(CloseReason::StoreLost { problem: problem.clone() }));
@@ -32,7 +31,7 @@ impl Driver {
             let _ = caller.send(Err(refusal(&problem)));
         }
         let now = self.clock.now();
-        views.into_iter().for_each(|view| view(&self.core, now));
+        views.into_iter().for_each(|view| view(self.turns.core(), now));
         while let Some(Some(request)) = stop.run_until_cancelled(self.requests.recv()).await {
             let now = self.clock.now();
             self.refuse(request, &problem, now);
@@ -57,7 +56,7 @@ impl Driver {
             Request::ReadGrant { snapshot, answer } => {
                 let _ = answer.send(self.grant(snapshot));
             }
-            Request::View(view) => view(&self.core, now),
+            Request::View(view) => view(self.turns.core(), now),
         }
     }
 }

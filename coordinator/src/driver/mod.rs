@@ -1,8 +1,7 @@
 //! The driver: the one task that owns the core and the only place where decisions meet the world.
 //!
-//! A turn: take what is in the inbox, step every event, let the core finish the turn, make all changes durable in one
-//! commit, and only then execute what the core wants done. While a commit runs, the next turn is gathered and stepped,
-//! so that it carries more: group commit without a timer. What is stepped but not committed is told to nobody.
+//! It moves requests from the inbox into the turn machine ([`crate::turns`]), commits what a turn made, and executes the
+//! actions that are due. What may be executed when is the machine's decision.
 
 mod commit;
 mod grant_keys;
@@ -23,10 +22,11 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::core::limits::TURN_EVENTS_MAX;
-use crate::core::{Action, Answer, Core, CoreConfig, Event, QueueKey, Refusal, ReplyId, SessionId, Turn};
+use crate::core::{Action, Answer, CoreConfig, Event, QueueKey, Refusal, ReplyId, SessionId};
 use crate::meters::Meters;
 use crate::provenance_log::{ProvenanceLog, ProvenanceLogError};
 use crate::store::{Store, StoreError};
+use crate::turns::{Commit, Turns, last_committed_event};
 use orbit_program::clock::Clock;
 
 use commit::{make_durable, off_thread, timed};
@@ -53,26 +53,26 @@ pub enum DriverError {
 
 /// The driver, before it runs.
 pub(crate) struct Driver {
-    core: Core,
+    turns: Turns<View>,
     clock: Clock,
     store: Arc<dyn Store>,
     provenance: Arc<ProvenanceLog>,
     keys: GrantKeys,
     meters: Arc<Meters>,
     requests: mpsc::Receiver<Request>,
-    turns: watch::Sender<u64>,
+    /// Number of turns that have ended.
+    ended_turns: watch::Sender<u64>,
     ends: broadcast::Sender<JobId>,
     outboxes: BTreeMap<SessionId, mpsc::Sender<Outgoing>>,
     /// Sessions that were welcomed, and may have ended since.
     welcomed: BTreeSet<SessionId>,
     answers: BTreeMap<ReplyId, oneshot::Sender<Result<Answer, Refusal>>>,
     next_reply: u64,
-    turn: Turn,
     told: Told,
 }
 
 /// A stretch of a queue to be read.
-struct Load {
+struct Window {
     job: JobId,
     destination: u32,
     after: QueueKey,
@@ -91,26 +91,24 @@ impl Driver {
     ) -> Result<(Self, Inbox), DriverError> {
         let clock = Clock::start();
         let recovered = store.recover()?;
-        provenance.recover(recovered.last_event)?;
+        provenance.recover(last_committed_event(&recovered))?;
         let told = Told::new(spans, &recovered);
-        let mut turn = Turn::new(clock.now());
-        let core = Core::recover(&mut turn, config, recovered);
-        let (inbox, requests, turns, ends) = Inbox::new();
+        let turns = Turns::recover(config, recovered, clock.now());
+        let (inbox, requests, ended_turns, ends) = Inbox::new();
         let driver = Self {
-            core,
+            turns,
             clock,
             store,
             provenance,
             keys,
             meters,
             requests,
-            turns,
+            ended_turns,
             ends,
             outboxes: BTreeMap::new(),
             welcomed: BTreeSet::new(),
             answers: BTreeMap::new(),
             next_reply: 0,
-            turn,
             told,
         };
         Ok((driver, inbox))
@@ -118,49 +116,52 @@ impl Driver {
 
     /// Runs until it is told to stop or cannot make a change durable.
     pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), DriverError> {
-        let mut views = Vec::new();
         let mut looks = tokio::time::interval(STORE_LOOK);
-        // Of the turn that is being gathered; those that came while the turn before was committed are in it already.
-        let mut taken = 0;
         loop {
             // Asked for in every turn: a deadline that is long past tells the core that this process stood still.
-            let deadline = self.core.next_deadline(self.clock.now());
-            if taken == 0 {
+            let deadline = self.turns.next_deadline(self.clock.now());
+            if self.turns.is_idle() {
                 tokio::select! {
                     biased;
                     () = stop.cancelled() => break,
                     request = self.requests.recv() => match request {
-                        Some(request) => self.take(request, &mut views),
+                        Some(request) => self.take(request),
                         None => break,
                     },
                     () = wait_until(self.clock, deadline) => {}
                     _ = looks.tick() => {
                         let store = self.store.clone();
                         if let Err(error) = off_thread(move || store.check()).await {
-                            return self.serve_without_store(error, views, stop).await;
+                            return self.serve_without_store(error, stop).await;
                         }
                         self.turn_keys();
                         continue;
                     }
                 }
-                taken = 1;
             } else if stop.is_cancelled() {
                 break;
             }
-            for _ in taken..TURN_EVENTS_MAX {
-                let Ok(request) = self.requests.try_recv() else { break };
-                self.take(request, &mut views);
+            self.drain_inbox();
+            if let Err(error) = self.end_turn().await {
+                return self.serve_without_store(error, stop).await;
             }
-            taken = match self.end_turn(&mut views).await {
-                Ok(taken) => taken,
-                Err(error) => return self.serve_without_store(error, views, stop).await,
-            };
         }
         tracing::debug!("the driver has stopped; every change that was told is durable");
         Ok(())
     }
 
-    fn take(&mut self, request: Request, views: &mut Vec<View>) {
+    /// Takes what is in the inbox, as far as the turn has room for it.
+    fn drain_inbox(&mut self) {
+        for _ in 0..TURN_EVENTS_MAX {
+            if !self.turns.has_room() {
+                break;
+            }
+            let Ok(request) = self.requests.try_recv() else { break };
+            self.take(request);
+        }
+    }
+
+    fn take(&mut self, request: Request) {
         match request {
             Request::Event(event) => self.step(event),
             Request::OpenSession { session, hello, outbox } => {
@@ -180,7 +181,7 @@ impl Driver {
                 self.step(Event::VaultAsked { reply, star, call });
             }
             Request::TurnKey { revoked, answer } => {
-                let session = revoked.and_then(|star| self.core.star(&star)?.session);
+                let session = revoked.and_then(|star| self.turns.core().star(&star)?.session);
                 if let Some(session) = session {
                     self.step(Event::SessionClosed { session });
                 }
@@ -193,12 +194,12 @@ impl Driver {
                 // A caller that has gone away wants no answer.
                 let _ = answer.send(self.grant(snapshot));
             }
-            Request::View(view) => views.push(view),
+            Request::View(view) => self.turns.look(view),
         }
     }
 
     fn grant(&self, snapshot: SnapshotId) -> Result<ReadGrant, Refusal> {
-        let (address, capability) = self.core.readable_snapshot(snapshot)?;
+        let (address, capability) = self.turns.core().readable_snapshot(snapshot)?;
         let signed = self.keys.sign(&capability);
         let token = signed.map_err(|error| Refusal::Unavailable { problem: error.to_string() })?;
         Ok(ReadGrant { address, capability, token })
@@ -215,83 +216,57 @@ impl Driver {
         if let Event::SessionClosed { session } = &event {
             self.outboxes.remove(session);
         }
-        self.core.step(self.turn.at(self.clock.now()), event);
+        self.turns.step(self.clock.now(), event);
     }
 
-    /// Finishes the turn: commits, executes, feeds what the store had to say back until nothing is asked any more, and
-    /// then lets `views` look. Gives the number of requests of the next turn that were taken meanwhile, whose views are
-    /// in `views`.
-    async fn end_turn(&mut self, views: &mut Vec<View>) -> Result<usize, DriverError> {
-        let shown = std::mem::take(views);
-        let mut taken = 0;
+    /// Ends the turn: commits and executes, again for the windows that were requested, and then lets views look.
+    async fn end_turn(&mut self) -> Result<(), DriverError> {
         loop {
-            self.core.finish_turn(self.turn.at(self.clock.now()));
-            let Turn { changes, notes, actions, .. } = self.turn.take();
-            let telling = self.told.look(&changes, self.clock.now().wall);
-            let commit = timed(
-                self.meters.clone(),
-                !changes.is_empty() || !notes.is_empty(),
-                make_durable(self.store.clone(), self.provenance.clone(), changes, notes),
-            );
-            // What is read from the store belongs to the core as it is now, and a view must see nothing that is not
-            // durable; in all other cases the core goes on while the disk writes.
-            let is_still = !shown.is_empty() || actions.iter().any(is_load);
-            if is_still {
-                commit.await?;
-            } else {
-                taken = self.step_beside(commit, views).await?;
+            if let Some(commit) = self.turns.end(self.clock.now()) {
+                let telling = self.told.look(&commit.changes, self.clock.now().wall);
+                self.commit(commit).await?;
+                self.turns.committed();
+                for job in self.told.tell(telling) {
+                    // Nobody may be waiting for it.
+                    let _ = self.ends.send(job);
+                }
             }
-            for job in self.told.tell(telling) {
-                // Nobody may be waiting for it.
-                let _ = self.ends.send(job);
+            let mut windows = Vec::new();
+            for action in self.turns.take_due() {
+                self.execute(action, &mut windows);
             }
-            let mut loads = Vec::new();
-            for action in actions {
-                self.execute(action, &mut loads);
-            }
-            if loads.is_empty() {
+            if windows.is_empty() {
                 break;
             }
-            for load in loads {
-                let event = self.load(load).await?;
+            for window in windows {
+                let event = load(self.store.clone(), window).await?;
                 self.step(event);
             }
         }
         self.turn_keys();
-        self.turns.send_modify(|turn| *turn += 1);
+        self.ended_turns.send_modify(|turn| *turn += 1);
         let now = self.clock.now();
-        shown.into_iter().for_each(|view| view(&self.core, now));
-        Ok(taken)
+        for view in self.turns.take_views() {
+            view(self.turns.core(), now);
+        }
+        Ok(())
     }
 
-    /// Steps events of the next turn while a commit is under way. Their effects wait for a commit of their own.
-    async fn step_beside(
-        &mut self,
-        commit: impl Future<Output = Result<(), DriverError>>,
-        views: &mut Vec<View>,
-    ) -> Result<usize, DriverError> {
-        let mut commit = std::pin::pin!(commit);
-        let mut taken = 0;
+    /// Makes a turn durable, and moves requests into the next one meanwhile, if it has room for them.
+    async fn commit(&mut self, commit: Commit) -> Result<(), DriverError> {
+        let making = make_durable(self.store.clone(), self.provenance.clone(), commit);
+        let mut making = std::pin::pin!(timed(self.meters.clone(), making));
         loop {
+            let has_room = self.turns.has_room();
             tokio::select! {
                 biased;
-                committed = &mut commit => return committed.map(|()| taken),
-                Some(request) = self.requests.recv(), if taken < TURN_EVENTS_MAX => {
-                    self.take(request, views);
-                    taken += 1;
-                }
+                committed = &mut making => return committed,
+                Some(request) = self.requests.recv(), if has_room => self.take(request),
             }
         }
     }
 
-    async fn load(&self, load: Load) -> Result<Event, DriverError> {
-        let store = self.store.clone();
-        let Load { job, destination, after, limit } = load;
-        let page = off_thread(move || store.queue_page(job, destination, &after, limit)).await?;
-        Ok(Event::WindowLoaded { job, destination, items: page.items, is_end: page.is_end })
-    }
-
-    fn execute(&mut self, action: Action, loads: &mut Vec<Load>) {
+    fn execute(&mut self, action: Action, windows: &mut Vec<Window>) {
         match action {
             Action::Send { session, message } => {
                 let is_welcome = matches!(message, CoordinatorMessage::Welcome { .. });
@@ -314,7 +289,7 @@ impl Driver {
                 self.outboxes.remove(&session);
             }
             Action::LoadWindow { job, destination, after, limit } => {
-                loads.push(Load { job, destination, after, limit });
+                windows.push(Window { job, destination, after, limit });
             }
             Action::ForgetEvents { before } => {
                 let provenance = Arc::clone(&self.provenance);
@@ -361,14 +336,15 @@ impl Driver {
     }
 
     fn tell_keys_to(&mut self, session: SessionId) {
-        let renewed = self.core.grants_of(session).into_iter().filter_map(|(assignment, capability)| {
-            // An assignment whose grant cannot be renewed goes on with the one that it has.
-            Some(RenewedGrant { assignment, token: self.keys.sign(&capability).ok()? })
-        });
+        let renewed =
+            self.turns.core().grants_of(session).into_iter().filter_map(|(assignment, capability)| {
+                // An assignment whose grant cannot be renewed goes on with the one that it has.
+                Some(RenewedGrant { assignment, token: self.keys.sign(&capability).ok()? })
+            });
         let keys = Keys {
             public: self.keys.in_force(),
             grants: renewed.collect(),
-            live: self.core.live_pulls_from(session),
+            live: self.turns.core().live_pulls_from(session),
         };
         let message = CoordinatorMessage::VerificationKeys(keys);
         self.send(session, Outgoing::Message(Box::new(message)));
@@ -383,13 +359,16 @@ impl Driver {
                 "a Star does not read its session; it is cut off and may come back"
             );
             self.outboxes.remove(&session);
-            self.core.step(self.turn.at(self.clock.now()), Event::SessionClosed { session });
+            self.turns.step(self.clock.now(), Event::SessionClosed { session });
         }
     }
 }
 
-fn is_load(action: &Action) -> bool {
-    matches!(action, Action::LoadWindow { .. })
+/// Reads a window from the store.
+async fn load(store: Arc<dyn Store>, window: Window) -> Result<Event, DriverError> {
+    let Window { job, destination, after, limit } = window;
+    let page = off_thread(move || store.queue_page(job, destination, &after, limit)).await?;
+    Ok(Event::WindowLoaded { job, destination, items: page.items, is_end: page.is_end })
 }
 
 async fn wait_until(clock: Clock, deadline: Option<orbit_shared::time::Monotonic>) {

@@ -1,4 +1,4 @@
-//! The coordinator's driver after a turn is durable: sends, assigns, closes, answers, and waits for the next deadline.
+//! Execution of the coordinator's actions: sends, assigns, closes, answers, and waits for the next deadline.
 
 use orbit_coordinator::core::limits::SESSION_OUTBOX_MAX;
 use orbit_coordinator::core::{Action, QueueKey, SessionId};
@@ -9,10 +9,18 @@ use super::World;
 use super::agenda::Happening;
 use super::network::Down;
 
+/// A part of a queue that was requested.
+pub(super) struct Window {
+    pub(super) job: JobId,
+    pub(super) destination: u32,
+    pub(super) after: QueueKey,
+    pub(super) limit: usize,
+}
+
 impl World {
     /// Executes actions. Returns the parts of queues that were requested.
-    pub(super) fn act(&mut self, actions: Vec<Action>) -> Vec<(JobId, u32, QueueKey, usize)> {
-        let mut loads = Vec::new();
+    pub(super) fn act(&mut self, actions: Vec<Action>) -> Vec<Window> {
+        let mut windows = Vec::new();
         for action in actions {
             match action {
                 Action::Send { session, message } => {
@@ -43,7 +51,7 @@ impl World {
                     }
                 }
                 Action::LoadWindow { job, destination, after, limit } => {
-                    loads.push((job, destination, after, limit));
+                    windows.push(Window { job, destination, after, limit });
                 }
                 // The log of this world keeps all events.
                 Action::ForgetEvents { .. } => {}
@@ -53,7 +61,7 @@ impl World {
                 }
             }
         }
-        loads
+        windows
     }
 
     fn tell(&mut self, session: SessionId, down: Down) {
@@ -76,8 +84,8 @@ impl World {
 
     pub(super) fn arm_coordinator(&mut self) {
         let now = self.coordinator_now();
-        let Some(core) = &mut self.coordinator.core else { return };
-        let deadline = core.next_deadline(now);
+        let Some(turns) = &mut self.coordinator.turns else { return };
+        let deadline = turns.next_deadline(now);
         if deadline == self.coordinator.deadline {
             return;
         }

@@ -28,6 +28,11 @@ pub enum Happening {
         /// The process.
         generation: u32,
     },
+    /// The commit of a turn ends.
+    CommitEnded {
+        /// The process.
+        generation: u32,
+    },
     /// A deadline of the coordinator's core.
     CoordinatorDeadline {
         /// The process.

@@ -43,7 +43,7 @@ pub struct TurnNotes {
 impl Before {
     /// Records the state of a world before an event.
     pub fn of(world: &mut World, event: &Event) -> Self {
-        let changes = world.pending_changes().len();
+        let changes = world.coordinator.gathered_changes().len();
         let (session, message) = match event {
             Event::MessageReceived { session, message } => (*session, message),
             Event::SessionOpened { hello, .. } => {
@@ -62,7 +62,7 @@ impl Before {
         };
         let speaker = world.speaker(session);
         let is_current = speaker.as_ref().is_some_and(|name| {
-            let core = world.coordinator.core.as_ref();
+            let core = world.coordinator.core();
             core.and_then(|core| core.star(name)).is_some_and(|star| star.session == Some(session))
         });
         let mut before = Self { changes, ..Self::default() };
@@ -93,18 +93,14 @@ impl Before {
 }
 
 impl World {
-    fn pending_changes(&self) -> &[Change] {
-        self.coordinator.pending_changes()
-    }
-
     fn speaker(&self, session: orbit_coordinator::core::SessionId) -> Option<StarId> {
         self.coordinator.speaker(session).map(|star| self.stars[star].name.clone())
     }
 
-    /// Whether an assignment is live, and held by a Star, according to the store and this turn's changes.
+    /// Whether an assignment is live, and held by a Star, according to the store and the changes that are not in it yet.
     fn is_assigned_to(&self, id: AssignmentId, star: Option<&StarId>) -> bool {
         let mut holder = self.coordinator.store.assignments.get(&id).map(|record| &record.star);
-        for change in self.pending_changes() {
+        for change in self.coordinator.pending_changes() {
             match change {
                 Change::PutAssignment(record) if record.id == id => holder = Some(&record.star),
                 Change::RemoveAssignment(removed) if *removed == id => holder = None,
@@ -115,7 +111,7 @@ impl World {
     }
 
     fn counts(&self) -> Vec<Count> {
-        let Some(core) = &self.coordinator.core else { return Vec::new() };
+        let Some(core) = self.coordinator.core() else { return Vec::new() };
         let jobs = core.each_job(None, &[], self.coordinator_now());
         jobs.map(|job| (job.record.id, job.tally, job.penalized)).collect()
     }
@@ -123,7 +119,7 @@ impl World {
     /// Items whose source failed while it was not connected.
     fn innocent_items(&self, report: &orbit_shared::session::Report) -> Vec<ItemId> {
         let record = self.coordinator.store.assignments.get(&report.assignment);
-        let (Some(record), Some(core)) = (record, &self.coordinator.core) else { return Vec::new() };
+        let (Some(record), Some(core)) = (record, self.coordinator.core()) else { return Vec::new() };
         let job = self.coordinator.store.jobs.get(&record.job);
         let source = job.and_then(|job| core.star(&job.spec.source.star_id));
         if source.is_some_and(|star| star.session.is_some()) {
@@ -148,16 +144,26 @@ impl World {
         if let Some((why, counts)) = &before.late {
             assert_eq!(*counts, self.counts(), "late is refused: {why} had an effect");
         }
-        for change in &self.pending_changes()[before.changes..] {
+        for change in &self.coordinator.gathered_changes()[before.changes..] {
             if let Change::PutPenalty { item, .. } = change {
                 assert!(!before.innocent.contains(item), "a source that is away is no fault of {item}");
             }
         }
     }
 
+    /// At the end of a turn with these changes.
+    pub(super) fn check_held_actions(&mut self, changes: &[Change]) {
+        let notes = std::mem::take(&mut self.turn_notes);
+        if let Some(turns) = &self.coordinator.turns {
+            let actions = turns.held_actions();
+            self.check_actions(actions);
+            self.check_withdrawals(&notes, changes, actions);
+        }
+    }
+
     /// Before the actions of a turn: work is sent only to Stars that may have it.
-    pub(super) fn check_actions(&self, actions: &[Action]) {
-        let Some(core) = &self.coordinator.core else { return };
+    fn check_actions(&self, actions: &[Action]) {
+        let Some(core) = self.coordinator.core() else { return };
         for action in actions {
             let Action::Assign { session, assignment, grant } = action else { continue };
             let destination_star = &grant.destination_star;
@@ -184,7 +190,7 @@ impl World {
 
     /// No limit of the coordinator is exceeded, and a lost Star holds nothing.
     pub(super) fn check_bounds_of_coordinator(&self) {
-        let Some(core) = &self.coordinator.core else { return };
+        let Some(core) = self.coordinator.core() else { return };
         for star in core.stars() {
             let name = &star.record.star_id;
             let held = star.assignments.len();
@@ -200,9 +206,8 @@ impl World {
     }
 
     /// A job that ends withdraws its work from every Star that could still be doing it.
-    pub(super) fn check_withdrawals(&mut self, changes: &[Change], actions: &[Action]) {
-        let notes = std::mem::take(&mut self.turn_notes);
-        let Some(core) = &self.coordinator.core else { return };
+    fn check_withdrawals(&self, notes: &TurnNotes, changes: &[Change], actions: &[Action]) {
+        let Some(core) = self.coordinator.core() else { return };
         let ended: BTreeSet<JobId> = changes
             .iter()
             .filter_map(|change| match change {
@@ -309,9 +314,9 @@ impl World {
         assert!(node.version >= promised, "the right version: {item} is {node:?} and was to be {promised}");
     }
 
-    /// After a commit: store and core agree on what is held, and nothing is left over or missing.
+    /// Between two turns: store and core agree on what is held, and nothing is left over or missing.
     pub(super) fn check_store(&self) {
-        let Some(core) = &self.coordinator.core else { return };
+        let Some(core) = self.coordinator.core() else { return };
         let store = &self.coordinator.store;
         for star in core.stars() {
             let name = &star.record.star_id;
@@ -319,6 +324,11 @@ impl World {
             let permits = star.guard.state().object_count;
             assert_eq!(permits, held, "permits are what is held: {name}, permits against assigned items");
         }
+        for job in core.each_job(None, &[], self.coordinator_now()) {
+            let stored = store.jobs.get(&job.record.id).map(|record| record.tally());
+            assert_eq!(stored, Some(job.tally), "a view sees what is durable: job {}", job.record.id);
+        }
+        core.check();
         store.check_dead_letters();
         store.check_nothing_left_over();
     }

@@ -1,29 +1,30 @@
-//! The coordinator's driver, as in `coordinator/src/driver.rs`: steps the events of a turn, finishes it, appends the
-//! events, commits the changes, and only then acts. A crash can come between any two of these.
+//! A shell around the coordinator's turn machine, as its driver is: an inbox, a commit that takes time, and the execution
+//! of what is due. A crash can come at any point of a commit and between two actions.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use orbit_coordinator::core::{Action, Change, Command, Core, Event, Noted, ReplyId, SessionId, Turn};
-use orbit_shared::plant::{Bug, is_planted};
+use orbit_coordinator::core::{Change, Command, Core, Event, Noted, ReplyId, SessionId};
+use orbit_coordinator::turns::{Commit, Turns, last_committed_event};
 use orbit_shared::provenance::ProvenanceEvent;
 use orbit_shared::session::{Hello, StarMessage};
 use orbit_shared::time::{Monotonic, Now, WallTime};
 
 use super::World;
+use super::actions::Window;
 use super::agenda::Happening;
 use super::checks::Before;
 use super::log::LogModel;
 use super::network::{LinkId, Up};
 use super::store::StoreModel;
 
-/// Where a turn is interrupted by a crash.
+/// Where a commit is interrupted by a crash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CrashPoint {
     /// Nothing of the turn is durable.
     BeforeLog,
     /// Some of its events are in the log.
     WithinLog,
-    /// All of its events are in the log.
+    /// All of its events are in the log; the commit of the store fails.
     BeforeCommit,
     /// The turn is durable, and some of its actions were executed.
     WithinActions,
@@ -53,13 +54,19 @@ pub enum Request {
         /// The command.
         command: Command,
     },
+    /// A reader wants to look at the core.
+    Look(Look),
 }
+
+/// A look at the core between two turns.
+#[derive(Debug)]
+pub struct Look;
 
 /// The coordinator, its store and its log. The latter two outlive its process.
 #[derive(Debug)]
 pub struct Coordinator {
-    /// The process; `None` while it is down.
-    pub core: Option<Core>,
+    /// The turn machine of the process; `None` while it is down.
+    pub turns: Option<Turns<Look>>,
     /// Number of the process.
     pub generation: u32,
     /// Its durable store.
@@ -70,13 +77,14 @@ pub struct Coordinator {
     pub crash: Option<CrashPoint>,
     /// Error of its wall clock.
     pub wall_skew_ms: i64,
+    /// The commit that is under way.
+    commit: Option<Commit>,
     inbox: VecDeque<Request>,
     is_turn_due: bool,
     started_ms: u64,
     next_session: u64,
     /// The Star of each session of this process, including ended ones.
     speakers: BTreeMap<SessionId, usize>,
-    turn: Turn,
     /// The deadline of the core.
     pub deadline: Option<Monotonic>,
     /// Number of the deadline. Only the last one counts.
@@ -89,18 +97,18 @@ impl Coordinator {
     /// A coordinator that has never run.
     pub fn new() -> Self {
         Self {
-            core: None,
+            turns: None,
             generation: 0,
             store: StoreModel::default(),
             log: LogModel::default(),
             crash: None,
             wall_skew_ms: 0,
+            commit: None,
             inbox: VecDeque::new(),
             is_turn_due: false,
             started_ms: 0,
             next_session: 0,
             speakers: BTreeMap::new(),
-            turn: Turn::new(Now::default()),
             deadline: None,
             wish: 0,
             turns_now: (0, 0),
@@ -114,9 +122,20 @@ impl Coordinator {
         self.speakers.get(&session).copied()
     }
 
+    /// The core of the process; `None` while it is down.
+    pub fn core(&self) -> Option<&Core> {
+        self.turns.as_ref().map(Turns::core)
+    }
+
+    /// Changes that are not durable: those of the commit under way, and those of the current turn.
+    pub fn pending_changes(&self) -> impl Iterator<Item = &Change> {
+        let committing = self.commit.iter().flat_map(|commit| &commit.changes);
+        committing.chain(self.gathered_changes())
+    }
+
     /// The changes of the current turn so far.
-    pub fn pending_changes(&self) -> &[Change] {
-        &self.turn.changes
+    pub fn gathered_changes(&self) -> &[Change] {
+        self.turns.as_ref().map(Turns::gathered_changes).unwrap_or_default()
     }
 }
 
@@ -146,7 +165,7 @@ impl World {
 
     /// Starts the coordinator with the content of its store and log.
     pub(super) fn start_coordinator(&mut self) {
-        if self.coordinator.core.is_some() {
+        if self.coordinator.turns.is_some() {
             return;
         }
         let coordinator = &mut self.coordinator;
@@ -158,22 +177,33 @@ impl World {
         let generation = self.coordinator.generation;
         self.note(format_args!("coordinator {generation} starts"));
         let recovered = self.coordinator.store.recovered();
-        self.coordinator.log.recover(recovered.last_event);
-        let now = self.coordinator_now();
-        let mut turn = Turn::new(now);
-        self.coordinator.core = Some(Core::recover(&mut turn, self.scenario.core.clone(), recovered));
-        self.coordinator.turn = turn;
+        self.coordinator.log.recover(last_committed_event(&recovered));
+        let (config, now) = (self.scenario.core.clone(), self.coordinator_now());
+        self.coordinator.turns = Some(Turns::recover(config, recovered, now));
         self.plan_turn();
     }
 
-    /// Kills the coordinator: uncommitted changes are lost, and so are its messages in flight.
+    /// Kills the coordinator. A commit under way is interrupted somewhere.
     pub(super) fn crash_coordinator(&mut self) {
-        if self.coordinator.core.take().is_none() {
+        if self.coordinator.turns.is_none() {
             return;
         }
+        match self.coordinator.commit.take() {
+            Some(commit) => {
+                let point = self.chance.pick(&CrashPoint::ALL);
+                self.crash_at(point, commit);
+            }
+            None => self.end_coordinator(),
+        }
+    }
+
+    /// The process ends: changes that are not durable are lost, and so are its messages in flight.
+    fn end_coordinator(&mut self) {
         let generation = self.coordinator.generation;
         self.note(format_args!("coordinator {generation} is killed"));
         let coordinator = &mut self.coordinator;
+        coordinator.turns = None;
+        coordinator.commit = None;
         coordinator.inbox.clear();
         coordinator.is_turn_due = false;
         coordinator.crash = None;
@@ -185,13 +215,17 @@ impl World {
         self.agenda.add(self.now_ms + down_ms, Happening::CoordinatorStart);
     }
 
-    /// Puts a message into the driver's inbox.
+    /// Puts a message into the driver's inbox. While a commit runs, the driver usually takes it at once.
     pub(super) fn request(&mut self, request: Request) {
-        if self.coordinator.core.is_none() {
-            return;
+        let Some(turns) = &self.coordinator.turns else { return };
+        if self.coordinator.commit.is_none() {
+            self.coordinator.inbox.push_back(request);
+            return self.plan_turn();
+        }
+        if turns.has_room() && self.coordinator.inbox.is_empty() && self.chance.percent(80) {
+            return self.take(request);
         }
         self.coordinator.inbox.push_back(request);
-        self.plan_turn();
     }
 
     fn plan_turn(&mut self) {
@@ -199,10 +233,14 @@ impl World {
             return;
         }
         self.coordinator.is_turn_due = true;
-        // While a commit runs, the inbox fills.
-        let delay_ms = if self.chance.percent(30) { self.chance.between(0, 20) } else { 0 };
+        let at_ms = self.now_ms + self.moment_ms();
         let generation = self.coordinator.generation;
-        self.agenda.add(self.now_ms + delay_ms, Happening::CoordinatorTurn { generation });
+        self.agenda.add(at_ms, Happening::CoordinatorTurn { generation });
+    }
+
+    /// How long something of the driver takes: usually not noticeable.
+    fn moment_ms(&mut self) -> u64 {
+        if self.chance.percent(30) { self.chance.between(0, 20) } else { 0 }
     }
 
     /// Messages from a Star have arrived on a link.
@@ -239,20 +277,27 @@ impl World {
     pub(super) fn coordinator_deadline(&mut self, generation: u32, wish: u64) {
         if generation == self.coordinator.generation
             && wish == self.coordinator.wish
-            && self.coordinator.core.is_some()
+            && self.coordinator.turns.is_some()
         {
             self.coordinator.deadline = None;
             self.plan_turn();
         }
     }
 
-    /// One turn of the driver.
+    /// The driver takes what is in its inbox, and ends the turn.
     pub(super) fn turn(&mut self, generation: u32) {
-        if generation != self.coordinator.generation || self.coordinator.core.is_none() {
+        if generation != self.coordinator.generation || self.coordinator.turns.is_none() {
             return;
         }
         self.coordinator.is_turn_due = false;
+        if self.coordinator.commit.is_some() {
+            // The inbox is looked at again after the commit.
+            return;
+        }
         self.notice_spinning();
+        if self.chance.percent(10) {
+            self.coordinator.inbox.push_back(Request::Look(Look));
+        }
         let count = self.coordinator.inbox.len();
         let taken = if count > 1 && self.chance.percent(20) {
             self.chance.between(1, count as u64) as usize
@@ -260,15 +305,13 @@ impl World {
             count
         };
         for _ in 0..taken {
+            if !self.coordinator.turns.as_ref().is_some_and(Turns::has_room) {
+                break;
+            }
             let Some(request) = self.coordinator.inbox.pop_front() else { break };
             self.take(request);
         }
-        if !self.coordinator.inbox.is_empty() {
-            self.plan_turn();
-        }
-        if self.end_turn() {
-            self.arm_coordinator();
-        }
+        self.end_turn();
     }
 
     fn notice_spinning(&mut self) {
@@ -298,6 +341,10 @@ impl World {
                 self.note(format_args!("operator: {command:?}"));
                 Event::CommandReceived { reply, command, actor: None }
             }
+            Request::Look(look) => {
+                let Some(turns) = &mut self.coordinator.turns else { return };
+                return turns.look(look);
+            }
         };
         self.step(event);
     }
@@ -305,58 +352,85 @@ impl World {
     fn step(&mut self, event: Event) {
         let now = self.coordinator_now();
         let before = Before::of(self, &event);
-        let Some(core) = &mut self.coordinator.core else { return };
-        core.step(self.coordinator.turn.at(now), event);
+        let Some(turns) = &mut self.coordinator.turns else { return };
+        turns.step(now, event);
         self.check_step(&before);
     }
 
-    /// Finishes the turn; false if the process crashed in it.
-    fn end_turn(&mut self) -> bool {
+    /// Ends the turn, and begins its commit if it has one.
+    fn end_turn(&mut self) {
         loop {
             let now = self.coordinator_now();
-            let Some(core) = &mut self.coordinator.core else { return false };
-            core.finish_turn(self.coordinator.turn.at(now));
-            let Turn { changes, notes, actions, .. } = self.coordinator.turn.take();
-            let provenance: Vec<_> = notes.into_iter().map(Noted::into_event).collect();
-            self.check_actions(&actions);
-            self.check_withdrawals(&changes, &actions);
+            let Some(turns) = &mut self.coordinator.turns else { return };
+            let commit = turns.end(now);
             self.check_bounds_of_coordinator();
-            let is_quiet = changes.is_empty() && provenance.is_empty() && actions.is_empty();
-            if !is_quiet && let Some(point) = self.coordinator.crash.take() {
-                self.crash_at(point, changes, provenance, actions);
-                return false;
+            if let Some(commit) = commit {
+                self.check_held_actions(&commit.changes);
+                self.coordinator.commit = Some(commit);
+                self.execute_due();
+                let at_ms = self.now_ms + self.moment_ms();
+                let generation = self.coordinator.generation;
+                return self.agenda.add(at_ms, Happening::CommitEnded { generation });
             }
-            let loads = if is_planted(Bug::ToldBeforeCommit) {
-                let loads = self.act(actions);
-                self.make_durable(changes, provenance);
-                loads
-            } else {
-                self.make_durable(changes, provenance);
-                self.act(actions)
-            };
-            // Checking a large world after each turn would take longer than the run.
-            let is_looked_at = !is_quiet && (self.scenario.entries_min == 0 || self.chance.percent(5));
-            if let Some(core) = &self.coordinator.core
-                && is_looked_at
-            {
-                core.check();
-                self.check_store();
-                self.coordinator.store.check_touched();
-            }
-            if loads.is_empty() {
-                return true;
-            }
-            for (job, destination, after, limit) in loads {
-                // A page can be shorter than requested.
-                let page_max = if self.scenario.entries_min > 0 { 1_000 } else { 20 };
-                let limit = limit.min(self.chance.between(1, page_max) as usize);
-                let event = self.coordinator.store.page(job, destination, &after, limit);
-                self.step(event);
+            self.check_held_actions(&[]);
+            if !self.execute_due() {
+                return self.turn_ended();
             }
         }
     }
 
-    fn make_durable(&mut self, mut changes: Vec<Change>, events: Vec<ProvenanceEvent>) {
+    /// The commit of a turn ends, or the process crashes in it.
+    pub(super) fn commit_ended(&mut self, generation: u32) {
+        if generation != self.coordinator.generation {
+            return;
+        }
+        let Some(commit) = self.coordinator.commit.take() else { return };
+        if let Some(point) = self.coordinator.crash.take() {
+            return self.crash_at(point, commit);
+        }
+        self.make_durable(commit);
+        if let Some(turns) = &mut self.coordinator.turns {
+            turns.committed();
+        }
+        if self.execute_due() { self.end_turn() } else { self.turn_ended() }
+    }
+
+    /// Executes what is due. Returns whether windows were requested; they are loaded then.
+    fn execute_due(&mut self) -> bool {
+        let Some(turns) = &mut self.coordinator.turns else { return false };
+        let due = turns.take_due();
+        let windows = self.act(due);
+        let has_windows = !windows.is_empty();
+        for Window { job, destination, after, limit } in windows {
+            // A page can be shorter than requested.
+            let page_max = if self.scenario.entries_min > 0 { 1_000 } else { 20 };
+            let limit = limit.min(self.chance.between(1, page_max) as usize);
+            let event = self.coordinator.store.page(job, destination, &after, limit);
+            self.step(event);
+        }
+        has_windows
+    }
+
+    /// Everything of a turn is done: views look, and the driver goes on or waits.
+    fn turn_ended(&mut self) {
+        let Some(turns) = &mut self.coordinator.turns else { return };
+        let views = turns.take_views();
+        let is_idle = turns.is_idle();
+        // Checking a large world after each turn would take longer than the run.
+        let is_looked_at = is_idle && (self.scenario.entries_min == 0 || self.chance.percent(5));
+        if is_looked_at || !views.is_empty() {
+            self.check_store();
+            self.coordinator.store.check_touched();
+        }
+        if !is_idle || !self.coordinator.inbox.is_empty() {
+            return self.plan_turn();
+        }
+        self.arm_coordinator();
+    }
+
+    fn make_durable(&mut self, commit: Commit) {
+        let Commit { mut changes, notes } = commit;
+        let events = events_of(notes);
         self.check_ends(&changes, &events);
         if !events.is_empty() {
             changes.push(Change::PutLastEvent(self.coordinator.log.append(events)));
@@ -364,32 +438,38 @@ impl World {
         self.coordinator.store.commit(changes);
     }
 
-    /// The process crashes within a turn.
-    fn crash_at(
-        &mut self,
-        point: CrashPoint,
-        changes: Vec<Change>,
-        mut provenance: Vec<ProvenanceEvent>,
-        mut actions: Vec<Action>,
-    ) {
+    /// The process crashes within a commit, or right after it.
+    fn crash_at(&mut self, point: CrashPoint, commit: Commit) {
         self.note(format_args!("crash {point:?}"));
-        if is_planted(Bug::ToldBeforeCommit) {
-            self.act(actions);
-            return self.crash_coordinator();
-        }
         match point {
             CrashPoint::BeforeLog => {}
             CrashPoint::WithinLog => {
-                provenance.truncate(self.chance.below(provenance.len() as u64 + 1) as usize);
-                self.coordinator.log.append(provenance);
+                let mut events = events_of(commit.notes);
+                events.truncate(self.chance.below(events.len() as u64 + 1) as usize);
+                self.coordinator.log.append(events);
             }
-            CrashPoint::BeforeCommit => drop(self.coordinator.log.append(provenance)),
+            CrashPoint::BeforeCommit => {
+                self.coordinator.log.append(events_of(commit.notes));
+                let now = self.coordinator_now();
+                if let Some(turns) = &mut self.coordinator.turns {
+                    turns.lose_store(now, "the commit failed");
+                    assert!(turns.take_due().is_empty(), "what is not durable is not told");
+                }
+            }
             CrashPoint::WithinActions => {
-                self.make_durable(changes, provenance);
-                actions.truncate(self.chance.below(actions.len() as u64 + 1) as usize);
-                self.act(actions);
+                self.make_durable(commit);
+                if let Some(turns) = &mut self.coordinator.turns {
+                    turns.committed();
+                    let mut due = turns.take_due();
+                    due.truncate(self.chance.below(due.len() as u64 + 1) as usize);
+                    self.act(due);
+                }
             }
         }
-        self.crash_coordinator();
+        self.end_coordinator();
     }
+}
+
+fn events_of(notes: Vec<Noted>) -> Vec<ProvenanceEvent> {
+    notes.into_iter().map(Noted::into_event).collect()
 }

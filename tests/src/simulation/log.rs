@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use orbit_shared::plant::{Bug, is_planted};
 use orbit_shared::provenance::{ProvenanceEvent, ProvenanceType};
 use orbit_shared::words::ItemId;
 
@@ -25,9 +24,6 @@ impl LogModel {
 
     /// A start: events that were not committed are removed.
     pub fn recover(&mut self, committed: Option<u64>) {
-        if is_planted(Bug::LogNotCutBack) {
-            return;
-        }
         if let Some(committed) = committed {
             assert!(self.events.len() as u64 >= committed, "the log has all that was committed");
             self.events.truncate(committed as usize);

@@ -170,6 +170,7 @@ impl World {
             Happening::Delivery { link, is_up } => self.deliver(link, is_up),
             Happening::KeepaliveEnded { link } => self.keepalive_ended(link),
             Happening::CoordinatorTurn { generation } => self.turn(generation),
+            Happening::CommitEnded { generation } => self.commit_ended(generation),
             Happening::CoordinatorDeadline { generation, wish } => {
                 self.coordinator_deadline(generation, wish);
             }

@@ -109,7 +109,7 @@ impl World {
 
     /// Sends a command to the coordinator.
     pub(super) fn ask(&mut self, command: Command, wish: Option<usize>) {
-        if self.coordinator.core.is_none() {
+        if self.coordinator.turns.is_none() {
             return;
         }
         // Writing into a directory after its own end changes its time.
@@ -201,7 +201,7 @@ impl World {
 
     /// A packed job of which everything has ended except its snapshots.
     fn job_without_snapshot(&self) -> Option<JobId> {
-        let core = self.coordinator.core.as_ref()?;
+        let core = self.coordinator.core()?;
         let is_it = |job: &&JobId| {
             let job = core.job(**job, Now::default());
             job.is_some_and(|view| {
@@ -221,7 +221,7 @@ impl World {
     }
 
     fn take_everything_back(&mut self) {
-        let Some(core) = &self.coordinator.core else { return };
+        let Some(core) = self.coordinator.core() else { return };
         let mut commands = Vec::new();
         for star in core.stars() {
             let name = star.record.star_id.clone();

@@ -29,7 +29,10 @@ impl World {
 
     /// What is not at rest yet.
     fn unrest(&self) -> Option<String> {
-        let Some(core) = &self.coordinator.core else { return Some("the coordinator is down".to_owned()) };
+        let Some(core) = self.coordinator.core() else { return Some("the coordinator is down".to_owned()) };
+        if !self.coordinator.turns.as_ref().is_some_and(orbit_coordinator::turns::Turns::is_idle) {
+            return Some("the coordinator is in a turn".to_owned());
+        }
         for wish in &self.operator.wishes {
             let Some(job) = wish.job else { return Some(format!("{} was not created", wish.request)) };
             let view = core.job(job, self.coordinator_now()).expect("a job is remembered");
@@ -79,7 +82,7 @@ impl World {
     }
 
     fn check_guards_are_at_zero(&self) {
-        let Some(core) = &self.coordinator.core else { return };
+        let Some(core) = self.coordinator.core() else { return };
         for star in core.stars() {
             let state = star.guard.state();
             let held = (state.object_count, state.byte_size);

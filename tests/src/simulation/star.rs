@@ -340,7 +340,7 @@ impl World {
     /// Opens a session; the hello is in flight. Without a coordinator the attempt fails after a moment.
     fn connect(&mut self, index: usize, session: u64, hello: &StarMessage) {
         let process = self.stars[index].process;
-        if self.coordinator.core.is_none() {
+        if self.coordinator.turns.is_none() {
             let end = orbit_star::core::SessionEnd::Lost("connection refused".to_owned());
             return self.post_to_star(index, process, Event::Disconnected { session, end });
         }

@@ -205,7 +205,7 @@ impl World {
 
     /// What is not at rest in the vaults: stages that are not needed, and snapshots that the catalogue does not have.
     pub(super) fn unrest_of_vaults(&self) -> Option<String> {
-        let core = self.coordinator.core.as_ref()?;
+        let core = self.coordinator.core()?;
         let known: Vec<_> =
             core.snapshots().into_iter().map(|record| (&record.star, record.info.id)).collect();
         let mut count = 0;
