@@ -77,7 +77,7 @@ impl Grid {
         options.core.heartbeat_interval = HEARTBEAT_INTERVAL;
         let network = InProcess::default();
         options.network = Arc::new(network.clone());
-        let coordinator = Box::pin(orbit_coordinator::start(options))
+        let coordinator = orbit_coordinator::start(options)
             .await
             .map_err(|error| GridError::Coordinator(error.to_string()))?;
         Ok(Self { coordinator, stars: Vec::new(), state_dir: state_dir.to_owned(), network })
@@ -112,7 +112,7 @@ impl Grid {
         let root = Root { path: root.as_os_str().as_bytes().to_vec(), is_read_only };
         let mut options = StarOptions::new(star_id.clone(), self.url(), vec![root], vault);
         options.network = Arc::new(self.network.clone());
-        let star = Box::pin(orbit_star::start(options, CancellationToken::new()))
+        let star = orbit_star::start(options, CancellationToken::new())
             .await
             .map_err(|error| GridError::Star { star_id, problem: error.to_string() })?;
         self.stars.push(star);

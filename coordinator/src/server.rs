@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use orbit_identity::network::{Bind, Tcp};
 use orbit_identity::{Listen, Listener, LocalUsers, Ports, PortsError, RegistryError, Role, bind_socket};
 use orbit_program::private_files::{mark, tighten};
@@ -176,7 +177,11 @@ impl CoordinatorHandle {
     }
 
     /// Ends streams, lets calls in progress finish, commits, and closes the store.
-    pub async fn stop(self) -> Result<(), DriverError> {
+    pub fn stop(self) -> BoxFuture<'static, Result<(), DriverError>> {
+        Box::pin(self.stop_here())
+    }
+
+    async fn stop_here(self) -> Result<(), DriverError> {
         self.stop.cancel();
         let abort = self.serving.abort_handle();
         if tokio::time::timeout(STOP_GRACE, self.serving).await.is_err() {
@@ -199,7 +204,16 @@ impl CoordinatorHandle {
 }
 
 /// Starts a coordinator: recovers what its data directory holds, then serves.
-pub async fn start(options: CoordinatorOptions) -> Result<CoordinatorHandle, StartError> {
+///
+/// The future is boxed so that the code of the coordinator is compiled here, once, and not in each program that starts one.
+///
+/// # Errors
+/// See [`StartError`]. Then nothing runs.
+pub fn start(options: CoordinatorOptions) -> BoxFuture<'static, Result<CoordinatorHandle, StartError>> {
+    Box::pin(start_here(options))
+}
+
+async fn start_here(options: CoordinatorOptions) -> Result<CoordinatorHandle, StartError> {
     check(&options)?;
     let data_dir = options.data_dir.clone();
     let failed = |error| StartError::DataDir { path: data_dir.clone(), error };

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use orbit_identity::{Ports, PortsError, keep_renewed};
 use orbit_program::private_files::{claim, is_apart, is_within_apart};
 use orbit_shared::entry::display_path;
@@ -149,7 +150,16 @@ impl Drainer {
 ///
 /// # Errors
 /// See [`StarError`]. Then nothing runs, and no resource is held.
-pub async fn start(mut options: StarOptions, shutdown: CancellationToken) -> Result<StarHandle, StarError> {
+///
+/// The future is boxed so that the code of a Star is compiled here, once, and not in each program that starts one.
+pub fn start(
+    options: StarOptions,
+    shutdown: CancellationToken,
+) -> BoxFuture<'static, Result<StarHandle, StarError>> {
+    Box::pin(start_here(options, shutdown))
+}
+
+async fn start_here(mut options: StarOptions, shutdown: CancellationToken) -> Result<StarHandle, StarError> {
     options.check()?;
     let coordinators = options.coordinators.iter().map(|address| endpoint(address));
     let coordinators = coordinators.collect::<Result<Vec<_>, _>>()?;

@@ -89,7 +89,7 @@ pub fn report(failures: &[Failure]) -> String {
 /// As [`report`], for the seeds of another suite.
 pub fn report_of(suite: &str, failures: &[Failure]) -> String {
     let lines = failures.iter().take(FAILURES_SHOWN).map(|(seed, why)| {
-        format!("SEED={seed} cargo test -p orbit-tests --test {suite} -- --nocapture\n    {why}\n")
+        format!("SEED={seed} cargo test --workspace --test {suite} -- --nocapture\n    {why}\n")
     });
     format!("{} seeds failed\n{}", failures.len(), lines.collect::<String>())
 }

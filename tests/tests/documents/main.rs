@@ -1,25 +1,42 @@
 //! Checks the documents against the source: paths exist, links have targets, commands are valid.
 
+mod builds;
 mod calls;
 mod commands;
 mod shell;
 mod snippets;
 mod sources;
+mod structure;
 mod words;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// Directories of the workspace: text in backquotes that begins with one of them names a path.
-const DIRECTORIES: [&str; 9] =
-    ["proto", "shared", "identity", "coordinator", "star-agent", "cli", "tests", "benches", "scripts"];
+/// Directories beside those of the members: text in backquotes that begins with a directory names a path.
+const DIRECTORIES: [&str; 4] = ["docs", "examples", "packaging", "scripts"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace").to_owned()
 }
 
+/// The Rust sources in a directory and below.
+fn sources_in(directory: &Path) -> Vec<PathBuf> {
+    let (mut directories, mut sources) = (vec![directory.to_owned()], Vec::new());
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(&directory).expect("the workspace can be read") {
+            let path = entry.expect("the workspace can be read").path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                sources.push(path);
+            }
+        }
+    }
+    sources
+}
+
 fn documents() -> Vec<(PathBuf, String)> {
-    let directories = [root(), root().join("docs")];
+    let directories = [root(), root().join("docs"), root().join("examples")];
     let entries =
         directories.iter().flat_map(|path| std::fs::read_dir(path).expect("the workspace can be read"));
     let paths = entries.map(|entry| entry.expect("the workspace can be read").path());
@@ -52,13 +69,15 @@ fn links_in_documents_have_targets() {
 #[test]
 fn paths_in_documents_exist() {
     let mut missing = BTreeSet::new();
+    let members = structure::members();
     for (document, text) in documents() {
         // Every second piece between backquotes is code.
         for code in text.lines().flat_map(|line| line.split('`').skip(1).step_by(2)) {
             let path = code.split([' ', ':', '#']).next().unwrap_or_default();
             let Some((first, _)) = path.split_once('/') else { continue };
             let is_pattern = path.contains(['*', '{', '<', '$', '…']);
-            if DIRECTORIES.contains(&first) && !is_pattern && !root().join(path).exists() {
+            let is_directory = members.iter().any(|member| member == first) || DIRECTORIES.contains(&first);
+            if is_directory && !is_pattern && !root().join(path).exists() {
                 missing.insert(format!("{}: {path}", document.display()));
             }
         }
@@ -75,14 +94,6 @@ fn the_readme_names_the_test_command_that_ci_runs() {
         if document.ends_with("README.md") {
             assert!(text.contains("scripts/test"), "the README does not say how to run the tests");
         }
-    }
-}
-
-#[test]
-fn every_crate_keeps_the_lints_of_the_workspace() {
-    for member in DIRECTORIES.iter().filter(|name| **name != "scripts") {
-        let manifest = std::fs::read_to_string(root().join(member).join("Cargo.toml")).expect("a manifest");
-        assert!(manifest.contains("[lints]\nworkspace = true"), "{member}");
     }
 }
 

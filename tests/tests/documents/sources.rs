@@ -1,26 +1,8 @@
 //! Checks the texts of the programs: none contains code that a replacement across files left there.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::root;
-
-/// The sources of the programs and their libraries.
-fn sources() -> Vec<PathBuf> {
-    let crates = ["shared", "proto", "telemetry", "identity", "coordinator", "star-agent", "cli"];
-    let mut directories: Vec<PathBuf> = crates.iter().map(|name| root().join(name).join("src")).collect();
-    let mut sources = Vec::new();
-    while let Some(directory) = directories.pop() {
-        for entry in std::fs::read_dir(&directory).expect("the workspace can be read") {
-            let path = entry.expect("the workspace can be read").path();
-            if path.is_dir() {
-                directories.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                sources.push(path);
-            }
-        }
-    }
-    sources
-}
+use super::structure::sources;
 
 /// The string literals of a source, without those in comments.
 fn texts(source: &str) -> Vec<&str> {

@@ -1,7 +1,9 @@
 //! Checks that sources and documents are written in plain technical English: words that were replaced do not come back.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use super::structure::members;
 use super::{documents, root};
 
 /// Words that are not used, each with what to write instead.
@@ -14,23 +16,19 @@ const WORDS: [(&str, &str); 6] = [
     ("hereby", "nothing: leave it out"),
 ];
 
-/// Directories with sources.
-const DIRECTORIES: [&str; 9] =
-    ["proto", "shared", "telemetry", "identity", "coordinator", "star-agent", "cli", "tests", "benches"];
-
 /// The Rust and protobuf sources of the workspace, except this one, which has to contain the words.
-fn sources() -> Vec<PathBuf> {
-    let mut directories: Vec<PathBuf> = DIRECTORIES.iter().map(|name| root().join(name)).collect();
-    let mut sources = Vec::new();
-    while let Some(directory) = directories.pop() {
+fn sources() -> BTreeSet<PathBuf> {
+    let mut directories: BTreeSet<PathBuf> = members().iter().map(|name| root().join(name)).collect();
+    let mut sources = BTreeSet::new();
+    while let Some(directory) = directories.pop_first() {
         for entry in std::fs::read_dir(&directory).expect("the workspace can be read") {
             let path = entry.expect("the workspace can be read").path();
             let is_source =
                 path.extension().is_some_and(|extension| extension == "rs" || extension == "proto");
             if path.is_dir() {
-                directories.push(path);
+                directories.insert(path);
             } else if is_source && !path.ends_with("tests/tests/documents/words.rs") {
-                sources.push(path);
+                sources.insert(path);
             }
         }
     }

@@ -9,6 +9,7 @@ mod crash;
 mod dead_letters;
 mod departure;
 mod earlier_formats;
+mod examples;
 mod fuzz;
 mod guards;
 mod idle_connections;

@@ -42,7 +42,7 @@ pub(crate) async fn coordinate(core: orbit_coordinator::core::CoreConfig, data: 
         network: Arc::new(Simulated),
         ..CoordinatorOptions::new(data)
     };
-    let mut coordinator = Box::pin(orbit_coordinator::start(options)).await?;
+    let mut coordinator = orbit_coordinator::start(options).await?;
     Err(format!("the coordinator ended: {:?}", coordinator.failed().await).into())
 }
 
@@ -56,7 +56,7 @@ pub(crate) async fn shine(name: String, root: PathBuf, vault: PathBuf) -> turmoi
         network: Arc::new(Simulated),
         ..StarOptions::new(StarId::new(&name)?, url(), vec![root], vault)
     };
-    let mut star = Box::pin(orbit_star::start(options, CancellationToken::new())).await?;
+    let mut star = orbit_star::start(options, CancellationToken::new()).await?;
     Err(format!("{name} left: {:?}", star.wait().await).into())
 }
 
