@@ -11,11 +11,13 @@ use std::time::Duration;
 use clap::Parser;
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use orbit_identity::{Listen, ListenAddress, LocalUser, LocalUserError, LocalUsers};
+use orbit_shared::health_monitor::HealthConfig;
 use orbit_shared::quantity;
 use orbit_shared::session::{Root, limits};
 use orbit_shared::words::StarId;
 use orbit_telemetry::{LogFormat, Spans};
 
+use crate::health_flags::{self, HealthFlags};
 use crate::packed::COMPRESSION_LEVEL_DEFAULT;
 use orbit_identity::network::{Network, Tcp};
 
@@ -70,6 +72,9 @@ pub struct StarFlags {
     /// How long what the rolling check of the vault has read is left alone, for example 12h or 168h
     #[arg(long, value_name = "TIME", default_value = "168h", value_parser = quantity::duration)]
     pub scrub_interval: Duration,
+    /// When it raises an advisory.
+    #[command(flatten)]
+    pub health: HealthFlags,
     /// User of this machine, or @GROUP, whose Stars are served without TLS, and whose servers are trusted, beside this Star's own
     /// user and root (repeatable)
     #[arg(long, value_name = "USER|@GROUP", value_delimiter = ',')]
@@ -137,6 +142,8 @@ pub struct StarOptions {
     pub scrub_bytes_per_second: u64,
     /// Minimum time before content that was checked is checked again.
     pub scrub_interval: Duration,
+    /// When it raises an advisory about its health.
+    pub health: HealthConfig,
     /// Whether it may listen beyond this machine without encryption.
     pub is_plaintext_allowed: bool,
     /// The users of this machine that are served and trusted without TLS.
@@ -164,6 +171,7 @@ impl StarOptions {
             compression_level: COMPRESSION_LEVEL_DEFAULT,
             scrub_bytes_per_second: SCRUB_BYTES_PER_SECOND_DEFAULT,
             scrub_interval: SCRUB_INTERVAL_DEFAULT,
+            health: health_flags::of_a_star(),
             is_plaintext_allowed: false,
             local_users: Arc::default(),
             network: Arc::new(Tcp::default()),
@@ -194,6 +202,7 @@ impl From<StarFlags> for StarOptions {
             compression_level: flags.compression_level,
             scrub_bytes_per_second: flags.scrub_bytes_per_second,
             scrub_interval: flags.scrub_interval,
+            health: flags.health.into(),
             is_plaintext_allowed: flags.insecure_plaintext,
             network: Arc::new(Tcp { users: Arc::clone(&users) }),
             local_users: users,
@@ -292,6 +301,9 @@ pub enum OptionsError {
         /// The maximum.
         count_max: usize,
     },
+    /// Two thresholds of the health monitor contradict each other.
+    #[error("{0}")]
+    Thresholds(String),
     /// One directory twice would make it unclear whether jobs may write there.
     #[error("--root {path}: given twice")]
     RootTwice {
@@ -335,6 +347,7 @@ impl StarOptions {
                 return Err(OptionsError::Unreachable { listen });
             }
         }
+        health_flags::check(&self.health)?;
         self.local_users.resolve()?;
         if self.coordinators.is_empty() {
             return Err(OptionsError::NoCoordinator);
@@ -433,6 +446,37 @@ mod tests {
         assert_eq!(new.compression_level, flags.compression_level);
         assert_eq!(new.scrub_bytes_per_second, flags.scrub_bytes_per_second);
         assert_eq!(new.scrub_interval, flags.scrub_interval);
+        assert_eq!(new.health, flags.health);
+    }
+
+    #[test]
+    fn a_threshold_is_a_setting_and_a_bad_one_is_named() {
+        let set = ["--disk-warning-percent", "50", "--disk-critical-free", "5G", "--disk-warning-free", "6G"];
+        let options: StarOptions = flags(&set).unwrap().into();
+        assert_eq!((options.health.disk_warning_pct, options.health.disk_critical_pct), (50, 95));
+        assert_eq!(options.health.disk_critical_available_bytes, 5 << 30);
+        assert_eq!(options.check(), Ok(()));
+        for (set, named) in [
+            (["--disk-critical-percent", "101"], "--disk-critical-percent <PERCENT>"),
+            (["--error-percent", "0"], "--error-percent <PERCENT>"),
+            (["--disk-forecast", "soon"], "--disk-forecast <TIME>"),
+            (["--throughput-floor", "fast"], "--throughput-floor <BYTES>"),
+        ] {
+            let refused = flags(&set).unwrap_err().to_string();
+            assert!(refused.contains(named) && refused.contains(set[1]), "{refused}");
+        }
+        for (set, named) in [
+            (["--disk-warning-percent", "96"], "--disk-warning-percent 96: it must be at most"),
+            (["--disk-critical-percent", "80"], "--disk-critical-percent, which is 80"),
+        ] {
+            let refused = StarOptions::from(flags(&set).unwrap()).check().unwrap_err().to_string();
+            assert!(refused.contains(named), "{refused}");
+        }
+        let bytes: StarOptions =
+            flags(&["--disk-warning-free", "1G", "--disk-critical-free", "2G"]).unwrap().into();
+        assert!(
+            matches!(bytes.check(), Err(OptionsError::Thresholds(said)) if said.contains("--disk-critical-free"))
+        );
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod driver;
 pub mod failures;
 pub mod grpc;
 pub mod health;
+pub mod health_flags;
 pub mod in_force;
 pub mod leftovers;
 pub mod limits;

@@ -11,7 +11,6 @@ use futures::future::BoxFuture;
 use orbit_identity::{Ports, PortsError, keep_renewed};
 use orbit_program::private_files::{claim, is_apart, is_within_apart};
 use orbit_shared::entry::display_path;
-use orbit_shared::health_monitor::HealthConfig;
 use orbit_shared::session::limits;
 use orbit_shared::words::AssignmentId;
 use tokio::sync::{mpsc, watch};
@@ -37,11 +36,6 @@ use orbit_program::clock::Clock;
 
 /// How long open streams can go on after the Star has left, before they are cut.
 const SERVE_GRACE: Duration = Duration::from_secs(2);
-
-/// How often the health monitor judges a sample.
-const HEALTH_CHECK_INTERVAL: Duration = Duration::from_secs(5);
-/// How long a trend of the disk must last before it is reported.
-const HEALTH_TREND_SPAN: Duration = Duration::from_secs(60);
 
 /// Why a Star cannot start. Its text is one sentence that names the flag.
 #[derive(Debug, thiserror::Error)]
@@ -197,7 +191,7 @@ async fn start_here(mut options: StarOptions, shutdown: CancellationToken) -> Re
 
     let clock = Clock::start();
     let core = StarCore::new(core_config(&options, &vault, ports.reachable_at(), begun), clock.now());
-    let probe = HealthProbe::new(&options.roots, health_config())
+    let probe = HealthProbe::new(&options.roots, options.health.clone())
         .with_store(parts.store)
         .with_meters(parts.meters)
         .watching(parts.roots);
@@ -257,15 +251,6 @@ fn name_own_directories(options: &StarOptions) {
                 vault.display()
             );
         }
-    }
-}
-
-/// A disk that a copy fills for a few seconds is no trend, and one sync can stop the transfer for seconds.
-fn health_config() -> HealthConfig {
-    HealthConfig {
-        check_interval: HEALTH_CHECK_INTERVAL,
-        prediction_span_min: HEALTH_TREND_SPAN,
-        ..HealthConfig::default()
     }
 }
 

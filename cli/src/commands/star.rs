@@ -113,6 +113,16 @@ fn tone_of_advice(star: &Star) -> Tone {
     star.advisories.iter().map(|advisory| tone::of_advice(advisory.r#type())).max().unwrap_or_default()
 }
 
+/// The content of its vault, and the room on the disk of it.
+fn vault(star: &Star) -> String {
+    let content = star.vault_bytes.map(human::bytes);
+    let room = star.vault_health.map(|disk| {
+        let (free, size) = (disk.disk_available_bytes, disk.disk_total_bytes);
+        format!("{} of {} free on its disk", human::bytes(free), human::bytes(size))
+    });
+    content.into_iter().chain(room).collect::<Vec<_>>().join(", ")
+}
+
 fn details(star: &Star) -> String {
     let roots: Vec<String> = star
         .roots
@@ -146,7 +156,7 @@ fn details(star: &Star) -> String {
             "liveness",
             Some(heard(star, &Vocabulary::of("Liveness"))).filter(|heard| heard != "-").unwrap_or_default(),
         ),
-        ("vault", star.vault_bytes.map(human::bytes).unwrap_or_default()),
+        ("vault", vault(star)),
         ("cordoned", human::flag(star.is_cordoned)),
         ("instance", star.instance_id.clone()),
         ("epoch", star.epoch.to_string()),

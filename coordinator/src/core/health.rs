@@ -50,7 +50,8 @@ impl Core {
         let left = left.fold(0, u64::saturating_add);
         let is_writing = tallies.count() > 0
             || star.wrote_at.is_some_and(|wrote_at| now.monotonic.since(wrote_at) < OWN_TREND);
-        let room = star.root_space.iter().map(|space| space.available_bytes).min();
+        let vault = star.vault_sample.map(|sample| sample.disk_available_bytes);
+        let room = star.root_space.iter().map(|space| space.available_bytes).chain(vault).min();
         is_writing && room.is_some_and(|room| room > left)
     }
 

@@ -6,8 +6,9 @@
 //!
 //! What is on its way counts here with the whole of its files, although a guard is charged with a large file's window only.
 //!
-//! A Star reports the room below each of its roots. What is on its way to any of them is counted against the one in
-//! question, since roots may share a disk. A Star sends its first sample at once; in the moment before nothing is
+//! A Star reports the room below each of its roots and in its vault. What is on its way to any of them is counted against
+//! the one in question, since they may share a disk. A vault may need less than an item's size, since it compresses and
+//! has some of the content: a packed item that does not seem to fit is tried, and parked if the vault has no room. A Star sends its first sample at once; in the moment before nothing is
 //! known, and only its own refusals apply.
 
 use std::collections::BTreeMap;
@@ -87,8 +88,12 @@ impl Drop for Carried {
     }
 }
 
-/// Bytes that are available below the root of a path; `None` if that is not known.
+/// Bytes that are available below the root of a path, or on the disk of the vault if the path is empty; `None` if that
+/// is not known.
 fn available(star: &Star, path: &[u8]) -> Option<u64> {
+    if path.is_empty() {
+        return star.vault_sample.map(|sample| sample.disk_available_bytes);
+    }
     let root = star.record.root_of(path)?;
     star.root_space.iter().find(|space| space.path == root.path).map(|space| space.available_bytes)
 }
@@ -169,9 +174,12 @@ impl Core {
 fn no_room(place: &Location, star: &Star, size: u64) -> String {
     let available = available(star, &place.path).unwrap_or(0);
     let taken = star.on_way.bytes();
+    let below = match place.path.is_empty() {
+        true => "for its vault".to_owned(),
+        false => format!("below {}", display_path(&place.path)),
+    };
     format!(
-        "the disk of {} has {available} bytes free below {}, {taken} are on their way to this Star, and the item needs {size}",
+        "the disk of {} has {available} bytes free {below}, {taken} are on their way to this Star, and the item needs {size}",
         place.star_id,
-        display_path(&place.path)
     )
 }

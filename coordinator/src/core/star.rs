@@ -136,6 +136,8 @@ pub struct Star {
     pub root_space: Vec<RootSpace>,
     /// Bytes of the containers in its vault, as its last heartbeat said.
     pub vault_bytes: Option<u64>,
+    /// The disk of its vault, as its last heartbeat said; `None` if nothing can be stored there.
+    pub vault_sample: Option<HealthSample>,
     /// What its health monitor says of the last one.
     pub advisories: Vec<AdvisoryNotice>,
     /// When any of what it holds last came on.
@@ -184,6 +186,7 @@ impl Star {
             bytes_since_sample: 0,
             root_space: Vec::new(),
             vault_bytes: None,
+            vault_sample: None,
             advisories: Vec::new(),
             progress_at: now.monotonic,
             held_at_end: HeldAtEnd::default(),

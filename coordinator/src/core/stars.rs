@@ -258,6 +258,7 @@ impl Core {
         }
         star.root_space = heartbeat.root_space;
         star.vault_bytes = heartbeat.vault_bytes;
+        star.vault_sample = heartbeat.vault_sample;
         let advisories = self.without_own_trend(turn.now, name, heartbeat.advisories);
         let Some(star) = self.stars.get_mut(name) else { return };
         let before = std::mem::replace(&mut star.advisories, advisories);

@@ -226,6 +226,7 @@ pub(crate) fn star(core: &Core, now: Now, star: &Star) -> v1::Star {
         yields: core.yields_of(&record.star_id),
         drain_warnings: core.drain_warnings(star),
         vault_bytes: star.vault_bytes,
+        vault_health: star.vault_sample.map(Into::into),
     }
 }
 

@@ -201,9 +201,10 @@ fn heartbeats() -> impl Strategy<Value = Heartbeat> {
     let space =
         (absolute_paths(), counts()).prop_map(|(path, available_bytes)| RootSpace { path, available_bytes });
     let counts = any::<[u32; 2]>();
-    let vault_bytes = proptest::option::of(self::counts());
-    (lifecycles(), counts, sample, vec(advisories(), 0..6), progress, vec(space, 0..4), vault_bytes).prop_map(
-        |(lifecycle, [active_tasks, served_pulls], sample, advisories, progress, root_space, vault_bytes)| {
+    let vault = (proptest::option::of(self::counts()), proptest::option::of(samples()));
+    (lifecycles(), counts, sample, vec(advisories(), 0..6), progress, vec(space, 0..4), vault).prop_map(
+        |(lifecycle, [active_tasks, served_pulls], sample, advisories, progress, root_space, vault)| {
+            let (vault_bytes, vault_sample) = vault;
             Heartbeat {
                 lifecycle,
                 active_tasks,
@@ -213,6 +214,7 @@ fn heartbeats() -> impl Strategy<Value = Heartbeat> {
                 progress,
                 root_space,
                 vault_bytes,
+                vault_sample,
             }
         },
     )

@@ -91,6 +91,8 @@ pub struct Heartbeat {
     pub root_space: Vec<RootSpace>,
     /// Bytes of the containers in its vault.
     pub vault_bytes: Option<u64>,
+    /// The disk of its vault; only the fields of the disk are set. Absent if nothing can be stored in the vault.
+    pub vault_sample: Option<HealthSample>,
 }
 
 /// The available space of one root.

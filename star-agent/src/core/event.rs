@@ -24,6 +24,8 @@ pub struct Sampled {
     pub root_space: Vec<RootSpace>,
     /// Bytes of the containers in its vault.
     pub vault_bytes: Option<u64>,
+    /// The disk of its vault; `None` if nothing can be stored there.
+    pub vault_sample: Option<HealthSample>,
     /// Messages for the operator, oldest first.
     pub notices: Vec<Notice>,
 }

@@ -402,6 +402,7 @@ impl StarCore {
     fn heartbeat(&self, vitals: &Vitals) -> StarMessage {
         let health = self.health.clone();
         let vault_bytes = health.as_ref().and_then(|health| health.vault_bytes);
+        let vault_sample = health.as_ref().and_then(|health| health.vault_sample);
         let (advisories, root_space) =
             health.map_or_else(Default::default, |health| (health.advisories, health.root_space));
         let progress = vitals.progress.iter().map(|(id, bytes)| (*id, *bytes));
@@ -414,6 +415,7 @@ impl StarCore {
             progress: progress.filter(|(id, _)| self.work.is_held(*id)).collect(),
             root_space,
             vault_bytes,
+            vault_sample,
         })
     }
 

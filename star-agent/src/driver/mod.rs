@@ -16,7 +16,7 @@ use std::time::Duration;
 use orbit_shared::comparison::Comparison;
 use orbit_shared::session::{Assignment, Hello, Keys, RenewedGrant, ScanRequest, limits};
 use orbit_shared::vault_call::VaultCall;
-use orbit_shared::words::{AssignmentId, StarId};
+use orbit_shared::words::{AssignmentId, Layout, StarId};
 use orbit_telemetry::{Kind, Spans};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -26,7 +26,7 @@ use tracing::{info, warn};
 
 use crate::core::{Effect, Event, SessionEnd, StarCore, Vitals};
 use crate::grpc::session::Session;
-use crate::health::HealthProbe;
+use crate::health::{HealthProbe, Reserved};
 use crate::in_force::InForce;
 use crate::plane::DataPlane;
 use crate::vault::Vault;
@@ -91,6 +91,8 @@ struct Probe {
 struct Running {
     /// Total size of its files in bytes.
     size: u64,
+    /// Whether they go into the vault.
+    is_packed: bool,
     progress: Arc<AtomicU64>,
     cancel: CancellationToken,
     /// Cancelled when every outcome is safe at the coordinator.
@@ -279,6 +281,7 @@ impl Driver {
         let running = Running {
             token: Arc::clone(&token),
             size: assignment.items.iter().map(|item| item.entry.size()).sum(),
+            is_packed: assignment.layout == Layout::Packed,
             progress: Arc::clone(&progress),
             cancel: cancel.clone(),
             safe: safe.clone(),
@@ -360,13 +363,16 @@ impl Driver {
         let (clock, inbox) = (self.world.clock, self.sender.clone());
         let has_work = !self.running.is_empty();
         let left = |running: &Running| running.size.saturating_sub(running.progress.load(Ordering::Relaxed));
-        let reserved_bytes = self.running.values().map(left).sum();
+        let left_of = |is_packed| {
+            self.running.values().filter(|running| running.is_packed == is_packed).map(left).sum()
+        };
+        let reserved = Reserved { files_bytes: left_of(false), vault_bytes: left_of(true) };
         // Not tracked: a file system that hangs must not delay the exit.
         tokio::task::spawn_blocking(move || {
             let counts = plane.counts();
             let is_busy = has_work || counts.served_pulls > 0;
             let mut sampler = probe.probe.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let sampled = sampler.sample(clock.now().monotonic, counts, is_busy, reserved_bytes);
+            let sampled = sampler.sample(clock.now().monotonic, counts, is_busy, reserved);
             drop(sampler);
             probe.is_busy.store(false, Ordering::Release);
             // If the inbox is gone, there is no receiver.

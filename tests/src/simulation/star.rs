@@ -366,6 +366,7 @@ impl World {
             advisories: vec![advisory],
             root_space: Vec::new(),
             vault_bytes: None,
+            vault_sample: None,
             notices: Vec::new(),
         };
         self.post_to_star(index, star.process, Event::HealthSampled(sampled));

@@ -27,5 +27,6 @@ mod trusted_servers;
 mod tutorial;
 mod unix_sockets;
 mod vault;
+mod vault_disk;
 mod vault_faults;
 mod vault_missing;

@@ -139,6 +139,7 @@ impl SimulatedStar {
             progress: Vec::new(),
             root_space: Vec::new(),
             vault_bytes: None,
+            vault_sample: None,
         }
     }
 }

@@ -116,6 +116,7 @@ fn one_star_that_floods_the_board_leaves_the_bulletins_of_others() {
             progress: Vec::new(),
             root_space: Vec::new(),
             vault_bytes: None,
+            vault_sample: None,
         };
         world.say("star-1", StarMessage::Heartbeat(heartbeat));
         world.say("star-1", StarMessage::DamageFound { chunks: 0, problem: format!("damage {index}") });

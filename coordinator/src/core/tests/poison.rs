@@ -51,6 +51,7 @@ fn moved(world: &mut World, name: &str, assignment: AssignmentId, bytes: u64) {
         progress: vec![(assignment, bytes)],
         root_space: Vec::new(),
         vault_bytes: None,
+        vault_sample: None,
     };
     world.say(name, StarMessage::Heartbeat(heartbeat));
 }

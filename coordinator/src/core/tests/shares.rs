@@ -129,6 +129,7 @@ fn a_disk_must_have_room_for_the_whole_of_what_is_on_its_way() {
         progress: Vec::new(),
         root_space: vec![space],
         vault_bytes: None,
+        vault_sample: None,
     };
     world.say("star-2", StarMessage::Heartbeat(heartbeat));
     let first = start(&mut world, "star-1", &[("image", GIB)]);
@@ -154,6 +155,7 @@ fn a_forecast_about_the_grids_own_writing_is_an_alarm_only_if_it_does_not_fit() 
             progress: Vec::new(),
             root_space: vec![RootSpace { path: b"/data".to_vec(), available_bytes }],
             vault_bytes: None,
+            vault_sample: None,
         };
         world.say("star-2", StarMessage::Heartbeat(heartbeat));
         let star = world.core.star(&super::world::star_id("star-2")).expect("known");

@@ -8,6 +8,7 @@ use orbit_shared::health_monitor::HealthSample;
 use orbit_shared::session::{FailureCause, Fault, Heartbeat, ItemResult, RootSpace, StarMessage};
 use orbit_shared::words::ItemId;
 
+use super::vaults::packed;
 use super::world::{World, failed, file, spec, star_id, stored};
 use crate::core::{Gate, JobState};
 
@@ -29,6 +30,7 @@ fn space(world: &mut World, available: u64) {
         progress: Vec::new(),
         root_space: vec![RootSpace { path: b"/data".to_vec(), available_bytes: available }],
         vault_bytes: None,
+        vault_sample: None,
     };
     world.say("star-2", StarMessage::Heartbeat(heartbeat));
 }
@@ -145,6 +147,7 @@ fn two_disks(world: &mut World) {
         progress: Vec::new(),
         root_space: vec![space(b"/data", 100 * GIB), space(b"/small", GIB)],
         vault_bytes: None,
+        vault_sample: None,
     };
     world.say("star-2", StarMessage::Heartbeat(heartbeat));
 }
@@ -178,4 +181,49 @@ fn before_the_first_heartbeat_nobody_knows_the_room() {
     world.scan("star-1");
     while world.work("star-2") {}
     assert_eq!(world.job(id).record.state(), JobState::Completed, "{}", world.job(id).reason);
+}
+
+/// A heartbeat of star-2, whose vault has a disk of its own.
+fn vault_disk(world: &mut World, available: u64) {
+    let vault = HealthSample {
+        disk_available_bytes: available,
+        disk_total_bytes: 100 * GIB,
+        ..HealthSample::default()
+    };
+    let heartbeat = Heartbeat {
+        lifecycle: world.stars["star-2"].state,
+        active_tasks: 0,
+        served_pulls: 0,
+        sample: Some(vault),
+        advisories: Vec::new(),
+        progress: Vec::new(),
+        root_space: vec![RootSpace { path: b"/data".to_vec(), available_bytes: 100 * GIB }],
+        vault_bytes: None,
+        vault_sample: Some(vault),
+    };
+    world.say("star-2", StarMessage::Heartbeat(heartbeat));
+}
+
+#[test]
+fn a_packed_job_has_the_room_of_the_vaults_disk_and_what_may_still_fit_is_tried() {
+    let mut world = World::of_three();
+    world.tree = vec![file("a-huge", 2 * GIB), file("b-shrinks", 3 * GIB), file("c-small", 1000)];
+    // The vault compresses one of the two so well that it fits.
+    let tried = behave(&mut world, &["b-shrinks"]);
+    vault_disk(&mut world, GIB);
+    let id = world.create(packed("star-1", &["star-2"]));
+    world.scan("star-1");
+    for _ in 0..20 {
+        world.work("star-2");
+        vault_disk(&mut world, GIB);
+    }
+    let job = world.job(id);
+    assert_eq!((tried.borrow().len(), job.tally.open()), (1, 1), "{}", job.reason);
+    let item = ItemId { job: id, destination: 0, sequence: 0 };
+    let held = world.core.item(world.now(), item, &world.tree[0]).and_then(|view| view.held).expect("held");
+    assert!(held.explanation.contains("1073741824 bytes free for its vault"), "{}", held.explanation);
+    vault_disk(&mut world, 3 * GIB);
+    while world.work("star-2") {}
+    assert_eq!(world.job(id).tally.open(), 0, "{}", world.job(id).reason);
+    world.assert_clean();
 }

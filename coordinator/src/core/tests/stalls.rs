@@ -29,6 +29,7 @@ fn beat(world: &mut World, seconds: u64, mut progress: impl FnMut(u64) -> Vec<(A
                 progress,
                 root_space: Vec::new(),
                 vault_bytes: None,
+                vault_sample: None,
             };
             world.say(name, StarMessage::Heartbeat(heartbeat));
         }

@@ -449,6 +449,7 @@ impl World {
             progress: Vec::new(),
             root_space: Vec::new(),
             vault_bytes: None,
+            vault_sample: None,
         };
         self.say(name, StarMessage::Heartbeat(heartbeat));
     }

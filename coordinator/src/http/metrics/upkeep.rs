@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use orbit_identity::Registry;
+use orbit_shared::health_monitor::HealthSample;
 use orbit_shared::time::WallTime;
 
 use super::Page;
@@ -16,6 +17,8 @@ pub(super) struct Upkeep {
     snapshots: BTreeMap<String, (u64, WallTime)>,
     /// Bytes of vaults, by the Star that has one.
     vaults: Vec<(String, u64)>,
+    /// The disks of vaults, by the Star that has one.
+    vault_disks: Vec<(String, HealthSample)>,
 }
 
 struct SeenSchedule {
@@ -40,7 +43,14 @@ impl Upkeep {
         }
         let vaults =
             core.stars().filter_map(|star| Some((star.record.star_id.to_string(), star.vault_bytes?)));
-        Self { schedules: schedules.collect(), snapshots, vaults: vaults.collect() }
+        let vault_disks =
+            core.stars().filter_map(|star| Some((star.record.star_id.to_string(), star.vault_sample?)));
+        Self {
+            schedules: schedules.collect(),
+            snapshots,
+            vaults: vaults.collect(),
+            vault_disks: vault_disks.collect(),
+        }
     }
 }
 
@@ -85,6 +95,20 @@ impl Page {
             "orbit_vault_bytes",
             "Bytes of the containers in the vault of a Star, as its last heartbeat said.",
             seen.vaults.iter().map(|(star, bytes)| (vec![("star_id", star.as_str())], *bytes as f64)),
+        );
+        let of_disks = |read: fn(&HealthSample) -> u64| {
+            let disks = seen.vault_disks.iter();
+            disks.map(move |(star, sample)| (vec![("star_id", star.as_str())], read(sample) as f64))
+        };
+        self.gauge(
+            "orbit_vault_disk_available_bytes",
+            "Bytes that can still be written to the disk of a Star's vault.",
+            of_disks(|sample| sample.disk_available_bytes),
+        );
+        self.gauge(
+            "orbit_vault_disk_bytes",
+            "Size of the disk of a Star's vault.",
+            of_disks(|sample| sample.disk_total_bytes),
         );
     }
 

@@ -206,6 +206,7 @@ impl From<Heartbeat> for v1::SessionHeartbeat {
             progress: heartbeat.progress.into_iter().map(progress).collect(),
             root_space: heartbeat.root_space.into_iter().map(space).collect(),
             vault_bytes: heartbeat.vault_bytes,
+            vault_sample: heartbeat.vault_sample.map(Into::into),
         }
     }
 }
@@ -229,6 +230,7 @@ impl TryFrom<v1::SessionHeartbeat> for Heartbeat {
                 .collect(),
             root_space: root_space.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
             vault_bytes: wire.vault_bytes.map(count),
+            vault_sample: wire.vault_sample.map(Into::into),
         })
     }
 }

@@ -67,6 +67,7 @@ fn the_first_sample_is_sent_at_once_and_later_ones_with_the_next_heartbeat() {
         advisories: Vec::new(),
         root_space: root_space.clone(),
         vault_bytes: Some(8),
+        vault_sample: Some(HealthSample { disk_available_bytes: 9, ..HealthSample::default() }),
         notices: Vec::new(),
     };
     let effects = bench.step(Event::HealthSampled(sampled.clone()));
@@ -85,6 +86,7 @@ fn a_heartbeat_carries_the_last_sample_and_the_progress_of_what_is_held() {
         advisories: Vec::new(),
         root_space: root_space.clone(),
         vault_bytes: Some(8),
+        vault_sample: Some(HealthSample { disk_available_bytes: 9, ..HealthSample::default() }),
         notices: Vec::new(),
     };
     bench.step(Event::HealthSampled(sampled));
@@ -94,6 +96,7 @@ fn a_heartbeat_carries_the_last_sample_and_the_progress_of_what_is_held() {
     let heartbeat = heartbeats(&effects)[0];
     assert_eq!(heartbeat.sample, Some(sample));
     assert_eq!((&heartbeat.root_space, heartbeat.vault_bytes), (&root_space, Some(8)));
+    assert_eq!(heartbeat.vault_sample.map(|disk| disk.disk_available_bytes), Some(9));
     assert_eq!(heartbeat.progress, [(AssignmentId(5), 42)]);
     assert_eq!((heartbeat.active_tasks, heartbeat.served_pulls), (1, 3));
 }
