@@ -28,7 +28,7 @@ use crate::sink::packed::PackedSink;
 use crate::source::{TransferServer, tune};
 use crate::sweep::Sweeps;
 use crate::vault::Vault;
-use crate::vault_calls::{Sentinel, VaultCalls};
+use crate::vault_calls::{Keeper, Sentinel, VaultCalls};
 
 /// The services and the data plane.
 pub(crate) struct Parts {
@@ -36,6 +36,8 @@ pub(crate) struct Parts {
     pub(crate) router: Router,
     /// `None` if it is turned off.
     pub(crate) sentinel: Option<Sentinel>,
+    /// `None` if the vault is read-only.
+    pub(crate) keeper: Option<Keeper>,
     /// The packed store in the vault.
     pub(crate) store: Arc<PackedStore>,
     /// The counters.
@@ -55,7 +57,7 @@ pub(crate) async fn assemble(
     let roots = Arc::new(Roots::with_mounts(&options.roots, &options.mounted_roots)?);
     let meters = Arc::new(Meters::default());
     let star_id = || options.star_id.clone();
-    let store = open_packed(vault, options.compression_level).await?;
+    let store = open_packed(vault, options).await?;
     let transfers =
         TransferServer::new(star_id(), Arc::clone(&roots), keys, Arc::clone(&meters), serving.clone())
             .with_vault(Arc::clone(&store))
@@ -86,6 +88,7 @@ pub(crate) async fn assemble(
     let packed_sink = PackedSink::new(star_id(), Arc::clone(&store), counts, network, options.spans.clone());
     let sentinel = (options.scrub_bytes_per_second > 0)
         .then(|| Sentinel::new(Arc::clone(&store), options.scrub_bytes_per_second, options.scrub_interval));
+    let keeper = (!store.is_read_only()).then(|| Keeper::new(Arc::clone(&store)));
     let (reads, network) = (Arc::clone(&roots), Arc::clone(&options.network));
     let sweeps = Sweeps::new(star_id(), reads, network, vault.path());
     let vault_calls = VaultCalls::new(star_id(), Arc::clone(&store), Arc::clone(&options.network));
@@ -94,14 +97,18 @@ pub(crate) async fn assemble(
     let classify: Classify = Arc::new(move |path| registry.classify(path, None).rank());
     let (watched, counted) = (Arc::clone(&roots), Arc::clone(&meters));
     let plane = LocalPlane { roots, meters, sink, packed_sink, vault_calls, sweeps, classify };
-    Ok(Parts { plane: Arc::new(plane), router, sentinel, store, meters: counted, roots: watched })
+    Ok(Parts { plane: Arc::new(plane), router, sentinel, keeper, store, meters: counted, roots: watched })
 }
 
 /// Opens the packed store in a task, since its index may have to be rebuilt from the containers.
-async fn open_packed(vault: &Vault, compression_level: i32) -> Result<Arc<PackedStore>, StarError> {
+async fn open_packed(vault: &Vault, options: &StarOptions) -> Result<Arc<PackedStore>, StarError> {
     let path = vault.packed_path();
-    let is_read_only = vault.is_read_only();
-    let config = PackedConfig { compression_level, is_read_only, ..PackedConfig::default() };
+    let config = PackedConfig {
+        compression_level: options.compression_level,
+        free_bytes_min: options.free_bytes_min,
+        is_read_only: vault.is_read_only(),
+        ..PackedConfig::default()
+    };
     let opening = tokio::task::spawn_blocking(move || PackedStore::open(&path, config));
     match opening.await {
         Ok(Ok(store)) => {

@@ -144,6 +144,8 @@ pub struct StarOptions {
     pub scrub_interval: Duration,
     /// When it raises an advisory about its health.
     pub health: HealthConfig,
+    /// Number of bytes that should stay free on the disk of its vault, 0: any; absent: the default of the packed store.
+    pub free_bytes_min: Option<u64>,
     /// Whether it may listen beyond this machine without encryption.
     pub is_plaintext_allowed: bool,
     /// The users of this machine that are served and trusted without TLS.
@@ -172,6 +174,7 @@ impl StarOptions {
             scrub_bytes_per_second: SCRUB_BYTES_PER_SECOND_DEFAULT,
             scrub_interval: SCRUB_INTERVAL_DEFAULT,
             health: health_flags::of_a_star(),
+            free_bytes_min: None,
             is_plaintext_allowed: false,
             local_users: Arc::default(),
             network: Arc::new(Tcp::default()),
@@ -202,6 +205,7 @@ impl From<StarFlags> for StarOptions {
             compression_level: flags.compression_level,
             scrub_bytes_per_second: flags.scrub_bytes_per_second,
             scrub_interval: flags.scrub_interval,
+            free_bytes_min: flags.health.free_bytes_min,
             health: flags.health.into(),
             is_plaintext_allowed: flags.insecure_plaintext,
             network: Arc::new(Tcp { users: Arc::clone(&users) }),

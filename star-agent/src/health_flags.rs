@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use orbit_shared::health_monitor::HealthConfig;
-use orbit_program::quantity;
+use orbit_shared::quantity;
 
 use crate::config::OptionsError;
 
@@ -32,6 +32,10 @@ pub struct HealthFlags {
     /// The Star warns if a disk will be full within this time at the rate of the last samples; 0 turns this off
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = quantity::duration)]
     pub disk_forecast: Duration,
+    /// Bytes that should stay free on the vault's disk, for example 20G: with fewer, garbage is collected without being asked,
+    /// oldest first, even what could still be undeleted; 0 turns this off. Default: 1G, and on a small disk a twentieth of it
+    #[arg(long, value_name = "BYTES", value_parser = quantity::size)]
+    pub free_bytes_min: Option<u64>,
     /// Bytes a second below which a transfer is slow, for example 1M; 0 turns this off
     #[arg(long, value_name = "BYTES", default_value_t = 100_000, value_parser = quantity::size)]
     pub throughput_floor: u64,

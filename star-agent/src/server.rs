@@ -201,9 +201,11 @@ async fn start_here(mut options: StarOptions, shutdown: CancellationToken) -> Re
     let world = Surroundings { star, clock, plane: parts.plane, vault, network, coordinators, keys, spans };
     let (driver, inbox) = Driver::new(core, world, probe);
     let stop = shutdown.child_token();
-    let scrubbing =
-        parts.sentinel.map(|sentinel| tokio::spawn(sentinel.run(inbox.clone(), serving.child_token())));
-    let task = tokio::spawn(run(driver, parts.router, ports, (serving, scrubbing), stop.clone()));
+    let (watched, stopping) = (inbox.clone(), serving.child_token());
+    let scrubbing = parts.sentinel.map(|it| tokio::spawn(it.run(watched.clone(), stopping.clone())));
+    let keeping = parts.keeper.map(|it| tokio::spawn(it.run(watched, stopping)));
+    let upkeep = scrubbing.into_iter().chain(keeping).collect();
+    let task = tokio::spawn(run(driver, parts.router, ports, (serving, upkeep), stop.clone()));
     Ok(StarHandle { local_addr, socket, inbox, stop, task })
 }
 
@@ -212,7 +214,7 @@ async fn run(
     driver: Driver,
     router: Router,
     ports: Ports,
-    (serving, scrubbing): (CancellationToken, Option<JoinHandle<()>>),
+    (serving, upkeep): (CancellationToken, Vec<JoinHandle<()>>),
     stop: CancellationToken,
 ) -> ExitReport {
     let server = tokio::spawn(ports.serve(router, serving.clone()));
@@ -226,10 +228,8 @@ async fn run(
         Err(_) => aborting.abort(),
     }
     // After this, the caller that waits for this Star may open the vault.
-    if let Some(scrubbing) = scrubbing
-        && tokio::time::timeout(SERVE_GRACE, scrubbing).await.is_err()
-    {
-        warn!("the rolling check of the vault did not stop in time");
+    if tokio::time::timeout(SERVE_GRACE, futures::future::join_all(upkeep)).await.is_err() {
+        warn!("the rolling check of the vault, or a collection, did not stop in time");
     }
     report
 }

@@ -31,7 +31,10 @@ pub use self::codec::{Encoder, Stored, decompress};
 pub use self::format::{
     CHUNK_BYTES_MAX, CONTAINER_ENTRY_COUNT_MAX, CONTAINER_HEADER_BYTES, CONTAINER_MAGIC, CONTAINER_VERSION,
 };
-pub use self::pool::{CONTAINER_READERS_MAX, ContainerPool, ContainerPoolStats, DamagedContainer};
+pub use self::pool::{
+    AppendedChunk, Appender, CONTAINER_READERS_MAX, ContainerPool, FileMark, NO_CONTAINER, PooledContainer,
+    Syncing,
+};
 pub use self::reader::ContainerReader;
 pub use self::writer::{ContainerWriter, PendingSync, Recovery};
 use crate::chunk_hash::ChunkHash;

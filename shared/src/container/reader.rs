@@ -52,26 +52,6 @@ impl ContainerReader {
         &self.container_id
     }
 
-    /// Reads a chunk that is not compressed and checks its hash.
-    ///
-    /// # Errors
-    ///
-    /// The reference is outside the container, or the bytes there have another hash.
-    pub fn read_chunk(
-        &self,
-        chunk_ref: &PackedChunkRef,
-        expected: &ChunkHash,
-    ) -> Result<Vec<u8>, ContainerError> {
-        if chunk_ref.container_id != self.container_id {
-            return Err(ContainerError::OutOfBounds {
-                path: self.path.clone(),
-                chunk_ref: chunk_ref.clone(),
-            });
-        }
-        let PackedChunkRef { offset, length, .. } = *chunk_ref;
-        self.read_entry(&ContainerEntry { hash: *expected, offset, length, raw_length: length })
-    }
-
     /// Reads the raw bytes of a listed chunk and checks its hash.
     ///
     /// # Errors
@@ -181,7 +161,7 @@ impl ContainerReader {
     }
 
     /// The reference to an entry of this container.
-    pub fn chunk_ref(&self, entry: &ContainerEntry) -> PackedChunkRef {
+    fn chunk_ref(&self, entry: &ContainerEntry) -> PackedChunkRef {
         let container_id = self.container_id.clone();
         PackedChunkRef { container_id, offset: entry.offset, length: entry.length }
     }

@@ -10,8 +10,8 @@ use super::format::{
 };
 use super::journal::{self, Journal, PendingRecords};
 use super::{
-    ContainerEntry, ContainerError, PackedChunkRef, Stored, decompress, id_of_path, journal_path, parent_of,
-    reserve_space, sync_dir,
+    ContainerEntry, ContainerError, Stored, decompress, id_of_path, journal_path, parent_of, reserve_space,
+    sync_dir,
 };
 use crate::chunk_hash::ChunkHash;
 
@@ -21,7 +21,6 @@ pub struct PendingSync {
     path: PathBuf,
     file: Arc<File>,
     records: PendingRecords,
-    first: usize,
     end: usize,
 }
 
@@ -34,11 +33,6 @@ impl PendingSync {
     pub fn run(&self) -> Result<(), ContainerError> {
         self.file.sync_data().map_err(ContainerError::io(&self.path, "sync the container"))?;
         self.records.write()
-    }
-
-    /// Number of chunks that it covers.
-    pub fn chunk_count(&self) -> usize {
-        self.end - self.first
     }
 }
 
@@ -56,7 +50,7 @@ pub struct Recovery {
 
 /// One container, open for appending.
 ///
-/// A chunk can be read as soon as [`ContainerWriter::append_chunk`] has returned its reference. It is durable and
+/// A chunk can be read as soon as [`ContainerWriter::append_stored`] has returned its place and it was flushed. It is durable and
 /// listed once [`ContainerWriter::sync`] has returned. Dropping a writer leaves an open container, which
 /// [`ContainerWriter::open_append`] continues at its last sync.
 #[derive(Debug)]
@@ -166,33 +160,11 @@ impl ContainerWriter {
         self.buffer_bytes = bytes;
     }
 
-    /// Appends a chunk.
+    /// Appends a chunk. A wrong hash makes a chunk that cannot be read.
     ///
     /// # Errors
     ///
     /// It does not fit, or cannot be written; then the container is unchanged.
-    pub fn append_chunk(&mut self, bytes: &[u8]) -> Result<PackedChunkRef, ContainerError> {
-        self.append_hashed(ChunkHash::of(bytes), bytes)
-    }
-
-    /// As [`ContainerWriter::append_chunk`] for bytes whose hash the caller has just computed. A wrong hash makes a chunk
-    /// that cannot be read.
-    ///
-    /// # Errors
-    ///
-    /// As [`ContainerWriter::append_chunk`].
-    pub fn append_hashed(&mut self, hash: ChunkHash, bytes: &[u8]) -> Result<PackedChunkRef, ContainerError> {
-        chunk_length(bytes.len() as u64, self.max_bytes)?;
-        let entry = self.append_stored(hash, &Stored::raw(bytes))?;
-        let container_id = self.container_id.clone();
-        Ok(PackedChunkRef { container_id, offset: entry.offset, length: entry.length })
-    }
-
-    /// As [`ContainerWriter::append_hashed`] for bytes that may be compressed.
-    ///
-    /// # Errors
-    ///
-    /// As [`ContainerWriter::append_chunk`].
     pub fn append_stored(
         &mut self,
         hash: ChunkHash,
@@ -311,7 +283,7 @@ impl ContainerWriter {
         }
         let records = self.journal.pending(&self.entries[self.durable_count..]);
         let (path, file) = (self.path.clone(), Arc::clone(&self.file));
-        Ok(Some(PendingSync { path, file, records, first: self.durable_count, end: self.entries.len() }))
+        Ok(Some(PendingSync { path, file, records, end: self.entries.len() }))
     }
 
     /// The second half. If syncs overlap, each counts for what it covers.
@@ -351,13 +323,8 @@ impl ContainerWriter {
         &self.container_id
     }
 
-    /// Its file.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Total size of its chunks in bytes, without header and index.
-    pub fn current_size(&self) -> u64 {
+    fn current_size(&self) -> u64 {
         self.end - CONTAINER_HEADER_BYTES
     }
 

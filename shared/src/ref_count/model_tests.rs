@@ -1,61 +1,68 @@
 //! The map and the collector against a model, over random sequences of operations.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::tests::{Held, chunk};
 use super::*;
 use crate::time::Monotonic;
 
 const START: Monotonic = Monotonic::ZERO;
 const ALL: usize = usize::MAX;
 
-fn chunk(number: u8) -> ChunkHash {
-    ChunkHash([number; CHUNK_HASH_BYTES])
-}
-
 #[derive(Debug, Clone, Copy)]
 enum Op {
-    Reference { owner: u64, number: u8, tells_collector: bool },
-    Release { owner: u64, number: u8 },
-    RemoveOwner(u64),
+    Reference { number: u8, tells_collector: bool },
+    Release { number: u8, now: u64 },
     Pin { holder: u64, number: u8 },
     UnpinAll(u64),
     Mark(u8),
     Confirm { number: u8, is_stale: bool },
     Advance(u64),
     Collect { count_max: usize, is_early: bool },
-    Answer { is_deleted: bool },
-    Crash,
+    Answer(Ending),
+    StoreAgain(u8),
+    NextCollection,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Ending {
+    Deleted,
+    Kept,
+    Failed,
 }
 
 fn any_op() -> impl Strategy<Value = Op> {
     let (who, which) = (0..3u64, 0..6u8);
     prop_oneof![
-        3 => (who.clone(), which.clone(), any::<bool>())
-            .prop_map(|(owner, number, tells_collector)| Op::Reference { owner, number, tells_collector }),
-        4 => (who.clone(), which.clone()).prop_map(|(owner, number)| Op::Release { owner, number }),
-        1 => who.clone().prop_map(Op::RemoveOwner),
+        3 => (which.clone(), any::<bool>())
+            .prop_map(|(number, tells_collector)| Op::Reference { number, tells_collector }),
+        5 => (which.clone(), 0..9u64).prop_map(|(number, now)| Op::Release { number, now }),
         1 => (who.clone(), which.clone()).prop_map(|(holder, number)| Op::Pin { holder, number }),
         2 => who.prop_map(Op::UnpinAll),
         4 => which.clone().prop_map(Op::Mark),
+        1 => which.clone().prop_map(Op::StoreAgain),
         4 => (which, prop::bool::weighted(0.2))
             .prop_map(|(number, is_stale)| Op::Confirm { number, is_stale }),
         2 => (0..2_000u64).prop_map(Op::Advance),
         3 => (0..4usize, prop::bool::weighted(0.2))
             .prop_map(|(count_max, is_early)| Op::Collect { count_max, is_early }),
-        3 => any::<bool>().prop_map(|is_deleted| Op::Answer { is_deleted }),
-        1 => Just(Op::Crash),
+        3 => prop_oneof![Just(Ending::Deleted), Just(Ending::Kept), Just(Ending::Failed)].prop_map(Op::Answer),
+        1 => Just(Op::NextCollection),
     ]
 }
 
 /// The collector and a minimal model of who holds what and which deletions were permitted.
 struct World {
-    refs: RefCountMap,
+    refs: Held,
     gc: GarbageCollector,
     now: Monotonic,
-    references: BTreeSet<(u64, u8)>,
+    references: BTreeMap<u8, u32>,
+    marked: BTreeMap<u8, u64>,
     pins: BTreeSet<(u64, u8)>,
+    tokens: BTreeMap<u8, MarkToken>,
     confirmed: BTreeSet<u8>,
     out: Vec<CollectTicket>,
 }
@@ -65,65 +72,84 @@ const WINDOW: GcConfig = GcConfig { undo_window: Duration::from_secs(1) };
 impl World {
     fn new() -> Self {
         Self {
-            refs: RefCountMap::new(),
+            refs: Held::default(),
             gc: GarbageCollector::new(WINDOW),
             now: START,
-            references: BTreeSet::new(),
+            references: BTreeMap::new(),
+            marked: BTreeMap::new(),
             pins: BTreeSet::new(),
+            tokens: BTreeMap::new(),
             confirmed: BTreeSet::new(),
             out: Vec::new(),
         }
     }
 
     fn is_held(&self, number: u8) -> bool {
-        self.references.iter().chain(&self.pins).any(|(_, held)| *held == number)
+        self.references.get(&number).is_some_and(|count| *count > 0)
+            || self.pins.iter().any(|(_, held)| *held == number)
+    }
+
+    /// The collector forgets a mark.
+    fn unmark(&mut self, number: u8) {
+        self.tokens.remove(&number);
+        self.confirmed.remove(&number);
     }
 
     fn apply(&mut self, op: Op) {
         match op {
-            Op::Reference { owner, number, tells_collector } => {
-                self.refs.increment_for(owner, &chunk(number));
-                self.references.insert((owner, number));
+            Op::Reference { number, tells_collector } => {
+                let Ok(count) = self.refs.counts.increment(&chunk(number), 1);
+                let known = self.references.entry(number).or_insert(0);
+                *known += 1;
+                assert_eq!(count, *known);
+                self.marked.remove(&number);
                 if tells_collector && self.gc.on_referenced(&chunk(number)) == Cancellation::Cancelled {
-                    self.confirmed.remove(&number);
+                    self.unmark(number);
                 }
             }
-            Op::Release { owner, number } => {
-                assert_eq!(
-                    self.refs.decrement_for(owner, &chunk(number)),
-                    self.references.remove(&(owner, number))
-                );
-            }
-            Op::RemoveOwner(owner) => {
-                self.refs.remove_owner(&owner);
-                self.references.retain(|(other, _)| *other != owner);
+            Op::Release { number, now } => {
+                let Ok(count) = self.refs.counts.decrement(&chunk(number), now);
+                if let Some(known) = self.references.get_mut(&number) {
+                    *known = known.saturating_sub(1);
+                    assert_eq!(count, *known);
+                    if *known == 0 {
+                        self.marked.insert(number, now.max(1));
+                    }
+                }
             }
             Op::Pin { holder, number } => {
-                assert_eq!(self.refs.pin(holder, &chunk(number)), self.pins.insert((holder, number)));
+                self.refs.pins.pin(holder, &chunk(number));
+                self.pins.insert((holder, number));
             }
             Op::UnpinAll(holder) => {
-                self.refs.unpin_all(&holder);
+                self.refs.pins.unpin_all(&holder);
                 self.pins.retain(|(other, _)| *other != holder);
             }
             Op::Mark(number) => {
-                if self.gc.mark_token(&chunk(number)).is_none() {
-                    self.confirmed.remove(&number);
-                }
-                self.gc.mark_reclaimable(self.now, chunk(number));
+                let token = self.gc.mark_reclaimable(self.now, chunk(number));
+                let known = *self.tokens.entry(number).or_insert(token);
+                assert_eq!(known, token, "a mark keeps its token");
             }
             Op::Confirm { number, is_stale } => self.confirm(number, is_stale),
             Op::Advance(ms) => self.now = self.now + Duration::from_millis(ms),
             Op::Collect { count_max, is_early } => self.collect(count_max, is_early),
-            Op::Answer { is_deleted } => self.answer(is_deleted),
-            Op::Crash => {
-                self.gc = GarbageCollector::restore(WINDOW, self.now, &self.gc.snapshot(self.now));
+            Op::Answer(ending) => self.answer(ending),
+            Op::StoreAgain(number) => {
+                self.gc.on_stored_again(&chunk(number));
+                self.unmark(number);
+                self.out.retain(|ticket| ticket.hash != chunk(number));
+            }
+            Op::NextCollection => {
+                self.gc = GarbageCollector::new(WINDOW);
+                self.tokens.clear();
+                self.confirmed.clear();
                 self.out.clear();
             }
         }
     }
 
     fn confirm(&mut self, number: u8, is_stale: bool) {
-        let Some(token) = self.gc.mark_token(&chunk(number)) else { return };
+        let Some(token) = self.tokens.get(&number).copied() else { return };
         if is_stale {
             let stale = GarbageCollector::new(WINDOW).mark_reclaimable(START, chunk(99));
             assert_eq!(self.gc.confirm_wal_synced(&chunk(number), stale), stale == token);
@@ -136,6 +162,7 @@ impl World {
     }
 
     fn collect(&mut self, count_max: usize, is_early: bool) {
+        let before = self.gc.mark_count();
         let tickets = if is_early {
             self.gc.collect_early(&self.refs, count_max)
         } else {
@@ -149,28 +176,43 @@ impl World {
             assert!(self.out.iter().all(|other| other.hash != ticket.hash), "chunk {number} collected twice");
             self.out.push(ticket);
         }
+        // What is held has lost its mark, if the collector came to it.
+        if self.gc.mark_count() < before {
+            let held: Vec<u8> =
+                self.confirmed.iter().copied().filter(|number| self.is_held(*number)).collect();
+            for number in held {
+                let token = self.tokens[&number];
+                if !self.gc.confirm_wal_synced(&chunk(number), token) {
+                    self.unmark(number);
+                }
+            }
+        }
     }
 
-    fn answer(&mut self, is_deleted: bool) {
+    fn answer(&mut self, ending: Ending) {
         let Some(ticket) = self.out.pop() else { return };
-        if is_deleted {
-            assert!(self.gc.acknowledge(&ticket));
-            self.confirmed.remove(&ticket.hash.0[0]);
-        } else {
-            assert!(self.gc.deletion_failed(&ticket));
+        assert!(self.gc.is_deleting(&ticket.hash));
+        match ending {
+            Ending::Deleted => assert!(self.gc.acknowledge(&ticket)),
+            Ending::Kept => assert!(self.gc.keep(&ticket)),
+            Ending::Failed => {
+                assert!(self.gc.deletion_failed(&ticket));
+                return;
+            }
         }
+        self.unmark(ticket.hash.0[0]);
     }
 
     fn check(&self) {
         for number in 0..6 {
-            let count = self.references.iter().filter(|(_, held)| *held == number).count();
-            assert_eq!(self.refs.count(&chunk(number)), count as u64);
+            let count = self.references.get(&number).copied().unwrap_or(0);
+            assert_eq!(self.refs.count(&chunk(number)), u64::from(count));
+            let marked = self.refs.counts.store().0.get(&chunk(number)).map_or(0, |count| count.marked);
+            assert_eq!(marked, self.marked.get(&number).copied().unwrap_or(0));
+            let is_out = self.out.iter().any(|ticket| ticket.hash == chunk(number));
+            assert_eq!(self.gc.is_deleting(&chunk(number)), is_out);
         }
-        let known = self.refs.entries.iter();
-        let zero: Vec<_> = known.filter(|(_, entry)| entry.references() == 0).map(|(hash, _)| hash).collect();
-        assert_eq!(self.refs.zero_ref_chunks().collect::<Vec<_>>(), zero);
-        assert_eq!(self.refs.stats().total_references, self.references.len() as u64);
-        assert_eq!(self.gc.deleting_count(), self.out.len());
+        assert_eq!(self.gc.mark_count(), self.tokens.len());
     }
 }
 
@@ -186,7 +228,7 @@ proptest! {
             world.check();
         }
         while !world.out.is_empty() {
-            world.answer(false);
+            world.answer(Ending::Failed);
         }
         (0..3).for_each(|holder| world.apply(Op::UnpinAll(holder)));
         let garbage: BTreeSet<u8> = (0..6).filter(|number| !world.is_held(*number)).collect();

@@ -145,6 +145,8 @@ pub enum Event {
         /// What else is damaged; empty if nothing is.
         problem: String,
     },
+    /// There is a message for the operator.
+    Noticed(Notice),
     /// The process was asked to end.
     SignalReceived,
     /// The time of [`StarCore::next_deadline`](super::StarCore::next_deadline) has come.

@@ -151,6 +151,10 @@ impl StarCore {
                     effects.push(Effect::Send(StarMessage::DamageFound { chunks, problem }));
                 }
             }
+            Event::Noticed(notice) => {
+                self.keep_notices(vec![notice]);
+                self.tell_notices(effects);
+            }
             Event::SignalReceived => self.stop(now, effects),
             Event::DeadlineReached(vitals) => self.meet_deadlines(now, &vitals, effects),
         }

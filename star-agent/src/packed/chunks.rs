@@ -8,7 +8,7 @@ use orbit_shared::container::{ContainerError, Encoder, Stored};
 
 use super::PackedStore;
 use super::error::{PackedError, Result};
-use super::pins::Recall;
+use super::pins::{Appended, Recall};
 use super::types::{ChunkPlace, DamagedChunk, StageId};
 use super::universe::Location;
 
@@ -123,7 +123,7 @@ impl PackedStore {
             let lost = appender.give_up();
             self.memory().lose(lost);
         }
-        let appended = appended?;
+        let appended = Appended::from(appended?);
         let mut memory = self.memory();
         memory.recent.insert(*hash.as_bytes(), appended);
         if let Some(stage) = stage {
@@ -175,7 +175,7 @@ impl PackedStore {
             if let Some((_, error)) = last.take_if(|(tried, _)| *tried == location) {
                 return Err(self.note_damaged(hash, &error));
             }
-            match self.containers.read(hash, location) {
+            match self.containers.read(location.container, &location.entry(hash)).map_err(PackedError::from) {
                 Ok(Some(bytes)) => return Ok(bytes),
                 Ok(None) => last = Some((location, PackedError::bad_universe(CONTAINER_GONE))),
                 Err(error) if is_damage(&error) => last = Some((location, error)),

@@ -1,34 +1,23 @@
 //! Garbage collection: chunks that neither a snapshot nor a stage needs are removed from the universe, and then
 //! containers with few live chunks are rewritten.
 //!
-//! A chunk is **marked** in the transaction that removes its last reference, or here if it never had one. When the undo
-//! window has passed since, the collector of [`orbit_shared::ref_count`] permits its deletion if nothing references or
-//! pins it at that moment. From then on, until its row is removed, it counts as not stored, so a job that needs it
-//! stores it again.
+//! The index has the time at which a chunk lost its last reference; a survey adds it for chunks that never had one. Each
+//! collection has one [`GarbageCollector`], which `removal.rs` leads through its three phases. This file decides which
+//! chunks are due: those whose undo window has passed, and, if the disk has less space than it should have, as many of
+//! the others as are needed, oldest first.
 //!
 //! The work is done in parts, each of which leaves the store consistent, so a kill loses only the current part. Other
 //! operations wait at most for one transaction.
 
-use std::collections::BTreeMap;
 use std::sync::PoisonError;
-use std::time::Duration;
-
-use orbit_shared::chunk_hash::ChunkHash;
-use orbit_shared::ref_count::{GarbageCollector, GcConfig, References};
-use orbit_shared::time::Monotonic;
 
 use super::error::{PackedError, Result};
 use super::pace::Courtesy;
-use super::pins::Memory;
-use super::universe::{Location, Row, Universe};
-use super::{DELETED, PackedStore, records, spare};
+use super::removal::Due;
+use super::{DELETED, FREE_BYTES_MIN_DEFAULT, PackedStore, records, spare};
 
 /// Number of rows that are read at a time.
 const ROWS_PER_READ: usize = 4096;
-/// Number of chunks that are decided at a time. Lookups of chunks wait meanwhile.
-const DECIDED_AT_ONCE: usize = 256;
-/// Maximum number of chunks that are removed from the universe in one transaction.
-const REMOVED_PER_TRANSACTION: usize = 4096;
 
 /// The options of a collection.
 #[derive(Debug, Clone)]
@@ -106,29 +95,6 @@ pub struct CollectReport {
     pub containers_kept: Vec<(String, String)>,
 }
 
-/// What the collector consults: pins in memory, and references in the universe. The memory is locked meanwhile, so no
-/// pin can be added.
-struct Held<'a> {
-    memory: &'a Memory,
-    universe: &'a Universe,
-    /// Faults that tests inject.
-    is_blind_to: [bool; 2],
-}
-
-impl References for Held<'_> {
-    fn count(&self, hash: &ChunkHash) -> u64 {
-        if self.is_blind_to[0] {
-            return 0;
-        }
-        // If the lookup fails, nothing is collected.
-        self.universe.lookup(hash).map_or(u64::MAX, |row| row.map_or(0, |row| u64::from(row.references)))
-    }
-
-    fn is_pinned(&self, hash: &ChunkHash) -> bool {
-        self.memory.is_needed(hash) && !self.is_blind_to[1]
-    }
-}
-
 impl PackedStore {
     /// Collects what is not needed, concurrently with readers and writers. If it is cancelled or killed, the next call
     /// continues.
@@ -166,7 +132,7 @@ impl PackedStore {
         let now = self.now_seconds();
         let window = if options.ignore_undo_window { 0 } else { self.config.undo_window.as_secs() };
         // On a disk that is filling up, writers wait for the collection.
-        let is_urgent = options.free_bytes_min.is_some();
+        let is_urgent = self.is_urgent(options);
         self.check_index(is_urgent, is_cancelled)?;
         let mut survey = self.survey(containers, now, window, options.plan_only, progress, is_cancelled)?;
         self.pass_window("surveyed");
@@ -189,6 +155,12 @@ impl PackedStore {
         Ok(report)
     }
 
+    /// Whether the disk has less space than it should have.
+    pub(super) fn is_urgent(&self, options: &CollectOptions) -> bool {
+        let available = options.free_bytes_min.and_then(|min| Some((min, self.available_bytes()?)));
+        available.is_some_and(|(min, available)| available < min)
+    }
+
     /// On a full disk the universe could not even record what can be removed.
     fn make_room_to_collect(&self, plan_only: bool) {
         let is_full = self.available_bytes().is_some_and(|bytes| bytes < self.config.reserve_bytes);
@@ -199,8 +171,26 @@ impl PackedStore {
 
     /// Bytes that can still be written to the disk.
     pub(super) fn available_bytes(&self) -> Option<u64> {
+        self.space().map(|(available, _)| available)
+    }
+
+    /// Bytes that can still be written to the disk, and its size.
+    fn space(&self) -> Option<(u64, u64)> {
         let found = rustix::fs::statvfs(&self.dir).ok()?;
-        Some(found.f_bavail.saturating_mul(found.f_frsize))
+        let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+        Some((bytes(found.f_bavail), bytes(found.f_blocks)))
+    }
+
+    /// Number of bytes that should be free on the disk.
+    pub fn free_bytes_min(&self) -> u64 {
+        let default = || self.space().map_or(0, |(_, total)| (total / 20).min(FREE_BYTES_MIN_DEFAULT));
+        self.config.free_bytes_min.unwrap_or_else(default)
+    }
+
+    /// If fewer bytes are free than should be: how many are, and how many should be.
+    pub fn missing_space(&self) -> Option<(u64, u64)> {
+        let (available, min) = (self.available_bytes()?, self.free_bytes_min());
+        (available < min).then_some((available, min))
     }
 
     /// A chunk without a row is garbage, so the index must be complete. The roots of snapshots show whether an empty
@@ -226,90 +216,6 @@ impl PackedStore {
         if count > 0 { Err(PackedError::TreeDamaged { count }) } else { Ok(()) }
     }
 
-    /// Removes what is due from the universe, and returns the number of chunks.
-    fn remove_due(
-        &self,
-        due: &Due,
-        total: u64,
-        progress: &dyn Fn(&CollectProgress),
-        is_cancelled: &dyn Fn() -> bool,
-    ) -> Result<u64> {
-        let (mut after, mut removed) = (None, 0);
-        let mut batch = Vec::new();
-        let mut courtesy = Courtesy::new(&self.activity, due.is_urgent);
-        loop {
-            if is_cancelled() {
-                return Err(PackedError::Cancelled);
-            }
-            let rows = self.universe.rows_after(after.as_ref(), ROWS_PER_READ)?;
-            after = rows.last().map(|(last, _)| *last);
-            batch.extend(rows.into_iter().filter(|(_, row)| due.is_due(row)));
-            if batch.len() >= REMOVED_PER_TRANSACTION || after.is_none() {
-                removed += self.remove(due, &std::mem::take(&mut batch))?;
-                progress(&CollectProgress { phase: CollectPhase::Removing, done: removed, total });
-                courtesy.rest(is_cancelled);
-            }
-            if after.is_none() {
-                return Ok(removed);
-            }
-        }
-    }
-
-    fn remove(&self, due: &Due, candidates: &[(ChunkHash, Row)]) -> Result<u64> {
-        if candidates.is_empty() {
-            return Ok(0);
-        }
-        self.pass_window("chosen");
-        let places: BTreeMap<ChunkHash, Location> =
-            candidates.iter().map(|(hash, row)| (*hash, row.location)).collect();
-        let mut collector = GarbageCollector::new(GcConfig { undo_window: Duration::from_secs(due.window) });
-        let mut tickets = Vec::new();
-        for part in candidates.chunks(DECIDED_AT_ONCE) {
-            for (hash, row) in part {
-                let token = collector.mark_reclaimable(at(row.marked), *hash);
-                // The mark was read from the universe, whose transactions are durable.
-                assert!(collector.confirm_wal_synced(hash, token), "chunk {hash} was just marked");
-            }
-            let mut memory = self.memory();
-            let is_blind_to = [self.is_planted("references unseen"), self.is_planted("pins unseen")];
-            let held = Held { memory: &memory, universe: &self.universe, is_blind_to };
-            let given = if due.is_early {
-                collector.collect_early(&held, usize::MAX)
-            } else {
-                collector.collect(at(due.now), &held, usize::MAX)
-            };
-            for ticket in given.iter().filter(|_| !self.is_planted("deletion untold")) {
-                memory.begin_delete(&ticket.hash);
-            }
-            tickets.extend(given);
-        }
-        self.pass_window("decided");
-        let result = self.universe.write(|tables| {
-            #[cfg(test)]
-            if self.is_planted("references unseen") {
-                tickets.iter().try_for_each(|ticket| tables.forget_blindly(&ticket.hash))?;
-            }
-            let forget = |hash: &ChunkHash| tables.forget(hash, places[hash]);
-            tickets.iter().map(|ticket| &ticket.hash).map(forget).collect::<Result<Vec<_>>>()
-        });
-        self.pass_window("removed");
-        let mut memory = self.memory();
-        for ticket in &tickets {
-            memory.end_delete(&ticket.hash);
-        }
-        let mut removed = 0;
-        for (ticket, is_gone) in tickets.iter().zip(result?) {
-            if is_gone {
-                memory.damaged.remove(&ticket.hash);
-            }
-            let is_answered =
-                if is_gone { collector.acknowledge(ticket) } else { collector.deletion_failed(ticket) };
-            assert!(is_answered, "the ticket of chunk {} is out", ticket.hash);
-            removed += u64::from(is_gone);
-        }
-        Ok(removed)
-    }
-
     /// Forgets deleted snapshots that can no longer be undeleted.
     fn forget_deleted(&self) -> Result<()> {
         let _one_at_a_time = self.sealing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -321,29 +227,5 @@ impl PackedStore {
             }
         }
         Ok(())
-    }
-}
-
-/// Seconds of the wall clock, in the collector's type.
-fn at(seconds: u64) -> Monotonic {
-    Monotonic::from_elapsed(Duration::from_secs(seconds))
-}
-
-/// Selects the marks that are due.
-struct Due {
-    now: u64,
-    window: u64,
-    forced: Option<u64>,
-    is_early: bool,
-    is_urgent: bool,
-}
-
-impl Due {
-    fn is_due(&self, row: &Row) -> bool {
-        let is_past = row.marked.saturating_add(self.window) <= self.now;
-        let is_forced = self.forced.is_some_and(|before| row.marked < before);
-        row.references == 0
-            && row.marked > 0
-            && (is_past || is_forced || self.is_early && self.forced.is_none())
     }
 }

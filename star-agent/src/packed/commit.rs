@@ -3,8 +3,8 @@
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use orbit_shared::chunk_hash::ChunkHash;
+use orbit_shared::container::{ContainerPool, Syncing};
 
-use super::containers::{Containers, Syncing};
 use super::error::{PackedError, Result};
 use super::pins::Recent;
 use super::stage::Stage;
@@ -24,7 +24,7 @@ impl PackedStore {
 
     /// Makes every chunk durable that was appended before and is not lost. One sync serves all waiting threads.
     pub(super) fn make_durable(&self) -> Result<()> {
-        let target = self.containers.lock_appender().sequence;
+        let target = self.containers.lock_appender().sequence();
         let mut syncs = self.lock_syncs();
         loop {
             if syncs.durable >= target {
@@ -44,7 +44,7 @@ impl PackedStore {
 
     /// Ends the turn of the thread that may sync.
     fn end_turn(&self) {
-        let durable = self.containers.lock_appender().durable;
+        let durable = self.containers.lock_appender().durable();
         let mut syncs = self.lock_syncs();
         syncs.is_running = false;
         syncs.durable = syncs.durable.max(durable);
@@ -78,7 +78,7 @@ impl PackedStore {
     }
 
     fn sync(&self) -> Result<()> {
-        let begun = self.containers.begin_sync();
+        let begun = self.containers.begin_sync().map_err(PackedError::from);
         let full = match begun {
             Err(error) if error.is_full() => error,
             begun => return begun?.map_or(Ok(()), |syncing| self.run_sync(&syncing)),
@@ -93,7 +93,7 @@ impl PackedStore {
     }
 
     fn run_sync(&self, syncing: &Syncing) -> Result<()> {
-        let result = syncing.run();
+        let result = syncing.run().map_err(PackedError::from);
         if let Some(lost) = self.containers.finish_sync(syncing, result.is_ok()) {
             self.memory().lose(lost);
         }
@@ -186,7 +186,7 @@ impl PackedStore {
     /// As [`PackedStore::flush`], with `change` in the same transaction.
     pub(super) fn flush_and(&self, change: Option<&mut Change<'_>>) -> Result<()> {
         let _one_at_a_time = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
-        let durable = self.containers.lock_appender().durable;
+        let durable = self.containers.lock_appender().durable();
         let (frozen, healed) = {
             let mut memory = self.memory();
             (memory.freeze(durable), std::mem::take(&mut memory.healed))
@@ -207,7 +207,7 @@ pub(super) type Change<'a> = dyn FnMut(&mut Tables<'_>) -> Result<()> + 'a;
 /// Writes recent chunks into the universe, and how much of each container it covers.
 fn index(
     universe: &Universe,
-    containers: &Containers,
+    containers: &ContainerPool,
     recent: &Recent,
     healed: &[ChunkHash],
     change: Option<&mut Change<'_>>,

@@ -66,7 +66,7 @@ impl PackedStore {
         }
         let total = candidates.len() as u64;
         let mut output = None;
-        let is_urgent = options.free_bytes_min.is_some();
+        let is_urgent = self.is_urgent(options);
         let mut rests = (Pace::new(options.bytes_per_second), Courtesy::new(&self.activity, is_urgent));
         for (done, candidate) in candidates.iter().enumerate() {
             progress(&CollectProgress { phase: CollectPhase::Compacting, done: done as u64, total });
@@ -271,9 +271,9 @@ impl PackedStore {
         let Some(mut output) = output else { return Ok(()) };
         self.switch(&mut output)?;
         if output.writer.chunks_written() == 0 {
-            return self.containers.remove(output.number);
+            return Ok(self.containers.remove(output.number)?);
         }
-        self.containers.finish(output.number, output.writer)
+        Ok(self.containers.finish(output.number, output.writer)?)
     }
 
     /// The entries that the universe has for a container whose own list cannot be read.

@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 
 use orbit_shared::chunk_hash::ChunkHash;
 use orbit_shared::words::JobId;
 
-use super::containers::sync_dir;
 use super::error::{PackedError, Result};
 use super::records::{self, Shelf};
+use super::sync_dir;
 use super::tree::NodeSource as _;
 use super::types::{SnapshotId, SnapshotRecord, StageId};
 use super::{DELETED, PackedStore, SNAPSHOTS};
@@ -42,7 +43,14 @@ impl PackedStore {
         sync_dir(&from)?;
         self.change_shelf(|shelf| shelf.remove(id));
         self.own(id, None)?;
-        self.release(&|| false)
+        self.release(&|| false)?;
+        self.deletions.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Number of snapshots that were deleted and stages that were abandoned since the store was opened.
+    pub fn deletions(&self) -> u64 {
+        self.deletions.load(Ordering::Relaxed)
     }
 
     /// Releases what deleted snapshots held, in parts, so that others can write in between.

@@ -10,11 +10,11 @@ use std::fs;
 use std::io;
 
 use orbit_shared::chunk_hash::ChunkHash;
-use orbit_shared::container::{ContainerEntry, ContainerError, ContainerReader};
+use orbit_shared::container::{
+    ContainerEntry, ContainerError, ContainerPool, ContainerReader, FileMark, PooledContainer,
+};
 
-use super::containers::{Containers, Known};
 use super::error::{PackedError, Result};
-use super::presence::FileMark;
 use super::universe::{ContainerIdentity, ContainerRow, Location, Universe};
 
 /// Maximum number of entries that are added to the universe in one transaction.
@@ -67,7 +67,7 @@ struct Changes {
 /// Indexes `only` these containers, or all of them.
 pub(super) fn index_containers(
     universe: &Universe,
-    containers: &Containers,
+    containers: &ContainerPool,
     only: Option<&BTreeSet<u32>>,
 ) -> Result<Indexed> {
     let is_wanted = |number: &u32| only.is_none_or(|only| only.contains(number));
@@ -118,9 +118,9 @@ pub(super) fn index_containers(
 
 /// Compares a file with the universe, and stores its current identity.
 fn look(
-    containers: &Containers,
+    containers: &ContainerPool,
     number: u32,
-    known: &Known,
+    known: &PooledContainer,
     row: &ContainerRow,
     identity: Option<&ContainerIdentity>,
 ) -> Result<Found> {
@@ -170,7 +170,12 @@ fn look(
 }
 
 /// Whether any chunk can be read of those that the universe has in a container and that are within its file.
-fn has_whole_chunks(universe: &Universe, containers: &Containers, number: u32, bytes: u64) -> Result<bool> {
+fn has_whole_chunks(
+    universe: &Universe,
+    containers: &ContainerPool,
+    number: u32,
+    bytes: u64,
+) -> Result<bool> {
     let inside = |entry: &ContainerEntry| entry.offset.saturating_add(u64::from(entry.length)) <= bytes;
     let entries: Vec<_> = entries_of(universe, number)?.into_iter().filter(inside).collect();
     let Some(path) = containers.path_of(number) else { return Ok(false) };
@@ -196,7 +201,7 @@ pub(super) fn entries_of(universe: &Universe, number: u32) -> Result<Vec<Contain
 /// Missing chunks are removed first, because they may be found in another container.
 fn apply(
     universe: &Universe,
-    containers: &Containers,
+    containers: &ContainerPool,
     changes: &Changes,
     indexed: &mut Indexed,
 ) -> Result<()> {

@@ -15,14 +15,11 @@
 //! returned, and is not collected while a stage or a snapshot needs it. The store knows nothing of callers, the
 //! network, and files outside of the vault.
 
-mod appender;
 mod chunks;
 mod codec;
 mod collect;
 mod commit;
 mod compact;
-mod container_names;
-mod containers;
 mod deleted;
 mod error;
 mod heal;
@@ -32,6 +29,7 @@ mod pace;
 mod pins;
 mod presence;
 mod records;
+mod removal;
 mod scrub;
 mod snapshots;
 mod sort;
@@ -50,11 +48,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use orbit_shared::container::CONTAINER_BYTES_MAX_DEFAULT;
+use orbit_shared::container::{CONTAINER_BYTES_MAX_DEFAULT, ContainerPool};
 use orbit_shared::time::WallTime;
 
 pub use self::collect::{CollectOptions, CollectPhase, CollectProgress, CollectReport};
-use self::containers::Containers;
 pub use self::error::{PackedError, Result};
 pub use self::open::Opened;
 use self::pins::Memory;
@@ -84,6 +81,9 @@ const NEXT_NUMBER: &str = "next-container";
 /// content.
 pub const COMPRESSION_LEVEL_DEFAULT: i32 = 3;
 
+/// Default of the bytes that should stay free on the disk of a vault; on a small disk it is a twentieth of it.
+pub const FREE_BYTES_MIN_DEFAULT: u64 = 1024 * 1024 * 1024;
+
 /// The settings of a packed store.
 #[derive(Debug, Clone)]
 pub struct PackedConfig {
@@ -101,6 +101,9 @@ pub struct PackedConfig {
     pub sort_bytes: usize,
     /// Size of the reserve that is released on a full disk, in bytes.
     pub reserve_bytes: u64,
+    /// Number of bytes that should stay free on the disk, 0: any; absent: a twentieth of the disk, at most
+    /// [`FREE_BYTES_MIN_DEFAULT`].
+    pub free_bytes_min: Option<u64>,
     /// Whether the store is opened read-only, with a copy of its index elsewhere.
     pub is_read_only: bool,
     /// The wall clock.
@@ -117,6 +120,7 @@ impl Default for PackedConfig {
             recent_chunks_max: 128 * 1024,
             sort_bytes: 32 * 1024 * 1024,
             reserve_bytes: 4 * 1024 * 1024,
+            free_bytes_min: None,
             is_read_only: false,
             now: orbit_program::clock::wall,
         }
@@ -128,7 +132,7 @@ impl Default for PackedConfig {
 pub struct PackedStore {
     dir: PathBuf,
     config: PackedConfig,
-    containers: Containers,
+    containers: ContainerPool,
     universe: Universe,
     /// Lock order: after the appender, never before it.
     memory: Mutex<Memory>,
@@ -151,6 +155,8 @@ pub struct PackedStore {
     is_empty: AtomicBool,
     /// Counts calls of readers and writers, for background work.
     activity: AtomicU64,
+    /// Counts what has made garbage: deleted snapshots and abandoned stages.
+    deletions: AtomicU64,
     #[cfg(test)]
     windows: tests::Windows,
     opened: Opened,
@@ -212,4 +218,10 @@ impl PackedStore {
     fn stage(&self, id: StageId) -> Option<Arc<Stage>> {
         self.stages.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
+}
+
+/// Makes the names in a directory durable, with fsync.
+fn sync_dir(dir: &Path) -> Result<()> {
+    let synced = std::fs::File::open(dir).and_then(|dir| dir.sync_all());
+    synced.map_err(PackedError::io(dir, "sync the directory"))
 }

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, RwLock};
 use std::time::Duration;
 
-use super::containers::Containers;
 use super::error::{PackedError, Result};
 use super::indexing::{Indexed, index_containers};
 use super::pins::Memory;
@@ -21,6 +20,7 @@ use super::{
     CONTAINERS, DELETED, NEXT_NUMBER, PackedConfig, PackedStore, RESERVE, SNAPSHOTS, STAGES, Syncs, TREES,
     UNIVERSE,
 };
+use orbit_shared::container::ContainerPool;
 use orbit_shared::time::WallTime;
 
 /// Maximum size of the cached pages of a universe, in bytes. The allocator needs a quarter more.
@@ -145,7 +145,9 @@ impl PackedStore {
             remove_leftovers(&dir.join(STAGES))?;
         }
         let index = copy.as_ref().map_or_else(|| dir.to_owned(), |copy| copy.path().to_owned());
-        let containers = Containers::open(&dir.join(CONTAINERS), &dir.join(NEXT_NUMBER), &config)?;
+        let (max_bytes, is_read_only) = (config.container_bytes_max, config.is_read_only);
+        let containers =
+            ContainerPool::open(&dir.join(CONTAINERS), &dir.join(NEXT_NUMBER), max_bytes, is_read_only)?;
         let mut opened = Opened::default();
         let (universe, indexed) = open_universe(&index, &config, &containers, problem, &mut opened)?;
         let mut shelf = Shelf::read(&dir.join(SNAPSHOTS))?;
@@ -185,6 +187,7 @@ impl PackedStore {
             trouble: Mutex::default(),
             is_empty: AtomicBool::new(is_empty),
             activity: AtomicU64::new(0),
+            deletions: AtomicU64::new(0),
             #[cfg(test)]
             windows: super::tests::Windows::default(),
             opened,
@@ -310,7 +313,7 @@ fn remove_dead_copies(temporary: &Path) {
 fn open_universe(
     dir: &Path,
     config: &PackedConfig,
-    containers: &Containers,
+    containers: &ContainerPool,
     problem: Option<String>,
     opened: &mut Opened,
 ) -> Result<(Universe, Indexed)> {

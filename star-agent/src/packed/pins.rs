@@ -1,18 +1,16 @@
-//! The chunks in memory: those that are newer than the universe, and those that a stage needs although no snapshot
-//! does.
-//!
-//! A pin is eight bytes of a hash. If two chunks have the same ones, they pin each other: one chunk too many is kept,
-//! and never one too few.
+//! The chunks in memory: those that are newer than the universe, those that a stage needs although no snapshot does, and
+//! those that a collection is about to remove.
 
 #![expect(clippy::disallowed_types, reason = "only membership is asked; what is iterated is sorted first")]
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use orbit_shared::chunk_hash::ChunkHash;
+use orbit_shared::container::AppendedChunk;
+use orbit_shared::ref_count::{GarbageCollector, Pins};
 
-use super::containers::Appended;
 use super::types::{ChunkRef, DamagedChunk, StageId};
 use super::universe::Location;
 
@@ -41,13 +39,24 @@ impl Hasher for Identity {
 type Build = BuildHasherDefault<Identity>;
 pub(super) type ByHash<T> = HashMap<[u8; 32], T, Build>;
 
+/// Where a chunk was appended that is newer than the universe.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Appended {
+    pub(super) location: Location,
+    /// Index of the chunk in its container, from 0.
+    pub(super) ordinal: u32,
+    pub(super) sequence: u64,
+}
+
+impl From<AppendedChunk> for Appended {
+    fn from(chunk: AppendedChunk) -> Self {
+        let location = Location::of(chunk.container, &chunk.entry);
+        Self { location, ordinal: chunk.ordinal, sequence: chunk.sequence }
+    }
+}
+
 /// Chunks that are newer than the universe.
 pub(super) type Recent = ByHash<Appended>;
-
-fn short(hash: &ChunkHash) -> u64 {
-    let [a, b, c, d, e, f, g, h, ..] = *hash.as_bytes();
-    u64::from_le_bytes([a, b, c, d, e, f, g, h])
-}
 
 /// What memory knows of a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,20 +69,20 @@ pub(super) enum Recall {
     Unknown,
 }
 
-/// The chunks that one stage needs.
-#[derive(Debug, Default)]
-struct Pins {
-    chunks: HashSet<u64, Build>,
-    new_bytes: u64,
-}
-
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     pub(super) recent: Recent,
     /// Chunks that are being written into the universe.
     pub(super) frozen: Option<Arc<Recent>>,
-    pins: BTreeMap<StageId, Pins>,
-    deleting: HashSet<[u8; 32], Build>,
+    /// The chunks that stages need.
+    pins: Pins<StageId>,
+    /// Bytes that came with each stage.
+    new_bytes: BTreeMap<StageId, u64>,
+    /// The collector of the collection that is removing chunks now.
+    pub(super) collector: Option<GarbageCollector>,
+    /// The fault that a test injects: chunks that are being removed count as stored.
+    #[cfg(test)]
+    pub(super) hides_removal: bool,
     losses: u64,
     /// How often chunks were given up because the disk was full.
     pub(super) losses_to_full_disk: u64,
@@ -87,49 +96,48 @@ impl Memory {
         let frozen = || self.frozen.as_ref().and_then(|frozen| frozen.get(hash.as_bytes()));
         match self.recent.get(hash.as_bytes()).or_else(frozen) {
             Some(appended) => Recall::At(appended.location),
-            None if self.deleting.contains(hash.as_bytes()) => Recall::Going,
+            None if self.is_deleting(hash) => Recall::Going,
             None => Recall::Unknown,
         }
     }
 
-    /// From now on the stage needs the chunk.
+    fn is_deleting(&self, hash: &ChunkHash) -> bool {
+        #[cfg(test)]
+        if self.hides_removal {
+            return false;
+        }
+        self.collector.as_ref().is_some_and(|collector| collector.is_deleting(hash))
+    }
+
+    /// From now on the stage needs the chunk. A collection that has marked it leaves it alone, unless it is too late:
+    /// then [`Memory::recall`] says so, and the chunk must be stored again.
     pub(super) fn pin(&mut self, stage: StageId, hash: &ChunkHash) {
-        self.pins.entry(stage).or_default().chunks.insert(short(hash));
+        self.pins.pin(stage, hash);
+        if let Some(collector) = &mut self.collector {
+            collector.on_referenced(hash);
+        }
     }
 
     /// Whether a chunk must not be collected now, whatever the universe says. One that has just been stored, or is on its way into
     /// the universe, counts too: the row that a collection has read may be the one that is being written.
     pub(super) fn is_needed(&self, hash: &ChunkHash) -> bool {
-        matches!(self.recall(hash), Recall::At(_)) || self.is_pinned(hash)
-    }
-
-    fn is_pinned(&self, hash: &ChunkHash) -> bool {
-        let short = short(hash);
-        self.pins.values().any(|pins| pins.chunks.contains(&short))
+        matches!(self.recall(hash), Recall::At(_)) || self.pins.is_pinned(hash)
     }
 
     /// A chunk of this size came with the stage.
     pub(super) fn add_new_bytes(&mut self, stage: StageId, bytes: u64) {
-        self.pins.entry(stage).or_default().new_bytes += bytes;
+        *self.new_bytes.entry(stage).or_default() += bytes;
     }
 
     /// Bytes that came with the stage since the store was opened.
     pub(super) fn new_bytes(&self, stage: StageId) -> u64 {
-        self.pins.get(&stage).map_or(0, |pins| pins.new_bytes)
+        self.new_bytes.get(&stage).copied().unwrap_or(0)
     }
 
     /// From now on the stage needs no chunks.
     pub(super) fn unpin_all(&mut self, stage: StageId) {
-        self.pins.remove(&stage);
-    }
-
-    /// The chunk is about to be removed from the universe. From now on lookups return that it is not stored.
-    pub(super) fn begin_delete(&mut self, hash: &ChunkHash) {
-        self.deleting.insert(*hash.as_bytes());
-    }
-
-    pub(super) fn end_delete(&mut self, hash: &ChunkHash) {
-        self.deleting.remove(hash.as_bytes());
+        self.pins.unpin_all(&stage);
+        self.new_bytes.remove(&stage);
     }
 
     /// How often appended chunks were lost.
@@ -196,7 +204,9 @@ impl Memory {
         let Some(frozen) = self.frozen.take() else { return };
         for (hash, appended) in frozen.iter() {
             if is_indexed {
-                self.deleting.remove(hash);
+                if let Some(collector) = &mut self.collector {
+                    collector.on_stored_again(&ChunkHash(*hash));
+                }
             } else {
                 self.recent.entry(*hash).or_insert(*appended);
             }
@@ -207,6 +217,22 @@ impl Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    use orbit_shared::ref_count::{GcConfig, References};
+    use orbit_shared::time::Monotonic;
+
+    /// Nothing needs a chunk.
+    struct Free;
+
+    impl References for Free {
+        fn count(&self, _: &ChunkHash) -> u64 {
+            0
+        }
+
+        fn is_pinned(&self, _: &ChunkHash) -> bool {
+            false
+        }
+    }
 
     const STAGE: StageId = StageId { job: orbit_shared::words::JobId(1), destination: 0 };
 
@@ -233,7 +259,14 @@ mod tests {
         let hash = ChunkHash::of(b"content");
         let appended = Appended { location: Location::NOWHERE, ordinal: 0, sequence: 1 };
         let mut memory = Memory::default();
-        memory.begin_delete(&hash);
+        let mut collector = GarbageCollector::new(GcConfig { undo_window: std::time::Duration::ZERO });
+        let token = collector.mark_reclaimable(Monotonic::ZERO, hash);
+        assert!(collector.confirm_wal_synced(&hash, token));
+        memory.collector = Some(collector.clone());
+        memory.pin(STAGE, &hash);
+        assert!(collector.collect_early(&Free, 1).len() == 1, "nothing needs it");
+        let cancelled = memory.collector.replace(collector).expect("it was put there");
+        assert_eq!(cancelled.mark_count(), 0, "a pin cancels the mark");
         assert_eq!(memory.recall(&hash), Recall::Going);
         memory.recent.insert(*hash.as_bytes(), appended);
         memory.freeze(1);

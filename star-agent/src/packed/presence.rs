@@ -7,15 +7,11 @@
 //! snapshots lack are reported until none is missing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, Metadata};
-use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::sync::{MutexGuard, PoisonError};
 
-use super::PackedStore;
-use super::containers::{Containers, Known};
 use super::error::{PackedError, Result};
 use super::indexing::{self, Indexed};
+use super::{CONTAINERS, PackedStore};
 
 /// Number of rows that are read at a time.
 const ROWS_PER_READ: usize = 4096;
@@ -28,31 +24,6 @@ const TELLINGS_PER_COUNT: u32 = 60;
 /// Maximum number of findings that are reported in full.
 const FINDINGS_TOLD_MAX: usize = 5;
 
-/// The identity of a file at the last check.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct FileMark {
-    device: u64,
-    inode: u64,
-    bytes: u64,
-    modified: (i64, i64),
-}
-
-impl FileMark {
-    pub(super) fn of(metadata: &Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            bytes: metadata.len(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-        }
-    }
-
-    /// Whether it is the same file, regardless of its content.
-    fn is_same_file(&self, other: &Self) -> bool {
-        (self.device, self.inode) == (other.device, other.inode)
-    }
-}
-
 /// What is missing in a vault.
 #[derive(Debug, Default)]
 pub(super) struct Trouble {
@@ -64,74 +35,10 @@ pub(super) struct Trouble {
     told: u32,
 }
 
-impl Containers {
-    /// Containers whose files have changed since the last check. `active` is the open one, with the number of bytes
-    /// that were written to it before this call.
-    pub(super) fn changed(&self, active: Option<(u32, u64)>) -> Result<BTreeSet<u32>> {
-        // If the directory was unmounted, nothing is known about its content.
-        let dir = self.look_at(&self.dir)?.filter(|found| found.is_same_file(&self.dir_mark));
-        dir.ok_or_else(|| PackedError::Moved { path: self.dir.clone() })?;
-        let mut changed = BTreeSet::new();
-        for (number, known) in self.snapshot() {
-            let found = self.look_at(&self.path(&known.id))?;
-            // It may have been sealed or removed since the list was made.
-            let Some(known) = self.known(number) else { continue };
-            let is_same = match (found, known.mark) {
-                (Some(found), Some(mark)) if known.is_sealed => found == mark,
-                (Some(found), Some(mark)) => {
-                    let written = active.filter(|(growing, _)| *growing == number).map_or(0, |(_, end)| end);
-                    found.is_same_file(&mark) && found.bytes >= written
-                }
-                (_, _) => false,
-            };
-            if !is_same {
-                changed.insert(number);
-            }
-        }
-        Ok(changed)
-    }
-
-    /// Total size of the container files in bytes. `active` is the open one, with its end.
-    fn total_bytes(&self, active: Option<(u32, u64)>) -> u64 {
-        let grown = |number: u32| active.filter(|(growing, _)| *growing == number).map(|(_, end)| end);
-        let known = self.lock_known_to_read();
-        let size = |(&number, known): (&u32, &Known)| {
-            grown(number).unwrap_or_else(|| known.mark.map_or(0, |mark| mark.bytes))
-        };
-        known.iter().map(size).sum()
-    }
-
-    fn look_at(&self, path: &std::path::Path) -> Result<Option<FileMark>> {
-        match fs::metadata(path) {
-            Ok(metadata) => Ok(Some(FileMark::of(&metadata))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(PackedError::io(path, "look at")(error)),
-        }
-    }
-
-    /// Checks that the file of a container that is being written still has its name.
-    pub(super) fn check_file(&self, number: u32) -> Result<()> {
-        let known = self.known(number);
-        let path = known.as_ref().map_or_else(|| self.dir.clone(), |known| self.path(&known.id));
-        let found = self.look_at(&path)?;
-        let is_there = known
-            .and_then(|known| known.mark)
-            .zip(found)
-            .is_some_and(|(mark, found)| found.is_same_file(&mark));
-        if is_there {
-            return Ok(());
-        }
-        Err(PackedError::io(&path, "find the container that is being written")(
-            io::ErrorKind::NotFound.into(),
-        ))
-    }
-}
-
 impl PackedStore {
     /// Total size of the containers in bytes, as far as they were written to their files.
     pub fn container_bytes(&self) -> u64 {
-        let active = self.containers.lock_appender().active_end();
-        self.containers.total_bytes(active)
+        self.containers.total_bytes()
     }
 
     /// Checks whether every container is still the file that was written. Returns whether one was not. Its chunks count
@@ -141,7 +48,7 @@ impl PackedStore {
     /// The directory is not the one that was opened, or the disk reports an error.
     pub fn check_presence(&self) -> Result<bool> {
         let active = self.containers.lock_appender().active_end();
-        let changed = self.containers.changed(active)?;
+        let changed = self.changed(active)?;
         let unlisted = active.filter(|(number, _)| !changed.contains(number) && self.is_unlisted(*number));
         if changed.is_empty() && unlisted.is_none() {
             return Ok(false);
@@ -167,11 +74,16 @@ impl PackedStore {
         Ok(true)
     }
 
+    fn changed(&self, active: Option<(u32, u64)>) -> Result<BTreeSet<u32>> {
+        let changed = self.containers.changed(active)?;
+        changed.ok_or_else(|| PackedError::Moved { path: self.dir.join(CONTAINERS) })
+    }
+
     /// Closes the containers whose files have changed, and forgets the chunks that were appended to them.
     fn close_changed(&self) -> Result<BTreeSet<u32>> {
         let mut appender = self.containers.lock_appender();
         let active = appender.active_end();
-        let changed = self.containers.changed(active)?;
+        let changed = self.changed(active)?;
         if let Some((number, _)) = active
             && changed.contains(&number)
         {

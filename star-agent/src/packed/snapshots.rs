@@ -1,5 +1,6 @@
 //! Makes snapshots from stages, and reads them.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
 use std::thread::ScopedJoinHandle;
 
@@ -247,7 +248,11 @@ impl PackedStore {
     pub fn abandon(&self, stage: StageId) -> Result<()> {
         let _one_at_a_time = self.sealing.lock().unwrap_or_else(PoisonError::into_inner);
         match self.stage(stage) {
-            Some(log) => self.drop_stage(&log),
+            Some(log) => {
+                self.drop_stage(&log)?;
+                self.deletions.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            }
             None => {
                 self.memory().unpin_all(stage);
                 Ok(())

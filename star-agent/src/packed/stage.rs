@@ -18,9 +18,9 @@ use orbit_shared::container::reserve_space;
 use uuid::Uuid;
 
 use super::codec::{Decoder, Encoder};
-use super::containers::sync_dir;
 use super::error::{PackedError, Result};
 use super::pins::Identity;
+use super::sync_dir;
 use super::types::{StageId, TreeEntry};
 
 const MAGIC: &[u8; 8] = b"ORBITSTG";

@@ -26,7 +26,10 @@ pub(super) struct Usage {
 #[derive(Default)]
 pub(super) struct Survey {
     pub(super) usage: BTreeMap<u32, Usage>,
+    /// Number and bytes of chunks in the undo window, by the hour of their mark.
     waiting: BTreeMap<u64, (u64, u64)>,
+    /// Their bytes in each container.
+    waiting_in: BTreeMap<(u64, u32), u64>,
     due: (u64, u64),
 }
 
@@ -101,14 +104,22 @@ impl Survey {
             add(&mut self.due, 1, stored);
         } else {
             usage.live += stored;
-            add(self.waiting.entry(marked / HOUR_SECONDS).or_default(), 1, stored);
+            let hour = marked / HOUR_SECONDS;
+            add(self.waiting.entry(hour).or_default(), 1, stored);
+            *self.waiting_in.entry((hour, row.location.container)).or_default() += stored;
         }
     }
 
-    /// Chunks that were marked before this are removed too. Their containers are not known, so a plan slightly
-    /// underestimates.
+    /// Chunks that were marked before this are removed too.
     pub(super) fn force(&mut self, before: u64) {
-        let rest = self.waiting.split_off(&before.div_ceil(HOUR_SECONDS));
+        let first_kept = before.div_ceil(HOUR_SECONDS);
+        let rest = self.waiting_in.split_off(&(first_kept, 0));
+        for ((_, number), bytes) in std::mem::replace(&mut self.waiting_in, rest) {
+            let usage = self.usage.entry(number).or_default();
+            usage.live = usage.live.saturating_sub(bytes);
+            usage.due += bytes;
+        }
+        let rest = self.waiting.split_off(&first_kept);
         for (chunks, bytes) in std::mem::replace(&mut self.waiting, rest).into_values() {
             add(&mut self.due, chunks, bytes);
         }

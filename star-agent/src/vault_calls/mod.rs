@@ -4,6 +4,7 @@
 //! calls: a call begins one or joins it, and returns its progress.
 
 mod heal;
+mod keeper;
 mod sentinel;
 mod upkeep;
 
@@ -21,6 +22,7 @@ use orbit_shared::vault_call::{
 };
 use orbit_shared::words::{JobId, SnapshotId, StarId};
 
+pub(crate) use self::keeper::Keeper;
 pub(crate) use self::sentinel::Sentinel;
 use crate::packed::{
     Affected, PackedError, PackedStore, SnapshotMeta, SnapshotRecord, SourceName, StageId, TreeEntry,

@@ -126,6 +126,7 @@ pub(super) fn collect(
     let options = CollectOptions {
         plan_only: is_plan,
         ignore_undo_window: ignores_undo_window,
+        free_bytes_min: Some(store.free_bytes_min()),
         ..CollectOptions::default()
     };
     let begun = collection(Progress::Running, is_plan, &CollectReport::default(), String::new());

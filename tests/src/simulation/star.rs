@@ -412,6 +412,7 @@ fn summary(event: &Event) -> String {
         | Event::Compared { .. }
         | Event::VaultAnswered { .. }
         | Event::DamageFound { .. }
+        | Event::Noticed(_)
         | Event::DeadlineReached(_) => format!("{event:?}"),
         Event::ScanBatchProduced { run, batch } => format!("scan run {run} batch {}", batch.number),
         Event::HealthSampled(_) => "sampled".to_owned(),

@@ -3,7 +3,7 @@
 
 use orbit_proto::v1;
 use orbit_proto::v1::AdvisoryType;
-use orbit_tests::deadline::within;
+use orbit_tests::deadline::{eventually, within};
 use orbit_tests::grid::{Grid, is_ready};
 use orbit_tests::mount::SmallDisk;
 use orbit_tests::tree::plant_files;
@@ -50,6 +50,49 @@ async fn a_star_whose_vault_is_on_a_full_disk_is_not_healthy() {
     std::fs::remove_file(vault.join("ballast")).expect("a file can be removed");
     let is_well = |star: &v1::Star| advised(star, AdvisoryType::DiskCritical).is_none();
     client.wait_star("star-2", "is healthy again", is_well).await;
+}
+
+#[tokio::test]
+async fn a_disk_with_too_little_space_is_collected_without_a_request() {
+    let mut grid = Grid::start(&["star-1"]).await;
+    let vault = grid.vault("star-2");
+    let _disk = SmallDisk::mount(&vault, 64 * MIB);
+    let mut command = grid.star_command("star-2");
+    command.args(["--free-bytes-min", "30M", "--disk-critical-percent", "100"]);
+    grid.launch_star("star-2", command).await;
+    let client = grid.client();
+    client.wait_star("star-2", "receives work", is_ready).await;
+    plant_files(&grid.root("star-1").join("tree"), 10, 2 << 20, 1);
+    let job_id = client.create(grid.packed_spec("tree", "star-1", &["star-2"])).await;
+    let job = client.wait_end(job_id).await;
+    assert_eq!(job.state(), v1::JobState::Completed, "{job:#?}");
+
+    let about =
+        || v1::ListBulletinsRequest { star_id: "star-2".to_owned(), ..v1::ListBulletinsRequest::default() };
+    let said = async |text: &str| {
+        eventually("a bulletin about the collection", async || {
+            let board = client.bulletins_like(about()).await;
+            board.into_iter().find(|bulletin| bulletin.message.contains(text))
+        })
+        .await
+    };
+    std::fs::write(vault.join("ballast"), vec![7; 15 << 20]).expect("the disk has room");
+    let nothing = said("no garbage to collect").await;
+    assert_eq!((nothing.severity(), nothing.category.as_str()), (v1::Severity::Warning, "vault"));
+
+    // What was just deleted could be undeleted for a day, but there is no space for that.
+    let request = v1::DeleteSnapshotRequest {
+        snapshot_id: job.snapshot_ids[0].clone(),
+        ..v1::DeleteSnapshotRequest::default()
+    };
+    within("the deletion", client.vaults().delete_snapshot(request)).await.expect("it can be deleted");
+    let freed = said("bytes were freed").await;
+    assert_eq!(freed.severity(), v1::Severity::Info, "{freed:#?}");
+    let has_space = |star: &v1::Star| {
+        star.vault_health.is_some_and(|disk| disk.disk_available_bytes > 30 * MIB)
+            && star.vault_bytes.is_some_and(|bytes| bytes < 10 * MIB)
+    };
+    client.wait_star("star-2", "has space again", has_space).await;
 }
 
 #[tokio::test]

@@ -68,6 +68,7 @@ fn nothing_is_removed_within_the_undo_window_unless_the_disk_needs_space() {
     let pressed = CollectOptions { free_bytes_min: Some(u64::MAX), ..CollectOptions::default() };
     let report = collect(&store, &pressed);
     assert!(report.chunks_removed > 100 && report.chunks_waiting == 0, "{report:?}");
+    assert!(report.bytes_freed > 100_000, "their containers are removed at once: {report:?}");
 }
 
 #[test]

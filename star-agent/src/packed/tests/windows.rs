@@ -197,7 +197,7 @@ fn run(seed: u64, mistake: Option<&'static str>) -> BTreeSet<&'static str> {
         let options =
             CollectOptions { ignore_undo_window: true, garbage_percent_min: 1, ..CollectOptions::default() };
         // With a limit, so that it does not rest for the operations in its windows.
-        let options = CollectOptions { free_bytes_min: Some(0), ..options };
+        let options = CollectOptions { free_bytes_min: Some(u64::MAX), ..options };
         store.collect(&options, &|_| {}, &|| false).unwrap();
         store.windows.set(None);
         world.lock().unwrap().check(&store);

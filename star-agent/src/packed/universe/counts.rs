@@ -3,9 +3,11 @@
 //! References form a tree: a snapshot holds its root node, and a node holds what it lists, once, no matter how many
 //! hold the node. So a snapshot that shares most nodes with an earlier one costs only as much as its new nodes.
 //! `is_expanded` says whether the children of a node are counted. It changes in the transaction that counts them, so
-//! nothing is counted twice.
+//! nothing is counted twice. The counting itself is that of [`RefCountMap`], with the rows of chunks and of nodes as its
+//! stores.
 
 use orbit_shared::chunk_hash::ChunkHash;
+use orbit_shared::ref_count::{Count, CountStore, RefCountMap};
 use redb::{ReadableTable as _, Table, WriteTransaction};
 
 use super::row::{ContainerIdentity, ContainerRow, Location, NodeRow, Row};
@@ -29,10 +31,92 @@ pub(in crate::packed) struct Children {
 /// Reads the children of a node; `None` if it cannot be read.
 pub(in crate::packed) type LoadChildren<'a> = dyn Fn(&ChunkHash) -> Result<Option<Children>> + 'a;
 
+/// The rows of chunks, which have their counts.
+struct ChunkRows<'a>(Table<'a, &'static Hash, &'static [u8; ROW_BYTES]>);
+
+impl ChunkRows<'_> {
+    fn row(&self, hash: &ChunkHash) -> Result<Option<Row>> {
+        let value = self.0.get(hash.as_bytes()).map_err(PackedError::universe)?;
+        value.map(|value| Row::decode(hash, value.value())).transpose()
+    }
+
+    fn put(&mut self, hash: &ChunkHash, row: &Row) -> Result<()> {
+        let bytes = row.encode(hash);
+        self.0.insert(hash.as_bytes(), &bytes).map(|_| ()).map_err(PackedError::universe)
+    }
+}
+
+impl CountStore for ChunkRows<'_> {
+    type Error = PackedError;
+
+    fn update(
+        &mut self,
+        hash: &ChunkHash,
+        change: &mut dyn FnMut(Option<Count>) -> Option<Count>,
+    ) -> Result<()> {
+        let row = self.row(hash)?;
+        let Some(count) = change(row.map(|row| Count { references: row.references, marked: row.marked }))
+        else {
+            return Ok(());
+        };
+        // A lost chunk is counted too, so that it is not collected once it is healed.
+        let location = row.map_or(Location::NOWHERE, |row| row.location);
+        self.put(hash, &Row { location, references: count.references, marked: count.marked })
+    }
+
+    fn forget(&mut self, hash: &ChunkHash) -> Result<()> {
+        self.0.remove(hash.as_bytes()).map(|_| ()).map_err(PackedError::universe)
+    }
+}
+
+/// The rows of chunks that are tree nodes: how many nodes and snapshots hold each as a node. The time of a mark is in the
+/// row of the chunk.
+struct NodeRows<'a>(Table<'a, &'static Hash, &'static [u8; NODE_BYTES]>);
+
+impl NodeRows<'_> {
+    fn row(&self, hash: &ChunkHash) -> Result<Option<NodeRow>> {
+        let value = self.0.get(hash.as_bytes()).map_err(PackedError::universe)?;
+        value.map(|value| NodeRow::decode(hash, value.value())).transpose()
+    }
+
+    fn put(&mut self, hash: &ChunkHash, node: NodeRow) -> Result<()> {
+        let bytes = node.encode(hash);
+        self.0.insert(hash.as_bytes(), &bytes).map(|_| ()).map_err(PackedError::universe)
+    }
+
+    /// The children of a node are counted from now on, or no longer.
+    fn set_expanded(&mut self, hash: &ChunkHash, is_expanded: bool) -> Result<()> {
+        let node = self.row(hash)?.unwrap_or_default();
+        self.put(hash, NodeRow { is_expanded, ..node })
+    }
+}
+
+impl CountStore for NodeRows<'_> {
+    type Error = PackedError;
+
+    fn update(
+        &mut self,
+        hash: &ChunkHash,
+        change: &mut dyn FnMut(Option<Count>) -> Option<Count>,
+    ) -> Result<()> {
+        let row = self.row(hash)?;
+        match change(row.map(|row| Count { references: row.references, marked: 0 })) {
+            Some(count) => {
+                self.put(hash, NodeRow { references: count.references, ..row.unwrap_or_default() })
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn forget(&mut self, hash: &ChunkHash) -> Result<()> {
+        self.0.remove(hash.as_bytes()).map(|_| ()).map_err(PackedError::universe)
+    }
+}
+
 /// The tables of one transaction.
 pub(in crate::packed) struct Tables<'a> {
-    chunks: Table<'a, &'static Hash, &'static [u8; ROW_BYTES]>,
-    nodes: Table<'a, &'static Hash, &'static [u8; NODE_BYTES]>,
+    chunks: RefCountMap<ChunkRows<'a>>,
+    nodes: RefCountMap<NodeRows<'a>>,
     owners: Table<'a, &'static [u8; 16], &'static Hash>,
     releases: Table<'a, &'static Hash, u64>,
     containers: Table<'a, u32, &'static [u8; CONTAINER_BYTES]>,
@@ -44,8 +128,10 @@ pub(in crate::packed) struct Tables<'a> {
 impl<'a> Tables<'a> {
     pub(super) fn open(transaction: &'a WriteTransaction) -> Result<Self> {
         Ok(Self {
-            chunks: transaction.open_table(CHUNKS).map_err(PackedError::universe)?,
-            nodes: transaction.open_table(NODES).map_err(PackedError::universe)?,
+            chunks: RefCountMap::new(ChunkRows(
+                transaction.open_table(CHUNKS).map_err(PackedError::universe)?,
+            )),
+            nodes: RefCountMap::new(NodeRows(transaction.open_table(NODES).map_err(PackedError::universe)?)),
             owners: transaction.open_table(OWNERS).map_err(PackedError::universe)?,
             releases: transaction.open_table(RELEASES).map_err(PackedError::universe)?,
             containers: transaction.open_table(CONTAINERS).map_err(PackedError::universe)?,
@@ -56,22 +142,17 @@ impl<'a> Tables<'a> {
     }
 
     pub(in crate::packed) fn row(&self, hash: &ChunkHash) -> Result<Option<Row>> {
-        let value = self.chunks.get(hash.as_bytes()).map_err(PackedError::universe)?;
-        value.map(|value| Row::decode(hash, value.value())).transpose()
-    }
-
-    pub(in crate::packed) fn put_row(&mut self, hash: &ChunkHash, row: &Row) -> Result<()> {
-        let bytes = row.encode(hash);
-        self.chunks.insert(hash.as_bytes(), &bytes).map(|_| ()).map_err(PackedError::universe)
+        self.chunks.store().row(hash)
     }
 
     /// Records that the chunk is at this place. Its references are unchanged.
     pub(in crate::packed) fn place(&mut self, hash: &ChunkHash, location: Location) -> Result<()> {
+        let rows = self.chunks.store_mut();
         let bytes = Row::new(location).encode(hash);
-        let before = self.chunks.insert(hash.as_bytes(), &bytes).map_err(PackedError::universe)?;
+        let before = rows.0.insert(hash.as_bytes(), &bytes).map_err(PackedError::universe)?;
         let before = before.map(|value| Row::decode(hash, value.value())).transpose()?;
         match before.filter(|before| before.references > 0 || before.marked > 0) {
-            Some(before) => self.put_row(hash, &Row { location, ..before }),
+            Some(before) => rows.put(hash, &Row { location, ..before }),
             None => Ok(()),
         }
     }
@@ -85,33 +166,26 @@ impl<'a> Tables<'a> {
     ) -> Result<bool> {
         match self.row(hash)? {
             Some(row) if row.location == from => {
-                self.put_row(hash, &Row { location: to, ..row })?;
+                self.chunks.store_mut().put(hash, &Row { location: to, ..row })?;
                 Ok(true)
             }
             Some(_) | None => Ok(false),
         }
     }
 
-    /// Marks a chunk without references.
+    /// Marks a chunk that never had a reference.
     pub(in crate::packed) fn mark(&mut self, hash: &ChunkHash, now: u64) -> Result<()> {
-        match self.row(hash)? {
-            Some(row) if row.references == 0 && row.marked == 0 => {
-                self.put_row(hash, &Row { marked: now.max(1), ..row })
-            }
-            Some(_) | None => Ok(()),
-        }
+        self.chunks.mark(hash, now)
     }
 
     /// Removes a chunk at this place if it has no references. Returns whether it did.
     pub(in crate::packed) fn forget(&mut self, hash: &ChunkHash, location: Location) -> Result<bool> {
         let Some(row) = self.row(hash)? else { return Ok(false) };
-        let node = self.node(hash)?;
-        let is_held = row.references > 0 || node.references > 0 || node.is_expanded;
-        if is_held || row.location != location {
+        let node = self.nodes.store().row(hash)?.unwrap_or_default();
+        if node.references > 0 || node.is_expanded || row.location != location || !self.chunks.remove(hash)? {
             return Ok(false);
         }
-        self.chunks.remove(hash.as_bytes()).map_err(PackedError::universe)?;
-        self.nodes.remove(hash.as_bytes()).map_err(PackedError::universe)?;
+        self.nodes.remove(hash)?;
         self.damaged.remove(hash.as_bytes()).map_err(PackedError::universe)?;
         Ok(true)
     }
@@ -119,7 +193,7 @@ impl<'a> Tables<'a> {
     /// The fault that a test injects: it is not checked whether the chunk is needed again.
     #[cfg(test)]
     pub(in crate::packed) fn forget_blindly(&mut self, hash: &ChunkHash) -> Result<()> {
-        self.chunks.remove(hash.as_bytes()).map(|_| ()).map_err(PackedError::universe)
+        self.chunks.store_mut().forget(hash)
     }
 
     pub(in crate::packed) fn container(&self, number: u32) -> Result<ContainerRow> {
@@ -184,15 +258,9 @@ impl<'a> Tables<'a> {
         self.damaged.remove(hash.as_bytes()).map(|_| ()).map_err(PackedError::universe)
     }
 
+    /// Whether the children of a node are counted, and how many references it has as a node.
     fn node(&self, hash: &ChunkHash) -> Result<NodeRow> {
-        let value = self.nodes.get(hash.as_bytes()).map_err(PackedError::universe)?;
-        let node = value.map(|value| NodeRow::decode(hash, value.value())).transpose()?;
-        Ok(node.unwrap_or_default())
-    }
-
-    fn put_node(&mut self, hash: &ChunkHash, node: NodeRow) -> Result<()> {
-        let bytes = node.encode(hash);
-        self.nodes.insert(hash.as_bytes(), &bytes).map(|_| ()).map_err(PackedError::universe)
+        Ok(self.nodes.store().row(hash)?.unwrap_or_default())
     }
 
     /// From now on the snapshot is counted for this root, or for none.
@@ -225,18 +293,16 @@ impl<'a> Tables<'a> {
     fn retain(&mut self, root: ChunkHash, load: &LoadChildren<'_>) -> Result<()> {
         let (mut pending, mut chunks) = (vec![root], Vec::new());
         while let Some(hash) = pending.pop() {
-            self.add_references(&hash, 1)?;
-            let mut node = self.node(&hash)?;
-            node.references = node.references.saturating_add(1);
+            self.chunks.increment(&hash, 1)?;
+            self.nodes.increment(&hash, 1)?;
             self.releases.remove(hash.as_bytes()).map_err(PackedError::universe)?;
-            if !node.is_expanded
+            if !self.node(&hash)?.is_expanded
                 && let Some(children) = load(&hash)?
             {
-                node.is_expanded = true;
+                self.nodes.store_mut().set_expanded(&hash, true)?;
                 pending.extend(children.nodes);
                 chunks.extend(children.chunks);
             }
-            self.put_node(&hash, node)?;
             if chunks.len() >= SORTED_MAX || pending.is_empty() {
                 self.add_all(&mut chunks)?;
             }
@@ -249,7 +315,7 @@ impl<'a> Tables<'a> {
     fn add_all(&mut self, chunks: &mut Vec<ChunkHash>) -> Result<()> {
         chunks.sort_unstable();
         for same in chunks.chunk_by(|a, b| a == b) {
-            self.add_references(&same[0], u32::try_from(same.len()).unwrap_or(u32::MAX))?;
+            self.chunks.increment(&same[0], u32::try_from(same.len()).unwrap_or(u32::MAX))?;
         }
         chunks.clear();
         Ok(())
@@ -257,13 +323,12 @@ impl<'a> Tables<'a> {
 
     /// Counts the children of a referenced node that could not be read before.
     pub(in crate::packed) fn expand(&mut self, hash: &ChunkHash, load: &LoadChildren<'_>) -> Result<bool> {
-        let mut node = self.node(hash)?;
+        let node = self.node(hash)?;
         if node.is_expanded || node.references == 0 {
             return Ok(true);
         }
         let Some(children) = load(hash)? else { return Ok(false) };
-        node.is_expanded = true;
-        self.put_node(hash, node)?;
+        self.nodes.store_mut().set_expanded(hash, true)?;
         for child in children.nodes {
             self.retain(child, load)?;
         }
@@ -272,27 +337,11 @@ impl<'a> Tables<'a> {
         Ok(true)
     }
 
-    fn add_references(&mut self, hash: &ChunkHash, count: u32) -> Result<()> {
-        // A lost chunk is counted too, so that it is not collected once it is healed.
-        let row = self.row(hash)?.unwrap_or(Row::new(Location::NOWHERE));
-        let references = row.references.saturating_add(count);
-        self.put_row(hash, &Row { references, marked: 0, ..row })
-    }
-
-    fn drop_reference(&mut self, hash: &ChunkHash, now: u64) -> Result<()> {
-        let Some(row) = self.row(hash)? else { return Ok(()) };
-        let references = row.references.saturating_sub(1);
-        let marked = if references == 0 { now.max(1) } else { 0 };
-        self.put_row(hash, &Row { references, marked, ..row })
-    }
-
     /// Counts one reference less to a node. [`Tables::release_some`] releases its children later.
     fn release_node(&mut self, hash: &ChunkHash, now: u64) -> Result<()> {
-        self.drop_reference(hash, now)?;
-        let mut node = self.node(hash)?;
-        node.references = node.references.saturating_sub(1);
-        self.put_node(hash, node)?;
-        if node.references == 0 && node.is_expanded {
+        self.chunks.decrement(hash, now)?;
+        let references = self.nodes.decrement(hash, now)?;
+        if references == 0 && self.node(hash)?.is_expanded {
             self.releases.insert(hash.as_bytes(), now).map_err(PackedError::universe)?;
         }
         Ok(())
@@ -311,12 +360,11 @@ impl<'a> Tables<'a> {
             let Some((hash, now)) = first.map(|(key, value)| (ChunkHash(*key.value()), value.value())) else {
                 break false;
             };
-            let mut node = self.node(&hash)?;
+            let node = self.node(&hash)?;
             if node.references > 0 || !node.is_expanded {
                 continue;
             }
-            node.is_expanded = false;
-            self.put_node(&hash, node)?;
+            self.nodes.store_mut().set_expanded(&hash, false)?;
             // The children of a node that cannot be read stay counted until the universe is rebuilt.
             let children = load(&hash)?.unwrap_or_default();
             node_count += 1 + children.nodes.len();
@@ -327,7 +375,7 @@ impl<'a> Tables<'a> {
         };
         dropped.sort_unstable();
         for (chunk, now) in &dropped {
-            self.drop_reference(chunk, *now)?;
+            self.chunks.decrement(chunk, *now)?;
         }
         Ok(has_more)
     }

@@ -2,13 +2,13 @@
 //! reads, and with a flipped bit in its count a needed chunk could be collected.
 
 use orbit_shared::chunk_hash::ChunkHash;
-use orbit_shared::container::ContainerEntry;
+use orbit_shared::container::{ContainerEntry, NO_CONTAINER};
 
 use crate::packed::codec::{Decoder, Encoder};
 use crate::packed::error::{PackedError, Result};
 
 /// The number that stands for no container: the chunk is referenced and lost.
-pub(in crate::packed) const NOWHERE: u32 = u32::MAX;
+pub(in crate::packed) const NOWHERE: u32 = NO_CONTAINER;
 
 /// Length of a chunk's row, in bytes.
 pub(super) const ROW_BYTES: usize = 36;
