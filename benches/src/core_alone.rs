@@ -176,6 +176,7 @@ fn hello() -> Hello {
         lifecycle: LifecycleState::Registered,
         begun: None,
         grid: None,
+        semantic_rules: Vec::new(),
     }
 }
 

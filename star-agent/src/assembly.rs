@@ -6,7 +6,6 @@ use std::sync::atomic::AtomicU64;
 use futures::future::BoxFuture;
 use orbit_proto::FILE_DESCRIPTOR_SET;
 use orbit_shared::comparison::{Comparison, Unchanged};
-use orbit_shared::semantic::SemanticRegistry;
 use orbit_shared::session::{Assignment, ItemOutcome, ScanBatch, ScanRequest};
 use orbit_shared::vault_call::{VaultCall, VaultProblem, VaultReply};
 use orbit_shared::words::{JobId, Layout};
@@ -21,7 +20,7 @@ use crate::meters::Meters;
 use crate::packed::{PackedConfig, PackedStore};
 use crate::plane::{DataPlane, PlaneCounts};
 use crate::roots::Roots;
-use crate::scan::{self, Classify};
+use crate::scan::{self, Classifier};
 use crate::server::StarError;
 use crate::sink::Sink;
 use crate::sink::packed::PackedSink;
@@ -44,6 +43,8 @@ pub(crate) struct Parts {
     pub(crate) meters: Arc<Meters>,
     /// The exported directories.
     pub(crate) roots: Arc<Roots>,
+    /// The operator's rules for the priority of files, one per line.
+    pub(crate) semantic_rules: Vec<String>,
 }
 
 /// The data plane of a Star and its services: transfers, health, and reflection in the two versions that clients speak.
@@ -92,12 +93,20 @@ pub(crate) async fn assemble(
     let (reads, network) = (Arc::clone(&roots), Arc::clone(&options.network));
     let sweeps = Sweeps::new(star_id(), reads, network, vault.path());
     let vault_calls = VaultCalls::new(star_id(), Arc::clone(&store), Arc::clone(&options.network));
-    let registry = SemanticRegistry::built_in();
-    // Only the path is used: reading the head of every file would make a scan as slow as a copy of small files.
-    let classify: Classify = Arc::new(move |path| registry.classify(path, None).rank());
+    let classifier = Classifier::load(options.semantic_rules.as_deref()).map_err(StarError::Rules)?;
+    let semantic_rules = classifier.describe_rules();
     let (watched, counted) = (Arc::clone(&roots), Arc::clone(&meters));
-    let plane = LocalPlane { roots, meters, sink, packed_sink, vault_calls, sweeps, classify };
-    Ok(Parts { plane: Arc::new(plane), router, sentinel, keeper, store, meters: counted, roots: watched })
+    let plane = LocalPlane { roots, meters, sink, packed_sink, vault_calls, sweeps, classifier };
+    Ok(Parts {
+        plane: Arc::new(plane),
+        router,
+        sentinel,
+        keeper,
+        store,
+        meters: counted,
+        roots: watched,
+        semantic_rules,
+    })
 }
 
 /// Opens the packed store in a task, since its index may have to be rebuilt from the containers.
@@ -130,7 +139,7 @@ struct LocalPlane {
     packed_sink: Arc<PackedSink>,
     vault_calls: Arc<VaultCalls>,
     sweeps: Arc<Sweeps>,
-    classify: Classify,
+    classifier: Classifier,
 }
 
 impl DataPlane for LocalPlane {
@@ -160,12 +169,12 @@ impl DataPlane for LocalPlane {
         credits: Arc<Semaphore>,
         cancel: CancellationToken,
     ) -> BoxFuture<'static, ()> {
-        let (roots, classify) = (Arc::clone(&self.roots), Arc::clone(&self.classify));
+        let (roots, classifier) = (Arc::clone(&self.roots), self.classifier.clone());
         match request.snapshot {
-            None => Box::pin(scan::run(request, roots, classify, batches, credits, cancel)),
+            None => Box::pin(scan::run(request, roots, classifier, batches, credits, cancel)),
             Some(id) => {
                 let store = Some(self.vault_calls.store());
-                Box::pin(scan::run_snapshot(request, id, store, classify, (batches, credits), cancel))
+                Box::pin(scan::run_snapshot(request, id, store, classifier, (batches, credits), cancel))
             }
         }
     }

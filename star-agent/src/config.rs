@@ -72,6 +72,10 @@ pub struct StarFlags {
     /// How long what the rolling check of the vault has read is left alone, for example 12h or 168h
     #[arg(long, value_name = "TIME", default_value = "168h", value_parser = quantity::duration)]
     pub scrub_interval: Duration,
+    /// TOML file with rules for the priority of files in jobs from this Star: globs, first bytes and kinds of content. They come
+    /// before the built-in rules; docs/patterns.md describes them
+    #[arg(long, value_name = "FILE")]
+    pub semantic_rules: Option<PathBuf>,
     /// When it raises an advisory.
     #[command(flatten)]
     pub health: HealthFlags,
@@ -142,6 +146,8 @@ pub struct StarOptions {
     pub scrub_bytes_per_second: u64,
     /// Minimum time before content that was checked is checked again.
     pub scrub_interval: Duration,
+    /// File with the operator's rules for the priority of files.
+    pub semantic_rules: Option<PathBuf>,
     /// When it raises an advisory about its health.
     pub health: HealthConfig,
     /// Number of bytes that should stay free on the disk of its vault, 0: any; absent: the default of the packed store.
@@ -175,6 +181,7 @@ impl StarOptions {
             scrub_interval: SCRUB_INTERVAL_DEFAULT,
             health: health_flags::of_a_star(),
             free_bytes_min: None,
+            semantic_rules: None,
             is_plaintext_allowed: false,
             local_users: Arc::default(),
             network: Arc::new(Tcp::default()),
@@ -205,6 +212,7 @@ impl From<StarFlags> for StarOptions {
             compression_level: flags.compression_level,
             scrub_bytes_per_second: flags.scrub_bytes_per_second,
             scrub_interval: flags.scrub_interval,
+            semantic_rules: flags.semantic_rules,
             free_bytes_min: flags.health.free_bytes_min,
             health: flags.health.into(),
             is_plaintext_allowed: flags.insecure_plaintext,

@@ -30,6 +30,7 @@ use crate::in_force::InForce;
 use crate::packed::PackedError;
 use crate::plane::DataPlane;
 use crate::roots::RootsError;
+use crate::scan::RulesError;
 use crate::tls::{self, IdentityError};
 use crate::vault::{Vault, VaultError};
 use orbit_program::clock::Clock;
@@ -63,6 +64,9 @@ pub enum StarError {
     /// A root cannot be opened.
     #[error("--root: {0}")]
     Roots(#[from] RootsError),
+    /// The operator's rules for the priority of files cannot be used.
+    #[error(transparent)]
+    Rules(RulesError),
     /// It cannot listen.
     #[error(transparent)]
     Ports(#[from] PortsError),
@@ -190,7 +194,10 @@ async fn start_here(mut options: StarOptions, shutdown: CancellationToken) -> Re
     tokio::spawn(serving.clone().run_until_cancelled_owned(clean_ended_again(Arc::clone(&parts.plane))));
 
     let clock = Clock::start();
-    let core = StarCore::new(core_config(&options, &vault, ports.reachable_at(), begun), clock.now());
+    let core = StarCore::new(
+        core_config(&options, &vault, ports.reachable_at(), begun, parts.semantic_rules),
+        clock.now(),
+    );
     let probe = HealthProbe::new(&options.roots, options.health.clone())
         .with_store(parts.store)
         .with_meters(parts.meters)
@@ -259,6 +266,7 @@ fn core_config(
     vault: &Vault,
     data_address: String,
     begun: Vec<AssignmentId>,
+    semantic_rules: Vec<String>,
 ) -> CoreConfig {
     CoreConfig {
         star_id: options.star_id.clone(),
@@ -273,6 +281,7 @@ fn core_config(
         seed: rand::random(),
         begun,
         grid: vault.grid(),
+        semantic_rules,
     }
 }
 

@@ -55,7 +55,7 @@ async fn a_scan_visits_directories_before_what_is_below_them_in_the_order_of_nam
     ];
     assert_eq!(paths(&entries), expected);
     assert_eq!(entries[14].kind, EntryKind::Symlink { target: b"a".to_vec() });
-    assert_eq!((entries[3].rank, entries[5].rank), (1, 0));
+    assert_eq!((entries[3].rank, entries[5].rank), (100, 50));
     let components = |path: &[u8]| path.split(|&byte| byte == b'/').map(<[u8]>::to_vec).collect::<Vec<_>>();
     assert!(entries[1..].is_sorted_by_key(|entry| components(&entry.path)));
 }
@@ -175,11 +175,11 @@ async fn without_credits_a_scan_waits_and_a_cancelled_one_ends() {
     let (out, mut batches) = tokio::sync::mpsc::channel(8);
     let credits = std::sync::Arc::new(tokio::sync::Semaphore::new(1));
     let cancel = tokio_util::sync::CancellationToken::new();
-    let classify = std::sync::Arc::new(|_: &[u8]| 0);
+    let classifier = orbit_star::scan::Classifier::unordered();
     let request = request(tree.path());
     assert_eq!(request.path, bytes(tree.path()));
     let roots = roots(tree.path(), true);
-    let task = tokio::spawn(orbit_star::scan::run(request, roots, classify, out, credits, cancel.clone()));
+    let task = tokio::spawn(orbit_star::scan::run(request, roots, classifier, out, credits, cancel.clone()));
     assert!(!batches.recv().await.unwrap().is_last);
     let waited = tokio::time::timeout(std::time::Duration::from_millis(300), batches.recv()).await;
     assert!(waited.is_err(), "a batch without a credit");

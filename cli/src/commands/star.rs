@@ -166,6 +166,7 @@ fn details(star: &Star) -> String {
         ("active tasks", star.active_tasks.to_string()),
         ("health", health.unwrap_or_default()),
     ];
+    pairs.extend(star.semantic_rules.iter().map(|rule| ("rule", rule.clone())));
     pairs.extend(star.advisories.iter().map(|advisory| ("advice", advisory.message.clone())));
     let states = Vocabulary::of("StarState");
     pairs.extend(star.history.iter().map(|step| {

@@ -48,6 +48,9 @@ pub struct StarRecord {
     pub guard: BackpressureConfig,
     /// Why an operator has paused its guard, if one has.
     pub guard_pause: Option<String>,
+    /// The operator's rules for the priority of files on it, one per line.
+    #[serde(default)]
+    pub semantic_rules: Vec<String>,
 }
 
 impl StarRecord {
@@ -66,6 +69,7 @@ impl StarRecord {
             history: VecDeque::new(),
             guard,
             guard_pause: None,
+            semantic_rules: Vec::new(),
         }
     }
 
@@ -76,6 +80,7 @@ impl StarRecord {
         self.data_address = hello.data_address;
         self.roots = hello.roots;
         self.labels = hello.labels;
+        self.semantic_rules = hello.semantic_rules;
         self.epoch = Epoch(self.epoch.0 + 1);
     }
 

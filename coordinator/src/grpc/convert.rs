@@ -227,6 +227,7 @@ pub(crate) fn star(core: &Core, now: Now, star: &Star) -> v1::Star {
         drain_warnings: core.drain_warnings(star),
         vault_bytes: star.vault_bytes,
         vault_health: star.vault_sample.map(Into::into),
+        semantic_rules: record.semantic_rules.clone(),
     }
 }
 

@@ -191,6 +191,7 @@ fn hellos() -> impl Strategy<Value = Hello> {
             lifecycle,
             begun: past.1,
             grid: past.2.map(Uuid::from_u128),
+            semantic_rules: vec!["critical: *.sql".to_owned()],
         },
     )
 }
@@ -393,6 +394,7 @@ fn hello() -> v1::SessionHello {
         lifecycle: LifecycleState::Registered,
         begun: None,
         grid: None,
+        semantic_rules: Vec::new(),
     }
     .into()
 }

@@ -4,9 +4,11 @@
 //! the given order, so they overrule these. A file that no rule matches is [`Priority::Normal`].
 //!
 //! The registry neither opens files nor knows their sizes: the caller passes the path relative to the job's root and,
-//! if it has read them, the first [`SEMANTIC_HEADER_BYTES`] bytes. Without a header only the name is used.
+//! if [`SemanticRegistry::header_bytes`] asks for them, the first bytes. Only an operator's rules ask: for the built-in
+//! ones alone, a scan that reads the head of every file would be as slow as a copy of small files.
 
 mod built_in;
+mod describe;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +17,8 @@ use std::str::FromStr;
 
 use globset::{Candidate, GlobBuilder, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Serialize};
+
+pub use self::describe::SEMANTIC_LINES_MAX;
 
 /// Number of the first bytes of a file that [`SemanticRegistry::classify`] uses. Further bytes are ignored.
 pub const SEMANTIC_HEADER_BYTES: usize = 512;
@@ -105,6 +109,18 @@ pub enum ContentKind {
 }
 
 impl ContentKind {
+    /// The name used in configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Executable => "executable",
+            Self::Archive => "archive",
+            Self::Audio => "audio",
+            Self::Image => "image",
+            Self::Video => "video",
+            Self::Document => "document",
+        }
+    }
+
     /// Recognises a header; `None` for an unknown one. A header shorter than the format's signature is not recognised.
     pub fn of(header: &[u8]) -> Option<Self> {
         if header.starts_with(b"\x7fELF") {
@@ -245,6 +261,12 @@ impl SemanticRegistry {
         Ok(Self { operator: RuleSet::compile(operator_rules)?, built_in })
     }
 
+    /// Number of the first bytes of the file at `path` that an operator's rules ask for, so that they can decide; 0 if its
+    /// name is enough. At most [`SEMANTIC_HEADER_BYTES`].
+    pub fn header_bytes(&self, path: &[u8]) -> usize {
+        self.operator.header_bytes(path)
+    }
+
     /// The priority of the file at `path`, whose content starts with `header` if that is known.
     ///
     /// Paths are bytes: a name need not be UTF-8. Built-in rules ignore the case of ASCII letters, since cameras and
@@ -255,12 +277,6 @@ impl SemanticRegistry {
         by_operator
             .or_else(|| self.built_in.first_match(&path.to_ascii_lowercase(), &mut content))
             .unwrap_or_default()
-    }
-}
-
-impl Default for SemanticRegistry {
-    fn default() -> Self {
-        Self::built_in()
     }
 }
 
@@ -300,6 +316,8 @@ struct RuleSet {
     /// All globs of all rules in one automaton; `glob_owner` names the rule of each.
     globs: GlobSet,
     glob_owner: Vec<usize>,
+    /// Each rule as a line for an operator.
+    described: Vec<String>,
 }
 
 impl RuleSet {
@@ -328,22 +346,53 @@ impl RuleSet {
             glob: "(all together)".to_owned(),
             reason: error.to_string(),
         })?;
-        Ok(Self { rules: compiled, globs, glob_owner })
+        Ok(Self {
+            rules: compiled,
+            globs,
+            glob_owner,
+            described: rules.iter().map(describe::describe).collect(),
+        })
     }
 
     fn first_match(&self, path: &[u8], content: &mut Content<'_>) -> Option<Priority> {
         if self.rules.is_empty() {
             return None;
         }
-        let hits = self.globs.matches_candidate(&Candidate::from_bytes(path));
-        let mut named: Vec<usize> = hits.into_iter().map(|glob| self.glob_owner[glob]).collect();
-        named.sort_unstable();
+        let named = self.named(path);
         let found = self.rules.iter().enumerate().find(|(index, rule)| {
             (!rule.has_globs || named.binary_search(index).is_ok())
                 && rule.magic.as_ref().is_none_or(|magic| content.has(magic))
                 && rule.kind.is_none_or(|kind| content.kind() == Some(kind))
         });
         found.map(|(_, rule)| rule.priority)
+    }
+
+    /// The rules with a glob that matches, in order.
+    fn named(&self, path: &[u8]) -> Vec<usize> {
+        let hits = self.globs.matches_candidate(&Candidate::from_bytes(path));
+        let mut named: Vec<usize> = hits.into_iter().map(|glob| self.glob_owner[glob]).collect();
+        named.sort_unstable();
+        named
+    }
+
+    /// Number of bytes of the header that can matter: those of the rules before the first one that decides by the name.
+    fn header_bytes(&self, path: &[u8]) -> usize {
+        if self.rules.iter().all(|rule| rule.magic.is_none() && rule.kind.is_none()) {
+            return 0;
+        }
+        let named = self.named(path);
+        let mut bytes = 0;
+        for (index, rule) in self.rules.iter().enumerate() {
+            if rule.has_globs && named.binary_search(&index).is_err() {
+                continue;
+            }
+            match (&rule.magic, rule.kind) {
+                (None, None) => break,
+                (_, Some(_)) => bytes = SEMANTIC_HEADER_BYTES,
+                (Some(magic), None) => bytes = bytes.max(magic.offset + magic.bytes.len()),
+            }
+        }
+        bytes
     }
 }
 

@@ -212,3 +212,44 @@ fn rules_read_from_configuration_reject_unknown_fields() {
     assert_eq!(back, rule);
     assert!(serde_json::from_str::<SemanticRule>(r#"{"glob":["*.x"],"priority":"low"}"#).is_err());
 }
+
+#[test]
+fn an_operators_rules_are_lines_in_their_order_a_bounded_number() {
+    let both =
+        SemanticRule { kind: Some(ContentKind::Archive), ..SemanticRule::for_magic(b"SQ", 2, Priority::Low) };
+    let registry = with_rules(&[SemanticRule::for_globs(["*.sql", "exports/**"], Priority::Critical), both]);
+    assert_eq!(
+        registry.describe_rules(),
+        ["critical: *.sql, exports/**", "low: has bytes 5351 at 2 and is archive"]
+    );
+    let lines = with_rules(&vec![SemanticRule::for_globs(["a"], Priority::Low); 100]).describe_rules();
+    assert_eq!((lines.len(), lines[63].as_str()), (SEMANTIC_LINES_MAX, "and 37 more"));
+    let long = with_rules(&[SemanticRule::for_globs(["x".repeat(4000)], Priority::Low)]).describe_rules();
+    assert!(long[0].len() <= 200, "{}", long[0].len());
+    assert!(SemanticRegistry::built_in().describe_rules().is_empty());
+}
+
+#[test]
+fn headers_are_asked_for_only_where_a_rule_needs_them() {
+    let rules = [
+        SemanticRule::for_globs(["*.skip"], Priority::Low),
+        SemanticRule {
+            globs: vec!["*.bin".to_owned()],
+            ..SemanticRule::for_magic(b"abcd", 4, Priority::High)
+        },
+        SemanticRule {
+            globs: vec!["*.any".to_owned()],
+            ..SemanticRule::for_kind(ContentKind::Video, Priority::Low)
+        },
+    ];
+    let registry = with_rules(&rules);
+    let asked = |path: &str| registry.header_bytes(path.as_bytes());
+    assert_eq!(
+        (asked("a.skip"), asked("a.bin"), asked("a.any"), asked("b")),
+        (0, 8, SEMANTIC_HEADER_BYTES, 0)
+    );
+    let everywhere = with_rules(&[SemanticRule::for_magic(b"ab", 0, Priority::High), rules[0].clone()]);
+    assert_eq!((everywhere.header_bytes(b"a.skip"), everywhere.header_bytes(b"b")), (2, 2));
+    assert_eq!(SemanticRegistry::built_in().header_bytes(b"b"), 0);
+    assert_eq!(registry.classify(b"x.bin", Some(b"0123abcd")), Priority::High);
+}

@@ -1,5 +1,7 @@
 //! Limits of the session protocol.
 
+use crate::semantic::SEMANTIC_LINES_MAX;
+
 /// Maximum number of unacknowledged reports of a Star.
 pub const REPORTS_UNACKED_MAX: usize = 64;
 /// Maximum number of unacknowledged batches of one scan.
@@ -69,6 +71,7 @@ const _: () = assert!(REPORTS_UNACKED_MAX + SCAN_BATCHES_UNACKED_MAX * SCANS_PER
 const _: () = assert!(
     ROOTS_PER_STAR_MAX * (ABSOLUTE_PATH_BYTES_MAX + 16)
         + LABELS_PER_STAR_MAX * 2 * (NAME_BYTES_MAX + 16)
+        + SEMANTIC_LINES_MAX * (NAME_BYTES_MAX + 16)
         + 64 * 1024
         <= HELLO_BYTES_MAX
 );

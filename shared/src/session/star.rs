@@ -48,6 +48,8 @@ pub struct Hello {
     /// The grid that the Star belongs to; `None` for one that belongs to none yet, and from a Star that does not send
     /// it.
     pub grid: Option<Uuid>,
+    /// The operator's rules for the priority of files, one per line.
+    pub semantic_rules: Vec<String>,
 }
 
 /// A finding of a health monitor, in the form of a message.

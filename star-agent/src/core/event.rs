@@ -57,6 +57,8 @@ pub struct CoreConfig {
     pub begun: Vec<AssignmentId>,
     /// The grid that it belongs to, according to its vault; `None` if it belongs to none yet.
     pub grid: Option<Uuid>,
+    /// The operator's rules for the priority of files, one per line.
+    pub semantic_rules: Vec<String>,
 }
 
 /// Values for the next heartbeat, which only the driver can read.

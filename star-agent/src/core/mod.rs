@@ -399,6 +399,7 @@ impl StarCore {
             lifecycle: self.lifecycle.state(),
             begun: Some(self.config.begun.clone()),
             grid: self.grid,
+            semantic_rules: self.config.semantic_rules.clone(),
         };
         effects.push(Effect::Connect { session, coordinator, hello: Box::new(hello) });
     }

@@ -36,6 +36,7 @@ pub(crate) fn config() -> CoreConfig {
         seed: 7,
         begun: vec![AssignmentId(9)],
         grid: None,
+        semantic_rules: Vec::new(),
     }
 }
 

@@ -9,7 +9,9 @@
 //! device than the base, does not enter it, and reports that.
 
 mod batch;
+mod classify;
 mod listing;
+mod rules;
 mod snapshot;
 mod walk;
 
@@ -26,10 +28,9 @@ use crate::roots::{PathError, Place, Roots};
 use crate::scan::batch::{Batches, Interrupted};
 use crate::scan::snapshot::SnapshotWalk;
 use crate::scan::walk::Walk;
+pub use classify::Classifier;
 use orbit_shared::filter::Filter;
-
-/// Returns the rank of the priority tier of an entry, from its path below the base.
-pub type Classify = Arc<dyn Fn(&[u8]) -> u8 + Send + Sync>;
+pub use rules::RulesError;
 
 /// Runs one scan to its end and sends its batches; the last has `is_last` or a failure.
 ///
@@ -38,7 +39,7 @@ pub type Classify = Arc<dyn Fn(&[u8]) -> u8 + Send + Sync>;
 pub async fn run(
     request: ScanRequest,
     roots: Arc<Roots>,
-    classify: Classify,
+    classifier: Classifier,
     out: mpsc::Sender<ScanBatch>,
     credits: Arc<Semaphore>,
     cancel: CancellationToken,
@@ -49,7 +50,7 @@ pub async fn run(
             Ok((place, filter)) => {
                 let filter = Arc::new(filter);
                 batches.watch(&filter);
-                let walk = Walk::new(Arc::new(place), filter, classify, &mut batches);
+                let walk = Walk::new(Arc::new(place), filter, classifier, &mut batches);
                 let walk = if request.is_one_file_system { walk.within_one_file_system() } else { walk };
                 walk.run(request.resume_after.as_deref()).await?;
                 None
@@ -66,13 +67,13 @@ pub async fn run_snapshot(
     request: ScanRequest,
     snapshot: SnapshotId,
     store: Option<Arc<PackedStore>>,
-    classify: Classify,
+    classifier: Classifier,
     (out, credits): (mpsc::Sender<ScanBatch>, Arc<Semaphore>),
     cancel: CancellationToken,
 ) {
     let mut batches = Batches::new(request.scan, out, credits);
     let scanning = async {
-        let failure = match SnapshotWalk::prepare(&request, snapshot, store, classify).await {
+        let failure = match SnapshotWalk::prepare(&request, snapshot, store, classifier).await {
             Ok(walk) => walk.run(request.resume_after.as_deref(), &mut batches).await?,
             Err(failure) => Some(failure),
         };

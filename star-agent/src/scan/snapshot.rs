@@ -11,7 +11,7 @@ use orbit_shared::words::SnapshotId;
 
 use crate::failures::permanent;
 use crate::packed::{PackedError, PackedStore};
-use crate::scan::Classify;
+use crate::scan::Classifier;
 use crate::scan::batch::{Batches, Interrupted};
 use crate::scan::filter_of;
 use crate::source::origin::{below, of_vault, tree_path};
@@ -25,7 +25,7 @@ pub(super) struct SnapshotWalk {
     id: SnapshotId,
     base: Vec<u8>,
     filter: Arc<Filter>,
-    classify: Classify,
+    classifier: Classifier,
     /// With include globs: the parent directories of the entries that are kept.
     leading: Option<BTreeSet<Vec<u8>>>,
 }
@@ -36,12 +36,12 @@ impl SnapshotWalk {
         request: &ScanRequest,
         id: SnapshotId,
         store: Option<Arc<PackedStore>>,
-        classify: Classify,
+        classifier: Classifier,
     ) -> Result<Self, Failure> {
         let filter = Arc::new(filter_of(request)?);
         let store = store.ok_or_else(|| permanent("this Star has no vault".to_owned()))?;
         let base = tree_path(&request.path).to_vec();
-        let mut walk = Self { store, id, base, filter, classify, leading: None };
+        let mut walk = Self { store, id, base, filter, classifier, leading: None };
         if walk.page(None).await?.is_empty() {
             let path = orbit_shared::entry::display_path(&walk.base);
             let message = format!("snapshot {id} has no {path:?}");
@@ -94,7 +94,7 @@ impl SnapshotWalk {
                     is_directory && self.leading.as_ref().is_some_and(|leading| leading.contains(&path));
                 let is_wanted = path.is_empty() || is_leading || self.is_kept(&path, is_directory);
                 if is_wanted && !self.is_excluded(&path, is_directory) && self.filter.admits(&entry) {
-                    let rank = (self.classify)(&path);
+                    let rank = self.classifier.rank(&path);
                     batches.push(Entry { path, rank, ..entry }).await?;
                 }
             }

@@ -11,7 +11,7 @@ use tracing::info;
 
 use crate::limits::{LISTING_RETRIES_MAX, LISTING_RETRY_MIN, LISTINGS_AHEAD_MAX};
 use crate::roots::{OWN_DIRECTORY, Place};
-use crate::scan::Classify;
+use crate::scan::Classifier;
 use crate::scan::batch::{Batches, Interrupted};
 use crate::scan::listing::{Found, Listing, look_at_base, look_at_single};
 use orbit_shared::filter::Filter;
@@ -23,7 +23,7 @@ type Listed = (Listing, Result<Vec<Found>, Errno>);
 pub(super) struct Walk<'batches> {
     place: Arc<Place>,
     filter: Arc<Filter>,
-    classify: Classify,
+    classifier: Classifier,
     batches: &'batches mut Batches,
     levels: Vec<Level>,
     ahead: Arc<Semaphore>,
@@ -58,12 +58,12 @@ impl<'batches> Walk<'batches> {
     pub(super) fn new(
         place: Arc<Place>,
         filter: Arc<Filter>,
-        classify: Classify,
+        classifier: Classifier,
         batches: &'batches mut Batches,
     ) -> Self {
         let ahead = Arc::new(Semaphore::new(LISTINGS_AHEAD_MAX));
         let (is_one_file_system, device) = (false, None);
-        Self { place, filter, classify, batches, levels: Vec::new(), ahead, is_one_file_system, device }
+        Self { place, filter, classifier, batches, levels: Vec::new(), ahead, is_one_file_system, device }
     }
 
     /// Does not enter directories on another device than the base.
@@ -153,6 +153,7 @@ impl<'batches> Walk<'batches> {
         }
         if is_included && resume.is_none() {
             let entry = self.entry(path, found.kind.clone(), &found);
+            let entry = self.with_header(entry).await?;
             self.emit(entry).await?;
         }
         Ok(())
@@ -338,14 +339,34 @@ impl<'batches> Walk<'batches> {
     }
 
     async fn emit_unreadable(&mut self, path: Vec<u8>, errno: Errno, mode: u32) -> Result<(), Interrupted> {
-        let rank = (self.classify)(&path);
+        let rank = self.classifier.rank(&path);
         let kind = EntryKind::Unreadable { errno: errno.raw_os_error() };
         let modified = orbit_shared::time::WallTime::UNIX_EPOCH;
         self.emit(Entry { path, kind, mode, modified, rank }).await
     }
 
+    /// Reads the first bytes of a file if a rule asks for them, and classifies it again with them.
+    async fn with_header(&self, entry: Entry) -> Result<Entry, Interrupted> {
+        let is_asked = matches!(entry.kind, EntryKind::File { size } if size > 0)
+            && self.filter.admits(&entry)
+            && self.classifier.asks_for_header(&entry.path);
+        if !is_asked {
+            return Ok(entry);
+        }
+        let (place, classifier) = (Arc::clone(&self.place), self.classifier.clone());
+        let reading = tokio::task::spawn_blocking(move || {
+            let (parent, name) = split_last(&entry.path);
+            let rank = match place.tree.open_dir(parent) {
+                Ok(directory) => classifier.rank_by_header(&entry.path, &*directory, name),
+                Err(_) => entry.rank,
+            };
+            Entry { rank, ..entry }
+        });
+        reading.await.map_err(|_| Interrupted)
+    }
+
     fn entry(&self, path: Vec<u8>, kind: EntryKind, found: &Found) -> Entry {
-        let rank = (self.classify)(&path);
+        let rank = self.classifier.rank(&path);
         Entry { path, kind, mode: found.mode, modified: found.modified, rank }
     }
 }
@@ -378,6 +399,14 @@ fn child_path(parent: &[u8], name: &[u8]) -> Vec<u8> {
     }
     path.extend_from_slice(name);
     path
+}
+
+/// The directory of a path, and its last component.
+fn split_last(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|&byte| byte == b'/') {
+        Some(slash) => (&path[..slash], &path[slash + 1..]),
+        None => (&[], path),
+    }
 }
 
 fn split_first(path: &[u8]) -> (&[u8], &[u8]) {

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::extras::{Extra, Extras};
 use super::source::Source;
 use crate::roots::Roots;
-use crate::scan::{self, Classify};
+use crate::scan::{self, Classifier};
 
 /// Number of batches that are listed ahead.
 const BATCHES_AHEAD: usize = 2;
@@ -61,11 +61,11 @@ pub(super) async fn find(
     let (out, mut batches) = mpsc::channel(1);
     let credits = Arc::new(Semaphore::new(BATCHES_AHEAD));
     // The order of deletions does not matter.
-    let classify: Classify = Arc::new(|_| 0);
+    let classifier = Classifier::unordered();
     let scanning = scan::run(
         request.scan.clone(),
         Arc::clone(roots),
-        classify,
+        classifier,
         out,
         Arc::clone(&credits),
         CancellationToken::new(),

@@ -235,10 +235,10 @@ pub async fn scan(roots: Arc<Roots>, path: &Path) -> (Vec<Entry>, Option<Failure
 pub async fn scan_with(roots: Arc<Roots>, request: ScanRequest) -> (Vec<Entry>, Option<Failure>) {
     let (out, mut batches) = mpsc::channel::<ScanBatch>(limits::SCAN_BATCHES_UNACKED_MAX);
     let credits = Arc::new(Semaphore::new(limits::SCAN_BATCHES_UNACKED_MAX));
-    let classify = Arc::new(|path: &[u8]| u8::from(path.ends_with(b".jpg")));
+    let classifier = orbit_star::scan::Classifier::load(None).expect("the built-in rules are valid");
     let cancel = CancellationToken::new();
     let task =
-        tokio::spawn(orbit_star::scan::run(request, roots, classify, out, Arc::clone(&credits), cancel));
+        tokio::spawn(orbit_star::scan::run(request, roots, classifier, out, Arc::clone(&credits), cancel));
     let (mut entries, mut failure, mut number, mut is_last) = (Vec::new(), None, 0, false);
     while let Some(batch) = batches.recv().await {
         assert!(!is_last, "a batch after the last");

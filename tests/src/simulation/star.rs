@@ -137,6 +137,7 @@ impl World {
             seed: lease_seed,
             begun,
             grid: star.grid,
+            semantic_rules: Vec::new(),
         };
         star.core = Some(StarCore::new(config, star.now(now_ms)));
         let process = star.process;

@@ -20,6 +20,7 @@ mod plans;
 mod private_files;
 mod refusals;
 mod schedules;
+mod semantic_rules;
 mod settings;
 mod telemetry;
 mod three_processes;

@@ -67,6 +67,7 @@ async fn connect(grid: &SecuredGrid, credentials: &Credentials, as_star: &str) -
         lifecycle: orbit_shared::lifecycle::LifecycleState::Registered,
         begun: None,
         grid: None,
+        semantic_rules: Vec::new(),
     });
     let messages = tokio_stream::once(v1::ConnectRequest::from(hello));
     let mut client = SessionServiceClient::new(grid.channel(credentials));

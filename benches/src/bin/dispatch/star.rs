@@ -48,6 +48,7 @@ impl SimulatedStar {
             lifecycle: LifecycleState::Registered,
             begun: None,
             grid: None,
+            semantic_rules: Vec::new(),
         };
         let (sender, inbox) = mpsc::channel(INBOX_MAX);
         let endpoint = endpoint(&format!("http://{address}")).expect("an address");

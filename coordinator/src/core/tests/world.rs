@@ -423,6 +423,7 @@ impl World {
             lifecycle: state,
             begun: self.begun.take(),
             grid: self.grids.get(name).copied(),
+            semantic_rules: Vec::new(),
         };
         self.turn(vec![Event::SessionOpened { session, hello }]);
         session

@@ -3,6 +3,7 @@
 use orbit_shared::bulletin::{Severity, truncate_visibly};
 use orbit_shared::comparison::Unchanged;
 use orbit_shared::health_monitor::HealthSample;
+use orbit_shared::semantic::SEMANTIC_LINES_MAX;
 use orbit_shared::session::{
     AdvisoryKind, AdvisoryNotice, Failure, FailureCause, Fault, Heartbeat, Hello, ItemOutcome, ItemResult,
     Notice, Report, Root, RootSpace, ScanBatch, StarMessage, limits,
@@ -135,6 +136,7 @@ impl From<Hello> for v1::SessionHello {
             knows_begun: hello.begun.is_some(),
             begun: assignment_ids_to_wire(hello.begun.unwrap_or_default()),
             grid: grid_to_wire(hello.grid),
+            semantic_rules: hello.semantic_rules,
         }
     }
 }
@@ -162,6 +164,10 @@ impl TryFrom<v1::SessionHello> for Hello {
             lifecycle: lifecycle_from_wire("lifecycle", wire.lifecycle)?,
             begun: wire.knows_begun.then(|| begun.into_iter().map(AssignmentId).collect()),
             grid: grid_from_wire("grid", &wire.grid)?,
+            semantic_rules: bounded("semantic_rules", wire.semantic_rules, SEMANTIC_LINES_MAX)?
+                .into_iter()
+                .map(|rule| short("semantic_rules", rule))
+                .collect::<Result<_, _>>()?,
         })
     }
 }
