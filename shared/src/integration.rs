@@ -337,6 +337,7 @@ mod tests {
     #[test]
     fn a_disk_that_fills_up_pauses_warns_once_and_recovers_by_steps() {
         let mut monitor = HealthMonitor::new(HealthConfig::default());
+        let mut before = Vec::new();
         let mut check = |seconds: u64, available: u64| {
             let sample = HealthSample {
                 disk_available_bytes: available,
@@ -344,8 +345,10 @@ mod tests {
                 ..HealthSample::default()
             };
             let advisories = monitor.check(Now::from_ms(seconds * 1000).monotonic, &sample);
-            let appeared = &monitor.changes().appeared;
-            let drafts = appeared.iter().filter_map(|advisory| health_to_bulletin(&star(), advisory));
+            let known = std::mem::replace(&mut before, advisories.clone());
+            let is_new = |new: &&Advisory| known.iter().all(|old| old.kind() != new.kind());
+            let drafts =
+                advisories.iter().filter(is_new).filter_map(|advisory| health_to_bulletin(&star(), advisory));
             (health_to_backpressure(advisories.iter().map(Advisory::kind)), drafts.collect::<Vec<_>>())
         };
         let (action, drafts) = check(0, 40);

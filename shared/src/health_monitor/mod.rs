@@ -3,7 +3,7 @@
 //! [`HealthMonitor::check`] takes one sample and returns all current advisories, worst first. An advisory begins when a
 //! value crosses its threshold, and ends when the value has left it by a margin, so that it does not flap. Disk
 //! exhaustion is forecast by least squares, see the `forecast` module. The monitor takes no samples and acts on
-//! nothing. [`HealthMonitor::changes`] returns what is worth a bulletin.
+//! nothing.
 
 mod advisory;
 mod forecast;
@@ -104,24 +104,6 @@ pub struct HealthSample {
     pub total_operations: u64,
 }
 
-/// The changes of the last check, which are worth a bulletin. [`Advisory::Healthy`] is never among them.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct AdvisoryChanges {
-    /// Advisories that the previous check did not return, worst first.
-    pub appeared: Vec<Advisory>,
-    /// Advisories of the previous check that have ended, worst first.
-    pub cleared: Vec<AdvisoryKind>,
-}
-
-/// Counts over the monitor's life.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HealthStats {
-    /// Checks made.
-    pub check_count: u64,
-    /// Advisories returned, without [`Advisory::Healthy`].
-    pub advisory_count: u64,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum DiskLevel {
     Fine,
@@ -144,9 +126,8 @@ pub struct HealthMonitor {
     history: VecDeque<(Monotonic, HealthSample)>,
     disk_level: DiskLevel,
     error_window: ErrorWindow,
+    /// The advisories of the last check, worst first.
     active: Vec<Advisory>,
-    changes: AdvisoryChanges,
-    stats: HealthStats,
 }
 
 impl HealthMonitor {
@@ -158,8 +139,6 @@ impl HealthMonitor {
             disk_level: DiskLevel::Fine,
             error_window: ErrorWindow::default(),
             active: Vec::new(),
-            changes: AdvisoryChanges::default(),
-            stats: HealthStats::default(),
         }
     }
 
@@ -180,37 +159,11 @@ impl HealthMonitor {
         let mut advisories: Vec<Advisory> = found.into_iter().flatten().collect();
         advisories.sort_by_key(Advisory::rank);
 
-        self.changes = AdvisoryChanges {
-            appeared: advisories.iter().filter(|new| !self.is_active(new.kind())).copied().collect(),
-            cleared: kinds_missing(&self.active, &advisories),
-        };
-        self.stats.check_count += 1;
-        self.stats.advisory_count += advisories.len() as u64;
         self.active.clone_from(&advisories);
         if advisories.is_empty() {
             advisories.push(Advisory::Healthy);
         }
         advisories
-    }
-
-    /// What the last check changed.
-    pub fn changes(&self) -> &AdvisoryChanges {
-        &self.changes
-    }
-
-    /// The advisories of the last check, worst first; empty when the Star is healthy or was never checked.
-    pub fn active(&self) -> &[Advisory] {
-        &self.active
-    }
-
-    /// Counts over its life.
-    pub fn stats(&self) -> HealthStats {
-        self.stats
-    }
-
-    /// The samples that are kept, oldest first, at most [`HEALTH_HISTORY_SAMPLES_MAX`].
-    pub fn history(&self) -> impl ExactSizeIterator<Item = &(Monotonic, HealthSample)> {
-        self.history.iter()
     }
 
     /// Its configuration.
@@ -316,11 +269,6 @@ impl HealthMonitor {
         let is_high = is_enough && u128::from(error_count) * 100 > acceptable;
         is_high.then_some(Advisory::ErrorRateHigh { error_count, operation_count, limit_pct })
     }
-}
-
-fn kinds_missing(before: &[Advisory], after: &[Advisory]) -> Vec<AdvisoryKind> {
-    let still = |kind| after.iter().any(|advisory| advisory.kind() == kind);
-    before.iter().map(Advisory::kind).filter(|kind| !still(*kind)).collect()
 }
 
 fn share(bytes: u64, pct: u8) -> u64 {

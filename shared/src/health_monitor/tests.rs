@@ -110,7 +110,6 @@ fn a_value_on_the_line_does_not_flap() {
     for (turn, available) in [50_001, 50_000, 59_999, 50_001, 60_000].into_iter().enumerate() {
         let advisories = monitor.check(at(turn as u64 + 1), &disk(available));
         assert_eq!(kinds(&advisories), [AdvisoryKind::DiskCritical], "{available}");
-        assert_eq!(monitor.changes(), &AdvisoryChanges::default());
     }
     assert_eq!(kinds(&monitor.check(at(9), &disk(60_001))), [AdvisoryKind::DiskWarning]);
     assert_eq!(kinds(&monitor.check(at(10), &disk(160_000))), [AdvisoryKind::DiskWarning]);
@@ -217,35 +216,11 @@ fn all_advisories_that_hold_are_given_worst_first() {
 }
 
 #[test]
-fn changes_name_what_appeared_and_what_cleared_once() {
-    let mut monitor = monitor();
-    let full = Advisory::DiskCritical { available_bytes: 0, total_bytes: 1_000_000 };
-    monitor.check(at(0), &disk(0));
-    assert_eq!(monitor.changes(), &AdvisoryChanges { appeared: vec![full], cleared: vec![] });
-    assert_eq!(monitor.active(), [full]);
-    monitor.check(at(1), &disk(1));
-    assert_eq!(monitor.changes(), &AdvisoryChanges::default());
-    monitor.check(at(2), &disk(900_000));
-    assert_eq!(
-        monitor.changes(),
-        &AdvisoryChanges { appeared: vec![], cleared: vec![AdvisoryKind::DiskCritical] }
-    );
-    assert!(monitor.active().is_empty());
-}
-
-#[test]
-fn statistics_count_checks_and_advisories_but_not_healthy() {
-    let mut monitor = monitor();
-    check_all(&mut monitor, [(0, 900_000), (1, 0), (2, 100_000)]);
-    assert_eq!(monitor.stats(), HealthStats { check_count: 3, advisory_count: 2 });
-}
-
-#[test]
 fn the_history_is_pruned_to_its_cap() {
     let mut monitor = monitor();
     check_all(&mut monitor, (0..75).map(|second| (second, 900_000)));
-    assert_eq!(monitor.history().len(), HEALTH_HISTORY_SAMPLES_MAX);
-    assert_eq!(monitor.history().next().unwrap().0, at(15));
+    assert_eq!(monitor.history.len(), HEALTH_HISTORY_SAMPLES_MAX);
+    assert_eq!(monitor.history[0].0, at(15));
 }
 
 #[test]
@@ -356,7 +331,7 @@ proptest! {
             prop_assert!(!advisories.is_empty());
             prop_assert!(advisories.is_sorted_by_key(Advisory::rank));
             let is_healthy = advisories.contains(&Advisory::Healthy);
-            prop_assert_eq!(is_healthy, advisories.len() == 1 && monitor.active().is_empty());
+            prop_assert_eq!(is_healthy, advisories.len() == 1 && monitor.active.is_empty());
         }
     }
 

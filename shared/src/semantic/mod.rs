@@ -13,7 +13,6 @@ mod describe;
 mod tests;
 
 use std::fmt;
-use std::str::FromStr;
 
 use globset::{Candidate, GlobBuilder, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Serialize};
@@ -70,23 +69,6 @@ impl Priority {
 impl fmt::Display for Priority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
-    }
-}
-
-/// Why a text is not a priority.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a priority: critical, high, normal or low")]
-pub struct PriorityError {
-    /// The text.
-    pub text: String,
-}
-
-impl FromStr for Priority {
-    type Err = PriorityError;
-
-    fn from_str(text: &str) -> Result<Self, PriorityError> {
-        let found = Self::ALL.into_iter().find(|priority| priority.as_str() == text);
-        found.ok_or_else(|| PriorityError { text: text.to_owned() })
     }
 }
 

@@ -162,7 +162,8 @@ impl Removal<'_> {
                     }
                 });
             }
-            if after.is_none() || marks.len() + ROWS_PER_READ > MARKS_MAX {
+            let marked = self.with_collector(|collector| collector.mark_count());
+            if after.is_none() || marked + ROWS_PER_READ > MARKS_MAX {
                 return Ok(marks);
             }
             courtesy.rest(is_cancelled);
