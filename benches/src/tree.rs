@@ -1,7 +1,7 @@
 //! A tree that does not exist: small files in directories of a thousand.
 
 use orbit_shared::entry::{Entry, EntryKind};
-use orbit_shared::session::{ItemOutcome, ItemResult, Report, ScanBatch, limits};
+use orbit_shared::session::{ChunkCounts, ItemOutcome, ItemResult, Report, ScanBatch, limits};
 use orbit_shared::time::WallTime;
 use orbit_shared::words::AssignmentId;
 
@@ -69,6 +69,7 @@ pub fn all_stored(number: u64, assignment: AssignmentId, sequences: impl Iterato
             size: FILE_BYTES,
             bytes_transferred: FILE_BYTES,
             bytes_deduplicated: 0,
+            chunks: ChunkCounts::default(),
             duration: std::time::Duration::from_millis(1),
             is_changed: false,
         },

@@ -36,6 +36,8 @@ pub mod limits {
     pub const AFFECTED_MAX: usize = 100;
     /// Maximum number of source files that are named for one damaged chunk, because they may still have its content.
     pub const ORIGINS_MAX: usize = 8;
+    /// Maximum number of renamed files that are named with a new snapshot.
+    pub const RENAMES_MAX: usize = 100;
     /// Maximum number of tags of one snapshot.
     pub const TAGS_MAX: usize = 32;
     /// Maximum length of a tag, in bytes.
@@ -75,6 +77,32 @@ pub struct SnapshotInfo {
     /// Number of files in its tree that changed while they were read.
     #[serde(default)]
     pub changed_count: u64,
+    /// Hash of the root of its tree. Equal trees have equal roots in every vault. Absent if the Star is of an earlier
+    /// version.
+    #[serde(default)]
+    pub tree_hash: Option<ChunkHash>,
+}
+
+/// A file that a snapshot has under another path than the previous snapshot of the same source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rename {
+    /// Its path in the previous snapshot, which no longer exists.
+    pub from: Vec<u8>,
+    /// Its path in the snapshot, which did not exist before.
+    pub to: Vec<u8>,
+    /// Size of its content in bytes.
+    pub bytes: u64,
+}
+
+/// The files that a snapshot has under other paths than the previous snapshot of the same source.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Renames {
+    /// The first ones by their new paths, at most [`limits::RENAMES_MAX`].
+    pub first: Vec<Rename>,
+    /// Number of all of them.
+    pub count: u64,
+    /// Total size of their content in bytes.
+    pub bytes: u64,
 }
 
 /// A request to make a snapshot of what one job has stored for one destination.
@@ -351,8 +379,8 @@ pub struct HealOrigin {
 /// An answer of a vault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VaultReply {
-    /// The snapshot is durable.
-    Sealed(SnapshotInfo),
+    /// The snapshot is durable. Some of its files may be files of the previous snapshot under other paths.
+    Sealed(SnapshotInfo, Renames),
     /// It is done.
     Done,
     /// Snapshots, by id.

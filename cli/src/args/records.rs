@@ -1,5 +1,7 @@
 //! Arguments of the commands over what the grid records: bulletins, dead letters, penalties and provenance.
 
+use std::time::Duration;
+
 use clap::{ArgGroup, Subcommand};
 use orbit_shared::words::ItemId;
 use prost_types::Timestamp;
@@ -160,6 +162,27 @@ pub(crate) struct ProvenanceArgs {
     /// Only with exactly this destination, as star:path.
     #[arg(long, value_name = "PLACE", default_value = "", conflicts_with = "follow")]
     pub(crate) destination: String,
+    /// Only the event with this number.
+    #[arg(long, value_name = "ID", value_parser = ids::event, conflicts_with = "follow")]
+    pub(crate) event: Option<u64>,
+    /// Only about at least this many bytes, for example 1M.
+    #[arg(long, value_name = "SIZE", value_parser = quantity::size, conflicts_with = "follow")]
+    pub(crate) min_bytes: Option<u64>,
+    /// Only about at most this many bytes.
+    #[arg(long, value_name = "SIZE", value_parser = quantity::size, conflicts_with = "follow")]
+    pub(crate) max_bytes: Option<u64>,
+    /// Only what took at least this long, for example 500ms or 2m.
+    #[arg(long, value_name = "DURATION", value_parser = quantity::duration, conflicts_with = "follow")]
+    pub(crate) min_duration: Option<Duration>,
+    /// Only what took at most this long.
+    #[arg(long, value_name = "DURATION", value_parser = quantity::duration, conflicts_with = "follow")]
+    pub(crate) max_duration: Option<Duration>,
+    /// Only with this text in the error, in upper or lower case as given.
+    #[arg(long, value_name = "TEXT", default_value = "", conflicts_with = "follow")]
+    pub(crate) error: String,
+    /// Only with an error (true), or only without one (false).
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", conflicts_with = "follow")]
+    pub(crate) has_error: Option<bool>,
     /// At most this many; 0 for all.
     #[arg(long, value_name = "COUNT", default_value_t = 1000)]
     pub(crate) limit: u64,

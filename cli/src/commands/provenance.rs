@@ -1,6 +1,8 @@
 //! `orbit provenance`.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use orbit_proto::v1::{ListEventsRequest, ProvenanceEvent, WatchEventsRequest, WatchEventsResponse};
 
@@ -37,6 +39,13 @@ async fn list(args: ProvenanceArgs, client: &Client, output: Output) -> Result<(
             destination: args.destination.clone(),
             page_size,
             page_token,
+            event_id: args.event,
+            min_bytes: args.min_bytes,
+            max_bytes: args.max_bytes,
+            min_duration_ms: args.min_duration.map(milliseconds),
+            max_duration_ms: args.max_duration.map(milliseconds),
+            error: args.error.clone(),
+            has_error: args.has_error,
         };
         let page = client.provenance().list_events(request).await?.into_inner();
         pages.took(page.events.len(), &page.next_page_token);
@@ -44,6 +53,10 @@ async fn list(args: ProvenanceArgs, client: &Client, output: Output) -> Result<(
     }
     pages.note_end(&output, "There are no such events.");
     Ok(())
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn render(events: &[ProvenanceEvent]) -> String {
@@ -74,6 +87,10 @@ fn line(event: &ProvenanceEvent, types: &Vocabulary) -> String {
         if !value.is_empty() {
             text.extend([" ", name, "=", &human::plain(&value)]);
         }
+    }
+    // In the order of the names, so that equal events are equal lines.
+    for (name, value) in event.context.iter().collect::<BTreeMap<_, _>>() {
+        text.extend([" ", &human::plain(name), "=", &human::plain(value)]);
     }
     text
 }
@@ -120,11 +137,14 @@ mod tests {
             item_key: "7/0/42".into(),
             star_id: "star-2".into(),
             bytes: 2048,
+            context: [("files", "3"), ("chunks", "9")]
+                .map(|(name, value)| (name.into(), value.into()))
+                .into(),
             ..ProvenanceEvent::default()
         };
         assert_eq!(
             render(&[event]),
-            "9 1970-01-01 00:00:00Z file-completed item=7/0/42 star=star-2 size=2.0 KiB"
+            "9 1970-01-01 00:00:00Z file-completed item=7/0/42 star=star-2 size=2.0 KiB chunks=9 files=3"
         );
     }
 }

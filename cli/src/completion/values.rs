@@ -165,6 +165,7 @@ mod tests {
     /// Names of values that are free text, numbers or files, or have a closed vocabulary that clap completes by itself.
     const WITHOUT: &[&str] = &[
         "AGE",
+        "BOOL",
         "CATEGORY",
         "COUNT",
         "CRITERION",

@@ -17,6 +17,7 @@ mod catalogue;
 mod change;
 mod check;
 mod comparing;
+mod content_events;
 mod dispatch;
 mod drain;
 mod event;

@@ -126,11 +126,17 @@ impl Core {
         self.ask(turn, session, &star, VaultCall::Seal(request), Purpose::Seal { job: id, destination });
     }
 
-    /// A snapshot of a job is durable.
-    pub(super) fn sealed(&mut self, turn: &mut Turn, id: JobId, destination: u32, info: &SnapshotInfo) {
+    /// A snapshot of a job is durable. Returns whether that was not known yet.
+    pub(super) fn sealed(
+        &mut self,
+        turn: &mut Turn,
+        id: JobId,
+        destination: u32,
+        info: &SnapshotInfo,
+    ) -> bool {
         let Some(job) = self.jobs.get_mut(&id).filter(|job| is_done_at(job, destination)) else {
             self.late_count += 1;
-            return;
+            return false;
         };
         let snapshots = &mut job.record.snapshots;
         snapshots.resize(snapshots.len().max(destination as usize + 1), None);
@@ -146,6 +152,7 @@ impl Core {
             // What the job has stored may be what was lost.
             self.look_for_damage(turn, &star);
         }
+        true
     }
 
     /// A vault could not seal: it is asked again later, unless it has not got what was stored.

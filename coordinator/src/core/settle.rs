@@ -18,6 +18,7 @@ use orbit_shared::words::{AssignmentId, ItemId, JobId, StarId};
 
 use super::assignment::InFlight;
 use super::change::{ItemEnd, ItemEndRecord, PenalizedRecord};
+use super::content_events::ContentSums;
 use super::event::{Action, DeadItem, SessionId};
 use super::job::Live;
 use super::lane::{Queued, queue_key};
@@ -34,9 +35,11 @@ impl Core {
     ) {
         let is_failed = |outcome: &ItemOutcome| matches!(outcome.result, ItemResult::Failed(_));
         let is_any_failed = report.outcomes.iter().any(is_failed);
+        let mut sums = ContentSums::default();
         for outcome in report.outcomes {
-            self.item_ended(turn, star, report.assignment, outcome);
+            self.item_ended(turn, star, report.assignment, outcome, &mut sums);
         }
+        self.record_content(turn, report.assignment, &sums);
         if let Some(assignment) = self.assignments.get(&report.assignment).filter(|live| live.star == *star) {
             if assignment.items.is_empty() {
                 self.end_assignment(turn, report.assignment);
@@ -56,6 +59,7 @@ impl Core {
         star: &StarId,
         assignment_id: AssignmentId,
         outcome: ItemOutcome,
+        sums: &mut ContentSums,
     ) {
         let by_sequence = |(item, _): &(&ItemId, &AssignmentId)| item.sequence == outcome.sequence;
         let assignment_id = if is_planted(Bug::StaleReportAccepted) {
@@ -80,7 +84,14 @@ impl Core {
         let held = self.in_flight.remove(&item);
         assert_eq!(held, Some(assignment_id), "{item} ended under an assignment that did not hold it");
         match outcome.result {
-            ItemResult::Stored { size, bytes_transferred, bytes_deduplicated, duration, is_changed } => {
+            ItemResult::Stored {
+                size,
+                bytes_transferred,
+                bytes_deduplicated,
+                duration,
+                is_changed,
+                chunks,
+            } => {
                 if is_changed {
                     self.item_changed(turn, item, &flight.queued.entry.path);
                 }
@@ -94,6 +105,8 @@ impl Core {
                 let spent_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
                 let of = (item, &flight.queued.entry);
                 self.record_step(turn, ProvenanceType::FileCompleted, of, (Some(size), Some(spent_ms)));
+                let named = (item, flight.queued.entry.path.as_slice());
+                sums.add(named, (bytes_transferred, bytes_deduplicated), chunks, spent_ms);
                 if is_planted(Bug::PermitLeaked) {
                     std::mem::forget(flight);
                 }

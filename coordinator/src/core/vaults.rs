@@ -196,15 +196,20 @@ impl Core {
                 if matches!(&answer, Ok(VaultReply::Scrub(info)) if info.damaged_chunks > 0) {
                     self.look_for_damage(turn, &star);
                 }
+                if let Ok(VaultReply::Scrub(info)) = &answer {
+                    self.record_scrub(turn, &star, info);
+                }
                 let answer = answer.map(|reply| Answer::Vault(Box::new(reply))).map_err(refusal);
                 turn.actions.push(Action::Reply { reply, answer });
             }
             Purpose::Seal { job, destination } => match answer {
-                Ok(VaultReply::Sealed(info)) => {
+                Ok(VaultReply::Sealed(info, renames)) => {
                     if self.catalogue(turn, &star, info.clone()) == Listing::Full {
                         self.tell_full_catalogue(turn, &star);
                     }
-                    self.sealed(turn, job, destination, &info);
+                    if self.sealed(turn, job, destination, &info) {
+                        self.record_renames(turn, (job, destination), &info, &renames);
+                    }
                 }
                 Ok(_) => self.late_count += 1,
                 Err(problem) => self.seal_failed(turn, job, destination, &star, &problem),

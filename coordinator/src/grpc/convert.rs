@@ -353,7 +353,8 @@ pub(super) fn penalty(view: PenaltyView) -> v1::Penalty {
 
 /// An event.
 pub(crate) fn event(event: ProvenanceEvent) -> v1::ProvenanceEvent {
-    let actor = event.context.get(ACTOR).cloned().unwrap_or_default();
+    let mut context = event.context;
+    let actor = context.remove(ACTOR).unwrap_or_default();
     v1::ProvenanceEvent {
         event_id: event.event_id,
         time: Some(timestamp_to_wire(event.time)),
@@ -368,6 +369,7 @@ pub(crate) fn event(event: ProvenanceEvent) -> v1::ProvenanceEvent {
         error: event.error.unwrap_or_default(),
         item_key: event.item.map(|item| item.to_string()).unwrap_or_default(),
         actor,
+        context: context.into_iter().collect(),
     }
 }
 

@@ -79,6 +79,7 @@ fields!(A a, B b, C c, D d, E e);
 fields!(A a, B b, C c, D d, E e, F f);
 fields!(A a, B b, C c, D d, E e, F f, G g);
 fields!(A a, B b, C c, D d, E e, F f, G g, H h);
+fields!(A a, B b, C c, D d, E e, F f, G g, H h, I i, J j);
 
 #[cfg(test)]
 mod tests {

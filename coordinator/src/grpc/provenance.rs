@@ -5,7 +5,7 @@ use std::time::Duration;
 use orbit_proto::v1;
 use orbit_proto::v1::provenance_service_server::ProvenanceService;
 use orbit_shared::chunk_hash::ChunkHash;
-use orbit_shared::provenance::ProvenanceFilter;
+use orbit_shared::provenance::{Bounds, ProvenanceFilter};
 use tonic::{Request, Response, Status};
 
 use super::fields::all;
@@ -29,6 +29,24 @@ impl Faces {
             tracing::error!(%error, "the provenance log cannot be read");
             internal("PROVENANCE_FAILED", "the coordinator cannot read its provenance log; see its log")
         })
+    }
+}
+
+/// The text of a filter, where empty means any.
+fn some(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}
+
+/// Bounds that some number can be within.
+fn bounds(
+    (min_field, min): (&str, Option<u64>),
+    (max_field, max): (&str, Option<u64>),
+) -> Result<Bounds, Violation> {
+    match (min, max) {
+        (Some(min), Some(max)) if min > max => {
+            Err(Violation::new(min_field, format!("is {min}, which is more than {max} in {max_field}")))
+        }
+        (min, max) => Ok(Bounds { min, max }),
     }
 }
 
@@ -80,7 +98,7 @@ impl ProvenanceService for Faces {
         let request = request.into_inner();
         let hash = (!request.chunk_hash.is_empty()).then(|| request.chunk_hash.parse::<ChunkHash>());
         let hash = hash.transpose().map_err(|error| Violation::new("chunk_hash", error.to_string()));
-        let (size, after_event_id, item, chunk_hash, star_id, event_type, from, until) = all((
+        let (size, after, item, chunk_hash, star_id, event_type, from, until, bytes, duration_ms) = all((
             page::page_size("page_size", request.page_size),
             page::parsed_key(LIST, &request.page_token),
             convert::item_filter(&request.item_key),
@@ -89,7 +107,15 @@ impl ProvenanceService for Faces {
             convert::provenance_filter(request.r#type),
             convert::time_filter("since", request.since),
             convert::time_filter("until", request.until),
+            bounds(("min_bytes", request.min_bytes), ("max_bytes", request.max_bytes)),
+            bounds(
+                ("min_duration_ms", request.min_duration_ms),
+                ("max_duration_ms", request.max_duration_ms),
+            ),
         ))?;
+        // One event has one number, so the log is read from there and no further.
+        let before = request.event_id.map(|event_id| event_id.saturating_sub(1));
+        let size = if request.event_id.is_some() { 1 } else { size };
         let filter = ProvenanceFilter {
             job_id: convert::job_filter(request.job_id),
             item,
@@ -98,17 +124,20 @@ impl ProvenanceService for Faces {
             event_types: event_type.into_iter().collect(),
             from,
             until,
-            after_event_id,
+            after_event_id: before.max(after),
+            event_id: request.event_id,
+            source: some(request.source),
+            destination: some(request.destination),
+            bytes,
+            duration_ms,
+            error: some(request.error),
+            has_error: request.has_error,
         };
         let found = self.events(filter, size).await?;
-        let is_wanted = |event: &v1::ProvenanceEvent| {
-            (request.source.is_empty() || event.source == request.source)
-                && (request.destination.is_empty() || event.destination == request.destination)
-        };
-        let (mut events, is_cut) = page::fill(found.events.into_iter().map(convert::event), size);
+        let (events, is_cut) = page::fill(found.events.into_iter().map(convert::event), size);
         let cut_after = events.last().filter(|_| is_cut).map(|event| event.event_id);
-        let next = cut_after.or(found.resume_after).map(|last| page::token(LIST, &last.to_string()));
-        events.retain(is_wanted);
+        let next = cut_after.or(found.resume_after).filter(|_| request.event_id.is_none());
+        let next = next.map(|last| page::token(LIST, &last.to_string()));
         Ok(Response::new(v1::ListEventsResponse { events, next_page_token: next.unwrap_or_default() }))
     }
 

@@ -107,6 +107,7 @@ pub(super) fn snapshot(record: SnapshotRecord) -> v1::Snapshot {
         added_bytes: info.added_bytes,
         changed_while_read_count: info.changed_count,
         origin_star_id: record.origin.map(|star| star.to_string()).unwrap_or_default(),
+        tree_hash: info.tree_hash.map(|hash| hash.to_string()).unwrap_or_default(),
     }
 }
 

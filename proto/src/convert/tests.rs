@@ -14,9 +14,9 @@ use orbit_shared::filter::FileLimits;
 use orbit_shared::health_monitor::HealthSample;
 use orbit_shared::lifecycle::LifecycleState;
 use orbit_shared::session::{
-    AdvisoryKind, AdvisoryNotice, AssignedItem, Assignment, CoordinatorMessage, Failure, FailureCause, Fault,
-    Heartbeat, Hello, ItemOutcome, ItemResult, Keys, LivePull, Notice, RenewedGrant, Report, Root, RootSpace,
-    ScanBatch, ScanRequest, StarMessage, limits,
+    AdvisoryKind, AdvisoryNotice, AssignedItem, Assignment, ChunkCounts, CoordinatorMessage, Failure,
+    FailureCause, Fault, Heartbeat, Hello, ItemOutcome, ItemResult, Keys, LivePull, Notice, RenewedGrant,
+    Report, Root, RootSpace, ScanBatch, ScanRequest, StarMessage, limits,
 };
 use orbit_shared::time::WallTime;
 use orbit_shared::trace_context::TraceContext;
@@ -116,13 +116,17 @@ fn failures() -> impl Strategy<Value = Failure> {
 
 fn outcomes() -> impl Strategy<Value = ItemOutcome> {
     let results = prop_oneof![
-        (counts(), counts(), counts(), durations(), any::<bool>()).prop_map(
-            |(size, bytes_transferred, bytes_deduplicated, duration, is_changed)| ItemResult::Stored {
-                size,
-                bytes_transferred,
-                bytes_deduplicated,
-                duration,
-                is_changed,
+        (counts(), counts(), counts(), durations(), any::<bool>(), many_counts::<4>()).prop_map(
+            |(size, bytes_transferred, bytes_deduplicated, duration, is_changed, chunks)| {
+                let [transferred, deduplicated, packed, packed_bytes] = chunks;
+                ItemResult::Stored {
+                    size,
+                    bytes_transferred,
+                    bytes_deduplicated,
+                    duration,
+                    is_changed,
+                    chunks: ChunkCounts { transferred, deduplicated, packed, packed_bytes },
+                }
             }
         ),
         Just(ItemResult::Skipped),

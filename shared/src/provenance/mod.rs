@@ -39,13 +39,13 @@ pub enum ProvenanceCategory {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProvenanceType {
-    /// A chunk was cut from a file for the first time.
+    /// Chunks were stored that the vault did not have before.
     ChunkCreated,
-    /// A chunk was already there and needed no transfer.
+    /// Chunks were already there and needed no transfer.
     ChunkDeduplicated,
-    /// A chunk's bytes were received.
+    /// Chunks were received.
     ChunkTransferred,
-    /// The hash of a chunk's bytes was found to be right.
+    /// Chunks were compared with their hashes and are right.
     ChunkVerified,
     /// A damaged chunk was replaced by a good copy.
     ChunkHealed,
@@ -53,9 +53,9 @@ pub enum ProvenanceType {
     ChunkPenalized,
     /// A transfer was given up and quarantined.
     ChunkDeadLettered,
-    /// A chunk was written into a container.
+    /// Chunks were written into a container.
     ChunkPacked,
-    /// A file was found under a new name and not copied again.
+    /// A file was found under a new path, and its content was not stored again.
     FileRenamed,
     /// A file needed no transfer.
     FileSkipped,
@@ -349,6 +349,39 @@ pub struct ProvenanceFilter {
     pub until: Option<WallTime>,
     /// With a higher number: the position of a reader.
     pub after_event_id: Option<u64>,
+    /// With exactly this number.
+    pub event_id: Option<u64>,
+    /// With exactly this source.
+    pub source: Option<String>,
+    /// With exactly this destination.
+    pub destination: Option<String>,
+    /// About a number of bytes within these bounds. An event without a number of bytes is not selected by either.
+    pub bytes: Bounds,
+    /// With a duration within these bounds. An event without a duration is not selected by either.
+    pub duration_ms: Bounds,
+    /// With this text in its error.
+    pub error: Option<String>,
+    /// With an error, or without one.
+    pub has_error: Option<bool>,
+}
+
+/// The bounds of a number, each of which may be absent.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// At least.
+    pub min: Option<u64>,
+    /// At most.
+    pub max: Option<u64>,
+}
+
+impl Bounds {
+    /// Whether a number is within the bounds. Without bounds, a missing number is.
+    fn contains(&self, number: Option<u64>) -> bool {
+        let is_within = |number: u64| {
+            self.min.is_none_or(|min| number >= min) && self.max.is_none_or(|max| number <= max)
+        };
+        *self == Self::default() || number.is_some_and(is_within)
+    }
 }
 
 impl ProvenanceFilter {
@@ -363,6 +396,16 @@ impl ProvenanceFilter {
             && self.from.is_none_or(|from| event.time >= from)
             && self.until.is_none_or(|until| event.time < until)
             && self.after_event_id.is_none_or(|after| event.event_id > after)
+            && self.event_id.is_none_or(|event_id| event.event_id == event_id)
+            && (self.source.is_none() || self.source == event.source)
+            && (self.destination.is_none() || self.destination == event.destination)
+            && self.bytes.contains(event.bytes)
+            && self.duration_ms.contains(event.duration_ms)
+            && self.has_error.is_none_or(|has_error| event.error.is_some() == has_error)
+            && self
+                .error
+                .as_ref()
+                .is_none_or(|text| event.error.as_ref().is_some_and(|error| error.contains(text)))
     }
 }
 

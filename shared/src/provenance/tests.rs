@@ -359,8 +359,31 @@ fn each_part_of_a_filter_can_refuse() {
     assert!(!wants(ProvenanceFilter { until: Some(time), ..all() }));
     assert!(wants(ProvenanceFilter { after_event_id: Some(6), ..all() }));
     assert!(!wants(ProvenanceFilter { after_event_id: Some(7), ..all() }));
+    assert!(wants(ProvenanceFilter { event_id: Some(7), ..all() }));
+    assert!(!wants(ProvenanceFilter { event_id: Some(8), ..all() }));
+    assert!(wants(ProvenanceFilter { source: event.source.clone(), ..all() }));
+    assert!(!wants(ProvenanceFilter { source: Some("star-1:/other".to_owned()), ..all() }));
+    assert!(wants(ProvenanceFilter { destination: event.destination.clone(), ..all() }));
+    assert!(!wants(ProvenanceFilter { destination: Some("star-1:/other".to_owned()), ..all() }));
+    let (bytes, took) = (event.bytes.unwrap(), event.duration_ms.unwrap());
+    let between = |min: u64, max: u64| Bounds { min: Some(min), max: Some(max) };
+    assert!(wants(ProvenanceFilter { bytes: between(bytes, bytes), ..all() }));
+    assert!(!wants(ProvenanceFilter { bytes: Bounds { min: Some(bytes + 1), max: None }, ..all() }));
+    assert!(!wants(ProvenanceFilter { bytes: Bounds { min: None, max: Some(bytes - 1) }, ..all() }));
+    assert!(wants(ProvenanceFilter { duration_ms: between(took, took), ..all() }));
+    assert!(!wants(ProvenanceFilter { duration_ms: Bounds { min: Some(took + 1), max: None }, ..all() }));
+    assert!(!wants(ProvenanceFilter { duration_ms: Bounds { min: None, max: Some(took - 1) }, ..all() }));
+    let part = event.error.as_ref().unwrap()[1..].to_owned();
+    assert!(wants(ProvenanceFilter { error: Some(part), has_error: Some(true), ..all() }));
+    assert!(!wants(ProvenanceFilter { error: Some("no such error".to_owned()), ..all() }));
+    assert!(!wants(ProvenanceFilter { has_error: Some(false), ..all() }));
     let bare = numbered(1);
     assert!(!ProvenanceFilter { star_id: Some(star()), ..all() }.matches(&bare));
+    assert!(ProvenanceFilter { has_error: Some(false), ..all() }.matches(&bare));
+    assert!(!ProvenanceFilter { error: Some(String::new()), ..all() }.matches(&bare));
+    let any = Bounds { min: Some(0), max: None };
+    assert!(!ProvenanceFilter { bytes: any, ..all() }.matches(&bare));
+    assert!(!ProvenanceFilter { duration_ms: any, ..all() }.matches(&bare));
 }
 
 proptest! {

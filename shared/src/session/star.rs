@@ -173,6 +173,19 @@ pub struct Failure {
     pub message: String,
 }
 
+/// Counts of the chunks of an item's content, in one attempt. All are 0 if the Star is of an earlier version.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct ChunkCounts {
+    /// Chunks that were received. Each was compared with its hash.
+    pub transferred: u64,
+    /// Chunks that the destination already had.
+    pub deduplicated: u64,
+    /// Chunks that the vault did not have before and that were written into its containers.
+    pub packed: u64,
+    /// Bytes of their content.
+    pub packed_bytes: u64,
+}
+
 /// The result of one attempt at an item.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ItemResult {
@@ -188,6 +201,8 @@ pub enum ItemResult {
         duration: Duration,
         /// Whether the file changed while it was read, at each attempt: the content is what was read.
         is_changed: bool,
+        /// Its chunks.
+        chunks: ChunkCounts,
     },
     /// It was already there, unchanged.
     Skipped,

@@ -30,6 +30,7 @@ mod pins;
 mod presence;
 mod records;
 mod removal;
+mod renames;
 mod scrub;
 mod snapshots;
 mod sort;

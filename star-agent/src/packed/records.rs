@@ -33,6 +33,13 @@ impl Shelf {
         self.newest.get(source).and_then(|id| self.records.get(id))
     }
 
+    /// The snapshot of the same source that was made before this one.
+    pub(super) fn previous_of(&self, record: &SnapshotRecord) -> Option<&SnapshotRecord> {
+        let order = |one: &SnapshotRecord| (one.sealed, one.id);
+        let others = self.records.values().filter(|other| other.source == record.source);
+        others.filter(|other| order(other) < order(record)).max_by_key(|other| order(other))
+    }
+
     pub(super) fn insert(&mut self, record: SnapshotRecord) {
         let newest = self.newest.get(&record.source).and_then(|id| self.records.get(id));
         if newest.is_none_or(|newest| (newest.sealed, newest.id) < (record.sealed, record.id)) {

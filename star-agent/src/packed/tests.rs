@@ -3,6 +3,7 @@
 mod damage;
 mod garbage;
 mod missing;
+mod renames;
 mod windows;
 
 pub(super) use windows::Windows;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use orbit_shared::session::Failure;
+use orbit_shared::session::{ChunkCounts, Failure};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -71,7 +71,7 @@ pub(super) enum Assembled {
     /// All of it is in the basis, at the same positions. Nothing was copied.
     Same(Vec<(u64, Chunk)>),
     /// The chunks that it had were copied; the rest is missing.
-    Partly { missing: Vec<Range>, bytes_deduplicated: u64 },
+    Partly { missing: Vec<Range>, bytes_deduplicated: u64, chunks_deduplicated: u64 },
 }
 
 impl Basis {
@@ -154,17 +154,18 @@ impl Basis {
             return Ok(Assembled::Same(chunks));
         }
         let mut missing: Vec<Range> = Vec::new();
-        let mut bytes_deduplicated = 0;
+        let (mut bytes_deduplicated, mut chunks_deduplicated) = (0, 0);
         let mut buffer = Vec::with_capacity(CHUNK_MAX_BYTES);
         for (offset, chunk) in &chunks {
             if self.read_chunk(index, chunk, &mut buffer) {
                 target.write(work, item, *offset, &buffer)?;
                 bytes_deduplicated += u64::from(chunk.length);
+                chunks_deduplicated += 1;
             } else {
                 add_range(&mut missing, Range { offset: *offset, length: chunk.length.into() });
             }
         }
-        Ok(Assembled::Partly { missing, bytes_deduplicated })
+        Ok(Assembled::Partly { missing, bytes_deduplicated, chunks_deduplicated })
     }
 
     /// Reads a chunk and checks that it is unchanged since it was indexed.
@@ -198,6 +199,7 @@ impl Basis {
             size: version.size,
             bytes_transferred: 0,
             bytes_deduplicated: version.size,
+            chunks: ChunkCounts::default(),
             is_untouched,
             is_changed: false,
         })

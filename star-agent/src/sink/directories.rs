@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use orbit_shared::entry::{EntryKind, display_path};
-use orbit_shared::session::{Failure, ItemOutcome, ItemResult};
+use orbit_shared::session::{ChunkCounts, Failure, ItemOutcome, ItemResult};
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, Mode};
 use rustix::io::Errno;
@@ -71,6 +71,7 @@ fn outcome(
             bytes_deduplicated: 0,
             duration: work.started.elapsed(),
             is_changed: false,
+            chunks: ChunkCounts::default(),
         },
         (Ok(_), Err(errno)) => ItemResult::Failed(at_destination(errno, "sync", &work.target_path(index))),
     };

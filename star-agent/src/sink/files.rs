@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use orbit_shared::session::Failure;
+use orbit_shared::session::{ChunkCounts, Failure};
 
 use crate::checkpoints::Covered;
 use crate::limits::{
@@ -52,6 +52,7 @@ pub(super) struct FileState {
     pub(super) differs: bool,
     pub(super) bytes_transferred: u64,
     pub(super) bytes_deduplicated: u64,
+    pub(super) chunks: ChunkCounts,
     /// Number of fetches and jobs that have not ended.
     pub(super) busy: usize,
     /// Whether its last job has begun.
@@ -95,6 +96,7 @@ impl FileState {
             differs: false,
             bytes_transferred: 0,
             bytes_deduplicated: resumed.bytes(),
+            chunks: ChunkCounts::default(),
             busy: 0,
             is_ending: false,
             accepts_changes,

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use orbit_shared::entry::{Entry, EntryKind, display_path};
-use orbit_shared::session::{Failure, ItemOutcome, ItemResult};
+use orbit_shared::session::{ChunkCounts, Failure, ItemOutcome, ItemResult};
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Dir, FileType, Stat};
 use rustix::io::Errno;
@@ -222,6 +222,7 @@ fn make_symlink(work: &Work, index: usize, target: &[u8]) -> Result<Written, Err
         size: 0,
         bytes_transferred: 0,
         bytes_deduplicated: 0,
+        chunks: ChunkCounts::default(),
         is_untouched: false,
         is_changed: false,
     })

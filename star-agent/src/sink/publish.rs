@@ -186,6 +186,7 @@ fn stored(work: &Work, written: &Written) -> ItemResult {
         bytes_deduplicated: written.bytes_deduplicated,
         duration: work.started.elapsed(),
         is_changed: written.is_changed,
+        chunks: written.chunks,
     }
 }
 

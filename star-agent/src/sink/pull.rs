@@ -328,6 +328,9 @@ impl<'run> Puller<'run> {
         let file = &self.files[index];
         written.bytes_transferred = file.bytes_transferred;
         written.bytes_deduplicated += file.bytes_deduplicated;
+        written.chunks = file.chunks;
+        // Those of a file that was left in place.
+        written.chunks.deduplicated += file.same.iter().map(|chunks| chunks.len() as u64).sum::<u64>();
         written.is_changed = file.is_changed;
         self.ready_bytes += written.bytes_transferred + written.bytes_deduplicated;
         self.ready.push(written);

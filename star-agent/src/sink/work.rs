@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
 use orbit_shared::entry::{EntryKind, TEMPORARY_PREFIX, join_path};
-use orbit_shared::session::{AssignedItem, Assignment, Failure, ItemOutcome, ItemResult};
+use orbit_shared::session::{AssignedItem, Assignment, ChunkCounts, Failure, ItemOutcome, ItemResult};
 use orbit_shared::time::WallTime;
 use orbit_shared::words::ItemId;
 use rustix::fd::OwnedFd;
@@ -64,6 +64,7 @@ pub(super) struct Written {
     pub(super) size: u64,
     pub(super) bytes_transferred: u64,
     pub(super) bytes_deduplicated: u64,
+    pub(super) chunks: ChunkCounts,
     /// Whether it was already right, so that nothing of it was changed.
     pub(super) is_untouched: bool,
     /// Whether the file changed while it was read.

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use orbit_shared::entry::display_path;
-use orbit_shared::session::{Failure, FailureCause, Fault};
+use orbit_shared::session::{ChunkCounts, Failure, FailureCause, Fault};
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
@@ -163,6 +163,7 @@ impl Target {
             size: version.size,
             bytes_transferred: 0,
             bytes_deduplicated: 0,
+            chunks: ChunkCounts::default(),
             is_untouched: false,
             is_changed: false,
         })

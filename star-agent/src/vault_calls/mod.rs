@@ -126,7 +126,10 @@ impl VaultCalls {
             changed_count: request.changed_count,
         };
         match self.store.seal(stage, &meta) {
-            Ok(record) => Ok(VaultReply::Sealed(snapshot_info(record))),
+            Ok(record) => {
+                let renames = self.store.renames(&record);
+                Ok(VaultReply::Sealed(snapshot_info(record), renames))
+            }
             Err(error) => Err(problem(&error)),
         }
     }
@@ -258,6 +261,7 @@ fn snapshot_info(record: SnapshotRecord) -> SnapshotInfo {
         total_bytes: record.total_bytes,
         added_bytes: record.new_bytes,
         changed_count: record.changed_count,
+        tree_hash: Some(record.root.hash),
     }
 }
 

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use orbit_coordinator::core::JobState;
-use orbit_shared::session::{Assignment, ItemOutcome, ItemResult};
+use orbit_shared::session::{Assignment, ChunkCounts, ItemOutcome, ItemResult};
 use orbit_shared::vault_call::{
-    SealRequest, SnapshotInfo, VaultCall, VaultFailure, VaultProblem, VaultReply,
+    Renames, SealRequest, SnapshotInfo, VaultCall, VaultFailure, VaultProblem, VaultReply,
 };
 use orbit_shared::words::{JobId, Layout, SnapshotId};
 use orbit_star::core::Event;
@@ -103,6 +103,7 @@ impl Vault {
             total_bytes: 0,
             added_bytes: 0,
             changed_count: request.changed_count,
+            tree_hash: None,
         };
         self.snapshots.push(Snapshot { info: info.clone(), entries });
         Ok(info)
@@ -132,7 +133,9 @@ impl World {
             VaultCall::Seal(_) if fails => {
                 Err(VaultProblem { failure, message: "the vault cannot do that now".to_owned() })
             }
-            VaultCall::Seal(seal) => vault.seal(star, seal).map(VaultReply::Sealed),
+            VaultCall::Seal(seal) => {
+                vault.seal(star, seal).map(|info| VaultReply::Sealed(info, Renames::default()))
+            }
             VaultCall::Abandon { job, destination } => {
                 vault.stages.remove(&(*job, *destination));
                 Ok(VaultReply::Done)
@@ -174,6 +177,7 @@ impl World {
                 size,
                 bytes_transferred: size,
                 bytes_deduplicated: 0,
+                chunks: ChunkCounts::default(),
                 duration: std::time::Duration::from_millis(1),
                 is_changed: false,
             }

@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, VecDeque};
 use orbit_shared::comparison::{Comparison, Unchanged};
 use orbit_shared::entry::{Entry, EntryKind, join_path};
 use orbit_shared::plant::{Bug, is_planted};
-use orbit_shared::session::{Assignment, Failure, FailureCause, Fault, ItemOutcome, ItemResult};
+use orbit_shared::session::{Assignment, ChunkCounts, Failure, FailureCause, Fault, ItemOutcome, ItemResult};
 use orbit_shared::words::{AssignmentId, ItemId, StarId};
 use orbit_star::core::Event;
 
@@ -481,6 +481,7 @@ impl World {
                     size: written.size,
                     bytes_transferred: written.size,
                     bytes_deduplicated: 0,
+                    chunks: ChunkCounts::default(),
                     duration: std::time::Duration::from_millis(1),
                     is_changed: false,
                 }

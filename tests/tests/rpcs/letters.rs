@@ -4,6 +4,7 @@ use orbit_tests::mount::PinnedFile;
 use serde_json::{Value, json};
 
 use crate::World;
+use crate::book::Book;
 use crate::jobs::{self, DONE, spec};
 
 pub(crate) async fn call_all(world: &mut World) {
@@ -161,13 +162,24 @@ async fn events(world: &mut World) {
     let listed = book.good("ProvenanceService/ListEvents", created.clone()).await;
     let events = list(&listed, "events");
     assert_eq!((events.len(), &events[0]["jobId"]), (1, &json!("1")), "{listed:#}");
+    event_filters(book).await;
     let time = json!("2020-01-01T00:00:00Z");
     let none = book.good("ProvenanceService/ListEvents", json!({ "job_id": DONE, "until": time })).await;
     assert_eq!(list(&none, "events"), [] as [Value; 0]);
     let bad = json!({
         "page_size": -1, "page_token": "x", "item_key": "x", "chunk_hash": "x", "star_id": "not a name", "type": 99,
+        "min_bytes": 2, "max_bytes": 1, "min_duration_ms": 4, "max_duration_ms": 3,
     });
-    let fields = ["page_size", "page_token", "item_key", "chunk_hash", "star_id", "type"];
+    let fields = [
+        "page_size",
+        "page_token",
+        "item_key",
+        "chunk_hash",
+        "star_id",
+        "type",
+        "min_bytes",
+        "min_duration_ms",
+    ];
     book.bad("ProvenanceService/ListEvents", bad, &fields).await;
     book.has_no_wrong_state("ProvenanceService/ListEvents", "it reads");
 
@@ -182,6 +194,71 @@ async fn events(world: &mut World) {
     book.bad("ProvenanceService/WatchEvents", bad, &["star_id", "type"]).await;
     let beyond = json!({ "after_event_id": 1_000_000 });
     book.lost_position("ProvenanceService/WatchEvents", beyond, "POSITION_UNKNOWN").await;
+}
+
+/// Every filter selects some of the events of a job and excludes others.
+async fn event_filters(book: &mut Book) {
+    let all = book.good("ProvenanceService/ListEvents", json!({ "job_id": DONE, "page_size": 1000 })).await;
+    let all = list(&all, "events").to_vec();
+    let number = |event: &Value, field: &str| event[field].as_str().map(|text| text.parse::<u64>().unwrap());
+    let largest = all.iter().filter_map(|event| number(event, "bytes")).max().expect("some have bytes");
+    let slowest = all.iter().filter_map(|event| number(event, "durationMs")).max().expect("some took time");
+    let failed = all.iter().find(|event| event["error"].is_string()).expect("the FIFO failed").clone();
+    let error = failed["error"].as_str().unwrap().to_owned();
+    let stored = all.iter().find(|event| event["type"] == "PROVENANCE_TYPE_FILE_COMPLETED").unwrap().clone();
+    type Matches<'a> = Box<dyn Fn(&Value) -> bool + 'a>;
+    let same =
+        |field: &'static str, value: Value| -> Matches<'_> { Box::new(move |event| event[field] == value) };
+    let cases: Vec<(Value, Matches<'_>)> = vec![
+        (json!({ "event_id": stored["eventId"] }), same("eventId", stored["eventId"].clone())),
+        (json!({ "type": failed["type"] }), same("type", failed["type"].clone())),
+        (json!({ "star_id": stored["starId"] }), same("starId", stored["starId"].clone())),
+        (json!({ "item_key": stored["itemKey"] }), same("itemKey", stored["itemKey"].clone())),
+        (json!({ "source": stored["source"] }), same("source", stored["source"].clone())),
+        (json!({ "destination": stored["destination"] }), same("destination", stored["destination"].clone())),
+        (
+            json!({ "since": failed["time"] }),
+            Box::new(|event| event["time"].as_str() >= failed["time"].as_str()),
+        ),
+        (
+            json!({ "until": failed["time"] }),
+            Box::new(|event| event["time"].as_str() < failed["time"].as_str()),
+        ),
+        (json!({ "min_bytes": largest }), Box::new(|event| number(event, "bytes") == Some(largest))),
+        (
+            json!({ "min_duration_ms": slowest }),
+            Box::new(|event| number(event, "durationMs") == Some(slowest)),
+        ),
+        (json!({ "error": error[1..] }), same("error", json!(error))),
+        (json!({ "has_error": true }), Box::new(|event| event["error"].is_string())),
+        (json!({ "has_error": false }), Box::new(|event| event["error"].is_null())),
+    ];
+    for (mut filter, is_wanted) in cases {
+        filter["job_id"] = json!(DONE);
+        filter["page_size"] = json!(1000);
+        let listed = book.good("ProvenanceService/ListEvents", filter.clone()).await;
+        let wanted: Vec<&Value> = all.iter().filter(|event| is_wanted(event)).collect();
+        let found: Vec<&Value> = list(&listed, "events").iter().collect();
+        assert!(found == wanted, "{filter}: {} events, not {}", found.len(), wanted.len());
+        assert!(!wanted.is_empty() && wanted.len() < all.len(), "{filter} selects all or none");
+        assert!(listed["nextPageToken"].is_null(), "{filter}: {listed:#}");
+    }
+    // A directory has 0 bytes, which is shown as none.
+    for (filter, field, max) in
+        [("max_bytes", "bytes", largest - 1), ("max_duration_ms", "durationMs", slowest.saturating_sub(1))]
+    {
+        let mut request = json!({ "job_id": DONE, "page_size": 1000 });
+        request[filter] = json!(max);
+        let listed = book.good("ProvenanceService/ListEvents", request).await;
+        let found: Vec<&Value> =
+            list(&listed, "events").iter().filter(|event| number(event, field).is_some()).collect();
+        let wanted: Vec<&Value> =
+            all.iter().filter(|event| number(event, field).is_some_and(|number| number <= max)).collect();
+        assert_eq!(found, wanted, "{filter}");
+    }
+    let moved = json!({ "job_id": DONE, "type": "PROVENANCE_TYPE_CHUNK_TRANSFERRED" });
+    let moved = book.good("ProvenanceService/ListEvents", moved).await;
+    assert!(list(&moved, "events")[0]["context"]["chunks"].is_string(), "the context is shown: {moved:#}");
 }
 
 async fn health(world: &mut World) {

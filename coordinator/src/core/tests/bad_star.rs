@@ -5,7 +5,8 @@ use std::time::Duration;
 use orbit_shared::bulletin::{BulletinFilter, Severity};
 use orbit_shared::session::limits::BYTES_MAX;
 use orbit_shared::session::{
-    AdvisoryKind, AdvisoryNotice, FailureCause, Fault, Heartbeat, ItemResult, Notice, ScanBatch, StarMessage,
+    AdvisoryKind, AdvisoryNotice, ChunkCounts, FailureCause, Fault, Heartbeat, ItemResult, Notice, ScanBatch,
+    StarMessage,
 };
 
 use super::world::{World, batch, failed, file, spec, star_id, stored};
@@ -150,6 +151,7 @@ fn untrue_sizes_wrap_no_counter() {
         size: BYTES_MAX,
         bytes_transferred: BYTES_MAX,
         bytes_deduplicated: BYTES_MAX,
+        chunks: ChunkCounts { transferred: BYTES_MAX, ..ChunkCounts::default() },
         duration: Duration::MAX,
         is_changed: false,
     });
@@ -172,6 +174,7 @@ fn untrue_sizes_wrap_no_counter() {
         size: 0,
         bytes_transferred: 0,
         bytes_deduplicated: 0,
+        chunks: ChunkCounts::default(),
         duration: Duration::ZERO,
         is_changed: false,
     });

@@ -102,6 +102,7 @@ fn one_vault_with_endless_snapshots_leaves_places_for_those_of_others() {
         total_bytes: 1,
         added_bytes: 1,
         changed_count: 0,
+        tree_hash: None,
     };
     let now = world.now();
     let mut turn = Turn::new(now);

@@ -91,8 +91,9 @@ fn files_that_changed_while_they_were_read_are_counted_and_said_once_for_each_jo
     let mut world = World::of_three();
     world.tree = tree(300);
     world.behaviour = Box::new(|entry| match (stored(entry), entry.path.ends_with(b"9")) {
-        (ItemResult::Stored { size, bytes_transferred, bytes_deduplicated, duration, .. }, true) => {
-            ItemResult::Stored { size, bytes_transferred, bytes_deduplicated, duration, is_changed: true }
+        (ItemResult::Stored { size, bytes_transferred, bytes_deduplicated, duration, chunks, .. }, true) => {
+            let is_changed = true;
+            ItemResult::Stored { size, bytes_transferred, bytes_deduplicated, duration, is_changed, chunks }
         }
         (result, _) => result,
     });

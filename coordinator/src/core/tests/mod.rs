@@ -5,6 +5,7 @@ mod answers;
 mod bad_star;
 mod catalogue;
 mod comparing;
+mod content_events;
 mod failures;
 mod grid;
 mod heals;

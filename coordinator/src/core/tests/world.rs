@@ -8,15 +8,16 @@ use orbit_shared::entry::{Entry, EntryKind};
 use orbit_shared::lifecycle::LifecycleState;
 use orbit_shared::penalization::PenaltyConfig;
 use orbit_shared::prioritizer::PrioritizerKind;
-use orbit_shared::provenance::ProvenanceType;
+use orbit_shared::provenance::{ProvenanceEvent, ProvenanceType};
 use orbit_shared::session::{
-    Assignment, CoordinatorMessage, Failure, FailureCause, Fault, Heartbeat, Hello, ItemOutcome, ItemResult,
-    Report, Root, ScanBatch, ScanRequest, StarMessage,
+    Assignment, ChunkCounts, CoordinatorMessage, Failure, FailureCause, Fault, Heartbeat, Hello, ItemOutcome,
+    ItemResult, Report, Root, ScanBatch, ScanRequest, StarMessage,
 };
 use orbit_shared::time::{Now, WallTime};
 use orbit_shared::vault_call::limits::DAMAGED_MAX;
 use orbit_shared::vault_call::{
-    ChunkPlace, DamagedInfo, SealRequest, SnapshotInfo, VaultCall, VaultFailure, VaultProblem, VaultReply,
+    ChunkPlace, DamagedInfo, Renames, SealRequest, SnapshotInfo, VaultCall, VaultFailure, VaultProblem,
+    VaultReply,
 };
 use orbit_shared::words::{AssignmentId, ItemId, JobId, SnapshotId, StarId};
 use uuid::Uuid;
@@ -47,7 +48,7 @@ pub(super) struct FakeStar {
     pub(super) grid: Option<Uuid>,
     /// What its vault was asked and has not answered.
     pub(super) calls: VecDeque<(u64, VaultCall)>,
-    reports: u64,
+    pub(super) reports: u64,
 }
 
 /// A core with everything around it.
@@ -74,6 +75,12 @@ pub(super) struct World {
     pub(super) unchanged: BTreeSet<ChunkHash>,
     /// From where chunks were healed.
     pub(super) healed: Vec<String>,
+    /// Events about chunks that moved or were stored, and about renamed files.
+    pub(super) content_events: Vec<ProvenanceEvent>,
+    /// What a vault finds when it makes a snapshot.
+    pub(super) renames: Renames,
+    /// The version that Stars say in their hellos.
+    pub(super) version: &'static str,
     /// Jobs and destinations of which every vault says that it has something.
     pub(super) stages: Vec<(JobId, u32)>,
     /// What every Star exports, writable.
@@ -123,6 +130,7 @@ pub(super) fn stored(entry: &Entry) -> ItemResult {
         size: entry.size(),
         bytes_transferred: entry.size(),
         bytes_deduplicated: 0,
+        chunks: ChunkCounts { transferred: 1, ..ChunkCounts::default() },
         duration: std::time::Duration::from_millis(1),
         is_changed: false,
     }
@@ -179,6 +187,7 @@ pub(super) fn seal_in(vault: &mut Vec<SnapshotInfo>, seal: &SealRequest) -> Snap
         total_bytes: 0,
         added_bytes: 0,
         changed_count: seal.changed_count,
+        tree_hash: Some(ChunkHash::of(&seal.job.0.to_le_bytes())),
     };
     vault.push(info.clone());
     info
@@ -229,6 +238,9 @@ impl World {
             begun: None,
             grids: BTreeMap::new(),
             forgotten_events_before: None,
+            content_events: Vec::new(),
+            renames: Renames::default(),
+            version: env!("CARGO_PKG_VERSION"),
             asked: 0,
             questions: VecDeque::new(),
             answers: BTreeMap::new(),
@@ -281,9 +293,18 @@ impl World {
         loop {
             self.core.finish_turn(turn.at(self.now()));
             let Turn { changes, notes, actions, .. } = turn.take();
-            let events = notes.into_iter().map(Noted::into_event);
-            let healed = events.filter(|event| event.event_type == ProvenanceType::ChunkHealed);
-            self.healed.extend(healed.filter_map(|event| event.source));
+            for event in notes.into_iter().map(Noted::into_event) {
+                match event.event_type {
+                    ProvenanceType::ChunkHealed => self.healed.extend(event.source),
+                    ProvenanceType::ChunkCreated
+                    | ProvenanceType::ChunkDeduplicated
+                    | ProvenanceType::ChunkTransferred
+                    | ProvenanceType::ChunkVerified
+                    | ProvenanceType::ChunkPacked
+                    | ProvenanceType::FileRenamed => self.content_events.push(event),
+                    _ => {}
+                }
+            }
             for change in changes {
                 self.store.apply(change);
             }
@@ -418,7 +439,7 @@ impl World {
                 .map(|path| Root { path: path.as_bytes().to_vec(), is_read_only: false })
                 .collect(),
             labels: BTreeMap::new(),
-            version: "test".to_owned(),
+            version: self.version.to_owned(),
             held: held.to_vec(),
             lifecycle: state,
             begun: self.begun.take(),
@@ -518,7 +539,7 @@ impl World {
         let vault = self.vaults.entry(name).or_default();
         let answer = match call {
             VaultCall::Seal(_) if self.seal_problem.is_some() => Err(self.seal_problem.take().expect("one")),
-            VaultCall::Seal(seal) => Ok(VaultReply::Sealed(seal_in(vault, &seal))),
+            VaultCall::Seal(seal) => Ok(VaultReply::Sealed(seal_in(vault, &seal), self.renames.clone())),
             VaultCall::ListSnapshots { .. } => Ok(VaultReply::Snapshots {
                 snapshots: vault.clone(),
                 stages: self.stages.clone(),

@@ -5,8 +5,8 @@ use orbit_shared::comparison::Unchanged;
 use orbit_shared::health_monitor::HealthSample;
 use orbit_shared::semantic::SEMANTIC_LINES_MAX;
 use orbit_shared::session::{
-    AdvisoryKind, AdvisoryNotice, Failure, FailureCause, Fault, Heartbeat, Hello, ItemOutcome, ItemResult,
-    Notice, Report, Root, RootSpace, ScanBatch, StarMessage, limits,
+    AdvisoryKind, AdvisoryNotice, ChunkCounts, Failure, FailureCause, Fault, Heartbeat, Hello, ItemOutcome,
+    ItemResult, Notice, Report, Root, RootSpace, ScanBatch, StarMessage, limits,
 };
 use orbit_shared::words::AssignmentId;
 
@@ -353,15 +353,21 @@ impl From<ItemOutcome> for v1::ItemOutcome {
     fn from(outcome: ItemOutcome) -> Self {
         use v1::item_outcome::Result as Wire;
         let result = match outcome.result {
-            ItemResult::Stored { size, bytes_transferred, bytes_deduplicated, duration, is_changed } => {
-                Wire::Stored(v1::ItemStored {
-                    size_bytes: size,
-                    transferred_bytes: bytes_transferred,
-                    deduplicated_bytes: bytes_deduplicated,
-                    duration: Some(duration_to_wire(duration)),
-                    is_changed_while_read: is_changed,
-                })
-            }
+            ItemResult::Stored {
+                size,
+                bytes_transferred,
+                bytes_deduplicated,
+                duration,
+                is_changed,
+                chunks,
+            } => Wire::Stored(v1::ItemStored {
+                size_bytes: size,
+                transferred_bytes: bytes_transferred,
+                deduplicated_bytes: bytes_deduplicated,
+                duration: Some(duration_to_wire(duration)),
+                is_changed_while_read: is_changed,
+                chunks: (chunks != ChunkCounts::default()).then(|| chunks.into()),
+            }),
             ItemResult::Skipped => Wire::Skipped(v1::ItemSkipped {}),
             ItemResult::Failed(failure) => Wire::Failed(failure.into()),
         };
@@ -383,12 +389,35 @@ impl TryFrom<v1::ItemOutcome> for ItemOutcome {
                     bytes_deduplicated: file_size("stored.deduplicated_bytes", stored.deduplicated_bytes)?,
                     duration: duration_from_wire("stored.duration", &duration)?,
                     is_changed: stored.is_changed_while_read,
+                    chunks: stored.chunks.map(Into::into).unwrap_or_default(),
                 }
             }
             Wire::Skipped(v1::ItemSkipped {}) => ItemResult::Skipped,
             Wire::Failed(failure) => ItemResult::Failed(failure.try_into().map_err(within("failed"))?),
         };
         Ok(Self { sequence: wire.sequence, result })
+    }
+}
+
+impl From<ChunkCounts> for v1::ItemChunks {
+    fn from(chunks: ChunkCounts) -> Self {
+        Self {
+            transferred_count: chunks.transferred,
+            deduplicated_count: chunks.deduplicated,
+            packed_count: chunks.packed,
+            packed_bytes: chunks.packed_bytes,
+        }
+    }
+}
+
+impl From<v1::ItemChunks> for ChunkCounts {
+    fn from(wire: v1::ItemChunks) -> Self {
+        Self {
+            transferred: count(wire.transferred_count),
+            deduplicated: count(wire.deduplicated_count),
+            packed: count(wire.packed_count),
+            packed_bytes: count(wire.packed_bytes),
+        }
     }
 }
 

@@ -4,8 +4,8 @@ use orbit_shared::chunk_hash::ChunkHash;
 use orbit_shared::sweep::{SweepInfo, SweepRequest};
 use orbit_shared::vault_call::{
     ChunkOrigin, ChunkPlace, CollectionInfo, ContainerInfo, DamagedInfo, FilePart, HealOrigin, HealRequest,
-    Progress, ScrubInfo, SealRequest, SnapshotEntry, SnapshotInfo, VaultCall, VaultFailure, VaultProblem,
-    VaultReply,
+    Progress, Rename, Renames, ScrubInfo, SealRequest, SnapshotEntry, SnapshotInfo, VaultCall, VaultFailure,
+    VaultProblem, VaultReply,
 };
 use orbit_shared::words::{JobId, SnapshotId};
 use proptest::collection::vec;
@@ -24,8 +24,14 @@ fn ids() -> impl Strategy<Value = SnapshotId> {
 
 fn snapshots() -> impl Strategy<Value = SnapshotInfo> {
     let source = (star_ids(), absolute_paths(), wall_times(), vec("[a-z]{1,8}", 0..4));
-    (ids(), any::<(u64, u32, bool)>(), source, many_counts::<5>()).prop_map(
-        |(id, (job, destination, is_partial), (source_star, source_path, create_time, tags), counts)| {
+    (ids(), any::<(u64, u32, bool)>(), source, many_counts::<5>(), option::of(hashes())).prop_map(
+        |(
+            id,
+            (job, destination, is_partial),
+            (source_star, source_path, create_time, tags),
+            counts,
+            tree_hash,
+        )| {
             let [entry_count, file_count, total_bytes, added_bytes, changed_count] = counts;
             SnapshotInfo {
                 id,
@@ -41,9 +47,19 @@ fn snapshots() -> impl Strategy<Value = SnapshotInfo> {
                 total_bytes,
                 added_bytes,
                 changed_count,
+                tree_hash,
             }
         },
     )
+}
+
+fn renames() -> impl Strategy<Value = Renames> {
+    let one = (relative_paths(), relative_paths(), counts()).prop_map(|(from, to, bytes)| Rename {
+        from,
+        to,
+        bytes,
+    });
+    (vec(one, 0..4), 1..9_u64, counts()).prop_map(|(first, count, bytes)| Renames { first, count, bytes })
 }
 
 fn seals() -> impl Strategy<Value = SealRequest> {
@@ -211,7 +227,8 @@ fn replies() -> impl Strategy<Value = VaultReply> {
         },
     );
     prop_oneof![
-        snapshots().prop_map(VaultReply::Sealed),
+        (snapshots(), prop_oneof![Just(Renames::default()), renames()])
+            .prop_map(|(info, renames)| VaultReply::Sealed(info, renames)),
         Just(VaultReply::Done),
         (vec(snapshots(), 0..4), stages, any::<bool>())
             .prop_map(|(snapshots, stages, is_end)| VaultReply::Snapshots { snapshots, stages, is_end }),

@@ -1,7 +1,9 @@
 //! What vaults answer.
 
 use orbit_shared::sweep::{SWEEP_EXAMPLES_MAX, SweepInfo};
-use orbit_shared::vault_call::{ChunkOrigin, DamagedInfo, VaultFailure, VaultProblem, VaultReply, limits};
+use orbit_shared::vault_call::{
+    ChunkOrigin, DamagedInfo, Rename, Renames, VaultFailure, VaultProblem, VaultReply, limits,
+};
 use orbit_shared::words::JobId;
 
 use super::{
@@ -53,7 +55,7 @@ fn damaged_from_wire(wire: v1::SessionDamagedChunk) -> Result<DamagedInfo, Conve
 
 fn reply_to_wire(reply: VaultReply) -> Answer {
     match reply {
-        VaultReply::Sealed(info) => Answer::Sealed(info.into()),
+        VaultReply::Sealed(info, _) => Answer::Sealed(info.into()),
         VaultReply::Done => Answer::Done(v1::SessionVaultDone {}),
         VaultReply::Snapshots { snapshots, stages, is_end } => Answer::Snapshots(v1::SessionSnapshots {
             snapshots: snapshots.into_iter().map(Into::into).collect(),
@@ -121,6 +123,10 @@ pub(in crate::convert) fn vault_answer_to_wire(
     request_id: u64,
     answer: Result<VaultReply, VaultProblem>,
 ) -> v1::SessionVaultAnswer {
+    let renames = match &answer {
+        Ok(VaultReply::Sealed(_, renames)) if renames.count > 0 => Some(renames_to_wire(renames)),
+        Ok(_) | Err(_) => None,
+    };
     let answer = match answer {
         Ok(reply) => reply_to_wire(reply),
         Err(problem) => {
@@ -134,7 +140,36 @@ pub(in crate::convert) fn vault_answer_to_wire(
             Answer::Problem(v1::SessionVaultProblem { failure: failure.into(), message: problem.message })
         }
     };
-    v1::SessionVaultAnswer { request_id, answer: Some(answer) }
+    v1::SessionVaultAnswer { request_id, answer: Some(answer), renames }
+}
+
+fn renames_to_wire(renames: &Renames) -> v1::SessionRenames {
+    let rename = |one: &Rename| v1::SessionRename {
+        from_path: one.from.clone().into(),
+        to_path: one.to.clone().into(),
+        size_bytes: one.bytes,
+    };
+    v1::SessionRenames {
+        first: renames.first.iter().map(rename).collect(),
+        count: renames.count,
+        size_bytes: renames.bytes,
+    }
+}
+
+fn renames_from_wire(wire: v1::SessionRenames) -> Result<Renames, ConvertError> {
+    let first = bounded("renames.first", wire.first, limits::RENAMES_MAX)?;
+    let rename = |one: v1::SessionRename| {
+        Ok(Rename {
+            from: confined_path("renames.from_path", one.from_path)?,
+            to: confined_path("renames.to_path", one.to_path)?,
+            bytes: count(one.size_bytes),
+        })
+    };
+    Ok(Renames {
+        first: first.into_iter().map(rename).collect::<Result<_, ConvertError>>()?,
+        count: count(wire.count),
+        bytes: count(wire.size_bytes),
+    })
 }
 
 /// An answer as it comes from a Star.
@@ -155,7 +190,10 @@ pub(in crate::convert) fn vault_answer_from_wire(
             };
             return Ok((wire.request_id, Err(VaultProblem { failure, message: words(&problem.message) })));
         }
-        Answer::Sealed(info) => VaultReply::Sealed(info.try_into()?),
+        Answer::Sealed(info) => {
+            let renames = wire.renames.map(renames_from_wire).transpose()?;
+            VaultReply::Sealed(info.try_into()?, renames.unwrap_or_default())
+        }
         Answer::Done(v1::SessionVaultDone {}) => VaultReply::Done,
         Answer::Snapshots(page) => VaultReply::Snapshots {
             snapshots: converted(bounded("snapshots", page.snapshots, limits::PAGE_MAX)?)?,

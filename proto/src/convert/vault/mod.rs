@@ -119,6 +119,7 @@ impl From<SnapshotInfo> for v1::SessionSnapshot {
             total_bytes: info.total_bytes,
             added_bytes: info.added_bytes,
             changed_while_read_count: info.changed_count,
+            tree_hash: info.tree_hash.map(hash_to_wire).unwrap_or_default(),
         }
     }
 }
@@ -141,6 +142,10 @@ impl TryFrom<v1::SessionSnapshot> for SnapshotInfo {
             total_bytes: count(wire.total_bytes),
             added_bytes: count(wire.added_bytes),
             changed_count: count(wire.changed_while_read_count),
+            tree_hash: match wire.tree_hash.is_empty() {
+                true => None,
+                false => Some(chunk_hash("tree_hash", &wire.tree_hash)?),
+            },
         })
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use orbit_shared::chunk_hash::ChunkHash;
 use orbit_shared::entry::{Entry, EntryKind};
-use orbit_shared::session::Failure;
+use orbit_shared::session::{ChunkCounts, Failure};
 
 use crate::limits::{SEGMENT_BYTES, SMALL_FILE_BYTES_MAX};
 use crate::packed::{ChunkRef, TreeEntry};
@@ -22,6 +22,8 @@ pub(super) struct File {
     /// Why it will not be stored.
     pub(super) failure: Option<Failure>,
     pub(super) bytes_transferred: u64,
+    /// Chunks that were received and stored. Those that were there already are counted when the file is complete.
+    pub(super) counts: ChunkCounts,
     /// Number of fetches and jobs that have not ended.
     pub(super) busy: usize,
     /// Whether it has its outcome, or waits to be made durable.
@@ -46,6 +48,7 @@ impl File {
             version: None,
             failure: None,
             bytes_transferred: 0,
+            counts: ChunkCounts::default(),
             busy: 0,
             is_settled: false,
             accepts_changes,

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use orbit_shared::entry::display_path;
-use orbit_shared::session::{Assignment, Failure, FailureCause, Fault, ItemOutcome, ItemResult};
+use orbit_shared::session::{Assignment, ChunkCounts, Failure, FailureCause, Fault, ItemOutcome, ItemResult};
 use orbit_shared::words::StarId;
 use orbit_telemetry::Spans;
 use tokio::sync::mpsc;
@@ -69,6 +69,7 @@ struct Ready {
     item: usize,
     entry: TreeEntry,
     bytes_transferred: u64,
+    chunks: ChunkCounts,
     /// Whether the file changed while it was read.
     is_changed: bool,
 }
@@ -147,14 +148,18 @@ impl Work {
     fn commit(&self, ready: Vec<Ready>) -> Vec<ItemOutcome> {
         let mut entries = Vec::with_capacity(ready.len());
         let mut told = Vec::with_capacity(ready.len());
-        for Ready { item, entry, bytes_transferred, is_changed } in ready {
-            told.push((item, entry.entry.size(), bytes_transferred, is_changed));
+        for Ready { item, entry, bytes_transferred, chunks, is_changed } in ready {
+            let chunks = ChunkCounts {
+                deduplicated: (entry.chunks.len() as u64).saturating_sub(chunks.transferred),
+                ..chunks
+            };
+            told.push((item, entry.entry.size(), bytes_transferred, chunks, is_changed));
             entries.push(entry);
         }
         let committed = self.commit_entries(&entries);
         let duration = self.started.elapsed();
         let outcomes = told.into_iter().zip(committed);
-        let outcomes = outcomes.map(|((item, size, bytes_transferred, is_changed), committed)| {
+        let outcomes = outcomes.map(|((item, size, bytes_transferred, chunks, is_changed), committed)| {
             self.outcome(
                 item,
                 match committed {
@@ -164,6 +169,7 @@ impl Work {
                         bytes_deduplicated: size.saturating_sub(bytes_transferred),
                         duration,
                         is_changed,
+                        chunks,
                     },
                     Err(failure) => ItemResult::Failed(failure),
                 },

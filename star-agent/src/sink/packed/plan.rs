@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use orbit_shared::entry::{Entry, EntryKind, display_path, join_path};
-use orbit_shared::session::{Failure, ItemOutcome, ItemResult};
+use orbit_shared::session::{ChunkCounts, Failure, ItemOutcome, ItemResult};
 use rustix::io::Errno;
 
 use super::{Ready, Work, at_vault};
@@ -51,7 +51,8 @@ fn plan_all(work: &Work) -> Plan {
         match plan_item(work, &items[index].entry) {
             Ok(Step::Skip) => plan.finished.push(work.outcome(index, ItemResult::Skipped)),
             Ok(Step::Keep(entry)) => {
-                plan.ready.push(Ready { item: index, entry, bytes_transferred: 0, is_changed: false });
+                let (bytes_transferred, chunks) = (0, ChunkCounts::default());
+                plan.ready.push(Ready { item: index, entry, bytes_transferred, chunks, is_changed: false });
             }
             Ok(Step::Fetch) => plan.wanted.push(index),
             Err(failure) => plan.finished.push(work.outcome(index, ItemResult::Failed(failure))),

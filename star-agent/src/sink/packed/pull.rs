@@ -269,6 +269,7 @@ impl<'run> Puller<'run> {
         if file.failure.is_none() && !content.is_empty() {
             file.busy += 1;
             file.bytes_transferred += content.len() as u64;
+            file.counts.transferred += frame.chunks.len() as u64;
             let (offset, chunks, item) = (frame.offset, frame.chunks, file.item);
             pieces.push(Piece { file: index, item, offset, chunks, content });
         }
@@ -310,6 +311,8 @@ impl<'run> Puller<'run> {
                 for put in puts {
                     let file = &mut self.files[put.file];
                     file.busy -= 1;
+                    file.counts.packed += put.packed;
+                    file.counts.packed_bytes += put.packed_bytes;
                     let mut offset = put.offset;
                     for chunk in &put.chunks {
                         file.has(offset, chunk);
@@ -370,8 +373,13 @@ impl<'run> Puller<'run> {
         match whole {
             Ok(entry) => {
                 self.ready_bytes += file.bytes_transferred;
-                let (bytes_transferred, is_changed) = (file.bytes_transferred, file.is_changed);
-                self.ready.push(Ready { item, entry, bytes_transferred, is_changed });
+                self.ready.push(Ready {
+                    item,
+                    entry,
+                    bytes_transferred: file.bytes_transferred,
+                    chunks: file.counts,
+                    is_changed: file.is_changed,
+                });
             }
             Err(failure) if !self.accepts_changes && self.broken.is_none() && is_of_change(&failure) => {
                 self.changed.push(item);

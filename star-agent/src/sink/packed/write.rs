@@ -29,6 +29,9 @@ pub(super) struct Put {
     pub(super) file: usize,
     pub(super) offset: u64,
     pub(super) chunks: Vec<Chunk>,
+    /// Number of its chunks that the store did not have, and their bytes.
+    pub(super) packed: u64,
+    pub(super) packed_bytes: u64,
     pub(super) result: Result<(), Failure>,
 }
 
@@ -38,13 +41,21 @@ pub(super) fn put_all(work: &Arc<Work>, pieces: Vec<Piece>) -> Vec<Put> {
         .into_iter()
         .map(|piece| {
             let Piece { file, item, offset, chunks, mut content } = piece;
-            let result = chunks.iter().try_for_each(|chunk| put(work, item, chunk, &mut content));
-            Put { file, offset, chunks, result }
+            let (mut packed, mut packed_bytes) = (0, 0);
+            let result = chunks.iter().try_for_each(|chunk| {
+                if put(work, item, chunk, &mut content)? {
+                    packed += 1;
+                    packed_bytes += u64::from(chunk.length);
+                }
+                Ok(())
+            });
+            Put { file, offset, chunks, packed, packed_bytes, result }
         })
         .collect()
 }
 
-fn put(work: &Work, item: usize, chunk: &Chunk, content: &mut Content) -> Result<(), Failure> {
+/// Stores one chunk. Returns whether the store did not have it.
+fn put(work: &Work, item: usize, chunk: &Chunk, content: &mut Content) -> Result<bool, Failure> {
     let bytes = content.copy_to_bytes(chunk.length as usize);
     let path = &work.assignment.items[item].entry.path;
     if ChunkHash::of(&bytes) != ChunkHash(chunk.hash) {
@@ -56,7 +67,7 @@ fn put(work: &Work, item: usize, chunk: &Chunk, content: &mut Content) -> Result
         });
     }
     let stored = work.store.put(work.stage, ChunkHash(chunk.hash), &bytes);
-    stored.map(drop).map_err(|error| {
+    stored.map_err(|error| {
         work.met_full_disk.fetch_or(error.is_full(), Ordering::Relaxed);
         at_vault(&error, path)
     })

@@ -64,6 +64,7 @@ impl Puller<'_> {
         if file.failure.is_none() && (!content.is_empty() || whole.is_some()) {
             file.busy += 1;
             file.bytes_transferred += content.len() as u64;
+            file.chunks.transferred += frame.chunks.len() as u64;
             // A file that is completed at once keeps no handle open.
             let target = if whole.is_some() { Arc::new(Target::default()) } else { Arc::clone(&file.target) };
             let (offset, chunks) = (frame.offset, frame.chunks);
@@ -205,8 +206,9 @@ impl Puller<'_> {
                     self.copy_same(index);
                 }
             }
-            Ok(Assembled::Partly { missing, bytes_deduplicated }) => {
+            Ok(Assembled::Partly { missing, bytes_deduplicated, chunks_deduplicated }) => {
                 file.bytes_deduplicated += bytes_deduplicated;
+                file.chunks.deduplicated += chunks_deduplicated;
                 let may_go_on = file.failure.is_none();
                 if may_go_on {
                     self.copy_same(index);
