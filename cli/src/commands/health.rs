@@ -46,14 +46,18 @@ fn render(stars: &[StarAdvisories], has_headings: bool) -> String {
 }
 
 async fn history(star_id: String, client: &Client, output: Output) -> Result<(), CliError> {
-    let answer = client.health().get_health_history(GetHealthHistoryRequest { star_id }).await?.into_inner();
-    if answer.samples.is_empty() && !output.is_json() {
-        output.note("This Star has not sent a health sample yet.");
+    let mut pages = Pages::new(0);
+    while let Some((page_size, page_token)) = pages.next() {
+        let request = GetHealthHistoryRequest { star_id: star_id.clone(), page_size, page_token };
+        let page = client.health().get_health_history(request).await?.into_inner();
+        let has_headings = pages.took(page.samples.len(), &page.next_page_token);
+        output.answer(&page, |page| render_samples(&page.samples, has_headings))?;
     }
-    output.answer(&answer, |answer| render_samples(&answer.samples))
+    pages.note_end(&output, "This Star has not sent a health sample yet.");
+    Ok(())
 }
 
-fn render_samples(samples: &[TimedHealthSample]) -> String {
+fn render_samples(samples: &[TimedHealthSample], has_headings: bool) -> String {
     let mut table = Table::new(&["TIME", ">FREE", ">TOTAL", ">RATE", ">ERRORS", ">OPERATIONS"]);
     for timed in samples {
         let sample = timed.sample.unwrap_or_default();
@@ -66,5 +70,5 @@ fn render_samples(samples: &[TimedHealthSample]) -> String {
             human::count(sample.total_operations),
         ]);
     }
-    table.render(true)
+    table.render(has_headings)
 }

@@ -24,12 +24,12 @@ pub(super) fn name(
     request: &impl Message,
 ) -> Result<Option<RequestName>, Violation> {
     check_id(request_id)?;
-    let named = (!request_id.is_empty()).then(|| RequestName {
-        method: method.to_owned(),
-        id: request_id.to_owned(),
-        digest: digest(&request.encode_to_vec()),
-    });
-    Ok(named)
+    Ok((!request_id.is_empty()).then(|| request_name(method, request_id, request)))
+}
+
+/// The name of a request of a method.
+pub(super) fn request_name(method: &str, id: &str, request: &impl Message) -> RequestName {
+    RequestName { method: method.to_owned(), id: id.to_owned(), digest: digest(&request.encode_to_vec()) }
 }
 
 fn digest(bytes: &[u8]) -> u64 {

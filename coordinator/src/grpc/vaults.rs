@@ -14,12 +14,13 @@ use super::fields::{all, few};
 use super::jobs::caller;
 use super::once::name;
 use super::status::refused;
-use super::{Faces, convert, page, prune};
+use super::{Faces, convert, page};
 use crate::core::{Core, Refusal, SnapshotRecord, Violation};
 
 const SNAPSHOTS_LIST: &str = "snapshots";
 const ENTRIES_LIST: &str = "snapshot-entries";
 const CONTAINERS_LIST: &str = "containers";
+const LOCATIONS_LIST: &str = "locations";
 /// Vaults that are asked at a time for a chunk.
 const LOCATED_AT_ONCE: usize = 16;
 
@@ -306,15 +307,7 @@ impl VaultService for Faces {
         &self,
         request: Request<v1::PruneSnapshotsRequest>,
     ) -> Result<Response<v1::PruneSnapshotsResponse>, Status> {
-        let request = request.into_inner();
-        let (name, policy, filter) = prune::read(&request)?;
-        if let Some(told) = self.told(name.as_ref()).await? {
-            return Ok(Response::new(told));
-        }
-        let decisions = self.prune(&policy, filter, request.plan_only).await?;
-        let answer = v1::PruneSnapshotsResponse { decisions };
-        self.tell(name, &answer).await?;
-        Ok(Response::new(answer))
+        self.prune_page(&request.into_inner()).await.map(Response::new)
     }
 
     async fn list_containers(
@@ -346,14 +339,25 @@ impl VaultService for Faces {
         request: Request<v1::LocateChunkRequest>,
     ) -> Result<Response<v1::LocateChunkResponse>, Status> {
         let request = request.into_inner();
-        let (hash, star) = all((chunk_hash(&request.chunk_hash), convert::star_filter(request.star_id)))?;
-        let stars = match star {
+        let (hash, star, size, after) = all((
+            chunk_hash(&request.chunk_hash),
+            convert::star_filter(request.star_id),
+            page::page_size("page_size", request.page_size),
+            page::parsed_key::<StarId>(LOCATIONS_LIST, &request.page_token),
+        ))?;
+        let is_one = star.is_some();
+        let mut stars = match star {
             Some(star) => vec![star],
             None => self.inbox.view(|core, _| core.connected_stars()).await.map_err(refused)?,
         };
-        let is_one = stars.len() == 1;
-        let mut locations = Vec::new();
+        stars.retain(|star| after.as_ref().is_none_or(|after| star > after));
+        let mut locations: Vec<v1::ChunkLocation> = Vec::new();
+        let mut asked_count = 0;
         for group in stars.chunks(LOCATED_AT_ONCE) {
+            if locations.len() >= size {
+                break;
+            }
+            asked_count += group.len();
             let asked = group.iter().map(|star| async move {
                 (star, self.inbox.ask_vault(star.clone(), VaultCall::LocateChunk(hash)).await)
             });
@@ -370,7 +374,15 @@ impl VaultService for Faces {
                 }
             }
         }
-        Ok(Response::new(v1::LocateChunkResponse { locations }))
+        let is_cut = locations.len() > size;
+        locations.truncate(size);
+        let last = match (is_cut, asked_count < stars.len()) {
+            (true, _) => locations.last().map(|last| last.star_id.clone()),
+            (false, true) => stars[..asked_count].last().map(StarId::to_string),
+            (false, false) => None,
+        };
+        let next_page_token = last.map(|key| page::token(LOCATIONS_LIST, &key)).unwrap_or_default();
+        Ok(Response::new(v1::LocateChunkResponse { locations, next_page_token }))
     }
 
     async fn collect_garbage(

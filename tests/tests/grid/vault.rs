@@ -191,3 +191,75 @@ async fn every_bad_field_about_vaults_is_named() {
     };
     assert_eq!(bad_fields(&vaults.list_containers(list).await.expect_err("too many")), ["page_size"]);
 }
+
+/// The deletion is whole whatever the size of the page, and its decisions are read page by page afterwards.
+#[tokio::test]
+async fn a_prune_deletes_all_at_once_and_its_decisions_have_pages() {
+    let grid = Grid::start(&["star-1", "star-2"]).await;
+    plant_files(&grid.root("star-1").join("tree"), 3, 100, 5);
+    for _ in 0..5 {
+        pack(&grid, "tree", &["star-2"]).await;
+    }
+    let client = grid.client();
+    let request = v1::PruneSnapshotsRequest {
+        policy: Some(v1::RetentionPolicy { keep_last: 2, ..v1::RetentionPolicy::default() }),
+        page_size: 2,
+        ..v1::PruneSnapshotsRequest::default()
+    };
+    let prune = async |request: v1::PruneSnapshotsRequest| {
+        client.vaults().prune_snapshots(request).await.map(tonic::Response::into_inner)
+    };
+    let all_pages = async |mut request: v1::PruneSnapshotsRequest| {
+        let mut pages = Vec::new();
+        loop {
+            let page = prune(request.clone()).await.expect("a page");
+            request.page_token.clone_from(&page.next_page_token);
+            pages.push(page);
+            if request.page_token.is_empty() {
+                return pages;
+            }
+        }
+    };
+    let names = |pages: &[v1::PruneSnapshotsResponse]| -> Vec<String> {
+        let decisions = pages.iter().flat_map(|page| &page.decisions);
+        decisions.map(|one| one.snapshot.as_ref().expect("a snapshot").snapshot_id.clone()).collect()
+    };
+    let listed = |snapshots: Vec<v1::Snapshot>| -> Vec<String> {
+        snapshots.into_iter().map(|snapshot| snapshot.snapshot_id).collect()
+    };
+    let before = listed(client.all_snapshots().await);
+    let planned = all_pages(v1::PruneSnapshotsRequest { plan_only: true, ..request.clone() }).await;
+    assert_eq!((planned.len(), names(&planned)), (3, before.clone()), "a plan has the same pages");
+    assert_eq!(client.all_snapshots().await.len(), 5);
+
+    let first = prune(request.clone()).await.expect("it deletes");
+    assert_eq!((first.kept_count, first.expired_count, first.deleted_count), (2, 3, 3), "{first:#?}");
+    assert_eq!(listed(client.all_snapshots().await), before[..2], "all of it with the first page");
+    // A new snapshot changes nothing about what was decided.
+    pack(&grid, "tree", &["star-2"]).await;
+    let rest = v1::PruneSnapshotsRequest { page_token: first.next_page_token.clone(), ..request.clone() };
+    let rest = all_pages(rest).await;
+    assert_eq!(rest.len(), 2, "{rest:#?}");
+    assert_eq!([names(&[first.clone()]), names(&rest)].concat(), before);
+    assert!(rest.iter().flat_map(|page| &page.decisions).all(|one| one.is_deleted), "{rest:#?}");
+    assert_eq!(client.all_snapshots().await.len(), 3);
+
+    // The token belongs to this request.
+    let mut other =
+        v1::PruneSnapshotsRequest { page_token: first.next_page_token.clone(), ..request.clone() };
+    other.policy.as_mut().expect("a policy").keep_last = 1;
+    assert_eq!(prune(other).await.expect_err("another request").code(), tonic::Code::AlreadyExists);
+    let forged = v1::PruneSnapshotsRequest { page_token: "decisions-00".to_owned(), ..request.clone() };
+    assert_eq!(bad_fields(&prune(forged).await.expect_err("no token")), ["page_token"]);
+
+    // With a name, a repeated request gets the same first page, and `orbit` reads all pages.
+    let named =
+        v1::PruneSnapshotsRequest { request_id: "prune-1".to_owned(), page_size: 1, ..request.clone() };
+    let one = prune(named.clone()).await.expect("it deletes");
+    assert_eq!(prune(named.clone()).await.expect("again"), one);
+    let other_size = v1::PruneSnapshotsRequest { page_size: 0, ..named.clone() };
+    assert_eq!(prune(other_size).await.expect("as one page").decisions.len(), 3);
+    let token = one.next_page_token;
+    let next = prune(v1::PruneSnapshotsRequest { page_token: token, ..named }).await.expect("the next page");
+    assert_eq!((next.decisions.len(), next.deleted_count), (1, 1), "{next:#?}");
+}

@@ -272,6 +272,9 @@ async fn health(world: &mut World) {
     let bad = json!({ "star_id": "not a name", "page_size": -1, "page_token": "x" });
     let fields = ["page_size", "page_token", "star_id"];
     book.bad("HealthService/ListAdvisories", bad, &fields).await;
+    let bad = json!({ "star_id": "not a name", "page_size": -1, "page_token": "x" });
+    book.bad("HealthService/GetHealthHistory", bad, &fields).await;
+    samples(book).await;
     book.has_no_wrong_state("HealthService/ListAdvisories", "it reads");
 
     let history = book.good("HealthService/GetHealthHistory", json!({ "star_id": "star-1" })).await;
@@ -279,6 +282,31 @@ async fn health(world: &mut World) {
     book.bad("HealthService/GetHealthHistory", json!({ "star_id": "not a name" }), &["star_id"]).await;
     book.unknown("HealthService/GetHealthHistory", json!({ "star_id": "nobody" })).await;
     book.has_no_wrong_state("HealthService/GetHealthHistory", "it reads");
+}
+
+/// The pages of a Star's samples are the whole list, in order.
+async fn samples(book: &mut Book) {
+    let mut request = json!({ "star_id": "star-1", "page_size": 1 });
+    let mut seen = Vec::new();
+    let mut has_pages = false;
+    while !has_pages {
+        seen.clear();
+        request["page_token"] = json!("");
+        loop {
+            let page = book.good("HealthService/GetHealthHistory", request.clone()).await;
+            assert!(list(&page, "samples").len() <= 1, "{page:#}");
+            seen.extend(list(&page, "samples").to_vec());
+            request["page_token"] = page["nextPageToken"].clone();
+            if request["page_token"].is_null() {
+                break;
+            }
+            has_pages = true;
+        }
+    }
+    let whole = book.good("HealthService/GetHealthHistory", json!({ "star_id": "star-1" })).await;
+    assert!(list(&whole, "samples").starts_with(&seen[..1]) && seen.len() > 1, "{whole:#}");
+    assert!(whole["nextPageToken"].is_null(), "all samples that are kept are one page");
+    assert_eq!(seen, list(&whole, "samples")[..seen.len()]);
 }
 
 async fn guards(world: &mut World) {

@@ -87,8 +87,16 @@ async fn chunks(world: &mut World) {
         located["locations"].as_array().expect("locations").iter().map(|place| &place["starId"]).collect();
     stars.sort_by_key(|star| star.to_string());
     assert_eq!(stars, [&json!("star-2"), &json!("star-3")], "{located:#}");
-    let bad = json!({ "chunk_hash": "x", "star_id": "not a name" });
-    book.bad("VaultService/LocateChunk", bad, &["chunk_hash", "star_id"]).await;
+    let mut paged = json!({ "chunk_hash": hash, "page_size": 1 });
+    let first = book.good("VaultService/LocateChunk", paged.clone()).await;
+    paged["page_token"] = first["nextPageToken"].clone();
+    let second = book.good("VaultService/LocateChunk", paged).await;
+    assert!(second["nextPageToken"].is_null(), "{second:#}");
+    let pages = [&first["locations"][0], &second["locations"][0]];
+    assert_eq!(pages, [&located["locations"][0], &located["locations"][1]], "{first:#} {second:#}");
+    let bad = json!({ "chunk_hash": "x", "star_id": "not a name", "page_size": -1, "page_token": "x" });
+    let fields = ["chunk_hash", "star_id", "page_size", "page_token"];
+    book.bad("VaultService/LocateChunk", bad, &fields).await;
     book.unknown("VaultService/LocateChunk", json!({ "chunk_hash": hash, "star_id": "nobody" })).await;
 
     let away = json!({ "star_id": "away", "chunk_hash": hash });

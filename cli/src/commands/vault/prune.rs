@@ -2,10 +2,13 @@
 
 use std::io::{self, IsTerminal as _};
 
-use orbit_proto::v1::{PruneSnapshotsRequest, RetentionDecision, RetentionPolicy, Snapshot};
+use orbit_proto::v1::{
+    PruneSnapshotsRequest, PruneSnapshotsResponse, RetentionDecision, RetentionPolicy, Snapshot,
+};
 
 use crate::args::PruneArgs;
 use crate::client::{Client, request_id};
+use crate::commands::pages::Pages;
 use crate::errors::CliError;
 use crate::outcome::Outcome;
 use crate::output::table::Table;
@@ -30,18 +33,32 @@ pub(super) async fn run(args: PruneArgs, client: &Client, output: Output) -> Res
         tags: args.filter.tag,
         plan_only: args.dry_run,
         request_id: request_id(),
+        ..PruneSnapshotsRequest::default()
     };
     if !args.dry_run && !args.yes && !is_wanted(&request, client, output).await? {
         output.note("Nothing was deleted.");
         return Ok(Outcome::Cancelled);
     }
-    let answer = client.vaults().prune_snapshots(request).await?.into_inner();
-    output.answer(&answer, |answer| render(&answer.decisions))?;
-    if answer.decisions.is_empty() && !output.is_json() {
-        output.note("There are no such snapshots.");
+    let mut pages = Pages::new(0);
+    let mut has_failed = false;
+    while let Some(page) = next_page(&pages, &request, client).await? {
+        let has_headings = pages.took(page.decisions.len(), &page.next_page_token);
+        output.answer(&page, |page| render(&page.decisions, has_headings))?;
+        has_failed |= page.decisions.iter().any(|decision| !decision.problem.is_empty());
     }
-    let has_failed = answer.decisions.iter().any(|decision| !decision.problem.is_empty());
+    pages.note_end(&output, "There are no such snapshots.");
     Ok(if has_failed { Outcome::Failed } else { Outcome::Completed })
+}
+
+/// The next page of decisions. The first one is where everything is deleted.
+async fn next_page(
+    pages: &Pages,
+    request: &PruneSnapshotsRequest,
+    client: &Client,
+) -> Result<Option<PruneSnapshotsResponse>, CliError> {
+    let Some((page_size, page_token)) = pages.next() else { return Ok(None) };
+    let request = PruneSnapshotsRequest { page_size, page_token, ..request.clone() };
+    Ok(Some(client.vaults().prune_snapshots(request).await?.into_inner()))
 }
 
 /// Asks at a terminal, with what would go; a script must say that it means it.
@@ -56,13 +73,17 @@ async fn is_wanted(
         return Err(CliError::Usage(problem.to_owned()));
     }
     let plan = PruneSnapshotsRequest { plan_only: true, request_id: String::new(), ..request.clone() };
-    let planned = client.vaults().prune_snapshots(plan).await?.into_inner().decisions;
-    let count = planned.iter().filter(|decision| !decision.is_kept).count();
-    if count == 0 {
-        return Ok(true);
+    let mut pages = Pages::new(0);
+    let (mut expired, mut all) = (0, 0);
+    while let Some(page) = next_page(&pages, &plan, client).await? {
+        let has_headings = pages.took(page.decisions.len(), &page.next_page_token);
+        (expired, all) = (page.expired_count, page.expired_count + page.kept_count);
+        if expired == 0 {
+            return Ok(true);
+        }
+        output.note(&render(&page.decisions, has_headings));
     }
-    output.note(&render(&planned));
-    output.note(&format!("Delete {count} of these {} snapshots? [y/N]", planned.len()));
+    output.note(&format!("Delete {expired} of these {all} snapshots? [y/N]"));
     let mut line = String::new();
     io::stdin()
         .read_line(&mut line)
@@ -70,7 +91,7 @@ async fn is_wanted(
     Ok(matches!(line.trim(), "y" | "Y" | "yes"))
 }
 
-fn render(decisions: &[RetentionDecision]) -> String {
+fn render(decisions: &[RetentionDecision], has_headings: bool) -> String {
     let mut table = Table::new(&["SNAPSHOT", "VAULT", "CREATED", "SOURCE", "DECISION", "REASON"]);
     let partial = |snapshot: &Snapshot| if snapshot.is_partial { " (partial)" } else { "" };
     for decision in decisions {
@@ -97,5 +118,5 @@ fn render(decisions: &[RetentionDecision]) -> String {
             reason,
         ]);
     }
-    table.render(!decisions.is_empty())
+    table.render(has_headings)
 }
