@@ -54,8 +54,9 @@ async fn list(client: &Client, output: Output) -> Result<(), CliError> {
 
 /// A line for each Star.
 pub(super) fn render(stars: &[Star], has_headings: bool) -> String {
-    let headings = ["STAR", "STATE", "LIVENESS", "CORDONED", ">TASKS", ">FREE", ">RATE", "ADDRESS", "ADVICE"];
-    let mut table = Table::new(&headings).gives_way(&["ADDRESS", "RATE", "TASKS", "CORDONED"]);
+    let headings =
+        ["STAR", "STATE", "LIVENESS", "CORDONED", ">TASKS", ">FREE", ">RATE", "ADDRESS", "VERSION", "ADVICE"];
+    let mut table = Table::new(&headings).gives_way(&["VERSION", "ADDRESS", "RATE", "TASKS", "CORDONED"]);
     let states = Vocabulary::of("StarState");
     let liveness = Vocabulary::of("Liveness");
     for star in stars {
@@ -73,6 +74,7 @@ pub(super) fn render(stars: &[Star], has_headings: bool) -> String {
             free,
             rate,
             star.data_address.clone(),
+            star.version.clone(),
             advice(star),
         ]);
         row.tone("STATE", tone::of_star(star))
@@ -159,6 +161,7 @@ fn details(star: &Star) -> String {
         ("vault", vault(star)),
         ("cordoned", human::flag(star.is_cordoned)),
         ("instance", star.instance_id.clone()),
+        ("version", star.version.clone()),
         ("epoch", star.epoch.to_string()),
         ("address", star.data_address.clone()),
         ("roots", roots.join(", ")),
@@ -227,6 +230,8 @@ async fn drain(args: DrainArgs, client: &Client, output: Output) -> Result<(), C
         request_id: request_id(),
     };
     let answer = client.stars().drain_star(request).await?.into_inner();
+    let mut warnings = Vec::new();
+    note_warnings(answer.star.as_ref(), &mut warnings, output);
     if !args.wait {
         return output.answer(&answer, |answer| state_line(answer.star.as_ref()));
     }
@@ -235,6 +240,7 @@ async fn drain(args: DrainArgs, client: &Client, output: Output) -> Result<(), C
         let request = GetStarRequest { star_id: star_id.clone() };
         let answer: GetStarResponse = client.stars().get_star(request).await?.into_inner();
         let star = answer.star.clone().unwrap_or_default();
+        note_warnings(Some(&star), &mut warnings, output);
         if star.is_drained || star.state() == StarState::Shutdown {
             return output.answer(&answer, |answer| state_line(answer.star.as_ref()));
         }
@@ -250,6 +256,15 @@ async fn drain(args: DrainArgs, client: &Client, output: Output) -> Result<(), C
         }
         sleep(DRAIN_POLL_INTERVAL).await;
     }
+}
+
+/// Says on standard error what only this Star has, unless it was said before.
+fn note_warnings(star: Option<&Star>, before: &mut Vec<String>, output: Output) {
+    let Some(star) = star else { return };
+    for warning in star.drain_warnings.iter().filter(|warning| !before.contains(warning)) {
+        output.note(&human::plain(&format!("warning: {}: {warning}", star.star_id)));
+    }
+    before.clone_from(&star.drain_warnings);
 }
 
 async fn cordon(args: StarIdArgs, client: &Client, output: Output) -> Result<(), CliError> {
@@ -268,6 +283,7 @@ async fn shutdown(args: ShutdownArgs, client: &Client, output: Output) -> Result
     let ReasonArgs { star_id, reason } = args.star;
     let request = ShutdownStarRequest { star_id, reason, force: args.force, request_id: request_id() };
     let answer = client.stars().shutdown_star(request).await?.into_inner();
+    note_warnings(answer.star.as_ref(), &mut Vec::new(), output);
     output.answer(&answer, |answer| state_line(answer.star.as_ref()))
 }
 
@@ -281,6 +297,9 @@ async fn schedule(args: ReasonArgs, client: &Client, output: Output) -> Result<(
 async fn remove(args: StarIdArgs, client: &Client, output: Output) -> Result<(), CliError> {
     let request = RemoveStarRequest { star_id: args.star_id.clone(), request_id: request_id() };
     let answer = client.stars().remove_star(request).await?.into_inner();
+    for warning in &answer.warnings {
+        output.note(&human::plain(&format!("warning: {warning}")));
+    }
     output.answer(&answer, |_| format!("{}: forgotten", args.star_id))
 }
 

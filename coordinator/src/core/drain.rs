@@ -56,9 +56,18 @@ impl Core {
         text
     }
 
+    /// What a draining Star would take away, in words: items that are not copied yet, and snapshots of which no other vault has a copy.
+    pub fn departure_warnings(&self, star: &Star) -> Vec<String> {
+        let mut warnings = self.drain_warnings(star);
+        if star.state() == LifecycleState::Draining {
+            warnings.extend(self.last_copy_warning(&star.record.star_id));
+        }
+        warnings
+    }
+
     /// What a draining Star would take away: sources of jobs that have not ended. Nobody else in this grid has what they
     /// have not copied yet.
-    pub fn drain_warnings(&self, star: &Star) -> Vec<String> {
+    pub(super) fn drain_warnings(&self, star: &Star) -> Vec<String> {
         if star.state() != LifecycleState::Draining {
             return Vec::new();
         }

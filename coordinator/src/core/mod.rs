@@ -32,6 +32,7 @@ mod job;
 mod job_record;
 mod jobs;
 mod lane;
+mod last_copies;
 mod letters;
 pub mod limits;
 mod losses;
@@ -64,6 +65,7 @@ mod totals;
 mod turn;
 mod validate;
 mod vaults;
+mod versions;
 mod views;
 mod yields;
 

@@ -123,6 +123,8 @@ pub struct Star {
     pub lifecycle: StarLifecycle,
     /// Its session, while it has one.
     pub session: Option<SessionId>,
+    /// Version of its program, as its last hello said; empty if there was none since this process started.
+    pub version: String,
     /// Whether it is heard.
     pub liveness: Liveness,
     /// When it was heard last; the coordinator's start for a Star that has not come back since.
@@ -182,6 +184,7 @@ impl Star {
             lifecycle: StarLifecycle::resumed(record.star_id.clone(), record.state, now),
             record,
             session: None,
+            version: String::new(),
             liveness: Liveness::Lost,
             last_heard: now.monotonic,
             guard,

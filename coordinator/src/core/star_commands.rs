@@ -9,6 +9,7 @@ use orbit_shared::provenance::ProvenanceType;
 use orbit_shared::words::StarId;
 
 use super::event::Answer;
+use super::last_copies::REMOVED;
 use super::limits::STARS_MAX;
 use super::refusal::{Refusal, Violation};
 use super::star::{Star, StarRecord};
@@ -60,6 +61,7 @@ impl Core {
                 star.go(turn.now, LifecycleState::Registered, "its drain was cancelled");
                 star.drain_deadline = None;
                 self.tell_lifecycle(turn, name, LifecycleState::Registered, "its drain was cancelled");
+                self.resolve_last_copies(turn, name);
             }
             LifecycleState::Shutdown => {
                 return Err(Refusal::WrongState {
@@ -123,6 +125,7 @@ impl Core {
             let message = format!("{name} is draining, and {warning}");
             self.post(turn, (Severity::Warning, name.as_str(), "lifecycle"), None, &message);
         }
+        self.warn_of_last_copies(turn, name, "is draining");
         self.record_star(turn, ProvenanceType::StarDraining, name);
     }
 
@@ -156,10 +159,15 @@ impl Core {
     pub(super) fn shut_down(&mut self, turn: &mut Turn, name: &StarId, reason: &str) {
         self.release_star(turn, name);
         let Some(star) = self.stars.get_mut(name) else { return };
+        let was_draining = star.state() == LifecycleState::Draining;
         if !star.go(turn.now, LifecycleState::Shutdown, reason) {
             return;
         }
-        if star.session.is_some() {
+        // Who drained it was warned then.
+        if !was_draining {
+            self.warn_of_last_copies(turn, name, "is shut down");
+        }
+        if self.stars.get(name).is_some_and(|star| star.session.is_some()) {
             self.tell_lifecycle(turn, name, LifecycleState::Shutdown, reason);
         } else {
             self.star_gone(turn, name, reason);
@@ -204,6 +212,7 @@ impl Core {
             self.post(turn, (Severity::Warning, COORDINATOR, "schedule"), None, &message);
         }
         self.release_star(turn, name);
+        self.warn_of_last_copies(turn, name, REMOVED);
         self.forget_snapshots_of(turn, name);
         self.stars.remove(name);
         self.ask_for_catalogues(turn);

@@ -66,6 +66,7 @@ impl Core {
         self.forget_yields_of(&name);
         let is_first = known_process(&self.stars, &name).is_none();
         let is_new_process = self.admit(turn, session, hello.clone());
+        self.note_version(turn, &name, &hello.version);
         if is_new_process && !is_first {
             self.judge_held(turn, &name, hello.begun.as_deref());
         }
@@ -85,6 +86,7 @@ impl Core {
         self.look_for_damage(turn, &name);
         self.look_for_damage_again(turn, &name);
         if is_new_process {
+            self.resolve_last_copies(turn, &name);
             self.record_star(turn, ProvenanceType::StarRegistered, &name);
             if !self.config.is_manual_schedule {
                 self.schedule(turn, &name, "scheduled after it registered");

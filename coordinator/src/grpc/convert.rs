@@ -224,10 +224,11 @@ pub(crate) fn star(core: &Core, now: Now, star: &Star) -> v1::Star {
         history: history.collect(),
         drain_blockers: core.drain_blockers(star, now),
         yields: core.yields_of(&record.star_id),
-        drain_warnings: core.drain_warnings(star),
+        drain_warnings: core.departure_warnings(star),
         vault_bytes: star.vault_bytes,
         vault_health: star.vault_sample.map(Into::into),
         semantic_rules: record.semantic_rules.clone(),
+        version: star.version.clone(),
     }
 }
 

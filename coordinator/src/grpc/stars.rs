@@ -35,6 +35,12 @@ impl Faces {
         })
     }
 
+    /// What the grid cannot restore without a Star.
+    async fn last_copy_warning(&self, id: StarId) -> Result<Vec<String>, Status> {
+        let found = self.inbox.view(move |core, _| core.last_copy_warning(&id));
+        Ok(found.await.map_err(refused)?.into_iter().collect())
+    }
+
     async fn star_command(&self, id: StarId, command: Command) -> Result<v1::Star, Status> {
         self.inbox.command(command).await?;
         self.one_star(id).await
@@ -156,7 +162,8 @@ impl StarService for Faces {
         let (name, id) = named("ShutdownStar", &request.request_id, &request, &request.star_id)?;
         let (reason, force) = (request.reason, request.force);
         let command = Command::ShutdownStar { star: id.clone(), reason, force };
-        let star = self.star_command(id, once(name, command)).await?;
+        let mut star = self.star_command(id.clone(), once(name, command)).await?;
+        star.drain_warnings = self.last_copy_warning(id).await?;
         Ok(Response::new(v1::ShutdownStarResponse { star: Some(star) }))
     }
 
@@ -188,7 +195,10 @@ impl StarService for Faces {
     ) -> Result<Response<v1::RemoveStarResponse>, Status> {
         let request = request.into_inner();
         let (name, star) = named("RemoveStar", &request.request_id, &request, &request.star_id)?;
-        self.inbox.command(once(name, Command::RemoveStar { star })).await?;
-        Ok(Response::new(v1::RemoveStarResponse {}))
+        self.inbox.command(once(name, Command::RemoveStar { star: star.clone() })).await?;
+        // The catalogue does not list its snapshots any more. The board says what there were, also if this is asked again.
+        let found = self.inbox.view(move |core, _| core.removal_warning(&star));
+        let warnings = found.await.map_err(refused)?.into_iter().collect();
+        Ok(Response::new(v1::RemoveStarResponse { warnings }))
     }
 }

@@ -131,7 +131,7 @@ impl World {
             data_address: format!("{}:7200", star.name),
             roots: vec![Root { path: b"/data".to_vec(), is_read_only: false }],
             labels: BTreeMap::new(),
-            version: "simulated".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
             coordinator_count: 1,
             drain_timeout: std::time::Duration::from_secs(5),
             seed: lease_seed,

@@ -18,6 +18,7 @@ mod mirror;
 mod one_file_system;
 mod plans;
 mod private_files;
+mod provenance;
 mod refusals;
 mod schedules;
 mod semantic_rules;

@@ -118,7 +118,7 @@ fn chunk_starts(grid: &Grid, star: &str) -> Vec<u64> {
 }
 
 /// Changes one byte of the first chunk in a vault.
-fn damage(grid: &Grid, star: &str) {
+pub(crate) fn damage(grid: &Grid, star: &str) {
     damage_at(grid, star, 16 + 100);
 }
 

@@ -12,6 +12,7 @@ mod heals;
 mod history;
 mod identity;
 mod jobs;
+mod last_copies;
 mod letters;
 mod mounts;
 mod plans;
@@ -27,6 +28,7 @@ mod stars;
 mod store;
 mod sweeps;
 mod vaults;
+mod versions;
 mod world;
 mod yields;
 
