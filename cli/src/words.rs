@@ -60,6 +60,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("SetGuardLimits", "orbit guard set"),
     ("ShutdownStar", "orbit star shutdown"),
     ("UncordonStar", "orbit star uncordon"),
+    ("UndeleteSnapshot", "orbit snapshot undelete"),
     ("UpdateSchedule", "orbit schedule edit"),
     ("WatchBulletins", "orbit bulletins --follow"),
     ("WatchEvents", "orbit provenance --follow"),

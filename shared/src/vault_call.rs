@@ -283,6 +283,8 @@ pub enum VaultCall {
     },
     /// Delete a snapshot. It is no error if it does not exist.
     DeleteSnapshot(SnapshotId),
+    /// Bring back a deleted snapshot; answered like `Seal`. All of its content must still be there.
+    UndeleteSnapshot(SnapshotId),
     /// List entries of a snapshot's tree, in order.
     ListEntries {
         /// The snapshot.
@@ -341,6 +343,7 @@ impl VaultCall {
             | Self::Abandon { .. }
             | Self::ListSnapshots { .. }
             | Self::DeleteSnapshot(_)
+            | Self::UndeleteSnapshot(_)
             | Self::ListEntries { .. }
             | Self::ListContainers { .. }
             | Self::LocateChunk(_)

@@ -40,6 +40,15 @@ pub(crate) enum SnapshotCommand {
         #[arg(value_name = "SNAPSHOT", required = true)]
         snapshots: Vec<String>,
     },
+    /// Bring back deleted snapshots, while a collection has taken none of their content.
+    Undelete {
+        /// Their whole names, as `orbit snapshot rm` has shown them.
+        #[arg(value_name = "SNAPSHOT", required = true)]
+        snapshots: Vec<String>,
+        /// The Star whose vault has them; by default every connected vault is asked.
+        #[arg(long, value_name = "STAR", default_value = "", hide_default_value = true)]
+        star: String,
+    },
     /// Say what differs between two snapshots: + added, - removed, M other content, m other mode, time or kind.
     Diff {
         /// The older one.

@@ -77,6 +77,7 @@ wire_messages!(
     SetGuardLimitsResponse,
     ShutdownStarResponse,
     UncordonStarResponse,
+    UndeleteSnapshotResponse,
     UpdateScheduleResponse,
     WatchBulletinsResponse,
     WatchEventsResponse,

@@ -193,6 +193,12 @@ impl Core {
                     self.forget_snapshot(turn, id);
                     self.overtake_lists(&star);
                 }
+                // It was deleted, and is there again.
+                if let Ok(VaultReply::Sealed(info)) = &answer
+                    && self.catalogue(turn, &star, info.clone()) == Listing::Full
+                {
+                    self.tell_full_catalogue(turn, &star);
+                }
                 if matches!(&answer, Ok(VaultReply::Scrub(info)) if info.damaged_chunks > 0) {
                     self.look_for_damage(turn, &star);
                 }

@@ -127,6 +127,7 @@ const METHODS: &[(&str, Need)] = &[
     ("/orbit.v1.VaultService/PruneSnapshots", Need::Operator),
     ("/orbit.v1.VaultService/RestoreSnapshot", Need::Operator),
     ("/orbit.v1.VaultService/ScrubVault", Need::Operator),
+    ("/orbit.v1.VaultService/UndeleteSnapshot", Need::Operator),
 ];
 
 /// Whether a method changes something, or hands out a right: what only an operator may call, and joining.

@@ -167,6 +167,31 @@ impl Faces {
         let call = VaultCall::DeleteSnapshot(record.info.id);
         self.inbox.ask_vault(record.star.clone(), call).await.map(drop)
     }
+
+    /// Brings back a deleted snapshot in the vault of a Star, or in the first connected vault that has it.
+    async fn undelete_one(&self, id: SnapshotId, star: Option<StarId>) -> Result<SnapshotRecord, Status> {
+        let known = self.inbox.view(move |core, _| core.snapshot(id).cloned()).await.map_err(refused)?;
+        if let Some(known) = known {
+            let problem = format!("snapshot {id} is not deleted: the vault of {} has it", known.star);
+            return Err(refused(Refusal::WrongState { problem }));
+        }
+        let stars = match star {
+            Some(star) => vec![star],
+            None => self.inbox.view(|core, _| core.connected_stars()).await.map_err(refused)?,
+        };
+        // What a vault says of a snapshot that it has says more than that others have none.
+        let mut refusal = None;
+        for star in stars {
+            match self.inbox.ask_vault(star.clone(), VaultCall::UndeleteSnapshot(id)).await {
+                Ok(VaultReply::Sealed(info)) => return Ok(SnapshotRecord { star, info, origin: None }),
+                Ok(_) => return Err(unexpected(&star)),
+                Err(Refusal::NotFound { what }) if !what.contains("collected") => {}
+                Err(other) => refusal = refusal.or(Some(other)),
+            }
+        }
+        let what = || format!("deleted snapshot {id} in a vault that can be asked");
+        Err(refused(refusal.unwrap_or_else(|| Refusal::NotFound { what: what() })))
+    }
 }
 
 #[tonic::async_trait]
@@ -226,6 +251,25 @@ impl VaultService for Faces {
         let record = self.one_snapshot(id).await?;
         self.delete_one(&record).await?;
         let answer = v1::DeleteSnapshotResponse { snapshot: Some(snapshot(record)) };
+        self.tell(name, &answer).await?;
+        Ok(Response::new(answer))
+    }
+
+    async fn undelete_snapshot(
+        &self,
+        request: Request<v1::UndeleteSnapshotRequest>,
+    ) -> Result<Response<v1::UndeleteSnapshotResponse>, Status> {
+        let request = request.into_inner();
+        let (name, id, star) = all((
+            name("UndeleteSnapshot", &request.request_id, &request),
+            snapshot_id(&request.snapshot_id),
+            convert::star_filter(request.star_id),
+        ))?;
+        if let Some(told) = self.told(name.as_ref()).await? {
+            return Ok(Response::new(told));
+        }
+        let record = self.undelete_one(id, star).await?;
+        let answer = v1::UndeleteSnapshotResponse { snapshot: Some(snapshot(record)) };
         self.tell(name, &answer).await?;
         Ok(Response::new(answer))
     }

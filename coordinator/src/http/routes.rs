@@ -82,6 +82,7 @@ pub(crate) const ROUTES: &[Route] = &[
     get("/api/snapshots/{snapshot_id}/entries", "VaultService", "ListSnapshotEntries"),
     post("/api/snapshots/{snapshot_id}/restore", "VaultService", "RestoreSnapshot"),
     post("/api/snapshots/{snapshot_id}/delete", "VaultService", "DeleteSnapshot"),
+    post("/api/snapshots/{snapshot_id}/undelete", "VaultService", "UndeleteSnapshot"),
     post("/api/snapshots/prune", "VaultService", "PruneSnapshots"),
     get("/api/chunks/{chunk_hash}", "VaultService", "LocateChunk"),
     post("/api/backups", "BackupService", "CreateBackup"),

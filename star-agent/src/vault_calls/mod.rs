@@ -91,6 +91,16 @@ impl VaultCalls {
                 Ok(()) | Err(PackedError::UnknownSnapshot(_)) => Ok(VaultReply::Done),
                 Err(error) => Err(problem(&error)),
             },
+            VaultCall::UndeleteSnapshot(id) => match self.store.undelete_snapshot(&id) {
+                Ok(record) => Ok(VaultReply::Sealed(snapshot_info(record))),
+                Err(PackedError::UnknownChunk { .. }) => {
+                    let message = format!(
+                        "deleted snapshot {id} with all of its content: a part was already collected"
+                    );
+                    Err(VaultProblem { failure: VaultFailure::NotFound, message })
+                }
+                Err(error) => Err(problem(&error)),
+            },
             VaultCall::ListEntries { snapshot, path, after, count_max } => {
                 self.list_entries(snapshot, &path, after, count_max)
             }

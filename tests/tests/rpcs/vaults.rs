@@ -195,6 +195,29 @@ async fn forget(world: &mut World, job: u64, snapshot: &Value) {
         json!({ "snapshot_id": "0".repeat(32), "request_id": "delete-1" }),
     )
     .await;
+    bring_back(world, snapshot).await;
+}
+
+/// A deleted snapshot comes back, once, and not after a collection has taken its content.
+async fn bring_back(world: &mut World, snapshot: &Value) {
+    let book = &mut world.coordinator;
+    let method = "VaultService/UndeleteSnapshot";
+    let undelete = json!({ "snapshot_id": snapshot, "request_id": "undelete-1" });
+    let back = book.good(method, undelete.clone()).await;
+    assert_eq!((&back["snapshot"]["snapshotId"], &back["snapshot"]["starId"]), (snapshot, &json!("star-2")));
+    book.again(method, undelete, &back, "").await;
+    book.stolen_name(method, json!({ "snapshot_id": "0".repeat(32), "request_id": "undelete-1" })).await;
+    let got = book.good("VaultService/GetSnapshot", json!({ "snapshot_id": snapshot })).await;
+    assert_eq!(got["snapshot"], back["snapshot"], "it is in the catalogue again");
+    book.wrong_state(method, json!({ "snapshot_id": snapshot }), "is not deleted").await;
+    let bad = json!({ "snapshot_id": "x", "star_id": "not a name", "request_id": "x".repeat(129) });
+    book.bad(method, bad, &["snapshot_id", "star_id", "request_id"]).await;
+    book.unknown(method, json!({ "snapshot_id": "0".repeat(32) })).await;
+
+    book.good("VaultService/DeleteSnapshot", json!({ "snapshot_id": snapshot })).await;
+    let collect = json!({ "star_id": "star-2", "ignore_undo_window": true });
+    book.good("VaultService/CollectGarbage", collect).await;
+    book.unknown(method, json!({ "snapshot_id": snapshot, "star_id": "star-2" })).await;
 }
 
 /// Calls for a vault whose Star has left, with a snapshot that is still in the catalogue.

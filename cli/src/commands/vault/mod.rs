@@ -8,7 +8,10 @@ mod restore;
 mod tree;
 mod upkeep;
 
-use orbit_proto::v1::{DeleteSnapshotRequest, ListSnapshotEntriesRequest, ListSnapshotsRequest, Snapshot};
+use orbit_proto::v1::{
+    DeleteSnapshotRequest, ListSnapshotEntriesRequest, ListSnapshotsRequest, Snapshot,
+    UndeleteSnapshotRequest,
+};
 use orbit_shared::entry::undisplay_path;
 
 use crate::args::{SnapshotCommand, SnapshotFilter};
@@ -37,6 +40,7 @@ pub(super) async fn run(
         }
         SnapshotCommand::Restore(args) => return restore::run(*args, client, output).await,
         SnapshotCommand::Rm { snapshots } => remove(&snapshots, client, output).await?,
+        SnapshotCommand::Undelete { snapshots, star } => undelete(snapshots, &star, client, output).await?,
         SnapshotCommand::Diff { old, new } => diff::run(&old, &new, client, output).await?,
         SnapshotCommand::Cat { snapshot, path } => {
             cat::run(&snapshot, path.as_deref().unwrap_or_default(), client, output).await?;
@@ -119,7 +123,28 @@ async fn remove(snapshots: &[String], client: &Client, output: Output) -> Result
         let answer = client.vaults().delete_snapshot(request).await?.into_inner();
         output.answer(&answer, |answer| {
             let id = answer.snapshot.as_ref().map(|snapshot| snapshot.snapshot_id.as_str());
-            format!("snapshot {} is forgotten", id.unwrap_or_default())
+            let id = id.unwrap_or_default();
+            format!("snapshot {id} is forgotten; `orbit snapshot undelete {id}` brings it back for a day")
+        })?;
+    }
+    Ok(())
+}
+
+async fn undelete(
+    snapshots: Vec<String>,
+    star_id: &str,
+    client: &Client,
+    output: Output,
+) -> Result<(), CliError> {
+    for snapshot_id in snapshots {
+        let request =
+            UndeleteSnapshotRequest { snapshot_id, star_id: star_id.to_owned(), request_id: request_id() };
+        let answer = client.vaults().undelete_snapshot(request).await?.into_inner();
+        output.answer(&answer, |answer| {
+            let back = answer.snapshot.as_ref();
+            let (id, star) =
+                back.map(|back| (back.snapshot_id.as_str(), back.star_id.as_str())).unwrap_or_default();
+            format!("snapshot {id} is in the vault of {star} again")
         })?;
     }
     Ok(())

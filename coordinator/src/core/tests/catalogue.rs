@@ -85,6 +85,31 @@ fn a_deletion_overtakes_a_list_that_is_on_its_way() {
     world.settle();
     assert!(world.core.snapshots().is_empty() && world.store.snapshots.is_empty());
 }
+
+#[test]
+fn a_snapshot_that_is_brought_back_is_in_the_catalogue_again_whatever_list_is_on_its_way() {
+    let mut world = World::of_three();
+    world.create(packed("star-1", &["star-2"]));
+    world.settle();
+    let before = world.core.snapshots()[0].clone();
+    world.ask("star-2", VaultCall::DeleteSnapshot(before.info.id));
+    while world.answer("star-2") {}
+    assert!(world.core.snapshots().is_empty());
+    // A list that is read now is answered after the snapshot is back.
+    world.connect("star-2", 1, &[]);
+    let star = world.stars.get_mut("star-2").expect("connected");
+    let (list, _) = star.calls.pop_front().expect("the catalogue is asked for");
+    let reply = world.ask("star-2", VaultCall::UndeleteSnapshot(before.info.id));
+    while world.answer("star-2") {}
+    let back = Answer::Vault(Box::new(VaultReply::Sealed(before.info.clone())));
+    assert_eq!(world.answered(reply), Some(Ok(back)));
+    let answer = Ok(VaultReply::Snapshots { snapshots: Vec::new(), stages: Vec::new(), is_end: true });
+    world.say("star-2", orbit_shared::session::StarMessage::VaultAnswered { request: list, answer });
+    world.settle();
+    assert_eq!(world.core.snapshots(), [&before]);
+    assert_eq!(world.store.snapshots.len(), 1, "it is durable");
+}
+
 #[test]
 fn one_vault_with_endless_snapshots_leaves_places_for_those_of_others() {
     let mut world = World::of_three();

@@ -68,6 +68,8 @@ pub(super) struct World {
     /// What the vault of each Star has, and what it could not seal for now.
     pub(super) vaults: BTreeMap<&'static str, Vec<SnapshotInfo>>,
     pub(super) seal_problem: Option<VaultProblem>,
+    /// Snapshots that were deleted and can be brought back.
+    pub(super) deleted: BTreeMap<SnapshotId, SnapshotInfo>,
     /// What is damaged in which vault, and which vault has which chunk whole.
     pub(super) damaged: BTreeMap<&'static str, Vec<DamagedInfo>>,
     pub(super) copies: BTreeSet<(&'static str, ChunkHash)>,
@@ -236,6 +238,7 @@ impl World {
             rates: Vec::new(),
             present: Some(BTreeSet::new()),
             begun: None,
+            deleted: BTreeMap::new(),
             grids: BTreeMap::new(),
             forgotten_events_before: None,
             content_events: Vec::new(),
@@ -546,9 +549,18 @@ impl World {
                 is_end: true,
             }),
             VaultCall::DeleteSnapshot(id) => {
-                vault.retain(|info| info.id != id);
+                self.deleted.extend(vault.extract_if(.., |info| info.id == id).map(|info| (info.id, info)));
                 Ok(VaultReply::Done)
             }
+            VaultCall::UndeleteSnapshot(id) => match self.deleted.remove(&id) {
+                Some(info) => {
+                    vault.push(info.clone());
+                    Ok(VaultReply::Sealed(info))
+                }
+                None => {
+                    Err(VaultProblem { failure: VaultFailure::NotFound, message: "no such one".to_owned() })
+                }
+            },
             VaultCall::Abandon { job, destination } => {
                 self.stages.retain(|stage| *stage != (job, destination));
                 Ok(VaultReply::Done)

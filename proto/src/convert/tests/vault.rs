@@ -98,7 +98,7 @@ pub(super) fn calls() -> impl Strategy<Value = VaultCall> {
         any::<(u64, u32)>()
             .prop_map(|(job, destination)| VaultCall::Abandon { job: JobId(job), destination }),
         option::of(ids()).prop_map(|after| VaultCall::ListSnapshots { after }),
-        ids().prop_map(VaultCall::DeleteSnapshot),
+        prop_oneof![ids().prop_map(VaultCall::DeleteSnapshot), ids().prop_map(VaultCall::UndeleteSnapshot)],
         lists,
         (option::of("[0-9a-f]{1,9}"), 1..1000_usize)
             .prop_map(|(after, count_max)| VaultCall::ListContainers { after, count_max }),

@@ -29,6 +29,9 @@ pub(in crate::convert) fn vault_call_to_wire(request_id: u64, call: VaultCall) -
         VaultCall::DeleteSnapshot(id) => {
             Call::DeleteSnapshot(v1::SessionDeleteSnapshot { snapshot_id: id.to_string() })
         }
+        VaultCall::UndeleteSnapshot(id) => {
+            Call::UndeleteSnapshot(v1::SessionUndeleteSnapshot { snapshot_id: id.to_string() })
+        }
         VaultCall::ListEntries { snapshot, path, after, count_max } => {
             Call::ListEntries(v1::SessionListEntries {
                 snapshot_id: snapshot.to_string(),
@@ -82,6 +85,9 @@ pub(in crate::convert) fn vault_call_from_wire(
         }
         Call::DeleteSnapshot(delete) => {
             VaultCall::DeleteSnapshot(snapshot_id("snapshot_id", &delete.snapshot_id)?)
+        }
+        Call::UndeleteSnapshot(undelete) => {
+            VaultCall::UndeleteSnapshot(snapshot_id("snapshot_id", &undelete.snapshot_id)?)
         }
         Call::ListEntries(list) => VaultCall::ListEntries {
             snapshot: snapshot_id("snapshot_id", &list.snapshot_id)?,
