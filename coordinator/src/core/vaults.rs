@@ -194,7 +194,7 @@ impl Core {
                     self.overtake_lists(&star);
                 }
                 // It was deleted, and is there again.
-                if let Ok(VaultReply::Sealed(info)) = &answer
+                if let Ok(VaultReply::Sealed(info, _)) = &answer
                     && self.catalogue(turn, &star, info.clone()) == Listing::Full
                 {
                     self.tell_full_catalogue(turn, &star);

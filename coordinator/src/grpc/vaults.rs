@@ -183,7 +183,7 @@ impl Faces {
         let mut refusal = None;
         for star in stars {
             match self.inbox.ask_vault(star.clone(), VaultCall::UndeleteSnapshot(id)).await {
-                Ok(VaultReply::Sealed(info)) => return Ok(SnapshotRecord { star, info, origin: None }),
+                Ok(VaultReply::Sealed(info, _)) => return Ok(SnapshotRecord { star, info, origin: None }),
                 Ok(_) => return Err(unexpected(&star)),
                 Err(Refusal::NotFound { what }) if !what.contains("collected") => {}
                 Err(other) => refusal = refusal.or(Some(other)),

@@ -17,7 +17,7 @@ use orbit_shared::vault_call::limits::{
     AFFECTED_MAX, CALL_PATIENCE, DAMAGED_MAX, ORIGINS_MAX, PAGE_BYTES_MAX, PAGE_MAX, STAGES_MAX,
 };
 use orbit_shared::vault_call::{
-    ChunkOrigin, ChunkPlace, CollectionInfo, ContainerInfo, DamagedInfo, ScrubInfo, SealRequest,
+    ChunkOrigin, ChunkPlace, CollectionInfo, ContainerInfo, DamagedInfo, Renames, ScrubInfo, SealRequest,
     SnapshotEntry, SnapshotInfo, VaultCall, VaultFailure, VaultProblem, VaultReply,
 };
 use orbit_shared::words::{JobId, SnapshotId, StarId};
@@ -92,7 +92,7 @@ impl VaultCalls {
                 Err(error) => Err(problem(&error)),
             },
             VaultCall::UndeleteSnapshot(id) => match self.store.undelete_snapshot(&id) {
-                Ok(record) => Ok(VaultReply::Sealed(snapshot_info(record))),
+                Ok(record) => Ok(VaultReply::Sealed(snapshot_info(record), Renames::default())),
                 Err(PackedError::UnknownChunk { .. }) => {
                     let message = format!(
                         "deleted snapshot {id} with all of its content: a part was already collected"

@@ -1,7 +1,7 @@
 //! The catalogue of snapshots follows the vaults, and no vault takes all its places.
 
 use orbit_shared::time::WallTime;
-use orbit_shared::vault_call::{SnapshotInfo, VaultCall, VaultReply};
+use orbit_shared::vault_call::{Renames, SnapshotInfo, VaultCall, VaultReply};
 use orbit_shared::words::{JobId, SnapshotId};
 
 use super::vaults::{packed, said};
@@ -101,7 +101,7 @@ fn a_snapshot_that_is_brought_back_is_in_the_catalogue_again_whatever_list_is_on
     let (list, _) = star.calls.pop_front().expect("the catalogue is asked for");
     let reply = world.ask("star-2", VaultCall::UndeleteSnapshot(before.info.id));
     while world.answer("star-2") {}
-    let back = Answer::Vault(Box::new(VaultReply::Sealed(before.info.clone())));
+    let back = Answer::Vault(Box::new(VaultReply::Sealed(before.info.clone(), Renames::default())));
     assert_eq!(world.answered(reply), Some(Ok(back)));
     let answer = Ok(VaultReply::Snapshots { snapshots: Vec::new(), stages: Vec::new(), is_end: true });
     world.say("star-2", orbit_shared::session::StarMessage::VaultAnswered { request: list, answer });

@@ -555,7 +555,7 @@ impl World {
             VaultCall::UndeleteSnapshot(id) => match self.deleted.remove(&id) {
                 Some(info) => {
                     vault.push(info.clone());
-                    Ok(VaultReply::Sealed(info))
+                    Ok(VaultReply::Sealed(info, Renames::default()))
                 }
                 None => {
                     Err(VaultProblem { failure: VaultFailure::NotFound, message: "no such one".to_owned() })
