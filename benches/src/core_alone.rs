@@ -139,6 +139,9 @@ impl CoreAlone {
                 }
                 Action::LoadWindow { .. } => panic!("nothing is read back from a store"),
                 Action::Reply { answer, .. } => drop(answer.expect("the command is taken")),
+                Action::ReplyPlan { .. } | Action::ReplyVault { .. } => {
+                    panic!("nobody asks for a plan or a vault");
+                }
                 Action::Send { .. }
                 | Action::SignedCall { .. }
                 | Action::Close { .. }

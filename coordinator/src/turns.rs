@@ -198,7 +198,7 @@ impl<V> Turns<V> {
         self.turn = Turn::new(now);
         self.held.clear();
         self.due.clear();
-        self.core.note_store_lost(now, problem);
+        self.core.note_store_lost(problem);
         let mut views = std::mem::take(&mut self.held_views);
         views.append(&mut self.views);
         views

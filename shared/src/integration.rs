@@ -6,7 +6,7 @@
 use crate::backpressure::{BackpressureGuard, PauseReason};
 use crate::bulletin::Severity;
 use crate::dead_letter::{DeadLetterEntry, FailureReason};
-use crate::health_monitor::{Advisory, AdvisoryKind};
+use crate::health_monitor::AdvisoryKind;
 use crate::penalization::PenaltyRecord;
 use crate::provenance::{ProvenanceEvent, ProvenanceType};
 use crate::words::{ItemId, JobId, StarId};
@@ -23,15 +23,20 @@ pub const COORDINATOR_SOURCE: &str = "coordinator";
 
 /// Penalty to dead letter: the entry for an item whose penalties are exhausted; `None` while it may be retried.
 ///
-/// The caller fills in Star and paths, which the penalty box does not know.
-pub fn penalty_to_dead_letter(item: ItemId, record: &PenaltyRecord) -> Option<DeadLetterEntry> {
+/// `named` is the reason that the last failure names, if it names one: that a checksum was wrong each time says more than that
+/// there were so many times. The caller fills in Star and paths, which the penalty box does not know.
+pub fn penalty_to_dead_letter(
+    item: ItemId,
+    record: &PenaltyRecord,
+    named: Option<FailureReason>,
+) -> Option<DeadLetterEntry> {
     if !record.is_exhausted {
         return None;
     }
-    let reason = FailureReason::RetriesExhausted { attempts: record.penalty_count };
+    let reason = named.unwrap_or(FailureReason::RetriesExhausted { attempts: record.penalty_count });
     let entry =
         DeadLetterEntry::new(item.job, item.to_string(), reason, &record.last_error, record.last_failed_at);
-    Some(DeadLetterEntry { first_failed_at: record.first_failed_at, ..entry })
+    Some(DeadLetterEntry { first_failed_at: record.first_failed_at, attempts: record.penalty_count, ..entry })
 }
 
 /// The action on the guards of a destination after a health check.
@@ -151,18 +156,34 @@ pub fn provenance_to_bulletin(event: &ProvenanceEvent) -> Option<BulletinDraft> 
 }
 
 /// Health to bulletin board: the text of an advisory for operators. It is meant for the advisories that have just
-/// begun; [`Advisory::Healthy`] is not reported.
-pub fn health_to_bulletin(star_id: &StarId, advisory: &Advisory) -> Option<BulletinDraft> {
-    let (severity, category) = match advisory.kind() {
-        AdvisoryKind::VaultIncomplete | AdvisoryKind::VaultReadOnly => (Severity::Error, "vault"),
-        AdvisoryKind::DiskCritical => (Severity::Error, "disk"),
-        AdvisoryKind::DiskExhaustionPredicted | AdvisoryKind::DiskWarning => (Severity::Warning, "disk"),
-        AdvisoryKind::ErrorRateHigh => (Severity::Warning, "errors"),
-        AdvisoryKind::ThroughputLow => (Severity::Warning, "throughput"),
+/// begun; [`AdvisoryKind::Healthy`] is not reported.
+pub fn health_to_bulletin(star_id: &StarId, kind: AdvisoryKind, text: &str) -> Option<BulletinDraft> {
+    let severity = match kind {
+        AdvisoryKind::VaultIncomplete | AdvisoryKind::VaultReadOnly | AdvisoryKind::DiskCritical => {
+            Severity::Error
+        }
+        AdvisoryKind::DiskExhaustionPredicted
+        | AdvisoryKind::DiskWarning
+        | AdvisoryKind::ErrorRateHigh
+        | AdvisoryKind::ThroughputLow => Severity::Warning,
         AdvisoryKind::Healthy => return None,
     };
-    let source = star_id.as_str().to_owned();
-    Some(BulletinDraft { severity, source, category, job_id: None, message: advisory.to_string() })
+    let message = format!("{star_id}: {text}");
+    let (source, category) = (star_id.as_str().to_owned(), health_category(kind));
+    Some(BulletinDraft { severity, source, category, job_id: None, message })
+}
+
+/// The category of bulletins about an advisory: what an operator looks after, the vault or the machine.
+pub fn health_category(kind: AdvisoryKind) -> &'static str {
+    match kind {
+        AdvisoryKind::VaultIncomplete | AdvisoryKind::VaultReadOnly => "vault",
+        AdvisoryKind::DiskCritical
+        | AdvisoryKind::DiskExhaustionPredicted
+        | AdvisoryKind::ErrorRateHigh
+        | AdvisoryKind::DiskWarning
+        | AdvisoryKind::ThroughputLow
+        | AdvisoryKind::Healthy => "health",
+    }
 }
 
 /// The subject of an event, as far as it has one.
@@ -182,7 +203,7 @@ mod tests {
     use crate::bulletin::BulletinBoard;
     use crate::chunk_hash::ChunkHash;
     use crate::dead_letter::DeadLetterQueue;
-    use crate::health_monitor::{HealthConfig, HealthMonitor, HealthSample};
+    use crate::health_monitor::{Advisory, HealthConfig, HealthMonitor, HealthSample};
     use crate::penalization::{PenaltyBox, PenaltyConfig};
     use crate::time::{Now, WallTime};
 
@@ -210,7 +231,7 @@ mod tests {
         let mut letters = DeadLetterQueue::new(10);
         for failure in 1..=5 {
             let is_exhausted = penalties.penalize(Now::from_ms(failure * 1000), ITEM, "connection refused");
-            let entry = penalty_to_dead_letter(ITEM, penalties.record(&ITEM).unwrap());
+            let entry = penalty_to_dead_letter(ITEM, penalties.record(&ITEM).unwrap(), None);
             assert_eq!(is_exhausted, entry.is_some());
             if let Some(entry) = entry {
                 letters.push(entry).unwrap();
@@ -223,6 +244,9 @@ mod tests {
         assert_eq!(entries[0].last_error, "connection refused");
         assert_eq!(entries[0].first_failed_at, WallTime::from_unix_ms(1000));
         assert_eq!(entries[0].last_failed_at, WallTime::from_unix_ms(5000));
+        let named = Some(FailureReason::ChecksumMismatch);
+        let entry = penalty_to_dead_letter(ITEM, penalties.record(&ITEM).unwrap(), named).unwrap();
+        assert_eq!((entry.failure_reason, entry.attempts), (FailureReason::ChecksumMismatch, 5));
     }
 
     #[test]
@@ -347,13 +371,15 @@ mod tests {
             let advisories = monitor.check(Now::from_ms(seconds * 1000).monotonic, &sample);
             let known = std::mem::replace(&mut before, advisories.clone());
             let is_new = |new: &&Advisory| known.iter().all(|old| old.kind() != new.kind());
-            let drafts =
-                advisories.iter().filter(is_new).filter_map(|advisory| health_to_bulletin(&star(), advisory));
+            let drafts = advisories
+                .iter()
+                .filter(is_new)
+                .filter_map(|advisory| health_to_bulletin(&star(), advisory.kind(), &advisory.to_string()));
             (health_to_backpressure(advisories.iter().map(Advisory::kind)), drafts.collect::<Vec<_>>())
         };
         let (action, drafts) = check(0, 40);
         assert_eq!(action, GuardAction::Pause { scale_after: FILLING_SCALE });
-        assert_eq!((drafts.len(), drafts[0].severity, drafts[0].category), (1, Severity::Error, "disk"));
+        assert_eq!((drafts.len(), drafts[0].severity, drafts[0].category), (1, Severity::Error, "health"));
         let (action, drafts) = check(30, 40);
         assert!(matches!(action, GuardAction::Pause { .. }) && drafts.is_empty());
         let (action, drafts) = check(60, 900);

@@ -3,19 +3,17 @@
 use std::sync::Arc;
 
 use orbit_shared::bulletin::Bulletin;
+use orbit_shared::dead_letter::DeadLetterEntry;
 use orbit_shared::entry::Entry;
 use orbit_shared::penalization::PenaltyRecord;
 use orbit_shared::words::{AssignmentId, ItemId, JobId, SnapshotId, StarId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::answered::AnswerRecord;
-use super::catalogue::SnapshotRecord;
-use super::event::DeadItem;
-use super::job_record::JobRecord;
-use super::lane::QueueKey;
-use super::schedules::ScheduleRecord;
-use super::star::StarRecord;
+use super::records::{AnswerRecord, JobRecord, ScheduleRecord, SnapshotRecord, StarRecord};
+
+/// Orders the items of a lane: its place in the store's queue.
+pub type QueueKey = Vec<u8>;
 
 /// How an item ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +42,17 @@ pub struct PenalizedRecord {
     pub record: PenaltyRecord,
     /// What the scan found.
     pub entry: Entry,
+}
+
+/// A dead letter with what is needed to queue its item again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeadItem {
+    /// The dead letter.
+    pub letter: DeadLetterEntry,
+    /// What the scan found.
+    pub entry: Entry,
+    /// Whether it is being tried again.
+    pub is_retrying: bool,
 }
 
 /// A live assignment.

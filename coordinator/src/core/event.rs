@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use orbit_shared::capability::Capability;
-use orbit_shared::dead_letter::{DeadLetterEntry, DeadLetterFilter};
+use orbit_shared::dead_letter::DeadLetterFilter;
 use orbit_shared::entry::Entry;
 use orbit_shared::session::{Assignment, CoordinatorMessage, Hello, StarMessage};
 use orbit_shared::time::WallTime;
@@ -11,13 +11,9 @@ use orbit_shared::vault_call::{VaultCall, VaultReply};
 use orbit_shared::words::{JobId, StarId};
 use uuid::Uuid;
 
-use super::answered::RequestName;
-use super::job_record::JobSpec;
-use super::lane::QueueKey;
-use super::plans::Planned;
+use super::change::QueueKey;
+use super::records::{JobSpec, Planned, RequestName, ScheduleEdit, ScheduleTimes};
 use super::refusal::{Refusal, Violation};
-use super::schedule_edits::ScheduleEdit;
-use super::schedules::ScheduleTimes;
 
 /// Names one session for the driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -279,10 +275,6 @@ pub enum Answer {
     Schedule(u64),
     /// It changed so many things.
     Count(u64),
-    /// This is what a job would do.
-    Plan(Box<Planned>),
-    /// A vault says this.
-    Vault(Box<VaultReply>),
     /// It is done.
     Done,
 }
@@ -395,22 +387,25 @@ pub enum Action {
         /// Than this.
         before: WallTime,
     },
-    /// Answer a caller.
+    /// Answer the caller of a command.
     Reply {
         /// Whom.
         reply: ReplyId,
         /// What.
         answer: Result<Answer, Refusal>,
     },
-}
-
-/// A dead letter with what is needed to queue its item again.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct DeadItem {
-    /// The dead letter.
-    pub letter: DeadLetterEntry,
-    /// What the scan found.
-    pub entry: Entry,
-    /// Whether it is being tried again.
-    pub is_retrying: bool,
+    /// Tell a caller what a job would do.
+    ReplyPlan {
+        /// Whom.
+        reply: ReplyId,
+        /// What.
+        answer: Result<Box<Planned>, Refusal>,
+    },
+    /// Tell a caller what a vault says.
+    ReplyVault {
+        /// Whom.
+        reply: ReplyId,
+        /// What.
+        answer: Result<Box<VaultReply>, Refusal>,
+    },
 }

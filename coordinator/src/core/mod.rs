@@ -4,114 +4,84 @@
 //! turn of several steps by dispatching and by gathering the records that changed. No clock, no randomness and no I/O
 //! is reached from here: one driver feeds it, and a simulation can do so as well.
 //!
+//! It has rooms. Each part (`answers`, `board`, `calls`, `jobs`, `letters`, `plans`, `schedules`, `stars`) owns its fields and
+//! checks itself in production. What a part has to say to operators goes to the turn, and the board takes it up. What it has to
+//! tell others is a [`fact::Fact`], and is taken to them here. Whoever decides by what another part knows is given that to read
+//! ([`seen::Seen`]). Only this file, `commands.rs`, `sessions.rs` and `views.rs` know more than one part.
+//!
 //! Invariants, asserted by [`Core::check`] in every test and simulation:
 //! - an item that has not ended is in exactly one place: a lane (or only the store's queue), the penalties, or one
 //!   live assignment;
 //! - a Star's guard holds exactly what its live assignments hold;
 //! - a Star that is not scheduled, alive and uncordoned is given nothing.
 
-mod absences;
-mod answered;
-mod assignment;
-mod catalogue;
+mod answers;
+mod board;
+mod calls;
 mod change;
-mod check;
-mod comparing;
-mod content_events;
-mod dispatch;
-mod drain;
+mod commands;
 mod event;
-mod evidence;
-mod gate;
-mod grants;
-mod heals;
-mod health;
+mod fact;
+mod held;
 mod history;
-mod in_motion;
-mod job;
-mod job_record;
 mod jobs;
-mod lane;
-mod last_copies;
 mod letters;
 pub mod limits;
-mod losses;
-mod mounts;
 mod notices;
 mod plans;
-mod poison;
 mod rate;
-mod recover;
+mod records;
 mod refusal;
-mod removals;
-mod rescans;
-mod scans;
-mod schedule_edits;
-mod schedule_runs;
+mod saying;
 mod schedules;
-mod seals;
-mod settle;
-mod space;
-mod stalls;
-mod star;
-mod star_commands;
+mod seen;
+mod sessions;
 mod stars;
-mod suspicion;
-mod sweep_results;
-mod sweeps;
 #[cfg(test)]
 mod tests;
-mod totals;
 mod turn;
 mod validate;
-mod vaults;
-mod versions;
 mod views;
-mod yields;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use orbit_shared::backpressure::BackpressureConfig;
-use orbit_shared::bulletin::{BulletinBoard, Severity};
-use orbit_shared::dead_letter::DeadLetterQueue;
-use orbit_shared::entry::Entry;
-use orbit_shared::penalization::StarYield;
+use orbit_shared::bulletin::Severity;
 use orbit_shared::plant::{Bug, is_planted};
-use orbit_shared::session::{CoordinatorMessage, StarMessage};
+use orbit_shared::session::StarMessage;
 use orbit_shared::time::{Monotonic, Now};
-use orbit_shared::words::{AssignmentId, ItemId, JobId, SnapshotId, StarId};
+use orbit_shared::vault_call::VaultCall;
 use uuid::Uuid;
 
-pub use answered::{AnswerRecord, Answered, RequestName};
-pub use assignment::LiveAssignment;
-pub use catalogue::SnapshotRecord;
-pub use change::{AssignmentRecord, Change, Counters, ItemEnd, ItemEndRecord, PenalizedRecord, Recovered};
-pub use event::{Action, Answer, CloseReason, Command, DeadItem, Event, ReplyId, SessionId};
-pub use gate::{Gate, Held};
+pub use change::{
+    AssignmentRecord, Change, Counters, DeadItem, ItemEnd, ItemEndRecord, PenalizedRecord, QueueKey,
+    Recovered,
+};
+pub use event::{Action, Answer, CloseReason, Command, Event, ReplyId, SessionId};
+pub use held::{Gate, Held};
 pub use history::HistoryLimits;
-pub use job::Job;
-pub use job_record::{JobEnd, JobRecord, JobSpec, JobState, Location, ScanRecord, Tally};
-pub use lane::QueueKey;
+pub use jobs::{ItemPlace, ItemView, JobView, PenaltyView, Totals};
 pub use notices::{ACTOR, COORDINATOR, ItemNote, Noted, Way, display_location};
-pub use plans::{Planned, PlannedPlace};
 pub use rate::{BandwidthWindow, DAY_MINUTES};
+pub use records::{
+    AnswerRecord, Answered, JobEnd, JobRecord, JobSpec, JobState, Location, MirrorPolicy, Planned,
+    PlannedPlace, RequestName, ScanRecord, ScheduleEdit, ScheduleRecord, ScheduleTimes, SnapshotRecord,
+    StarRecord, SweepRecord, Tally,
+};
 pub use refusal::{Refusal, Violation};
-pub use schedule_edits::ScheduleEdit;
-pub use schedules::{ScheduleRecord, ScheduleTimes};
-pub use star::{Liveness, Star, StarRecord, TimedSample};
-pub use sweeps::{MirrorPolicy, SweepRecord};
-pub use totals::Totals;
+pub use stars::{Liveness, Star, TimedSample};
 pub use turn::Turn;
-pub use views::{ItemPlace, ItemView, JobView, PenaltyView};
-pub use yields::YieldPlace;
 
-use answered::Answers;
-use catalogue::Catalogued;
-use heals::Healing;
-use plans::Plan;
+use answers::Answers;
+use board::Board;
+use calls::Calls;
+use fact::Fact;
+use jobs::Jobs;
+use letters::Letters;
+use plans::Plans;
 use schedules::Schedules;
-use vaults::Ask;
+use seen::Seen;
+use stars::Stars;
 
 /// How the core behaves.
 #[derive(Debug, Clone, PartialEq)]
@@ -162,52 +132,59 @@ pub struct Core {
     /// The name of the grid. Stars keep it too, so that a coordinator with another store is known for what it is.
     grid: Uuid,
     counters: Counters,
-    is_counters_dirty: bool,
-    jobs: BTreeMap<JobId, Job>,
-    /// Forgotten jobs, some of whose items are still in the store.
-    forgotten: BTreeMap<JobId, JobRecord>,
-    requests: BTreeMap<String, JobId>,
-    /// The results of other requests with a name.
+    /// As they are in the store.
+    counters_kept: Counters,
     answers: Answers,
-    stars: BTreeMap<StarId, Star>,
-    sessions: BTreeMap<SessionId, StarId>,
-    assignments: BTreeMap<AssignmentId, LiveAssignment>,
-    in_flight: BTreeMap<ItemId, AssignmentId>,
-    dead_letters: DeadLetterQueue,
-    dead_entries: BTreeMap<u64, Entry>,
-    board: BulletinBoard,
-    /// Places that failed lately; those that yield among them.
-    yields: BTreeMap<YieldPlace, StarYield<ItemId>>,
-    /// The catalogue of snapshots, those of Stars that are away among them.
-    snapshots: BTreeMap<SnapshotId, Catalogued>,
-    /// How many each Star has of them.
-    snapshot_counts: BTreeMap<StarId, usize>,
-    /// What becomes jobs at its times.
+    board: Board,
+    calls: Calls,
+    jobs: Jobs,
+    letters: Letters,
+    plans: Plans,
     schedules: Schedules,
-    /// Calls of vaults that have no answer yet, and the number of the last one.
-    asks: BTreeMap<u64, Ask>,
-    next_ask: u64,
-    /// Plans that are being made, by the number of their scan.
-    plans: BTreeMap<u64, Plan>,
-    /// Vaults that are being healed.
-    heals: BTreeMap<StarId, Healing>,
-    /// Vaults with damage that nobody could heal when it was looked for last.
-    unhealed: BTreeSet<StarId>,
-    /// When it was last looked for what is too old to be kept.
-    history_looked: Option<Now>,
-    /// When the next items of an ended job are to be removed, if there are any.
-    removal_at: Option<Monotonic>,
+    stars: Stars,
+    looks: history::Looks,
     /// When it asked to be woken.
     wake_at: Option<Monotonic>,
     /// Reports and batches that came too late to count.
     late_count: u64,
-    /// What was done since the start.
-    totals: Totals,
     /// What is wrong with the store, once it is lost.
     store_problem: Option<String>,
 }
 
 impl Core {
+    /// A core that goes on where the store stands. Stars that held something have one lease to come back.
+    pub fn recover(turn: &mut Turn, config: CoreConfig, recovered: Recovered) -> Self {
+        let (counters, lease) = (recovered.counters, config.lease);
+        let grid = recovered.grid.unwrap_or_else(|| {
+            turn.changes.push(Change::PutGrid(config.fresh_grid));
+            config.fresh_grid
+        });
+        let mut stars = Stars::recover(recovered.stars, lease, turn.now);
+        let mut jobs = Jobs::recover(turn, config.seed, recovered.jobs);
+        jobs.note_resumed(turn);
+        for star in jobs.recover_items(turn, &stars, recovered.penalties, recovered.assignments) {
+            stars.await_return(&star);
+        }
+        Self {
+            config,
+            grid,
+            counters,
+            counters_kept: counters,
+            answers: Answers::recover(recovered.answers),
+            board: Board::recover(recovered.bulletins, counters.bulletin),
+            calls: Calls::recover(recovered.snapshots, lease),
+            jobs,
+            letters: Letters::recover(recovered.dead_letters, counters.dead_letter),
+            plans: Plans::default(),
+            schedules: Schedules::recover(recovered.schedules),
+            stars,
+            looks: history::Looks::default(),
+            wake_at: None,
+            late_count: 0,
+            store_problem: None,
+        }
+    }
+
     /// Takes what happened.
     pub fn step(&mut self, turn: &mut Turn, event: Event) {
         match event {
@@ -215,7 +192,7 @@ impl Core {
             Event::MessageReceived { session, message } => self.message_received(turn, session, message),
             Event::SessionClosed { session } => self.session_closed(turn, session),
             Event::ProtocolViolated { session, problem } => self.violated(turn, session, problem),
-            Event::SessionSlowed { session } => self.session_slowed(turn, session),
+            Event::SessionSlowed { session } => self.stars.session_slowed(turn, session),
             Event::CommandReceived { reply, command, actor } => {
                 turn.actor = actor;
                 let answer = self.execute(turn, command);
@@ -223,168 +200,193 @@ impl Core {
                 turn.actions.push(Action::Reply { reply, answer });
             }
             Event::WindowLoaded { job, destination, items, is_end } => {
-                self.window_loaded(turn.now, (job, destination), items, is_end);
+                self.jobs.window_loaded(turn.now, (job, destination), items, is_end);
             }
             Event::PlanAsked { reply, spec, violations } => {
-                self.plan_asked(turn, reply, *spec, violations);
+                if let Err(refusal) = self.begin_plan(turn, reply, *spec, violations) {
+                    turn.actions.push(Action::ReplyPlan { reply, answer: Err(refusal) });
+                }
             }
-            Event::VaultAsked { reply, star, call } => self.vault_asked(turn, reply, &star, call),
+            Event::VaultAsked { reply, star, call } => {
+                let reader = match &call {
+                    VaultCall::DeleteSnapshot(id) => self.jobs.reader_of(*id),
+                    _ => None,
+                };
+                self.calls.vault_asked(turn, &self.stars, (reply, reader), &star, call);
+            }
             Event::StoreDamaged { problem } => {
-                self.post(turn, (Severity::Error, COORDINATOR, "store"), None, &problem);
+                turn.post((Severity::Error, COORDINATOR, "store"), None, &problem);
             }
             Event::DeadlineReached => {}
         }
+        self.end_step(turn);
     }
 
     /// Ends a turn: lets time have its effects, dispatches, and gathers the records that changed.
     pub fn finish_turn(&mut self, turn: &mut Turn) {
         self.forgive_own_silence(turn.now);
         self.expire_stars(turn);
-        self.end_stalls(turn);
-        self.expire_asks(turn);
-        self.expire_plans(turn);
-        self.take_listed(turn);
-        self.go_on_healing(turn);
-        self.release_penalties(turn.now);
-        self.ask_for_seals(turn);
-        self.tell_absences(turn);
-        self.ask_for_sweeps(turn);
-        self.finish_plans(turn);
-        self.end_finished_jobs(turn);
+        self.on_jobs(turn, Jobs::end_stalls);
+        self.calls.expire(turn);
+        self.on_plans(turn, Plans::expire);
+        self.tell_facts(turn);
+        self.on_jobs(turn, Jobs::take_listed);
+        self.tell_facts(turn);
+        self.calls.go_on_healing(turn, &self.stars);
+        self.jobs.release_penalties(turn.now);
+        self.on_jobs(turn, Jobs::ask_for_seals);
+        self.on_jobs(turn, Jobs::tell_absences);
+        self.on_jobs(turn, Jobs::ask_for_sweeps);
+        self.on_plans(turn, Plans::finish);
+        self.on_jobs(turn, Jobs::end_finished);
+        self.tell_facts(turn);
         self.run_due_schedules(turn);
-        self.start_scans(turn);
-        self.follow_bandwidth_windows(turn);
-        self.dispatch(turn);
-        self.load_windows(turn);
+        let planned = self.plans.scans();
+        self.on_jobs(turn, |jobs, turn| jobs.start_scans(turn, &planned));
+        self.on_jobs(turn, Jobs::follow_bandwidth_windows);
+        self.on_jobs(turn, Jobs::dispatch);
+        self.jobs.load_windows(turn);
         self.end_drained_stars(turn);
-        self.forget_old_history(turn);
-        self.remove_items(turn);
+        if self.looks.is_due(turn.now) {
+            self.on_jobs(turn, Jobs::forget_aged_jobs);
+            history::forget_old(turn, &self.config.history);
+        }
+        self.jobs.remove_items(turn);
+        self.end_step(turn);
         self.gather_records(turn);
     }
 
     /// When the core wants to be woken, if nothing happens before.
     pub fn next_deadline(&mut self, now: Now) -> Option<Monotonic> {
-        let stars = self.next_star_deadline();
-        let jobs = self.next_job_deadline(now.monotonic);
-        let yields = self.next_yield_deadline(now.monotonic);
-        let stalls = self.next_stall_deadline();
-        let (asks, seals) = (self.next_ask_deadline(), self.next_seal_deadline(now.monotonic));
-        let (sweeps, plans) = (self.next_sweep_deadline(now.monotonic), self.next_plan_deadline());
-        let schedules = self.next_schedule_deadline(now);
-        let suspicion = self.next_suspicion_deadline(now.monotonic);
-        let removals = self.next_removal_deadline();
-        let (absences, history) = (self.next_absence_deadline(now.monotonic), self.next_history_deadline());
         let all = [
-            stars, jobs, yields, stalls, asks, seals, sweeps, plans, schedules, suspicion, absences, history,
-            removals,
+            self.stars.next_deadline(),
+            self.jobs.next_deadline(&self.stars, &self.config, now.monotonic),
+            self.calls.next_deadline(),
+            self.plans.next_deadline(),
+            self.schedules.next_deadline(now),
+            self.looks.next_deadline(),
         ];
         self.wake_at = all.into_iter().flatten().min();
         self.wake_at
     }
 
     fn message_received(&mut self, turn: &mut Turn, session: SessionId, message: StarMessage) {
-        let Some(star) = self.sessions.get(&session).cloned() else {
+        let Some(star) = self.stars.named(session).cloned() else {
             // The session was superseded or closed; whatever it still says is late.
-            self.late_count += 1;
+            turn.late += 1;
             return;
         };
-        self.star_heard(turn, &star);
+        self.stars.heard(turn, &star);
         match message {
             StarMessage::Hello(_) => {
                 self.violated(turn, session, "a second hello on one session".to_owned());
             }
             StarMessage::Heartbeat(heartbeat) => self.heartbeat_received(turn, &star, heartbeat),
-            StarMessage::Report(report) => self.report_received(turn, session, &star, report),
+            StarMessage::Report(report) => {
+                self.on_jobs(turn, |jobs, turn| jobs.report_received(turn, session, &star, report));
+            }
             StarMessage::ScanBatch(batch) => self.scan_batch_received(turn, session, &star, batch),
             StarMessage::LifecycleChanged { state, reason } => {
-                self.lifecycle_reported(turn, &star, state, &reason);
+                self.stars.lifecycle_reported(turn, &star, state, &reason);
             }
             StarMessage::DrainRequested { reason } => self.drain_requested(turn, &star, &reason),
             StarMessage::Compared { request, unchanged } => {
-                self.compared(turn, session, request, unchanged);
+                self.calls.compared(turn, (session, request), unchanged);
             }
             StarMessage::VaultAnswered { request, answer } => {
-                self.vault_answered(turn, session, request, answer);
+                let is_open = |star: &_, job, destination| self.jobs.is_stage_open(star, job, destination);
+                self.calls.vault_answered(turn, &self.stars, (session, request), answer, is_open);
             }
             StarMessage::DamageFound { chunks, problem } => {
-                self.damage_found(turn, &star, (chunks, &problem));
+                self.calls.damage_found(turn, &self.stars, &star, (chunks, &problem));
             }
             StarMessage::Noticed(notice) => {
                 let whom = (notice.severity, star.as_str(), notice.category.as_str());
-                self.post(turn, whom, None, &notice.text);
+                turn.post(whom, None, &notice.text);
             }
         }
     }
 
-    fn execute(&mut self, turn: &mut Turn, command: Command) -> Result<Answer, Refusal> {
-        match command {
-            Command::CreateJob { spec, request_id, violations } => {
-                self.create_job(turn, *spec, request_id, violations)
-            }
-            Command::CreateSchedule { spec, times, request_id, violations } => {
-                self.create_schedule(turn, (*spec, times), request_id, violations)
-            }
-            Command::PauseSchedule { schedule, reason } => self.pause_schedule(turn, schedule, &reason),
-            Command::ResumeSchedule { schedule } => self.resume_schedule(turn, schedule),
-            Command::RunSchedule { schedule, request_id } => self.run_schedule(turn, schedule, request_id),
-            Command::UpdateSchedule(edit) => self.update_schedule(turn, *edit),
-            Command::DeleteSchedule { schedule } => self.delete_schedule(turn, schedule),
-            Command::PauseJob { job, reason } => self.pause_job(turn, job, &reason),
-            Command::ResumeJob { job } => self.resume_job(turn, job),
-            Command::CancelJob { job, reason } => self.cancel_job(turn, job, &reason),
-            Command::RegisterStar { star } => self.register_star(turn, star),
-            Command::ScheduleStar { star, reason } => self.schedule_star(turn, &star, &reason),
-            Command::DrainStar { star, reason, deadline } => self.drain_star(turn, &star, &reason, deadline),
-            Command::ShutdownStar { star, reason, force } => self.shutdown_star(turn, &star, &reason, force),
-            Command::CordonStar { star, is_cordoned } => self.cordon_star(&star, is_cordoned),
-            Command::RemoveStar { star } => self.remove_star(turn, &star),
-            Command::SetGuardLimits { star, max_object_count, max_byte_size } => {
-                self.set_guard_limits(&star, max_object_count, max_byte_size)
-            }
-            Command::PauseGuard { star, reason } => self.pause_guard(turn, &star, reason),
-            Command::ResumeGuard { star } => self.resume_guard(&star),
-            Command::ClearPenalties { job, item } => self.clear_penalties(turn, job, item),
-            Command::RetryDeadLetters(filter) => self.retry_dead_letters(turn, &filter),
-            Command::DiscardDeadLetters(filter) => self.discard_dead_letters(turn, &filter),
-            Command::AcknowledgeBulletins(ids) => self.acknowledge_bulletins(turn, &ids),
-            Command::Once { request, command } => self.execute_once(turn, request, *command),
-            Command::Remember { request, told } => {
-                self.remember(turn, request, Answered::Told(told));
-                Ok(Answer::Done)
+    /// Takes the facts of a turn to those whom they concern, until nobody has any more to tell.
+    fn tell_facts(&mut self, turn: &mut Turn) {
+        while !turn.facts.is_empty() {
+            for fact in std::mem::take(&mut turn.facts) {
+                self.tell(turn, fact);
             }
         }
     }
 
-    fn acknowledge_bulletins(&mut self, turn: &mut Turn, ids: &[u64]) -> Result<Answer, Refusal> {
-        let acknowledged = self.board.acknowledge(ids);
-        for &id in &acknowledged {
-            if let Some(bulletin) = self.board.bulletin(id) {
-                turn.changes.push(Change::PutBulletin(bulletin.clone()));
+    fn tell(&mut self, turn: &mut Turn, fact: Fact) {
+        match fact {
+            Fact::JobCompleted(job) => self.schedules.note_success(turn, job),
+            Fact::DamageSeen(star) => self.calls.look_for_damage(turn, &self.stars, &star),
+            Fact::SnapshotMade(star) => self.calls.snapshot_made(turn, &self.stars, &star),
+            Fact::Compared { job, destination, request, unchanged } => {
+                self.jobs.compared(job, destination, request, unchanged);
             }
+            Fact::PlanCompared { scan, request, unchanged } => {
+                self.plans.compared(turn, scan, request, unchanged.as_ref());
+            }
+            Fact::SealAnswered { job, destination, star, answer } => {
+                self.on_jobs(turn, |jobs, turn| jobs.seal_answered(turn, (job, destination, &star), answer));
+            }
+            Fact::SweepAnswered { job, destination, operation, answer } => {
+                self.on_jobs(turn, |jobs, turn| {
+                    jobs.sweep_answered(turn, (job, destination, operation), answer);
+                });
+            }
+            Fact::PlanSweepAnswered { scan, destination, answer } => {
+                self.plans.sweep_answered(turn.now, (scan, destination), answer);
+            }
+            Fact::ChunkHealed { star, hash, jobs } => self.letters.forget_loss(turn, (&star, &hash), &jobs),
+            Fact::ChunkLost(loss) => self.letters.lose(turn, &loss),
+            Fact::VaultHealed(star) => self.letters.forget_losses(turn, &star),
         }
-        Ok(Answer::Count(acknowledged.len() as u64))
+    }
+
+    /// Lets the jobs decide, with what they may see of the others.
+    fn on_jobs<R>(&mut self, turn: &mut Turn, act: impl FnOnce(&mut Jobs, &mut Seen<'_>) -> R) -> R {
+        let Self { config, counters, stars, calls, letters, jobs, .. } = self;
+        act(jobs, &mut Seen { turn, config, counters, stars, asks: calls.asks(), letters })
+    }
+
+    /// The same for the plans.
+    fn on_plans<R>(&mut self, turn: &mut Turn, act: impl FnOnce(&mut Plans, &mut Seen<'_>) -> R) -> R {
+        let Self { config, counters, stars, calls, letters, plans, .. } = self;
+        act(plans, &mut Seen { turn, config, counters, stars, asks: calls.asks(), letters })
+    }
+
+    /// Nothing of a step is left to be told or said.
+    fn end_step(&mut self, turn: &mut Turn) {
+        self.tell_facts(turn);
+        self.board.take_up(turn);
+        self.late_count += std::mem::take(&mut turn.late);
     }
 
     /// Adds every record that differs from what the store has.
     fn gather_records(&mut self, turn: &mut Turn) {
-        for job in self.jobs.values_mut().filter(|job| job.is_dirty) {
-            job.is_dirty = false;
-            turn.changes.push(Change::PutJob(Box::new(job.record.clone())));
-        }
-        for star in self.stars.values_mut().filter(|star| star.is_dirty) {
-            star.is_dirty = false;
-            turn.changes.push(Change::PutStar(Box::new(star.record.clone())));
-        }
+        self.jobs.gather(turn);
+        self.stars.gather(turn);
         let counters = Counters {
-            dead_letter: self.dead_letters.next_id(),
-            bulletin: self.board.next_id(),
+            dead_letter: self.letters.queue().next_id(),
+            bulletin: self.board.shown().next_id(),
             ..self.counters
         };
-        let is_changed = self.is_counters_dirty || counters != self.counters;
-        if is_changed && !is_planted(Bug::CounterForgotten) {
-            self.is_counters_dirty = false;
-            self.counters = counters;
+        if counters != self.counters_kept && !is_planted(Bug::CounterForgotten) {
+            self.counters_kept = counters;
             turn.changes.push(Change::PutCounters(counters));
         }
+    }
+
+    /// Panics if an invariant does not hold; takes a pass over everything.
+    pub fn check(&self) {
+        self.answers.check_all();
+        self.board.check_all();
+        self.calls.check_all();
+        self.jobs.check_all(&self.stars);
+        self.letters.check_all();
+        self.plans.check();
+        self.schedules.check_all();
+        self.stars.check_all();
     }
 }

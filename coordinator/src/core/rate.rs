@@ -13,14 +13,14 @@ const RATE_SLOT: Duration = Duration::from_millis(250);
 
 /// Bytes a second over the last ten seconds.
 #[derive(Debug, Default)]
-pub struct Rate {
+pub(super) struct Rate {
     started_at: Option<Monotonic>,
     slots: VecDeque<(Monotonic, u64)>,
 }
 
 impl Rate {
     /// Counts bytes that have just moved.
-    pub fn record(&mut self, now: Monotonic, bytes: u64) {
+    pub(super) fn record(&mut self, now: Monotonic, bytes: u64) {
         self.started_at.get_or_insert(now);
         match self.slots.back_mut() {
             Some((at, sum)) if now.since(*at) < RATE_SLOT => *sum = sum.saturating_add(bytes),
@@ -32,7 +32,7 @@ impl Rate {
     }
 
     /// Bytes a second, over ten seconds or since the first byte, whichever is shorter.
-    pub fn bytes_per_second(&self, now: Monotonic) -> u64 {
+    pub(super) fn bytes_per_second(&self, now: Monotonic) -> u64 {
         let Some(started_at) = self.started_at else { return 0 };
         let span = now.since(started_at).clamp(RATE_SLOT, RATE_SPAN);
         let recent = self.slots.iter().filter(|&&(at, _)| now.since(at) <= RATE_SPAN);
@@ -66,7 +66,7 @@ impl BandwidthWindow {
 
 /// A token bucket: a second's worth of bytes may be taken at once, and one item may overdraw it.
 #[derive(Debug)]
-pub struct Budget {
+pub(super) struct Budget {
     bytes_per_second: u64,
     available: i128,
     filled_at: Monotonic,
@@ -74,12 +74,12 @@ pub struct Budget {
 
 impl Budget {
     /// A full bucket; a rate of 0 means no limit.
-    pub fn new(bytes_per_second: u64, now: Monotonic) -> Self {
+    pub(super) fn new(bytes_per_second: u64, now: Monotonic) -> Self {
         Self { bytes_per_second, available: i128::from(bytes_per_second), filled_at: now }
     }
 
     /// Another rate from now on. What is in the bucket, or missing in it, stays, but no more than a second's worth.
-    pub fn set_rate(&mut self, bytes_per_second: u64, now: Monotonic) {
+    pub(super) fn set_rate(&mut self, bytes_per_second: u64, now: Monotonic) {
         if bytes_per_second == self.bytes_per_second {
             return;
         }
@@ -89,17 +89,17 @@ impl Budget {
     }
 
     /// The rate; 0 for no limit.
-    pub fn bytes_per_second(&self) -> u64 {
+    pub(super) fn bytes_per_second(&self) -> u64 {
         self.bytes_per_second
     }
 
     /// Whether an item may be dispatched now.
-    pub fn is_open(&self, now: Monotonic) -> bool {
+    pub(super) fn is_open(&self, now: Monotonic) -> bool {
         self.opens_at(now).is_none()
     }
 
     /// Takes an item's bytes. If the bucket is open, any amount may be taken.
-    pub fn take(&mut self, now: Monotonic, bytes: u64) {
+    pub(super) fn take(&mut self, now: Monotonic, bytes: u64) {
         if self.bytes_per_second > 0 {
             self.available = self.filled(now) - i128::from(bytes);
             self.filled_at = now;
@@ -114,7 +114,7 @@ impl Budget {
     }
 
     /// When the bucket opens; `None` when it is open.
-    pub fn opens_at(&self, now: Monotonic) -> Option<Monotonic> {
+    pub(super) fn opens_at(&self, now: Monotonic) -> Option<Monotonic> {
         if self.bytes_per_second == 0 || self.filled(now) > 0 {
             return None;
         }

@@ -4,22 +4,32 @@ use orbit_shared::bulletin::truncate_visibly;
 use orbit_shared::entry::{TEMPORARY_PREFIX, display_path, is_confined};
 use orbit_shared::filter::{glob_problem, includes_problem, path_problem};
 use orbit_shared::vault_call::limits::{TAG_BYTES_MAX, TAGS_MAX};
-use orbit_shared::words::{Layout, SnapshotId, StarId};
+use orbit_shared::words::{Layout, SnapshotId};
 
-use super::Core;
-use super::job_record::{JobSpec, Location};
+use super::calls::Catalogue;
 use super::limits::{
     BANDWIDTH_WINDOWS_MAX, DEAD_LETTERS_PER_JOB_MAX, DESTINATIONS_MAX, GLOBS_MAX, REQUEST_ID_BYTES_MAX,
     TEXT_BYTES_MAX, TRASH_NAME_BYTES_MAX, VIOLATIONS_MAX,
 };
+use super::records::{JobSpec, Location};
 use super::refusal::Violation;
+use super::stars::Stars;
 
 /// Bytes of a glob that is refused, as far as it is repeated.
 const GLOB_SHOWN_BYTES_MAX: usize = 100;
 
-impl Core {
+/// What a specification is checked against.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Known<'a> {
+    /// The Stars.
+    pub(super) stars: &'a Stars,
+    /// The snapshots.
+    pub(super) catalogue: &'a Catalogue,
+}
+
+impl Known<'_> {
     /// Adds what is wrong with a specification to what was found before.
-    pub(super) fn validate_spec(&self, spec: &JobSpec, request_id: &str, violations: &mut Vec<Violation>) {
+    pub(super) fn check(&self, spec: &JobSpec, request_id: &str, violations: &mut Vec<Violation>) {
         let mut add = |field: String, description: String| {
             if violations.len() >= VIOLATIONS_MAX {
                 return;
@@ -104,7 +114,7 @@ impl Core {
     fn check_snapshot_source(&self, spec: &JobSpec, id: SnapshotId, add: &mut impl FnMut(String, String)) {
         let star = &spec.source.star_id;
         self.check_star(&spec.source, "spec.source", add);
-        match self.snapshot(id) {
+        match self.catalogue.get(id) {
             Some(record) if record.star == *star => {}
             Some(record) => add(
                 "spec.source.star_id".into(),
@@ -134,7 +144,7 @@ impl Core {
     }
 
     fn check_star(&self, place: &Location, field: &str, add: &mut impl FnMut(String, String)) {
-        if !self.stars.contains_key(&place.star_id) {
+        if self.stars.get(&place.star_id).is_none() {
             add(
                 format!("{field}.star_id"),
                 format!("names {}, which is no Star of this grid; {}", place.star_id, self.known_stars()),
@@ -199,7 +209,7 @@ impl Core {
     }
 
     fn known_stars(&self) -> String {
-        let names: Vec<&str> = self.stars.keys().take(10).map(StarId::as_str).collect();
+        let names: Vec<&str> = self.stars.iter().take(10).map(|star| star.record.star_id.as_str()).collect();
         match names.len() {
             0 => "no Star has registered yet".to_owned(),
             _ => format!("known are {}", names.join(", ")),

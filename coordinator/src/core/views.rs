@@ -1,113 +1,29 @@
-//! What the faces may see of the core: snapshots, taken between turns, so they show only what is durable.
+//! What the faces may see of the core: snapshots, taken between turns, so they show only what is durable. Read only.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
-use std::time::Duration;
 
+#[cfg(test)]
 use orbit_shared::bulletin::BulletinBoard;
+use orbit_shared::capability::Capability;
 use orbit_shared::dead_letter::DeadLetterQueue;
 use orbit_shared::entry::Entry;
-use orbit_shared::time::{Monotonic, Now, WallTime};
-use orbit_shared::words::{ItemId, JobId, StarId};
+use orbit_shared::lifecycle::LifecycleState;
+use orbit_shared::session::LivePull;
+use orbit_shared::time::{Now, WallTime};
+use orbit_shared::words::{AssignmentId, ItemId, JobId, SnapshotId, StarId};
 
-use super::assignment::LiveAssignment;
-use super::gate::{Gate, Held, pause_reason, star_gate};
-use super::job::{Job, estimate};
-use super::job_record::{JobRecord, JobState};
-use super::lane::queue_key;
-use super::star::Star;
-use super::{Core, Tally};
-
-/// A job at one moment.
-#[derive(Debug, Clone, PartialEq)]
-pub struct JobView {
-    /// Its durable part.
-    pub record: JobRecord,
-    /// Its counts over all destinations.
-    pub tally: Tally,
-    /// Items that wait out a penalty.
-    pub penalized: u64,
-    /// Items that a Star works on.
-    pub in_flight: u64,
-    /// Bytes that those items have moved so far, as far as their Stars have said.
-    pub bytes_in_flight: u64,
-    /// Bytes a second lately.
-    pub bytes_per_second: u64,
-    /// Time to the end at that rate.
-    pub remaining: Option<Duration>,
-    /// Why it stands where it stands.
-    pub reason: String,
-}
-
-/// Where an item is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ItemPlace {
-    /// A Star works on it.
-    InFlight {
-        /// The Star.
-        star: StarId,
-        /// Since when.
-        since: Monotonic,
-    },
-    /// It waits out a penalty.
-    Penalized {
-        /// Failures so far.
-        attempts: u32,
-        /// When it may be tried again.
-        retry_at: Monotonic,
-        /// What the last failure said.
-        last_error: String,
-    },
-    /// It waits for its turn; the store knows whether it has ended.
-    Elsewhere {
-        /// Failures so far.
-        attempts: u32,
-    },
-}
-
-/// A penalized item.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PenaltyView {
-    /// The item.
-    pub item: ItemId,
-    /// Failures so far.
-    pub count: u32,
-    /// When it may be tried again, by the wall clock.
-    pub retry_time: WallTime,
-    /// What the last failure said.
-    pub last_error: String,
-}
-
-/// What the core knows of one item.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ItemView {
-    /// Where it is.
-    pub place: ItemPlace,
-    /// What holds it, if it waits.
-    pub held: Option<Held>,
-}
-
-/// What the assignments of one job hold.
-#[derive(Debug, Clone, Copy, Default)]
-struct InFlightOfJob {
-    items: u64,
-    bytes: u64,
-}
-
-impl InFlightOfJob {
-    fn add(&mut self, assignment: &LiveAssignment) {
-        self.items += assignment.items.len() as u64;
-        self.bytes = self.bytes.saturating_add(assignment.bytes_moved);
-    }
-}
+use super::Core;
+use super::calls::{LAST_COPY, REMOVED};
+use super::event::SessionId;
+use super::jobs::{ItemView, JobView, PenaltyView, Totals};
+use super::records::{Answered, JobState, RequestName, ScheduleRecord, SnapshotRecord};
+use super::refusal::Refusal;
+use super::stars::{Star, pause_reason};
 
 impl Core {
     /// One job.
     pub fn job(&self, id: JobId, now: Now) -> Option<JobView> {
-        let job = self.jobs.get(&id)?;
-        let mut flight = InFlightOfJob::default();
-        self.assignments.values().filter(|live| live.job == id).for_each(|live| flight.add(live));
-        Some(self.job_view(job, flight, now))
+        self.jobs.view(&self.stars, id, now)
     }
 
     /// Jobs with lower numbers than `before`, newest first, each looked at when it is asked for.
@@ -117,149 +33,12 @@ impl Core {
         states: &[JobState],
         now: Now,
     ) -> impl Iterator<Item = JobView> {
-        let mut flights: BTreeMap<JobId, InFlightOfJob> = BTreeMap::new();
-        for assignment in self.assignments.values() {
-            flights.entry(assignment.job).or_default().add(assignment);
-        }
-        let end = before.unwrap_or(JobId(u64::MAX));
-        let older = self.jobs.range(..end).rev().map(|(_, job)| job);
-        let wanted = older.filter(|job| states.is_empty() || states.contains(&job.record.state()));
-        wanted.map(move |job| {
-            let flight = flights.get(&job.record.id).copied().unwrap_or_default();
-            self.job_view(job, flight, now)
-        })
-    }
-
-    fn job_view(&self, job: &Job, flight: InFlightOfJob, now: Now) -> JobView {
-        let tally = job.record.tally();
-        let bytes_per_second = job.live.as_ref().map_or(0, |live| live.rate.bytes_per_second(now.monotonic));
-        let InFlightOfJob { items: in_flight, bytes: bytes_in_flight } = flight;
-        let left = tally.bytes_total.saturating_sub(tally.bytes_stored).saturating_sub(bytes_in_flight);
-        JobView {
-            tally,
-            penalized: job.live.as_ref().map_or(0, |live| live.penalized.len() as u64),
-            in_flight,
-            bytes_in_flight,
-            bytes_per_second,
-            remaining: if job.record.scan.is_done { estimate(left, bytes_per_second) } else { None },
-            reason: self.state_reason(now, job),
-            record: job.record.clone(),
-        }
-    }
-
-    /// Why a job stands where it stands: its end, its pause, or what holds its lanes.
-    fn state_reason(&self, now: Now, job: &Job) -> String {
-        if let Some(end) = &job.record.end {
-            return end.reason.clone();
-        }
-        if let Some(pause) = &job.record.pause {
-            return pause.clone();
-        }
-        let mut reasons: Vec<String> = Vec::new();
-        let source = &job.record.spec.source.star_id;
-        if !job.record.scan.is_done && job.live.as_ref().is_some_and(|live| live.scan.is_none()) {
-            let held = star_gate(source, "the source", self.stars.get(source));
-            let is_pausing = job.live.as_ref().is_some_and(|live| live.scan_pause.is_some());
-            reasons.push(match held {
-                Some(held) => held.explanation,
-                None if is_pausing => {
-                    format!("listing the source on {source} broke off and will start again")
-                }
-                None => format!("waiting for {source} to list the source"),
-            });
-        }
-        reasons.extend(self.seal_reasons(job));
-        reasons.extend(self.sweep_reasons(job));
-        for (index, tally) in job.record.tallies.iter().enumerate() {
-            let destination = u32::try_from(index).unwrap_or(u32::MAX);
-            if tally.open() == 0 {
-                continue;
-            }
-            if let Some(held) = self.standing_gate(now.monotonic, job.record.id, destination)
-                && matters(held.gate)
-                && !reasons.contains(&held.explanation)
-            {
-                reasons.push(held.explanation);
-            }
-        }
-        if let Some(live) = job.live.as_ref()
-            && let Some(held) = live.parked.keys().next().and_then(|item| self.parked_gate(*item))
-        {
-            reasons.push(format!("{} items wait for room: {}", live.parked.len(), held.explanation));
-        }
-        if reasons.is_empty() {
-            reasons.push(match job.record.scan.is_done {
-                true => "items are moving".to_owned(),
-                false => "the source is being listed, and items are moving".to_owned(),
-            });
-        }
-        reasons.extend(self.suspicion_reason(job));
-        reasons.join("; ")
+        self.jobs.each_view(&self.stars, before, states, now)
     }
 
     /// Where an item is and what holds it.
     pub fn item(&self, now: Now, item: ItemId, entry: &Entry) -> Option<ItemView> {
-        let job = self.jobs.get(&item.job)?;
-        let live = job.live.as_ref();
-        if let Some(assignment) = self.in_flight.get(&item).and_then(|id| self.assignments.get(id)) {
-            let place = ItemPlace::InFlight { star: assignment.star.clone(), since: assignment.since };
-            return Some(ItemView { place, held: None });
-        }
-        let parked = self.parked_gate(item);
-        let lane_gate = parked.or_else(|| self.lane_gate(now, item.job, item.destination));
-        let record = live.and_then(|live| live.penalties.record(&item));
-        let is_penalized = live.is_some_and(|live| live.penalized.contains_key(&item));
-        if let Some(record) = record.filter(|_| is_penalized) {
-            let place = ItemPlace::Penalized {
-                attempts: record.penalty_count,
-                retry_at: record.retry_after,
-                last_error: record.last_error.clone(),
-            };
-            let explanation =
-                format!("waits after {} failed attempts: {}", record.penalty_count, record.last_error);
-            let held = Held { opens_at: Some(record.retry_after), ..Held::new(Gate::Penalty, explanation) };
-            return Some(ItemView { place, held: Some(held) });
-        }
-        let attempts = record.map_or(0, |record| record.penalty_count);
-        let held = lane_gate
-            .or_else(|| self.suspect_gate(now.monotonic, item))
-            .or_else(|| self.order_of(item, entry, live?));
-        Some(ItemView { place: ItemPlace::Elsewhere { attempts }, held })
-    }
-
-    fn order_of(&self, item: ItemId, entry: &Entry, live: &super::job::Live) -> Option<Held> {
-        let key = queue_key(&live.order, item.sequence, entry, live.penalties.penalty_count(&item));
-        let before = live.lanes.get(item.destination as usize)?.count_before(&key);
-        let explanation = match before {
-            0 => return None,
-            count => format!("{count} items or more of the same destination go first"),
-        };
-        Some(Held::new(Gate::Order, explanation))
-    }
-
-    /// One Star.
-    pub fn star(&self, id: &StarId) -> Option<&Star> {
-        self.stars.get(id)
-    }
-
-    /// All Stars, by name.
-    pub fn stars(&self) -> impl Iterator<Item = &Star> {
-        self.stars.values()
-    }
-
-    /// Why a Star's guard is paused; empty when it is not.
-    pub fn pause_reason(&self, star: &Star) -> String {
-        pause_reason(star)
-    }
-
-    /// The bulletin board.
-    pub fn board(&self) -> &BulletinBoard {
-        &self.board
-    }
-
-    /// The dead letters.
-    pub fn dead_letters(&self) -> &DeadLetterQueue {
-        &self.dead_letters
+        self.jobs.item(&self.stars, now, item, entry)
     }
 
     /// Penalized items with higher keys than `after`, by key.
@@ -269,34 +48,187 @@ impl Core {
         after: Option<ItemId>,
         now: Now,
     ) -> impl Iterator<Item = PenaltyView> {
-        let first = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let jobs = self.jobs.range(after.map_or(JobId(0), |after| after.job)..).map(|(_, job)| job);
-        let jobs = jobs.filter(move |candidate| job.is_none_or(|job| candidate.record.id == job));
-        let lives = jobs.filter_map(|job| job.live.as_ref());
-        let later = lives.flat_map(move |live| {
-            live.penalized.range((first, Bound::Unbounded)).map(move |(item, _)| (live, *item))
-        });
-        later.filter_map(move |(live, item)| {
-            let record = live.penalties.record(&item)?;
-            Some(PenaltyView {
-                item,
-                count: record.penalty_count,
-                retry_time: now.wall + record.retry_after.since(now.monotonic),
-                last_error: record.last_error.clone(),
-            })
-        })
+        self.jobs.each_penalty(job, after, now)
+    }
+
+    /// What was done since the start of the process.
+    pub fn totals(&self) -> Totals {
+        self.jobs.totals()
+    }
+
+    /// Bytes a second that cross between Stars lately, of all jobs together.
+    pub fn bytes_per_second(&self, now: Now) -> u64 {
+        self.jobs.bytes_per_second(now)
+    }
+
+    /// Jobs by state; every state is there.
+    pub fn jobs_by_state(&self) -> BTreeMap<JobState, u64> {
+        self.jobs.by_state()
+    }
+
+    /// The jobs that have ended, and when.
+    pub fn ended_jobs(&self) -> impl Iterator<Item = (JobId, WallTime)> {
+        self.jobs.ended()
+    }
+
+    /// Items of all jobs that have not ended: those that wait, those that are penalized and those in flight.
+    pub fn open_count(&self) -> u64 {
+        self.jobs.open_count()
+    }
+
+    /// Items that Stars work on.
+    pub fn in_flight_count(&self) -> usize {
+        self.jobs.in_flight_count()
+    }
+
+    /// Items that wait out a penalty.
+    pub fn penalized_count(&self) -> usize {
+        self.jobs.penalized_count()
+    }
+
+    /// One Star.
+    pub fn star(&self, id: &StarId) -> Option<&Star> {
+        self.stars.get(id)
+    }
+
+    /// All Stars, by name.
+    pub fn stars(&self) -> impl Iterator<Item = &Star> {
+        self.stars.iter()
+    }
+
+    /// The Stars whose vaults can be asked now.
+    pub fn connected_stars(&self) -> Vec<StarId> {
+        self.stars.connected()
+    }
+
+    /// Sessions that are open.
+    pub fn session_count(&self) -> usize {
+        self.stars.session_count()
+    }
+
+    /// How many assignments a Star holds.
+    pub fn held_count(&self, star: &Star) -> usize {
+        self.jobs.held_count(&star.record.star_id)
+    }
+
+    /// How many scans run on a Star, for jobs and for plans.
+    pub fn scan_count(&self, star: &Star) -> usize {
+        let name = &star.record.star_id;
+        self.jobs.scans_on(name) + self.plans.scans_on(name)
+    }
+
+    /// Whether a Star is draining and has nothing left to do, for itself or for others.
+    pub fn is_drained(&self, star: &Star) -> bool {
+        star.is_drained(self.held_count(star))
+    }
+
+    /// What keeps a draining Star from being drained: what, how much, and until when as far as that is known.
+    pub fn drain_blockers(&self, star: &Star, now: Now) -> Vec<String> {
+        self.jobs.drain_blockers(star, now)
+    }
+
+    /// What a draining Star would take away, in words: items that are not copied yet, and snapshots of which no other vault has a
+    /// copy.
+    pub fn departure_warnings(&self, star: &Star) -> Vec<String> {
+        let mut warnings = self.jobs.drain_warnings(star);
+        if star.state() == LifecycleState::Draining {
+            warnings.extend(self.last_copy_warning(&star.record.star_id));
+        }
+        warnings
+    }
+
+    /// What would be lost to the grid with a Star, in words: the number of snapshots that only it has, and the newest of them.
+    pub fn last_copy_warning(&self, name: &StarId) -> Option<String> {
+        self.calls.catalogue().last_copy_warning(&self.stars, name)
+    }
+
+    /// The warning that was posted when a Star was removed.
+    pub fn removal_warning(&self, name: &StarId) -> Option<String> {
+        let posted = self.board.shown().by_source(name.as_str()).into_iter();
+        let is_it = |message: &str| message.starts_with(&format!("{name} {REMOVED}"));
+        let mut posted =
+            posted.filter(|bulletin| bulletin.category == LAST_COPY && !bulletin.is_acknowledged);
+        posted.find(|bulletin| is_it(&bulletin.message)).map(|bulletin| bulletin.message.clone())
+    }
+
+    /// What of a Star yields now, in words.
+    pub fn yields_of(&self, name: &StarId) -> Vec<String> {
+        self.jobs.yields_of(name)
+    }
+
+    /// Why a Star's guard is paused; empty when it is not.
+    pub fn pause_reason(&self, star: &Star) -> String {
+        pause_reason(star)
+    }
+
+    /// What each assignment that a session's Star holds needs a grant for.
+    pub fn grants_of(&self, session: SessionId) -> Vec<(AssignmentId, Capability)> {
+        self.stars.named(session).map(|star| self.jobs.grants_of(star)).unwrap_or_default()
+    }
+
+    /// The pulls that may run from a session's Star.
+    pub fn live_pulls_from(&self, session: SessionId) -> Vec<LivePull> {
+        let source = self.stars.named(session);
+        source.map(|source| self.jobs.live_pulls_from(&self.stars, source)).unwrap_or_default()
+    }
+
+    /// Snapshots, newest first.
+    pub fn snapshots(&self) -> Vec<&SnapshotRecord> {
+        self.calls.catalogue().newest_first()
+    }
+
+    /// One snapshot.
+    pub fn snapshot(&self, id: SnapshotId) -> Option<&SnapshotRecord> {
+        self.calls.catalogue().get(id)
+    }
+
+    /// Where a snapshot can be read now, and what an operator's program may do there.
+    ///
+    /// # Errors
+    /// It is not known, or its Star is not connected.
+    pub fn readable_snapshot(&self, id: SnapshotId) -> Result<(String, Capability), Refusal> {
+        self.calls.catalogue().readable(&self.stars, id)
+    }
+
+    /// The bulletin board. Readers see another, which follows it when a turn is durable.
+    #[cfg(test)]
+    pub(super) fn board(&self) -> &BulletinBoard {
+        self.board.shown()
+    }
+
+    /// The dead letters.
+    pub fn dead_letters(&self) -> &DeadLetterQueue {
+        self.letters.queue()
+    }
+
+    /// The result of an earlier request, if it is remembered.
+    ///
+    /// # Errors
+    /// Its name belongs to another request.
+    pub fn answered(&self, request: &RequestName) -> Result<Option<&Answered>, Refusal> {
+        self.answers.answered(request)
+    }
+
+    /// All schedules behind one, in the order of their creation.
+    pub fn schedules(&self, after: u64) -> impl Iterator<Item = &ScheduleRecord> {
+        self.schedules.after(after)
+    }
+
+    /// One schedule.
+    ///
+    /// # Errors
+    /// There is none of this number.
+    pub fn schedule_record(&self, id: u64) -> Result<&ScheduleRecord, Refusal> {
+        self.schedules.get(id)
+    }
+
+    /// What is wrong with the store, if it is lost.
+    pub fn store_problem(&self) -> Option<&str> {
+        self.store_problem.as_deref()
     }
 
     /// Reports and batches that came too late to count, since the start.
     pub fn late_count(&self) -> u64 {
         self.late_count
-    }
-}
-
-/// Whether a gate is worth a job's state reason: full hands and order are the ordinary course of things.
-fn matters(gate: Gate) -> bool {
-    match gate {
-        Gate::JobState | Gate::Lifecycle | Gate::Liveness | Gate::Cordon | Gate::Guard | Gate::Yield => true,
-        Gate::Penalty | Gate::Bandwidth | Gate::Order => false,
     }
 }

@@ -1,5 +1,6 @@
 //! How everything else reaches the driver: events, commands and questions go through one bounded queue.
 
+use orbit_shared::bulletin::SharedBulletinBoard;
 use orbit_shared::capability::Capability;
 use orbit_shared::session::{CoordinatorMessage, Hello};
 use orbit_shared::time::Now;
@@ -30,12 +31,34 @@ pub(super) type View = Box<dyn FnOnce(&Core, Now) + Send>;
 
 pub(super) enum Request {
     Event(Event),
-    OpenSession { session: SessionId, hello: Hello, outbox: mpsc::Sender<Outgoing> },
-    Command { command: Command, actor: Option<String>, answer: oneshot::Sender<Result<Answer, Refusal>> },
-    Plan { spec: Box<JobSpec>, violations: Vec<Violation>, answer: oneshot::Sender<Result<Answer, Refusal>> },
-    Vault { star: StarId, call: VaultCall, answer: oneshot::Sender<Result<Answer, Refusal>> },
-    TurnKey { revoked: Option<StarId>, answer: oneshot::Sender<()> },
-    ReadGrant { snapshot: SnapshotId, answer: oneshot::Sender<Result<ReadGrant, Refusal>> },
+    OpenSession {
+        session: SessionId,
+        hello: Hello,
+        outbox: mpsc::Sender<Outgoing>,
+    },
+    Command {
+        command: Command,
+        actor: Option<String>,
+        answer: oneshot::Sender<Result<Answer, Refusal>>,
+    },
+    Plan {
+        spec: Box<JobSpec>,
+        violations: Vec<Violation>,
+        answer: oneshot::Sender<Result<Box<Planned>, Refusal>>,
+    },
+    Vault {
+        star: StarId,
+        call: VaultCall,
+        answer: oneshot::Sender<Result<Box<VaultReply>, Refusal>>,
+    },
+    TurnKey {
+        revoked: Option<StarId>,
+        answer: oneshot::Sender<()>,
+    },
+    ReadGrant {
+        snapshot: SnapshotId,
+        answer: oneshot::Sender<Result<ReadGrant, Refusal>>,
+    },
     View(View),
 }
 
@@ -56,15 +79,18 @@ pub(crate) struct Inbox {
     requests: mpsc::Sender<Request>,
     turns: watch::Receiver<u64>,
     ends: broadcast::WeakSender<JobId>,
+    board: SharedBulletinBoard,
 }
 
 impl Inbox {
     /// An inbox, what comes out of it, and what tells it that a turn has ended, and a job.
-    pub(super) fn new() -> (Self, mpsc::Receiver<Request>, watch::Sender<u64>, broadcast::Sender<JobId>) {
+    pub(super) fn new(
+        board: SharedBulletinBoard,
+    ) -> (Self, mpsc::Receiver<Request>, watch::Sender<u64>, broadcast::Sender<JobId>) {
         let (sender, requests) = mpsc::channel(INBOX_MAX);
         let (turns, turn) = watch::channel(0);
         let (ends, _) = broadcast::channel(ENDS_MAX);
-        (Self { requests: sender, turns: turn, ends: ends.downgrade() }, requests, turns, ends)
+        (Self { requests: sender, turns: turn, ends: ends.downgrade(), board }, requests, turns, ends)
     }
 
     /// Announces a session. What is to be said on it arrives in the returned channel; when that closes, the Star was
@@ -96,30 +122,16 @@ impl Inbox {
     pub(crate) async fn plan(&self, spec: JobSpec, violations: Vec<Violation>) -> Result<Planned, Refusal> {
         let (answer, answered) = oneshot::channel();
         self.send(Request::Plan { spec: Box::new(spec), violations, answer }).await?;
-        match answered.await.map_err(|_| stopping())?? {
-            Answer::Plan(planned) => Ok(*planned),
-            Answer::Job(_)
-            | Answer::Star(_)
-            | Answer::Schedule(_)
-            | Answer::Count(_)
-            | Answer::Vault(_)
-            | Answer::Done => Err(stopping()),
-        }
+        let planned = answered.await.map_err(|_| stopping())??;
+        Ok(*planned)
     }
 
     /// Asks a vault for something; answered when the vault answers, or cannot.
     pub(crate) async fn ask_vault(&self, star: StarId, call: VaultCall) -> Result<VaultReply, Refusal> {
         let (answer, answered) = oneshot::channel();
         self.send(Request::Vault { star, call, answer }).await?;
-        match answered.await.map_err(|_| stopping())?? {
-            Answer::Vault(reply) => Ok(*reply),
-            Answer::Job(_)
-            | Answer::Star(_)
-            | Answer::Schedule(_)
-            | Answer::Count(_)
-            | Answer::Plan(_)
-            | Answer::Done => Err(stopping()),
-        }
+        let reply = answered.await.map_err(|_| stopping())??;
+        Ok(*reply)
     }
 
     /// Replaces the key that signs grants, and sends it to every connected Star, with new grants for live work. The session of a revoked
@@ -149,6 +161,11 @@ impl Inbox {
         });
         self.send(Request::View(view)).await?;
         answered.await.map_err(|_| stopping())
+    }
+
+    /// The bulletin board, as of the last turn that is durable.
+    pub(crate) fn board(&self) -> &SharedBulletinBoard {
+        &self.board
     }
 
     /// Changes whenever a turn has ended.
@@ -208,7 +225,7 @@ mod tests {
 
     #[test]
     fn the_end_of_one_job_is_told_to_who_waits_for_it() {
-        let (inbox, _requests, _turns, ends) = Inbox::new();
+        let (inbox, _requests, _turns, ends) = Inbox::new(SharedBulletinBoard::new(1));
         let mut end = inbox.end_of(JobId(7));
         ends.send(JobId(6)).unwrap();
         assert_eq!(poll(end.wait()), Poll::Pending);
@@ -219,7 +236,7 @@ mod tests {
 
     #[test]
     fn who_has_missed_ends_looks_for_himself_and_nobody_waits_in_vain_for_a_driver_that_has_stopped() {
-        let (inbox, _requests, _turns, ends) = Inbox::new();
+        let (inbox, _requests, _turns, ends) = Inbox::new(SharedBulletinBoard::new(1));
         let mut end = inbox.end_of(JobId(7));
         for other in 0..=ENDS_MAX as u64 {
             ends.send(JobId(100 + other)).unwrap();

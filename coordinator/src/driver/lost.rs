@@ -1,12 +1,13 @@
 //! A coordinator whose store was removed or replaced under it: it promises nothing any more, and says so for as long as it is
 //! asked. What it knew can still be looked at.
 
+use orbit_shared::bulletin::Severity;
 use orbit_shared::time::Now;
 use tokio_util::sync::CancellationToken;
 
 use super::inbox::{Outgoing, Request};
-use super::{Driver, DriverError};
-use crate::core::{CloseReason, Refusal};
+use super::{Callers, Driver, DriverError};
+use crate::core::{COORDINATOR, CloseReason, Refusal};
 use crate::store::StoreError;
 
 impl Driver {
@@ -21,15 +22,18 @@ impl Driver {
             DriverError::Store(_) | DriverError::Provenance(_) => return Err(error),
         };
         tracing::error!("{problem}");
-        let views = self.turns.lose_store(self.clock.now(), &problem);
+        let now = self.clock.now();
+        let views = self.turns.lose_store(now, &problem);
+        // No turn will be durable any more, so this is said to readers alone.
+        self.told.board().post(now, Severity::Error, COORDINATOR, "store", None, &problem);
         self.ended_turns.send_modify(|turn| *turn += 1);
         for outbox in std::mem::take(&mut self.outboxes).into_values() {
             // One that is full ends with its sender.
             let _ = outbox.try_send(Outgoing::Close(CloseReason::StoreLost { problem: problem.clone() }));
         }
-        for (_, caller) in std::mem::take(&mut self.answers) {
-            let _ = caller.send(Err(refusal(&problem)));
-        }
+        refuse_all(&mut self.answers, &problem);
+        refuse_all(&mut self.plan_answers, &problem);
+        refuse_all(&mut self.vault_answers, &problem);
         let now = self.clock.now();
         views.into_iter().for_each(|view| view(self.turns.core(), now));
         while let Some(Some(request)) = stop.run_until_cancelled(self.requests.recv()).await {
@@ -48,16 +52,21 @@ impl Driver {
                 let problem = problem.to_owned();
                 let _ = outbox.try_send(Outgoing::Close(CloseReason::StoreLost { problem }));
             }
-            Request::Command { answer, .. }
-            | Request::Plan { answer, .. }
-            | Request::Vault { answer, .. } => {
-                let _ = answer.send(Err(refusal(problem)));
-            }
+            Request::Command { answer, .. } => drop(answer.send(Err(refusal(problem)))),
+            Request::Plan { answer, .. } => drop(answer.send(Err(refusal(problem)))),
+            Request::Vault { answer, .. } => drop(answer.send(Err(refusal(problem)))),
             Request::ReadGrant { snapshot, answer } => {
                 let _ = answer.send(self.grant(snapshot));
             }
             Request::View(view) => view(self.turns.core(), now),
         }
+    }
+}
+
+/// Refuses everybody who waits. Callers that have gone away want no answer.
+fn refuse_all<T>(callers: &mut Callers<T>, problem: &str) {
+    for (_, caller) in std::mem::take(callers) {
+        let _ = caller.send(Err(refusal(problem)));
     }
 }
 

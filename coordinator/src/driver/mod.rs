@@ -14,15 +14,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use orbit_shared::bulletin::{BulletinBoard, SharedBulletinBoard};
 use orbit_shared::capability::Capability;
 use orbit_shared::session::{Assignment, CoordinatorMessage, Keys, RenewedGrant};
+use orbit_shared::vault_call::VaultReply;
 use orbit_shared::words::{JobId, SnapshotId};
 use orbit_telemetry::Spans;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::core::limits::TURN_EVENTS_MAX;
-use crate::core::{Action, Answer, CoreConfig, Event, QueueKey, Refusal, ReplyId, SessionId};
+use crate::core::limits::{BULLETINS_MAX, TURN_EVENTS_MAX};
+use crate::core::{Action, Answer, CoreConfig, Event, Planned, QueueKey, Refusal, ReplyId, SessionId};
 use crate::meters::Meters;
 use crate::provenance_log::{ProvenanceLog, ProvenanceLogError};
 use crate::store::{Store, StoreError};
@@ -51,6 +53,9 @@ pub enum DriverError {
     Provenance(#[from] ProvenanceLogError),
 }
 
+/// Who waits for what.
+type Callers<T> = BTreeMap<ReplyId, oneshot::Sender<Result<T, Refusal>>>;
+
 /// The driver, before it runs.
 pub(crate) struct Driver {
     turns: Turns<View>,
@@ -66,7 +71,9 @@ pub(crate) struct Driver {
     outboxes: BTreeMap<SessionId, mpsc::Sender<Outgoing>>,
     /// Sessions that were welcomed, and may have ended since.
     welcomed: BTreeSet<SessionId>,
-    answers: BTreeMap<ReplyId, oneshot::Sender<Result<Answer, Refusal>>>,
+    answers: Callers<Answer>,
+    plan_answers: Callers<Box<Planned>>,
+    vault_answers: Callers<Box<VaultReply>>,
     next_reply: u64,
     told: Told,
 }
@@ -77,6 +84,12 @@ struct Window {
     destination: u32,
     after: QueueKey,
     limit: usize,
+}
+
+/// Gives a caller its answer. One that has gone away wants none.
+fn give<T>(callers: &mut Callers<T>, reply: ReplyId, answer: Result<T, Refusal>) {
+    let caller = callers.remove(&reply);
+    let _ = caller.map(|caller| caller.send(answer));
 }
 
 impl Driver {
@@ -92,9 +105,12 @@ impl Driver {
         let clock = Clock::start();
         let recovered = store.recover()?;
         provenance.recover(last_committed_event(&recovered))?;
-        let told = Told::new(spans, &recovered);
+        let bulletins = recovered.bulletins.iter().cloned();
+        let board = BulletinBoard::restore(BULLETINS_MAX, bulletins, recovered.counters.bulletin);
+        let board = SharedBulletinBoard::from(board);
+        let told = Told::new(spans, &recovered, board.clone());
         let turns = Turns::recover(config, recovered, clock.now());
-        let (inbox, requests, ended_turns, ends) = Inbox::new();
+        let (inbox, requests, ended_turns, ends) = Inbox::new(board);
         let driver = Self {
             turns,
             clock,
@@ -108,6 +124,8 @@ impl Driver {
             outboxes: BTreeMap::new(),
             welcomed: BTreeSet::new(),
             answers: BTreeMap::new(),
+            plan_answers: BTreeMap::new(),
+            vault_answers: BTreeMap::new(),
             next_reply: 0,
             told,
         };
@@ -169,15 +187,18 @@ impl Driver {
                 self.step(Event::SessionOpened { session, hello });
             }
             Request::Command { command, actor, answer } => {
-                let reply = self.wait_for(answer);
+                let reply = self.new_reply();
+                self.answers.insert(reply, answer);
                 self.step(Event::CommandReceived { reply, command, actor });
             }
             Request::Plan { spec, violations, answer } => {
-                let reply = self.wait_for(answer);
+                let reply = self.new_reply();
+                self.plan_answers.insert(reply, answer);
                 self.step(Event::PlanAsked { reply, spec, violations });
             }
             Request::Vault { star, call, answer } => {
-                let reply = self.wait_for(answer);
+                let reply = self.new_reply();
+                self.vault_answers.insert(reply, answer);
                 self.step(Event::VaultAsked { reply, star, call });
             }
             Request::TurnKey { revoked, answer } => {
@@ -205,10 +226,9 @@ impl Driver {
         Ok(ReadGrant { address, capability, token })
     }
 
-    fn wait_for(&mut self, answer: oneshot::Sender<Result<Answer, Refusal>>) -> ReplyId {
+    fn new_reply(&mut self) -> ReplyId {
         let reply = ReplyId(self.next_reply);
         self.next_reply += 1;
-        self.answers.insert(reply, answer);
         reply
     }
 
@@ -299,12 +319,9 @@ impl Driver {
                     }
                 });
             }
-            Action::Reply { reply, answer } => {
-                if let Some(caller) = self.answers.remove(&reply) {
-                    // A caller that has gone away wants no answer.
-                    let _ = caller.send(answer);
-                }
-            }
+            Action::Reply { reply, answer } => give(&mut self.answers, reply, answer),
+            Action::ReplyPlan { reply, answer } => give(&mut self.plan_answers, reply, answer),
+            Action::ReplyVault { reply, answer } => give(&mut self.vault_answers, reply, answer),
         }
     }
 

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use orbit_shared::bulletin::{Bulletin, Severity};
+use orbit_shared::bulletin::{Bulletin, Severity, SharedBulletinBoard};
 use orbit_shared::entry::display_path;
 use orbit_shared::session::Assignment;
 use orbit_shared::time::WallTime;
@@ -31,6 +31,14 @@ pub(super) struct Told {
     assignments: BTreeMap<AssignmentId, Given>,
     /// The newest bulletin that was told. One that repeats is not told again.
     last_bulletin: u64,
+    /// The board that readers see.
+    board: SharedBulletinBoard,
+}
+
+/// A change of the board.
+enum Boarded {
+    Put(Bulletin),
+    Gone(u64),
 }
 
 struct Given {
@@ -49,16 +57,22 @@ pub(super) struct Telling {
     begun: Vec<JobRecord>,
     ended: Vec<JobRecord>,
     bulletins: Vec<Bulletin>,
+    boarded: Vec<Boarded>,
     spans: Vec<EndedSpan>,
 }
 
 impl Told {
-    /// As of a coordinator that has just recovered.
-    pub(super) fn new(spans: Spans, recovered: &Recovered) -> Self {
+    /// As of a coordinator that has just recovered. `board` shows what was recovered.
+    pub(super) fn new(spans: Spans, recovered: &Recovered, board: SharedBulletinBoard) -> Self {
         let open = recovered.jobs.iter().filter(|job| job.end.is_none()).map(|job| (job.id, job.trace()));
         let last_bulletin = recovered.bulletins.iter().map(|bulletin| bulletin.id).max();
         let last_bulletin = last_bulletin.unwrap_or_default();
-        Self { spans, open_jobs: open.collect(), assignments: BTreeMap::new(), last_bulletin }
+        Self { spans, open_jobs: open.collect(), assignments: BTreeMap::new(), last_bulletin, board }
+    }
+
+    /// The board that readers see.
+    pub(super) fn board(&self) -> &SharedBulletinBoard {
+        &self.board
     }
 
     /// Finds what there is to tell of these changes.
@@ -74,15 +88,16 @@ impl Told {
                     let given = self.assignments.remove(id);
                     telling.spans.extend(given.map(|given| assignment_span(*id, &given, now)));
                 }
-                Change::PutBulletin(bulletin) if bulletin.id > self.last_bulletin => {
-                    self.last_bulletin = bulletin.id;
+                Change::PutBulletin(bulletin) => {
+                    telling.boarded.push(Boarded::Put(bulletin.clone()));
                     // That a job has ended is told of its record, with more.
-                    if bulletin.category != ENDS_OF_JOBS {
+                    if bulletin.id > self.last_bulletin && bulletin.category != ENDS_OF_JOBS {
                         telling.bulletins.push(bulletin.clone());
                     }
+                    self.last_bulletin = self.last_bulletin.max(bulletin.id);
                 }
-                Change::PutBulletin(_)
-                | Change::ClearQueue(_)
+                Change::RemoveBulletin(id) => telling.boarded.push(Boarded::Gone(*id)),
+                Change::ClearQueue(_)
                 | Change::RemoveItems { .. }
                 | Change::PutEntry { .. }
                 | Change::Enqueue { .. }
@@ -96,7 +111,6 @@ impl Told {
                 | Change::PutAssignment(_)
                 | Change::PutStar(_)
                 | Change::RemoveStar(_)
-                | Change::RemoveBulletin(_)
                 | Change::PutSnapshot(_)
                 | Change::RemoveSnapshot(_)
                 | Change::PutSchedule(_)
@@ -123,7 +137,13 @@ impl Told {
 
     /// The changes are durable. Gives the jobs that have ended by them.
     pub(super) fn tell(&self, telling: Telling) -> impl Iterator<Item = JobId> + use<> {
-        let Telling { begun, ended, bulletins, spans } = telling;
+        let Telling { begun, ended, bulletins, boarded, spans } = telling;
+        for change in boarded {
+            match change {
+                Boarded::Put(bulletin) => self.board.follow(bulletin),
+                Boarded::Gone(id) => self.board.forget(id),
+            }
+        }
         begun.iter().for_each(log_begin);
         // Before the span of their job: a collector that has the job's span has got all that are within it.
         spans.into_iter().for_each(|span| self.spans.record(span));
@@ -334,7 +354,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_job_begins_once_and_ends_once_however_often_its_record_is_written() {
-        let mut told = Told::new(Spans::default(), &Recovered::default());
+        let mut told = Told::new(Spans::default(), &Recovered::default(), SharedBulletinBoard::new(10));
         assert_eq!(counts(&mut told, &[put(1, None), put(1, None)]), [1, 0, 0]);
         assert_eq!(counts(&mut told, &[put(1, Some(JobState::PartiallyCompleted))]), [0, 1, 0]);
         assert_eq!(counts(&mut told, &[put(1, Some(JobState::PartiallyCompleted))]), [0, 0, 0]);
@@ -346,16 +366,34 @@ pub(crate) mod tests {
     #[test]
     fn what_was_recovered_has_begun_already_and_what_had_ended_is_not_told_again() {
         let jobs = vec![record(1, None), record(2, Some(JobState::Completed))];
-        let mut told = Told::new(Spans::default(), &Recovered { jobs, ..Recovered::default() });
+        let mut told = Told::new(
+            Spans::default(),
+            &Recovered { jobs, ..Recovered::default() },
+            SharedBulletinBoard::new(10),
+        );
         assert_eq!(counts(&mut told, &[put(1, None), put(2, Some(JobState::Completed))]), [0, 0, 0]);
         assert_eq!(counts(&mut told, &[put(1, Some(JobState::Failed))]), [0, 1, 0]);
     }
 
     #[test]
     fn a_bulletin_is_told_when_it_is_new_and_not_when_it_repeats() {
-        let mut told = Told::new(Spans::default(), &Recovered::default());
+        let mut told = Told::new(Spans::default(), &Recovered::default(), SharedBulletinBoard::new(10));
         assert_eq!(counts(&mut told, &[bulletin(1, 1), bulletin(1, 2), bulletin(2, 1)]), [0, 0, 2]);
         assert_eq!(counts(&mut told, &[bulletin(1, 3), bulletin(2, 2)]), [0, 0, 0]);
+    }
+
+    #[test]
+    fn readers_see_a_bulletin_when_its_turn_is_durable_and_not_before() {
+        let board = SharedBulletinBoard::new(10);
+        let mut told = Told::new(Spans::default(), &Recovered::default(), board.clone());
+        let telling = told.look(&[bulletin(1, 1), bulletin(1, 2), bulletin(2, 1)], WallTime::UNIX_EPOCH);
+        assert!(board.is_empty());
+        assert_eq!(told.tell(telling).count(), 0);
+        let repeats: Vec<u64> = board.recent(9).iter().map(|bulletin| bulletin.repeat_count).collect();
+        assert_eq!((repeats, board.counts().posted), (vec![1, 2], 3));
+        let telling = told.look(&[Change::RemoveBulletin(1)], WallTime::UNIX_EPOCH);
+        assert_eq!(told.tell(telling).count(), 0);
+        assert_eq!(board.len(), 1);
     }
 
     #[test]

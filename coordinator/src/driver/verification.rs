@@ -39,13 +39,16 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::super::inbox::Request;
+    use orbit_shared::bulletin::SharedBulletinBoard;
+
     use super::*;
     use crate::core::{Change, Counters};
     use crate::store::EmbeddedStore;
 
     /// What the driver hears of the verification of a store; nothing once there is nothing more to hear.
     async fn heard(store: EmbeddedStore) -> Option<Event> {
-        let (inbox, mut requests, _turns, _ends): (_, mpsc::Receiver<Request>, _, _) = Inbox::new();
+        let (inbox, mut requests, _turns, _ends): (_, mpsc::Receiver<Request>, _, _) =
+            Inbox::new(SharedBulletinBoard::new(1));
         start(Arc::new(store), inbox, CancellationToken::new());
         match requests.recv().await {
             Some(Request::Event(event)) => Some(event),

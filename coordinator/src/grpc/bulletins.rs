@@ -11,7 +11,7 @@ use super::fields::all;
 use super::once::{name, once};
 use super::penalties::count;
 use super::reader::Watched;
-use super::status::{Lost, refused};
+use super::status::Lost;
 use super::watch::{Pace, Round, Watch, watch};
 use super::{Faces, convert, page};
 use crate::core::{Command, Violation};
@@ -109,11 +109,9 @@ impl BulletinService for Faces {
             since,
             ..BulletinFilter::default()
         };
-        let found = self.inbox.view(move |core, _| {
-            let bulletins = core.board().query(&filter, limit);
-            bulletins.into_iter().map(convert::bulletin).collect::<Vec<_>>()
-        });
-        Ok(Response::new(v1::ListBulletinsResponse { bulletins: found.await.map_err(refused)? }))
+        let found = self.inbox.board().query(&filter, limit);
+        let bulletins = found.iter().map(convert::bulletin).collect();
+        Ok(Response::new(v1::ListBulletinsResponse { bulletins }))
     }
 
     type WatchBulletinsStream = Watch<v1::WatchBulletinsResponse>;
@@ -132,7 +130,7 @@ impl BulletinService for Faces {
         };
         let look = move |faces: Faces, place: Place| {
             let filter = filter.clone();
-            async move { faces.inbox.view(move |core, _| place.look(core.board(), filter)).await? }
+            async move { faces.inbox.board().look(|board| place.look(board, filter)) }
         };
         let place = Place::start(request.after_id);
         Ok(Response::new(watch(self, Pace::at_most_every(WATCH_PACE), request.after_id, place, look)))

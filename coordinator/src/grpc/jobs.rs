@@ -37,12 +37,7 @@ impl Faces {
     pub(super) async fn job_command(&self, command: Command) -> Result<v1::Job, Refusal> {
         match self.inbox.command(command).await? {
             Answer::Job(id) => self.one_job(id).await,
-            Answer::Star(_)
-            | Answer::Schedule(_)
-            | Answer::Count(_)
-            | Answer::Plan(_)
-            | Answer::Vault(_)
-            | Answer::Done => Err(no_job(JobId(0))),
+            Answer::Star(_) | Answer::Schedule(_) | Answer::Count(_) | Answer::Done => Err(no_job(JobId(0))),
         }
     }
 

@@ -51,11 +51,6 @@ impl PenaltyService for Faces {
 pub(super) fn count(answer: &Answer) -> u64 {
     match answer {
         Answer::Count(count) => *count,
-        Answer::Job(_)
-        | Answer::Star(_)
-        | Answer::Schedule(_)
-        | Answer::Plan(_)
-        | Answer::Vault(_)
-        | Answer::Done => 0,
+        Answer::Job(_) | Answer::Star(_) | Answer::Schedule(_) | Answer::Done => 0,
     }
 }

@@ -190,11 +190,8 @@ impl Reader {
         let mut frames = Vec::new();
         if start.bulletin < end.bulletin {
             let filter = BulletinFilter { after_id: Some(start.bulletin), ..BulletinFilter::default() };
-            let found = http.faces.inbox.view(move |core, _| {
-                let bulletins = core.board().query(&filter, BULLETINS_MAX);
-                bulletins.into_iter().map(convert::bulletin).collect::<Vec<_>>()
-            });
-            for bulletin in found.await.unwrap_or_default() {
+            for bulletin in http.faces.inbox.board().query(&filter, BULLETINS_MAX) {
+                let bulletin = convert::bulletin(&bulletin);
                 at.bulletin = at.bulletin.max(bulletin.bulletin_id.min(end.bulletin));
                 frames.push(Frame::bulletin(&bulletin, at));
             }

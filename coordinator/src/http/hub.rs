@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use orbit_proto::convert::timestamp_to_wire;
 use orbit_proto::{json, v1};
-use orbit_shared::bulletin::BulletinFilter;
+use orbit_shared::bulletin::{BulletinBoard, BulletinFilter};
 use orbit_shared::time::{Now, WallTime};
 use orbit_shared::words::JobId;
 use serde_json::{Value, json};
@@ -219,7 +219,12 @@ impl Keeper {
             ends: std::mem::take(&mut self.last.ends),
             active: self.last.jobs.keys().map(|id| JobId(*id)).collect(),
         };
-        let found = self.faces.inbox.view(move |core, now| look_at(core, now, &known)).await?;
+        let board = self.faces.inbox.board().clone();
+        let found = self
+            .faces
+            .inbox
+            .view(move |core, now| board.look(|board| look_at((core, board), now, &known)))
+            .await?;
         let recent = self.faces.provenance.recent_after(self.last.cursor.event, EVENTS_PER_LOOK_MAX);
         self.last.bulletins = found.bulletins;
         self.last.ends = found.ends;
@@ -318,7 +323,7 @@ impl Keeper {
     }
 }
 
-fn look_at(core: &Core, now: Now, known: &Known) -> Look {
+fn look_at((core, board): (&Core, &BulletinBoard), now: Now, known: &Known) -> Look {
     let stars = core.stars().map(|star| convert::star(core, now, star)).collect();
     let states = [JobState::Scanning, JobState::Running, JobState::Paused];
     let jobs = core.each_job(None, &states, now).map(convert::job).collect();
@@ -326,17 +331,17 @@ fn look_at(core: &Core, now: Now, known: &Known) -> Look {
     let is_news = |id: &JobId, time: &WallTime| known.ends.get(id) != Some(time) || known.active.contains(id);
     let news = present.iter().filter(|(id, time)| !known.is_first && is_news(id, time));
     let ended = news.filter_map(|(id, _)| core.job(*id, now)).map(convert::job).collect();
-    let board = core.board().query(&BulletinFilter::default(), BULLETINS_MAX);
+    let shown = board.query(&BulletinFilter::default(), BULLETINS_MAX);
     let mut bulletins = BTreeMap::new();
     let mut changed_bulletins = Vec::new();
-    for bulletin in board.into_iter().rev() {
+    for bulletin in shown.into_iter().rev() {
         let mark = (bulletin.repeat_count, bulletin.is_acknowledged);
         if !known.is_first && known.bulletins.get(&bulletin.id) != Some(&mark) {
             changed_bulletins.push(convert::bulletin(bulletin));
         }
         bulletins.insert(bulletin.id, mark);
     }
-    let last_bulletin = core.board().next_id().saturating_sub(1);
+    let last_bulletin = board.next_id().saturating_sub(1);
     let summary = summary(core, &bulletins);
     Look { stars, jobs, ended, ends: present, bulletins, changed_bulletins, last_bulletin, summary }
 }

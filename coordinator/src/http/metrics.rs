@@ -55,7 +55,8 @@ pub(super) async fn page(State(http): State<Http>, request: Request) -> Response
     };
     let watching = http.shares.streams.count();
     // Only numbers are copied while the core is looked at; it has other things to do than to wait for text.
-    let seen = match http.faces.inbox.view(Seen::of).await {
+    let bulletins = http.faces.inbox.board().counts();
+    let seen = match http.faces.inbox.view(move |core, now| Seen::of(core, now, bulletins)).await {
         Ok(seen) => seen,
         Err(refusal) => return of_status(&refused(refusal)),
     };
@@ -116,7 +117,7 @@ struct SeenStar {
 }
 
 impl Seen {
-    fn of(core: &Core, now: Now) -> Self {
+    fn of(core: &Core, now: Now, bulletins: BulletinCounts) -> Self {
         let mut dead_letters: BTreeMap<_, u64> = FailureKind::ALL.iter().map(|kind| (*kind, 0)).collect();
         for letter in core.dead_letters().entries() {
             *dead_letters.entry(letter.failure_reason.kind()).or_default() += 1;
@@ -130,21 +131,21 @@ impl Seen {
             bytes_per_second: core.bytes_per_second(now),
             sessions: core.session_count() as u64,
             late: core.late_count(),
-            stars: core.stars().map(SeenStar::of).collect(),
+            stars: core.stars().map(|star| SeenStar::of(core, star)).collect(),
             dead_letters,
-            bulletins: core.board().counts(),
+            bulletins,
             upkeep: Upkeep::of(core),
         }
     }
 }
 
 impl SeenStar {
-    fn of(star: &Star) -> Self {
+    fn of(core: &Core, star: &Star) -> Self {
         let kinds = star.advisories.iter().map(|notice| notice.kind);
         Self {
             name: star.record.star_id.to_string(),
             is_cordoned: star.record.is_cordoned,
-            assignments: star.assignments.len(),
+            assignments: core.held_count(star),
             advisories: kinds.filter(|kind| *kind != AdvisoryKind::Healthy).collect(),
             guard: star.guard.state(),
             is_paused: star.guard.is_paused(),

@@ -45,6 +45,8 @@ pub struct BulletinBoard {
     /// The newest bulletin of each content that was posted here, and when it was first posted. Restored bulletins are
     /// absent: the monotonic clock of their process has ended.
     coalescing: BTreeMap<Sameness, (u64, Monotonic)>,
+    /// The content that each bulletin was posted with here, whatever it was amended to since.
+    posted_as: BTreeMap<u64, Sameness>,
     posted: u64,
     dropped: u64,
 }
@@ -59,6 +61,7 @@ impl BulletinBoard {
             bulletins: BTreeMap::new(),
             by_source: BTreeMap::new(),
             coalescing: BTreeMap::new(),
+            posted_as: BTreeMap::new(),
             posted: 0,
             dropped: 0,
         }
@@ -120,8 +123,14 @@ impl BulletinBoard {
         let id = bulletin.id;
         self.next_id = self.next_id.saturating_add(1);
         self.coalescing.insert(sameness, (id, now.monotonic));
+        self.posted_as.insert(id, sameness);
         let evicted = self.place(bulletin);
-        debug_assert!(self.coalescing.len() <= self.bulletins.len());
+        assert!(
+            self.coalescing.len() <= self.bulletins.len(),
+            "{} of {} bulletins count repeats",
+            self.coalescing.len(),
+            self.bulletins.len()
+        );
         Posted { id, is_new: true, evicted }
     }
 
@@ -136,6 +145,26 @@ impl BulletinBoard {
         bulletin.time = now.wall;
         bulletin.message = truncate_visibly(message, MESSAGE_BYTES_MAX);
         true
+    }
+
+    /// Takes over how a bulletin stands on the board that this one follows: it is new there, was repeated, amended or
+    /// acknowledged. A board that is told of every change, in order, shows the same as the other, and counts the same.
+    pub fn follow(&mut self, bulletin: Bulletin) {
+        let known = self.bulletins.get_mut(&bulletin.id);
+        let before = known.as_ref().map_or(0, |known| known.repeat_count);
+        self.posted = self.posted.saturating_add(bulletin.repeat_count.saturating_sub(before));
+        if let Some(known) = known {
+            assert_eq!(known.source, bulletin.source, "bulletin {} has changed hands", bulletin.id);
+            *known = bulletin;
+            return;
+        }
+        self.next_id = self.next_id.max(bulletin.id.saturating_add(1));
+        self.place(bulletin);
+    }
+
+    /// Takes over that a bulletin is not on the other board any more.
+    pub fn forget(&mut self, id: u64) {
+        self.remove(id);
     }
 
     /// The newest `count` bulletins, newest first.
@@ -241,6 +270,7 @@ impl BulletinBoard {
         self.bulletins.clear();
         self.by_source.clear();
         self.coalescing.clear();
+        self.posted_as.clear();
     }
 
     /// The id of the next new bulletin. The owner stores it for [`Self::restore`].
@@ -321,8 +351,9 @@ impl BulletinBoard {
                 self.by_source.remove(&bulletin.source);
             }
         }
-        let sameness = sameness_of(&bulletin);
-        if self.coalescing.get(&sameness).is_some_and(|&(held, _)| held == id) {
+        if let Some(sameness) = self.posted_as.remove(&id)
+            && self.coalescing.get(&sameness).is_some_and(|&(held, _)| held == id)
+        {
             self.coalescing.remove(&sameness);
         }
     }

@@ -36,6 +36,21 @@ impl SharedBulletinBoard {
         self.write().post(now, severity, source, category, job, message)
     }
 
+    /// See [`BulletinBoard::follow`].
+    pub fn follow(&self, bulletin: Bulletin) {
+        self.write().follow(bulletin);
+    }
+
+    /// See [`BulletinBoard::forget`].
+    pub fn forget(&self, id: u64) {
+        self.write().forget(id);
+    }
+
+    /// Looks at the board at one moment. Nobody changes it meanwhile.
+    pub fn look<T>(&self, look: impl FnOnce(&BulletinBoard) -> T) -> T {
+        look(&self.read())
+    }
+
     /// See [`BulletinBoard::recent`].
     pub fn recent(&self, count: usize) -> Vec<Bulletin> {
         copied(self.read().recent(count))

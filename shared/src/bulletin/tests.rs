@@ -420,3 +420,44 @@ fn an_amended_bulletin_counts_and_an_acknowledged_one_stays_as_it_is() {
     assert!(!board.amend(Now::from_ms(3), posted.id, "more") && !board.amend(Now::from_ms(3), 99, "more"));
     assert_eq!(board.bulletin(posted.id).map(|bulletin| bulletin.repeat_count), Some(2));
 }
+
+proptest! {
+    #[test]
+    fn a_board_that_is_told_of_every_change_shows_and_counts_the_same(
+        acts in proptest::collection::vec((0..4u8, 0..3u8, 0..40u64), 1..200),
+    ) {
+        let (mut board, mut shown) = (BulletinBoard::new(5), BulletinBoard::new(5));
+        for (at, (act, source, id)) in acts.into_iter().enumerate() {
+            let now = Now::from_ms(at as u64 * 1000);
+            let source = format!("star-{source}");
+            let mut changed = Vec::new();
+            let mut gone = None;
+            match act {
+                0 | 1 => {
+                    let posted = board.post(now, Severity::Warning, &source, "disk", None, &format!("{}", id % 4));
+                    changed.push(posted.id);
+                    gone = posted.evicted;
+                }
+                2 => changed.extend(board.acknowledge(&[id])),
+                _ => {
+                    if board.amend(now, id, "more") {
+                        changed.push(id);
+                    }
+                }
+            }
+            for id in changed {
+                if let Some(bulletin) = board.bulletin(id) {
+                    shown.follow(bulletin.clone());
+                }
+            }
+            if let Some(id) = gone {
+                shown.forget(id);
+            }
+            let both = [&board, &shown].map(|board| {
+                let all: Vec<Bulletin> = board.recent(99).into_iter().cloned().collect();
+                (all, board.counts(), board.next_id(), board.missing_after(0))
+            });
+            prop_assert_eq!(&both[0], &both[1]);
+        }
+    }
+}

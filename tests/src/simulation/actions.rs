@@ -59,6 +59,9 @@ impl World {
                     self.note(format_args!("answer {}: {answer:?}", reply.0));
                     self.operator.answered(reply, answer);
                 }
+                Action::ReplyPlan { reply, .. } | Action::ReplyVault { reply, .. } => {
+                    panic!("nobody asks for a plan or a vault: {reply:?}");
+                }
             }
         }
         windows

@@ -193,9 +193,10 @@ impl World {
         let Some(core) = self.coordinator.core() else { return };
         for star in core.stars() {
             let name = &star.record.star_id;
-            let held = star.assignments.len();
+            let held = core.held_count(star);
             assert!(held <= limits::ASSIGNMENTS_PER_STAR_MAX, "bounded: {name} holds {held} assignments");
-            assert!(star.scans <= limits::SCANS_PER_STAR_MAX, "bounded: {name} runs {} scans", star.scans);
+            let scans = core.scan_count(star);
+            assert!(scans <= limits::SCANS_PER_STAR_MAX, "bounded: {name} runs {scans} scans");
             assert!(star.samples.len() <= HEALTH_SAMPLES_MAX, "bounded: samples of {name}");
             assert!(star.record.history.len() <= STAR_HISTORY_MAX, "bounded: history of {name}");
             assert!(

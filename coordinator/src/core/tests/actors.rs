@@ -13,7 +13,7 @@ fn world() -> World {
 }
 
 fn record(world: &World) -> JobRecord {
-    world.core.jobs.get(&JobId(1)).expect("it is kept").record.clone()
+    world.job(JobId(1)).record
 }
 
 #[test]

@@ -11,8 +11,8 @@ use orbit_shared::session::{
 
 use super::world::{World, batch, failed, file, spec, star_id, stored};
 use crate::core::event::CloseReason;
-use crate::core::job_record::JobState;
 use crate::core::limits::{BULLETINS_MAX, ITEMS_REMOVED_PER_TURN, LISTED_BYTES_PER_ITEM};
+use crate::core::records::JobState;
 use crate::core::{Command, CoreConfig, Event};
 
 /// Sends batches of a scan that never ends, as many as `stop` lets it.

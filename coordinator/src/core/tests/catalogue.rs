@@ -1,13 +1,11 @@
-//! The catalogue of snapshots follows the vaults, and no vault takes all its places.
+//! The catalogue of snapshots follows the vaults.
 
-use orbit_shared::time::WallTime;
-use orbit_shared::vault_call::{Renames, SnapshotInfo, VaultCall, VaultReply};
-use orbit_shared::words::{JobId, SnapshotId};
+use orbit_shared::vault_call::{Renames, VaultCall, VaultReply};
+use orbit_shared::words::JobId;
 
 use super::vaults::{packed, said};
-use super::world::{World, star_id};
-use crate::core::limits::{SNAPSHOTS_FEW, SNAPSHOTS_MAX, SNAPSHOTS_RESERVED};
-use crate::core::{Answer, Turn};
+use super::world::{Heard, World};
+
 #[test]
 fn a_vault_that_comes_back_under_another_name_is_listed_there_at_once_with_its_origin() {
     let mut world = World::of_three();
@@ -79,7 +77,7 @@ fn a_deletion_overtakes_a_list_that_is_on_its_way() {
     let star = world.stars.get_mut("star-2").expect("connected");
     let (list, _) = star.calls.pop_front().expect("the catalogue is asked for");
     while world.answer("star-2") {}
-    assert_eq!(world.answered(reply), Some(Ok(Answer::Vault(Box::new(VaultReply::Done)))));
+    assert_eq!(world.answered(reply), Some(Ok(Heard::Vault(Box::new(VaultReply::Done)))));
     let answer = Ok(VaultReply::Snapshots { snapshots: before, stages: Vec::new(), is_end: true });
     world.say("star-2", orbit_shared::session::StarMessage::VaultAnswered { request: list, answer });
     world.settle();
@@ -101,56 +99,11 @@ fn a_snapshot_that_is_brought_back_is_in_the_catalogue_again_whatever_list_is_on
     let (list, _) = star.calls.pop_front().expect("the catalogue is asked for");
     let reply = world.ask("star-2", VaultCall::UndeleteSnapshot(before.info.id));
     while world.answer("star-2") {}
-    let back = Answer::Vault(Box::new(VaultReply::Sealed(before.info.clone(), Renames::default())));
+    let back = Heard::Vault(Box::new(VaultReply::Sealed(before.info.clone(), Renames::default())));
     assert_eq!(world.answered(reply), Some(Ok(back)));
     let answer = Ok(VaultReply::Snapshots { snapshots: Vec::new(), stages: Vec::new(), is_end: true });
     world.say("star-2", orbit_shared::session::StarMessage::VaultAnswered { request: list, answer });
     world.settle();
     assert_eq!(world.core.snapshots(), [&before]);
     assert_eq!(world.store.snapshots.len(), 1, "it is durable");
-}
-
-#[test]
-fn one_vault_with_endless_snapshots_leaves_places_for_those_of_others() {
-    let mut world = World::of_three();
-    let info = |number: usize, star: &str| SnapshotInfo {
-        id: SnapshotId((number as u128).to_be_bytes()),
-        job: JobId(1),
-        destination: 0,
-        source_star: star_id(star),
-        source_path: b"/".to_vec(),
-        create_time: WallTime { seconds: 1, nanos: 0 },
-        tags: Vec::new(),
-        is_partial: false,
-        entry_count: 1,
-        file_count: 1,
-        total_bytes: 1,
-        added_bytes: 1,
-        changed_count: 0,
-        tree_hash: None,
-    };
-    let now = world.now();
-    let mut turn = Turn::new(now);
-    let mut add = |world: &mut World, star: &str, numbers: std::ops::Range<usize>| {
-        for number in numbers {
-            world.core.catalogue(&mut turn, &star_id(star), info(number, star));
-        }
-        turn.take();
-        world.core.snapshots().iter().filter(|record| record.star == star_id(star)).count()
-    };
-    let flooded = add(&mut world, "star-1", 0..2 * SNAPSHOTS_MAX);
-    assert_eq!(flooded, SNAPSHOTS_MAX - SNAPSHOTS_RESERVED);
-    let honest = 2 * SNAPSHOTS_MAX..2 * SNAPSHOTS_MAX + SNAPSHOTS_FEW;
-    assert_eq!(add(&mut world, "star-2", honest), SNAPSHOTS_FEW);
-    let more = 3 * SNAPSHOTS_MAX..3 * SNAPSHOTS_MAX + 10;
-    assert_eq!(add(&mut world, "star-1", more), flooded, "it has its share");
-    let page = vec![info(5 * SNAPSHOTS_MAX, "star-1")];
-    world.core.compare(&mut Turn::new(now), 0, &star_id("star-1"), (None, None), page);
-    let told =
-        world.core.board().by_source("star-1").iter().any(|told| told.message.contains("catalogue is full"));
-    assert!(told, "{:?}", world.core.board().by_source("star-1"));
-    // What goes gives its place back.
-    world.core.forget_snapshots_of(&mut Turn::new(now), &star_id("star-1"));
-    assert_eq!(add(&mut world, "star-1", 0..10), 10);
-    assert_eq!(add(&mut world, "star-2", 4 * SNAPSHOTS_MAX..4 * SNAPSHOTS_MAX + 10), SNAPSHOTS_FEW + 10);
 }

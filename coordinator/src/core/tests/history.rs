@@ -142,7 +142,8 @@ fn bulletins_go_by_age_but_errors_only_when_they_were_acknowledged() {
     for (severity, message) in
         [(Severity::Info, "info"), (Severity::Error, "seen"), (Severity::Error, "not seen")]
     {
-        world.core.post(&mut posted, (severity, "test", "test"), None, message);
+        posted.post((severity, "test", "test"), None, message);
+        world.core.board.take_up(&mut posted);
     }
     let seen = world.core.board().by_source("test")[1].id;
     world.command(Command::AcknowledgeBulletins(vec![seen])).expect("acknowledges");

@@ -218,10 +218,7 @@ fn a_large_job_never_has_more_in_memory_than_its_window() {
     world.tree = tree(3 * LANE_WINDOW_MAX as u64);
     let id = world.create(spec("star-1", &["star-2"]));
     world.scan("star-1");
-    let in_memory = |world: &World| {
-        let live = world.core.jobs[&id].live.as_ref();
-        live.map_or(0, |live| live.lanes.iter().map(crate::core::lane::Lane::len).sum::<usize>())
-    };
+    let in_memory = |world: &World| world.core.jobs.in_memory(id);
     assert!(in_memory(&world) <= LANE_WINDOW_MAX);
     while world.work("star-2") {
         assert!(in_memory(&world) <= LANE_WINDOW_MAX);

@@ -7,8 +7,8 @@ use orbit_shared::session::{ScanBatch, StarMessage};
 use orbit_shared::words::JobId;
 
 use super::sweeps::{ALL, mirror};
-use super::world::{World, batch, directory, spec};
-use crate::core::{Answer, Command, Event, JobSpec, JobState, Planned};
+use super::world::{Heard, World, batch, directory, spec};
+use crate::core::{Command, Event, JobSpec, JobState, Planned};
 
 /// A mirror that stays in one file system, and whose source has as many mount points.
 fn mirror_with_mounts(world: &mut World, count: usize) -> JobId {
@@ -73,7 +73,7 @@ fn plan_with_mounts(world: &mut World, spec: JobSpec, count: usize) -> Planned {
     world.turn(vec![Event::PlanAsked { reply, spec, violations: Vec::new() }]);
     list_with_mounts(world, count);
     world.work_all(&ALL);
-    let Some(Ok(Answer::Plan(planned))) = world.answered(reply) else { panic!("no plan") };
+    let Some(Ok(Heard::Plan(planned))) = world.answered(reply) else { panic!("no plan") };
     *planned
 }
 

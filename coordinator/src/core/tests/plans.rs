@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use orbit_shared::session::{FailureCause, Fault, ScanBatch, StarMessage};
 
-use super::world::{World, batch, directory, file, spec};
-use crate::core::{Answer, Event, JobSpec, Planned, Refusal, ReplyId};
+use super::world::{Heard, World, batch, directory, file, spec};
+use crate::core::{Event, JobSpec, Planned, Refusal, ReplyId};
 
 impl World {
     fn plan(&mut self, spec: JobSpec) -> ReplyId {
@@ -17,7 +17,7 @@ impl World {
 
     fn planned(&mut self, reply: ReplyId) -> Planned {
         match self.answered(reply) {
-            Some(Ok(Answer::Plan(planned))) => *planned,
+            Some(Ok(Heard::Plan(planned))) => *planned,
             other => panic!("no plan but {other:?}"),
         }
     }
@@ -60,7 +60,7 @@ fn a_plan_whose_destination_is_silent_says_that_it_was_not_compared() {
         world.heartbeat("star-1");
         world.heartbeat("star-2");
         if let Some(answer) = world.answered(reply) {
-            let Ok(Answer::Plan(planned)) = answer else { panic!("{answer:?}") };
+            let Ok(Heard::Plan(planned)) = answer else { panic!("{answer:?}") };
             assert!(!planned.places[0].is_compared);
             assert_eq!(planned.places[0].moved, 11);
             return;

@@ -115,7 +115,7 @@ fn a_draining_star_ends_its_work_gets_nothing_new_and_can_then_be_shut_down() {
     world.scan("star-1");
     world.command(drain("star-2", None)).expect("drains");
     let given = world.given.len();
-    let star = |world: &World| world.core.star(&star_id("star-2")).map(|star| star.is_drained());
+    let star = |world: &World| world.core.star(&star_id("star-2")).map(|star| world.core.is_drained(star));
     assert_eq!(star(&world), Some(false));
     assert!(matches!(world.command(shutdown("star-2", false)), Err(Refusal::WrongState { .. })));
     while world.work("star-2") {}

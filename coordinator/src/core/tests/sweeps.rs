@@ -6,8 +6,8 @@ use orbit_shared::sweep::{SweepInfo, SweepRequest};
 use orbit_shared::vault_call::{Progress, VaultCall, VaultFailure, VaultProblem, VaultReply};
 use orbit_shared::words::JobId;
 
-use super::world::{World, failed, spec, stored};
-use crate::core::{Answer, Command, Event, JobSpec, JobState, MirrorPolicy, Refusal};
+use super::world::{Heard, World, failed, spec, stored};
+use crate::core::{Command, Event, JobSpec, JobState, MirrorPolicy, Refusal};
 
 pub(super) fn mirror(destinations: &[&str]) -> JobSpec {
     let mirror = MirrorPolicy { max_delete_percent: 25, trash: Some(".trash".to_owned()) };
@@ -303,7 +303,7 @@ fn a_plan_of_a_mirror_says_what_would_be_deleted() {
     world.say_swept("star-2", Ok(SweepInfo { deleted: 0, ..swept(8, 2) }));
     let message = "it does not work".to_owned();
     world.say_swept("star-3", Err(VaultProblem { failure: VaultFailure::Failed, message }));
-    let Some(Ok(Answer::Plan(planned))) = world.answered(reply) else { panic!("no plan") };
+    let Some(Ok(Heard::Plan(planned))) = world.answered(reply) else { panic!("no plan") };
     assert_eq!(planned.places[0].deletion.as_ref().map(|sweep| (sweep.extra, sweep.found)), Some((2, 8)));
     assert!(planned.places[1].deletion.is_none());
 }

@@ -25,7 +25,7 @@ use uuid::Uuid;
 use super::store::FakeStore;
 use crate::core::{
     Action, Answer, CloseReason, Command, Core, CoreConfig, Event, ItemEnd, JobSpec, JobView, Location,
-    Noted, Recovered, Refusal, ReplyId, SessionId, Turn,
+    Noted, Planned, Recovered, Refusal, ReplyId, SessionId, Turn,
 };
 /// What a Star does with an item.
 pub(super) type Behaviour = Box<dyn FnMut(&Entry) -> ItemResult>;
@@ -49,6 +49,14 @@ pub(super) struct FakeStar {
     /// What its vault was asked and has not answered.
     pub(super) calls: VecDeque<(u64, VaultCall)>,
     pub(super) reports: u64,
+}
+
+/// What a caller hears.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Heard {
+    Answer(Answer),
+    Plan(Box<Planned>),
+    Vault(Box<VaultReply>),
 }
 
 /// A core with everything around it.
@@ -102,7 +110,7 @@ pub(super) struct World {
     /// How many comparisons were asked for.
     pub(super) asked: usize,
     questions: VecDeque<(SessionId, u64, Comparison)>,
-    answers: BTreeMap<ReplyId, Result<Answer, Refusal>>,
+    answers: BTreeMap<ReplyId, Result<Heard, Refusal>>,
     next_session: u64,
     next_reply: u64,
 }
@@ -392,7 +400,16 @@ impl World {
                 }
             }
             Action::ForgetEvents { before } => self.forgotten_events_before = Some(before),
-            Action::Reply { reply, answer } => drop(self.answers.insert(reply, answer)),
+            Action::Reply { reply, answer } => {
+                drop(self.answers.insert(reply, answer.map(Heard::Answer)));
+            }
+            Action::ReplyPlan { reply, answer } => {
+                drop(self.answers.insert(reply, answer.map(Heard::Plan)));
+            }
+            Action::ReplyVault { reply, answer } => {
+                drop(self.answers.insert(reply, answer.map(Heard::Vault)));
+            }
+
             Action::LoadWindow { .. } => unreachable!("loads are answered by the turn"),
         }
     }
@@ -487,7 +504,10 @@ impl World {
         self.next_reply += 1;
         let reply = ReplyId(self.next_reply);
         self.turn(vec![Event::CommandReceived { reply, command, actor: actor.map(str::to_owned) }]);
-        self.answers.remove(&reply).expect("every command is answered in its turn")
+        match self.answers.remove(&reply).expect("every command is answered in its turn")? {
+            Heard::Answer(answer) => Ok(answer),
+            other => panic!("the answer of a command is {other:?}"),
+        }
     }
 
     pub(super) fn create(&mut self, spec: JobSpec) -> JobId {
@@ -610,7 +630,7 @@ impl World {
         ReplyId(self.next_reply)
     }
 
-    pub(super) fn answered(&mut self, reply: ReplyId) -> Option<Result<Answer, Refusal>> {
+    pub(super) fn answered(&mut self, reply: ReplyId) -> Option<Result<Heard, Refusal>> {
         self.answers.remove(&reply)
     }
 
