@@ -6,7 +6,7 @@
 //!
 //! It has rooms. Each part (`answers`, `board`, `calls`, `jobs`, `letters`, `plans`, `schedules`, `stars`) owns its fields and
 //! checks itself in production. What a part has to say to operators goes to the turn, and the board takes it up. What it has to
-//! tell others is a [`fact::Fact`], and is taken to them here. Whoever decides by what another part knows is given that to read
+//! tell others is a [`fact::Fact`], and is taken to them here. A part that decides by what another one knows is given that to read
 //! ([`seen::Seen`]). Only this file, `commands.rs`, `sessions.rs` and `views.rs` know more than one part.
 //!
 //! Invariants, asserted by [`Core::check`] in every test and simulation:

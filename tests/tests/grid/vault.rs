@@ -240,7 +240,7 @@ async fn a_prune_deletes_all_at_once_and_its_decisions_have_pages() {
     let rest = v1::PruneSnapshotsRequest { page_token: first.next_page_token.clone(), ..request.clone() };
     let rest = all_pages(rest).await;
     assert_eq!(rest.len(), 2, "{rest:#?}");
-    assert_eq!([names(&[first.clone()]), names(&rest)].concat(), before);
+    assert_eq!([names(std::slice::from_ref(&first)), names(&rest)].concat(), before);
     assert!(rest.iter().flat_map(|page| &page.decisions).all(|one| one.is_deleted), "{rest:#?}");
     assert_eq!(client.all_snapshots().await.len(), 3);
 

@@ -200,12 +200,17 @@ async fn events(world: &mut World) {
 async fn event_filters(book: &mut Book) {
     let all = book.good("ProvenanceService/ListEvents", json!({ "job_id": DONE, "page_size": 1000 })).await;
     let all = list(&all, "events").to_vec();
-    let number = |event: &Value, field: &str| event[field].as_str().map(|text| text.parse::<u64>().unwrap());
+    let number =
+        |event: &Value, field: &str| event[field].as_str().map(|text| text.parse::<u64>().expect("a number"));
     let largest = all.iter().filter_map(|event| number(event, "bytes")).max().expect("some have bytes");
     let slowest = all.iter().filter_map(|event| number(event, "durationMs")).max().expect("some took time");
     let failed = all.iter().find(|event| event["error"].is_string()).expect("the FIFO failed").clone();
-    let error = failed["error"].as_str().unwrap().to_owned();
-    let stored = all.iter().find(|event| event["type"] == "PROVENANCE_TYPE_FILE_COMPLETED").unwrap().clone();
+    let error = failed["error"].as_str().expect("it was found by it").to_owned();
+    let stored = all
+        .iter()
+        .find(|event| event["type"] == "PROVENANCE_TYPE_FILE_COMPLETED")
+        .expect("one is stored")
+        .clone();
     type Matches<'a> = Box<dyn Fn(&Value) -> bool + 'a>;
     let same =
         |field: &'static str, value: Value| -> Matches<'_> { Box::new(move |event| event[field] == value) };
