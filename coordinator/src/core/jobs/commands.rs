@@ -277,8 +277,8 @@ impl Jobs {
         for id in self.open_ids() {
             let live = self.live_mut(id);
             for item in live.penalties.take_eligible(now) {
-                let queued = live.penalized.remove(&item);
-                let queued = queued.unwrap_or_else(|| panic!("{item} waits out a penalty and is nowhere"));
+                // One that is in flight since before a restart keeps its record, and waits for nothing.
+                let Some(queued) = live.penalized.remove(&item) else { continue };
                 live.wait(item, queued);
             }
         }
