@@ -67,6 +67,7 @@ mod tests {
     use std::task::{Context, Poll, Waker};
 
     use orbit_shared::entry::EntryKind;
+    use orbit_shared::words::Layout;
 
     use super::*;
     use crate::core::test_assignment;
@@ -98,6 +99,21 @@ mod tests {
         assert!(try_take(&slots, "star-2", 1).is_some() && try_take(&slots, "star-2", LARGE).is_some());
         small.pop();
         assert!(try_take(&slots, "star-1", 1).is_some(), "a slot that is given back is there again");
+    }
+
+    #[test]
+    fn files_and_vaults_share_the_slots() {
+        let slots = Slots::default();
+        let mut held = Vec::new();
+        for number in 0..2 * PULLS_MAX {
+            let layout = if number % 2 == 0 { Layout::Files } else { Layout::Packed };
+            let assignment = Assignment { layout, ..assignment(&format!("star-{number}"), 1) };
+            match pin!(slots.take(&assignment)).poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(slot) => held.push(slot),
+                Poll::Pending => assert_eq!(held.len(), PULLS_MAX, "{layout:?} waits"),
+            }
+        }
+        assert_eq!(held.len(), PULLS_MAX);
     }
 
     #[test]

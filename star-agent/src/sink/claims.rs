@@ -5,16 +5,67 @@
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
-use orbit_shared::session::Assignment;
+use orbit_shared::entry::EntryKind;
+use orbit_shared::plant::{Bug, is_planted};
+use orbit_shared::session::{AssignedItem, Assignment};
 use orbit_shared::words::ItemId;
 use tokio::sync::Notify;
 
-use crate::sink::work::item_id;
+/// The items that are being worked on, one attempt at a time. Pure: [`Claims`] waits for them.
+#[derive(Debug, Default)]
+pub struct ClaimSet(BTreeSet<ItemId>);
 
-/// The items that are being worked on.
+impl ClaimSet {
+    /// Claims all of these items, or none if an attempt at one of them is under way.
+    pub fn try_take(&mut self, items: &[ItemId]) -> bool {
+        let is_free = items.iter().all(|item| !self.0.contains(item));
+        if is_free {
+            self.0.extend(items);
+        }
+        is_free
+    }
+
+    /// Whether what is left of an ended attempt at an item may be removed: what is there may belong to an attempt that is
+    /// under way.
+    pub fn may_clean(&self, item: ItemId) -> bool {
+        !self.0.contains(&item) || is_planted(Bug::TemporariesOfOthersRemoved)
+    }
+
+    /// Releases claims.
+    pub fn release(&mut self, items: &[ItemId]) {
+        for item in items {
+            let was_claimed = self.0.remove(item);
+            assert!(was_claimed, "what is released was claimed: {item}");
+        }
+    }
+}
+
+/// The id of an item in the grid.
+pub fn item_id(assignment: &Assignment, item: &AssignedItem) -> ItemId {
+    ItemId { job: assignment.job, destination: assignment.destination, sequence: item.sequence }
+}
+
+/// The ids of all items of an assignment, in order.
+pub fn items_of(assignment: &Assignment) -> Vec<ItemId> {
+    assignment.items.iter().map(|assigned| item_id(assignment, assigned)).collect()
+}
+
+/// The items whose temporaries an ended attempt may have left, and which are to be removed. Directories have none, and
+/// those are kept of which the next attempt needs the progress.
+pub fn leftovers(assignment: &Assignment, is_kept: impl Fn(ItemId) -> bool) -> BTreeSet<usize> {
+    if is_planted(Bug::TemporariesLeft) {
+        return BTreeSet::new();
+    }
+    let items = assignment.items.iter().enumerate();
+    let left = items
+        .filter(|(_, item)| item.entry.kind != EntryKind::Directory && !is_kept(item_id(assignment, item)));
+    left.map(|(index, _)| index).collect()
+}
+
+/// Lets attempts wait for the end of others at the same items.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
-    held: Mutex<BTreeSet<ItemId>>,
+    held: Mutex<ClaimSet>,
     released: Notify,
 }
 
@@ -43,30 +94,19 @@ impl Claims {
 
     /// Claims one item if no attempt at it is under way.
     pub(super) fn try_claim(&self, item: ItemId) -> Option<Claim<'_>> {
-        self.try_take(&[item]).then(|| Claim { claims: self, items: vec![item] })
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_taken = held.may_clean(item) && held.try_take(&[item]);
+        is_taken.then(|| Claim { claims: self, items: vec![item] })
     }
 
     fn try_take(&self, items: &[ItemId]) -> bool {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_free = items.iter().all(|item| !held.contains(item));
-        if is_free {
-            held.extend(items);
-        }
-        is_free
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).try_take(items)
     }
-}
-
-fn items_of(assignment: &Assignment) -> Vec<ItemId> {
-    assignment.items.iter().map(|assigned| item_id(assignment, assigned)).collect()
 }
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
-        let mut held = self.claims.held.lock().unwrap_or_else(PoisonError::into_inner);
-        for item in &self.items {
-            held.remove(item);
-        }
-        drop(held);
+        self.claims.held.lock().unwrap_or_else(PoisonError::into_inner).release(&self.items);
         self.claims.released.notify_waiters();
     }
 }

@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use orbit_shared::entry::{EntryKind, display_path};
-use orbit_shared::session::{ChunkCounts, Failure, ItemOutcome, ItemResult};
+use orbit_shared::entry::display_path;
+use orbit_shared::session::{ChunkCounts, Failure};
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, Mode};
 use rustix::io::Errno;
@@ -14,68 +14,65 @@ use crate::failures::{at_destination, in_the_way};
 use crate::limits::SYNC_EACH_MAX;
 use crate::roots::{grant_owner_access, split_parent};
 use crate::sink::plan::parent_failure;
-use crate::sink::work::{DIRECTORY_MODE_MASK, Work, modified_at};
-use crate::sink::{Cancelled, Reporter};
+use crate::sink::publish::blocking;
+use crate::sink::pull_core::{Event, Failed};
+use crate::sink::work::{DIRECTORY_MODE_MASK, Work, Written, modified_at};
 use crate::transfer::modified_time;
 
-/// Does all directories of an assignment.
-pub(super) async fn run(work: &Arc<Work>, reporter: &Reporter) -> Result<(), Cancelled> {
-    let items = &work.assignment.items;
-    let mut order: Vec<usize> =
-        (0..items.len()).filter(|&index| items[index].entry.kind == EntryKind::Directory).collect();
-    if order.is_empty() {
-        return Ok(());
-    }
-    order.sort_by(|&a, &b| items[b].entry.path.cmp(&items[a].entry.path));
-    let making = Arc::clone(work);
-    let make_all = move || -> Vec<(usize, Result<Option<u64>, Failure>)> {
-        let mut done = Vec::with_capacity(order.len());
-        for index in order {
-            if making.cancel.is_cancelled() {
-                break;
-            }
-            done.push((index, make(&making, index)));
+/// Makes directories, the deepest first. Blocks.
+pub(super) fn make_all(work: &Work, mut items: Vec<usize>) -> Event<Written> {
+    items.sort_by(|&a, &b| work.item(b).entry.path.cmp(&work.item(a).entry.path));
+    let (mut made, mut unchanged, mut failed) = (Vec::new(), Vec::new(), Vec::new());
+    for item in items {
+        if work.cancel.is_cancelled() {
+            break;
         }
-        done
-    };
-    let done = tokio::task::spawn_blocking(make_all).await.map_err(|_| Cancelled)?;
-    let changed = done.iter().filter_map(|(index, result)| match result {
-        Ok(Some(device)) => Some((*index, *device)),
-        Ok(None) | Err(_) => None,
-    });
-    let changed: Vec<(usize, u64)> = changed.collect();
-    let devices: Vec<u64> = changed.iter().map(|(_, device)| *device).collect();
-    let mut synced = sync(work, changed).await;
+        match make(work, item) {
+            Ok(Some(device)) => made.push(directory(item, device)),
+            Ok(None) => unchanged.push(item),
+            Err(failure) => failed.push(Failed { item, failure }),
+        }
+    }
+    Event::DirectoriesMade { made, unchanged, failed }
+}
+
+/// Makes directories and their names durable, and what was in doubt of those that were as they should be.
+pub(super) async fn sync_made(work: Arc<Work>, made: Vec<Written>, unchanged: Vec<usize>) -> Event<Written> {
+    let mut synced = sync(&work, &made).await;
     if synced.is_err() {
         // The next attempt finds them as they should be.
-        devices.into_iter().for_each(|device| work.syncers.doubt(device));
+        made.iter().for_each(|made| work.syncers.doubt(made.device));
     } else {
         synced = work.syncers.settle_doubts().await;
     }
-    let outcomes = done.into_iter().map(|(index, result)| outcome(work, index, result, synced));
-    reporter.send(outcomes.collect()).await
+    let elapsed = work.started.elapsed();
+    match synced {
+        Ok(()) => Event::MadeSynced { durable: made, unchanged, failed: Vec::new(), elapsed },
+        Err(errno) => {
+            let all = made.iter().map(|made| made.item).chain(unchanged);
+            let failed = all.map(|item| {
+                let failure = at_destination(errno, "sync", &work.target_path(item));
+                Failed { item, failure }
+            });
+            let failed = failed.collect();
+            Event::MadeSynced { durable: Vec::new(), unchanged: Vec::new(), failed, elapsed }
+        }
+    }
 }
 
-fn outcome(
-    work: &Work,
-    index: usize,
-    result: Result<Option<u64>, Failure>,
-    synced: Result<(), Errno>,
-) -> ItemOutcome {
-    let result = match (result, synced) {
-        (Err(failure), _) => ItemResult::Failed(failure),
-        (Ok(None), Ok(())) => ItemResult::Skipped,
-        (Ok(Some(_)), Ok(())) => ItemResult::Stored {
-            size: 0,
-            bytes_transferred: 0,
-            bytes_deduplicated: 0,
-            duration: work.started.elapsed(),
-            is_changed: false,
-            chunks: ChunkCounts::default(),
-        },
-        (Ok(_), Err(errno)) => ItemResult::Failed(at_destination(errno, "sync", &work.target_path(index))),
-    };
-    work.outcome(index, result)
+fn directory(item: usize, device: u64) -> Written {
+    Written {
+        item,
+        is_temporary: false,
+        has_content: false,
+        device,
+        size: 0,
+        bytes_transferred: 0,
+        bytes_deduplicated: 0,
+        is_untouched: false,
+        is_changed: false,
+        chunks: ChunkCounts::default(),
+    }
 }
 
 /// Makes a directory if it is missing, and sets its mode and time. Returns its device, or `None` if nothing was
@@ -141,21 +138,21 @@ fn make_quietly(parent: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
 }
 
 /// Makes the changed directories and their names durable.
-async fn sync(work: &Arc<Work>, changed: Vec<(usize, u64)>) -> Result<(), Errno> {
-    if changed.len() > SYNC_EACH_MAX || work.place.is_created || work.place.tree.created() > 0 {
-        let devices: BTreeSet<u64> = changed.iter().map(|(_, device)| *device).collect();
+async fn sync(work: &Arc<Work>, made: &[Written]) -> Result<(), Errno> {
+    if made.len() > SYNC_EACH_MAX || work.place.is_created || work.place.tree.created() > 0 {
+        let devices: BTreeSet<u64> = made.iter().map(|made| made.device).collect();
         for device in devices {
             work.syncers.sync(device).await?;
         }
         return Ok(());
     }
-    let syncing = Arc::clone(work);
+    let (syncing, items) = (Arc::clone(work), made.iter().map(|made| made.item).collect::<Vec<_>>());
     let each = move || {
-        changed.iter().try_for_each(|(index, _)| {
-            let path = &syncing.item(*index).entry.path;
+        items.iter().try_for_each(|item| {
+            let path = &syncing.item(*item).entry.path;
             rustix::fs::fsync(&*syncing.place.tree.open_dir(path)?)?;
             rustix::fs::fsync(&*syncing.place.tree.open_dir(split_parent(path).0)?)
         })
     };
-    tokio::task::spawn_blocking(each).await.unwrap_or(Err(Errno::IO))
+    blocking(each).await
 }

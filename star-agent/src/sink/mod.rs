@@ -8,8 +8,9 @@
 //! setgid, which only passes on the group.
 
 mod basis;
-mod claims;
+pub mod claims;
 mod compare;
+mod delivery;
 mod directories;
 mod fetching;
 mod files;
@@ -20,12 +21,14 @@ pub mod packed;
 mod plan;
 mod publish;
 mod pull;
+pub mod pull_core;
 mod resume;
 mod spelling;
 mod syncers;
 mod work;
 mod write;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
@@ -44,9 +47,12 @@ use crate::grpc::transfer_client::Connections;
 use crate::limits::{BASES_MAX, COMPARISONS_MAX};
 use crate::meters::Meters;
 use crate::roots::{PathError, Roots};
-use crate::sink::claims::Claims;
+use crate::sink::claims::{Claims, item_id, leftovers};
+use crate::sink::delivery::Delivery;
 use crate::sink::grain::Grains;
 use crate::sink::kept_times::{KeepsTimes, KeptTimes};
+use crate::sink::plan::Wanted;
+use crate::sink::pull_core::{Event, PullCore, RoundLimits, Target};
 use crate::sink::spelling::Spellings;
 use crate::sink::syncers::{Syncers, WorkSyncers};
 pub(crate) use crate::sink::work::modified_at;
@@ -135,9 +141,13 @@ impl Sink {
                 return;
             }
         };
-        if self.run(&work, &reporter).await.is_err() {
+        let core = PullCore::new(Target::Files, RoundLimits::default(), assignment);
+        let mut delivery = Delivery::new(core, Arc::clone(&work), &reporter);
+        if self.run(&work, &mut delivery).await.is_err() && delivery.cancel().await {
             clean(Arc::clone(&work)).await;
         }
+        // Held only after a panic in a round.
+        work.end_publication();
         // If a sync has failed, it is repeated now, not when the next job comes.
         work.syncers.settle_own_doubts().await;
     }
@@ -157,10 +167,10 @@ impl Sink {
         };
         let syncers = WorkSyncers::new(&self.syncers);
         let prefix = temporary_prefix(self.identity, assignment);
-        for item in &assignment.items {
-            let id = work::item_id(assignment, item);
-            let Some(_claim) = self.claims.try_claim(id) else { continue };
-            if !self.checkpoints.has(id) {
+        let leftovers = leftovers(assignment, |id| self.checkpoints.has(id));
+        for (index, item) in assignment.items.iter().enumerate() {
+            let Some(_claim) = self.claims.try_claim(item_id(assignment, item)) else { continue };
+            if leftovers.contains(&index) {
                 work::remove_temporary(&place, &prefix, item);
             }
             // It may have been published and not synced.
@@ -221,18 +231,24 @@ impl Sink {
             progress,
             cancel,
             keeps_times: KeepsTimes::new(&self.kept_times, assignment.keeps_directory_times),
+            publishing: Mutex::default(),
         })
     }
 
-    /// Everything but directories comes first, because putting an entry into a directory changes its time.
-    async fn run(&self, work: &Arc<Work>, reporter: &Reporter) -> Result<(), Cancelled> {
-        let mut plan = plan::plan(work).await?;
-        if work.assignment.is_check_only {
-            plan.refuse_what_is_missing(work);
+    async fn run(&self, work: &Arc<Work>, delivery: &mut Delivery<'_, Arc<Work>>) -> Result<(), Cancelled> {
+        let plan = plan::plan(work).await?;
+        let mut known: BTreeMap<usize, Wanted> =
+            plan.fetches.into_iter().map(|wanted| (wanted.item, wanted)).collect();
+        delivery.step(Event::Planned(plan.planned));
+        while let Some(pull) = delivery.next_pull(&work.cancel).await? {
+            let wanted =
+                pull.items.iter().map(|item| known.remove(item).expect("only what is wanted is pulled"));
+            let wanted = wanted.collect();
+            let changed = pull::run(self, work, wanted, pull.accepts_changes, delivery).await?;
+            known.extend(changed.into_iter().map(|wanted| (wanted.item, wanted)));
+            delivery.step(Event::PullEnded);
         }
-        reporter.send(plan.finished).await?;
-        pull::run(self, work, plan.fetches, plan.written, reporter).await?;
-        directories::run(work, reporter).await
+        Ok(())
     }
 }
 
@@ -243,7 +259,9 @@ pub(crate) fn remove_temporaries(roots: &Roots, identity: Uuid, assignment: &Ass
     match roots.open_destination(&assignment.destination_path, JobId(0), is_single, false) {
         Ok(place) => {
             let prefix = temporary_prefix(identity, assignment);
-            assignment.items.iter().for_each(|item| work::remove_temporary(&place, &prefix, item));
+            for index in leftovers(assignment, |_| false) {
+                work::remove_temporary(&place, &prefix, &assignment.items[index]);
+            }
             true
         }
         Err(PathError::RootAway { .. }) => false,
@@ -256,10 +274,8 @@ pub(crate) fn remove_temporaries(roots: &Roots, identity: Uuid, assignment: &Ass
 /// have ended.
 async fn clean(work: Arc<Work>) {
     let removing = move || {
-        for item in &work.assignment.items {
-            if !work.checkpoints.has(work::item_id(&work.assignment, item)) {
-                work::remove_temporary(&work.place, &work.prefix, item);
-            }
+        for index in leftovers(&work.assignment, |id| work.checkpoints.has(id)) {
+            work::remove_temporary(&work.place, &work.prefix, work.item(index));
         }
     };
     // Only a panic or the end of the process can interrupt it. Both leave the rest to `clean_temporaries`.

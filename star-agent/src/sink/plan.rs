@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use orbit_shared::entry::{Entry, EntryKind, display_path};
-use orbit_shared::session::{ChunkCounts, Failure, ItemOutcome, ItemResult};
+use orbit_shared::session::{ChunkCounts, Failure};
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Dir, FileType, Stat};
 use rustix::io::Errno;
@@ -16,32 +16,31 @@ use crate::limits::{CHUNK_MIN_BYTES, SEGMENT_BYTES};
 use crate::roots::{OWN_DIRECTORY, grant_owner_access};
 use crate::sink::Cancelled;
 use crate::sink::grain::Grains;
+use crate::sink::pull_core::{Failed, Planned};
 use crate::sink::resume::{self, Resumed};
 use crate::sink::work::{FILE_MODE_MASK, Work, Written, modified_at};
 
 /// Number of threads that check targets at a time.
 const PLANNERS: usize = 2;
 
-/// What to do with the items that are not directories.
+/// What was found of the items that are not directories.
 #[derive(Default)]
 pub(super) struct Plan {
-    /// They are done.
-    pub(super) finished: Vec<ItemOutcome>,
-    /// They are already there; indices into the assignment's items.
-    skipped: Vec<usize>,
-    /// Publish them.
-    pub(super) written: Vec<Written>,
-    /// Request them from the source.
+    pub(super) planned: Planned<Written>,
+    /// How those are to be pulled that must be.
     pub(super) fetches: Vec<Wanted>,
 }
 
 impl Plan {
+    fn fail(&mut self, item: usize, failure: Failure) {
+        self.planned.failed.push(Failed { item, failure });
+    }
+
     /// For an assignment that only checks: items that would have to be fetched fail for lack of space.
-    pub(super) fn refuse_what_is_missing(&mut self, work: &Work) {
+    fn refuse_what_is_missing(&mut self, work: &Work) {
         for wanted in std::mem::take(&mut self.fetches) {
             let size = work.item(wanted.item).entry.size();
-            let failure = no_room(format!("there is no room for its {size} bytes"));
-            self.finished.push(work.outcome(wanted.item, ItemResult::Failed(failure)));
+            self.fail(wanted.item, no_room(format!("there is no room for its {size} bytes")));
         }
     }
 }
@@ -75,23 +74,15 @@ pub(super) async fn plan(work: &Arc<Work>) -> Result<Plan, Cancelled> {
     while let Some(part) = planning.join_next().await {
         // A planner fails to end only if the process does.
         let part = part.map_err(|_| Cancelled)?;
-        whole.finished.extend(part.finished);
-        whole.skipped.extend(part.skipped);
-        whole.written.extend(part.written);
+        whole.planned.failed.extend(part.planned.failed);
+        whole.planned.unchanged.extend(part.planned.unchanged);
+        whole.planned.written.extend(part.planned.written);
         whole.fetches.extend(part.fetches);
     }
-    if !whole.skipped.is_empty() {
-        // An attempt whose sync failed may have written what is there.
-        let settled = work.syncers.settle_doubts().await;
-        let skipped = std::mem::take(&mut whole.skipped);
-        whole.finished.extend(skipped.into_iter().map(|index| match settled {
-            Ok(()) => work.outcome(index, ItemResult::Skipped),
-            Err(errno) => {
-                let failure = at_destination(errno, "sync", &work.target_path(index));
-                work.outcome(index, ItemResult::Failed(failure))
-            }
-        }));
+    if work.assignment.is_check_only {
+        whole.refuse_what_is_missing(work);
     }
+    whole.planned.wanted = whole.fetches.iter().map(|wanted| wanted.item).collect();
     if work.cancel.is_cancelled() { Err(Cancelled) } else { Ok(whole) }
 }
 
@@ -102,10 +93,10 @@ fn plan_part(work: &Work, order: &[usize], part: Range<usize>) -> Plan {
             break;
         }
         match plan_item(work, index) {
-            Ok(Step::Skip) => plan.skipped.push(index),
-            Ok(Step::Publish(written)) => plan.written.push(written),
+            Ok(Step::Skip) => plan.planned.unchanged.push(index),
+            Ok(Step::Publish(written)) => plan.planned.written.push(written),
             Ok(Step::Fetch(wanted)) => plan.fetches.push(wanted),
-            Err(failure) => plan.finished.push(work.outcome(index, ItemResult::Failed(failure))),
+            Err(failure) => plan.fail(index, failure),
         }
     }
     plan

@@ -1,4 +1,4 @@
-//! One pull: requests what is missing from the source, passes what arrives to writers, and publishes what is complete.
+//! One pull: requests what is missing from the source, passes what arrives to writers, and hands over what is complete.
 //!
 //! The loop owns all state. Blocking work is done by jobs, which get what they need and return their results. The loop
 //! never waits for a job while it could read, except when the maximum number of writers runs. That slows the source
@@ -8,47 +8,37 @@ mod arrivals;
 
 use std::sync::Arc;
 
-use orbit_shared::session::{Failure, FailureCause, Fault, ItemOutcome};
+use orbit_shared::session::{Failure, FailureCause, Fault};
 use rustix::io::Errno;
 use tokio::task::JoinSet;
 
 use crate::failures::source_unavailable;
-use crate::grpc::transfer_client::PullError;
-use crate::limits::{PUBLISH_BYTES, PUBLISH_ITEMS, WRITE_JOBS_MAX};
+use crate::limits::WRITE_JOBS_MAX;
 use crate::sink::basis::{Assembled, Basis};
+use crate::sink::delivery::Delivery;
 use crate::sink::files::{BasisState, FileState, Queues};
 use crate::sink::line::{Line, broken_by, unopened};
 use crate::sink::plan::Wanted;
-use crate::sink::publish::publish;
+use crate::sink::pull_core::Event;
 use crate::sink::work::{Work, Written};
 use crate::sink::write::{PieceDone, remove};
-use crate::sink::{Cancelled, Reporter, Sink};
+use crate::sink::{Cancelled, Sink};
 use crate::transfer::{Fetch, Range};
 
-/// Pulls and publishes `wanted`, and publishes what is already `written`. Files that changed while they were read are
-/// requested once more, and then accepted as they are.
+/// Pulls files, and tells `delivery` of each that is written or has failed. Returns those that changed while they were read,
+/// as they are to be pulled once more.
 pub(super) async fn run(
     sink: &Sink,
     work: &Arc<Work>,
     wanted: Vec<Wanted>,
-    written: Vec<Written>,
-    reporter: &Reporter,
-) -> Result<(), Cancelled> {
-    let changed = run_once(sink, Puller::new(work, wanted, written, reporter)).await?;
-    if changed.is_empty() {
-        return Ok(());
-    }
-    let puller = Puller { accepts_changes: true, ..Puller::new(work, Vec::new(), Vec::new(), reporter) };
-    run_once(sink, puller.with(changed)).await.map(drop)
-}
-
-/// Runs a pull to its end. Returns the files that changed while they were read.
-async fn run_once(sink: &Sink, mut puller: Puller<'_>) -> Result<Vec<Wanted>, Cancelled> {
+    accepts_changes: bool,
+    delivery: &mut Delivery<'_, Arc<Work>>,
+) -> Result<Vec<Wanted>, Cancelled> {
+    let mut puller = Puller::new(work, wanted, accepts_changes, delivery);
     let result = puller.run(sink).await;
     // The jobs of a cancelled assignment must have ended before its temporaries are removed.
     puller.line.close();
     while puller.jobs.join_next().await.is_some() {}
-    while puller.rounds.join_next().await.is_some() {}
     result.map(|()| puller.changed)
 }
 
@@ -63,14 +53,12 @@ enum Done {
 }
 
 /// A pull in progress.
-struct Puller<'run> {
+struct Puller<'run, 'report> {
     work: Arc<Work>,
-    reporter: &'run Reporter,
+    delivery: &'run mut Delivery<'report, Arc<Work>>,
     line: Line,
     /// Why there is no pull any more.
     broken: Option<Failure>,
-    /// Whether files are accepted although they change while they are read.
-    accepts_changes: bool,
     /// Files that changed while they were read.
     changed: Vec<Wanted>,
     files: Vec<FileState>,
@@ -79,65 +67,47 @@ struct Puller<'run> {
     queues: Queues,
     jobs: JoinSet<Done>,
     writers: usize,
-    ready: Vec<Written>,
-    ready_bytes: u64,
-    rounds: JoinSet<Vec<ItemOutcome>>,
-    outcomes: Vec<ItemOutcome>,
 }
 
-impl<'run> Puller<'run> {
-    fn new(work: &Arc<Work>, wanted: Vec<Wanted>, written: Vec<Written>, reporter: &'run Reporter) -> Self {
-        let puller = Self {
+impl<'run, 'report> Puller<'run, 'report> {
+    fn new(
+        work: &Arc<Work>,
+        wanted: Vec<Wanted>,
+        accepts_changes: bool,
+        delivery: &'run mut Delivery<'report, Arc<Work>>,
+    ) -> Self {
+        let state = |wanted: Wanted| {
+            let scanned_size = work.item(wanted.item).entry.size();
+            FileState::new(wanted, scanned_size, accepts_changes)
+        };
+        let files: Vec<FileState> = wanted.into_iter().map(state).collect();
+        Self {
             work: Arc::clone(work),
-            reporter,
+            delivery,
             line: Line::default(),
             broken: None,
-            accepts_changes: false,
             changed: Vec::new(),
-            unsettled: 0,
-            files: Vec::new(),
+            unsettled: files.len(),
+            files,
             queues: Queues::default(),
             jobs: JoinSet::new(),
             writers: 0,
-            ready: written,
-            ready_bytes: 0,
-            rounds: JoinSet::new(),
-            outcomes: Vec::new(),
-        };
-        puller.with(wanted)
-    }
-
-    /// Sets the files to pull.
-    fn with(mut self, wanted: Vec<Wanted>) -> Self {
-        let state = |wanted: Wanted| {
-            let scanned_size = self.work.item(wanted.item).entry.size();
-            FileState::new(wanted, scanned_size, self.accepts_changes)
-        };
-        self.files = wanted.into_iter().map(state).collect();
-        self.unsettled = self.files.len();
-        self
+        }
     }
 
     async fn run(&mut self, sink: &Sink) -> Result<(), Cancelled> {
-        if !self.files.is_empty() {
-            let cancel = self.work.cancel.clone();
-            tokio::select! {
-                () = cancel.cancelled() => return Err(Cancelled),
-                opened = self.line.open(&sink.connections, &sink.star_id, &self.work.assignment) => {
-                    if let Err(error) = opened {
-                        self.break_off(&unopened(&self.work.assignment, &error));
-                    }
-                }
-            }
-            if self.line.is_open() {
-                self.ask_for_all();
-            }
-            if self.pull_all().await? == Connection::Broken {
-                sink.connections.forget(&self.work.assignment.source_address);
-            }
-            self.line.close();
+        let cancel = self.work.cancel.clone();
+        let opening = self.line.open(&sink.connections, &sink.star_id, &self.work.assignment);
+        if let Err(error) = self.delivery.beside(&cancel, opening).await? {
+            self.break_off(&unopened(&self.work.assignment, &error));
         }
-        self.publish_rest().await
+        if self.line.is_open() {
+            self.ask_for_all();
+        }
+        if self.pull_all().await? == Connection::Broken {
+            sink.connections.forget(&self.work.assignment.source_address);
+        }
+        Ok(())
     }
 
     /// Small files are all requested at once. The others wait for their turn.
@@ -154,27 +124,24 @@ impl<'run> Puller<'run> {
         let cancel = self.work.cancel.clone();
         let mut connection = Connection::Whole;
         while self.unsettled > 0 {
-            let asked = tokio::select! {
-                () = cancel.cancelled() => return Err(Cancelled),
-                asked = self.ask() => asked,
-            };
+            self.begin_parts();
+            let asked = self.delivery.beside(&cancel, self.line.send()).await?;
             if let Err(error) = asked {
                 connection = Connection::Broken;
                 self.break_off(&broken_by(&self.work.assignment, &error));
             }
-            self.reporter.send(std::mem::take(&mut self.outcomes)).await?;
-            self.publish_if_due();
+            self.delivery.execute().await?;
             if self.unsettled == 0 {
                 break;
             }
             let can_read = !self.line.is_answered() && self.writers < WRITE_JOBS_MAX;
-            if !can_read && self.jobs.is_empty() && self.rounds.is_empty() {
+            if !can_read && self.jobs.is_empty() && !self.delivery.is_busy() {
                 self.end_stranded();
             }
             tokio::select! {
                 () = cancel.cancelled() => return Err(Cancelled),
                 Some(done) = self.jobs.join_next() => self.end_job(done)?,
-                Some(round) = self.rounds.join_next() => self.outcomes.extend(round.map_err(|_| Cancelled)?),
+                answered = self.delivery.answer() => answered?,
                 parcel = self.line.next_parcel(), if can_read => {
                     if let Err(error) = parcel.and_then(|parcel| self.receive(parcel)) {
                         connection = Connection::Broken;
@@ -187,12 +154,11 @@ impl<'run> Puller<'run> {
         Ok(connection)
     }
 
-    /// Begins what can begin, and sends the queued fetches.
-    async fn ask(&mut self) -> Result<(), PullError> {
+    /// Begins the parts that can begin.
+    fn begin_parts(&mut self) {
         while let Some(file) = self.queues.next() {
             self.begin_part(file);
         }
-        self.line.send().await
     }
 
     /// Begins the next part of a file whose turn it is: opens its basis, or requests a segment.
@@ -332,14 +298,14 @@ impl<'run> Puller<'run> {
         // Those of a file that was left in place.
         written.chunks.deduplicated += file.same.iter().map(|chunks| chunks.len() as u64).sum::<u64>();
         written.is_changed = file.is_changed;
-        self.ready_bytes += written.bytes_transferred + written.bytes_deduplicated;
-        self.ready.push(written);
         self.unsettled -= 1;
+        self.delivery.step(Event::ItemWritten(written));
     }
 
     /// The source sends nothing more: what is not complete fails.
     fn break_off(&mut self, failure: &Failure) {
         self.broken = Some(failure.clone());
+        self.delivery.step(Event::PullBroken);
         self.queues.clear();
         for index in self.line.close() {
             let file = &mut self.files[index];
@@ -365,30 +331,6 @@ impl<'run> Puller<'run> {
                 self.remove_target(index);
             }
         }
-    }
-
-    fn publish_if_due(&mut self) {
-        let is_due = self.ready.len() >= PUBLISH_ITEMS || self.ready_bytes >= PUBLISH_BYTES;
-        if is_due && self.rounds.is_empty() {
-            self.start_round();
-        }
-    }
-
-    fn start_round(&mut self) {
-        self.ready_bytes = 0;
-        let written = std::mem::take(&mut self.ready);
-        self.rounds.spawn(publish(Arc::clone(&self.work), written));
-    }
-
-    async fn publish_rest(&mut self) -> Result<(), Cancelled> {
-        if !self.ready.is_empty() {
-            self.start_round();
-        }
-        while let Some(round) = self.rounds.join_next().await {
-            self.outcomes.extend(round.map_err(|_| Cancelled)?);
-            self.reporter.send(std::mem::take(&mut self.outcomes)).await?;
-        }
-        self.reporter.send(std::mem::take(&mut self.outcomes)).await
     }
 }
 

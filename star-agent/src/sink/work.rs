@@ -3,16 +3,17 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use orbit_shared::entry::{EntryKind, TEMPORARY_PREFIX, join_path};
-use orbit_shared::session::{AssignedItem, Assignment, ChunkCounts, Failure, ItemOutcome, ItemResult};
+use orbit_shared::session::{AssignedItem, Assignment, ChunkCounts, Failure, ItemResult};
 use orbit_shared::time::WallTime;
 use orbit_shared::words::ItemId;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::Errno;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedRwLockReadGuard, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -20,8 +21,10 @@ use uuid::Uuid;
 use crate::checkpoints::{Checkpoint, Checkpoints};
 use crate::meters::Meters;
 use crate::roots::Place;
+use crate::sink::claims::item_id;
 use crate::sink::grain::Grains;
 use crate::sink::kept_times::KeepsTimes;
+use crate::sink::pull_core::WrittenItem;
 use crate::sink::spelling::Spellings;
 use crate::sink::syncers::WorkSyncers;
 
@@ -48,6 +51,8 @@ pub(super) struct Work {
     pub(super) progress: Arc<AtomicU64>,
     pub(super) cancel: CancellationToken,
     pub(super) keeps_times: KeepsTimes,
+    /// Held from the renames of a round until its directories are synced.
+    pub(super) publishing: Mutex<Option<OwnedRwLockReadGuard<()>>>,
 }
 
 /// An item that is written and not yet synced and published.
@@ -71,7 +76,36 @@ pub(super) struct Written {
     pub(super) is_changed: bool,
 }
 
+impl WrittenItem for Written {
+    fn item(&self) -> usize {
+        self.item
+    }
+
+    fn bytes(&self) -> u64 {
+        self.bytes_transferred + self.bytes_deduplicated
+    }
+
+    fn result(&self, elapsed: Duration) -> ItemResult {
+        if self.is_untouched {
+            return ItemResult::Skipped;
+        }
+        ItemResult::Stored {
+            size: self.size,
+            bytes_transferred: self.bytes_transferred,
+            bytes_deduplicated: self.bytes_deduplicated,
+            duration: elapsed,
+            is_changed: self.is_changed,
+            chunks: self.chunks,
+        }
+    }
+}
+
 impl Work {
+    /// The end of a publication: others may count what it has renamed as durable, or in doubt.
+    pub(super) fn end_publication(&self) {
+        drop(self.publishing.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
     pub(super) fn item(&self, index: usize) -> &AssignedItem {
         &self.assignment.items[index]
     }
@@ -121,15 +155,6 @@ impl Work {
     pub(super) fn item_id(&self, index: usize) -> ItemId {
         item_id(&self.assignment, self.item(index))
     }
-
-    pub(super) fn outcome(&self, index: usize, result: ItemResult) -> ItemOutcome {
-        ItemOutcome { sequence: self.item(index).sequence, result }
-    }
-}
-
-/// The id of an item in the grid.
-pub(super) fn item_id(assignment: &Assignment, item: &AssignedItem) -> ItemId {
-    ItemId { job: assignment.job, destination: assignment.destination, sequence: item.sequence }
 }
 
 /// Whether the destination path itself is the target of the only item that is not a directory.
@@ -152,9 +177,6 @@ fn temporary_name(prefix: &str, sequence: u64) -> String {
 
 /// Removes an item's temporary, if there is one.
 pub(super) fn remove_temporary(place: &Place, prefix: &str, item: &AssignedItem) {
-    if item.entry.kind == EntryKind::Directory {
-        return;
-    }
     if let Ok(parent) = parent_of(place, item) {
         // It usually does not exist.
         let _ = rustix::fs::unlinkat(&parent, temporary_name(prefix, item.sequence), AtFlags::empty());

@@ -1,5 +1,6 @@
-//! The whole grid in one thread, without a clock, a disk or a network: both real cores, and models of everything around
-//! them that can fail in every way that the design considers.
+//! The whole grid in one thread, without a clock, a disk or a network: the real cores of coordinator and Star, the real
+//! machines of a coordinator's turns and of the items of an assignment, and models of everything around them that can fail in
+//! every way that the design considers.
 //!
 //! One seed decides one run: its size, its limits, its faults and their times. A run has a period of faults, after
 //! which everything is repaired, and must then come to rest. [`checks`] has the invariants after every step, `rest`
@@ -11,6 +12,7 @@ pub mod agenda;
 pub mod chance;
 pub mod checks;
 pub mod coordinator;
+pub mod destination;
 pub mod disk;
 mod links;
 pub mod log;

@@ -8,8 +8,8 @@ use orbit_shared::lifecycle::LifecycleState;
 use orbit_shared::words::{ItemId, Layout};
 
 use super::World;
+use super::destination::is_temporary;
 use super::tree::version_of;
-use super::work::is_temporary;
 
 /// Time after the repair within which everything must be at rest.
 const REST_WITHIN_MS: u64 = 600_000;

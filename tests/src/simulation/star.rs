@@ -1,13 +1,14 @@
 //! A Star's driver: passes events to the core, executes its effects, and holds what outlives its process: the disk, the
 //! identity and the journal.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use orbit_shared::health_monitor::{AdvisoryKind, HealthSample};
 use orbit_shared::session::{AdvisoryNotice, Assignment, CoordinatorMessage, Root, StarMessage};
 use orbit_shared::time::{Monotonic, Now};
-use orbit_shared::words::{AssignmentId, ItemId, StarId};
+use orbit_shared::words::{AssignmentId, StarId};
 use orbit_star::core::{CoreConfig, Effect, Event, Sampled, StarCore, Vitals};
+use orbit_star::sink::claims::ClaimSet;
 use uuid::Uuid;
 
 use super::World;
@@ -44,7 +45,7 @@ pub struct Star {
     /// Running assignments.
     pub running: BTreeMap<AssignmentId, Running>,
     /// Items that are being worked on: one attempt at a time.
-    pub claims: BTreeSet<ItemId>,
+    pub claims: ClaimSet,
     /// Running scans.
     pub scans: BTreeMap<u64, ActiveScan>,
     /// Whether the process is stopped.
@@ -77,7 +78,7 @@ impl Star {
             grid: None,
             link: None,
             running: BTreeMap::new(),
-            claims: BTreeSet::new(),
+            claims: ClaimSet::default(),
             scans: BTreeMap::new(),
             is_frozen: false,
             advisory: AdvisoryKind::Healthy,
@@ -167,7 +168,7 @@ impl World {
         star.core = None;
         star.link = None;
         star.running.clear();
-        star.claims.clear();
+        star.claims = ClaimSet::default();
         star.scans.clear();
         star.waiting.clear();
         star.is_frozen = false;
@@ -379,7 +380,7 @@ impl World {
         // No other Star has its identity or its name, and it follows the protocol.
         assert!(code != 1, "a Star is never refused: star-{} leaves with {code}: {reason}", index + 1);
         let star = &mut self.stars[index];
-        star.claims.clear();
+        star.claims = ClaimSet::default();
         for (_, assignment) in std::mem::take(&mut star.journal) {
             star.remove_temporaries(&assignment);
         }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use orbit_coordinator::core::JobState;
-use orbit_shared::session::{Assignment, ChunkCounts, ItemOutcome, ItemResult};
+use orbit_shared::session::Assignment;
 use orbit_shared::vault_call::{
     Renames, SealRequest, SnapshotInfo, VaultCall, VaultFailure, VaultProblem, VaultReply,
 };
@@ -156,33 +156,6 @@ impl World {
         };
         let process = self.stars[star].process;
         self.post_to_star(star, process, Event::VaultAnswered { session, request, answer });
-    }
-
-    /// The stored entries of a group are reported: their versions are promised.
-    pub(super) fn packed_outcome(
-        &mut self,
-        star: usize,
-        assignment: &Assignment,
-        (index, version, size): (usize, u64, u64),
-        is_skipped: bool,
-    ) -> ItemOutcome {
-        let item = &assignment.items[index];
-        let promise = promise_of(assignment.job, assignment.destination, &item.entry.path);
-        let promised = self.promised.entry((star, promise)).or_default();
-        *promised = (*promised).max(version);
-        let result = if is_skipped {
-            ItemResult::Skipped
-        } else {
-            ItemResult::Stored {
-                size,
-                bytes_transferred: size,
-                bytes_deduplicated: 0,
-                chunks: ChunkCounts::default(),
-                duration: std::time::Duration::from_millis(1),
-                is_changed: false,
-            }
-        };
-        ItemOutcome { sequence: item.sequence, result }
     }
 
     /// Each packed job that has succeeded has one snapshot in each vault, with the entries that the job reports; of

@@ -15,12 +15,14 @@ mod write;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use orbit_shared::entry::display_path;
 use orbit_shared::session::{Assignment, ChunkCounts, Failure, FailureCause, Fault, ItemOutcome, ItemResult};
 use orbit_shared::words::StarId;
 use orbit_telemetry::Spans;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +30,8 @@ use crate::grpc::transfer_client::Connections;
 use crate::meters::Meters;
 use crate::packed::{PackedError, PackedStore, SourceName, StageId, TreeEntry};
 use crate::sink::claims::Claims;
+use crate::sink::delivery::{Delivery, Destination};
+use crate::sink::pull_core::{Effect, Event, Failed, PullCore, RoundLimits, Target, WrittenItem};
 use crate::sink::{Cancelled, Reporter};
 use orbit_identity::network::Network;
 
@@ -74,6 +78,31 @@ struct Ready {
     is_changed: bool,
 }
 
+impl WrittenItem for Ready {
+    fn item(&self) -> usize {
+        self.item
+    }
+
+    fn bytes(&self) -> u64 {
+        self.bytes_transferred
+    }
+
+    fn result(&self, elapsed: Duration) -> ItemResult {
+        let size = self.entry.entry.size();
+        ItemResult::Stored {
+            size,
+            bytes_transferred: self.bytes_transferred,
+            bytes_deduplicated: size.saturating_sub(self.bytes_transferred),
+            duration: elapsed,
+            is_changed: self.is_changed,
+            chunks: ChunkCounts {
+                deduplicated: (self.entry.chunks.len() as u64).saturating_sub(self.chunks.transferred),
+                ..self.chunks
+            },
+        }
+    }
+}
+
 impl PackedSink {
     /// A sink for one vault.
     pub fn new(
@@ -118,64 +147,80 @@ impl PackedSink {
             met_full_disk: AtomicBool::new(false),
             losses_before: self.store.losses_to_full_disk(),
         });
-        // Cancelled: what was stored is kept for the next attempt.
-        let _ = self.run(&work, &reporter).await;
+        let core = PullCore::new(Target::Vault, RoundLimits::default(), Arc::clone(&work.assignment));
+        let mut delivery = Delivery::new(core, Arc::clone(&work), &reporter);
+        if self.run(&work, &mut delivery).await.is_err() {
+            // What was stored is kept for the next attempt.
+            delivery.cancel().await;
+        }
     }
 
-    async fn run(&self, work: &Arc<Work>, reporter: &Reporter) -> Result<(), Cancelled> {
-        let plan = plan::plan(work).await?;
-        reporter.send(plan.finished).await?;
-        pull::run(self, work, plan.wanted, plan.ready, reporter).await
+    async fn run(&self, work: &Arc<Work>, delivery: &mut Delivery<'_, Arc<Work>>) -> Result<(), Cancelled> {
+        delivery.step(Event::Planned(plan::plan(work).await?));
+        while let Some(pull) = delivery.next_pull(&work.cancel).await? {
+            pull::run(self, work, pull, delivery).await?;
+            delivery.step(Event::PullEnded);
+        }
+        Ok(())
+    }
+}
+
+impl Destination for Arc<Work> {
+    type Written = Ready;
+
+    fn begin(&self, effect: Effect<Ready>, jobs: &mut JoinSet<Event<Ready>>) {
+        let work = Self::clone(self);
+        match effect {
+            Effect::Commit { items, is_last } => {
+                jobs.spawn_blocking(
+                    move || if is_last { work.commit_last(items) } else { work.commit(items) },
+                );
+            }
+            Effect::SettleDoubts(_)
+            | Effect::Pull { .. }
+            | Effect::SyncContent(_)
+            | Effect::Rename(_)
+            | Effect::SyncDirectories(_)
+            | Effect::Discard(_)
+            | Effect::MakeDirectories(_)
+            | Effect::SyncMade { .. }
+            | Effect::Report(_)
+            | Effect::Clean
+            | Effect::Finish => unreachable!("a vault commits"),
+        }
     }
 }
 
 impl Work {
-    fn outcome(&self, index: usize, result: ItemResult) -> ItemOutcome {
-        ItemOutcome { sequence: self.assignment.items[index].sequence, result }
-    }
-
     /// Makes the last items of a pull durable, as [`Work::commit`] does. If the disk is full, the space of other items'
     /// content is released first. Blocks.
-    fn commit_last(&self, ready: Vec<Ready>) -> Vec<ItemOutcome> {
+    fn commit_last(&self, ready: Vec<Ready>) -> Event<Ready> {
         if self.met_full_disk.load(Ordering::Relaxed) {
             let entries: Vec<&TreeEntry> = ready.iter().map(|ready| &ready.entry).collect();
             self.store.give_up_unneeded(&entries);
         }
-        if ready.is_empty() { Vec::new() } else { self.commit(ready) }
+        self.commit(ready)
     }
 
-    /// Makes items durable and returns the results. Blocks.
-    fn commit(&self, ready: Vec<Ready>) -> Vec<ItemOutcome> {
+    /// Makes items durable. Blocks.
+    fn commit(&self, ready: Vec<Ready>) -> Event<Ready> {
         let mut entries = Vec::with_capacity(ready.len());
-        let mut told = Vec::with_capacity(ready.len());
+        let mut rests = Vec::with_capacity(ready.len());
         for Ready { item, entry, bytes_transferred, chunks, is_changed } in ready {
-            let chunks = ChunkCounts {
-                deduplicated: (entry.chunks.len() as u64).saturating_sub(chunks.transferred),
-                ..chunks
-            };
-            told.push((item, entry.entry.size(), bytes_transferred, chunks, is_changed));
             entries.push(entry);
+            rests.push((item, bytes_transferred, chunks, is_changed));
         }
-        let committed = self.commit_entries(&entries);
-        let duration = self.started.elapsed();
-        let outcomes = told.into_iter().zip(committed);
-        let outcomes = outcomes.map(|((item, size, bytes_transferred, chunks, is_changed), committed)| {
-            self.outcome(
-                item,
-                match committed {
-                    Ok(()) => ItemResult::Stored {
-                        size,
-                        bytes_transferred,
-                        bytes_deduplicated: size.saturating_sub(bytes_transferred),
-                        duration,
-                        is_changed,
-                        chunks,
-                    },
-                    Err(failure) => ItemResult::Failed(failure),
-                },
-            )
-        });
-        outcomes.collect()
+        let committed = if entries.is_empty() { Vec::new() } else { self.commit_entries(&entries) };
+        let (mut durable, mut failed) = (Vec::with_capacity(entries.len()), Vec::new());
+        for ((entry, (item, bytes_transferred, chunks, is_changed)), committed) in
+            entries.into_iter().zip(rests).zip(committed)
+        {
+            match committed {
+                Ok(()) => durable.push(Ready { item, entry, bytes_transferred, chunks, is_changed }),
+                Err(failure) => failed.push(Failed { item, failure }),
+            }
+        }
+        Event::Durable { durable, failed, elapsed: self.started.elapsed() }
     }
 
     /// Commits entries, and returns the result for each. On a full disk, or if chunks are lost, as few of them fail as

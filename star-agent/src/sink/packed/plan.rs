@@ -4,27 +4,17 @@
 use std::sync::Arc;
 
 use orbit_shared::entry::{Entry, EntryKind, display_path, join_path};
-use orbit_shared::session::{ChunkCounts, Failure, ItemOutcome, ItemResult};
+use orbit_shared::session::{ChunkCounts, Failure};
 use rustix::io::Errno;
 
 use super::{Ready, Work, at_vault};
 use crate::failures::{at_source, permanent};
 use crate::packed::TreeEntry;
 use crate::sink::Cancelled;
-
-/// What to do with the items.
-#[derive(Default)]
-pub(super) struct Plan {
-    /// They are done.
-    pub(super) finished: Vec<ItemOutcome>,
-    /// Make them durable.
-    pub(super) ready: Vec<Ready>,
-    /// Request them from the source; indices into the assignment's items, by path.
-    pub(super) wanted: Vec<usize>,
-}
+use crate::sink::pull_core::{Failed, Planned};
 
 /// Plans all items.
-pub(super) async fn plan(work: &Arc<Work>) -> Result<Plan, Cancelled> {
+pub(super) async fn plan(work: &Arc<Work>) -> Result<Planned<Ready>, Cancelled> {
     let planned = Arc::clone(work);
     let planning = tokio::task::spawn_blocking(move || plan_all(&planned));
     // A planner fails to end only if the process does.
@@ -32,30 +22,30 @@ pub(super) async fn plan(work: &Arc<Work>) -> Result<Plan, Cancelled> {
     if work.cancel.is_cancelled() { Err(Cancelled) } else { Ok(plan) }
 }
 
-fn plan_all(work: &Work) -> Plan {
+fn plan_all(work: &Work) -> Planned<Ready> {
     let items = &work.assignment.items;
     // A chunk whose file is gone must not count as stored, and nothing is put that could not be committed.
     let prepared = work.store.check_presence().and_then(|_| work.store.begin_stage(work.stage));
     if let Err(error) = prepared {
         let failure = at_vault(&error, b"");
-        let failed = (0..items.len()).map(|index| work.outcome(index, ItemResult::Failed(failure.clone())));
-        return Plan { finished: failed.collect(), ..Plan::default() };
+        let failed = (0..items.len()).map(|item| Failed { item, failure: failure.clone() });
+        return Planned { failed: failed.collect(), ..Planned::default() };
     }
     let mut order: Vec<usize> = (0..items.len()).collect();
     order.sort_by(|&a, &b| items[a].entry.path.cmp(&items[b].entry.path));
-    let mut plan = Plan::default();
+    let mut plan = Planned::default();
     for index in order {
         if work.cancel.is_cancelled() {
             break;
         }
         match plan_item(work, &items[index].entry) {
-            Ok(Step::Skip) => plan.finished.push(work.outcome(index, ItemResult::Skipped)),
+            Ok(Step::Skip) => plan.unchanged.push(index),
             Ok(Step::Keep(entry)) => {
                 let (bytes_transferred, chunks) = (0, ChunkCounts::default());
-                plan.ready.push(Ready { item: index, entry, bytes_transferred, chunks, is_changed: false });
+                plan.written.push(Ready { item: index, entry, bytes_transferred, chunks, is_changed: false });
             }
             Ok(Step::Fetch) => plan.wanted.push(index),
-            Err(failure) => plan.finished.push(work.outcome(index, ItemResult::Failed(failure))),
+            Err(failure) => plan.failed.push(Failed { item: index, failure }),
         }
     }
     plan

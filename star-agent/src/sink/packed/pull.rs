@@ -6,46 +6,36 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use orbit_shared::entry::{display_path, join_path};
-use orbit_shared::session::{Failure, ItemOutcome, ItemResult};
+use orbit_shared::session::Failure;
 use tokio::task::{JoinError, JoinSet};
 
 use super::compare::{Compared, Named, compare};
 use super::file::File;
 use super::write::{Piece, Put, put_all};
 use super::{PackedSink, Ready, Work};
-use crate::failures::{changed_while_read, is_of_change, source_unavailable};
+use crate::failures::{changed_while_read, source_unavailable};
 use crate::grpc::transfer_client::PullError;
-use crate::limits::{PUBLISH_BYTES, PUBLISH_ITEMS, SEGMENTS_IN_FLIGHT_MAX, WRITE_JOBS_MAX};
+use crate::limits::{SEGMENTS_IN_FLIGHT_MAX, WRITE_JOBS_MAX};
+use crate::sink::Cancelled;
+use crate::sink::delivery::{Delivery, PullOrder};
 use crate::sink::fetching::Fetching;
 use crate::sink::line::{Line, broken_by, unopened};
-use crate::sink::{Cancelled, Reporter};
+use crate::sink::pull_core::{Event, Failed};
 use crate::transfer::{Fetch, Frame, FrameEnd, Parcel, Range};
 
-/// Pulls the `wanted` items and makes them durable, together with the `ready` ones. Files that changed while they were
-/// read are requested once more, and then accepted as they are.
+/// Pulls items, and tells `delivery` of each whose content is stored or that has failed.
 pub(super) async fn run(
     sink: &PackedSink,
     work: &Arc<Work>,
-    wanted: Vec<usize>,
-    ready: Vec<Ready>,
-    reporter: &Reporter,
+    pull: PullOrder,
+    delivery: &mut Delivery<'_, Arc<Work>>,
 ) -> Result<(), Cancelled> {
-    let changed = run_once(sink, Puller::new(work, wanted, ready, reporter)).await?;
-    if changed.is_empty() {
-        return Ok(());
-    }
-    let puller = Puller { accepts_changes: true, ..Puller::new(work, Vec::new(), Vec::new(), reporter) };
-    run_once(sink, puller.with(changed)).await.map(drop)
-}
-
-/// Runs a pull to its end. Returns the files that changed while they were read.
-async fn run_once(sink: &PackedSink, mut puller: Puller<'_>) -> Result<Vec<usize>, Cancelled> {
+    let mut puller = Puller::new(work, pull, delivery);
     let result = puller.run(sink).await;
     // Jobs outlive a dropped future. The next attempt at these items must not meet them.
     puller.line.close();
     while puller.jobs.join_next().await.is_some() {}
-    while puller.rounds.join_next().await.is_some() {}
-    result.map(|()| puller.changed)
+    result
 }
 
 /// The result of a job.
@@ -54,18 +44,14 @@ enum Done {
     Compared(Result<Vec<Compared>, (Failure, Vec<usize>)>),
 }
 
-struct Puller<'run> {
+struct Puller<'run, 'report> {
     work: Arc<Work>,
-    reporter: &'run Reporter,
+    delivery: &'run mut Delivery<'report, Arc<Work>>,
     line: Line,
     /// Why there is no pull any more.
     broken: Option<Failure>,
     /// Whether the vault may have wanted chunks, so that hashes are requested before content.
     asks_first: bool,
-    /// Whether files are accepted although they change while they are read.
-    accepts_changes: bool,
-    /// Items of files that changed while they were read.
-    changed: Vec<usize>,
     files: Vec<File>,
     /// Number of files without a result.
     unsettled: usize,
@@ -74,63 +60,39 @@ struct Puller<'run> {
     segments: usize,
     jobs: JoinSet<Done>,
     writers: usize,
-    ready: Vec<Ready>,
-    ready_bytes: u64,
-    rounds: JoinSet<Vec<ItemOutcome>>,
-    outcomes: Vec<ItemOutcome>,
 }
 
-impl<'run> Puller<'run> {
-    fn new(work: &Arc<Work>, wanted: Vec<usize>, ready: Vec<Ready>, reporter: &'run Reporter) -> Self {
-        let puller = Self {
+impl<'run, 'report> Puller<'run, 'report> {
+    fn new(work: &Arc<Work>, pull: PullOrder, delivery: &'run mut Delivery<'report, Arc<Work>>) -> Self {
+        let size = |item: usize| work.assignment.items[item].entry.size();
+        let file = |item| File::new(item, size(item), pull.accepts_changes);
+        let files: Vec<File> = pull.items.into_iter().map(file).collect();
+        Self {
             work: Arc::clone(work),
-            reporter,
+            delivery,
             line: Line::default(),
             broken: None,
             asks_first: !work.store.snapshots().is_empty(),
-            accepts_changes: false,
-            changed: Vec::new(),
-            unsettled: 0,
-            files: Vec::new(),
+            unsettled: files.len(),
+            files,
             large: VecDeque::new(),
             segments: 0,
             jobs: JoinSet::new(),
             writers: 0,
-            ready,
-            ready_bytes: 0,
-            rounds: JoinSet::new(),
-            outcomes: Vec::new(),
-        };
-        puller.with(wanted)
-    }
-
-    /// Sets the items to pull.
-    fn with(mut self, wanted: Vec<usize>) -> Self {
-        let size = |item: usize| self.work.assignment.items[item].entry.size();
-        let file = |item| File::new(item, size(item), self.accepts_changes);
-        self.files = wanted.into_iter().map(file).collect();
-        self.unsettled = self.files.len();
-        self
+        }
     }
 
     async fn run(&mut self, sink: &PackedSink) -> Result<(), Cancelled> {
-        if !self.files.is_empty() {
-            let cancel = self.work.cancel.clone();
-            tokio::select! {
-                () = cancel.cancelled() => return Err(Cancelled),
-                opened = self.line.open(&sink.connections, &sink.star_id, &self.work.assignment) => {
-                    if let Err(error) = opened {
-                        self.break_off(&unopened(&self.work.assignment, &error));
-                    }
-                }
-            }
-            self.ask_for_all();
-            if self.pull_all().await? {
-                sink.connections.forget(&self.work.assignment.source_address);
-            }
-            self.line.close();
+        let cancel = self.work.cancel.clone();
+        let opening = self.line.open(&sink.connections, &sink.star_id, &self.work.assignment);
+        if let Err(error) = self.delivery.beside(&cancel, opening).await? {
+            self.break_off(&unopened(&self.work.assignment, &error));
         }
-        self.commit_rest().await
+        self.ask_for_all();
+        if self.pull_all().await? {
+            sink.connections.forget(&self.work.assignment.source_address);
+        }
+        Ok(())
     }
 
     /// Small files are all requested at once. Segments of the others wait for their turn.
@@ -171,27 +133,24 @@ impl<'run> Puller<'run> {
         let cancel = self.work.cancel.clone();
         let mut is_broken = false;
         while self.unsettled > 0 {
-            let asked = tokio::select! {
-                () = cancel.cancelled() => return Err(Cancelled),
-                asked = self.ask() => asked,
-            };
+            self.begin_parts();
+            let asked = self.delivery.beside(&cancel, self.line.send()).await?;
             if let Err(error) = asked {
                 is_broken = true;
                 self.break_off(&broken_by(&self.work.assignment, &error));
             }
-            self.reporter.send(std::mem::take(&mut self.outcomes)).await?;
-            self.commit_if_due();
+            self.delivery.execute().await?;
             if self.unsettled == 0 {
                 break;
             }
             let can_read = !self.line.is_answered() && self.writers < WRITE_JOBS_MAX;
-            if !can_read && self.jobs.is_empty() && self.rounds.is_empty() {
+            if !can_read && self.jobs.is_empty() && !self.delivery.is_busy() {
                 self.end_stranded();
             }
             tokio::select! {
                 () = cancel.cancelled() => return Err(Cancelled),
                 Some(done) = self.jobs.join_next() => self.end_job(done)?,
-                Some(round) = self.rounds.join_next() => self.outcomes.extend(round.map_err(|_| Cancelled)?),
+                answered = self.delivery.answer() => answered?,
                 parcel = self.line.next_parcel(), if can_read => {
                     if let Err(error) = parcel.and_then(|parcel| self.receive(parcel)) {
                         is_broken = true;
@@ -204,8 +163,8 @@ impl<'run> Puller<'run> {
         Ok(is_broken)
     }
 
-    /// Begins the segments that can begin, and sends the queued fetches.
-    async fn ask(&mut self) -> Result<(), PullError> {
+    /// Begins the segments that can begin.
+    fn begin_parts(&mut self) {
         while self.segments < SEGMENTS_IN_FLIGHT_MAX {
             let Some(index) = self.large.pop_front() else { break };
             if !self.files[index].has_more() {
@@ -215,7 +174,6 @@ impl<'run> Puller<'run> {
             self.ask_for_next(index);
             self.large.push_front(index);
         }
-        self.line.send().await
     }
 
     /// Handles a message of the source. The whole message is checked before any of it is used.
@@ -370,27 +328,17 @@ impl<'run> Puller<'run> {
                 source_unavailable(format!("of {path} not all has come that was asked for"))
             }),
         };
-        match whole {
-            Ok(entry) => {
-                self.ready_bytes += file.bytes_transferred;
-                self.ready.push(Ready {
-                    item,
-                    entry,
-                    bytes_transferred: file.bytes_transferred,
-                    chunks: file.counts,
-                    is_changed: file.is_changed,
-                });
-            }
-            Err(failure) if !self.accepts_changes && self.broken.is_none() && is_of_change(&failure) => {
-                self.changed.push(item);
-            }
-            Err(failure) => self.outcomes.push(self.work.outcome(item, ItemResult::Failed(failure))),
-        }
+        let (bytes_transferred, chunks, is_changed) = (file.bytes_transferred, file.counts, file.is_changed);
+        self.delivery.step(match whole {
+            Ok(entry) => Event::ItemWritten(Ready { item, entry, bytes_transferred, chunks, is_changed }),
+            Err(failure) => Event::ItemFailed(Failed { item, failure }),
+        });
     }
 
     /// The source sends nothing more: what is not complete fails.
     fn break_off(&mut self, failure: &Failure) {
         self.broken = Some(failure.clone());
+        self.delivery.step(Event::PullBroken);
         self.large.clear();
         for index in self.line.close() {
             let file = &mut self.files[index];
@@ -420,36 +368,6 @@ impl<'run> Puller<'run> {
                 self.settle(index);
             }
         }
-    }
-
-    fn commit_if_due(&mut self) {
-        let is_due = self.ready.len() >= PUBLISH_ITEMS || self.ready_bytes >= PUBLISH_BYTES;
-        if is_due && self.rounds.is_empty() {
-            self.start_round();
-        }
-    }
-
-    fn start_round(&mut self) {
-        self.ready_bytes = 0;
-        let (work, ready) = (Arc::clone(&self.work), std::mem::take(&mut self.ready));
-        self.rounds.spawn_blocking(move || work.commit(ready));
-    }
-
-    async fn commit_rest(&mut self) -> Result<(), Cancelled> {
-        // The chunks that the last round gives up on a full disk may be those that an earlier one commits.
-        self.end_rounds().await?;
-        let (work, ready) = (Arc::clone(&self.work), std::mem::take(&mut self.ready));
-        self.rounds.spawn_blocking(move || work.commit_last(ready));
-        self.end_rounds().await?;
-        self.reporter.send(std::mem::take(&mut self.outcomes)).await
-    }
-
-    async fn end_rounds(&mut self) -> Result<(), Cancelled> {
-        while let Some(round) = self.rounds.join_next().await {
-            self.outcomes.extend(round.map_err(|_| Cancelled)?);
-            self.reporter.send(std::mem::take(&mut self.outcomes)).await?;
-        }
-        Ok(())
     }
 }
 

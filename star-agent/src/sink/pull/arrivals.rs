@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use orbit_shared::entry::{display_path, join_path};
-use orbit_shared::session::{Failure, ItemResult};
+use orbit_shared::session::Failure;
 use rustix::io::Errno;
 use tokio::task::JoinError;
 
@@ -17,11 +17,12 @@ use crate::sink::basis::{Assembled, Basis};
 use crate::sink::fetching::Fetching;
 use crate::sink::files::{BasisState, FileState, Lane};
 use crate::sink::pull::{Done, Puller};
+use crate::sink::pull_core::{Event, Failed};
 use crate::sink::work::{Work, Written};
 use crate::sink::write::{Piece, PieceDone, Target, write_pieces};
 use crate::transfer::{Chunk, Frame, FrameEnd, Parcel};
 
-impl Puller<'_> {
+impl Puller<'_, '_> {
     /// Handles a message of the source. The whole message is checked before any of it is used.
     pub(super) fn receive(&mut self, parcel: Parcel) -> Result<(), PullError> {
         let lengths = self.line.lengths(&parcel)?;
@@ -166,15 +167,12 @@ impl Puller<'_> {
             }
             Done::Removed { file: index } => {
                 let file = &mut self.files[index];
-                if let Some(failure) = file.failure.take() {
-                    if !self.accepts_changes && self.broken.is_none() && is_of_change(&failure) {
-                        self.changed.push(file.in_motion());
-                        self.unsettled -= 1;
-                        return Ok(());
-                    }
-                    self.outcomes.push(self.work.outcome(file.item, ItemResult::Failed(failure)));
-                }
                 self.unsettled -= 1;
+                let failure = file.failure.take().expect("a file whose target is removed has failed");
+                if is_of_change(&failure) {
+                    self.changed.push(file.in_motion());
+                }
+                self.delivery.step(Event::ItemFailed(Failed { item: file.item, failure }));
             }
         }
         Ok(())
