@@ -29,7 +29,7 @@ pub trait References {
 
     /// Whether the chunk is neither referenced nor pinned.
     fn is_reclaimable(&self, hash: &ChunkHash) -> bool {
-        self.count(hash) == 0 && !self.is_pinned(hash)
+        !self.is_pinned(hash) && self.count(hash) == 0
     }
 }
 

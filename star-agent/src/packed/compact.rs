@@ -26,7 +26,7 @@ const ENTRIES_AT_ONCE: usize = 512;
 const MOVED_PER_TRANSACTION: usize = 8 * 1024;
 const MOVED_BYTES_PER_TRANSACTION: u64 = 16 * 1024 * 1024;
 /// Minimum overhead of a container in bytes, for each chunk and once for the container.
-const ENTRY_BYTES: u64 = 48;
+pub(super) const ENTRY_BYTES: u64 = 48;
 const FRAME_BYTES: u64 = 16 + 56;
 
 /// A container to rewrite.
@@ -157,7 +157,7 @@ impl PackedStore {
                     continue;
                 }
                 match self.move_one(&reader, entry, location, output) {
-                    Ok(()) => bytes += u64::from(entry.length),
+                    Ok(()) => bytes += u64::from(entry.length) + ENTRY_BYTES,
                     Err(error @ PackedError::DamagedChunk { .. }) => bad = Some(error),
                     Err(error) => return Err(error),
                 }

@@ -14,6 +14,8 @@ use super::tree::NodeSource as _;
 use super::types::{SnapshotId, SnapshotRecord, StageId};
 use super::{DELETED, PackedStore, SNAPSHOTS};
 
+/// Attempts to pin a tree while chunks are lost.
+const PINS_MAX: usize = 3;
 /// Maximum number of chunks that change in one transaction when a snapshot is deleted.
 const RELEASED_PER_TRANSACTION: usize = 64 * 1024;
 /// The stage that pins chunks while a snapshot is undeleted. No job has this number.
@@ -84,6 +86,10 @@ impl PackedStore {
     pub fn undelete_snapshot(&self, id: &SnapshotId) -> Result<SnapshotRecord> {
         self.refuse_read_only()?;
         let _one_at_a_time = self.sealing.lock().unwrap_or_else(PoisonError::into_inner);
+        // A request that is sent again, because the answer to the first one was lost or late, gets the same answer.
+        if let Some(record) = self.shelf().records().get(id) {
+            return Ok(record.clone());
+        }
         let (from, to) = (self.dir.join(DELETED), self.dir.join(SNAPSHOTS));
         let name = id.to_string();
         if !from.join(&name).exists() {
@@ -91,7 +97,8 @@ impl PackedStore {
         }
         let found = records::read(&from, id)?;
         let record = found.ok_or(PackedError::damaged(&from.join(&name), "the record"))?.record;
-        let whole = self.pin_tree(&record.root.hash).and_then(|()| self.own(id, Some(&record.root.hash)));
+        let whole =
+            self.pin_durable_tree(&record.root.hash).and_then(|()| self.own(id, Some(&record.root.hash)));
         self.memory().unpin_all(UNDELETE);
         whole?;
         fs::rename(from.join(&name), to.join(&name))
@@ -100,6 +107,22 @@ impl PackedStore {
         sync_dir(&from)?;
         self.change_shelf(|shelf| shelf.insert(record.clone()));
         Ok(record)
+    }
+
+    /// Pins all of a tree and makes it durable: a chunk that was collected may have been put again a moment ago.
+    fn pin_durable_tree(&self, root: &ChunkHash) -> Result<()> {
+        for _ in 0..PINS_MAX {
+            let losses = self.memory().losses();
+            self.pin_tree(root)?;
+            self.make_durable()?;
+            self.flush()?;
+            if self.memory().losses() == losses {
+                return Ok(());
+            }
+        }
+        Err(PackedError::io(&self.dir, "bring back the snapshot in")(std::io::Error::other(
+            "chunks are lost again and again while it is brought back",
+        )))
     }
 
     /// Pins all of a tree, or returns which chunk is missing.

@@ -155,12 +155,17 @@ impl Removal<'_> {
             *after = rows.last().map(|(last, _)| *last);
             let due: Vec<_> = rows.into_iter().filter(|(_, row)| self.due.is_due(row)).collect();
             for part in due.chunks(AT_ONCE) {
-                self.with_collector(|collector| {
-                    for (hash, row) in part {
-                        let token = collector.mark_reclaimable(at(row.marked), *hash);
-                        marks.insert(*hash, (token, row.location));
-                    }
-                });
+                let mut memory = self.store.memory();
+                // A later pin cancels a mark. What is pinned already would keep its mark when it is unpinned, although its undo
+                // window begins then.
+                let is_blind = self.store.is_planted("pins unseen");
+                let free: Vec<_> =
+                    part.iter().filter(|(hash, _)| is_blind || !memory.is_needed(hash)).collect();
+                let collector = memory.collector.as_mut().expect("it is there until the removal ends");
+                for (hash, row) in free {
+                    let token = collector.mark_reclaimable(at(row.marked), *hash);
+                    marks.insert(*hash, (token, row.location));
+                }
             }
             let marked = self.with_collector(|collector| collector.mark_count());
             if after.is_none() || marked + ROWS_PER_READ > MARKS_MAX {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::PackedStore;
 use super::collect::{CollectOptions, CollectPhase, CollectProgress, CollectReport};
+use super::compact::ENTRY_BYTES;
 use super::error::{PackedError, Result};
 use super::universe::Row;
 
@@ -16,10 +17,8 @@ const HOUR_SECONDS: u64 = 3600;
 pub(super) struct Usage {
     /// Length of its file before the survey: bytes that came later are no garbage although no row was seen.
     pub(super) file_bytes: u64,
-    /// Bytes of chunks that are kept.
+    /// Bytes of chunks that are kept, with their entries in the list of the container.
     pub(super) live: u64,
-    /// Bytes of chunks that can be removed.
-    pub(super) due: u64,
 }
 
 /// The result of reading all rows.
@@ -75,38 +74,68 @@ impl PackedStore {
         }
     }
 
-    /// The time before which marked chunks are removed early, because the disk is filling up.
+    /// The time before which marked chunks are removed early, because the disk is filling up. They are removed only if the
+    /// space is missing after all other garbage is gone, and only if their containers can be rewritten in the space that is
+    /// left: otherwise snapshots could no longer be undeleted, and no space would be free.
     pub(super) fn forced_before(&self, survey: &Survey, options: &CollectOptions) -> Option<u64> {
         let available = self.available_bytes()?;
-        let mut missing = options.free_bytes_min?.checked_sub(available)?.checked_sub(survey.due.1)?;
-        let mut before = None;
-        for (hour, (_, bytes)) in &survey.waiting {
-            if missing == 0 {
-                break;
-            }
-            before = Some((hour + 1) * HOUR_SECONDS);
-            missing = missing.saturating_sub(*bytes);
-        }
-        before
+        let missing = options.free_bytes_min?.checked_sub(available)?;
+        let missing = missing.checked_sub(survey.garbage(available, options.garbage_percent_min))?;
+        survey.forced_before(missing, available)
     }
 }
 
 impl Survey {
+    /// Bytes of garbage in the containers that will be rewritten, if that much space is available to rewrite them in.
+    fn garbage(&self, available: u64, percent_min: u8) -> u64 {
+        let in_one = |usage: &Usage| {
+            let garbage = usage.file_bytes.saturating_sub(usage.live);
+            let is_rewritten = garbage * 100 >= usage.file_bytes * u64::from(percent_min);
+            if is_rewritten && usage.live <= available { garbage } else { 0 }
+        };
+        self.usage.values().map(in_one).sum()
+    }
+
+    /// The end of the last hour whose chunks must be removed so that `missing` bytes more become free. Hours count only if
+    /// they free something.
+    fn forced_before(&self, missing: u64, available: u64) -> Option<u64> {
+        let (mut freed, mut before) = (0, None);
+        let mut forced: BTreeMap<u32, u64> = BTreeMap::new();
+        for hour in self.waiting.keys() {
+            if freed >= missing {
+                break;
+            }
+            for ((_, number), bytes) in self.waiting_in.range((*hour, 0)..=(*hour, u32::MAX)) {
+                *forced.entry(*number).or_default() += bytes;
+            }
+            let fits = |number: &u32, bytes: u64| {
+                let live = self.usage.get(number).map_or(0, |usage| usage.live);
+                live.saturating_sub(bytes) <= available
+            };
+            let now =
+                forced.iter().filter(|(number, bytes)| fits(number, **bytes)).map(|(_, bytes)| bytes).sum();
+            if now > freed {
+                (freed, before) = (now, Some((hour + 1) * HOUR_SECONDS));
+            }
+        }
+        before
+    }
+
     fn add(&mut self, row: &Row, is_free: bool, now: u64, window: u64) {
         let stored = u64::from(row.location.stored);
         let usage = self.usage.entry(row.location.container).or_default();
+        let with_entry = stored + ENTRY_BYTES;
         // A chunk without a mark is marked now.
         let marked = if row.marked == 0 { now } else { row.marked };
         if !is_free {
-            usage.live += stored;
+            usage.live += with_entry;
         } else if marked.saturating_add(window) <= now {
-            usage.due += stored;
             add(&mut self.due, 1, stored);
         } else {
-            usage.live += stored;
+            usage.live += with_entry;
             let hour = marked / HOUR_SECONDS;
             add(self.waiting.entry(hour).or_default(), 1, stored);
-            *self.waiting_in.entry((hour, row.location.container)).or_default() += stored;
+            *self.waiting_in.entry((hour, row.location.container)).or_default() += with_entry;
         }
     }
 
@@ -117,7 +146,6 @@ impl Survey {
         for ((_, number), bytes) in std::mem::replace(&mut self.waiting_in, rest) {
             let usage = self.usage.entry(number).or_default();
             usage.live = usage.live.saturating_sub(bytes);
-            usage.due += bytes;
         }
         let rest = self.waiting.split_off(&first_kept);
         for (chunks, bytes) in std::mem::replace(&mut self.waiting, rest).into_values() {
@@ -141,4 +169,48 @@ impl Survey {
 fn add(sum: &mut (u64, u64), chunks: u64, bytes: u64) {
     sum.0 += chunks;
     sum.1 += bytes;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    /// Containers with their bytes and what of them is kept; and what waits of each hour, by container.
+    fn survey(containers: &[(u32, u64, u64)], waiting: &[(u64, u32, u64)]) -> Survey {
+        let mut survey = Survey::default();
+        for &(number, file_bytes, live) in containers {
+            survey.usage.insert(number, Usage { file_bytes, live });
+        }
+        for &(hour, number, bytes) in waiting {
+            add(survey.waiting.entry(hour).or_default(), 1, bytes);
+            survey.waiting_in.insert((hour, number), bytes);
+        }
+        survey
+    }
+
+    #[test]
+    fn no_more_hours_are_forced_than_space_is_missing() {
+        let survey = survey(&[(1, 100 * MIB, 100 * MIB)], &[(5, 1, MIB), (6, 1, MIB), (7, 1, MIB)]);
+        assert_eq!(survey.forced_before(2 * MIB, 200 * MIB), Some(7 * HOUR_SECONDS));
+        assert_eq!(survey.forced_before(0, 200 * MIB), None);
+    }
+
+    #[test]
+    fn nothing_is_forced_in_containers_that_cannot_be_rewritten() {
+        let large = survey(&[(1, 4000 * MIB, 4000 * MIB)], &[(5, 1, 100 * MIB)]);
+        assert_eq!(large.forced_before(MIB, 900 * MIB), None);
+        let both = survey(
+            &[(1, 4000 * MIB, 4000 * MIB), (2, 64 * MIB, 64 * MIB)],
+            &[(5, 1, 100 * MIB), (6, 2, 10 * MIB)],
+        );
+        assert_eq!(both.forced_before(MIB, 900 * MIB), Some(7 * HOUR_SECONDS), "the second can be");
+    }
+
+    #[test]
+    fn garbage_that_needs_no_force_counts_if_its_container_is_rewritten() {
+        let survey = survey(&[(1, 100, 50), (2, 100, 97), (3, 1000, 500)], &[]);
+        assert_eq!(survey.garbage(400, 5), 50, "too little garbage in one, too little room for another");
+    }
 }

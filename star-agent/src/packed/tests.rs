@@ -199,6 +199,8 @@ fn a_deleted_snapshot_can_be_brought_back() {
     assert_eq!(store.snapshots(), [second]);
     assert_eq!(store.deleted_snapshots().unwrap(), std::slice::from_ref(&first));
     assert_eq!(store.undelete_snapshot(&first.id).unwrap(), first);
+    // The answer can be lost, so the same request is answered again.
+    assert_eq!(store.undelete_snapshot(&first.id).unwrap(), first);
     assert_eq!(store.snapshots().len(), 2);
     for entry in store.entries(&first.id, None, b"", 100).unwrap() {
         content(&store, &entry).unwrap();

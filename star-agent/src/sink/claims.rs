@@ -11,7 +11,7 @@ use orbit_shared::session::{AssignedItem, Assignment};
 use orbit_shared::words::ItemId;
 use tokio::sync::Notify;
 
-/// The items that are being worked on, one attempt at a time. Pure: [`Claims`] waits for them.
+/// The items that are being worked on, one attempt at a time. Pure: a sink waits for them.
 #[derive(Debug, Default)]
 pub struct ClaimSet(BTreeSet<ItemId>);
 

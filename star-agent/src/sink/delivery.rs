@@ -89,7 +89,11 @@ impl<'run, D: Destination> Delivery<'run, D> {
     fn begin_all(&mut self) {
         for effect in std::mem::take(&mut self.effects) {
             match effect {
-                Effect::Report(outcomes) => self.reports.push_back(outcomes),
+                // Outcomes that wait are sent as one report: a pull that breaks fails many items one by one.
+                Effect::Report(outcomes) => match self.reports.back_mut() {
+                    Some(last) => last.extend(outcomes),
+                    None => self.reports.push_back(outcomes),
+                },
                 other => self.begin(other),
             }
         }

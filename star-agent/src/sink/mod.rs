@@ -170,7 +170,8 @@ impl Sink {
         let leftovers = leftovers(assignment, |id| self.checkpoints.has(id));
         for (index, item) in assignment.items.iter().enumerate() {
             let Some(_claim) = self.claims.try_claim(item_id(assignment, item)) else { continue };
-            if leftovers.contains(&index) {
+            // It may have got a checkpoint since.
+            if leftovers.contains(&index) && !self.checkpoints.has(item_id(assignment, item)) {
                 work::remove_temporary(&place, &prefix, item);
             }
             // It may have been published and not synced.

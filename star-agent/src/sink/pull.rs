@@ -38,7 +38,7 @@ pub(super) async fn run(
     let result = puller.run(sink).await;
     // The jobs of a cancelled assignment must have ended before its temporaries are removed.
     puller.line.close();
-    while puller.jobs.join_next().await.is_some() {}
+    puller.end_jobs(result.is_err()).await;
     result.map(|()| puller.changed)
 }
 
@@ -137,6 +137,7 @@ impl<'run, 'report> Puller<'run, 'report> {
             let can_read = !self.line.is_answered() && self.writers < WRITE_JOBS_MAX;
             if !can_read && self.jobs.is_empty() && !self.delivery.is_busy() {
                 self.end_stranded();
+                continue;
             }
             tokio::select! {
                 () = cancel.cancelled() => return Err(Cancelled),
@@ -319,6 +320,20 @@ impl<'run, 'report> Puller<'run, 'report> {
                 file.fail(failure.clone());
             }
             self.settle(index);
+        }
+    }
+
+    /// Waits until all jobs have ended. A round that has begun goes on meanwhile, because a publication keeps other
+    /// assignments waiting; a cancelled assignment begins no new one.
+    async fn end_jobs(&mut self, is_cancelled: bool) {
+        if is_cancelled {
+            self.delivery.step(Event::Cancelled);
+        }
+        while !self.jobs.is_empty() {
+            tokio::select! {
+                _ = self.jobs.join_next() => {}
+                _ = self.delivery.answer() => {}
+            }
         }
     }
 

@@ -63,12 +63,13 @@ impl Keeper {
                 Ok(Pass::Ended(Err(PackedError::Cancelled))) => None,
                 Ok(Pass::Ended(ended)) => {
                     let text = ended.map_or_else(|error| error.to_string(), |nothing| nothing.text);
-                    let is_told = futile.replace(Futile { since: clock::now(), deletions }).is_some();
+                    let last = futile.replace(Futile { since: clock::now(), deletions, text: text.clone() });
+                    let is_told = last.is_some_and(|last| last.text == text);
                     (!is_told).then_some((Severity::Warning, text))
                 }
                 Err(error) => {
                     warn!("a collection ended abnormally, which is a defect of this Star: {error}");
-                    futile = Some(Futile { since: clock::now(), deletions });
+                    futile = Some(Futile { since: clock::now(), deletions, text: String::new() });
                     None
                 }
             };
@@ -91,6 +92,8 @@ struct Futile {
     since: Instant,
     /// What had made garbage until then.
     deletions: u64,
+    /// What was said of it.
+    text: String,
 }
 
 impl Futile {
@@ -131,6 +134,12 @@ fn collect(
 
 fn describe(report: &CollectReport, before: u64, min: u64) -> String {
     let lack = format!("vault: its disk had {before} bytes free, fewer than {min} (--free-bytes-min)");
+    if report.bytes_freed == 0 && !report.containers_kept.is_empty() {
+        return format!(
+            "{lack}, and {} containers with garbage cannot be rewritten in the space that is left; make room on the disk",
+            report.containers_kept.len()
+        );
+    }
     if report.bytes_freed == 0 {
         return format!(
             "{lack}, and there is no garbage to collect; make room on the disk, or delete snapshots (`orbit snapshot prune`)"

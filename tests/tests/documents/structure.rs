@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::{root, sources_in, text_of};
 
 /// The crates of this workspace that each crate may use. What tests alone use is not limited.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("shared", &[]),
     ("shared/program", &["orbit-shared"]),
     ("proto", &["orbit-shared"]),
@@ -27,6 +27,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
         ],
     ),
     ("tests", EVERYTHING),
+    ("tests/features", &[]),
     ("benches", EVERYTHING),
     ("examples/rust", &["orbit-proto"]),
 ];

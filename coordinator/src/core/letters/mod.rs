@@ -93,7 +93,7 @@ impl Letters {
         self.discard(turn, &DeadLetterFilter::for_job(job));
         let retried = self.queue.retrying().filter(|letter| letter.job_id == job);
         for id in retried.map(|letter| letter.dead_letter_id).collect::<Vec<_>>() {
-            self.entries.remove(&id);
+            self.remove(turn, id);
         }
         self.queue.remove_job(job);
     }

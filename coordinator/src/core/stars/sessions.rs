@@ -133,6 +133,8 @@ impl Stars {
     pub(in crate::core) fn lose_session(&mut self, name: &StarId) {
         let star = self.by_name.get_mut(name).expect("who had a session is known");
         star.session = None;
+        // It was said on that session; the next heartbeat says it again.
+        star.served_pulls = 0;
         star.liveness = star.liveness.max(Liveness::Suspect);
         self.absent.insert(name.clone());
         self.watch_silence(name);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use orbit_shared::bulletin::Severity;
+use orbit_shared::dead_letter::DeadLetterFilter;
 use orbit_shared::session::{FailureCause, Fault};
 use orbit_shared::words::JobId;
 
@@ -166,4 +167,19 @@ fn a_clock_that_is_set_ahead_makes_nothing_old() {
     world.wall_offset_s -= 10 * 365 * 24 * 3600;
     pass_hours(&mut world, 2);
     assert_eq!(ended(&world).len(), 1);
+}
+
+#[test]
+fn letters_that_are_retried_are_forgotten_with_their_job_also_in_the_store() {
+    let mut world = world();
+    world.behaviour = Box::new(|_| failed(FailureCause::Permanent, Fault::Item));
+    let id = world.create(spec("star-1", &["star-2"]));
+    world.settle();
+    assert!(!world.store.dead_letters.is_empty());
+    world.disconnect("star-2");
+    world.command(Command::RetryDeadLetters(DeadLetterFilter::for_job(id))).expect("retries");
+    world.command(Command::CancelJob { job: id, reason: String::new() }).expect("cancels");
+    pass_hours(&mut world, 12);
+    assert!(!ended(&world).contains(&id), "it is too old");
+    assert!(world.store.dead_letters.is_empty(), "{:?}", world.store.dead_letters);
 }

@@ -223,3 +223,19 @@ fn nothing_is_collected_with_an_index_that_lacks_a_snapshot() {
         assert_eq!(collect(&store, &at_once()).chunks_removed, 0);
     }
 }
+
+#[test]
+fn a_container_of_small_chunks_without_garbage_is_not_rewritten_again_and_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = PackedStore::open(dir.path(), config()).unwrap();
+    // Their entries in the list of the container are a third of its bytes.
+    let chunks: Vec<_> = (0..3000).map(|seed| noise(seed, 100)).collect();
+    let entry = put_file(&store, stage(1), "small", &chunks);
+    store.commit(stage(1), &[entry]).unwrap();
+    let record = store.seal(stage(1), &meta(1)).unwrap();
+    let options = CollectOptions { garbage_percent_min: 5, ..CollectOptions::default() };
+    collect(&store, &options);
+    let report = collect(&store, &options);
+    assert_eq!((report.containers_rewritten, report.bytes_freed), (0, 0), "{report:?}");
+    check(&store, &record);
+}

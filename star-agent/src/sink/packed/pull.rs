@@ -146,6 +146,7 @@ impl<'run, 'report> Puller<'run, 'report> {
             let can_read = !self.line.is_answered() && self.writers < WRITE_JOBS_MAX;
             if !can_read && self.jobs.is_empty() && !self.delivery.is_busy() {
                 self.end_stranded();
+                continue;
             }
             tokio::select! {
                 () = cancel.cancelled() => return Err(Cancelled),
