@@ -4,8 +4,6 @@
 //! A report is about one large file or about up to some hundred small ones. Reports of Stars of earlier versions have bytes and no
 //! numbers of chunks; what is 0 has no event.
 
-use std::collections::BTreeSet;
-
 use orbit_shared::entry::display_path;
 use orbit_shared::provenance::{ProvenanceEvent, ProvenanceType};
 use orbit_shared::session::ChunkCounts;
@@ -19,9 +17,11 @@ use crate::core::turn::Turn;
 /// What the items of one report have moved.
 #[derive(Debug, Default)]
 pub(super) struct ContentSums {
-    /// The items with content.
-    items: BTreeSet<ItemId>,
-    /// The path of one of them.
+    /// The first and the last of the items with content.
+    ends: Option<(ItemId, ItemId)>,
+    /// Number of these items.
+    item_count: u64,
+    /// The path of the one that was added first.
     path: Vec<u8>,
     bytes_transferred: u64,
     bytes_deduplicated: u64,
@@ -41,10 +41,14 @@ impl ContentSums {
         if bytes_transferred == 0 && bytes_deduplicated == 0 {
             return;
         }
-        if self.items.is_empty() {
-            self.path = path.to_vec();
-        }
-        self.items.insert(item);
+        self.ends = match self.ends {
+            None => {
+                self.path = path.to_vec();
+                Some((item, item))
+            }
+            Some((first, last)) => Some((first.min(item), last.max(item))),
+        };
+        self.item_count += 1;
         // Sums saturate: what a Star says of sizes may be untrue.
         self.bytes_transferred = self.bytes_transferred.saturating_add(bytes_transferred);
         self.bytes_deduplicated = self.bytes_deduplicated.saturating_add(bytes_deduplicated);
@@ -59,7 +63,7 @@ impl ContentSums {
 impl Jobs {
     /// Records what the items of a report have moved: at most one event of each type.
     pub(super) fn record_content(&self, turn: &mut Turn, assignment: AssignmentId, sums: &ContentSums) {
-        let (Some(&first), Some(&last)) = (sums.items.first(), sums.items.last()) else { return };
+        let Some((first, last)) = sums.ends else { return };
         let ContentSums { bytes_transferred, bytes_deduplicated, chunks, .. } = *sums;
         let kinds = [
             (ProvenanceType::ChunkDeduplicated, bytes_deduplicated, chunks.deduplicated),
@@ -84,7 +88,7 @@ impl Jobs {
             let event = event
                 .with_bytes(bytes)
                 .with_duration_ms(sums.duration_ms)
-                .with_context("files", sums.items.len().to_string())
+                .with_context("files", sums.item_count.to_string())
                 .with_context("assignment", assignment.to_string());
             turn.record(event);
         }
