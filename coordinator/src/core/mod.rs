@@ -6,8 +6,8 @@
 //!
 //! It has rooms. Each part (`answers`, `board`, `calls`, `jobs`, `letters`, `plans`, `schedules`, `stars`) owns its fields and
 //! checks itself in production. What a part has to say to operators goes to the turn, and the board takes it up. What it has to
-//! tell others is a [`fact::Fact`], and is taken to them here. A part that decides by what another one knows is given that to read
-//! ([`seen::Seen`]). Only this file, `commands.rs`, `sessions.rs` and `views.rs` know more than one part.
+//! tell others is a `fact::Fact`, and is taken to them here. A part that decides by what another one knows is given that to read
+//! (`seen::Seen`). Only this file, `commands.rs`, `sessions.rs` and `views.rs` know more than one part.
 //!
 //! Invariants, asserted by [`Core::check`] in every test and simulation:
 //! - an item that has not ended is in exactly one place: a lane (or only the store's queue), the penalties, or one
