@@ -140,7 +140,7 @@ impl CoreAlone {
                 Action::LoadWindow { .. } => panic!("nothing is read back from a store"),
                 Action::Reply { answer, .. } => drop(answer.expect("the command is taken")),
                 Action::ReplyPlan { .. } | Action::ReplyVault { .. } => {
-                    panic!("nobody asks for a plan or a vault");
+                    panic!("no command of this test has a plan or a vault as its answer");
                 }
                 Action::Send { .. }
                 | Action::SignedCall { .. }

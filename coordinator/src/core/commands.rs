@@ -291,7 +291,7 @@ impl Core {
                 Answered::Star(star) => Answer::Star(star.clone()),
                 Answered::Schedule(schedule) => Answer::Schedule(*schedule),
                 Answered::Count(count) => Answer::Count(*count),
-                // What is told is not the answer of a command, and no method is both.
+                // A told answer belongs to a method that is no command, and no method is both.
                 Answered::Done | Answered::Told(_) => Answer::Done,
             });
         }

@@ -1,4 +1,4 @@
-//! What one part of the core has to tell others, in the past tense. `mod.rs` takes it to those whom it concerns.
+//! The facts that parts of the core report to each other, in the past tense. `mod.rs` routes them.
 
 use std::collections::BTreeSet;
 
@@ -76,13 +76,13 @@ pub(super) enum Fact {
         /// The jobs of the snapshots that have it.
         jobs: BTreeSet<JobId>,
     },
-    /// Nobody has a chunk any more.
+    /// No vault has a chunk any more.
     ChunkLost(Box<Loss>),
     /// Nothing in the vault of a Star is damaged any more.
     VaultHealed(StarId),
 }
 
-/// A chunk that nobody has any more.
+/// A chunk that no vault has any more.
 #[derive(Debug)]
 pub(super) struct Loss {
     /// The Star in whose vault it is damaged.

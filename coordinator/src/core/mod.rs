@@ -307,7 +307,7 @@ impl Core {
         }
     }
 
-    /// Takes the facts of a turn to those whom they concern, until nobody has any more to tell.
+    /// Routes the facts of a turn to the parts that they concern, until there are no more.
     fn tell_facts(&mut self, turn: &mut Turn) {
         while !turn.facts.is_empty() {
             for fact in std::mem::take(&mut turn.facts) {

@@ -307,7 +307,7 @@ impl Plans {
         (scan, destination): (u64, u32),
         answer: Option<Result<VaultReply, VaultProblem>>,
     ) {
-        // Nobody waits for what will not come if the plan has ended; otherwise it counts as not known.
+        // If the plan has ended, the answer is not needed; otherwise it counts as not known.
         let Some(answer) = answer else { return self.note_sweep(scan, destination, Swept::Done) };
         self.note_progress(now, scan);
         let Ok(VaultReply::Swept(info)) = answer else {

@@ -84,7 +84,7 @@ pub(super) enum Saying {
         /// The category.
         category: &'static str,
     },
-    /// What is older is removed, but for errors that nobody has acknowledged; at most `max` of it.
+    /// What is older is removed, except errors that are not acknowledged; at most `max` of it.
     Forget {
         /// Than this.
         before: WallTime,

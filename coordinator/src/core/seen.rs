@@ -1,4 +1,4 @@
-//! A turn as a part sees it whose decisions depend on others: what it may read of them, and whom it may ask.
+//! The view of a turn for a part that needs other parts: what it may read of them, and which calls it may send.
 
 use std::ops::{Deref, DerefMut};
 

@@ -60,7 +60,7 @@ impl Turn {
     /// Takes the results so far. The turn goes on with none.
     pub fn take(&mut self) -> Self {
         assert!(self.sayings.is_empty(), "what was said is on no board: {:?}", self.sayings);
-        assert!(self.facts.is_empty(), "nobody was told of {:?}", self.facts);
+        assert!(self.facts.is_empty(), "facts were not routed: {:?}", self.facts);
         let now = self.now;
         std::mem::replace(self, Self::new(now))
     }

@@ -247,7 +247,7 @@ impl Driver {
                 self.commit(commit).await?;
                 self.turns.committed();
                 for job in self.told.tell(telling) {
-                    // Nobody may be waiting for it.
+                    // It may have no reader.
                     let _ = self.ends.send(job);
                 }
             }

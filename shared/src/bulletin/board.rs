@@ -148,7 +148,7 @@ impl BulletinBoard {
     }
 
     /// Takes over how a bulletin stands on the board that this one follows: it is new there, was repeated, amended or
-    /// acknowledged. A board that is told of every change, in order, shows the same as the other, and counts the same.
+    /// acknowledged. A board that receives every change in order shows and counts the same as the other.
     pub fn follow(&mut self, bulletin: Bulletin) {
         let known = self.bulletins.get_mut(&bulletin.id);
         let before = known.as_ref().map_or(0, |known| known.repeat_count);

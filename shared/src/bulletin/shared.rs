@@ -46,7 +46,7 @@ impl SharedBulletinBoard {
         self.write().forget(id);
     }
 
-    /// Looks at the board at one moment. Nobody changes it meanwhile.
+    /// Reads the board at one moment; it does not change meanwhile.
     pub fn look<T>(&self, look: impl FnOnce(&BulletinBoard) -> T) -> T {
         look(&self.read())
     }

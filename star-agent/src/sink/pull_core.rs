@@ -200,7 +200,7 @@ impl<W: WrittenItem> PullCore<W> {
     }
 
     fn flush(&mut self, effects: &mut Vec<Effect<W>>) {
-        // The last round of a vault also gives up what nobody needs on a full disk, so it takes place without items too.
+        // The last round of a vault also gives up what no item needs on a full disk, so it takes place without items too.
         if !self.ready.is_empty() || self.target == Target::Vault && !self.is_flushed {
             self.is_flushed = true;
             return self.begin_round(effects);

@@ -60,7 +60,7 @@ impl World {
                     self.operator.answered(reply, answer);
                 }
                 Action::ReplyPlan { reply, .. } | Action::ReplyVault { reply, .. } => {
-                    panic!("nobody asks for a plan or a vault: {reply:?}");
+                    panic!("no command here has a plan or a vault as its answer: {reply:?}");
                 }
             }
         }

@@ -31,7 +31,7 @@ pub(super) struct Ask {
 /// Who wants to know.
 #[derive(Debug)]
 pub(in crate::core) enum Purpose {
-    /// Somebody who waits for the answer, and the snapshot that it deletes.
+    /// A caller that waits for the answer, and the snapshot that the call deletes.
     Caller { reply: ReplyId, deletes: Option<SnapshotId> },
     /// A scan, of which a batch waits to become items.
     Comparison { job: JobId, destination: usize },
@@ -45,7 +45,7 @@ pub(in crate::core) enum Purpose {
     PlanSweep { scan: u64, destination: u32 },
     /// The catalogue. A list that was overtaken by a deletion is asked for again.
     Catalogue { after: Option<SnapshotId>, is_overtaken: bool },
-    /// Nobody: it is made good by the next comparison if it fails.
+    /// No caller: if the call fails, the next comparison makes up for it.
     Abandon,
     /// The healer, who wants to know what is damaged.
     Damage,

@@ -218,7 +218,7 @@ impl Catalogue {
         for id in ids {
             self.forget(turn, id);
         }
-        assert!(!self.counts.contains_key(star), "snapshots of {star} are counted that nobody knows");
+        assert!(!self.counts.contains_key(star), "the catalogue has no snapshots of {star}, but counts some");
     }
 
     /// Panics if an invariant does not hold.

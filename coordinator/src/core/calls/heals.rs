@@ -3,7 +3,7 @@
 //!
 //! A vault says itself what is damaged in it, page by page, when it is asked: after its hello, when it or somebody else
 //! has found something, and when a file could not be read from it. A vault that does not answer is passed over; one that
-//! is away itself is asked again after its next hello. What nobody has is lost for the time being (`letters/losses.rs`), and is
+//! is away itself is asked again after its next hello. A chunk that no vault has is lost for the time being (`letters/losses.rs`), and is
 //! looked for again when another Star comes, and when it is tried again.
 
 use std::collections::{BTreeMap, VecDeque};

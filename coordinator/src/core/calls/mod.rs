@@ -1,7 +1,7 @@
 //! What is asked of vaults, and what is known of them by that: calls on their way (`asks.rs`), the catalogue of snapshots, and
 //! what is being healed.
 //!
-//! Jobs and plans ask here too; what they asked is told them as a [`Fact`] when the answer is there.
+//! Jobs and plans send calls here too, and get the answer as a [`Fact`].
 
 mod asks;
 mod catalogue;
@@ -42,7 +42,7 @@ pub(super) struct Calls {
     catalogue: Catalogue,
     /// Vaults that are being healed.
     heals: BTreeMap<StarId, Healing>,
-    /// Vaults with damage that nobody could heal when it was looked for last.
+    /// Vaults with damage that no other vault could heal at the last attempt.
     unhealed: BTreeSet<StarId>,
 }
 
@@ -67,7 +67,7 @@ impl Calls {
         &self.catalogue
     }
 
-    /// Somebody asks a vault for something; the answer comes when the vault gives it. `reader` is a job that reads the
+    /// Sends a call of a caller to a vault; the reply follows when the vault answers. `reader` is a job that reads the
     /// snapshot which is to be deleted, if there is one.
     pub(super) fn vault_asked(
         &mut self,

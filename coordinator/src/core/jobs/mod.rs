@@ -1,6 +1,6 @@
 //! The jobs: what of them waits, is in flight, is penalized or has ended, and every decision about that.
 //!
-//! The Stars are only read here; what they hold of the jobs is in the hands ([`hands`]). What follows elsewhere is told as a fact.
+//! The Stars are only read here; what they hold of the jobs is in the hands ([`hands`]). Consequences for other parts are facts.
 
 mod absences;
 mod assignment;

@@ -81,7 +81,7 @@ impl Jobs {
         holders
     }
 
-    /// Queues the items that nobody works on and whose last penalty was taken back: no wait of theirs will ever end.
+    /// Queues the items that no Star works on and whose last penalty was taken back: no wait of theirs would end.
     fn queue_refunded(&mut self, now: Now) {
         for id in self.open_ids() {
             let live = self.live_mut(id);

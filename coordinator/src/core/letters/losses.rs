@@ -87,7 +87,7 @@ impl Letters {
         }
     }
 
-    /// Nobody has a chunk: a dead letter says what is lost.
+    /// No vault has a chunk: a dead letter names what is lost.
     pub(in crate::core) fn lose(&mut self, turn: &mut Turn, loss: &Loss) {
         let text = loss.words();
         let Loss { star, info, hit, .. } = loss;

@@ -147,11 +147,7 @@ impl Letters {
     pub(super) fn check_all(&self) {
         for letter in self.queue.entries().chain(self.queue.retrying()) {
             let id = letter.dead_letter_id;
-            assert!(
-                self.entries.contains_key(&id),
-                "nobody knows what letter {id} of {} was",
-                letter.item_key
-            );
+            assert!(self.entries.contains_key(&id), "letter {id} of {} has no entry", letter.item_key);
         }
     }
 }

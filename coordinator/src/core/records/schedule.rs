@@ -95,7 +95,7 @@ pub struct ScheduleRecord {
     /// A digest of what it was created with, once that was changed.
     #[serde(default)]
     pub created_as: Option<u64>,
-    /// Who changed it last, for example `operator:alice`; empty if nobody did, or it is not known.
+    /// Who changed it last, for example `operator:alice`; empty if it was never changed, or the caller is not known.
     #[serde(default)]
     pub edited_by: String,
 }

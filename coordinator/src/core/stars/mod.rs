@@ -51,7 +51,7 @@ pub(super) struct Stars {
 }
 
 impl Stars {
-    /// The Stars as they are in the store; nobody is connected.
+    /// The Stars as they are in the store; none is connected.
     pub(super) fn recover(records: Vec<StarRecord>, lease: Duration, now: Now) -> Self {
         let mut stars = Self {
             by_name: BTreeMap::new(),

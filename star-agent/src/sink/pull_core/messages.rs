@@ -1,4 +1,4 @@
-//! What the machine of an assignment's items is told, and what it wants done.
+//! The events and effects of the machine for the items of an assignment.
 
 use std::time::Duration;
 
